@@ -1,0 +1,1 @@
+"""Measurements with raw results and the machine they ran on."""

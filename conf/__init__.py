@@ -1,0 +1,1 @@
+"""Settings and figures: what an operator may change, and nothing of ours imported."""

@@ -1,0 +1,1 @@
+"""The Kafka edge: topics, messages, parsing, rules, publishing, the fence."""

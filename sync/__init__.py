@@ -1,0 +1,1 @@
+"""Versioned state: stamps, merge, digests and the Delta tables."""
