@@ -1,0 +1,278 @@
+"""Columnar state of nodes: what each node has, and what of it is still free.
+
+One array per fact and one row per node, so that packing reads memory in a line and 500,000 nodes are a few dozen
+megabytes. Everything is an integer (thousandths of a CPU, thousandths of a GPU, MiB): allocating and releasing are
+exact inverses, and a sum of shares can never drift past a whole device.
+
+A row, once given, belongs to its node id for good. A lost node keeps its row and takes nothing until it is put back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NewType
+
+import numpy as np
+from numpy.typing import NDArray
+
+NodeId = NewType("NodeId", str)
+
+GPU_MILLI = 1000  # one whole GPU
+MAX_DEVICES = 16  # per node; the widest machines rented today (AWS p2.16xlarge, GCP a2-megagpu-16g) have 16
+IntArray = NDArray[np.int64]
+
+_FIRST_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """What one worker needs on one node: `gpus` devices with `gpu_milli` free on each, and CPU and memory beside.
+
+    A share of a GPU is `gpus=1, gpu_milli=250`; eight whole GPUs are `gpus=8`; `gpus=0` needs no GPU at all.
+    """
+
+    gpus: int
+    gpu_milli: int = GPU_MILLI
+    cpu_milli: int = 0
+    memory_mib: int = 0
+
+    def __post_init__(self) -> None:
+        if self.gpus < 0 or self.cpu_milli < 0 or self.memory_mib < 0:
+            raise ValueError(f"a need cannot be negative, got {self}")
+        if self.gpus and not 0 < self.gpu_milli <= GPU_MILLI:
+            raise ValueError(f"gpu_milli is per device and lies in 1..{GPU_MILLI}, got {self.gpu_milli}")
+
+    @property
+    def total_gpu_milli(self) -> int:
+        """GPU-milli over all devices of this worker."""
+        return self.gpus * self.gpu_milli if self.gpus else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where one worker sits: the node's row and the devices, ascending (empty without GPUs)."""
+
+    node: int
+    devices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Pool:
+    """Nodes that cost and compute the same: region, GPU model ("" without GPU) and how they are bought."""
+
+    region: str
+    gpu_model: str
+    spot: bool = False
+
+
+class Nodes:
+    """The nodes of one or many regions, by row.
+
+    Public columns (views of exactly `len(self)` rows; read them, change them only through the methods):
+        pool: index into `pools`.
+        gpus, cpu_milli, memory_mib: capacity.
+        gpu_milli_free: [rows, devices]; devices a node does not have are 0.
+        cpu_milli_free, memory_mib_free: what is free.
+        ready: False while a node is lost or drained: it takes nothing new.
+        version: counts the changes of a row, so that scores derived from it can be kept until it changes.
+    """
+
+    pool: IntArray
+    gpus: IntArray
+    cpu_milli: IntArray
+    memory_mib: IntArray
+    gpu_milli_free: IntArray
+    cpu_milli_free: IntArray
+    memory_mib_free: IntArray
+    ready: NDArray[np.bool_]
+    version: IntArray
+
+    _COLUMNS = ("pool", "gpus", "cpu_milli", "memory_mib", "cpu_milli_free", "memory_mib_free", "version")
+
+    def __init__(self, devices: int = 8) -> None:
+        """Start empty.
+
+        Args:
+            devices: width of the device columns; grows by itself up to MAX_DEVICES when a wider node appears.
+        """
+        self.ids: list[NodeId] = []
+        self.row_of: dict[NodeId, int] = {}
+        self.pools: list[Pool] = []
+        self.pool_index: dict[Pool, int] = {}
+        self.clock = 0  # total changes so far; equal clocks mean nothing changed
+        self._members: dict[int, IntArray | list[int]] = {}
+        self._store: dict[str, NDArray[np.int64] | NDArray[np.bool_]] = {
+            name: np.zeros(_FIRST_ROWS, np.int64) for name in self._COLUMNS
+        }
+        self._store["ready"] = np.zeros(_FIRST_ROWS, np.bool_)
+        self._store["gpu_milli_free"] = np.zeros((_FIRST_ROWS, devices), np.int64)
+        self._show()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def from_columns(
+        cls,
+        *,
+        ids: Sequence[str],
+        pools: Sequence[Pool],
+        pool: IntArray,
+        gpus: IntArray,
+        cpu_milli: IntArray,
+        memory_mib: IntArray,
+    ) -> Nodes:
+        """Build many empty nodes at once; row i is ids[i] in pools[pool[i]]."""
+        nodes = cls(devices=max(8, int(gpus.max(initial=0))))
+        if nodes.gpu_milli_free.shape[1] > MAX_DEVICES:
+            raise ValueError(f"a node has at most {MAX_DEVICES} GPUs, got {int(gpus.max())}")
+        for name, column in (("gpus", gpus), ("cpu_milli", cpu_milli), ("memory_mib", memory_mib)):
+            if len(column) != len(ids) or int(column.min(initial=0)) < 0:
+                raise ValueError(f"{name} needs one value >= 0 for each of {len(ids)} nodes")
+        for entry in pools:
+            nodes.pool_at(entry)
+        nodes.ids = [NodeId(i) for i in ids]
+        nodes.row_of = {node_id: row for row, node_id in enumerate(nodes.ids)}
+        if len(nodes.row_of) != len(ids):
+            raise ValueError("node ids are not distinct")
+        nodes._reserve(len(ids))
+        nodes._show()
+        to_local = np.array([nodes.pool_index[entry] for entry in pools], np.int64)
+        nodes.pool[:] = to_local[pool] if len(ids) else 0
+        nodes.gpus[:], nodes.cpu_milli[:], nodes.memory_mib[:] = gpus, cpu_milli, memory_mib
+        nodes.cpu_milli_free[:], nodes.memory_mib_free[:] = cpu_milli, memory_mib
+        width = nodes.gpu_milli_free.shape[1]
+        nodes.gpu_milli_free[:] = np.where(np.arange(width)[None, :] < nodes.gpus[:, None], GPU_MILLI, 0)
+        nodes.ready[:] = True
+        for index in range(len(nodes.pools)):
+            nodes._members[index] = np.flatnonzero(nodes.pool == index)
+        nodes.clock += 1
+        return nodes
+
+    def pool_at(self, pool: Pool) -> int:
+        """Return the index of a pool, adding it (without nodes) when it is new."""
+        index = self.pool_index.get(pool)
+        if index is None:
+            index = self.pool_index[pool] = len(self.pools)
+            self.pools.append(pool)
+            self._members[index] = []
+        return index
+
+    def members(self, pool: int) -> IntArray:
+        """Rows of the pool's nodes, ascending, lost ones included."""
+        rows = self._members[pool]
+        if isinstance(rows, list):
+            rows = self._members[pool] = np.array(sorted(rows), np.int64)
+        return rows
+
+    def put(self, node_id: str, pool: Pool, *, gpus: int, cpu_milli: int, memory_mib: int) -> int:
+        """Add a node, or give a known one new capacity; it becomes ready. Return its row.
+
+        What is allocated stays allocated. When the new capacity is less than that, free goes below zero and the row
+        is in `overcommitted()` until enough is released.
+        """
+        if not 0 <= gpus <= MAX_DEVICES or cpu_milli < 0 or memory_mib < 0:
+            raise ValueError(f"{node_id}: capacity must be >= 0 with at most {MAX_DEVICES} GPUs, got {gpus} GPUs")
+        index = self.pool_at(pool)
+        row = self.row_of.get(NodeId(node_id))
+        if row is None:
+            row = len(self.ids)
+            self.ids.append(NodeId(node_id))
+            self.row_of[NodeId(node_id)] = row
+            self._reserve(row + 1)
+            self._show()
+            self._join(index, row)
+        elif self.pool[row] != index:
+            self._members[int(self.pool[row])] = [r for r in self.members(int(self.pool[row])).tolist() if r != row]
+            self._join(index, row)
+        if gpus > self.gpu_milli_free.shape[1]:
+            self._widen(gpus)
+        self.pool[row] = index
+        self.gpu_milli_free[row, self.gpus[row] : gpus] += GPU_MILLI
+        self.gpu_milli_free[row, gpus : self.gpus[row]] -= GPU_MILLI
+        self.cpu_milli_free[row] += cpu_milli - self.cpu_milli[row]
+        self.memory_mib_free[row] += memory_mib - self.memory_mib[row]
+        self.gpus[row], self.cpu_milli[row], self.memory_mib[row] = gpus, cpu_milli, memory_mib
+        self.ready[row] = True
+        self._touch(row)
+        return row
+
+    def lose(self, row: int) -> None:
+        """Take nothing new on this node; what sits there stays counted until it is released."""
+        self.ready[row] = False
+        self._touch(row)
+
+    def fits(self, slot: Slot, need: Need) -> bool:
+        """Say whether exactly this slot can take the need now (readiness aside)."""
+        row = slot.node
+        free = self.gpu_milli_free[row]
+        return bool(
+            len(slot.devices) == need.gpus == len(set(slot.devices))
+            and all(0 <= d < self.gpus[row] and free[d] >= need.gpu_milli for d in slot.devices)
+            and self.cpu_milli_free[row] >= need.cpu_milli
+            and self.memory_mib_free[row] >= need.memory_mib
+        )
+
+    def allocate(self, slot: Slot, need: Need) -> None:
+        """Take the need from the slot.
+
+        Raises:
+            ValueError: it does not fit there.
+        """
+        if not self.fits(slot, need):
+            raise ValueError(f"{need} does not fit on devices {slot.devices} of node {self.ids[slot.node]}")
+        self.force(slot, need)
+
+    def force(self, slot: Slot, need: Need) -> None:
+        """Take the need although it may not fit: what a region reports as running is a fact, not a question."""
+        row = slot.node
+        for device in slot.devices:
+            self.gpu_milli_free[row, device] -= need.gpu_milli
+        self.cpu_milli_free[row] -= need.cpu_milli
+        self.memory_mib_free[row] -= need.memory_mib
+        self._touch(row)
+
+    def release(self, slot: Slot, need: Need) -> None:
+        """Give back what `allocate` or `force` took for the same slot and need."""
+        row = slot.node
+        for device in slot.devices:
+            self.gpu_milli_free[row, device] += need.gpu_milli
+        self.cpu_milli_free[row] += need.cpu_milli
+        self.memory_mib_free[row] += need.memory_mib
+        self._touch(row)
+
+    def overcommitted(self) -> IntArray:
+        """Rows on which more is allocated than there is, ascending."""
+        below = (self.cpu_milli_free < 0) | (self.memory_mib_free < 0) | (self.gpu_milli_free < 0).any(axis=1)
+        return np.flatnonzero(below)
+
+    def _touch(self, row: int) -> None:
+        self.version[row] += 1
+        self.clock += 1
+
+    def _join(self, index: int, row: int) -> None:
+        rows = self._members[index]
+        members = rows if isinstance(rows, list) else rows.tolist()
+        members.append(row)
+        self._members[index] = members
+
+    def _reserve(self, rows: int) -> None:
+        have = len(self._store["ready"])
+        if rows <= have:
+            return
+        for name, column in self._store.items():
+            grown = np.zeros((max(rows, 2 * have), *column.shape[1:]), column.dtype)
+            grown[:have] = column
+            self._store[name] = grown
+
+    def _widen(self, gpus: int) -> None:
+        old = self._store["gpu_milli_free"]
+        wide = np.zeros((len(old), min(MAX_DEVICES, 2 * gpus)), np.int64)
+        wide[:, : old.shape[1]] = old
+        self._store["gpu_milli_free"] = wide
+        self._show()
+
+    def _show(self) -> None:
+        for name, column in self._store.items():
+            setattr(self, name, column[: len(self.ids)])
