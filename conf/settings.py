@@ -1,0 +1,273 @@
+"""Settings: one group per stage, each field with its unit, its default's reason and its off-value.
+
+Read from, weakest first: the defaults here, a YAML file (`--config` or THALWEG_CONFIG), environment variables
+(`THALWEG_PLACE__TRIGGER_MS=50`), and `--set place.trigger_ms=50`. Unknown keys are refused.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+ENVIRONMENT_PREFIX = "THALWEG_"
+# Variables of ours that name places, read by `conf.environment`, not settings.
+RESERVED = frozenset({"THALWEG_CONFIG", "THALWEG_STATE", "THALWEG_CACHE", "THALWEG_DATA", "THALWEG_JAVA"})
+
+PositiveMs = Annotated[int, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class SettingsError(Exception):
+    """A setting is unknown or has a value that is not allowed; the message names each."""
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Kafka(_Group):
+    """The broker and how we speak to it."""
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+    """Comma-separated host:port list."""
+    topic_prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9-]{1,40}$")] = "thalweg"
+    """First part of every topic's name; two installations on one broker take two prefixes."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """PLAINTEXT fits the local broker on loopback only."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    """None: no SASL."""
+    sasl_username: str | None = None
+    """User name for SASL."""
+    sasl_password: SecretStr | None = None
+    """Only from the environment (THALWEG_KAFKA__SASL_PASSWORD) or a file outside the repository; never logged."""
+    ssl_cafile: str | None = None
+    """PEM file of the certificate authority; None takes the system's."""
+    replication_factor: Annotated[int, Field(ge=1)] = 1
+    """Copies of each topic that we create; 3 on a cluster."""
+    request_timeout_ms: PositiveMs = 10_000
+    """How long one request to the broker may take before it is tried again."""
+
+
+class Warehouse(_Group):
+    """Where the Delta tables lie."""
+
+    path: str = ".thalweg/warehouse"
+    """Folder, or an object-store URI such as s3://bucket/thalweg."""
+    min_free_gb: Annotated[float, Field(ge=0)] = 1.0
+    """Jobs warn below this much free disk; 0 never warns."""
+
+
+class Spark(_Group):
+    """The Spark application, where we start it ourselves (`thalweg up`, `python -m jobs.…`)."""
+
+    master: str = "local[2]"
+    """Ignored under spark-submit, which names its own."""
+    driver_memory: str = "2g"
+    """Heap of the local JVM: three queries on two cores stay below 1 GB; the rest is room for a backlog."""
+    conf: dict[str, str] = {}
+    """More Spark settings, over conf/spark-defaults.conf."""
+    checkpoints: str = ".thalweg/checkpoints"
+    """Folder or URI for the queries' checkpoints."""
+
+
+class Observe(_Group):
+    """`jobs/observe`: telemetry into Delta."""
+
+    trigger_ms: PositiveMs = 500
+    """Commit interval of `telemetry`: two commits a second keep the log small and half a second is fresh enough."""
+    max_records_per_batch: Annotated[int, Field(gt=0)] = 400_000
+    """Bounds one micro-batch's memory after an outage."""
+    writer: Literal["auto", "driver", "executors"] = "auto"
+    """Who writes the Parquet files: the driver (lowest latency), the executors (bulk), or chosen by batch size."""
+    executors_from_rows: Annotated[int, Field(gt=0)] = 2_000_000
+    """With `auto`: batches at least this large are written by the executors."""
+    latest_every_ms: PositiveMs = 1_000
+    """How often `nodes`, `links` and `prices` are brought up to date."""
+    compact_every_s: Annotated[int, Field(ge=0)] = 60
+    """How often small telemetry files are compacted beside the writer; 0 never."""
+    future_limit_ms: PositiveMs = 60_000
+    """A sample stamped further ahead of the broker's clock than this is quarantined, never obeyed."""
+
+
+class Weights(_Group):
+    """Weights of the placement objective, all in US dollars (docs/explanation/cost-model.md)."""
+
+    rtt: Weight = 0.0001
+    """Per millisecond of round trip and expected hour; 0 ignores latency below the hard limit."""
+    risk: Weight = 1.0
+    """Scale of the expected loss on spot capacity; 0 ignores it."""
+    move: Weight = 1.0
+    """Price of moving one running task; 0 lets tasks wander for cents."""
+    balance: Weight = 0.0
+    """Weight of squared deviation from mean utilisation; 0 places at least cost alone."""
+    wait: Weight = 1_000_000.0
+    """Price of one task left waiting; far above any placement, so that a task waits only if it must."""
+
+
+class Place(_Group):
+    """`jobs/place`: requests and status into assignments."""
+
+    trigger_ms: Annotated[int, Field(ge=0)] = 0
+    """Micro-batch interval; 0 starts the next batch as soon as the last ended (lowest latency)."""
+    max_records_per_batch: Annotated[int, Field(gt=0)] = 20_000
+    """Bounds one micro-batch after an outage."""
+    strategy: Literal["flow", "greedy", "genetic", "anneal", "lp"] = "flow"
+    """Global placement strategy."""
+    seed: int = 0
+    """Seed of the randomised strategies; the same seed and input give the same plan."""
+    plan_deadline_ms: PositiveMs = 2_000
+    """A plan that takes longer stops with its incumbent."""
+    window_tasks: Annotated[int, Field(gt=0)] = 4_096
+    """Most waiting tasks considered by one plan, by priority and age; keeps a plan flat however long the queue."""
+    heartbeat_timeout_ms: PositiveMs = 10_000
+    """A region silent this long is lost and its tasks are placed again; ten missed heartbeats."""
+    node_timeout_ms: PositiveMs = 60_000
+    """A node without a sample this long is taken as gone."""
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+    """How often a task is placed in all before it is given up as failed."""
+    accept_timeout_ms: PositiveMs = 15_000
+    """An assignment that a live region does not hold after this long is sent again."""
+    world_every_ms: PositiveMs = 500
+    """How often nodes, links and prices are read from their tables."""
+    folds_every_ms: PositiveMs = 1_000
+    """How often `tasks` and `placements` are brought up to date beside the stream."""
+    compact_every_s: Annotated[int, Field(ge=0)] = 60
+    """How often the ledger's small files are compacted, from the writer's own thread; 0 never."""
+    max_task_gpus: Annotated[int, Field(ge=1)] = 100_000
+    """A request for more GPUs in all is refused: no plan could hold it, and it is most likely a slip."""
+    lost_spot_per_hour: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Chance that a spot node is taken away within an hour, where nobody measures it."""
+    publish_timeout_ms: PositiveMs = 10_000
+    """How long a batch waits for the broker to acknowledge its events before it fails and is tried again."""
+    weights: Weights = Weights()
+    """Weights of the objective."""
+
+
+class Agent(_Group):
+    """The regional agent."""
+
+    heartbeat_ms: PositiveMs = 1_000
+    """Interval of heartbeats."""
+    telemetry_ms: PositiveMs = 1_000
+    """Interval of node samples, link probes and prices."""
+    inventory_ms: PositiveMs = 10_000
+    """Interval of the list of held tasks, by which lost assignments and stale tasks are found."""
+    task_timeout_s: Annotated[float, Field(gt=0)] = 86_400
+    """A process that runs longer is killed and reported failed."""
+    kill_grace_s: Annotated[float, Field(ge=0)] = 5
+    """Between the polite signal and the hard one."""
+    time_scale: Annotated[float, Field(gt=0)] = 1.0
+    """The simulate runner runs this many times faster than real time."""
+
+
+class Metrics(_Group):
+    """Prometheus metrics."""
+
+    port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """Port on which a job serves /metrics; 0 serves none."""
+    host: str = "127.0.0.1"
+    """Address to bind; loopback unless you mean to be scraped from elsewhere."""
+
+
+class Logs(_Group):
+    """Structured logs."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity written."""
+    form: Literal["json", "text"] = "json"
+    """One JSON object a line, or text for people."""
+
+
+class Settings(_Group):
+    """Everything an operator may change."""
+
+    kafka: Kafka = Kafka()
+    """The broker."""
+    warehouse: Warehouse = Warehouse()
+    """The Delta tables."""
+    spark: Spark = Spark()
+    """The Spark application."""
+    observe: Observe = Observe()
+    """`jobs/observe`."""
+    place: Place = Place()
+    """`jobs/place`."""
+    agent: Agent = Agent()
+    """The regional agent."""
+    metrics: Metrics = Metrics()
+    """Prometheus metrics."""
+    logs: Logs = Logs()
+    """Structured logs."""
+
+
+def load_settings(
+    config: Path | None = None,
+    overrides: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Read the settings.
+
+    Args:
+        config: YAML file; None takes THALWEG_CONFIG where set.
+        overrides: `group.field=value` items, strongest; values are YAML scalars.
+        environment: None takes the process's.
+
+    Raises:
+        SettingsError: a file cannot be read, a key is unknown, or a value is not allowed.
+    """
+    environment = os.environ if environment is None else environment
+    tree: dict[str, Any] = {}
+    path = config or (Path(environment["THALWEG_CONFIG"]) if environment.get("THALWEG_CONFIG") else None)
+    if path is not None:
+        tree = _read_yaml(path)
+    for name, value in sorted(environment.items()):
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in RESERVED and "__" in name:
+            _put(tree, name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"), value, source=name)
+    for item in overrides:
+        key, separator, value = item.partition("=")
+        if not separator:
+            raise SettingsError(f"--set {item!r}: allowed is group.field=value, for example place.trigger_ms=50")
+        _put(tree, key.split("."), value, source=f"--set {key}")
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {path}: {error}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise SettingsError(f"settings file {path}: allowed is a mapping of groups, seen {type(tree).__name__}")
+    return tree
+
+
+def _put(tree: dict[str, Any], path: Sequence[str], value: str, source: str) -> None:
+    """Set one leaf; the value is read as YAML, so that numbers, booleans and null are themselves."""
+    for step in path[:-1]:
+        tree = tree.setdefault(step, {})
+        if not isinstance(tree, dict):
+            raise SettingsError(f"{source}: {step!r} is a value, not a group")
+    try:
+        tree[path[-1]] = yaml.safe_load(value) if value else value
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{source}: {value!r} cannot be read: {error}") from error
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_url=False):
+        where = ".".join(str(step) for step in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{where}: no such setting (docs/reference/settings.md lists all)")
+        else:
+            # The input itself stays out of the message where it may be a secret.
+            seen = "a secret" if "password" in where else repr(problem["input"])
+            lines.append(f"{where}: {problem['msg']}, seen {seen}")
+    return "settings: " + "; ".join(lines)

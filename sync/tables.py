@@ -1,0 +1,387 @@
+"""The Delta tables, one contract each: schema, key, writer, retention and meaning.
+
+One writer per table (a local file system is not safe for two). What is not a current-state table is append-only. Times
+are UTC timestamps in microseconds; `*_ms` columns are integers of milliseconds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import pyarrow as pa
+
+TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
+
+# Tables that are committed several times a second: a checkpoint every 100 commits bounds the JSON files a reader must
+# replay, and hours of log are enough because "as of" is answered from the rows' own times (design, section 3).
+BUSY_LOG: Final[Mapping[str, str]] = {
+    "delta.checkpointInterval": "100",
+    "delta.logRetentionDuration": "interval 6 hours",
+    "delta.deletedFileRetentionDuration": "interval 1 hours",
+}
+QUIET_LOG: Final[Mapping[str, str]] = {
+    "delta.checkpointInterval": "20",
+    "delta.logRetentionDuration": "interval 7 days",
+    "delta.deletedFileRetentionDuration": "interval 1 days",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableContract:
+    """One Delta table."""
+
+    name: str
+    schema: pa.Schema
+    key: tuple[str, ...]
+    """Columns that identify a row; for append-only tables, the event."""
+    writer: str
+    meaning: str
+    append_only: bool = True
+    partition_by: tuple[str, ...] = ()
+    retention_days: int | None = None
+    """Rows older than this are removed by `jobs/maintain`; None keeps them."""
+    configuration: Mapping[str, str] = field(default_factory=lambda: QUIET_LOG)
+
+    def __post_init__(self) -> None:
+        unknown = {*self.key, *self.partition_by} - set(self.schema.names)
+        if unknown:
+            raise ValueError(f"table {self.name}: key or partition columns {sorted(unknown)} are not in its schema")
+
+
+def _schema(*columns: tuple[str, pa.DataType] | tuple[str, pa.DataType, bool]) -> pa.Schema:
+    """Build a schema; a third item False marks a required column."""
+    return pa.schema([pa.field(column[0], column[1], len(column) < 3 or column[2]) for column in columns])
+
+
+_STAMP = (("stamp_ms", pa.int64()), ("stamp_counter", pa.int64()), ("stamp_region", pa.string()))
+_POSITION = (("topic", pa.string()), ("topic_partition", pa.int32()), ("topic_offset", pa.int64()))
+
+_NODE = (
+    ("gpu_model", pa.string()),
+    ("spot", pa.bool_()),
+    ("gpus", pa.int32()),
+    ("cpus", pa.float64()),
+    ("memory_gb", pa.float64()),
+    ("gpu_utilisation", pa.float64()),
+    ("cpu_utilisation", pa.float64()),
+    ("memory_used_gb", pa.float64()),
+    ("state", pa.string()),
+)
+_LINK = (("rtt_ms", pa.float64()), ("gbps", pa.float64()), ("usd_per_gb", pa.float64()))
+_PRICE = (("usd_per_gpu_hour", pa.float64()),)
+
+TELEMETRY = TableContract(
+    name="telemetry",
+    schema=_schema(
+        ("day", pa.date32()),
+        ("region", pa.string()),
+        ("kind", pa.string()),
+        ("observed_at", TIMESTAMP),
+        *_STAMP,
+        ("version", pa.int64()),
+        ("node_id", pa.string()),
+        *_NODE,
+        ("dst_region", pa.string()),
+        *_LINK,
+        *_PRICE,
+        *_POSITION,
+        ("sample_index", pa.int32()),
+        ("received_at", TIMESTAMP),
+    ),
+    key=("topic", "topic_partition", "topic_offset", "sample_index"),
+    writer="jobs/observe",
+    meaning="Every accepted sample, in order of arrival; `received_at` is the broker's append time.",
+    partition_by=("day",),
+    retention_days=7,
+    configuration=BUSY_LOG,
+)
+NODES = TableContract(
+    name="nodes",
+    schema=_schema(
+        ("region", pa.string(), False), ("node_id", pa.string(), False), *_NODE, ("observed_at", TIMESTAMP), *_STAMP
+    ),
+    key=("region", "node_id"),
+    writer="jobs/observe",
+    meaning="Each node's latest sample by stamp.",
+    append_only=False,
+    configuration=BUSY_LOG,
+)
+LINKS = TableContract(
+    name="links",
+    schema=_schema(
+        ("region", pa.string(), False), ("dst_region", pa.string(), False), *_LINK, ("observed_at", TIMESTAMP), *_STAMP
+    ),
+    key=("region", "dst_region"),
+    writer="jobs/observe",
+    meaning="Each directed link's latest probe by stamp, from `region` to `dst_region`.",
+    append_only=False,
+    configuration=BUSY_LOG,
+)
+PRICES = TableContract(
+    name="prices",
+    schema=_schema(
+        ("region", pa.string(), False),
+        ("gpu_model", pa.string(), False),
+        ("spot", pa.bool_(), False),
+        *_PRICE,
+        ("observed_at", TIMESTAMP),
+        *_STAMP,
+    ),
+    key=("region", "gpu_model", "spot"),
+    writer="jobs/observe",
+    meaning="Each pool's latest price by stamp, in US dollars per GPU-hour.",
+    append_only=False,
+    configuration=BUSY_LOG,
+)
+
+NODE_SHARES: Final = pa.list_(
+    pa.struct(
+        [
+            ("node_id", pa.string()),
+            ("workers", pa.int32()),
+            ("gpus", pa.int32()),
+            ("gpu_milli", pa.int32()),
+            ("devices", pa.list_(pa.int32())),
+        ]
+    )
+)
+
+DECISIONS = TableContract(
+    name="decisions",
+    schema=_schema(
+        ("query_id", pa.string(), False),
+        ("batch_id", pa.int64(), False),
+        ("row", pa.int32(), False),
+        ("driver_epoch", pa.int64(), False),
+        ("decided_at", TIMESTAMP, False),
+        ("task_id", pa.string(), False),
+        ("copy", pa.int32(), False),
+        ("epoch", pa.int64(), False),
+        ("transition", pa.string(), False),
+        ("attempt", pa.int32()),
+        ("event_id", pa.string()),
+        ("region", pa.string()),
+        ("pool_id", pa.string()),
+        ("nodes", NODE_SHARES),
+        ("plan_id", pa.string()),
+        ("cost_usd_per_hour", pa.float64()),
+        ("compute_usd", pa.float64()),
+        ("egress_usd", pa.float64()),
+        ("data_wait_usd", pa.float64()),
+        ("latency_usd", pa.float64()),
+        ("risk_usd", pa.float64()),
+        ("move_usd", pa.float64()),
+        ("reason", pa.string()),
+        ("tenant", pa.string()),
+        ("priority", pa.int32()),
+        ("request", pa.string()),
+        ("content_hash", pa.string()),
+        *_POSITION,
+        ("topic_timestamp_ms", pa.int64()),
+    ),
+    key=("query_id", "batch_id", "row"),
+    writer="jobs/place",
+    meaning="The ledger: every task transition with its plan and reason. The truth of placement.",
+    configuration=BUSY_LOG,
+)
+TASKS = TableContract(
+    name="tasks",
+    schema=_schema(
+        ("task_id", pa.string(), False),
+        ("state", pa.string(), False),
+        ("epoch", pa.int64()),
+        ("attempt", pa.int32()),
+        ("regions", pa.list_(pa.string())),
+        ("tenant", pa.string()),
+        ("priority", pa.int32()),
+        ("reason", pa.string()),
+        ("cost_usd_per_hour", pa.float64()),
+        ("submitted_at", TIMESTAMP),
+        ("changed_at", TIMESTAMP),
+        ("request", pa.string()),
+    ),
+    key=("task_id",),
+    writer="jobs/place",
+    meaning="Each task's state now: a fold of `decisions`.",
+    append_only=False,
+    configuration=BUSY_LOG,
+)
+PLACEMENTS = TableContract(
+    name="placements",
+    schema=_schema(
+        ("task_id", pa.string(), False),
+        ("copy", pa.int32(), False),
+        ("epoch", pa.int64(), False),
+        ("state", pa.string(), False),
+        ("region", pa.string()),
+        ("pool_id", pa.string()),
+        ("nodes", NODE_SHARES),
+        ("plan_id", pa.string()),
+        ("cost_usd_per_hour", pa.float64()),
+        ("assigned_at", TIMESTAMP),
+        ("changed_at", TIMESTAMP),
+    ),
+    key=("task_id", "copy"),
+    writer="jobs/place",
+    meaning="Where each placed copy of a task is now: a fold of `decisions`.",
+    append_only=False,
+    configuration=BUSY_LOG,
+)
+PLANS = TableContract(
+    name="plans",
+    schema=_schema(
+        ("plan_id", pa.string(), False),
+        ("query_id", pa.string(), False),
+        ("batch_id", pa.int64(), False),
+        ("planned_at", TIMESTAMP),
+        ("strategy", pa.string()),
+        ("status", pa.string()),
+        ("objective_usd", pa.float64()),
+        ("bound_usd", pa.float64()),
+        ("gap", pa.float64()),
+        ("considered", pa.int32()),
+        ("placed", pa.int32()),
+        ("revoked", pa.int32()),
+        ("waiting", pa.int32()),
+        ("read_ms", pa.float64()),
+        ("plan_ms", pa.float64()),
+        ("commit_ms", pa.float64()),
+        ("publish_ms", pa.float64()),
+    ),
+    key=("plan_id",),
+    writer="jobs/place",
+    meaning="Each plan's objective, proven bound, gap, counts and timings.",
+    retention_days=30,
+)
+RECORDS = TableContract(
+    name="records",
+    schema=_schema(
+        ("key", pa.string(), False),
+        ("value", pa.string()),
+        ("deleted", pa.bool_()),
+        ("vector", pa.string()),
+        ("policy", pa.string()),
+        *_STAMP,
+        ("version", pa.int64()),
+        ("updated_at", TIMESTAMP),
+    ),
+    key=("key",),
+    writer="jobs/replicate",
+    meaning="Replicated records: the merged winner per key, tombstones included until collected.",
+    append_only=False,
+    configuration=BUSY_LOG,
+)
+CONFLICTS = TableContract(
+    name="conflicts",
+    schema=_schema(
+        ("conflict_id", pa.string(), False),
+        ("key", pa.string(), False),
+        ("left_region", pa.string()),
+        ("right_region", pa.string()),
+        ("left_value", pa.string()),
+        ("right_value", pa.string()),
+        ("left_vector", pa.string()),
+        ("right_vector", pa.string()),
+        ("policy", pa.string()),
+        ("winner_region", pa.string()),
+        ("found_at", TIMESTAMP),
+    ),
+    key=("conflict_id",),
+    writer="jobs/replicate",
+    meaning="Every concurrent pair of writes, once, with both values and the winner.",
+)
+SYNC_GAPS = TableContract(
+    name="sync_gaps",
+    schema=_schema(
+        ("region", pa.string(), False),
+        ("epoch", pa.int64(), False),
+        ("first_seq", pa.int64(), False),
+        ("last_seq", pa.int64(), False),
+        ("found_at", TIMESTAMP),
+        ("asked_at", TIMESTAMP),
+        ("closed_at", TIMESTAMP),
+    ),
+    key=("region", "epoch", "first_seq"),
+    writer="jobs/replicate",
+    meaning="Missing sequence ranges of a region: when found, asked for again, closed.",
+    append_only=False,
+)
+FORECASTS = TableContract(
+    name="forecasts",
+    schema=_schema(
+        ("series", pa.string(), False),
+        ("made_at", TIMESTAMP, False),
+        ("for_at", TIMESTAMP, False),
+        ("value", pa.float64()),
+        ("low_80", pa.float64()),
+        ("high_80", pa.float64()),
+        ("model", pa.string()),
+    ),
+    key=("series", "made_at", "for_at"),
+    writer="jobs/forecast",
+    meaning="Demand, price and loss forecasts with their 80 % interval.",
+    retention_days=90,
+)
+MODELS = TableContract(
+    name="models",
+    schema=_schema(
+        ("model", pa.string(), False),
+        ("version", pa.int64(), False),
+        ("made_at", TIMESTAMP),
+        ("clients", pa.int32()),
+        ("samples", pa.int64()),
+        ("weights", pa.binary()),
+        ("metrics", pa.string()),
+    ),
+    key=("model", "version"),
+    writer="jobs/federate",
+    meaning="Global model versions.",
+)
+QUARANTINE = TableContract(
+    name="quarantine",
+    schema=_schema(
+        ("quarantined_at", TIMESTAMP, False),
+        ("flow", pa.string(), False),
+        ("rule", pa.string(), False),
+        ("reason", pa.string(), False),
+        *_POSITION,
+        ("sample_index", pa.int32()),
+        ("raw", pa.binary()),
+    ),
+    key=("topic", "topic_partition", "topic_offset", "sample_index"),
+    writer="jobs/observe",
+    meaning="Telemetry that broke a rule, with the rule, the reason, the position and the bytes.",
+    retention_days=30,
+)
+AUDIT = TableContract(
+    name="audit",
+    schema=_schema(
+        ("at", TIMESTAMP, False),
+        ("actor", pa.string(), False),
+        ("action", pa.string(), False),
+        ("subject", pa.string()),
+        ("outcome", pa.string()),
+        ("detail", pa.string()),
+    ),
+    key=("at", "actor", "action", "subject"),
+    writer="jobs/maintain",
+    meaning="Who did what to the system itself: starts, stops, settings, compactions, refused calls.",
+)
+
+CONTRACTS: Final = (
+    TELEMETRY,
+    NODES,
+    LINKS,
+    PRICES,
+    RECORDS,
+    CONFLICTS,
+    SYNC_GAPS,
+    DECISIONS,
+    TASKS,
+    PLACEMENTS,
+    PLANS,
+    FORECASTS,
+    MODELS,
+    QUARANTINE,
+    AUDIT,
+)
