@@ -82,8 +82,7 @@ def serve_metrics(settings: Metrics) -> None:
 def read_spark_defaults(path: Path = environment.SPARK_DEFAULTS) -> dict[str, str]:
     """Read conf/spark-defaults.conf: `name value` a line, `#` starts a comment."""
     settings: dict[str, str] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        line = line.strip()
+    for line in map(str.strip, path.read_text(encoding="utf-8").splitlines()):
         if line and not line.startswith("#"):
             name, _, value = line.partition(" ")
             settings[name] = value.strip()

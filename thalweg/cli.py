@@ -1,7 +1,6 @@
 """The command line: one group whose commands are imported only when they are called."""
 
 import importlib
-import sys
 from collections.abc import Mapping
 from typing import Final
 
@@ -67,4 +66,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
