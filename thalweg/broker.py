@@ -1,0 +1,201 @@
+"""A real Apache Kafka broker as a child process: one node, its own controller, from the locked jars."""
+
+import base64
+import shutil
+import subprocess
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+
+from conf.environment import PROJECT_ROOT, JarSet, Java, find_java, jar_paths
+from thalweg.children import Child, ProcessSpec
+from thalweg.ports import LOOPBACK, accepts_connections, free_port
+
+SERVER_PROPERTIES = PROJECT_ROOT / "conf" / "broker" / "server.properties"
+LOG4J_PROPERTIES = PROJECT_ROOT / "conf" / "broker" / "log4j2.properties"
+
+JVM_FLAGS = (
+    # A quiet broker lives in 220 MB; 512 MB of heap carry the rates of two cores, the page cache does the rest.
+    "-Xms256m",
+    "-Xmx512m",
+    # On two cores a concurrent collector competes with Spark; a serial pause over so small a heap is a few ms.
+    "-XX:+UseSerialGC",
+    "-XX:+ExitOnOutOfMemoryError",  # a broker that lost a thread answers strangely; a dead one is started again
+    "-Djava.awt.headless=true",
+    f"-Dlog4j2.configurationFile={LOG4J_PROPERTIES}",
+)
+
+
+class BrokerSetupError(Exception):
+    """The broker's storage could not be made; the message carries Kafka's own words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerPorts:
+    """Where the broker listens: for clients, and for its own controller."""
+
+    clients: int
+    controller: int
+
+    @property
+    def bootstrap(self) -> str:
+        """Return the address clients connect to first."""
+        return f"{LOOPBACK}:{self.clients}"
+
+
+def choose_ports(preferred: BrokerPorts | None = None) -> BrokerPorts:
+    """Return two free ports, the preferred ones where they still are."""
+    clients = free_port(preferred=preferred.clients if preferred else None)
+    controller = free_port(preferred=preferred.controller if preferred else None, taken=[clients])
+    return BrokerPorts(clients=clients, controller=controller)
+
+
+def broker_spec(folder: Path, ports: BrokerPorts, *, java: Java, jars: list[Path]) -> ProcessSpec:
+    """Prepare a broker's folder and return the process to run.
+
+    What an earlier broker wrote in the folder is kept: topics, records, group offsets. The ports may differ.
+
+    Args:
+        folder: The broker's own: settings and records.
+        ports: Where to listen.
+        java: The runtime.
+        jars: The whole class path.
+
+    Raises:
+        BrokerSetupError: Kafka refused to make its storage.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    records = folder / "records"
+    properties = folder / "server.properties"
+    properties.write_text(server_properties(ports, records), encoding="utf-8")
+    command = (str(java.executable), *JVM_FLAGS, "-cp", ":".join(map(str, jars)))
+    if not (records / "meta.properties").exists():
+        _format_storage(command, ports, records)
+    return ProcessSpec(
+        name="broker",
+        argv=(*command, "kafka.Kafka", str(properties)),
+        ports={"kafka": ports.clients, "controller": ports.controller},
+        is_ready=lambda: answers(ports),
+    )
+
+
+def server_properties(ports: BrokerPorts, records: Path) -> str:
+    """Return the broker's settings: the project's, and where this one listens and writes."""
+    return SERVER_PROPERTIES.read_text(encoding="utf-8") + (
+        "\n# Chosen at start.\n"
+        f"listeners=LOCAL://{LOOPBACK}:{ports.clients},CONTROLLER://{LOOPBACK}:{ports.controller}\n"
+        f"advertised.listeners=LOCAL://{LOOPBACK}:{ports.clients}\n"
+        f"controller.quorum.voters=1@{LOOPBACK}:{ports.controller}\n"
+        f"log.dirs={records}\n"
+    )
+
+
+def _format_storage(command: tuple[str, ...], ports: BrokerPorts, records: Path) -> None:
+    # Made beside and moved into place, so that a kill in the middle leaves nothing that looks finished.
+    fresh = records.with_name("records.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    properties = records.with_name("format.properties")
+    properties.write_text(server_properties(ports, fresh), encoding="utf-8")
+    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    made = subprocess.run(
+        [*command, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if made.returncode != 0:
+        raise BrokerSetupError(f"Kafka could not make its storage in {records}: {made.stderr or made.stdout}")
+    properties.unlink()
+    if records.exists():  # without meta.properties it is no broker's: empty, or somebody else's
+        if any(records.iterdir()):
+            raise BrokerSetupError(
+                f"{records} holds files but no meta.properties, so no broker wrote them. Move the folder away."
+            )
+        records.rmdir()
+    fresh.rename(records)
+
+
+def answers(ports: BrokerPorts) -> bool:
+    """Tell whether the broker serves clients now; listening alone comes a little earlier."""
+    if not accepts_connections(ports.clients):
+        return False
+    try:
+        admin = KafkaAdminClient(bootstrap_servers=ports.bootstrap, bootstrap_timeout_ms=2000, request_timeout_ms=2000)
+    except KafkaError:
+        return False
+    try:
+        return any(not broker["is_fenced"] for broker in admin.describe_cluster()["brokers"])
+    except KafkaError:
+        return False
+    finally:
+        admin.close()
+
+
+class Broker:
+    """A broker for the length of a ``with``; its records stay in the folder and are there again the next time."""
+
+    def __init__(self, folder: Path, *, java: Java | None = None, jars: list[Path] | None = None) -> None:
+        """Remember where; nothing starts yet. Java and the jars default to the environment's."""
+        self._folder = folder
+        self._java = java or find_java()
+        self._jars = jars if jars is not None else jar_paths(JarSet.BROKER)
+        self._ports: BrokerPorts | None = None
+        self._child: Child | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """Return the address clients connect to; it stays the same over restarts as long as the port is free."""
+        if self._ports is None:
+            raise RuntimeError("The broker was never started; call start() first.")
+        return self._ports.bootstrap
+
+    @property
+    def pid(self) -> int:
+        """Return the process id."""
+        if self._child is None:
+            raise RuntimeError("The broker does not run; call start() first.")
+        return self._child.pid
+
+    def start(self) -> None:
+        """Start and wait until clients are served.
+
+        Raises:
+            ChildFailedError: It ended or was not ready in time.
+            BrokerSetupError: Its storage could not be made.
+        """
+        self._ports = choose_ports(self._ports)
+        spec = broker_spec(self._folder, self._ports, java=self._java, jars=self._jars)
+        self._child = Child(spec, self._folder / "broker.log")
+        try:
+            self._child.wait_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the broker in order; it keeps its records."""
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
+
+    def kill(self) -> None:
+        """End the broker as a power cut would, for tests of recovery."""
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
