@@ -1,0 +1,246 @@
+"""Stamps: when a region said something, and where that stands in the order everybody agrees on.
+
+A stamp is a hybrid logical clock reading (Kulkarni et al., "Logical Physical Clocks", OPODIS 2014): the wall clock in
+milliseconds, a counter for readings within one millisecond, and the region as the last tie-break, so that any two
+stamps are ordered the same way everywhere. Beside it stands the writer's dense sequence within its epoch, which
+tells lost and repeated messages, and the version the writer gave the entity.
+
+Everything here is a value or a pure function; the wall clock is always an argument.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, NamedTuple, NewType
+
+import msgspec
+import pyarrow as pa
+
+RegionId = NewType("RegionId", str)
+Actor = NewType("Actor", str)  # one writing life of a region: "<region>@<epoch>"
+
+# Largest integer every JSON reader keeps exactly; a counter above it would compare differently in another language.
+MAX_COUNTER = 2**53 - 1
+MAX_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, the last moment datetime and SQL timestamps can show
+MAX_REGION_CHARS = 128
+# What a Kafka topic name can hold, plus ":" that real region names carry ("aws:us-east-1").
+REGION_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
+
+
+class StampError(ValueError):
+    """A stamp, or what should become one, is missing a part or has a wrong one."""
+
+
+class Hlc(NamedTuple):
+    """A clock reading. Tuples compare in exactly the total order we need: ms, counter, region."""
+
+    ms: int
+    counter: int
+    region: str
+
+
+ZERO = Hlc(0, 0, "")
+
+
+class Stamp(msgspec.Struct, frozen=True, kw_only=True):
+    """A clock reading with the writer's position.
+
+    `epoch` numbers the lives of a region's store (a store lost and made anew begins the next); `seq` is dense within
+    (region, epoch), starting at 1; 0 means the writer does not number its messages. `version` is the entity's own.
+    """
+
+    ms: int
+    counter: int
+    region: str
+    epoch: int = 0
+    seq: int = 0
+    version: int = 0
+
+    @property
+    def hlc(self) -> Hlc:
+        """The part that orders."""
+        return Hlc(self.ms, self.counter, self.region)
+
+    @property
+    def actor(self) -> Actor:
+        """Who wrote, for version vectors."""
+        return actor_of(self.region, self.epoch)
+
+
+def actor_of(region: str, epoch: int) -> Actor:
+    """Name one writing life of a region."""
+    return Actor(f"{region}@{epoch}")
+
+
+def actor_region(actor: str) -> str:
+    """Return the region of an actor."""
+    return actor[: actor.rindex("@")]
+
+
+def checked_stamp(stamp: Stamp) -> Stamp:
+    """Return the stamp unchanged.
+
+    Raises:
+        StampError: A part is out of range.
+    """
+    _check_range("ms", stamp.ms, MAX_MS)
+    _check_range("counter", stamp.counter, MAX_COUNTER)
+    _check_range("epoch", stamp.epoch, MAX_COUNTER)
+    _check_range("seq", stamp.seq, MAX_COUNTER)
+    _check_range("version", stamp.version, MAX_COUNTER)
+    check_region(stamp.region)
+    return stamp
+
+
+def check_region(region: str) -> None:
+    """Raise StampError unless the name can be part of a topic name and of an actor."""
+    if len(region) > MAX_REGION_CHARS or not REGION_PATTERN.fullmatch(region):
+        raise StampError(
+            f"region {region[:140]!r} is not a region name; "
+            f"allowed are 1 to {MAX_REGION_CHARS} letters, digits and . _ : -"
+        )
+
+
+def _check_range(part: str, seen: int, largest: int) -> None:
+    if not 0 <= seen <= largest:
+        raise StampError(f"stamp {part} is {seen}; allowed is 0 to {largest}")
+
+
+# ---- the clock -------------------------------------------------------------------------------------------------
+
+
+def tick(last: Hlc, now_ms: int, region: str) -> Hlc:
+    """Return the next reading: after `last` whatever the wall clock says, and never behind the wall clock.
+
+    Keeping `last` durably makes readings monotonic across restarts and backward jumps of the wall clock.
+    """
+    if now_ms > last.ms:
+        return Hlc(now_ms, 0, region)
+    if last.counter >= MAX_COUNTER:
+        return Hlc(last.ms + 1, 0, region)
+    return Hlc(last.ms, last.counter + 1, region)
+
+
+def observed(last: Hlc, seen: Hlc) -> Hlc:
+    """Return the reading after which the next tick is newer than both.
+
+    Only for stamps that were admitted: a parked one must not push anybody's clock.
+    """
+    return last if (last.ms, last.counter) >= (seen.ms, seen.counter) else Hlc(seen.ms, seen.counter, last.region)
+
+
+# ---- stamps ahead of time --------------------------------------------------------------------------------------
+
+
+class FutureLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How far ahead of the judge's clock a stamp may be.
+
+    60 s is far more than a disciplined clock drifts and far less than a wrong time zone; 500 ms is what unsynchronised
+    virtual machines show within hours, so it is worth a warning long before it hurts.
+    """
+
+    park_ms: int = 60_000
+    warn_ms: int = 500
+
+
+class Admission(StrEnum):
+    """What happens to a stamp."""
+
+    ACCEPT = "accept"
+    WARN = "warn"  # accepted, and the region's clock is reported
+    PARK = "park"  # kept aside until the judge's clock is within the limit
+
+
+DEFAULT_LIMITS = FutureLimits()
+
+
+def admission(stamp_ms: int, now_ms: int, limits: FutureLimits = DEFAULT_LIMITS) -> Admission:
+    """Judge one stamp against the judge's own clock."""
+    ahead_ms = stamp_ms - now_ms
+    if ahead_ms > limits.park_ms:
+        return Admission.PARK
+    return Admission.WARN if ahead_ms > limits.warn_ms else Admission.ACCEPT
+
+
+# ---- forms -----------------------------------------------------------------------------------------------------
+
+STAMP_ARROW = pa.struct(
+    [
+        pa.field("ms", pa.int64(), nullable=False),
+        pa.field("counter", pa.int64(), nullable=False),
+        pa.field("region", pa.string(), nullable=False),
+        pa.field("epoch", pa.int64(), nullable=False),
+        pa.field("seq", pa.int64(), nullable=False),
+        pa.field("version", pa.int64(), nullable=False),
+    ]
+)
+STAMP_DDL = (
+    "STRUCT<ms: BIGINT NOT NULL, counter: BIGINT NOT NULL, region: STRING NOT NULL, "
+    "epoch: BIGINT NOT NULL, seq: BIGINT NOT NULL, version: BIGINT NOT NULL>"
+)
+
+
+def stamp_from_mapping(parts: Mapping[str, Any]) -> Stamp:
+    """Read a stamp from parsed JSON or from a Delta row.
+
+    Raises:
+        StampError: A part is missing, has a wrong type or is out of range.
+    """
+    try:
+        return checked_stamp(msgspec.convert(parts, Stamp))
+    except msgspec.ValidationError as error:
+        raise StampError(f"stamp {dict(parts)!r}: {error}") from error
+
+
+def stamp_to_mapping(stamp: Stamp) -> dict[str, Any]:
+    """Return the JSON form, which is the Delta and Arrow struct's form as well."""
+    return msgspec.structs.asdict(stamp)
+
+
+def complete_stamp(observed_at: datetime | str | int, version: int, region: str) -> Stamp:
+    """Make the stamp of a producer that only says when and which version.
+
+    The same pair always gives the same stamp, so a replay changes nothing. The version breaks ties between readings
+    of the same millisecond. `seq` stays 0: such a producer's losses cannot be seen.
+
+    Args:
+        observed_at: An aware datetime, its ISO 8601 text, or milliseconds since 1970 UTC.
+        version: 0 to MAX_COUNTER, growing with every change of the entity.
+        region: Where it was observed; the topic's region.
+
+    Raises:
+        StampError: The moment has no time zone, cannot be read, or a part is out of range.
+    """
+    return checked_stamp(Stamp(ms=moment_ms(observed_at), counter=version, region=region, version=version))
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def moment_ms(moment: datetime | str | int) -> int:
+    """Return milliseconds since 1970 UTC.
+
+    Raises:
+        StampError: No time zone, or not a moment.
+    """
+    if isinstance(moment, bool):
+        raise StampError(f"observed_at is {moment!r}; give ISO 8601 with a time zone, or milliseconds since 1970 UTC")
+    if isinstance(moment, int):
+        return moment
+    at = _parsed(moment) if isinstance(moment, str) else moment
+    if at.tzinfo is None:
+        raise StampError(f"observed_at is {at.isoformat()} without a time zone; append Z or an offset like +02:00")
+    return (at - _EPOCH) // _MILLISECOND
+
+
+def _parsed(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise StampError(
+            f"observed_at is {text[:64]!r}; give ISO 8601 with a time zone, like 2026-11-21T10:00:00.250Z"
+        ) from None
