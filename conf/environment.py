@@ -93,7 +93,7 @@ def locked_jars(lock: Path = JAR_LOCK) -> tuple[LockedJar, ...]:
     """Read the jar lock.
 
     Raises:
-        SetupIncompleteError: The lock is missing or a line of it is not ``set organisation:module:revision sha256:hex``.
+        SetupIncompleteError: The lock is missing, or a line is not ``set organisation:module:revision sha256:hex``.
     """
     try:
         lines = lock.read_text(encoding="utf-8").splitlines()

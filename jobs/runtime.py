@@ -175,7 +175,7 @@ def job_main(main: Main, description: str) -> None:
         try:
             serve_metrics(settings.metrics)
             main(settings)
-        except environment.SetupIncomplete as error:
+        except environment.SetupIncompleteError as error:
             click.echo(str(error), err=True)
             sys.exit(_FAILED)
 
