@@ -1,0 +1,132 @@
+"""The relaxed plan: copies may be fractions; its value is a lower bound and its prices say what is scarce."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scheduling.arrays import FloatArray, IntArray
+from scheduling.bound import Prices, free_prices
+from scheduling.cost import Arcs
+from scheduling.model import GPUS, Problem
+from scheduling.solution import Limits
+from scheduling.transport import Transport, solve_transport
+
+UNITS_PER_GPU = 1000
+"""Shares of GPUs are counted in thousandths, as the cluster traces do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relaxed:
+    """Fractional copies per arc and the prices that prove them."""
+
+    class_index: IntArray
+    pool_index: IntArray
+    copies: FloatArray
+    prices: Prices
+
+    def gpus_by_pool(self, problem: Problem) -> FloatArray:
+        """GPUs held in each pool."""
+        gpus = self.copies * problem.classes.need[self.class_index, GPUS]
+        return np.bincount(self.pool_index, gpus, len(problem.pools))
+
+
+def uncontended(problem: Problem, arcs: Arcs) -> Relaxed | None:
+    """Every class at its cheapest place, if that breaks no limit: then it is optimal and nothing is scarce."""
+    classes, pools = problem.classes, problem.pools
+    if problem.weights.balance or (classes.replicas > 1).any() or not len(pools):
+        return None
+    cheapest = arcs.usd.argmin(axis=1)
+    rows = np.flatnonzero(arcs.usd[np.arange(len(classes)), cheapest] <= classes.wait_usd)
+    pool_index, copies = cheapest[rows], classes.count[rows]
+    relaxed = Relaxed(class_index=rows, pool_index=pool_index, copies=copies.astype(float), prices=free_prices(problem))
+    return relaxed if keeps_limits(problem, relaxed, range(problem.dimensions)) else None
+
+
+def keeps_limits(problem: Problem, relaxed: Relaxed, dimensions: range) -> bool:
+    """Whether capacity in these dimensions, quotas and budgets hold."""
+    need = problem.classes.need[relaxed.class_index] * relaxed.copies[:, None]
+    for dimension in dimensions:
+        used = np.bincount(relaxed.pool_index, need[:, dimension], len(problem.pools))
+        if (used > problem.pools.capacity[:, dimension] * (1.0 + 1e-9)).any():
+            return False
+    tenants = problem.tenants
+    if not len(tenants):
+        return True
+    tenant = problem.classes.tenant[relaxed.class_index]
+    owned = tenant >= 0
+    gpus = np.bincount(tenant[owned], need[owned, GPUS], len(tenants))
+    rate = need[owned, GPUS] * problem.pools.usd_per_gpu_hour[relaxed.pool_index[owned]]
+    usd = np.bincount(tenant[owned], rate, len(tenants))
+    within = (gpus <= tenants.quota_gpus * (1.0 + 1e-9)) & (usd <= tenants.budget_usd_per_hour * (1.0 + 1e-9))
+    return bool(within.all())
+
+
+def relax_gpus(problem: Problem, arcs: Arcs, start_prices: FloatArray | None, limits: Limits) -> Relaxed:
+    """Solve the relaxation in GPUs alone (other dimensions, quotas and budgets left out) as a minimum-cost flow."""
+    classes, pools = problem.classes, problem.pools
+    gpus = classes.need[:, GPUS]
+    rows = np.flatnonzero((gpus > 0) & (arcs.usd.min(axis=1, initial=np.inf) < np.inf) & (classes.count > 0))
+    scale, units, capacity = _integer_units(gpus[rows], pools.capacity[:, GPUS])
+    per_copy = classes.wait_usd[rows] / classes.replicas[rows]
+    transport = Transport(
+        units=units,
+        copies=classes.count[rows] * classes.replicas[rows],
+        unit_usd=(arcs.usd if len(rows) == len(arcs.usd) else arcs.usd[rows]) / units[:, None],
+        wait_usd=per_copy / units,
+        capacity=capacity,
+        region_limit=np.where(
+            classes.replicas[rows] > 1, classes.count[rows], classes.count[rows] * classes.replicas[rows]
+        ),
+        region=pools.region,
+    )
+    start = None if start_prices is None else start_prices[:, GPUS] / scale
+    flow = solve_transport(transport, start, limits.expired, _running_arcs(problem, arcs, rows))
+    free_class, free_pool, free_copies = _without_gpus(problem, arcs)
+    prices = free_prices(problem)
+    prices.pool[:, GPUS] = flow.prices * scale
+    return Relaxed(
+        class_index=np.concatenate([rows[flow.class_index], free_class]),
+        pool_index=np.concatenate([flow.pool_index, free_pool]),
+        copies=np.concatenate([flow.units / units[flow.class_index], free_copies]),
+        prices=prices,
+    )
+
+
+def _integer_units(gpus: FloatArray, capacity: FloatArray) -> tuple[float, IntArray, IntArray]:
+    """Units per GPU, units of each copy, units of each pool.
+
+    A common divisor is taken out, so classes of one size become flows of whole copies: then the flow is the plan.
+    """
+    whole = (gpus == np.floor(gpus)).all()
+    scale = 1 if whole else UNITS_PER_GPU
+    units = np.maximum(np.rint(gpus * scale), 1.0).astype(np.int64)
+    divisor = max(int(np.gcd.reduce(units)) if len(units) else 1, 1)
+    room = np.floor(capacity * scale / divisor * (1.0 + 1e-9)).astype(np.int64)
+    return scale / divisor, units // divisor, room
+
+
+def _running_arcs(problem: Problem, arcs: Arcs, rows: IntArray) -> tuple[IntArray, IntArray]:
+    classes = problem.classes
+    row_of = np.full(len(classes), -1)
+    row_of[rows] = np.arange(len(rows))
+    owner = np.repeat(np.arange(len(classes)), np.diff(classes.current_start))
+    kept = (row_of[owner] >= 0) & np.isfinite(arcs.usd[owner, classes.current_pool])
+    return row_of[owner[kept]], classes.current_pool[kept]
+
+
+def _without_gpus(problem: Problem, arcs: Arcs) -> tuple[IntArray, IntArray, FloatArray]:
+    """Classes that need no GPU: each copy in its cheapest place, copies in the cheapest distinct regions."""
+    classes, pools = problem.classes, problem.pools
+    starts = np.flatnonzero(np.diff(pools.region, prepend=-1))
+    ends = np.append(starts[1:], len(pools))
+    found: list[tuple[int, int]] = []
+    for row in np.flatnonzero((classes.need[:, GPUS] == 0) & (classes.count > 0)):
+        usd, replicas = arcs.usd[row], int(classes.replicas[row])
+        best = sorted(int(s + usd[s:e].argmin()) for s, e in zip(starts, ends, strict=True))
+        best = sorted((p for p in best if usd[p] < np.inf), key=lambda p: (usd[p], p))[:replicas]
+        if len(best) == replicas and usd[best].sum() <= classes.wait_usd[row]:
+            found += [(int(row), pool) for pool in best]
+    table = np.array(found, np.int64).reshape(-1, 2)
+    return table[:, 0], table[:, 1], classes.count[table[:, 0]].astype(float)
