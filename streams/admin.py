@@ -1,0 +1,94 @@
+"""Make topics by their contracts; safe to call again, and from several processes at once."""
+
+from collections.abc import Iterable, Sequence
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from conf.settings import Kafka
+from streams.connection import connection_options
+from streams.errors import BrokerUnavailableError, TopicMismatchError
+from streams.topics import CONTRACTS, TopicContract, topic_name
+
+
+def ensure_topics(
+    kafka: Kafka, regions: Iterable[str] = (), contracts: Sequence[TopicContract] = CONTRACTS
+) -> list[str]:
+    """Create what is missing and return the names of the topics that were created, once all can be used.
+
+    Args:
+        kafka: the broker's settings.
+        regions: regions whose own topics are wanted, too.
+        contracts: topics wanted; all by default.
+
+    Raises:
+        BrokerUnavailableError: nobody answers.
+        TopicMismatchError: a topic exists with fewer partitions than its contract says.
+    """
+    regions = list(regions)
+    wanted: dict[str, TopicContract] = {}
+    for contract in contracts:
+        for region in regions if contract.per_region else [None]:
+            wanted[topic_name(contract, kafka.topic_prefix, region)] = contract
+    if not wanted:
+        return []
+    try:
+        admin = KafkaAdminClient(client_id="thalweg-admin", **connection_options(kafka))
+    except (KafkaError, OSError) as error:
+        raise BrokerUnavailableError(kafka.bootstrap_servers, error) from error
+    try:
+        existing = _existing_partitions(admin)
+        for name, contract in wanted.items():
+            if 0 < existing.get(name, 0) < contract.partitions:
+                raise TopicMismatchError(name, existing[name], contract.partitions)
+        missing = [name for name in wanted if name not in existing]
+        if not missing:
+            return []
+        created = _create(admin, {name: wanted[name] for name in missing}, kafka.replication_factor)
+        admin.wait_for_topics(missing, timeout_ms=kafka.request_timeout_ms)
+        return created
+    finally:
+        admin.close()
+
+
+def existing_topics(kafka: Kafka) -> dict[str, int]:
+    """Partitions by name of every topic under our prefix.
+
+    Raises:
+        BrokerUnavailableError: nobody answers.
+    """
+    try:
+        admin = KafkaAdminClient(client_id="thalweg-admin", **connection_options(kafka))
+    except (KafkaError, OSError) as error:
+        raise BrokerUnavailableError(kafka.bootstrap_servers, error) from error
+    try:
+        own = f"{kafka.topic_prefix}."
+        return {name: count for name, count in _existing_partitions(admin).items() if name.startswith(own)}
+    finally:
+        admin.close()
+
+
+def _existing_partitions(admin: KafkaAdminClient) -> dict[str, int]:
+    return {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics() if not topic["error_code"]}
+
+
+def _create(admin: KafkaAdminClient, wanted: dict[str, TopicContract], replication_factor: int) -> list[str]:
+    answer = admin.create_topics(
+        {
+            name: {
+                "num_partitions": contract.partitions,
+                "replication_factor": replication_factor,
+                "configs": dict(contract.config()),
+            }
+            for name, contract in wanted.items()
+        },
+        raise_errors=False,
+    )
+    created = []
+    for topic in answer["topics"]:
+        error = for_code(topic["error_code"])
+        if topic["error_code"] == 0:
+            created.append(topic["name"])
+        elif error is not TopicAlreadyExistsError:  # another process was faster: just as good
+            raise error(f"topic {topic['name']!r}: {topic.get('error_message')}")
+    return created

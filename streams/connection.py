@@ -1,0 +1,26 @@
+"""From settings to what kafka-python's clients take; the one place that knows both vocabularies."""
+
+from typing import Any
+
+from conf.settings import Kafka
+
+
+def connection_options(kafka: Kafka) -> dict[str, Any]:
+    """Options shared by kafka-python's producer, consumer and admin client."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": [server.strip() for server in kafka.bootstrap_servers.split(",")],
+        "security_protocol": kafka.security_protocol,
+        "request_timeout_ms": kafka.request_timeout_ms,
+        "bootstrap_timeout_ms": kafka.request_timeout_ms,
+        # kafka-python waits up to 30 s between attempts by default: an agent would sleep through a broker's restart.
+        "reconnect_backoff_max_ms": 1_000,
+    }
+    if kafka.sasl_mechanism is not None:
+        options |= {
+            "sasl_mechanism": kafka.sasl_mechanism,
+            "sasl_plain_username": kafka.sasl_username,
+            "sasl_plain_password": kafka.sasl_password.get_secret_value() if kafka.sasl_password else None,
+        }
+    if kafka.ssl_cafile is not None:
+        options["ssl_cafile"] = kafka.ssl_cafile
+    return options

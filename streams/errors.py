@@ -1,0 +1,71 @@
+"""What can go wrong at the Kafka edge.
+
+StreamError
+├── BrokerUnavailableError     nobody answers at the bootstrap servers; try again
+├── NotAcknowledgedError       records were handed over but not all were acknowledged in time; publish them again
+├── MessageTooLargeError       refused before sending; make it smaller
+├── TopicMismatchError         a topic exists with other partitions than its contract says
+└── FenceError                 the fence's file is not one, or belongs to another consumer
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class StreamError(Exception):
+    """Base of what can go wrong at the Kafka edge."""
+
+
+class BrokerUnavailableError(StreamError):
+    """Nobody answers at the bootstrap servers."""
+
+    def __init__(self, bootstrap_servers: str, cause: BaseException) -> None:
+        super().__init__(
+            f"no Kafka broker answers at {bootstrap_servers} ({type(cause).__name__}). Start one with `thalweg up`, or "
+            "name another with kafka.bootstrap_servers"
+        )
+        self.bootstrap_servers = bootstrap_servers
+
+
+class NotAcknowledgedError(StreamError):
+    """Some records were not acknowledged in time. They may or may not have been written: publish them again."""
+
+    def __init__(self, unacknowledged: int, total: int, timeout_ms: int, topics: Sequence[str], cause: str) -> None:
+        super().__init__(
+            f"{unacknowledged} of {total} records were not acknowledged within {timeout_ms} ms (topics: "
+            f"{', '.join(topics)}; {cause}). Publishing the same records again is safe: their ids are derived from "
+            "their content"
+        )
+        self.unacknowledged = unacknowledged
+        self.total = total
+
+
+class MessageTooLargeError(StreamError):
+    """A record is larger than its topic allows; nothing was sent."""
+
+    def __init__(self, topic: str, key: bytes | None, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"topic {topic!r}, key {(key or b'')[:80]!r}: the record takes {size_bytes:,} bytes, allowed are "
+            f"{limit_bytes:,}. Nothing was sent; keep bulk out of messages and send its address instead"
+        )
+        self.topic = topic
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+
+class TopicMismatchError(StreamError):
+    """A topic exists with fewer partitions than its contract says."""
+
+    def __init__(self, topic: str, seen: int, wanted: int) -> None:
+        super().__init__(
+            f"topic {topic!r} has {seen} partitions, its contract says {wanted}. Adding partitions would move keys "
+            "between them; choose another kafka.topic_prefix, or delete the topic while nothing runs"
+        )
+
+
+class FenceError(StreamError):
+    """The fence's file cannot be used as it is."""
+
+    def __init__(self, path: Path, seen: str, remedy: str) -> None:
+        super().__init__(f"fence {path}: {seen}. {remedy}")
+        self.path = path
