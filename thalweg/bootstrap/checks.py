@@ -1,0 +1,35 @@
+"""``./run test``: every check there is. The lint steps first, since they take seconds, and pytest's words last."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from conf.environment import PROJECT_ROOT
+from thalweg.bootstrap.progress import say
+
+
+def steps(pytest_arguments: list[str]) -> list[tuple[str, list[str]]]:
+    """Return each check's name and command, to be run in the project's root."""
+    programs = Path(sys.prefix) / "bin"
+    return [
+        ("ruff check", [str(programs / "ruff"), "check"]),
+        ("ruff format", [str(programs / "ruff"), "format", "--check", "--quiet"]),
+        ("mypy", [str(programs / "mypy")]),
+        ("import contract", [str(programs / "lint-imports")]),
+        ("pytest", [sys.executable, "-m", "pytest", *pytest_arguments]),
+    ]
+
+
+def run_all(pytest_arguments: list[str]) -> int:
+    """Run every check, whatever the earlier ones said; return 0 if all passed."""
+    failed = []
+    for name, command in steps(pytest_arguments):
+        started = time.monotonic()
+        code = subprocess.run(command, cwd=PROJECT_ROOT, check=False, stdin=subprocess.DEVNULL).returncode
+        say(f"{name}: {'passed' if code == 0 else f'failed (exit code {code})'} in {time.monotonic() - started:.0f} s")
+        if code != 0:
+            failed.append(name)
+    if failed:
+        say(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
