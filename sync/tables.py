@@ -167,7 +167,7 @@ DECISIONS = TableContract(
         ("cost_usd_per_hour", pa.float64()),
         ("compute_usd", pa.float64()),
         ("egress_usd", pa.float64()),
-        ("data_wait_usd", pa.float64()),
+        ("stall_usd", pa.float64()),
         ("latency_usd", pa.float64()),
         ("risk_usd", pa.float64()),
         ("move_usd", pa.float64()),

@@ -1,0 +1,209 @@
+"""Waiting tasks, grouped into classes of equal needs, so that a plan's effort follows the news and not the queue.
+
+A class that could not be placed is not looked at again until capacity it could use has loosened: 100,000 tasks that
+wait for a full world cost a micro-batch nothing but a mask.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scheduling.arrays import BoolArray, IntArray
+from scheduling.tasks import TaskSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassKey:
+    """What makes waiting tasks interchangeable."""
+
+    spec: TaskSpec
+    missing: int
+    """Copies that each task still needs."""
+    taken: frozenset[str]
+    """Regions that hold other copies of the task: never again the same."""
+    avoid: frozenset[str]
+    """Regions where the task failed: only where nothing else will do."""
+
+
+@dataclass(slots=True, kw_only=True)
+class WaitingClass:
+    """Waiting tasks of one key, oldest first."""
+
+    key: ClassKey
+    index: int
+    tasks: deque[str] = field(default_factory=deque)
+    oldest_order: int = 0
+    oldest_ms: int = 0
+    left: set[str] = field(default_factory=set)
+    """Ids that left while still in `tasks`; they are dropped when they come to the front."""
+
+    def __len__(self) -> int:
+        return len(self.tasks) - len(self.left)
+
+
+class Waiting:
+    """The queue. Rows of its columns are reused when a class empties."""
+
+    def __init__(self, pools_of: Callable[[ClassKey], BoolArray]) -> None:
+        """Start empty.
+
+        Args:
+            pools_of: mask of the pools that a class may use at all, [P]; asked when a class appears and after
+                `forget_pools`.
+        """
+        self._pools_of = pools_of
+        self._classes: dict[ClassKey, WaitingClass] = {}
+        self._by_index: list[WaitingClass | None] = []
+        self._free: list[int] = []
+        self._entries: dict[str, tuple[ClassKey, int, int]] = {}  # task -> (class, order, waiting since ms)
+        self._pools = np.zeros((0, 0), bool)  # [rows, P]
+        self._tried = np.zeros(0, np.int64)  # clock of the last fruitless try; -1 never tried
+        self._priority = np.zeros(0, np.int64)
+        self._oldest = np.zeros(0, np.int64)
+        self._live = np.zeros(0, bool)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, task_id: str) -> bool:
+        return task_id in self._entries
+
+    def classes(self) -> Iterator[WaitingClass]:
+        """All classes with waiting tasks."""
+        return iter(self._classes.values())
+
+    def put(self, task_id: str, key: ClassKey, order: int, since_ms: int, *, first: bool = False) -> None:
+        """Let a task wait; `first` puts it before the others of its class (it was placed once)."""
+        self.drop(task_id)
+        self._entries[task_id] = (key, order, since_ms)
+        waiting = self._classes.get(key)
+        if waiting is None:
+            waiting = self._open(key, order, since_ms)
+        if task_id in waiting.left:
+            # Still in the deque from an earlier wait: take it out for good, so that it stands there once.
+            waiting.left.discard(task_id)
+            waiting.tasks.remove(task_id)
+        (waiting.tasks.appendleft if first else waiting.tasks.append)(task_id)
+        self._note_oldest(waiting)
+        self._tried[waiting.index] = -1
+
+    def drop(self, task_id: str) -> None:
+        """Let a task wait no longer; nothing happens when it does not."""
+        entry = self._entries.pop(task_id, None)
+        if entry is None:
+            return
+        waiting = self._classes[entry[0]]
+        if waiting.tasks[0] == task_id:
+            waiting.tasks.popleft()
+            while waiting.tasks and waiting.tasks[0] in waiting.left:
+                waiting.left.discard(waiting.tasks.popleft())
+        else:
+            waiting.left.add(task_id)
+        if len(waiting):
+            self._note_oldest(waiting)
+        else:
+            self._close(waiting)
+
+    def first(self, waiting: WaitingClass, count: int) -> list[str]:
+        """Oldest tasks of a class."""
+        chosen: list[str] = []
+        for task_id in waiting.tasks:
+            if len(chosen) == count:
+                break
+            if task_id not in waiting.left:
+                chosen.append(task_id)
+        return chosen
+
+    def forget_pools(self) -> None:
+        """Ask again which pools every class may use: pools, links or prices have changed. Everything may be tried."""
+        width = 0
+        for waiting in self._classes.values():
+            mask = self._pools_of(waiting.key)
+            width = len(mask)
+            if self._pools.shape[1] != width:
+                self._pools = np.zeros((len(self._live), width), bool)
+            self._pools[waiting.index] = mask
+        self._tried[:] = -1
+
+    def tried(self, indices: IntArray, clock: int) -> None:
+        """Note that these classes were considered at this clock and did not all fit."""
+        self._tried[indices] = clock
+
+    def window(self, loosened: IntArray, max_tasks: int, max_classes: int) -> list[tuple[WaitingClass, int]]:
+        """Choose what the next plan considers.
+
+        Args:
+            loosened: [P] clock at which capacity of the pool last grew.
+            max_tasks: most tasks in all.
+            max_classes: most classes in all.
+
+        Returns:
+            Classes with the number of tasks to consider, by priority, then oldest task.
+        """
+        if not self._classes:
+            return []
+        may = self._live & (self._tried < 0)
+        stuck = np.flatnonzero(self._live & (self._tried >= 0))
+        if len(stuck) and len(loosened):
+            # Per class the newest loosening among its pools, taken pool by pool: few pools loosen in one batch.
+            newer = np.flatnonzero(loosened > self._tried[stuck].min())
+            for pool in newer:
+                hit = stuck[self._pools[stuck, pool] & (self._tried[stuck] < loosened[pool])]
+                may[hit] = True
+        rows = np.flatnonzero(may)
+        rows = rows[np.lexsort((rows, self._oldest[rows], -self._priority[rows]))][:max_classes]
+        chosen: list[tuple[WaitingClass, int]] = []
+        room = max_tasks
+        for row in rows.tolist():
+            waiting = self._by_index[row]
+            assert waiting is not None
+            take = min(len(waiting), room)
+            chosen.append((waiting, take))
+            room -= take
+            if room == 0:
+                break
+        return chosen
+
+    def _open(self, key: ClassKey, order: int, since_ms: int) -> WaitingClass:
+        if self._free:
+            index = self._free.pop()
+        else:
+            index = len(self._by_index)
+            self._by_index.append(None)
+            self._grow(index + 1)
+        waiting = WaitingClass(key=key, index=index, oldest_order=order, oldest_ms=since_ms)
+        self._classes[key] = waiting
+        self._by_index[index] = waiting
+        mask = self._pools_of(key)
+        if self._pools.shape[1] != len(mask):
+            self._pools = np.zeros((len(self._live), len(mask)), bool)
+        self._pools[index] = mask
+        self._priority[index] = key.spec.priority
+        self._oldest[index] = order
+        self._live[index] = True
+        self._tried[index] = -1
+        return waiting
+
+    def _note_oldest(self, waiting: WaitingClass) -> None:
+        _, order, since_ms = self._entries[waiting.tasks[0]]
+        waiting.oldest_order, waiting.oldest_ms = order, since_ms
+        self._oldest[waiting.index] = order
+
+    def _close(self, waiting: WaitingClass) -> None:
+        del self._classes[waiting.key]
+        self._by_index[waiting.index] = None
+        self._live[waiting.index] = False
+        self._free.append(waiting.index)
+
+    def _grow(self, rows: int) -> None:
+        have = len(self._live)
+        if rows <= have:
+            return
+        more = max(rows, 2 * have, 64) - have
+        self._pools = np.concatenate([self._pools, np.zeros((more, self._pools.shape[1]), bool)])
+        self._tried = np.concatenate([self._tried, np.full(more, -1, np.int64)])
+        self._priority = np.concatenate([self._priority, np.zeros(more, np.int64)])
+        self._oldest = np.concatenate([self._oldest, np.zeros(more, np.int64)])
+        self._live = np.concatenate([self._live, np.zeros(more, bool)])

@@ -1,0 +1,181 @@
+"""The ledger: the append-only table `decisions`, its rows as transitions, and the fence between two drivers.
+
+A micro-batch is one commit that carries (query id, batch id) as Delta application transaction, so a batch that was
+committed is known by that, and is read back instead of being decided again. A driver claims the ledger with a commit of
+its own; from then on it commits only at exactly the version after the one it has seen. An older driver that wakes up
+finds that version taken and stops.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from deltalake import DeltaTable, Transaction
+
+from scheduling.tasks import Change, Money, Share, TaskSpec, Transition
+from sync.delta_store import append, open_or_create
+from sync.tables import DECISIONS
+
+DRIVER = "thalweg-place-driver"
+"""Application id under which a driver's epoch is recorded."""
+
+SpecOf = Callable[[str], TaskSpec]
+"""Reads a stored request; the ledger knows nothing of messages."""
+
+_NO_MONEY = Money()
+_MONEY_COLUMNS = tuple(asdict(_NO_MONEY))
+
+
+class Ledger:
+    """The ledger as one driver holds it."""
+
+    def __init__(self, table: DeltaTable, driver_epoch: int) -> None:
+        self._table = table
+        self.driver_epoch = driver_epoch
+
+    @classmethod
+    def claim(cls, warehouse: str) -> "Ledger":
+        """Open the ledger and become its only driver.
+
+        Raises:
+            AnotherWriterError: another driver claims it at the same moment.
+        """
+        table = open_or_create(DECISIONS, warehouse)
+        epoch = (table.transaction_version(DRIVER) or 0) + 1
+        append(table, DECISIONS.schema.empty_table(), [Transaction(DRIVER, epoch)])
+        return cls(table, epoch)
+
+    def committed_batch(self, query_id: str) -> int | None:
+        """Last batch of the query that the ledger holds."""
+        version: int | None = self._table.transaction_version(query_id)
+        return version
+
+    def commit(self, rows: pa.Table, query_id: str, batch_id: int) -> int:
+        """Append a batch's rows and return the table's version.
+
+        Raises:
+            AnotherWriterError: another driver has taken over.
+        """
+        return append(self._table, rows, [Transaction(query_id, batch_id)])
+
+    def batch(self, query_id: str, batch_id: int) -> pa.Table:
+        """Rows of one committed batch, in order."""
+        chosen = (ds.field("query_id") == query_id) & (ds.field("batch_id") == batch_id)
+        return self._table.to_pyarrow_dataset().to_table(filter=chosen).sort_by("row")
+
+    def all_rows(self) -> Iterator[pa.Table]:
+        """Every row, in the order it was decided."""
+        table = self._table.to_pyarrow_table()
+        order = [("driver_epoch", "ascending"), ("batch_id", "ascending"), ("row", "ascending")]
+        yield from (pa.Table.from_batches([batch]) for batch in table.sort_by(order).to_batches(max_chunksize=65_536))
+
+    @property
+    def table(self) -> DeltaTable:
+        """The Delta table, for its maintenance between batches."""
+        return self._table
+
+
+def to_rows(
+    transitions: Sequence[Transition],
+    event_ids: Sequence[str | None],
+    *,
+    query_id: str,
+    batch_id: int,
+    driver_epoch: int,
+) -> pa.Table:
+    """Write transitions as ledger rows, numbered in their order."""
+    count = len(transitions)
+    money = [row.money or _NO_MONEY for row in transitions]
+    columns: dict[str, object] = {
+        "query_id": [query_id] * count,
+        "batch_id": [batch_id] * count,
+        "row": range(count),
+        "driver_epoch": [driver_epoch] * count,
+        "decided_at": [row.decided_ms * 1_000 for row in transitions],
+        "task_id": [row.task_id for row in transitions],
+        "copy": [row.copy for row in transitions],
+        "epoch": [row.epoch for row in transitions],
+        "transition": [row.change.value for row in transitions],
+        "attempt": [row.attempt for row in transitions],
+        "event_id": event_ids,
+        "region": [row.region for row in transitions],
+        "pool_id": [row.pool_id for row in transitions],
+        "nodes": [[_share_fields(share) for share in row.shares] if row.shares else None for row in transitions],
+        "plan_id": [row.plan_id for row in transitions],
+        "cost_usd_per_hour": [row.usd_per_hour for row in transitions],
+        **{
+            name: [getattr(usd, name) if row.money else None for usd, row in zip(money, transitions, strict=True)]
+            for name in _MONEY_COLUMNS
+        },
+        "reason": [row.reason for row in transitions],
+        "tenant": [row.tenant for row in transitions],
+        "priority": [row.priority for row in transitions],
+        "request": [row.request for row in transitions],
+        "content_hash": [row.content_hash for row in transitions],
+        "topic": [row.topic for row in transitions],
+        "topic_partition": [row.topic_partition for row in transitions],
+        "topic_offset": [row.topic_offset for row in transitions],
+        "topic_timestamp_ms": [row.topic_timestamp_ms for row in transitions],
+    }
+    return pa.table(
+        [pa.array(columns[field.name], type=field.type) for field in DECISIONS.schema], schema=DECISIONS.schema
+    )
+
+
+def from_rows(rows: pa.Table, spec_of: SpecOf) -> list[Transition]:
+    """Read ledger rows back as transitions, in order."""
+    micros = rows.column("decided_at").cast(pa.int64()).to_pylist()
+    listed = rows.drop_columns(["decided_at"]).to_pylist()
+    return [_transition(row, decided_us // 1_000, spec_of) for row, decided_us in zip(listed, micros, strict=True)]
+
+
+def _transition(row: dict[str, Any], decided_ms: int, spec_of: SpecOf) -> Transition:
+    change = Change(str(row["transition"]))
+    request = row["request"]
+    money = {name: row[name] for name in _MONEY_COLUMNS}
+    return Transition(
+        change=change,
+        task_id=row["task_id"],
+        decided_ms=decided_ms,
+        copy=row["copy"],
+        epoch=row["epoch"],
+        attempt=row["attempt"] or 0,
+        region=row["region"],
+        pool_id=row["pool_id"],
+        shares=tuple(_share(fields) for fields in row["nodes"] or ()),
+        plan_id=row["plan_id"],
+        usd_per_hour=row["cost_usd_per_hour"],
+        money=None if money["compute_usd"] is None else Money(**money),
+        reason=row["reason"],
+        tenant=row["tenant"],
+        priority=row["priority"],
+        spec=None if request is None else spec_of(str(request)),
+        request=None if request is None else str(request),
+        content_hash=row["content_hash"],
+        topic=row["topic"],
+        topic_partition=row["topic_partition"],
+        topic_offset=row["topic_offset"],
+        topic_timestamp_ms=row["topic_timestamp_ms"],
+    )
+
+
+def _share_fields(share: Share) -> dict[str, object]:
+    return {
+        "node_id": share.node_id,
+        "workers": share.workers,
+        "gpus": share.gpus,
+        "gpu_milli": share.gpu_milli,
+        "devices": share.devices,
+    }
+
+
+def _share(fields: dict[str, Any]) -> Share:
+    return Share(
+        node_id=fields["node_id"],
+        workers=fields["workers"],
+        gpus=fields["gpus"],
+        gpu_milli=fields["gpu_milli"],
+        devices=tuple(fields["devices"] or ()),
+    )
