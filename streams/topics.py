@@ -33,12 +33,16 @@ class TopicContract:
     partitions: int = 1
     compacted: bool = False
     retention_ms: int = 7 * DAY_MS
+    stamped_by_broker: bool = False
+    """Records carry the broker's time of arrival instead of the producer's time of sending."""
     max_message_bytes: int = 1_048_576
     """Larger records are refused by the broker; the client says so before sending."""
 
     def config(self) -> Mapping[str, str]:
         """Topic configuration for the broker."""
         base = {"max.message.bytes": str(self.max_message_bytes)}
+        if self.stamped_by_broker:
+            base["message.timestamp.type"] = "LogAppendTime"
         if self.compacted:
             # Tombstones stay a day, so that a region cut off for less learns of every delete from the topic alone.
             return base | {"cleanup.policy": "compact", "delete.retention.ms": str(DAY_MS)}
@@ -59,6 +63,7 @@ TELEMETRY = TopicContract(
     meaning="Node samples, link probes and price changes; one record may carry many samples.",
     per_region=True,
     retention_ms=DAY_MS,
+    stamped_by_broker=True,
 )
 STATUS = TopicContract(
     topic="status",

@@ -1,0 +1,113 @@
+"""Take in a batch of telemetry records: what goes into the history, what into quarantine, what to the dead letters.
+
+Pure: the same records give the same three outputs, in the driver, in an executor and in a replay. Every record is
+accounted for: each of its samples is in the history or in quarantine, or the record as a whole is refused, and then it
+is in quarantine and among the dead letters.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streams.deadletter import RefusedRecord
+from streams.rules import Rule, judge
+from streams.telemetry import Parsed, history_rows, parse
+from sync.tables import QUARANTINE
+
+FLOW_NAME = "observe"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """What became of a batch of records."""
+
+    history: pa.Table
+    """Accepted samples, as rows of `telemetry`."""
+    quarantine: pa.Table
+    """Refused samples and records, as rows of `quarantine`."""
+    refused: tuple[RefusedRecord, ...]
+    """Records refused as a whole, for the dead-letter topic."""
+
+
+def take_in(records: pa.Table, rules: Sequence[Rule], topic_prefix: str) -> Intake:
+    """Parse and judge records.
+
+    Args:
+        records: by the schema `streams.telemetry.RECORDS`.
+        rules: value rules, in the order in which a broken one is reported.
+        topic_prefix: first part of the topics' names.
+    """
+    parsed = parse(records, topic_prefix)
+    verdict = judge(rules, parsed.samples)
+    refused = _refused_records(records, parsed)
+    rows = [_record_row(record, records, refusal.record_row) for record, refusal in zip(refused, parsed.refusals)]
+    rows += _sample_rows(records, verdict.quarantined)
+    return Intake(
+        history=history_rows(verdict.valid),
+        quarantine=pa.Table.from_pylist(rows, schema=QUARANTINE.schema),
+        refused=refused,
+    )
+
+
+def _refused_records(records: pa.Table, parsed: Parsed) -> tuple[RefusedRecord, ...]:
+    wanted = records.take(pa.array([refusal.record_row for refusal in parsed.refusals], pa.int64())).to_pylist()
+    return tuple(
+        RefusedRecord(
+            flow=FLOW_NAME,
+            rule=refusal.rule,
+            reason=refusal.reason,
+            topic=record["topic"],
+            partition=record["topic_partition"],
+            offset=record["topic_offset"],
+            key=record["key"],
+            value=record["value"],
+            received_ms=int(record["received_at"].timestamp() * 1000),
+        )
+        for refusal, record in zip(parsed.refusals, wanted, strict=True)
+    )
+
+
+def _record_row(refused: RefusedRecord, records: pa.Table, row: int) -> dict[str, Any]:
+    return {
+        "quarantined_at": _batched_us(records, row),
+        "flow": refused.flow,
+        "rule": refused.rule,
+        "reason": refused.reason,
+        "topic": refused.topic,
+        "topic_partition": refused.partition,
+        "topic_offset": refused.offset,
+        "sample_index": None,
+        "raw": refused.value,
+    }
+
+
+def _sample_rows(records: pa.Table, quarantined: pa.Table) -> list[dict[str, Any]]:
+    if quarantined.num_rows == 0:
+        return []
+    texts: dict[int, list[msgspec.Raw]] = {}
+    for row in pc.unique(quarantined["record_row"]).to_pylist():
+        texts[row] = _SAMPLE_TEXTS.decode(records["value"][row].as_py()).samples
+    columns = ("rule", "reason", "topic", "topic_partition", "topic_offset", "sample_index", "record_row")
+    rows = []
+    for sample in quarantined.select(columns).to_pylist():
+        row = sample.pop("record_row")
+        sample["quarantined_at"] = _batched_us(records, row)
+        sample["flow"] = FLOW_NAME
+        sample["raw"] = bytes(texts[row][sample["sample_index"]])
+        rows.append(sample)
+    return rows
+
+
+def _batched_us(records: pa.Table, row: int) -> int:
+    return int(records["batched_ms"][row].as_py()) * 1000
+
+
+class _SampleTexts(msgspec.Struct):
+    samples: list[msgspec.Raw]
+
+
+_SAMPLE_TEXTS = msgspec.json.Decoder(_SampleTexts)

@@ -1,0 +1,120 @@
+"""Parquet files and the commits that make them part of a Delta table: the two halves of an append, apart.
+
+Whoever holds the rows writes the file, the driver in a small micro-batch or many Spark tasks in a large one; the one
+writer of the table then commits what was written, a few kilobytes whatever the number of rows.
+"""
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+from deltalake.transaction import AddAction
+
+# Strings longer than this are left out of the statistics: a prefix is no upper bound.
+_STATISTIC_CHARS: Final = 64
+_COMPRESSION: Final = "zstd"
+_COMPRESSION_LEVEL: Final = 1  # files of a second's rows are rewritten by compaction anyway
+
+
+def folder_of(table_uri: str) -> tuple[pafs.FileSystem, str]:
+    """File system and path of a table."""
+    if "://" not in table_uri:
+        return pafs.LocalFileSystem(), table_uri
+    filesystem, path = pafs.FileSystem.from_uri(table_uri)
+    return filesystem, str(path)
+
+
+def write_files(
+    table_uri: str, rows: pa.Table, partition_by: Sequence[str], statistics: Sequence[str], modified_ms: int
+) -> list[AddAction]:
+    """Write rows as one Parquet file per partition; they belong to the table once the actions are committed.
+
+    Args:
+        table_uri: the table's address.
+        rows: with the table's schema.
+        partition_by: partition columns; they go into the path instead of the file.
+        statistics: columns whose smallest and largest value let readers skip the file.
+        modified_ms: recorded as the files' time.
+
+    Raises:
+        OSError: a file cannot be written; nothing of it is left behind.
+    """
+    filesystem, folder = folder_of(table_uri)
+    actions: list[AddAction] = []
+    for values, part in _partitions(rows, partition_by):
+        subfolder = "/".join(f"{column}={value}" for column, value in values.items())
+        path = f"{subfolder}/part-{uuid.uuid4().hex}.parquet".lstrip("/")
+        filesystem.create_dir(f"{folder}/{subfolder}".rstrip("/"), recursive=True)
+        target = f"{folder}/{path}"
+        try:
+            pq.write_table(
+                part, target, filesystem=filesystem, compression=_COMPRESSION, compression_level=_COMPRESSION_LEVEL
+            )
+            size = filesystem.get_file_info(target).size
+        except BaseException:
+            _remove(filesystem, [target, *(f"{folder}/{action.path}" for action in actions)])
+            raise
+        actions.append(
+            AddAction(
+                path=path,
+                size=size,
+                partition_values=values,
+                modification_time=modified_ms,
+                data_change=True,
+                stats=json.dumps(_statistics(part, statistics)),
+            )
+        )
+    return actions
+
+
+def _remove(filesystem: pafs.FileSystem, paths: Sequence[str]) -> None:
+    for path in paths:
+        try:
+            filesystem.delete_file(path)
+        except OSError:
+            continue  # never made, or vacuum's business
+
+
+def _partitions(rows: pa.Table, partition_by: Sequence[str]) -> Iterator[tuple[Mapping[str, str], pa.Table]]:
+    if not partition_by:
+        yield {}, rows
+        return
+    groups = rows.select(list(partition_by)).group_by(list(partition_by)).aggregate([]).to_pylist()
+    for group in groups:
+        part = rows
+        if len(groups) > 1:
+            mask = True
+            for column, value in group.items():
+                mask = pc.and_(mask, pc.equal(rows[column], pa.scalar(value, rows.schema.field(column).type)))
+            part = rows.filter(mask)
+        yield {column: str(value) for column, value in group.items()}, part.drop_columns(list(partition_by))
+
+
+def _statistics(rows: pa.Table, columns: Sequence[str]) -> dict[str, Any]:
+    lowest: dict[str, Any] = {}
+    highest: dict[str, Any] = {}
+    for column in columns:
+        bounds = pc.min_max(rows[column]).as_py()
+        low, high = bounds["min"], bounds["max"]
+        if low is None or (isinstance(low, str) and max(len(low), len(high)) > _STATISTIC_CHARS):
+            continue
+        lowest[column], highest[column] = _statistic(low), _statistic(high, up=True)
+    nulls = {column: rows[column].null_count for column in columns}
+    return {"numRecords": rows.num_rows, "minValues": lowest, "maxValues": highest, "nullCount": nulls}
+
+
+def _statistic(value: Any, *, up: bool = False) -> Any:
+    """Write a bound as the Delta protocol does: timestamps in milliseconds, an upper one rounded up."""
+    if isinstance(value, datetime):
+        ms, rest = divmod(round(value.timestamp() * 1_000_000), 1_000)
+        moment = datetime.fromtimestamp(0, UTC).timestamp() + (ms + (1 if up and rest else 0)) / 1_000
+        return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    return value
