@@ -172,6 +172,20 @@ def reconcile(world: World, region: str, held: Mapping[str, int], accept_timeout
     return repairs
 
 
+def assigned_again(task: Task, copy: Copy) -> Transition:
+    """Make the row that assigned a copy once more, for its event only: same content, same event id."""
+    return Transition(
+        change=Change.ASSIGNED,
+        task_id=task.task_id,
+        decided_ms=copy.assigned_ms,
+        copy=copy.index,
+        epoch=copy.epoch,
+        region=copy.region,
+        pool_id=copy.pool_id,
+        shares=copy.shares,
+    )
+
+
 def place(world: World, plan: Plan, plan_id: str, now_ms: int) -> list[Transition]:
     """Turn a plan into rows: one per assigned copy, and one per task whose reason to wait is new."""
     rows: list[Transition] = []

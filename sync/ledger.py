@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable, Transaction
 
 from scheduling.tasks import Change, Money, Share, TaskSpec, Transition
-from sync.delta_store import append, open_or_create
+from sync.delta_store import AnotherWriterError, append, open_or_create
 from sync.tables import DECISIONS
 
 DRIVER = "thalweg-place-driver"
@@ -59,6 +59,18 @@ class Ledger:
             AnotherWriterError: another driver has taken over.
         """
         return append(self._table, rows, [Transaction(query_id, batch_id)])
+
+    def reopen(self, query_id: str, batch_id: int) -> bool:
+        """Look again after a failed commit; True when it had reached the log after all.
+
+        Raises:
+            AnotherWriterError: another driver has taken over meanwhile.
+        """
+        seen = self._table.version()
+        self._table.update_incremental()
+        if self._table.transaction_version(DRIVER) != self.driver_epoch:
+            raise AnotherWriterError(self._table.table_uri, seen)
+        return (self.committed_batch(query_id) or -1) >= batch_id
 
     def batch(self, query_id: str, batch_id: int) -> pa.Table:
         """Rows of one committed batch, in order."""

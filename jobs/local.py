@@ -1,0 +1,77 @@
+"""Every streaming query in one Spark application: the local stack's way, for machines with two cores.
+
+On a cluster each job is an application of its own (`spark-submit jobs/place.py`); here they share a JVM.
+"""
+
+import importlib
+import logging
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from conf.settings import Settings
+from jobs.runtime import Clock, Stop, job_main, spark_session, system_clock
+from streams.errors import BrokerUnavailableError
+from sync.delta_store import AnotherWriterError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
+Start = Callable[["SparkSession", Settings, Clock, Stop], "StreamingQuery"]
+
+JOBS: Final = ("place", "observe")
+"""In this order: placement is ready to serve first."""
+
+RESTART_AFTER_S: Final = 2.0
+"""Pause before a query that failed is started again: long enough not to spin on a broker that is down."""
+
+log = logging.getLogger("thalweg.local")
+
+
+def run(settings: Settings) -> None:
+    """Start every job's query, and start a failed one again until asked to stop."""
+    stop = Stop().on_signals()
+    with spark_session("thalweg", settings) as spark:
+        running: dict[str, tuple[StreamingQuery, Stop]] = {}
+        while not stop.asked():
+            for name in JOBS:
+                query, own_stop = running.get(name, (None, None))
+                if query is not None and query.isActive:
+                    continue
+                if query is not None and own_stop is not None:
+                    own_stop.ask()
+                    log.error("query ended", extra={"fields": {"job": name, "error": str(query.exception())[:2_000]}})
+                    if _taken_over(str(query.exception())):
+                        log.error("another process writes this warehouse: stopping")
+                        sys.exit(1)
+                    stop.wait(RESTART_AFTER_S)
+                started = _start(spark, name, settings)
+                if started is not None:
+                    running[name] = started
+            stop.wait(0.5)
+        for name, (query, own_stop) in running.items():
+            log.info("stopping", extra={"fields": {"job": name}})
+            own_stop.ask()
+            query.stop()
+
+
+def _start(spark: "SparkSession", name: str, settings: Settings) -> "tuple[StreamingQuery, Stop] | None":
+    own_stop = Stop()
+    start: Start = importlib.import_module(f"jobs.{name}").start
+    try:
+        query = start(spark, settings, system_clock, own_stop)
+    except BrokerUnavailableError as error:
+        own_stop.ask()
+        log.error("waiting for the broker", extra={"fields": {"job": name, "error": str(error)}})
+        return None
+    log.info("started", extra={"fields": {"job": name}})
+    return query, own_stop
+
+
+def _taken_over(error: str) -> bool:
+    return AnotherWriterError.__name__ in error
+
+
+if __name__ == "__main__":
+    job_main(run, __doc__ or "")

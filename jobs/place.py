@@ -1,0 +1,452 @@
+"""Place tasks: requests and reports in, ledger rows and assignment events out, one plan per micro-batch.
+
+The order within a micro-batch (docs/explanation/exactly-once.md) is what lets it be killed anywhere: read, look whether
+the ledger has the batch, fold, plan, commit, publish what was committed.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+from prometheus_client import Counter, Gauge, Histogram
+
+from conf.settings import Settings
+from jobs.place_tables import PlaceTables, PlanRecord
+from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main, spark_session, system_clock
+from scheduling import decide
+from scheduling.micro_batch import Plan, PlanSettings, plan
+from scheduling.model import Weights
+from scheduling.pack import Packer
+from scheduling.tasks import Change, Transition
+from scheduling.world import World
+from streams import inbox
+from streams.admin import ensure_topics
+from streams.assignments import event_id_of, event_record
+from streams.deadletter import RefusedRecord, dead_letter
+from streams.envelope import Envelope, content_id
+from streams.errors import NotAcknowledgedError
+from streams.messages import StatusEvent
+from streams.publish import KafkaPublisher, OutgoingRecord, Publisher, outgoing
+from streams.requests import read_spec, spec_of
+from streams.sources import read_pattern
+from streams.topics import REQUESTS, STATUS, topic_name, topic_pattern
+from sync.delta_store import AnotherWriterError
+from sync.ledger import Ledger, from_rows, to_rows
+from sync.world_tables import WorldFacts, WorldTables
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
+FLOW: Final = Flow(
+    name="place",
+    reads_topics=("requests", "status"),
+    reads_tables=("nodes", "links", "prices", "records", "decisions"),
+    writes_topics=("assignments", "status", "deadletter"),
+    writes_tables=("decisions", "tasks", "placements", "plans"),
+)
+
+CONTROL_REGION: Final = "control"
+"""Where this job itself runs. Its own heartbeats make batches come when every region is silent."""
+
+log = logging.getLogger("thalweg.place")
+
+BATCHES = Counter("thalweg_place_batches_total", "Micro-batches ended.")
+REQUESTS_SEEN = Counter("thalweg_place_requests_total", "Requests read.")
+REFUSED = Counter("thalweg_place_refused_total", "Records refused to the dead-letter topic.")
+EVENTS = Counter("thalweg_place_events_total", "Assignment events published.")
+BATCH_SECONDS = Histogram(
+    "thalweg_place_batch_seconds",
+    "Time of one micro-batch by step.",
+    ["step"],
+    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+)
+WAITING_TASKS = Gauge("thalweg_place_waiting_tasks", "Tasks that wait.")
+PLAN_GAP = Gauge("thalweg_place_plan_gap", "Gap of the last plan: (objective - bound) / objective.")
+RECORD_LAG = Gauge("thalweg_place_record_lag_seconds", "Age of the oldest record of the last batch when it was read.")
+
+
+@dataclass(slots=True)
+class Placer:
+    """One driver's life: the world in memory, the ledger it alone writes, and what a micro-batch does to both."""
+
+    settings: Settings
+    ledger: Ledger
+    world: World
+    publisher: Publisher
+    tables: PlaceTables
+    facts: Callable[[], WorldFacts]
+    """Newest facts read beside the stream, each given once."""
+    clock: Clock
+    stop: Stop
+    packer: Packer
+
+    def process(self, batch: "DataFrame", batch_id: int) -> None:
+        """Do one micro-batch; see the module's words."""
+        started = time.perf_counter()
+        query_id = batch.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId")
+        assert query_id is not None
+        received = collect(batch)
+        read_s = time.perf_counter() - started
+        committed = self.ledger.committed_batch(query_id)
+        if committed is not None and batch_id <= committed:
+            self._publish(self._events(*self._committed(query_id, batch_id)))
+            return
+        self.place(received, query_id, batch_id, read_s)
+
+    def place(self, received: pa.Table, query_id: str, batch_id: int, read_s: float = 0.0) -> None:
+        """Fold, plan, commit and publish a batch that the ledger does not have."""
+        now_ms = self.clock()
+        started = time.perf_counter()
+        transitions, repeated, refused = self._fold(received, now_ms)
+        made = plan(self.world, self._plan_settings(), now_ms, self.settings.place.seed, self.packer)
+        if made is not None:
+            transitions += self._apply(decide.place(self.world, made, plan_id_of(query_id, batch_id), now_ms))
+        planned = time.perf_counter()
+        event_ids = [event_id_of(row) for row in transitions]
+        if transitions:
+            rows = to_rows(
+                transitions, event_ids, query_id=query_id, batch_id=batch_id, driver_epoch=self.ledger.driver_epoch
+            )
+            self._commit(rows, query_id, batch_id)
+            self.tables.put(rows)
+        committed = time.perf_counter()
+        events = self._events(transitions, event_ids)
+        self._publish([*events, *self._again(repeated), *refused])
+        published = time.perf_counter()
+        self._note(made, received, now_ms, len(events), len(refused))
+        steps = {
+            "read": read_s,
+            "plan": planned - started,
+            "commit": committed - planned,
+            "publish": published - committed,
+        }
+        for step, seconds in steps.items():
+            BATCH_SECONDS.labels(step).observe(seconds)
+        if made is not None:
+            self.tables.put_plan(
+                PlanRecord.of(made, plan_id_of(query_id, batch_id), query_id, batch_id, now_ms, self.world, steps)
+            )
+
+    # The steps
+
+    def _fold(
+        self, received: pa.Table, now_ms: int
+    ) -> tuple[list[Transition], list[tuple[Transition, str]], list[OutgoingRecord]]:
+        rows: list[Transition] = []
+        repeated: list[tuple[Transition, str]] = []
+        refused: list[OutgoingRecord] = []
+        rows += self._take_facts(now_ms)
+        for item in inbox.read(received, self.settings.kafka.topic_prefix):
+            if isinstance(item, inbox.Malformed):
+                refused.append(self._refuse(item.origin, item.reason, item.key, item.value))
+            elif isinstance(item, inbox.Reported):
+                rows += self._report(item.event, repeated, now_ms)
+            else:
+                outcome = self._request(item, now_ms)
+                if isinstance(outcome, decide.Refused):
+                    refused.append(
+                        self._refuse(item.origin, outcome.reason, item.request.task_id.encode(), item.raw.encode())
+                    )
+                else:
+                    rows += self._apply(outcome)
+        timeout_ms = self.settings.place.heartbeat_timeout_ms
+        for region in self.world.silent_regions(now_ms, timeout_ms):
+            silent_ms = now_ms - self.world.regions[region].heard_ms
+            log.warning("region lost", extra={"fields": {"region": region, "silent_ms": silent_ms}})
+            self.world.lose_region(region)
+            rows += self._apply(decide.lose_region(self.world, region, silent_ms, now_ms))
+        return rows, repeated, refused
+
+    def _take_facts(self, now_ms: int) -> list[Transition]:
+        facts = self.facts()
+        if facts.links is not None:
+            self.world.set_links(facts.links)
+        if facts.prices is not None:
+            self.world.set_prices(facts.prices)
+        if facts.datasets is not None:
+            self.world.set_datasets(facts.datasets)
+        if facts.nodes is None:
+            return []
+        hit = self.world.set_nodes(facts.nodes)
+        return self._apply(decide.lose_copies(self.world, hit, "its node is gone", now_ms))
+
+    def _request(self, asked: inbox.Asked, now_ms: int) -> list[Transition] | decide.Refused:
+        REQUESTS_SEEN.inc()
+        request = asked.request
+        if request.op == "cancel":
+            return decide.cancel(self.world, request.task_id, asked.origin, now_ms)
+        spec = spec_of(request)
+        most = self.settings.place.max_task_gpus
+        if spec.gpus > most:
+            return decide.Refused(reason=f"{spec.gpus:.0f} GPUs in all: allowed are {most} (place.max_task_gpus)")
+        take = decide.submit if request.op == "submit" else decide.update
+        return take(self.world, request.task_id, spec, asked.raw, asked.content_hash, asked.origin, now_ms)
+
+    def _report(self, event: StatusEvent, repeated: list[tuple[Transition, str]], now_ms: int) -> list[Transition]:
+        self.world.hear(event.region, now_ms)
+        place = self.settings.place
+        if event.type == "inventory":
+            held = {task.task_id: task.epoch for task in event.tasks}
+            repairs = decide.reconcile(self.world, event.region, held, place.accept_timeout_ms, now_ms)
+            repeated += ((decide.assigned_again(task, copy), task.request) for task, copy in repairs.again)
+            return self._apply(repairs.transitions)
+        if event.task_id is None:
+            return []
+        return self._apply(
+            decide.report(
+                self.world,
+                event.region,
+                event.type,
+                event.task_id,
+                event.epoch,
+                event.detail,
+                place.max_attempts,
+                now_ms,
+            )
+        )
+
+    def _apply(self, rows: list[Transition]) -> list[Transition]:
+        for row in rows:
+            self.world.apply(row)
+        return rows
+
+    def _plan_settings(self) -> PlanSettings:
+        place, weights = self.settings.place, self.settings.place.weights
+        deadline = time.perf_counter() + place.plan_deadline_ms / 1000
+        return PlanSettings(
+            strategy=place.strategy,
+            weights=Weights(rtt=weights.rtt, risk=weights.risk, move=weights.move, balance=weights.balance),
+            wait_usd=weights.wait,
+            window_tasks=place.window_tasks,
+            remaining_s=lambda: deadline - time.perf_counter(),
+        )
+
+    def _commit(self, rows: pa.Table, query_id: str, batch_id: int) -> None:
+        """Commit, and try again for as long as the warehouse does not take it (a full disk, an unreachable store)."""
+        while True:
+            try:
+                self.ledger.commit(rows, query_id, batch_id)
+                return
+            except AnotherWriterError:
+                raise
+            except Exception as error:
+                log.error(
+                    "the ledger cannot be written; the batch is held and tried again every second",
+                    extra={"fields": {"batch_id": batch_id, "rows": rows.num_rows, "error": str(error)[:500]}},
+                )
+                if self.stop.wait(1.0):
+                    raise
+                if self.ledger.reopen(query_id, batch_id):
+                    return  # the failed attempt had reached the log after all
+
+    def _publish(self, records: list[OutgoingRecord]) -> None:
+        """Publish, and try again for as long as the broker does not take it: ids make a repetition harmless."""
+        while records:
+            try:
+                self.publisher.publish(records)
+                return
+            except NotAcknowledgedError as error:
+                log.error("events not acknowledged; published again", extra={"fields": {"error": str(error)}})
+                if self.stop.wait(0.5):
+                    raise
+
+    def _events(self, transitions: list[Transition], event_ids: list[str | None]) -> list[OutgoingRecord]:
+        prefix = self.settings.kafka.topic_prefix
+        return [
+            event_record(row, event_id, self._request_text(row.task_id), prefix)
+            for row, event_id in zip(transitions, event_ids, strict=True)
+            if event_id is not None
+        ]
+
+    def _again(self, repeated: list[tuple[Transition, str]]) -> Iterator[OutgoingRecord]:
+        for row, request in repeated:
+            event_id = event_id_of(row)
+            assert event_id is not None
+            yield event_record(row, event_id, request, self.settings.kafka.topic_prefix)
+
+    def _request_text(self, task_id: str) -> str:
+        task = self.world.tasks.get(task_id)
+        return "" if task is None else task.request
+
+    def _committed(self, query_id: str, batch_id: int) -> tuple[list[Transition], list[str | None]]:
+        rows = self.ledger.batch(query_id, batch_id)
+        return from_rows(rows, read_spec), rows.column("event_id").to_pylist()
+
+    def _refuse(self, origin: decide.Origin, reason: str, key: bytes | None, value: bytes | None) -> OutgoingRecord:
+        refused = RefusedRecord(
+            flow=FLOW.name,
+            rule="request" if origin.topic.endswith(REQUESTS.topic) else "report",
+            reason=reason[:1_000],  # a reason quotes what was seen, which may be long: in full it is the record's value
+            topic=origin.topic,
+            partition=origin.partition,
+            offset=origin.offset,
+            key=key,
+            value=value,
+            received_ms=origin.timestamp_ms,
+        )
+        return dead_letter(refused, self.settings.kafka.topic_prefix)
+
+    def _note(self, made: Plan | None, received: pa.Table, now_ms: int, events: int, refused: int) -> None:
+        BATCHES.inc()
+        EVENTS.inc(events)
+        REFUSED.inc(refused)
+        WAITING_TASKS.set(len(self.world.waiting))
+        if made is not None:
+            PLAN_GAP.set(made.gap)
+        if received.num_rows:
+            oldest = min(received.column("timestamp_ms").to_pylist())
+            RECORD_LAG.set(max(now_ms - oldest, 0) / 1000)
+
+
+def plan_id_of(query_id: str, batch_id: int) -> str:
+    """Id of a batch's plan: a replay of the batch gives the same."""
+    return content_id(query_id, batch_id)[:16]
+
+
+def collect(batch: "DataFrame") -> pa.Table:
+    """Bring a batch of Kafka records to the driver as Arrow, with inbox.COLUMNS."""
+    return batch.selectExpr(
+        "topic", "partition", "offset", "unix_millis(timestamp) AS timestamp_ms", "key", "value"
+    ).toArrow()
+
+
+def rebuild(ledger: Ledger, tables: PlaceTables, now_ms: int) -> World:
+    """Make the world that the ledger's rows lead to."""
+    world = World()
+    for rows in ledger.all_rows():
+        tables.put(rows)
+        for row in from_rows(rows, read_spec):
+            world.apply(row)
+            if row.region is not None and row.change is Change.ASSIGNED:
+                world.expect(row.region, now_ms)
+    return world
+
+
+class FactsReader:
+    """Reads the world's tables on a thread of its own and hands each new reading over once."""
+
+    def __init__(self, tables: WorldTables, every_ms: int, stop: Stop) -> None:
+        self._tables = tables
+        self._every_s = every_ms / 1000
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._fresh = WorldFacts()
+        self._thread = threading.Thread(target=self._run, name="place-facts", daemon=True)
+
+    def start(self) -> None:
+        """Read once, so that the first batch knows the world, then keep reading."""
+        self._read()
+        self._thread.start()
+
+    def take(self) -> WorldFacts:
+        """Give what is new since the last call."""
+        with self._lock:
+            fresh, self._fresh = self._fresh, WorldFacts()
+        return fresh
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every_s):
+            try:
+                self._read()
+            except Exception as error:  # the table's owner may compact it under our hands: the next reading succeeds
+                log.warning("world tables not read", extra={"fields": {"error": str(error)[:300]}})
+
+    def _read(self) -> None:
+        facts = self._tables.read()
+        with self._lock:
+            self._fresh = self._fresh.updated(facts)
+
+
+class Heartbeat:
+    """This job's own heartbeat, so that silence of all regions is noticed too."""
+
+    def __init__(self, publisher: Publisher, prefix: str, clock: Clock, stop: Stop) -> None:
+        self._publisher, self._prefix, self._clock, self._stop = publisher, prefix, clock, stop
+        self._thread = threading.Thread(target=self._run, name="place-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Start beating."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(1.0):
+            now_ms = self._clock()
+            beat = StatusEvent(type="heartbeat", region=CONTROL_REGION, observed_at=now_ms)
+            event = Envelope(
+                event_id=content_id("heartbeat", CONTROL_REGION, now_ms),
+                source="/thalweg/place",
+                event_type="status.heartbeat",
+                time_ms=now_ms,
+            )
+            record = outgoing(STATUS, self._prefix, beat, key=CONTROL_REGION, region=CONTROL_REGION, event=event)
+            try:
+                self._publisher.publish([record])
+            except NotAcknowledgedError as error:
+                log.warning("heartbeat not acknowledged", extra={"fields": {"error": str(error)}})
+
+
+def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -> "StreamingQuery":
+    """Claim the ledger, rebuild the world, and start the query; the caller decides how long to wait.
+
+    Raises:
+        LeaseHeldError: another place job holds this warehouse.
+    """
+    ensure_topics(settings.kafka, [CONTROL_REGION])
+    ledger = Ledger.claim(settings.warehouse.path)
+    tables = PlaceTables(settings.warehouse.path, settings.place.folds_every_ms, stop)
+    began = time.perf_counter()
+    world = rebuild(ledger, tables, clock())
+    log.info(
+        "world rebuilt",
+        extra={"fields": {"tasks": len(world.tasks), "seconds": round(time.perf_counter() - began, 2)}},
+    )
+    facts = FactsReader(
+        WorldTables(settings.warehouse.path, settings.place.node_timeout_ms), settings.place.world_every_ms, stop
+    )
+    publisher = KafkaPublisher(settings.kafka, timeout_ms=settings.place.publish_timeout_ms, client_id="thalweg-place")
+    placer = Placer(
+        settings=settings,
+        ledger=ledger,
+        world=world,
+        publisher=publisher,
+        tables=tables,
+        facts=facts.take,
+        clock=clock,
+        stop=stop,
+        packer=Packer(world.nodes),
+    )
+    facts.start()
+    tables.start()
+    Heartbeat(publisher, settings.kafka.topic_prefix, clock, stop).start()
+    prefix = settings.kafka.topic_prefix
+    pattern = f"{topic_name(REQUESTS, prefix)}|{topic_pattern(STATUS, prefix)}".replace(
+        f"{prefix}.requests", f"{prefix}\\.requests"
+    )
+    return (
+        read_pattern(spark, settings.kafka, pattern, max_records_per_batch=settings.place.max_records_per_batch)
+        .writeStream.queryName(FLOW.name)
+        .option("checkpointLocation", checkpoint_for(settings, FLOW))
+        .trigger(processingTime=f"{settings.place.trigger_ms} milliseconds")
+        .foreachBatch(placer.process)
+        .start()
+    )
+
+
+def run(settings: Settings) -> None:
+    """Run as a Spark application of its own."""
+    stop = Stop().on_signals()
+    with spark_session("thalweg-place", settings) as spark:
+        query = start(spark, settings, system_clock, stop)
+        while query.isActive and not stop.wait(0.5):
+            pass
+        stop.ask()
+        query.stop()
+
+
+if __name__ == "__main__":
+    job_main(run, __doc__ or "")

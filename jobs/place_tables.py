@@ -1,0 +1,189 @@
+"""The tables derived from the ledger, kept up to date beside the stream: `tasks`, `placements` and `plans`."""
+
+import logging
+import queue
+import threading
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+
+from jobs.runtime import Stop
+from scheduling.micro_batch import Plan
+from scheduling.world import World
+from sync.delta_store import append, open_or_create
+from sync.folds import FoldChanges, LedgerFold
+from sync.tables import PLACEMENTS, PLANS, TASKS
+
+log = logging.getLogger("thalweg.place.tables")
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRecord:
+    """One row of `plans`; fields are its columns, `planned_at` in microseconds."""
+
+    plan_id: str
+    query_id: str
+    batch_id: int
+    planned_at: int
+    strategy: str
+    status: str
+    objective_usd: float
+    bound_usd: float
+    gap: float
+    considered: int
+    placed: int
+    revoked: int
+    waiting: int
+    read_ms: float
+    plan_ms: float
+    commit_ms: float
+    publish_ms: float
+
+    @classmethod
+    def of(
+        cls,
+        made: Plan,
+        plan_id: str,
+        query_id: str,
+        batch_id: int,
+        now_ms: int,
+        world: World,
+        steps: dict[str, float],
+    ) -> Self:
+        """Describe a plan; `steps` are the seconds of each step."""
+        return cls(
+            plan_id=plan_id,
+            query_id=query_id,
+            batch_id=batch_id,
+            planned_at=now_ms * 1_000,
+            strategy=made.strategy,
+            status=made.status,
+            objective_usd=made.objective,
+            bound_usd=made.bound,
+            gap=made.gap,
+            considered=made.considered,
+            placed=len(made.assignments),
+            revoked=0,
+            waiting=len(world.waiting),
+            **{f"{step}_ms": seconds * 1_000 for step, seconds in steps.items()},
+        )
+
+
+class PlaceTables:
+    """Takes committed ledger rows and plans, and writes the three tables on a thread of its own.
+
+    They are derived: at start they are rebuilt from the ledger's rows, so nothing here needs to survive.
+    """
+
+    def __init__(self, warehouse: str, every_ms: int, stop: Stop) -> None:
+        self._tasks = open_or_create(TASKS, warehouse)
+        self._placements = open_or_create(PLACEMENTS, warehouse)
+        self._plans = open_or_create(PLANS, warehouse)
+        self._every_s = every_ms / 1_000
+        self._stop = stop
+        self._fold = LedgerFold()
+        self._rows: queue.SimpleQueue[pa.Table] = queue.SimpleQueue()
+        self._new_plans: queue.SimpleQueue[PlanRecord] = queue.SimpleQueue()
+        self._rebuilding = True
+        self._thread = threading.Thread(target=self._run, name="place-tables", daemon=True)
+
+    def put(self, rows: pa.Table) -> None:
+        """Hand over rows that the ledger has, in its order."""
+        self._rows.put(rows)
+
+    def put_plan(self, record: PlanRecord) -> None:
+        """Hand over a plan."""
+        self._new_plans.put(record)
+
+    def start(self) -> None:
+        """Start writing."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every_s):
+            self._bring_up_to_date()
+        self._bring_up_to_date()
+
+    def _bring_up_to_date(self) -> None:
+        try:
+            rows = _drain(self._rows)
+            if rows or self._rebuilding:
+                self._write(self._fold.apply(pa.concat_tables(rows)) if rows else None)
+            plans = _drain(self._new_plans)
+            if plans:
+                append(self._plans, pa.Table.from_pylist([_fields(plan) for plan in plans], schema=PLANS.schema))
+        except Exception:
+            # Derived tables never stop placement; what this round missed is mended by rebuilding at the next start.
+            log.exception("derived tables not written")
+
+    def _write(self, changes: FoldChanges | None) -> None:
+        if self._rebuilding:
+            _overwrite(self._tasks, changes.tasks if changes else TASKS.schema.empty_table())
+            _overwrite(self._placements, changes.placements if changes else PLACEMENTS.schema.empty_table())
+            self._rebuilding = False
+            return
+        assert changes is not None
+        _upsert(self._tasks, changes.tasks, TASKS.key)
+        _replace(self._placements, changes.placements, changes.released, PLACEMENTS.key)
+
+
+def _fields(plan: PlanRecord) -> dict[str, object]:
+    return {name: getattr(plan, name) for name in PlanRecord.__slots__}
+
+
+def _drain(source: "queue.SimpleQueue[Item]") -> "list[Item]":
+    taken: list[Item] = []
+    while True:
+        try:
+            taken.append(source.get_nowait())
+        except queue.Empty:
+            return taken
+
+
+def _match(key: tuple[str, ...]) -> str:
+    return " AND ".join(f"target.{column} = source.{column}" for column in key)
+
+
+def _overwrite(table: DeltaTable, rows: pa.Table) -> None:
+    write_deltalake(table, rows, mode="overwrite")
+
+
+def _upsert(table: DeltaTable, rows: pa.Table, key: tuple[str, ...]) -> None:
+    if rows.num_rows:
+        (
+            table.merge(rows, _match(key), source_alias="source", target_alias="target")
+            .when_matched_update_all()
+            .when_not_matched_insert_all()
+            .execute()
+        )
+
+
+def _replace(table: DeltaTable, rows: pa.Table, released: pa.Table, key: tuple[str, ...]) -> None:
+    """Insert or update rows and delete released keys in one commit."""
+    if not rows.num_rows and not released.num_rows:
+        return
+    gone = pa.table(
+        {
+            **{field.name: pa.nulls(released.num_rows, field.type) for field in rows.schema},
+            **{name: released.column(name) for name in key},
+        }
+    ).select(rows.column_names)
+    source = pa.concat_tables(
+        [
+            rows.append_column("gone", pa.array([False] * rows.num_rows)),
+            gone.append_column("gone", pa.array([True] * gone.num_rows)),
+        ],
+        promote_options="permissive",
+    )
+    columns = {name: f"source.{name}" for name in rows.column_names}
+    (
+        table.merge(source, _match(key), source_alias="source", target_alias="target")
+        .when_matched_delete("source.gone")
+        .when_matched_update(columns, "NOT source.gone")
+        .when_not_matched_insert(columns, "NOT source.gone")
+        .execute()
+    )
