@@ -95,10 +95,10 @@ def arc_costs(problem: Problem) -> Arcs:
     region, price = pools.region, pools.usd_per_gpu_hour
     by_region = route.egress_usd + (weights.rtt * hours)[:, None] * route.rtt_ms
     # An empty pool of a region costs nothing extra, so regional terms are gathered once per pool column.
-    usd = (route.stall_h + hours[:, None])[:, region]
+    usd = np.take(route.stall_h + hours[:, None], region, axis=1)
     usd *= price
     usd *= gpus[:, None]
-    usd += by_region[:, region]
+    usd += np.take(by_region, region, axis=1)
     if weights.risk and pools.interruptions_per_hour.any():
         usd += (
             weights.risk
@@ -116,7 +116,8 @@ def arc_costs(problem: Problem) -> Arcs:
 def _allowed(problem: Problem, route: Routes) -> BoolArray:
     pools, classes = problem.pools, problem.classes
     by_region = classes.allowed_regions & route.data_reaches & route.rtt_allows
-    allowed = by_region[:, pools.region] & classes.gpu_models[:, pools.gpu_model]
+    allowed = np.take(by_region, pools.region, axis=1)
+    allowed &= np.take(classes.gpu_models, pools.gpu_model, axis=1)
     if pools.spot.any() and not classes.spot_ok.all():
         allowed &= classes.spot_ok[:, None] | ~pools.spot
     if np.isfinite(classes.max_usd_per_hour).any():

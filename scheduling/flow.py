@@ -8,18 +8,31 @@ from scheduling.arrays import FloatArray
 from scheduling.bound import lagrangian_bound, priced_usd
 from scheduling.cost import Arcs
 from scheduling.draft import Draft
+from scheduling.mip import polish
 from scheduling.model import Problem
-from scheduling.relax import Relaxed, relax_gpus, uncontended
-from scheduling.solution import Limits, Stopped
+from scheduling.relax import Relaxed, keeps_limits, relax_all, relax_gpus, uncontended
+from scheduling.solution import Limits
 from scheduling.strategy import Found
 
 
 def flow(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: FloatArray | None) -> Found:
     """Place by minimum-cost flow; `seed` is not used, nothing here is random."""
-    relaxed = uncontended(problem, arcs) or relax_gpus(problem, arcs, start_prices, limits)
+    relaxed = relax(problem, arcs, limits, start_prices)
     bound = lagrangian_bound(problem, arcs, relaxed.prices, relaxed.gpus_by_pool(problem))
     draft = rounded(problem, arcs, relaxed)
-    return Found(draft=draft, bound=bound, prices=relaxed.prices, stopped=Stopped.DONE)
+    done = polish(problem, arcs, relaxed, draft, bound, limits)
+    return Found(draft=done.draft, bound=done.bound, prices=relaxed.prices, stopped=done.stopped)
+
+
+def relax(problem: Problem, arcs: Arcs, limits: Limits, start_prices: FloatArray | None) -> Relaxed:
+    """The relaxed optimum, by the cheapest means that honours every limit."""
+    relaxed = uncontended(problem, arcs)
+    if relaxed is not None:
+        return relaxed
+    relaxed = relax_gpus(problem, arcs, start_prices, limits)
+    if keeps_limits(problem, relaxed, range(problem.dimensions)) and not problem.weights.balance:
+        return relaxed
+    return relax_all(problem, arcs, relaxed, limits)
 
 
 def rounded(problem: Problem, arcs: Arcs, relaxed: Relaxed) -> Draft:

@@ -6,15 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scheduling.arrays import FloatArray, IntArray
-from scheduling.bound import Prices, free_prices
+from scheduling.arrays import BoolArray, FloatArray, IntArray
+from scheduling.bound import Prices, balance_slope, free_prices, lagrangian_bound, priced_usd
 from scheduling.cost import Arcs
+from scheduling.formulation import formulate, solve_linear
 from scheduling.model import GPUS, Problem
 from scheduling.solution import Limits
-from scheduling.transport import Transport, solve_transport
+from scheduling.transport import Transport, add_cheapest, solve_transport
 
 UNITS_PER_GPU = 1000
 """Shares of GPUs are counted in thousandths, as the cluster traces do."""
+FIRST_COLUMNS, ADDED_COLUMNS = 8, 4
+"""Arcs a class starts with in the linear program, and may gain in a round."""
+MAX_ROUNDS = 30
+RELAXED_GAP = 1e-9
+"""The linear program counts as solved when its value and the bound differ by less, relatively."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +98,55 @@ def relax_gpus(problem: Problem, arcs: Arcs, start_prices: FloatArray | None, li
         copies=np.concatenate([flow.units / units[flow.class_index], free_copies]),
         prices=prices,
     )
+
+
+def relax_all(problem: Problem, arcs: Arcs, first: Relaxed, limits: Limits) -> Relaxed:
+    """Solve the relaxation with every limit as a linear program, by column generation from a first guess."""
+    priced = priced_usd(problem, arcs, first.prices)
+    columns = np.zeros(priced.shape, bool)
+    columns[first.class_index, first.pool_index] = True
+    add_cheapest(columns, priced, FIRST_COLUMNS)
+    point, tangents, relaxed = first.gpus_by_pool(problem), [], first
+    if problem.weights.balance:
+        tangents = [np.zeros(len(problem.pools)), problem.pools.capacity[:, GPUS], point]
+    best = -np.inf
+    for _ in range(MAX_ROUNDS):
+        class_index, pool_index = np.nonzero(columns & np.isfinite(arcs.usd))
+        program = formulate(problem, arcs, class_index, pool_index, tangents)
+        answer = solve_linear(problem, program, point)
+        if answer.copies is None or answer.prices is None:
+            break
+        used = answer.copies > 1e-9
+        now = Relaxed(
+            class_index=class_index[used],
+            pool_index=pool_index[used],
+            copies=answer.copies[used],
+            prices=answer.prices,
+        )
+        point = now.gpus_by_pool(problem)
+        now.prices.slope[:] = balance_slope(problem, point)
+        bound = lagrangian_bound(problem, arcs, now.prices, point)
+        if bound > best:
+            best, relaxed = bound, now
+        value = answer.bound
+        if value - best <= RELAXED_GAP * max(abs(value), 1e-9) or limits.expired():
+            break
+        priced = priced_usd(problem, arcs, now.prices)
+        worth = _worth_having(problem, priced, columns)
+        if not worth.any() and not problem.weights.balance:
+            break
+        add_cheapest(columns, np.where(worth, priced, np.inf), ADDED_COLUMNS)
+        if problem.weights.balance:
+            tangents.append(point)
+    return relaxed
+
+
+def _worth_having(problem: Problem, priced: FloatArray, columns: BoolArray) -> BoolArray:
+    """Arcs outside the program that are cheaper, at the prices, than the dearest place a task would take inside it."""
+    inside = np.sort(np.where(columns, priced, np.inf), axis=1)
+    replicas = np.minimum(problem.classes.replicas, priced.shape[1])
+    limit = np.minimum(inside[np.arange(len(priced)), replicas - 1], problem.classes.wait_usd)
+    return (priced < limit[:, None] - 1e-9 * (1.0 + np.abs(limit[:, None]))) & ~columns
 
 
 def _integer_units(gpus: FloatArray, capacity: FloatArray) -> tuple[float, IntArray, IntArray]:

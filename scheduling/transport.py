@@ -9,12 +9,15 @@ reached with some per cent of them (Ahuja, Magnanti, Orlin: Network Flows, 1993,
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from ortools.graph.python import min_cost_flow
 
 from scheduling.arrays import BoolArray, FloatArray, IntArray
+from scheduling.compiled import compiles
+from scheduling.simplex import FORBIDDEN, run_simplex
 
 FIRST_ARCS = 6
 """Arcs a class starts with. More make the first flow slower, fewer make more rounds; flat between 4 and 10."""
@@ -22,8 +25,15 @@ ADDED_ARCS = 4
 """Arcs a class may gain in a round."""
 MAX_ROUNDS = 60
 """Far above what is needed (under 15 in every benchmark); a bound that is not yet tight stays a true bound."""
-_COST_RANGE = 1 << 58
-"""OR-Tools scales costs by the number of nodes + 1 in 64 bits; the largest cost times that must stay below 2^62."""
+SAMPLE = 4
+PRICED_ROWS = 1
+MAX_PIVOTS = 1 << 40
+"""No limit in practice: strongly feasible trees cannot cycle."""
+_SIMPLEX_COST_RANGE = 1 << 48
+"""Integer cost of the dearest arc: potentials, sums along a path, stay in 64 bits for paths of 2^14 arcs."""
+_COST_RANGE = 1 << 50
+"""OR-Tools scales costs by the number of nodes + 1 in 64 bits; the largest cost times that must stay below 2^62, and
+precision costs time: 2^50 keeps a billionth of the dearest arc with 10^6 nodes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +84,7 @@ class Flow:
 def solve_transport(
     problem: Transport, start_prices: FloatArray | None, expired: Callable[[], bool], keep: tuple[IntArray, IntArray]
 ) -> Flow:
-    """Solve to optimality over all arcs.
+    """Solve to optimality over all arcs: by the compiled simplex where it compiles, else by OR-Tools.
 
     Args:
         problem: see Transport.
@@ -82,10 +92,134 @@ def solve_transport(
         expired: tells when to stop early with what there is.
         keep: (class, pool) arcs to start with besides the cheapest ones, such as where tasks run now.
     """
+    if simplex_compiles():
+        return by_simplex(problem, _sampled_prices(problem) if start_prices is None else start_prices)
+    return by_column_generation(problem, start_prices, expired, keep)
+
+
+def _sampled_prices(problem: Transport) -> FloatArray | None:
+    """Prices from every SAMPLE-th class on proportionally smaller pools: nearly right, at a fraction of the cost."""
+    classes, pools = problem.unit_usd.shape
+    if classes < 1000 or classes < pools:
+        return None
+    rows = np.arange(0, classes, SAMPLE)
+    supply = problem.units * problem.copies
+    share = supply[rows].sum() / max(supply.sum(), 1)
+    sample = replace(
+        problem,
+        units=np.ones(len(rows), np.int64),
+        copies=supply[rows],
+        unit_usd=problem.unit_usd[rows],
+        wait_usd=problem.wait_usd[rows],
+        capacity=np.floor(problem.capacity * share).astype(np.int64),
+        region_limit=supply[rows],
+        balance=None,
+    )
+    return by_simplex(sample, _sampled_prices(sample)).prices
+
+
+def by_simplex(problem: Transport, start_prices: FloatArray | None) -> Flow:
+    """Solve with the compiled network simplex."""
+    classes, pools = problem.unit_usd.shape
+    regions = int(problem.region.max(initial=-1)) + 1
+    sink, supply = classes + pools, problem.units * problem.copies
+    region_node = sink + 1
+    node = region_node + (regions if problem.balance is not None else 0)
+    limited = np.flatnonzero(problem.region_limit < problem.copies)
+    spread = np.full(classes, -1, np.int64)
+    spread[limited] = node + regions * np.arange(len(limited))
+    spread_nodes = node + np.arange(len(limited) * regions)
+    spread_class = np.repeat(limited, regions)
+
+    extra = _Network([], [], [], [])
+    extra.add(np.arange(classes), np.full(classes, sink), supply + 1, problem.wait_usd)
+    pool_nodes = classes + np.arange(pools)
+    to_region = np.full(pools, sink) if problem.balance is None else region_node + problem.region
+    extra.add(pool_nodes, to_region, problem.capacity, np.zeros(pools))
+    segments = problem.balance
+    first_segment = np.zeros(0, np.int64)
+    if segments is not None:
+        # The cheapest segment of each region comes first, so it is the one the region hangs on.
+        first_segment = classes + pools + np.searchsorted(segments.region, np.arange(regions))
+        extra.add(
+            region_node + segments.region, np.full(len(segments.region), sink), segments.length, segments.unit_usd
+        )
+    before_spread = sum(len(part) for part in extra.tails)
+    # A copy held up before its region may wait there as well as at its class.
+    extra.add(spread_nodes, np.full(len(spread_nodes), sink), supply[spread_class] + 1, problem.wait_usd[spread_class])
+    limit = (problem.region_limit * problem.units)[spread_class]
+    extra.add(spread_class, spread_nodes, limit, np.zeros(len(spread_nodes)))
+    first_arc = np.concatenate(
+        [
+            np.arange(classes + pools),
+            [-1],
+            first_segment,
+            before_spread + np.arange(len(spread_nodes)),
+        ]
+    ).astype(np.int64)
+
+    extra_usd = np.concatenate(extra.usd)
+    finite = np.isfinite(problem.unit_usd)
+    top = max(float(np.abs(extra_usd).max(initial=0.0)), float(problem.unit_usd.max(initial=0.0, where=finite)), 1e-12)
+    scale = _SIMPLEX_COST_RANGE / top
+    with np.errstate(invalid="ignore"):
+        usd = np.rint(problem.unit_usd * scale).astype(np.int64, order="C")
+    usd[~finite] = FORBIDDEN
+    if start_prices is None:
+        start_prices = np.zeros(pools)
+    flow, _, potentials, pivots = run_simplex(
+        usd,
+        problem.units,
+        problem.copies,
+        problem.capacity,
+        problem.region,
+        spread,
+        np.concatenate(extra.tails),
+        np.concatenate(extra.heads),
+        np.concatenate(extra.room),
+        np.rint(extra_usd * scale).astype(np.int64),
+        first_arc,
+        np.rint(np.minimum(start_prices, top) * scale).astype(np.int64),
+        _by_regret(problem, start_prices),
+        sink,
+        MAX_PIVOTS,
+        PRICED_ROWS,
+    )
+    class_index, pool_index = np.nonzero(flow)
+    prices = np.maximum(-potentials[classes:sink], 0) / scale
+    units = flow[class_index, pool_index]
+    return Flow(class_index=class_index, pool_index=pool_index, units=units, prices=prices, rounds=int(pivots))
+
+
+def _by_regret(problem: Transport, prices: FloatArray) -> IntArray:
+    """Classes by what their second-best place would cost more, most first: who is indifferent chooses last."""
+    priced = np.column_stack([problem.unit_usd + prices, problem.wait_usd])
+    if priced.shape[1] < 2:
+        return np.arange(len(priced))
+    two = np.partition(priced, 1, axis=1)[:, :2]
+    with np.errstate(invalid="ignore"):
+        return np.argsort(-(two[:, 1] - two[:, 0]), kind="stable")
+
+
+@cache
+def simplex_compiles() -> bool:
+    """Whether the compiled simplex can be used on this machine."""
+    one, none = np.ones(1, np.int64), np.zeros(0, np.int64)
+    tail, head, first = np.array([0, 1]), np.array([2, 2]), np.array([0, 1, -1])
+    return compiles(
+        run_simplex, np.ones((1, 1), np.int64), one, one, one, one - 1, -one, tail, head, one.repeat(2) * 2,
+        np.array([9, 0]), first, one, one - 1, 2, 10, 1,
+    )  # fmt: skip
+
+
+def by_column_generation(
+    problem: Transport, start_prices: FloatArray | None, expired: Callable[[], bool], keep: tuple[IntArray, IntArray]
+) -> Flow:
+    """Solve with OR-Tools over a growing choice of arcs."""
     prices = np.zeros(len(problem.capacity)) if start_prices is None else start_prices
     columns = np.isfinite(problem.unit_usd) & False
     columns[keep] = True
-    _add_cheapest(columns, problem.unit_usd + prices, FIRST_ARCS)
+    add_cheapest(columns, problem.unit_usd + prices, FIRST_ARCS)
     columns &= np.isfinite(problem.unit_usd)
     for rounds in range(1, MAX_ROUNDS + 1):
         class_index, pool_index = np.nonzero(columns)
@@ -101,7 +235,7 @@ def solve_transport(
         if not rows.size:
             break
         added = columns[rows]
-        _add_cheapest(added, np.where(worth[rows], priced[rows], np.inf), ADDED_ARCS)
+        add_cheapest(added, np.where(worth[rows], priced[rows], np.inf), ADDED_ARCS)
         columns[rows] = added
     used = units > 0
     return Flow(
@@ -109,7 +243,7 @@ def solve_transport(
     )
 
 
-def _add_cheapest(columns: BoolArray, priced: FloatArray, number: int) -> None:
+def add_cheapest(columns: BoolArray, priced: FloatArray, number: int) -> None:
     """Mark the `number` cheapest finite entries of each row."""
     if priced.shape[1] <= number:
         columns |= np.isfinite(priced)
