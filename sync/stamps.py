@@ -25,9 +25,9 @@ Actor = NewType("Actor", str)  # one writing life of a region: "<region>@<epoch>
 # Largest integer every JSON reader keeps exactly; a counter above it would compare differently in another language.
 MAX_COUNTER = 2**53 - 1
 MAX_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, the last moment datetime and SQL timestamps can show
-MAX_REGION_CHARS = 128
-# What a Kafka topic name can hold, plus ":" that real region names carry ("aws:us-east-1").
-REGION_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
+MAX_REGION_CHARS = 180
+# "@" and "#" separate the parts of an actor; blanks and control characters would hide in logs.
+REGION_PATTERN = re.compile(r"[^\s@#\x00-\x1f]+")
 
 
 class StampError(ValueError):
@@ -70,6 +70,11 @@ class Stamp(msgspec.Struct, frozen=True, kw_only=True):
         return actor_of(self.region, self.epoch)
 
 
+# Plain producers have no epoch: theirs is the topic partition they wrote to. A store's epoch is the millisecond it
+# began, so the two never meet.
+FIRST_STORE_EPOCH = 1_000_000
+
+
 def actor_of(region: str, epoch: int) -> Actor:
     """Name one writing life of a region."""
     return Actor(f"{region}@{epoch}")
@@ -78,6 +83,11 @@ def actor_of(region: str, epoch: int) -> Actor:
 def actor_region(actor: str) -> str:
     """Return the region of an actor."""
     return actor[: actor.rindex("@")]
+
+
+def is_plain(actor: str) -> bool:
+    """Say whether the actor is a partition that plain producers write to."""
+    return int(actor[actor.rindex("@") + 1 :]) < FIRST_STORE_EPOCH
 
 
 def checked_stamp(stamp: Stamp) -> Stamp:
@@ -100,7 +110,7 @@ def check_region(region: str) -> None:
     if len(region) > MAX_REGION_CHARS or not REGION_PATTERN.fullmatch(region):
         raise StampError(
             f"region {region[:140]!r} is not a region name; "
-            f"allowed are 1 to {MAX_REGION_CHARS} letters, digits and . _ : -"
+            f"allowed are 1 to {MAX_REGION_CHARS} characters without blanks, @ and #"
         )
 
 
@@ -144,6 +154,7 @@ class FutureLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     park_ms: int = 60_000
     warn_ms: int = 500
+    refuse_ms: int = 86_400_000  # a day ahead is no clock error; waiting for it would hold memory for nothing
 
 
 class Admission(StrEnum):
@@ -152,6 +163,7 @@ class Admission(StrEnum):
     ACCEPT = "accept"
     WARN = "warn"  # accepted, and the region's clock is reported
     PARK = "park"  # kept aside until the judge's clock is within the limit
+    REFUSE = "refuse"
 
 
 DEFAULT_LIMITS = FutureLimits()
@@ -161,7 +173,7 @@ def admission(stamp_ms: int, now_ms: int, limits: FutureLimits = DEFAULT_LIMITS)
     """Judge one stamp against the judge's own clock."""
     ahead_ms = stamp_ms - now_ms
     if ahead_ms > limits.park_ms:
-        return Admission.PARK
+        return Admission.PARK if ahead_ms <= limits.refuse_ms else Admission.REFUSE
     return Admission.WARN if ahead_ms > limits.warn_ms else Admission.ACCEPT
 
 

@@ -55,6 +55,8 @@ def test_a_full_counter_moves_the_clock_one_millisecond_on() -> None:
         (501, Admission.WARN),
         (60_000, Admission.WARN),
         (60_001, Admission.PARK),
+        (86_400_000, Admission.PARK),
+        (86_400_001, Admission.REFUSE),
     ],
 )
 def test_a_stamp_is_judged_by_how_far_it_is_ahead(ahead_ms: int, expected: Admission) -> None:
@@ -85,7 +87,7 @@ def test_a_plain_producers_pair_always_gives_the_same_stamp() -> None:
         (1, MAX_COUNTER + 1, "eu", "counter"),
         (1, 1, "", "region"),
         (1, 1, "eu@7", "region"),
-        (1, 1, "e" * 129, "region"),
+        (1, 1, "e" * 181, "region"),
     ],
 )
 def test_a_wrong_pair_is_refused_with_the_part_named(observed_at: object, version: int, region: str, word: str) -> None:

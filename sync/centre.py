@@ -1,0 +1,389 @@
+"""The centre: takes what regions send, merges it, finds the conflicts and the gaps, and says what to publish.
+
+Pure: messages and the time in, an outcome out. The replicate job gives it micro-batches from Kafka and writes the
+outcome to Delta and to the replica topic; the simulator gives it batches from a network that loses and reorders.
+
+Written in this order, an outcome survives a crash at any point, because taking the same batch again gives the same:
+conflicts (by id), records, the publication, and last the regions' state with the removals. Only when a region's state
+is durable are its updates known as repetitions.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from sync.changes import changed_fields, changed_record, is_delete
+from sync.conflicts import Conflict, Write, found_conflicts
+from sync.digests import bucket_of, digests_of, encode_digests
+from sync.entries import (
+    BucketEntry,
+    DigestEntry,
+    Entry,
+    ForgetEntry,
+    Heartbeat,
+    Join,
+    Leave,
+    PlainWrite,
+    RecordEntry,
+    RegionEntry,
+    RepairRequest,
+    Update,
+    UpMessage,
+)
+from sync.gaps import Gap, GapLog
+from sync.lives import Life, LifeImage, image, life_from, merged_of
+from sync.merge import merge
+from sync.parking import Parking
+from sync.records import KeyRefusedError, Record, checked_key, view
+from sync.stamps import (
+    DEFAULT_LIMITS,
+    ZERO,
+    Admission,
+    FutureLimits,
+    Hlc,
+    StampError,
+    checked_stamp,
+    observed,
+)
+from sync.tombstones import Unstable, stable_position
+
+Recent = tuple[Write, ...]
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """All records at one position of the replica topic, for a region that begins."""
+
+    records: tuple[Record, ...]
+    position: int
+    clock: Hlc
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that was not obeyed, and why."""
+
+    region: str
+    reason: str
+    message: UpMessage
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """What one batch leads to."""
+
+    records: dict[str, Record] = {}  # changed or published again, tombstones included
+    recents: dict[str, Recent] = {}  # of the changed keys
+    forgotten: list[str] = []
+    conflicts: list[Conflict] = []
+    gaps: list[Gap] = []
+    refused: list[Refusal] = []
+    parked: list[Update] = []
+    warned: list[Update] = []  # accepted although ahead of time
+    merged: list[Update] = []
+    repeated: int = 0  # arrived before
+    entries: list[Entry] = []
+    regions: dict[str, LifeImage] = {}  # changed
+
+
+class Centre:
+    """The merged state in memory, and the rules by which it changes."""
+
+    def __init__(
+        self,
+        records: Mapping[str, Record] | None = None,
+        recents: Mapping[str, Recent] | None = None,
+        regions: Iterable[LifeImage] = (),
+        open_gaps: Iterable[Gap] = (),
+        *,
+        position: int = 0,
+        forgotten_through: Hlc = ZERO,
+        limits: FutureLimits = DEFAULT_LIMITS,
+        tombstone_age_ms: int = 0,
+        ask_again_ms: int = 1_000,
+    ) -> None:
+        """Start from what is durable, or from nothing.
+
+        Args:
+            records: By key; tombstones included.
+            recents: Writes that are not yet stable.
+            regions: What is known of each region.
+            open_gaps: Rows of `sync_gaps` that are open.
+            position: Where the next publication goes.
+            forgotten_through: Newest delete that was forgotten.
+            limits: For stamps ahead of time.
+            tombstone_age_ms: A tombstone stays at least this long, stable or not.
+            ask_again_ms: A missing range is asked for again after this long.
+        """
+        self.records: dict[str, Record] = dict(records or {})
+        self.recents: dict[str, Recent] = dict(recents or {})
+        self.lives: dict[str, Life] = {saved.region: life_from(saved) for saved in regions}
+        self.gap_log = GapLog(open_gaps, ask_again_ms)
+        self.position = position
+        self.parking = Parking(limits, (u for life in self.lives.values() for u in life.parked.values()))
+        self.tombstone_age_ms = tombstone_age_ms
+        self.unstable = Unstable()
+        self.forgotten_through = forgotten_through
+        self._aging: list[str] = []  # stable tombstones that are not old enough
+        self.clock = ZERO
+        for key, record in self.records.items():
+            self.clock = observed(self.clock, record.at)
+            if not record.live or key in self.recents:
+                self.unstable.add(key, tuple((w.actor, w.seq) for w in self.recents.get(key, ())))
+
+    # ---- a batch -------------------------------------------------------------------------------------------------
+
+    def take(self, messages: Iterable[UpMessage], now_ms: int) -> Outcome:
+        """Take a batch and return what it leads to. The state in memory has changed when this returns."""
+        out = Outcome()
+        touched: set[str] = set()
+        for update in self.parking.due(now_ms):
+            life = self.lives[update.stamp.region]
+            life.parked.pop((update.stamp.actor, update.stamp.seq), None)
+            self._merge(update, out, now_ms)
+            life.settle_acks()
+            touched.add(life.region)
+        repairs: set[int] = set()
+        for message in messages:
+            if isinstance(message, Update):
+                touched.add(self._update(message, out, now_ms))
+            elif isinstance(message, Heartbeat):
+                touched.add(self._heartbeat(message, out, now_ms))
+            elif isinstance(message, PlainWrite):
+                touched.add(self._plain(message, out, now_ms))
+            elif isinstance(message, RepairRequest):
+                repairs.update(message.buckets)
+            else:
+                touched.add(self._membership(message, out, now_ms))
+        for region in sorted(touched & self.lives.keys()):
+            life = self.lives[region]
+            out.gaps += self.gap_log.review(region, life.epoch, life.received, now_ms)
+        self._forget_stable(out, now_ms)
+        out.entries += [RecordEntry(record) for record in out.records.values()]
+        for bucket in sorted(repairs):
+            self._repair(bucket, out)
+        for region in sorted(touched & self.lives.keys()):
+            out.regions[region] = image(self.lives[region])
+            out.entries.append(self.region_entry(region, now_ms))
+        return out
+
+    def published(self, position: int) -> None:
+        """Note that the outcome's entries are published; the last of them lies just before this position."""
+        self.position = position
+        self.unstable.published(position)
+
+    def region_entry(self, region: str, now_ms: int) -> RegionEntry:
+        """Say what the centre has of a region."""
+        life = self.lives[region]
+        return RegionEntry(
+            region=region,
+            epoch=life.epoch,
+            contiguous=life.received.contiguous,
+            centre_ms=now_ms,
+            missing=tuple(life.received.missing()),
+            member=life.member,
+            clock=self.clock,
+        )
+
+    def snapshot(self) -> Snapshot:
+        """Return everything a beginning region needs; take it right after `published`."""
+        return Snapshot(records=tuple(self.records.values()), position=self.position, clock=self.clock)
+
+    def digest_entry(self, buckets: Sequence[int] | None = None) -> DigestEntry:
+        """Return the digests, from the caller's running ledger where it keeps one."""
+        found = digests_of(self.records.values()) if buckets is None else buckets
+        return DigestEntry(buckets=encode_digests(found))
+
+    # ---- messages ------------------------------------------------------------------------------------------------
+
+    def _update(self, update: Update, out: Outcome, now_ms: int) -> str:
+        stamp = update.stamp
+        life = self.lives.get(stamp.region)
+        reason = refusal(update, life)
+        if reason:
+            out.refused.append(Refusal(region=stamp.region, reason=reason, message=update))
+            return stamp.region
+        assert life is not None
+        arrived = life.received if stamp.epoch == life.epoch else life.closed.get(stamp.actor)
+        if arrived is None or (arrived is not life.received and stamp.seq not in arrived):
+            reason = f"epoch {stamp.epoch} of {stamp.region} was closed by epoch {life.epoch}; its store is obsolete"
+            out.refused.append(Refusal(region=stamp.region, reason=reason, message=update))
+            return stamp.region
+        if not arrived.add(stamp.seq):
+            out.repeated += 1
+            return stamp.region
+        if arrived is life.received and stamp.seq > life.last_seq:
+            life.last_seq, life.last_at = stamp.seq, stamp.hlc
+        self._admit(update, life, out, now_ms)
+        return stamp.region
+
+    def _plain(self, write: PlainWrite, out: Outcome, now_ms: int) -> str:
+        """Complete a plain write: a state that has seen nothing but the same partition's earlier writes."""
+        stamp = write.stamp
+        life = self.lives.setdefault(stamp.region, Life.without_store(stamp.region))
+        if stamp.seq <= life.plain.get(stamp.actor, 0):
+            out.repeated += 1
+            return stamp.region
+        life.plain[stamp.actor] = stamp.seq
+        known = self.records.get(write.key)
+        try:
+            checked_stamp(stamp)
+            checked_key(write.key)
+            if known is None and stamp.hlc <= self.forgotten_through:
+                raise StampError(
+                    f"stamp {tuple(stamp.hlc)} is older than a delete that was forgotten at "
+                    f"{tuple(self.forgotten_through)}; whether it was of this key is not known any more: send it anew"
+                )
+            record = changed_record(
+                write.key, own_part(known, stamp.actor), write.changes, stamp.actor, stamp.seq, stamp.hlc, stamp.version
+            )
+        except ValueError as error:
+            out.refused.append(Refusal(region=stamp.region, reason=str(error), message=write))
+            return stamp.region
+        update = Update(record, stamp, changed_fields(write.changes), is_delete(write.changes))
+        self._admit(update, life, out, now_ms)
+        return stamp.region
+
+    def _admit(self, update: Update, life: Life, out: Outcome, now_ms: int) -> None:
+        """Merge an update, or keep it aside while its stamp is ahead of time."""
+        verdict = self.parking.judge(update, now_ms)
+        if verdict is Admission.REFUSE:
+            reason = f"stamp is {update.stamp.ms - now_ms} ms ahead; allowed are {self.parking.limits.refuse_ms} ms"
+            out.refused.append(Refusal(region=life.region, reason=reason, message=update))
+        elif verdict is Admission.PARK:
+            life.parked[(update.stamp.actor, update.stamp.seq)] = update
+            out.parked.append(update)
+        else:
+            if verdict is Admission.WARN:
+                out.warned.append(update)
+            self._merge(update, out, now_ms)
+            life.settle_acks()
+
+    def _merge(self, update: Update, out: Outcome, now_ms: int) -> None:
+        stamp, key = update.stamp, update.record.key
+        recent = self.recents.get(key, ())
+        record = merge(self.records.get(key), update.record)
+        self.records[key] = record
+        self.clock = observed(self.clock, stamp.hlc)
+        # A batch taken again finds its writes merged and their conflicts written.
+        if not any(write.actor == stamp.actor and write.seq == stamp.seq for write in recent):
+            write = write_of(update)
+            out.conflicts += found_conflicts(key, write, recent, now_ms)
+            self.recents[key] = (*recent, write)
+            self.unstable.add(key, ((write.actor, write.seq),))
+        out.records[key] = record
+        out.recents[key] = self.recents[key]
+        out.merged.append(update)
+
+    def _heartbeat(self, heartbeat: Heartbeat, out: Outcome, now_ms: int) -> str:
+        life = self.lives.get(heartbeat.region)
+        if life is None or heartbeat.epoch != life.epoch or not life.member:
+            reason = f"heartbeat of epoch {heartbeat.epoch}; {current_life(life)}"
+            out.refused.append(Refusal(region=heartbeat.region, reason=reason, message=heartbeat))
+            return heartbeat.region
+        life.received.announce(heartbeat.sent_seq)
+        life.acknowledge(min(heartbeat.position, self.position), heartbeat.last_seq)
+        life.offset_ms = heartbeat.at_ms - now_ms
+        life.heard_ms = now_ms
+        life.heartbeat = heartbeat
+        return heartbeat.region
+
+    def _membership(self, message: Join | Leave, out: Outcome, now_ms: int) -> str:
+        life = self.lives.get(message.region)
+        if isinstance(message, Leave):
+            if life is not None and life.epoch == message.epoch and life.received.contiguous >= message.last_seq:
+                life.member = False
+        elif life is None:
+            life = self.lives[message.region] = Life(message.region, message.epoch)
+            life.acked = self.position
+        elif message.epoch > life.epoch:
+            out.gaps += self.gap_log.give_up(message.region, message.epoch, now_ms)
+            life.member = False
+            if not life.holds_back:  # updates still parked were written before this life knew anything
+                life.acked = self.position
+            life.begin(message.epoch)
+        return message.region
+
+    def _repair(self, bucket: int, out: Outcome) -> None:
+        keys = sorted(key for key in self.records if bucket_of(key) == bucket)
+        out.entries += [RecordEntry(self.records[key]) for key in keys if key not in out.records]
+        out.entries.append(BucketEntry(bucket=bucket, keys=tuple(keys), merged=merged_of(self.lives.values())))
+
+    def _forget_stable(self, out: Outcome, now_ms: int) -> None:
+        due, self._aging = self._aging, []
+        settled = self.unstable.settled(stable_position(self.lives.values()))
+        for key, dots in settled:
+            left = tuple(write for write in self.recents.get(key, ()) if (write.actor, write.seq) not in dots)
+            if left:
+                self.recents[key] = left
+            else:
+                self.recents.pop(key, None)
+                due.append(key)
+        for key in due:
+            record = self.records.get(key)
+            if record is None or record.live or key in self.recents:
+                continue
+            if key in out.records or now_ms - record.deleted.ms < self.tombstone_age_ms:
+                self._aging.append(key)
+                continue
+            del self.records[key]
+            self.forgotten_through = max(self.forgotten_through, record.deleted)
+            out.forgotten.append(key)
+            out.entries.append(ForgetEntry(key, record.vector))
+
+
+# ---- judging an update ---------------------------------------------------------------------------------------------
+
+
+def refusal(update: Update, life: Life | None) -> str | None:
+    """Return why an update cannot be obeyed, or None."""
+    stamp, record = update.stamp, update.record
+    try:
+        checked_stamp(stamp)
+        checked_key(record.key)
+    except (StampError, KeyRefusedError) as error:
+        return str(error)
+    if life is None or stamp.epoch > life.epoch:
+        return f"update of epoch {stamp.epoch}; {current_life(life)}"
+    if stamp.seq == 0 or record.vector.get(stamp.actor) != stamp.seq:
+        return (
+            f"stamp has sequence {stamp.seq} but the record's vector says {record.vector.get(stamp.actor)} for "
+            f"{stamp.actor}; they must be the same number above 0"
+        )
+    if record.at != stamp.hlc:
+        return f"stamp {tuple(stamp.hlc)} is not the record's newest, {tuple(record.at)}; the writer must stamp later"
+    if stamp.epoch == life.epoch and stamp.seq <= life.last_seq and stamp.hlc > life.last_at:
+        return (
+            f"sequence {stamp.seq} of {stamp.actor} is stamped later than sequence {life.last_seq}; "
+            "the store was restored from a copy: begin a new epoch"
+        )
+    return None
+
+
+def current_life(life: Life | None) -> str:
+    """Say in words which life of a region is current."""
+    if life is None:
+        return "the region has not joined; send a join first"
+    return f"current is epoch {life.epoch}{'' if life.member else ', which has left'}; join with a higher one"
+
+
+def own_part(record: Record | None, actor: str) -> Record | None:
+    """Return what a plain producer's partition itself has added: its counters go on from there."""
+    if record is None or actor not in record.vector:
+        return None
+    counters = {name: {actor: tallies[actor]} for name, tallies in record.counters.items() if actor in tallies}
+    return Record(key=record.key, vector={actor: record.vector[actor]}, counters=counters)
+
+
+def write_of(update: Update) -> Write:
+    """Return what is kept of an update for comparing it with later ones."""
+    stamp = update.stamp
+    return Write(
+        stamp.actor, stamp.seq, stamp.hlc, update.record.vector, update.changed, changed_value(update), update.deletes
+    )
+
+
+def changed_value(update: Update) -> dict[str, Any] | None:
+    """Return the value of the changed fields as their writer saw them; None for a delete."""
+    if update.deletes:
+        return None
+    shown = view(update.record) or {}
+    return {field: shown.get(field) for field in (name.partition(":")[2] for name in update.changed)}

@@ -1,0 +1,142 @@
+"""A replicated record: the state that is merged, and the value an application reads from it.
+
+A record is a causal CRDT: five drawers of fields, one per policy, under one version vector that says which writes the
+whole state contains. It travels and rests in this form; JSON is its only encoding.
+"""
+
+from typing import Any
+
+import msgspec
+
+from sync.stamps import ZERO, Hlc
+from sync.vectors import Vector
+
+# Below Kafka's usual message limit of 1 MB, with room for headers and the batch around it.
+MAX_RECORD_BYTES = 900_000
+MAX_KEY_BYTES = 1024
+# Record keys and the centre's own messages share the compacted topic; NUL starts the latter's keys.
+RESERVED_KEY_PREFIX = "\0"
+
+
+class KeyRefusedError(ValueError):
+    """The key cannot name a record."""
+
+
+class Register(msgspec.Struct, frozen=True, array_like=True):
+    """A value and when it was written."""
+
+    value: Any
+    at: Hlc
+
+
+class Dot(msgspec.Struct, frozen=True, array_like=True):
+    """One addition of a set element: the writer's sequence and when."""
+
+    seq: int
+    at: Hlc
+
+
+class Tally(msgspec.Struct, frozen=True, array_like=True):
+    """One writer's own total of a counter, as of its sequence."""
+
+    seq: int
+    total: int
+    at: Hlc
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything known about one key.
+
+    Invariant: whatever lies in a drawer is newer than `deleted`. Empty fields are absent, so equal states have equal
+    encodings.
+    """
+
+    key: str
+    written: Hlc = ZERO  # newest write that was not a delete
+    deleted: Hlc = ZERO  # newest delete
+    version: int = 0  # revisions along the longest chain of writes
+    vector: Vector = {}
+    last: dict[str, Register] = {}  # last writer wins
+    maxima: dict[str, tuple[Register, ...]] = {}  # no entry is both smaller and older than another
+    minima: dict[str, tuple[Register, ...]] = {}
+    counters: dict[str, dict[str, Tally]] = {}  # field -> actor -> its total
+    sets: dict[str, dict[str, dict[str, Dot]]] = {}  # field -> element -> actor -> its latest addition
+
+    @property
+    def live(self) -> bool:
+        """Say whether the record exists for an application; otherwise it is a tombstone."""
+        return self.written > self.deleted
+
+    @property
+    def at(self) -> Hlc:
+        """The newest stamp in the record, by which the table is merged."""
+        return max(self.written, self.deleted)
+
+
+_DETERMINISTIC = msgspec.json.Encoder(order="deterministic")
+_RECORD = msgspec.json.Decoder(Record)
+
+
+def canonical(value: Any) -> bytes:
+    """Encode so that equal values give equal bytes."""
+    return _DETERMINISTIC.encode(value)
+
+
+def encode_record(record: Record) -> bytes:
+    """Return the record's only encoding."""
+    return _DETERMINISTIC.encode(record)
+
+
+def decode_record(text: bytes | str) -> Record:
+    """Read a record.
+
+    Raises:
+        msgspec.DecodeError: Not JSON, or not a record.
+    """
+    return _RECORD.decode(text)
+
+
+def checked_key(key: str) -> str:
+    """Return the key unchanged.
+
+    Raises:
+        KeyRefusedError: Empty, too long, not encodable or reserved.
+    """
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError as error:
+        raise KeyRefusedError(
+            f"key {key[:60]!r} is not valid Unicode: {error.reason}; remove lone surrogates"
+        ) from None
+    if not 0 < size <= MAX_KEY_BYTES:
+        raise KeyRefusedError(f"key of {size} bytes; allowed are 1 to {MAX_KEY_BYTES} bytes of UTF-8")
+    if key.startswith(RESERVED_KEY_PREFIX):
+        raise KeyRefusedError(f"key {key[:60]!r} starts with U+0000, which is reserved; choose another first character")
+    return key
+
+
+def view(record: Record | None) -> dict[str, Any] | None:
+    """Return what an application reads: field -> value, or None for a record that does not exist.
+
+    Sets read as sorted lists. If writers disagreed about a field's policy, both kinds are kept and the one written
+    last is shown.
+    """
+    if record is None or not record.live:
+        return None
+    shown: dict[str, tuple[Hlc, int, Any]] = {}
+    for name, register in record.last.items():
+        shown[name] = (register.at, 0, register.value)
+    for rank, drawer, choose in ((1, record.maxima, max), (2, record.minima, min)):
+        for name, registers in drawer.items():
+            _show(shown, name, max(r.at for r in registers), rank, choose(r.value for r in registers))
+    for name, tallies in record.counters.items():
+        _show(shown, name, max(t.at for t in tallies.values()), 3, sum(t.total for t in tallies.values()))
+    for name, elements in record.sets.items():
+        newest = max(dot.at for dots in elements.values() for dot in dots.values())
+        _show(shown, name, newest, 4, sorted(elements))
+    return {name: shown[name][2] for name in sorted(shown)}
+
+
+def _show(shown: dict[str, tuple[Hlc, int, Any]], name: str, at: Hlc, rank: int, value: Any) -> None:
+    if name not in shown or (at, rank) > shown[name][:2]:
+        shown[name] = (at, rank, value)
