@@ -154,9 +154,13 @@ class Agent(_Group):
     heartbeat_ms: PositiveMs = 1_000
     """Interval of heartbeats."""
     telemetry_ms: PositiveMs = 1_000
-    """Interval of node samples, link probes and prices."""
+    """Interval of node samples."""
     inventory_ms: PositiveMs = 10_000
     """Interval of the list of held tasks, by which lost assignments and stale tasks are found."""
+    progress_ms: PositiveMs = 10_000
+    """Interval of progress reports of a running task."""
+    links_ms: PositiveMs = 10_000
+    """Interval of link probes and prices: they change slowly, and each change makes waiting tasks be tried again."""
     task_timeout_s: Annotated[float, Field(gt=0)] = 86_400
     """A process that runs longer is killed and reported failed."""
     kill_grace_s: Annotated[float, Field(ge=0)] = 5

@@ -1,6 +1,7 @@
 """Make topics by their contracts; safe to call again, and from several processes at once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
@@ -32,11 +33,7 @@ def ensure_topics(
             wanted[topic_name(contract, kafka.topic_prefix, region)] = contract
     if not wanted:
         return []
-    try:
-        admin = KafkaAdminClient(client_id="thalweg-admin", **connection_options(kafka))
-    except (KafkaError, OSError) as error:
-        raise BrokerUnavailableError(kafka.bootstrap_servers, error) from error
-    try:
+    with _admin(kafka) as admin:
         existing = _existing_partitions(admin)
         for name, contract in wanted.items():
             if 0 < existing.get(name, 0) < contract.partitions:
@@ -47,8 +44,6 @@ def ensure_topics(
         created = _create(admin, {name: wanted[name] for name in missing}, kafka.replication_factor)
         admin.wait_for_topics(missing, timeout_ms=kafka.request_timeout_ms)
         return created
-    finally:
-        admin.close()
 
 
 def existing_topics(kafka: Kafka) -> dict[str, int]:
@@ -57,13 +52,32 @@ def existing_topics(kafka: Kafka) -> dict[str, int]:
     Raises:
         BrokerUnavailableError: nobody answers.
     """
+    own = f"{kafka.topic_prefix}."
+    with _admin(kafka) as admin:
+        return {name: count for name, count in _existing_partitions(admin).items() if name.startswith(own)}
+
+
+def identities(kafka: Kafka, topics: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Id of the cluster, and of each topic: a topic deleted and made anew under its name has another.
+
+    Raises:
+        BrokerUnavailableError: nobody answers.
+    """
+    with _admin(kafka) as admin:
+        described = admin.describe_topics(list(topics))
+        return str(admin.describe_cluster()["cluster_id"]), {
+            topic["name"]: str(topic["topic_id"]) for topic in described
+        }
+
+
+@contextmanager
+def _admin(kafka: Kafka) -> Iterator[KafkaAdminClient]:
     try:
         admin = KafkaAdminClient(client_id="thalweg-admin", **connection_options(kafka))
     except (KafkaError, OSError) as error:
         raise BrokerUnavailableError(kafka.bootstrap_servers, error) from error
     try:
-        own = f"{kafka.topic_prefix}."
-        return {name: count for name, count in _existing_partitions(admin).items() if name.startswith(own)}
+        yield admin
     finally:
         admin.close()
 

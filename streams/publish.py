@@ -116,7 +116,7 @@ class KafkaPublisher:
                 delivery_timeout_ms=timeout_ms,
                 max_block_ms=timeout_ms,
                 # The limit that counts is each topic's own (`check_sizes`); the producer's must not be below any.
-                max_request_size=4 * 1_048_576,
+                max_request_size=16 * 1_048_576,
                 allow_auto_create_topics=False,
                 metrics_enabled=False,
                 **options,

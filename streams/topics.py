@@ -71,6 +71,8 @@ STATUS = TopicContract(
     writer="regional agents",
     meaning="Region heartbeats and inventories; a task accepted, running, in progress, succeeded, failed or evicted.",
     per_region=True,
+    # An inventory is one message: 8 MiB list 200,000 tasks with ids of 36 characters.
+    max_message_bytes=8 * 1_048_576,
 )
 STATE = TopicContract(
     topic="state",
