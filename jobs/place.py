@@ -34,7 +34,6 @@ from streams.publish import KafkaPublisher, OutgoingRecord, Publisher, outgoing
 from streams.requests import read_spec, spec_of
 from streams.sources import read_pattern
 from streams.topics import REQUESTS, STATUS, topic_name, topic_pattern
-from sync.delta_store import AnotherWriterError
 from sync.ledger import Ledger, from_rows, to_rows
 from sync.world_tables import WorldFacts, WorldTables
 
@@ -232,17 +231,13 @@ class Placer:
             try:
                 self.ledger.commit(rows, query_id, batch_id)
                 return
-            except AnotherWriterError:
-                raise
-            except Exception as error:
+            except OSError as error:
                 log.error(
                     "the ledger cannot be written; the batch is held and tried again every second",
                     extra={"fields": {"batch_id": batch_id, "rows": rows.num_rows, "error": str(error)[:500]}},
                 )
                 if self.stop.wait(1.0):
                     raise
-                if self.ledger.reopen(query_id, batch_id):
-                    return  # the failed attempt had reached the log after all
 
     def _publish(self, records: list[OutgoingRecord]) -> None:
         """Publish, and try again for as long as the broker does not take it: ids make a repetition harmless."""

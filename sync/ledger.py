@@ -8,18 +8,23 @@ finds that version taken and stops.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
-from deltalake import DeltaTable, Transaction
+from deltalake import DeltaTable
 
 from scheduling.tasks import Change, Money, Share, TaskSpec, Transition
-from sync.delta_store import AnotherWriterError, append, open_or_create
+from sync.delta_store import Commits, RemoteCommits, open_or_create, table_uri
+from sync.log_writer import LogWriter
 from sync.tables import DECISIONS
 
 DRIVER = "thalweg-place-driver"
 """Application id under which a driver's epoch is recorded."""
+
+COMPACT_FILES = 50
+"""Merging fewer small files than this is not worth its commit."""
 
 SpecOf = Callable[[str], TaskSpec]
 """Reads a stored request; the ledger knows nothing of messages."""
@@ -31,8 +36,10 @@ _MONEY_COLUMNS = tuple(asdict(_NO_MONEY))
 class Ledger:
     """The ledger as one driver holds it."""
 
-    def __init__(self, table: DeltaTable, driver_epoch: int) -> None:
-        self._table = table
+    def __init__(self, uri: str, commits: Commits, driver_epoch: int, transactions: dict[str, int]) -> None:
+        self._uri = uri
+        self._commits = commits
+        self._transactions = transactions
         self.driver_epoch = driver_epoch
 
     @classmethod
@@ -43,14 +50,20 @@ class Ledger:
             AnotherWriterError: another driver claims it at the same moment.
         """
         table = open_or_create(DECISIONS, warehouse)
+        uri = table_uri(warehouse, DECISIONS.name)
+        commits = LogWriter(Path(uri), table.version()) if "://" not in uri else RemoteCommits(table)
         epoch = (table.transaction_version(DRIVER) or 0) + 1
-        append(table, DECISIONS.schema.empty_table(), [Transaction(DRIVER, epoch)])
-        return cls(table, epoch)
+        commits.append(DECISIONS.schema.empty_table(), {DRIVER: epoch})
+        return cls(uri, commits, epoch, {})
 
     def committed_batch(self, query_id: str) -> int | None:
         """Last batch of the query that the ledger holds."""
-        version: int | None = self._table.transaction_version(query_id)
-        return version
+        if query_id not in self._transactions:
+            version = DeltaTable(self._uri).transaction_version(query_id)
+            if version is None:
+                return None
+            self._transactions[query_id] = version
+        return self._transactions[query_id]
 
     def commit(self, rows: pa.Table, query_id: str, batch_id: int) -> int:
         """Append a batch's rows and return the table's version.
@@ -58,35 +71,24 @@ class Ledger:
         Raises:
             AnotherWriterError: another driver has taken over.
         """
-        return append(self._table, rows, [Transaction(query_id, batch_id)])
-
-    def reopen(self, query_id: str, batch_id: int) -> bool:
-        """Look again after a failed commit; True when it had reached the log after all.
-
-        Raises:
-            AnotherWriterError: another driver has taken over meanwhile.
-        """
-        seen = self._table.version()
-        self._table.update_incremental()
-        if self._table.transaction_version(DRIVER) != self.driver_epoch:
-            raise AnotherWriterError(self._table.table_uri, seen)
-        return (self.committed_batch(query_id) or -1) >= batch_id
+        version = self._commits.append(rows, {query_id: batch_id})
+        self._transactions[query_id] = batch_id
+        return version
 
     def batch(self, query_id: str, batch_id: int) -> pa.Table:
         """Rows of one committed batch, in order."""
         chosen = (ds.field("query_id") == query_id) & (ds.field("batch_id") == batch_id)
-        return self._table.to_pyarrow_dataset().to_table(filter=chosen).sort_by("row")
+        return DeltaTable(self._uri).to_pyarrow_dataset().to_table(filter=chosen).sort_by("row")
 
     def all_rows(self) -> Iterator[pa.Table]:
         """Every row, in the order it was decided."""
-        table = self._table.to_pyarrow_table()
+        table = DeltaTable(self._uri).to_pyarrow_table()
         order = [("driver_epoch", "ascending"), ("batch_id", "ascending"), ("row", "ascending")]
         yield from (pa.Table.from_batches([batch]) for batch in table.sort_by(order).to_batches(max_chunksize=65_536))
 
-    @property
-    def table(self) -> DeltaTable:
-        """The Delta table, for its maintenance between batches."""
-        return self._table
+    def compact(self) -> int:
+        """Merge the small files of the last batches; safe beside `commit`. Return how many were merged."""
+        return self._commits.compact(at_least=COMPACT_FILES)
 
 
 def to_rows(

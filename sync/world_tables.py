@@ -81,7 +81,8 @@ def node_facts(rows: pa.Table, timeout_ms: int) -> list[NodeFacts]:
     """
     if not rows.num_rows:
         return []
-    rows = rows.append_column("seen_ms", rows.column("observed_at").cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()))
+    seen_us = rows.column("observed_at").cast(pa.int64())
+    rows = rows.append_column("seen_ms", pc.divide(seen_us, 1_000))
     newest = rows.group_by("region").aggregate([("seen_ms", "max")])
     newest_ms = dict(zip(newest.column("region").to_pylist(), newest.column("seen_ms_max").to_pylist(), strict=True))
     names = ("region", "node_id", "gpu_model", "spot", "gpus", "cpus", "memory_gb", "state", "seen_ms")

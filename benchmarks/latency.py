@@ -1,0 +1,184 @@
+"""`bench latency`: from the producer's clock before send to the regional consumer's clock after receipt.
+
+In one run, at one rate: the bare Spark loop (`benchmarks.bare_loop`), then the whole path (`jobs.place`: ledger first,
+then the event). Broker, application, and load each are processes of their own; all share this machine's cores.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from kafka import KafkaConsumer
+
+from benchmarks import machine
+from benchmarks.bare_loop import REGION as BARE_REGION
+from conf.settings import Kafka
+from scheduling.tasks import MILLI
+from streams.admin import ensure_topics
+from streams.topics import ASSIGNMENTS, topic_name
+from sync.delta_store import append, open_or_create
+from sync.tables import LINKS, NODES, PRICES
+
+REGIONS: Final = tuple(f"region-{index}" for index in range(8))
+GPUS_PER_NODE: Final = 8
+WARM_UP_S: Final = 20.0
+"""JIT, caches and the first checkpoints: what a service that runs for days does not show."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """What is measured."""
+
+    rate_per_s: int = 1_000
+    seconds: float = 60.0
+    nodes: int = 800
+    pending: int = 0
+    """Tasks that wait all the while for a GPU model that no pool has room for."""
+    task_seconds: float = 2.0
+    """After this long the region reports a task as succeeded, which frees its GPU."""
+
+
+def measure(parameters: Parameters = Parameters()) -> dict[str, Any]:
+    """Run both loops one after the other and return the figures."""
+    from thalweg.broker import Broker
+
+    with tempfile.TemporaryDirectory(prefix="bench-latency-") as folder:
+        base = Path(folder)
+        with Broker(base / "broker") as broker:
+            bare = _phase("bare", "benchmarks.bare_loop", broker.bootstrap, base, parameters)
+            whole = _phase("whole", "jobs.place", broker.bootstrap, base, parameters)
+    return {
+        "bench": "latency",
+        "machine": machine.describe(),
+        "parameters": {name: getattr(parameters, name) for name in Parameters.__slots__},
+        "bare": bare,
+        "whole": whole,
+        "ratio": {name: round(whole[name] / bare[name], 3) for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms")},
+    }
+
+
+def _phase(name: str, module: str, bootstrap: str, base: Path, parameters: Parameters) -> dict[str, Any]:
+    prefix = f"bench-{name}"
+    warehouse = base / name / "warehouse"
+    warehouse.mkdir(parents=True)
+    kafka = Kafka(bootstrap_servers=bootstrap, topic_prefix=prefix)
+    regions = [*REGIONS, BARE_REGION, "control"]
+    ensure_topics(kafka, regions)
+    _write_world(str(warehouse), parameters.nodes)
+    environment = os.environ | {
+        "THALWEG_KAFKA__BOOTSTRAP_SERVERS": bootstrap,
+        "THALWEG_KAFKA__TOPIC_PREFIX": prefix,
+        "THALWEG_WAREHOUSE__PATH": str(warehouse),
+        "THALWEG_SPARK__CHECKPOINTS": str(base / name / "checkpoints"),
+    }
+    with (base / name / "log").open("wb") as log, _application(module, environment, log):
+        load = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.latency_load",
+                json.dumps(
+                    {
+                        "bootstrap": bootstrap,
+                        "prefix": prefix,
+                        "regions": regions,
+                        "rate_per_s": parameters.rate_per_s,
+                        "seconds": parameters.seconds,
+                        "warm_up_s": WARM_UP_S,
+                        "pending": parameters.pending,
+                        "task_seconds": parameters.task_seconds,
+                    }
+                ),
+            ],
+            stdout=subprocess.PIPE,
+            timeout=parameters.seconds + WARM_UP_S + 180,
+            check=False,
+        )
+    if load.returncode:
+        raise RuntimeError(f"load of phase {name} failed; application log:\n{(base / name / 'log').read_text()[-3000:]}")
+    figures: dict[str, Any] = json.loads(load.stdout)
+    if name == "whole":
+        figures["steps_ms"] = _steps(str(warehouse))
+    return figures
+
+
+@contextmanager
+def _application(module: str, environment: dict[str, str], log: Any) -> Iterator[None]:
+    process = subprocess.Popen([sys.executable, "-m", module], env=environment, stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _write_world(warehouse: str, nodes: int) -> None:
+    now = int(time.time() * 1e6)
+    stamp = {"observed_at": now, "stamp_ms": now // 1_000, "stamp_counter": 0}
+    rows = [
+        {
+            "region": REGIONS[index % len(REGIONS)],
+            "node_id": f"node-{index:06d}",
+            "gpu_model": "A100",
+            "spot": False,
+            "gpus": GPUS_PER_NODE,
+            "cpus": 96.0,
+            "memory_gb": 512.0,
+            "state": "ready",
+            "stamp_region": REGIONS[index % len(REGIONS)],
+            **stamp,
+        }
+        for index in range(nodes)
+    ]
+    # A fleet of another model without room: what waits for it stays pending.
+    rows.append(rows[0] | {"node_id": "full", "gpu_model": "H100", "gpus": 1})
+    append(open_or_create(NODES, warehouse), pa.Table.from_pylist(rows, schema=NODES.schema))
+    links = [
+        {"region": a, "dst_region": b, "rtt_ms": 20.0 + 7 * abs(i - j), "gbps": 5.0, "usd_per_gb": 0.05, **stamp}
+        for i, a in enumerate(REGIONS)
+        for j, b in enumerate(REGIONS)
+        if a != b
+    ]
+    append(open_or_create(LINKS, warehouse), pa.Table.from_pylist(links, schema=LINKS.schema))
+    prices = [
+        {"region": region, "gpu_model": model, "spot": False, "usd_per_gpu_hour": 2.0 + 0.1 * index, **stamp}
+        for index, region in enumerate(REGIONS)
+        for model in ("A100", "H100")
+    ]
+    append(open_or_create(PRICES, warehouse), pa.Table.from_pylist(prices, schema=PRICES.schema))
+
+
+def _steps(warehouse: str) -> dict[str, float]:
+    plans = open_or_create(_plans(), warehouse).to_pyarrow_table()
+    return {
+        name.removesuffix("_ms"): round(float(np.median(plans.column(name).to_numpy())), 2)
+        for name in ("read_ms", "plan_ms", "commit_ms", "publish_ms")
+        if plans.num_rows
+    }
+
+
+def _plans():  # type: ignore[no-untyped-def]
+    from sync.tables import PLANS
+
+    return PLANS
+
+
+if __name__ == "__main__":
+    arguments = {key: float(value) if "." in value else int(value) for key, value in (item.split("=") for item in sys.argv[1:])}
+    print(json.dumps(measure(Parameters(**arguments)), indent=1))
