@@ -32,8 +32,8 @@ from sync.entries import (
     UpMessage,
 )
 from sync.gaps import Gap, GapLog
-from sync.lives import Life, LifeImage, image, life_from, merged_of
-from sync.merge import merge
+from sync.lives import RELEASED, Life, LifeImage, image, life_from, merged_of
+from sync.merge import merge, merged_fields
 from sync.parking import Parking
 from sync.records import KeyRefusedError, Record, checked_key, view
 from sync.stamps import (
@@ -43,10 +43,12 @@ from sync.stamps import (
     FutureLimits,
     Hlc,
     StampError,
+    actor_of,
     checked_stamp,
     observed,
 )
 from sync.tombstones import Unstable, stable_position
+from sync.vectors import covers
 
 Recent = tuple[Write, ...]
 
@@ -76,8 +78,8 @@ class Outcome(msgspec.Struct, kw_only=True):
     conflicts: list[Conflict] = []
     gaps: list[Gap] = []
     refused: list[Refusal] = []
-    parked: list[Update] = []
-    warned: list[Update] = []  # accepted although ahead of time
+    parked: list[Update | PlainWrite] = []
+    warned: list[Update | PlainWrite] = []  # accepted although ahead of time
     merged: list[Update] = []
     repeated: int = 0  # arrived before
     entries: list[Entry] = []
@@ -135,12 +137,8 @@ class Centre:
         """Take a batch and return what it leads to. The state in memory has changed when this returns."""
         out = Outcome()
         touched: set[str] = set()
-        for update in self.parking.due(now_ms):
-            life = self.lives[update.stamp.region]
-            life.parked.pop((update.stamp.actor, update.stamp.seq), None)
-            self._merge(update, out, now_ms)
-            life.settle_acks()
-            touched.add(life.region)
+        for kept in self.parking.due(now_ms):
+            touched.add(self._release(kept, out, now_ms))
         repairs: set[int] = set()
         for message in messages:
             if isinstance(message, Update):
@@ -212,17 +210,54 @@ class Centre:
             return stamp.region
         if arrived is life.received and stamp.seq > life.last_seq:
             life.last_seq, life.last_at = stamp.seq, stamp.hlc
-        self._admit(update, life, out, now_ms)
+        if self._admitted(update, life, out, now_ms):
+            self._merge(update, out, now_ms)
+            life.settle_acks()
         return stamp.region
 
     def _plain(self, write: PlainWrite, out: Outcome, now_ms: int) -> str:
-        """Complete a plain write: a state that has seen nothing but the same partition's earlier writes."""
+        """Take a plain write, or keep it aside while its stamp is ahead of time."""
         stamp = write.stamp
         life = self.lives.setdefault(stamp.region, Life.without_store(stamp.region))
         if stamp.seq <= life.plain.get(stamp.actor, 0):
             out.repeated += 1
             return stamp.region
         life.plain[stamp.actor] = stamp.seq
+        if self._admitted(write, life, out, now_ms):
+            self._write_plain(write, stamp.actor, stamp.seq, out, now_ms)
+        return stamp.region
+
+    def _admitted(self, message: Update | PlainWrite, life: Life, out: Outcome, now_ms: int) -> bool:
+        """Say whether a message may be merged now; otherwise it is kept aside or refused."""
+        stamp = message.stamp
+        verdict = self.parking.judge(message, now_ms)
+        if verdict is Admission.REFUSE:
+            reason = f"stamp is {stamp.ms - now_ms} ms ahead; allowed are {self.parking.limits.refuse_ms} ms"
+            out.refused.append(Refusal(region=life.region, reason=reason, message=message))
+        elif verdict is Admission.PARK:
+            life.parked[(stamp.actor, stamp.seq)] = message
+            out.parked.append(message)
+        elif verdict is Admission.WARN:
+            out.warned.append(message)
+        return verdict in (Admission.ACCEPT, Admission.WARN)
+
+    def _release(self, message: Update | PlainWrite, out: Outcome, now_ms: int) -> str:
+        """Merge what was kept aside."""
+        stamp = message.stamp
+        life = self.lives[stamp.region]
+        life.parked.pop((stamp.actor, stamp.seq), None)
+        if isinstance(message, Update):
+            self._merge(message, out, now_ms)
+            life.settle_acks()
+        else:
+            # Its own lane: the partition's later writes have gone ahead, and a vector cannot say "all but this one".
+            life.released += 1
+            self._write_plain(message, actor_of(stamp.region, RELEASED), life.released, out, now_ms)
+        return stamp.region
+
+    def _write_plain(self, write: PlainWrite, actor: str, seq: int, out: Outcome, now_ms: int) -> None:
+        """Write on behalf of a producer that has seen nothing but the earlier writes of its lane."""
+        stamp = write.stamp
         known = self.records.get(write.key)
         try:
             checked_stamp(stamp)
@@ -233,45 +268,52 @@ class Centre:
                     f"{tuple(self.forgotten_through)}; whether it was of this key is not known any more: send it anew"
                 )
             record = changed_record(
-                write.key, own_part(known, stamp.actor), write.changes, stamp.actor, stamp.seq, stamp.hlc, stamp.version
+                write.key, own_part(known, actor), write.changes, actor, seq, stamp.hlc, stamp.version
             )
         except ValueError as error:
             out.refused.append(Refusal(region=stamp.region, reason=str(error), message=write))
-            return stamp.region
-        update = Update(record, stamp, changed_fields(write.changes), is_delete(write.changes))
-        self._admit(update, life, out, now_ms)
-        return stamp.region
-
-    def _admit(self, update: Update, life: Life, out: Outcome, now_ms: int) -> None:
-        """Merge an update, or keep it aside while its stamp is ahead of time."""
-        verdict = self.parking.judge(update, now_ms)
-        if verdict is Admission.REFUSE:
-            reason = f"stamp is {update.stamp.ms - now_ms} ms ahead; allowed are {self.parking.limits.refuse_ms} ms"
-            out.refused.append(Refusal(region=life.region, reason=reason, message=update))
-        elif verdict is Admission.PARK:
-            life.parked[(update.stamp.actor, update.stamp.seq)] = update
-            out.parked.append(update)
-        else:
-            if verdict is Admission.WARN:
-                out.warned.append(update)
-            self._merge(update, out, now_ms)
-            life.settle_acks()
+            return
+        change = Write(
+            actor,
+            seq,
+            stamp.hlc,
+            {actor: seq},
+            changed_fields(write.changes),
+            None if is_delete(write.changes) else changed_value(record, changed_fields(write.changes)),
+            is_delete(write.changes),
+        )
+        if known is not None:
+            record = known if covers(known.vector, actor, seq) else merged_fields(known, record)
+        self._put(record, change, out, now_ms)
 
     def _merge(self, update: Update, out: Outcome, now_ms: int) -> None:
-        stamp, key = update.stamp, update.record.key
+        stamp = update.stamp
+        record = merge(self.records.get(update.record.key), update.record)
+        change = Write(
+            stamp.actor,
+            stamp.seq,
+            stamp.hlc,
+            update.record.vector,
+            update.changed,
+            None if update.deletes else changed_value(update.record, update.changed),
+            update.deletes,
+        )
+        out.merged.append(update)
+        self._put(record, change, out, now_ms)
+
+    def _put(self, record: Record, write: Write, out: Outcome, now_ms: int) -> None:
+        """Keep the merged record, compare the write with the recent ones, and publish."""
+        key = record.key
         recent = self.recents.get(key, ())
-        record = merge(self.records.get(key), update.record)
         self.records[key] = record
-        self.clock = observed(self.clock, stamp.hlc)
+        self.clock = observed(self.clock, write.at)
         # A batch taken again finds its writes merged and their conflicts written.
-        if not any(write.actor == stamp.actor and write.seq == stamp.seq for write in recent):
-            write = write_of(update)
+        if not any(other.actor == write.actor and other.seq == write.seq for other in recent):
             out.conflicts += found_conflicts(key, write, recent, now_ms)
             self.recents[key] = (*recent, write)
             self.unstable.add(key, ((write.actor, write.seq),))
         out.records[key] = record
         out.recents[key] = self.recents[key]
-        out.merged.append(update)
 
     def _heartbeat(self, heartbeat: Heartbeat, out: Outcome, now_ms: int) -> str:
         life = self.lives.get(heartbeat.region)
@@ -366,24 +408,18 @@ def current_life(life: Life | None) -> str:
 
 
 def own_part(record: Record | None, actor: str) -> Record | None:
-    """Return what a plain producer's partition itself has added: its counters go on from there."""
+    """Return what a lane of plain writes itself has counted and added; its vector claims no more than that."""
     if record is None or actor not in record.vector:
         return None
     counters = {name: {actor: tallies[actor]} for name, tallies in record.counters.items() if actor in tallies}
-    return Record(key=record.key, vector={actor: record.vector[actor]}, counters=counters)
+    sets = {
+        name: {element: {actor: dots[actor]} for element, dots in elements.items() if actor in dots}
+        for name, elements in record.sets.items()
+    }
+    return Record(key=record.key, vector={actor: record.vector[actor]}, counters=counters, sets=sets)
 
 
-def write_of(update: Update) -> Write:
-    """Return what is kept of an update for comparing it with later ones."""
-    stamp = update.stamp
-    return Write(
-        stamp.actor, stamp.seq, stamp.hlc, update.record.vector, update.changed, changed_value(update), update.deletes
-    )
-
-
-def changed_value(update: Update) -> dict[str, Any] | None:
-    """Return the value of the changed fields as their writer saw them; None for a delete."""
-    if update.deletes:
-        return None
-    shown = view(update.record) or {}
-    return {field: shown.get(field) for field in (name.partition(":")[2] for name in update.changed)}
+def changed_value(record: Record, fields: Iterable[str]) -> dict[str, Any]:
+    """Return the value of the changed fields ("policy:field") as their writer saw them."""
+    shown = view(record) or {}
+    return {field: shown.get(field) for field in (name.partition(":")[2] for name in fields)}

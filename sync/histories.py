@@ -52,12 +52,16 @@ def history(seed: int) -> History:
     draw = random.Random(seed)
     chance, below = draw.random, draw.randrange
     regions = range(len(REGIONS))
-    skews = tuple(_skew(draw) for _ in range(len(REGIONS) + 1))
+    # Coarse clocks tick alike everywhere, so that stamps tie down to the region.
+    coarse = chance() < 0.3
+    skews = (0,) * (len(REGIONS) + 1) if coarse else tuple(_skew(draw) for _ in range(len(REGIONS) + 1))
     late = frozenset(r for r in regions if chance() < 0.1)
     keys = ("a", "b", "c")[: 1 + below(3)]
     steps: list[Step] = [Step(300 + below(2_000), "sync", region) for region in late]
     for _ in range(4 + below(9)):
         at, region = below(HORIZON_MS), below(5)
+        if coarse:
+            at -= at % 1_000
         steps.append(Step(at, "write", region, keys[below(len(keys))], _change(draw)))
         if chance() < 0.7:
             steps.append(Step(at + below(60), "sync", region))
@@ -75,8 +79,8 @@ def history(seed: int) -> History:
         steps.append(Step(below(HORIZON_MS), "crash", CENTRE, amount=below(5)))
     if chance() < 0.15:
         steps.append(Step(below(HORIZON_MS), "compact", CENTRE))
-    if chance() < 0.15:
-        steps.append(Step(below(HORIZON_MS), "digest", CENTRE))
+    if chance() < 0.3:
+        steps += [Step(below(HORIZON_MS), "digest", CENTRE) for _ in range(3)]
     if chance() < 0.03:
         steps.append(Step(HORIZON_MS, "rot", below(5)))
     steps.sort(key=_time)
@@ -97,12 +101,12 @@ def _time(step: Step) -> int:
 
 
 def _skew(draw: random.Random) -> int:
-    """Most clocks are right within half a second, some within a minute, a few are an hour wrong."""
+    """Most clocks are right within half a second, some within minutes, a few are an hour wrong."""
     kind = draw.random()
     if kind < 0.7:
         return draw.randrange(-500, 500)
     if kind < 0.9:
-        return draw.randrange(-60_000, 60_000)
+        return draw.randrange(-150_000, 150_000)
     return draw.randrange(-HOUR_MS, HOUR_MS + 1)
 
 

@@ -8,9 +8,12 @@ from collections.abc import Iterable
 
 import msgspec
 
-from sync.entries import Update
+from sync.entries import PlainWrite, Update
 from sync.gaps import Received
-from sync.stamps import ZERO, Actor, Hlc, actor_of, is_plain
+from sync.stamps import FIRST_STORE_EPOCH, ZERO, Actor, Hlc, actor_of, is_plain
+
+# The lane of plain writes that were kept aside: beyond any topic partition, below any store's epoch.
+RELEASED = FIRST_STORE_EPOCH // 2
 
 
 class LifeImage(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +29,8 @@ class LifeImage(msgspec.Struct, frozen=True, kw_only=True):
     last_at: Hlc
     closed: dict[str, tuple[int, tuple[int, ...]]]  # actor -> contiguous, above
     plain: dict[str, int]
-    parked: tuple[Update, ...]
+    released: int
+    parked: tuple[Update | PlainWrite, ...]
 
 
 class Life:
@@ -48,6 +52,7 @@ class Life:
         "plain",
         "received",
         "region",
+        "released",
     )
 
     def __init__(self, region: str, epoch: int) -> None:
@@ -58,9 +63,10 @@ class Life:
         self.received = Received()
         self.closed: dict[str, Received] = {}  # earlier lives, by actor
         self.plain: dict[str, int] = {}  # plain producers' actors -> newest sequence; a partition keeps its order
+        self.released = 0  # plain writes that were kept aside and merged later
         self.last_seq = 0  # highest sequence that has arrived
         self.last_at = ZERO  # its stamp
-        self.parked: dict[tuple[str, int], Update] = {}  # stamps ahead of time, by actor and sequence
+        self.parked: dict[tuple[str, int], Update | PlainWrite] = {}  # stamps ahead of time, by actor and sequence
         self.acked = 0  # every region's states up to here are contained in whatever this one writes next
         self.pending_acks: list[tuple[int, int]] = []  # (position, last_seq) that do not count yet
         self.offset_ms = 0  # its wall clock minus ours, transport included
@@ -134,6 +140,7 @@ def image(life: Life) -> LifeImage:
         last_at=life.last_at,
         closed={actor: (r.contiguous, tuple(r.above)) for actor, r in life.closed.items()},
         plain=dict(life.plain),
+        released=life.released,
         parked=tuple(life.parked.values()),
     )
 
@@ -147,7 +154,8 @@ def life_from(saved: LifeImage) -> Life:
     life.last_at = saved.last_at
     life.closed = {actor: Received(contiguous, above) for actor, (contiguous, above) in saved.closed.items()}
     life.plain = dict(saved.plain)
-    life.parked = {(update.stamp.actor, update.stamp.seq): update for update in saved.parked}
+    life.released = saved.released
+    life.parked = {(kept.stamp.actor, kept.stamp.seq): kept for kept in saved.parked}
     return life
 
 
@@ -160,6 +168,8 @@ def merged_of(lives: Iterable[Life]) -> dict[str, int]:
         for actor, received in life.closed.items():
             result[actor] = max([received.contiguous, *received.above])
         result.update(life.plain)
+        result[actor_of(life.region, RELEASED)] = life.released
         for actor, seq in life.parked:  # arrived, not merged
-            result[actor] = min(result[actor], seq - 1)
+            if not is_plain(actor):
+                result[actor] = min(result[actor], seq - 1)
     return result

@@ -6,29 +6,29 @@ A parked update has arrived, so it is no gap; it is not merged, so it can neithe
 import heapq
 from collections.abc import Iterable
 
-from sync.entries import Update
+from sync.entries import PlainWrite, Update
 from sync.stamps import Admission, FutureLimits, admission
 
 
 class Parking:
-    """The parked updates, by the moment each may be merged."""
+    """The parked messages, by the moment each may be merged."""
 
     __slots__ = ("_waiting", "limits")
 
-    def __init__(self, limits: FutureLimits, parked: Iterable[Update] = ()) -> None:
+    def __init__(self, limits: FutureLimits, parked: Iterable[Update | PlainWrite] = ()) -> None:
         self.limits = limits
-        self._waiting: list[tuple[int, str, int, Update]] = []
-        for update in parked:
-            self._park(update)
+        self._waiting: list[tuple[int, str, int, Update | PlainWrite]] = []
+        for message in parked:
+            self._park(message)
 
-    def judge(self, update: Update, now_ms: int) -> Admission:
-        """Judge an update by its stamp, and keep it if it has to wait."""
-        verdict = admission(update.stamp.ms, now_ms, self.limits)
+    def judge(self, message: Update | PlainWrite, now_ms: int) -> Admission:
+        """Judge a message by its stamp, and keep it if it has to wait."""
+        verdict = admission(message.stamp.ms, now_ms, self.limits)
         if verdict is Admission.PARK:
-            self._park(update)
+            self._park(message)
         return verdict
 
-    def due(self, now_ms: int) -> list[Update]:
+    def due(self, now_ms: int) -> list[Update | PlainWrite]:
         """Take out what may be merged now, oldest stamp first."""
         result = []
         while self._waiting and self._waiting[0][0] <= now_ms + self.limits.park_ms:
@@ -39,6 +39,6 @@ class Parking:
         """Return how many wait."""
         return len(self._waiting)
 
-    def _park(self, update: Update) -> None:
-        # The actor and its sequence make entries unequal, so that updates themselves are never compared.
-        heapq.heappush(self._waiting, (update.stamp.ms, update.stamp.actor, update.stamp.seq, update))
+    def _park(self, message: Update | PlainWrite) -> None:
+        # The actor and its sequence make entries unequal, so that messages themselves are never compared.
+        heapq.heappush(self._waiting, (message.stamp.ms, message.stamp.actor, message.stamp.seq, message))

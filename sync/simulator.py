@@ -28,7 +28,7 @@ START_MS = 1_700_000_000_000
 BATCH_MS = 20  # between an arrival and the micro-batch that takes it
 # Past both skews of an hour, in opposite directions, and the limit for stamps ahead of time.
 SETTLE_MS = 2 * 3_600_000 + 120_000
-SETTLE_ROUNDS = 12
+SETTLE_ROUNDS = 16
 
 
 class Failure(NamedTuple):
@@ -36,6 +36,33 @@ class Failure(NamedTuple):
 
     check: str
     detail: str
+
+
+class Tally(NamedTuple):
+    """How much happened, so that a campaign can show that its histories were not idle."""
+
+    histories: int = 0
+    writes: int = 0
+    conflicts: int = 0
+    messages_lost: int = 0
+    messages_repeated: int = 0
+    gaps: int = 0
+    parked: int = 0
+    refused: int = 0
+    forgotten: int = 0
+    repairs: int = 0
+    centre_restarts: int = 0
+    stores_destroyed: int = 0
+
+    def __add__(self, other: object) -> "Tally":
+        """Add up, item by item."""
+        if not isinstance(other, Tally):
+            return NotImplemented
+        return Tally(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+    def counts(self) -> dict[str, int]:
+        """Return the items by name."""
+        return self._asdict()
 
 
 class Stopped(Exception):  # noqa: N818 - it ends a run, it is no error of ours
@@ -66,13 +93,14 @@ class Disk:
 class Site:
     """One region: its store, the replica over it, and what the simulator knows about both."""
 
-    __slots__ = ("cut", "down", "gone", "last_at", "lost", "offset_ms", "replica", "seen", "store")
+    __slots__ = ("cut", "gone", "last_at", "offset_ms", "own", "replica", "seen", "store")
 
     def __init__(self, region: str, offset_ms: int) -> None:
         self.store = MemoryStore()
         self.replica = Replica(region, self.store)
         self.offset_ms = offset_ms
         self.seen: dict[str, int] = {}
+        self.own: list[KnownWrite] = []  # written here and not merged by the centre yet
         self.last_at = ZERO
         self.cut = False
         self.gone = False
@@ -96,7 +124,9 @@ class World:
         self.batch_due = False
         self.now_ms = 0
         self.queue: list[tuple[int, int, Any]] = []
+        self.echoes: list[UpMessage] = []  # sent messages that will arrive once more, long after
         self._order = 0
+        self.lost = self.repeated = self.parked = self.refused = self.forgotten = self.repairs = self.restarts = 0
 
     # ---- running -------------------------------------------------------------------------------------------------
 
@@ -196,6 +226,7 @@ class World:
         self.writes.append(write)
         self.numbers[dot] = write
         site.seen[key] = seen | 1 << write.number
+        site.own.append(write)
 
     def _sync(self, site: Site) -> None:
         """Send what there is to send; ask for what was published."""
@@ -209,7 +240,10 @@ class World:
             messages = [*replica.outgoing(3), replica.heartbeat(self._wall(site))]
             request = replica.repair_request()
             if request is not None:
+                self.repairs += 1
                 messages.append(request)
+        if self.chance() < self.plan.duplication:
+            self.echoes += messages
         self._transmit(site, self._arrive, messages)
         self._transmit(site, self._fetch, site, replica.state.position)
 
@@ -217,9 +251,11 @@ class World:
         """Put a message on the wire: it may be lost, repeated and late. A cut loses it."""
         plan, chance = self.plan, self.chance
         if site.cut or chance() < plan.loss:
+            self.lost += 1
             return
         self._later(1 + int(chance() * plan.delay_ms), *event)
         if chance() < plan.duplication:
+            self.repeated += 1
             self._later(1 + int(chance() * 3 * plan.delay_ms), *event)
 
     def _arrive(self, messages: Sequence[UpMessage]) -> None:
@@ -246,6 +282,11 @@ class World:
                 key = entry.record.key  # type: ignore[union-attr]
                 seen[key] = seen.get(key, 0) | mask
         site.replica.apply([e for e in new if e is not None], start + len(entries), self._wall(site))
+        site.own = [write for write in site.own if write.number not in self.arrived]
+        for write in site.own:
+            record = site.store.records.get(write.key)
+            if record is None or record.vector.get(write.actor, 0) < write.seq:
+                raise Stopped("own", f"{write.actor} no longer reads its own write {write}")
 
     def _batch(self) -> None:
         """Let the centre take its batch, make the outcome durable stage by stage, and perhaps crash between two."""
@@ -304,6 +345,9 @@ class World:
     def _keep_regions(self, out: Outcome) -> None:
         disk = self.disk
         disk.regions.update(out.regions)
+        self.parked += len(out.parked)
+        self.refused += len(out.refused)
+        self.forgotten += len(out.forgotten)
         for key in out.forgotten:
             disk.records.pop(key, None)
             disk.recents.pop(key, None)
@@ -311,6 +355,7 @@ class World:
 
     def _restart_centre(self) -> None:
         disk = self.disk
+        self.restarts += 1
         self.centre = Centre(
             disk.records,
             {key: recent for key, recent in disk.recents.items() if recent},
@@ -338,8 +383,7 @@ class World:
 
     def _rot(self, site: Site) -> None:
         """Lose one confirmed record from the store, as a failing disk does."""
-        unconfirmed = {update.record.key for update in site.store.updates.values()}
-        for key in sorted(site.store.records.keys() - unconfirmed)[:1]:
+        for key in sorted(site.store.records.keys() - {write.key for write in site.own})[:1]:
             del site.store.records[key]
 
     def _compact(self) -> None:
@@ -369,7 +413,6 @@ class World:
         present = [site for site in self.sites if not site.gone]
         for site in present:
             site.cut = False
-            site.replica.send_again()
         quiet = 0
         for number in range(SETTLE_ROUNDS):
             self.now_ms += 2_000
@@ -379,6 +422,7 @@ class World:
                     self.inbox.append(site.replica.heartbeat(self._wall(site)))
                     request = site.replica.repair_request()
                     if request is not None:
+                        self.repairs += 1
                         self.inbox.append(request)
                 else:
                     self.inbox.append(site.replica.join(self._wall(site)))
@@ -388,8 +432,9 @@ class World:
             for site in present:
                 start = site.replica.state.position
                 self._deliver_log(site, start, self.disk.log[start:], self.disk.masks[start:])
-            done = self._at_rest(present)
-            quiet = quiet + 1 if done else 0
+            quiet = quiet + 1 if self._at_rest(present) else 0
+            if quiet == 1 and self.echoes:
+                self.inbox, self.echoes, quiet = self.echoes, [], 0
             if quiet == 2:
                 return
 
@@ -400,6 +445,23 @@ class World:
             and site.replica.digest_agrees
             and not site.replica.differing
             for site in present
+        )
+
+    def tally(self) -> Tally:
+        """Return how much has happened."""
+        return Tally(
+            histories=1,
+            writes=len(self.writes),
+            conflicts=len(self.disk.conflicts),
+            messages_lost=self.lost,
+            messages_repeated=self.repeated,
+            gaps=len(self.disk.gaps),
+            parked=self.parked,
+            refused=self.refused,
+            forgotten=self.forgotten,
+            repairs=self.repairs,
+            centre_restarts=self.restarts,
+            stores_destroyed=len(self.orphans),
         )
 
     # ---- what must be true ---------------------------------------------------------------------------------------
@@ -469,12 +531,19 @@ class World:
             yield Failure("gaps", f"open at the end: {[g for g in self.disk.gaps.values() if g.status == 'open']}")
 
 
+def simulate(plan: History) -> tuple[Failure | None, Tally]:
+    """Run one history; return what it got wrong, or None, and how much happened."""
+    world = World(plan)
+    failure = None
+    try:
+        world.run()
+    except Stopped as stopped:
+        failure = stopped.failure
+    except Exception as error:  # whatever the product raises in a simulated world is a finding, with its seed
+        failure = Failure("raised", f"{type(error).__name__}: {error}")
+    return failure, world.tally()
+
+
 def run_history(plan: History) -> Failure | None:
     """Run one history; return what it got wrong, or None."""
-    try:
-        World(plan).run()
-    except Stopped as stopped:
-        return stopped.failure
-    except Exception as error:  # whatever the product raises in a simulated world is a finding, with its seed
-        return Failure("raised", f"{type(error).__name__}: {error}")
-    return None
+    return simulate(plan)[0]
