@@ -413,7 +413,7 @@ class World:
         present = [site for site in self.sites if not site.gone]
         for site in present:
             site.cut = False
-        quiet = 0
+        quiet, begun = 0, len(self.disk.log)
         for number in range(SETTLE_ROUNDS):
             self.now_ms += 2_000
             for site in present:
@@ -432,17 +432,18 @@ class World:
             for site in present:
                 start = site.replica.state.position
                 self._deliver_log(site, start, self.disk.log[start:], self.disk.masks[start:])
-            quiet = quiet + 1 if self._at_rest(present) else 0
+            quiet = quiet + 1 if self._at_rest(present, begun) else 0
             if quiet == 1 and self.echoes:
                 self.inbox, self.echoes, quiet = self.echoes, [], 0
             if quiet == 2:
                 return
 
-    def _at_rest(self, present: Sequence[Site]) -> bool:
+    def _at_rest(self, present: Sequence[Site], begun: int) -> bool:
         return not self.centre.recents and all(
             site.replica.state.joined
             and site.replica.state.confirmed == site.replica.state.seq
             and site.replica.digest_agrees
+            and site.replica.digest_position > begun
             and not site.replica.differing
             for site in present
         )
