@@ -7,19 +7,24 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-from conf.environment import Java, LockedJar, SetupIncompleteError, jar_folder, locked_jars
+from conf.environment import JAR_LOCK, Java, LockedJar, SetupIncompleteError, jar_folder, locked_jars
 from thalweg.bootstrap import ivy
 from thalweg.bootstrap.exclusive import exclusive
 from thalweg.bootstrap.progress import Counter, say
 
 
-def ensure_jars(java: Java, environ: Mapping[str, str] = os.environ) -> Path:
+def ensure_jars(java: Java, environ: Mapping[str, str] = os.environ, lock: Path = JAR_LOCK) -> Path:
     """Return the folder of the jars, fetching them first if it is not there.
+
+    Args:
+        java: The runtime Ivy runs in.
+        environ: Where the cache is and whose Ivy settings to use.
+        lock: The jars.
 
     Raises:
         SetupIncompleteError: They cannot be fetched, or what came is not what was locked.
     """
-    folder = jar_folder(environ)
+    folder = jar_folder(environ, lock)
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -27,19 +32,18 @@ def ensure_jars(java: Java, environ: Mapping[str, str] = os.environ) -> Path:
     lock_file.touch()
     with exclusive(lock_file, lambda: say("another process is fetching the jars; waiting for it")):
         if not folder.is_dir():
-            _fetch(java, folder, environ)
+            _fetch(java, folder, environ, locked_jars(lock))
     return folder
 
 
-def _fetch(java: Java, folder: Path, environ: Mapping[str, str]) -> None:
+def _fetch(java: Java, folder: Path, environ: Mapping[str, str], jars: tuple[LockedJar, ...]) -> None:
     # A kill leaves only the partial folder; what is whole in it is kept by the next attempt.
     partial = folder.with_name(f".partial-{folder.name}")
     ivy_cache = partial / "ivy"
     ivy_cache.mkdir(parents=True, exist_ok=True)
-    jars = locked_jars()
     missing = [jar for jar in jars if file_sha256(partial / jar.jar_set / jar.file_name) != jar.sha256]
     if missing:
-        say(f"fetching {len(missing)} JVM jars (Delta, the Kafka connector, the Kafka broker) into {folder}")
+        say(f"fetching {len(missing)} JVM jars (Delta, Kafka connector, Kafka broker) into {folder}")
         module = partial / "ivy.xml"
         module.write_text(module_file(missing), encoding="utf-8")
         pattern = str(partial / "[conf]" / "[artifact]-[revision].[ext]")
