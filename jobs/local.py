@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from conf.readiness import announce_ready
 from conf.settings import Settings
 from jobs.runtime import Clock, Stop, job_main, spark_session, system_clock
 from streams.errors import BrokerUnavailableError
@@ -49,6 +50,8 @@ def run(settings: Settings) -> None:
                 started = _start(spark, name, settings)
                 if started is not None:
                     running[name] = started
+            if len(running) == len(JOBS):
+                announce_ready()
             stop.wait(0.5)
         for name, (query, own_stop) in running.items():
             log.info("stopping", extra={"fields": {"job": name}})
