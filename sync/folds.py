@@ -149,6 +149,9 @@ def fold_ledger(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 _SOURCE: Final = {"decided_us": "decided_at"}
 
+LEDGER_COLUMNS: Final = (*Position._fields, *(_SOURCE.get(name, name) for name in LedgerRow._fields), "nodes")
+"""The columns of `decisions` that a fold needs."""
+
 
 def _values(rows: pa.Table, name: str) -> list[Any]:
     return _plain(rows.column(name)).to_pylist()  # type: ignore[no-any-return]

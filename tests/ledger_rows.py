@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from sync.tables import DECISIONS
 
-START = datetime(2026, 11, 21, 12, tzinfo=UTC)
+START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
 def request(task_id: str, **fields: Any) -> str:

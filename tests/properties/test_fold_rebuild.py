@@ -6,10 +6,10 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ledger_rows import assigned, happened, ledger, submitted
 
 from sync.folds import FoldChanges, LedgerFold, fold_ledger
 from sync.tables import PLACEMENTS, TASKS
+from tests.ledger_rows import assigned, happened, ledger, submitted
 
 task_ids = st.sampled_from(["a", "b", "c"])
 others = ["running", "accepted", "succeeded", "failed", "evicted", "lost", "revoked", "cancelled", "waiting", "refused"]

@@ -2,10 +2,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from ledger_rows import START, assigned, happened, ledger, submitted
 
 from sync.folds import LedgerFold, Position, fold_ledger
 from sync.tables import PLACEMENTS, TASKS
+from tests.ledger_rows import START, assigned, happened, ledger, submitted
 
 
 def task(rows: pa.Table, task_id: str = "t") -> dict[str, Any]:

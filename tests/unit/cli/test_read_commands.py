@@ -1,0 +1,142 @@
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from thalweg.cli import cli
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, arguments)
+
+
+def document(*arguments: str) -> Any:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_sql_prints_a_table_csv_or_json(warehouse: Path) -> None:
+    query = ["sql", "select task_id, cost_usd_per_hour as usd, regions from tasks where task_id = 't1'"]
+    place = ["--warehouse", str(warehouse)]
+    assert run(*query, *place).stdout.splitlines() == [
+        "task_id  usd  regions",
+        "-------  ---  -------------",
+        "t1        24  aws:us-east-1",
+    ]
+    printed = list(csv.reader(io.StringIO(run(*query, *place, "--format", "csv").stdout)))
+    assert printed == [["task_id", "usd", "regions"], ["t1", "24.0", '["aws:us-east-1"]']]
+    found = document(*query, *place)
+    assert found["rows"] == [{"task_id": "t1", "usd": 24.0, "regions": ["aws:us-east-1"]}]
+    assert found["columns"][1] == {"name": "usd", "type": "double"}
+    assert found == json.loads(run(*query, *place, "--format", "json").stdout)
+
+
+def test_csv_and_json_lose_no_digits_and_json_knows_no_nan(warehouse: Path) -> None:
+    query = ["sql", "select 1234567.891 as x, 0.1 + 0.2 as y, 'nan'::double as z", "--warehouse", str(warehouse)]
+    assert run(*query, "--format", "csv").stdout.splitlines()[1] == "1234567.891,0.30000000000000004,"
+    assert document(*query)["rows"] == [{"x": 1234567.891, "y": 0.1 + 0.2, "z": None}]
+
+
+def test_what_was_cut_off_is_said(warehouse: Path) -> None:
+    result = run("sql", "select * from tasks", "--max-rows", "1", "--warehouse", str(warehouse))
+    assert "cut off after 1 rows" in result.stderr
+    assert document("sql", "select * from tasks", "--max-rows", "1", "--warehouse", str(warehouse))["cut_off"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "words"),
+    [
+        (["sql", "drop table tasks"], 2, "DROP is not allowed"),
+        (["sql", "select nope from tasks"], 2, "no column nope"),
+        (["sql", "select 1", "--as-of", "soon"], 2, "--as-of 'soon': allowed are"),
+        (["regions", "--as-of", "3"], 2, "give a time"),
+        (["tasks", "--state", "lost"], 2, "'lost' is not one of 'waiting'"),
+        (["plans", "--limit", "0"], 2, "not in the range"),
+        (["plans", "--warehouse", "/nowhere"], 1, "there is no warehouse at /nowhere"),
+        (["tasks", "--config", "/nowhere.yaml"], 2, "settings file /nowhere.yaml"),
+    ],
+)
+def test_a_wrong_call_ends_with_2_a_failure_with_1_and_words(
+    warehouse: Path, arguments: list[str], exit_code: int, words: str
+) -> None:
+    if "--warehouse" not in arguments and "--config" not in arguments:
+        arguments = [*arguments, "--warehouse", str(warehouse)]
+    result = run(*arguments)
+    assert result.exit_code == exit_code
+    assert words in result.stderr
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+
+
+def test_tasks_are_filtered_counted_and_limited(warehouse: Path) -> None:
+    def listed(*arguments: str) -> list[str]:
+        return [task["task_id"] for task in document("tasks", "--warehouse", str(warehouse), *arguments)["tasks"]]
+
+    assert listed() == ["t1", "t3", "t4", "t2"]  # last changed first, then by id
+    assert listed("--state", "waiting") == ["t2"]
+    assert listed("--state", "waiting", "--state", "running") == ["t1", "t2"]
+    assert listed("--tenant", "lab") == ["t1"]
+    assert listed("--region", "gcp:us-west1") == ["t3", "t4"]
+    assert listed("--task", "t2") == ["t2"]
+    assert listed("--tenant", "o'hara' or '1'='1") == []
+    found = document("tasks", "--warehouse", str(warehouse), "--limit", "1")
+    assert (found["matching"], len(found["tasks"])) == (4, 1)
+    assert found["by_state"] == {"assigned": 1, "running": 1, "succeeded": 1, "waiting": 1}
+    told = run("tasks", "--warehouse", str(warehouse), "--limit", "2").stdout
+    assert "2 of 4 tasks: 1 assigned, 1 running, 1 succeeded, 1 waiting" in told
+
+
+def test_tasks_of_the_past_are_those_of_that_moment(warehouse: Path) -> None:
+    found = document("tasks", "--warehouse", str(warehouse), "--as-of", "2026-06-01T12:00:05Z")
+    assert found["by_state"] == {"assigned": 2, "waiting": 1}
+
+
+def test_regions_show_capacity_use_and_prices(warehouse: Path) -> None:
+    found = document("regions", "--warehouse", str(warehouse))["regions"]
+    east, west, unplaced = found
+    assert east.pop("last_heard_s") is not None
+    assert east == {
+        "region": "aws:us-east-1", "nodes": 2, "gpus": 16, "used_gpus": 8.0, "utilisation": 0.5, "assigned": 0,
+        "running": 1, "prices": [
+            {"gpu_model": "A100", "spot": False, "usd_per_gpu_hour": 3.06},
+            {"gpu_model": "A100", "spot": True, "usd_per_gpu_hour": 1.1},
+        ],
+    }  # fmt: skip
+    assert (west["region"], west["gpus"], west["used_gpus"], west["utilisation"]) == ("gcp:us-west1", 0, 8.0, None)
+    assert west["last_heard_s"] is None
+    assert unplaced["region"] == "z"
+    assert "A100 3.06, A100 spot 1.1" in run("regions", "--warehouse", str(warehouse)).stdout
+
+
+def test_plans_come_newest_first_with_bound_and_gap(warehouse: Path) -> None:
+    found = document("plans", "--warehouse", str(warehouse), "--limit", "1")["plans"]
+    assert [plan["plan_id"] for plan in found] == ["plan-2"]
+    assert (found[0]["objective_usd"], found[0]["bound_usd"], found[0]["waiting"]) == (102.0, 100.0, 1)
+    assert "objective_usd" in run("plans", "--warehouse", str(warehouse)).stdout
+
+
+def test_the_warehouse_comes_from_the_settings_or_the_state_folder(
+    warehouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f"warehouse: {{path: {warehouse}}}")
+    assert document("tasks", "--config", str(config))["matching"] == 4
+    monkeypatch.setenv("THALWEG_STATE", str(tmp_path / "elsewhere"))
+    assert f"no warehouse at {tmp_path / 'elsewhere' / 'warehouse'}" in run("tasks").stderr
+
+
+def test_a_query_needs_no_jvm_no_spark_and_no_kafka(warehouse: Path) -> None:
+    program = (
+        "import sys; from thalweg.cli import cli; "
+        f"cli(['sql', 'select count(*) from tasks', '--warehouse', {str(warehouse)!r}], standalone_mode=False); "
+        "print(sorted({'pyspark', 'py4j', 'kafka', 'pandas', 'ortools'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]"

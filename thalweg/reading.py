@@ -1,0 +1,51 @@
+"""What the reading commands share: where the warehouse is, which moment is meant, and how errors end a command."""
+
+import functools
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from conf.environment import state_folder
+from conf.settings import SettingsError, Warehouse, load_settings
+from thalweg.as_of import AsOf, LogTooShortError, parse_as_of
+from thalweg.query import WarehouseUnreadableError
+from thalweg.sql_statement import QueryRefusedError
+
+
+def find_warehouse(warehouse: str | None, config: Path | None) -> str:
+    """Choose the warehouse: the option, else the settings, else the local stack's state folder.
+
+    Raises:
+        SettingsError: the settings cannot be read.
+    """
+    if warehouse is not None:
+        return warehouse
+    path = load_settings(config).warehouse.path
+    return str(state_folder() / "warehouse") if path == Warehouse().path else path
+
+
+def reading_command(function: Callable[..., None]) -> Callable[..., None]:
+    """Add --warehouse, --config and --as-of; pass `warehouse` and `as_of` on; end with the right exit code."""
+
+    @click.option("--warehouse", metavar="URI", help="Folder or object-store URI of the tables.")
+    @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="YAML settings file.")
+    @click.option("--as-of", metavar="VERSION|TIME", help="Read the past: 17, 2026-11-21T12:00:00Z or '5m ago'.")
+    @functools.wraps(function)
+    def command(warehouse: str | None, config: Path | None, as_of: str | None, **arguments: Any) -> None:
+        try:
+            moment: AsOf | None = parse_as_of(as_of, datetime.now(UTC)) if as_of is not None else None
+            place = find_warehouse(warehouse, config)
+            function(warehouse=place, as_of=moment, **arguments)
+        except (QueryRefusedError, SettingsError) as error:
+            raise _WrongCall(str(error)) from error
+        except (WarehouseUnreadableError, LogTooShortError) as error:
+            raise click.ClickException(str(error)) from error
+
+    return command
+
+
+class _WrongCall(click.ClickException):
+    exit_code = 2
