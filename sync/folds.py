@@ -13,9 +13,10 @@ from typing import Any, Final, NamedTuple, Self
 import msgspec
 import pyarrow as pa
 
+from scheduling.tasks import Change
 from sync.tables import PLACEMENTS, TASKS, TIMESTAMP
 from sync.task_history import LedgerRow, Placement, Task, replicas_of
-from sync.transitions import LIVE, Transition
+from sync.transitions import LIVE
 
 
 class Position(NamedTuple):
@@ -105,7 +106,7 @@ class LedgerFold:
             row = facts[index]
             task = self._live.get(row.task_id)
             if task is None:
-                if row.transition != Transition.SUBMITTED:
+                if row.transition != Change.SUBMITTED:
                     continue
                 task = Task(task_id=row.task_id, submitted_us=row.decided_us, changed_us=row.decided_us)
                 self._live[row.task_id] = task
@@ -175,7 +176,7 @@ _unpack = msgspec.msgpack.Decoder().decode
 def _nodes_of_assigned(rows: pa.Table) -> dict[int, bytes]:
     """Row index to nodes, for assigned rows alone: nested values are by far the dearest to convert."""
     transitions = rows.column("transition").to_pylist()
-    indices = [index for index, transition in enumerate(transitions) if transition == Transition.ASSIGNED]
+    indices = [index for index, transition in enumerate(transitions) if transition == Change.ASSIGNED]
     if not indices:
         return {}
     return dict(zip(indices, map(_pack, rows.column("nodes").take(indices).to_pylist()), strict=True))

@@ -1,7 +1,7 @@
 """What one ledger row does to one task: the rules by which `tasks` and `placements` follow from `decisions`.
 
 - A task exists from its `submitted` row until it ends: `cancelled`, `failed` with a reason that starts with
-  `sync.transitions.GAVE_UP`, or all copies `succeeded`. `refused` rows change nothing.
+  `scheduling.world.GAVE_UP`, or all copies `succeeded`. `refused` rows change nothing; `repaired` rows spend an epoch.
 - A copy is placed by `assigned` and released by `revoked`, `lost`, `evicted` and `failed`. A row about a copy that is
   older (by epoch) than its placement is ignored: it speaks of a placement that is gone.
 - A task is as far as its least advanced copy that has not succeeded: waiting, then assigned, then running. A copy that
@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from sync.transitions import GAVE_UP, RELEASING, TaskState, Transition
+from scheduling.tasks import Change, TaskState
+from scheduling.world import GAVE_UP
+from sync.transitions import RELEASING
 
 
 class LedgerRow(NamedTuple):
@@ -77,45 +79,48 @@ class Task:
         states = {placement.state for copy, placement in self.copies.items() if copy < self.replicas}
         if sum(copy < self.replicas for copy in self.copies) < self.replicas:
             return TaskState.WAITING
-        unfinished = states - {Transition.SUCCEEDED}
+        unfinished = states - {Change.SUCCEEDED}
         if not unfinished:
             return TaskState.SUCCEEDED
-        return TaskState.RUNNING if unfinished == {Transition.RUNNING} else TaskState.ASSIGNED
+        return TaskState.RUNNING if unfinished == {Change.RUNNING} else TaskState.ASSIGNED
 
     def cost_usd_per_hour(self) -> float:
         """What the task costs an hour now: its copies that are placed and have not succeeded."""
         if self.ended is not None:
             return 0.0
-        return sum(c.cost_usd_per_hour or 0.0 for c in self.copies.values() if c.state != Transition.SUCCEEDED)
+        return sum(c.cost_usd_per_hour or 0.0 for c in self.copies.values() if c.state != Change.SUCCEEDED)
 
     def obey(self, row: LedgerRow, nodes: bytes | None) -> bool:
         """Take one row; False when it changes nothing because it is refused or speaks of what is gone."""
         placement = self.copies.get(row.copy)
         match row.transition:
-            case Transition.SUBMITTED | Transition.UPDATED:
+            case Change.SUBMITTED | Change.UPDATED:
                 self.tenant, self.priority, self.request = row.tenant, row.priority, row.request
                 self.replicas = replicas_of(row.request)
-            case Transition.CANCELLED:
+            case Change.CANCELLED:
                 self.ended = TaskState.CANCELLED
-            case Transition.REFUSED:
+            case Change.REFUSED:
                 return False
+            case Change.REPAIRED:
+                self.epoch = max(self.epoch, row.epoch)
+                return True
             case _ if placement is not None and row.epoch < placement.epoch:
                 return False
-            case Transition.ASSIGNED:
+            case Change.ASSIGNED:
                 self.copies[row.copy] = _placed(row, nodes)
-            case Transition.ACCEPTED | Transition.RUNNING | Transition.SUCCEEDED:
+            case Change.ACCEPTED | Change.RUNNING | Change.SUCCEEDED:
                 if placement is None:
-                    if row.transition != Transition.SUCCEEDED:
+                    if row.transition != Change.SUCCEEDED:
                         return False
                     # Released (its region was silent), yet it ran to its end: nothing is placed, but the copy is done.
                     placement = self.copies[row.copy] = _placed(row, None)
                 placement.state, placement.changed_us = row.transition, row.decided_us
-            case Transition.WAITING:
-                if placement is not None:
+            case Change.WAITING:
+                if self.state() != TaskState.WAITING:
                     return False
             case transition if transition in RELEASING:
                 self.copies.pop(row.copy, None)
-                if transition == Transition.FAILED and (row.reason or "").startswith(GAVE_UP):
+                if transition == Change.FAILED and (row.reason or "").startswith(GAVE_UP):
                     self.ended = TaskState.FAILED
             case unknown:
                 raise ValueError(f"ledger row of task {row.task_id!r}: transition {unknown!r} is none of {_WORDS}")
@@ -127,7 +132,7 @@ class Task:
         return True
 
 
-_WORDS = ", ".join(Transition)
+_WORDS = ", ".join(Change)
 
 
 def _placed(row: LedgerRow, nodes: bytes | None) -> Placement:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from sync.transitions import TaskState
+from scheduling.tasks import TaskState
 from thalweg.as_of import AsOf, Version
 from thalweg.query import Answer, query, quote
 from thalweg.reading import reading_command

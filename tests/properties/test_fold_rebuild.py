@@ -12,7 +12,19 @@ from sync.tables import PLACEMENTS, TASKS
 from tests.ledger_rows import assigned, happened, ledger, submitted
 
 task_ids = st.sampled_from(["a", "b", "c"])
-others = ["running", "accepted", "succeeded", "failed", "evicted", "lost", "revoked", "cancelled", "waiting", "refused"]
+others = [
+    "running",
+    "accepted",
+    "succeeded",
+    "failed",
+    "evicted",
+    "lost",
+    "revoked",
+    "cancelled",
+    "waiting",
+    "refused",
+    "repaired",
+]
 facts = st.one_of(
     st.builds(lambda task_id, replicas: submitted(task_id, replicas=replicas), task_ids, st.integers(1, 2)),
     st.builds(lambda t, r: submitted(t, replicas=r) | {"transition": "updated"}, task_ids, st.integers(1, 2)),

@@ -80,6 +80,21 @@ def test_a_refused_request_changes_nothing() -> None:
     assert fold_ledger(pa.concat_tables([before, refused])) == fold_ledger(before)
 
 
+def test_a_repair_spends_an_epoch_and_changes_nothing_else() -> None:
+    before = ledger(submitted("t"), assigned("t", 1))
+    repaired = ledger(happened("t", "repaired", 7, region="gcp:us-west1", reason="held epoch 6"), batch_id=1)
+    after = task(pa.concat_tables([before, repaired]))
+    assert after == task(before) | {"epoch": 7}
+    assert placements(pa.concat_tables([before, repaired])) == placements(before)
+
+
+def test_the_reason_to_wait_is_kept_while_another_copy_is_placed() -> None:
+    rows = ledger(submitted("t", replicas=2), assigned("t", 1), happened("t", "waiting", 1, reason="replicas: one"))
+    assert (task(rows)["state"], task(rows)["reason"]) == ("waiting", "replicas: one")
+    late = ledger(submitted("t"), assigned("t", 1), happened("t", "waiting", 1, reason="capacity: full"))
+    assert (task(late)["state"], task(late)["reason"]) == ("assigned", None)
+
+
 def test_an_update_replaces_request_and_priority_but_not_the_time_of_submission() -> None:
     rows = pa.concat_tables(
         [
