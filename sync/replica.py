@@ -4,8 +4,8 @@ Pure rules over a store. The store is memory in the simulator and SQLite in a re
 everything else a replica knows may be lost at any moment.
 """
 
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 import msgspec
@@ -167,7 +167,7 @@ class Replica:
             ms=at.ms, counter=at.counter, region=at.region, epoch=state.epoch, seq=seq, version=record.version
         )
         update = Update(record, stamp, changed_fields(changes), is_delete(changes))
-        with self.store.transaction():
+        with self._durably():
             self.store.put(record)
             self.store.add_unconfirmed(update)
             self._save(seq=seq, clock=at)
@@ -180,7 +180,7 @@ class Replica:
         epoch = self.state.epoch
         if not self.state.joined and (epoch == 0 or self.state.current_epoch > epoch):
             epoch = max(now_ms, self.state.current_epoch + 1, FIRST_STORE_EPOCH)
-            with self.store.transaction():
+            with self._durably():
                 self._save(epoch=epoch)
             self._actor = actor_of(self.state.region, epoch)
         return Join(region=self.state.region, epoch=epoch, at_ms=now_ms)
@@ -230,14 +230,14 @@ class Replica:
 
     def restore(self, records: Iterable[Record], position: int, clock: Hlc) -> None:
         """Load a snapshot; own unconfirmed writes stay."""
-        with self.store.transaction():
+        with self._durably():
             for record in records:
                 self._merge(record)
             self._save(position=max(self.state.position, position), clock=observed(self.state.clock, clock))
 
     def apply(self, entries: Iterable[Entry], position: int, now_ms: int) -> None:
         """Apply what the centre published, in its order; afterwards everything before `position` is applied."""
-        with self.store.transaction():
+        with self._durably():
             clock = self.state.clock
             for entry in entries:
                 match entry:
@@ -302,6 +302,17 @@ class Replica:
             known = self.store.get(key)
             if key not in listed and known is not None and dominates(entry.merged, known.vector):
                 self.store.drop(key)
+
+    @contextmanager
+    def _durably(self) -> Iterator[None]:
+        """Make what happens inside durable as one; if that fails, this object is as before."""
+        before = self.state
+        try:
+            with self.store.transaction():
+                yield
+        except BaseException:
+            self.state = before
+            raise
 
     def _save(self, **changed: Any) -> None:
         self.state = msgspec.structs.replace(self.state, **changed)
