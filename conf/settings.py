@@ -84,14 +84,14 @@ class Observe(_Group):
     """Bounds one micro-batch's memory after an outage."""
     writer: Literal["auto", "driver", "executors"] = "auto"
     """Who writes the Parquet files: the driver (lowest latency), the executors (bulk), or chosen by batch size."""
-    executors_from_rows: Annotated[int, Field(gt=0)] = 2_000_000
-    """With `auto`: batches at least this large are written by the executors."""
+    executors_from_mb: Annotated[float, Field(gt=0)] = 64
+    """With `auto`: batches of at least this many megabytes of records are taken in by the executors."""
     latest_every_ms: PositiveMs = 1_000
     """How often `nodes`, `links` and `prices` are brought up to date."""
     compact_every_s: Annotated[int, Field(ge=0)] = 60
     """How often small telemetry files are compacted beside the writer; 0 never."""
     future_limit_ms: PositiveMs = 60_000
-    """A sample stamped further ahead of the broker's clock than this is quarantined, never obeyed."""
+    """A sample stamped further ahead of the micro-batch's time than this is quarantined, never obeyed."""
 
 
 class Weights(_Group):

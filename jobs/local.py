@@ -6,8 +6,10 @@ On a cluster each job is an application of its own (`spark-submit jobs/place.py`
 import importlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
+
+from deltalake.exceptions import DeltaError
 
 from conf.readiness import announce_ready
 from conf.settings import Settings
@@ -30,13 +32,13 @@ RESTART_AFTER_S: Final = 2.0
 log = logging.getLogger("thalweg.local")
 
 
-def run(settings: Settings) -> None:
-    """Start every job's query, and start a failed one again until asked to stop."""
+def run(settings: Settings, jobs: Sequence[str] = JOBS) -> None:
+    """Start the jobs' queries, and start a failed one again until asked to stop."""
     stop = Stop().on_signals()
     with spark_session("thalweg", settings) as spark:
         running: dict[str, tuple[StreamingQuery, Stop]] = {}
         while not stop.asked():
-            for name in JOBS:
+            for name in jobs:
                 query, own_stop = running.get(name, (None, None))
                 if query is not None and query.isActive:
                     continue
@@ -67,6 +69,10 @@ def _start(spark: "SparkSession", name: str, settings: Settings) -> "tuple[Strea
     except BrokerUnavailableError as error:
         own_stop.ask()
         log.error("waiting for the broker", extra={"fields": {"job": name, "error": str(error)}})
+        return None
+    except (OSError, DeltaError) as error:
+        own_stop.ask()
+        log.error("waiting for the warehouse", extra={"fields": {"job": name, "error": str(error)}})
         return None
     log.info("started", extra={"fields": {"job": name}})
     return query, own_stop

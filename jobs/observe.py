@@ -4,32 +4,31 @@
 """
 
 import logging
-import threading
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-from deltalake import Transaction
-
 from conf.settings import Settings
-from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main, spark_session, system_clock
+from jobs import local
+from jobs.beside import run_beside
+from jobs.observe_batch import BatchTaker
+from jobs.observe_upkeep import HistoryUpkeep, ProgressReport
+from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main
 from streams import topics
-from streams.deadletter import dead_letter
-from streams.intake import FLOW_NAME, Intake, take_in
-from streams.publish import KafkaPublisher
+from streams.admin import ensure_topics
+from streams.intake import FLOW_NAME
 from streams.rules import load_rules
 from streams.sources import read_regions
-from streams.telemetry import PARSED, RECORDS
+from streams.telemetry import PARSED
 from sync import tables
 from sync.appender import Appender
 from sync.latest_tables import LatestTables
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
-LOG = logging.getLogger(__name__)
+log = logging.getLogger("thalweg.observe")
 
 FLOW = Flow(
     name=FLOW_NAME,
@@ -40,69 +39,50 @@ FLOW = Flow(
     ),
 )
 RULES = Path(__file__).resolve().parent.parent / "conf" / "rules" / "telemetry.yaml"
-HISTORY_STATISTICS = ("received_at", "observed_at", "stamp_ms", "region", "kind", "topic_partition", "topic_offset")
-QUARANTINE_STATISTICS = ("quarantined_at", "topic_offset")
+PROGRESS_EVERY_S = 1.0
+# Columns by which readers skip files: by time, by kind and region, and by position when something is traced back.
+HISTORY_BOUNDS = ("received_at", "observed_at", "stamp_ms", "region", "kind", "topic_partition", "topic_offset")
+QUARANTINE_BOUNDS = ("quarantined_at", "topic_offset")
 
 
-class Observation:
-    """One run of the flow: what it holds between micro-batches."""
+def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -> "StreamingQuery":
+    """Start the query and return it; the caller decides how long to wait.
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        """Open the tables."""
-        self._settings = settings
-        self._clock = clock
-        warehouse = settings.warehouse.path
-        self._rules = load_rules(RULES, PARSED.names, {"future_limit_ms": settings.observe.future_limit_ms})
-        self._history = Appender(tables.TELEMETRY, warehouse, HISTORY_STATISTICS)
-        self._quarantine = Appender(tables.QUARANTINE, warehouse, QUARANTINE_STATISTICS)
-        self._latest = LatestTables(warehouse)
-        self._query_id: Future[str] = Future()
+    Args:
+        spark: the session; several queries may share it.
+        settings: everything.
+        clock: the wall clock.
+        stop: asked when the query has ended or shall end: it ends what runs beside the query, and a batch that waits
+            for a full disk.
 
-    def take_batch(self, batch: "DataFrame", batch_id: int) -> None:
-        """Take one micro-batch; safe to repeat."""
-        records = batch.toArrow().cast(RECORDS)
-        if records.num_rows == 0:
-            return
-        intake = take_in(records, self._rules, self._settings.kafka.topic_prefix)
-        transaction = Transaction(self._query_id.result(timeout=60), batch_id)
-        self._append(self._history, intake.history, transaction)
-        self._latest.offer(intake.history, self._history.version)
-        self._append(self._quarantine, intake.quarantine, transaction)
-        self._publish_refused(intake)
-
-    def _append(self, table: Appender, rows: pa.Table, transaction: Transaction) -> None:
-        if rows.num_rows and not table.has_committed(transaction):
-            table.commit(table.write(rows, self._clock()), transaction)
-
-    def _publish_refused(self, intake: Intake) -> None:
-        if intake.refused:
-            with KafkaPublisher(self._settings.kafka, client_id="thalweg-observe") as publisher:
-                publisher.publish([dead_letter(record, self._settings.kafka.topic_prefix) for record in intake.refused])
-
-    def accompany(self, query: "StreamingQuery") -> None:
-        """Write the latest tables beside the query, until it ends."""
-        self._query_id.set_result(str(query.id))
-        threading.Thread(target=self._write_latest, args=(query,), name="observe-latest", daemon=True).start()
-
-    def _write_latest(self, query: "StreamingQuery") -> None:
-        pause = threading.Event()
-        running = True
-        while running:
-            pause.wait(self._settings.observe.latest_every_ms / 1000)
-            running = query.isActive
-            try:
-                self._latest.write()
-            except Exception:
-                LOG.exception("nodes, links and prices could not be written; tried again with the next samples")
-
-
-def start(spark: "SparkSession", settings: Settings, clock: Clock) -> "StreamingQuery":
-    """Start the query and return it; the caller decides how long to wait."""
+    Raises:
+        BrokerUnavailableError: nobody answers at the bootstrap servers.
+        OSError: the warehouse cannot be written.
+    """
     from pyspark.sql import functions as F  # noqa: N812
 
-    observation = Observation(settings, clock)
+    ensure_topics(settings.kafka, contracts=[topics.DEADLETTER])
+    observe = settings.observe
+    history = Appender(tables.TELEMETRY, settings.warehouse.path, HISTORY_BOUNDS)
+    quarantine = Appender(tables.QUARANTINE, settings.warehouse.path, QUARANTINE_BOUNDS)
+    latest = LatestTables(settings.warehouse.path)
+    query_id: Future[str] = Future()
+    checkpoint = checkpoint_for(settings, FLOW)
+    upkeep = HistoryUpkeep(history, clock, stop)
+    taker = BatchTaker(
+        settings=settings,
+        rules=load_rules(RULES, PARSED.names, {"future_limit_ms": observe.future_limit_ms}),
+        history=history,
+        quarantine=quarantine,
+        latest=latest,
+        checkpoint=checkpoint,
+        query_id=query_id,
+        clock=clock,
+        stop=stop,
+        between_batches=upkeep.commit,
+    )
     records = read_regions(
-        spark, settings.kafka, topics.TELEMETRY, max_records_per_batch=settings.observe.max_records_per_batch
+        spark, settings.kafka, topics.TELEMETRY, max_records_per_batch=observe.max_records_per_batch
     ).select(
         "key",
         "value",
@@ -110,28 +90,28 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock) -> "Streaming
         F.col("partition").alias("topic_partition"),
         F.col("offset").alias("topic_offset"),
         F.col("timestamp").alias("received_at"),
+        # Spark puts the batch's own time here, which its log keeps: a replay sees the same.
         F.unix_millis(F.current_timestamp()).alias("batched_ms"),
     )
     query = (
         records.writeStream.queryName(FLOW.name)
-        .option("checkpointLocation", checkpoint_for(settings, FLOW))
-        .trigger(processingTime=f"{settings.observe.trigger_ms} milliseconds")
-        .foreachBatch(observation.take_batch)
+        .option("checkpointLocation", checkpoint)
+        .trigger(processingTime=f"{observe.trigger_ms} milliseconds")
+        .foreachBatch(taker.take)
         .start()
     )
-    observation.accompany(query)
+    query_id.set_result(str(query.id))
+    run_beside("observe-latest", latest.write, every_s=observe.latest_every_ms / 1000, stop=stop)
+    run_beside("observe-progress", ProgressReport(query, settings.kafka).step, every_s=PROGRESS_EVERY_S, stop=stop)
+    if observe.compact_every_s:
+        run_beside("observe-upkeep", upkeep.step, every_s=observe.compact_every_s, stop=stop)
     return query
 
 
 def run(settings: Settings) -> None:
-    """Run until asked to stop."""
-    stop = Stop().on_signals()
-    with spark_session(FLOW.name, settings) as spark:
-        query = start(spark, settings, system_clock)
-        while not stop.wait(0.2) and query.isActive:
-            pass
-        query.stop()
+    """Run as a Spark application of its own, until asked to stop; a query that fails is started again."""
+    local.run(settings, (FLOW.name,))
 
 
 if __name__ == "__main__":
-    job_main(run, "Take in telemetry: history, and the latest per node, link and price.")
+    job_main(run, __doc__ or "")

@@ -44,7 +44,10 @@ def take_in(records: pa.Table, rules: Sequence[Rule], topic_prefix: str) -> Inta
     parsed = parse(records, topic_prefix)
     verdict = judge(rules, parsed.samples)
     refused = _refused_records(records, parsed)
-    rows = [_record_row(record, records, refusal.record_row) for record, refusal in zip(refused, parsed.refusals)]
+    rows = [
+        _record_row(record, records, refusal.record_row)
+        for record, refusal in zip(refused, parsed.refusals, strict=True)
+    ]
     rows += _sample_rows(records, verdict.quarantined)
     return Intake(
         history=history_rows(verdict.valid),

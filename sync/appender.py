@@ -22,17 +22,17 @@ _NO_HOOKS: Final = PostCommitHookProperties(create_checkpoint=False, cleanup_exp
 class Appender:
     """Appends to one table, each commit at exactly the version after the last one seen. For one thread."""
 
-    def __init__(self, contract: TableContract, warehouse: str, statistics: Sequence[str]) -> None:
+    def __init__(self, contract: TableContract, warehouse: str, bounded: Sequence[str]) -> None:
         """Open the table, or create it by its contract.
 
         Args:
             contract: the table's.
             warehouse: folder or URI.
-            statistics: columns whose bounds let readers skip files.
+            bounded: columns whose bounds let readers skip files.
         """
         self.contract = contract
         self._table = open_or_create(contract, warehouse)
-        self._statistics = tuple(statistics)
+        self.bounded = tuple(bounded)
         self._schema = self._table.schema()
         self.uri = self._table.table_uri.removeprefix("file://")
 
@@ -51,8 +51,12 @@ class Appender:
         self._table.update_incremental()
 
     def write(self, rows: pa.Table, now_ms: int) -> list[AddAction]:
-        """Write files for rows; `commit` makes them part of the table."""
-        return write_files(self.uri, rows, self.contract.partition_by, self._statistics, now_ms)
+        """Write files for rows; `commit` makes them part of the table.
+
+        Raises:
+            OSError: the disk does not take them; nothing is left behind.
+        """
+        return write_files(self.uri, rows, self.contract.partition_by, self.bounded, now_ms)
 
     def commit(
         self,

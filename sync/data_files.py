@@ -4,11 +4,9 @@ Whoever holds the rows writes the file, the driver in a small micro-batch or man
 writer of the table then commits what was written, a few kilobytes whatever the number of rows.
 """
 
-import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,10 +14,10 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
-# Strings longer than this are left out of the statistics: a prefix is no upper bound.
-_STATISTIC_CHARS: Final = 64
-_COMPRESSION: Final = "zstd"
-_COMPRESSION_LEVEL: Final = 1  # files of a second's rows are rewritten by compaction anyway
+from sync.file_bounds import bounds_of
+
+COMPRESSION: Final = "zstd"
+COMPRESSION_LEVEL: Final = 1  # files of a second's rows are rewritten by compaction anyway
 
 
 def folder_of(table_uri: str) -> tuple[pafs.FileSystem, str]:
@@ -54,7 +52,7 @@ def write_files(
         target = f"{folder}/{path}"
         try:
             pq.write_table(
-                part, target, filesystem=filesystem, compression=_COMPRESSION, compression_level=_COMPRESSION_LEVEL
+                part, target, filesystem=filesystem, compression=COMPRESSION, compression_level=COMPRESSION_LEVEL
             )
             size = filesystem.get_file_info(target).size
         except BaseException:
@@ -67,7 +65,7 @@ def write_files(
                 partition_values=values,
                 modification_time=modified_ms,
                 data_change=True,
-                stats=json.dumps(_statistics(part, statistics)),
+                stats=bounds_of(part, statistics).to_json(),
             )
         )
     return actions
@@ -94,27 +92,3 @@ def _partitions(rows: pa.Table, partition_by: Sequence[str]) -> Iterator[tuple[M
                 mask = pc.and_(mask, pc.equal(rows[column], pa.scalar(value, rows.schema.field(column).type)))
             part = rows.filter(mask)
         yield {column: str(value) for column, value in group.items()}, part.drop_columns(list(partition_by))
-
-
-def _statistics(rows: pa.Table, columns: Sequence[str]) -> dict[str, Any]:
-    lowest: dict[str, Any] = {}
-    highest: dict[str, Any] = {}
-    for column in columns:
-        bounds = pc.min_max(rows[column]).as_py()
-        low, high = bounds["min"], bounds["max"]
-        if low is None or (isinstance(low, str) and max(len(low), len(high)) > _STATISTIC_CHARS):
-            continue
-        lowest[column], highest[column] = _statistic(low), _statistic(high, up=True)
-    nulls = {column: rows[column].null_count for column in columns}
-    return {"numRecords": rows.num_rows, "minValues": lowest, "maxValues": highest, "nullCount": nulls}
-
-
-def _statistic(value: Any, *, up: bool = False) -> Any:
-    """Write a bound as the Delta protocol does: timestamps in milliseconds, an upper one rounded up."""
-    if isinstance(value, datetime):
-        ms, rest = divmod(round(value.timestamp() * 1_000_000), 1_000)
-        moment = datetime.fromtimestamp(0, UTC).timestamp() + (ms + (1 if up and rest else 0)) / 1_000
-        return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    if isinstance(value, date):
-        return value.isoformat()
-    return value

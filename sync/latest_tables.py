@@ -1,11 +1,14 @@
 """`nodes`, `links` and `prices`: the latest sample per key, kept in memory and written beside the stream.
 
-The tables are folds of `telemetry` and may be behind it, never ahead. Each commit records the telemetry version it has
-folded, so that a start after a crash reads exactly what the tables have not seen.
+The tables are folds of `telemetry` and may be behind it, never ahead. The last commit of a turn records the telemetry
+version that all three have folded, so that a start after a crash reads exactly what they have not seen. The fold gives
+the same rows in any order and after any repetition; so should two processes ever write at once, each folds in what the
+other has written.
 """
 
 import logging
 import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,18 +16,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from sync.data_files import folder_of
 from sync.delta_store import open_or_create, table_uri
 from sync.latest import latest
 from sync.tables import LINKS, NODES, PRICES, TELEMETRY, TableContract
 
-LOG = logging.getLogger(__name__)
+log = logging.getLogger("thalweg.latest")
 
-_KINDS: Final = {"node": NODES, "link": LINKS, "price": PRICES}
+KINDS: Final[Mapping[str, TableContract]] = {"node": NODES, "link": LINKS, "price": PRICES}
+"""The table of each kind of sample."""
+
 # Application transaction of the three tables: its version is the version of `telemetry` that is folded in.
-_FOLDED: Final = "thalweg.telemetry"
+FOLDED: Final = "thalweg.telemetry"
+
+
+def by_kind(samples: pa.Table) -> dict[str, pa.Table]:
+    """Give the samples of each kind, as rows of its table; kinds without samples are left out.
+
+    Args:
+        samples: rows of `telemetry`.
+    """
+    found = {kind: samples.filter(pc.equal(samples["kind"], kind)) for kind in KINDS}
+    return {kind: _conform(rows, KINDS[kind]) for kind, rows in found.items() if rows.num_rows}
 
 
 @dataclass(slots=True)
@@ -38,31 +53,32 @@ class _Fold:
 
 
 class LatestTables:
-    """The three tables' writer. `offer` is cheap and may be called from the stream; `write` belongs to another thread."""
+    """The three tables' writer. `offer` is cheap and made for the stream; `write` belongs to a thread beside it."""
 
     def __init__(self, warehouse: str) -> None:
         """Read the tables, and from `telemetry` what they have not folded yet."""
-        self._warehouse = warehouse
         self._lock = threading.Lock()  # guards `waiting` and `_offered`
         self._offered = 0
-        self._folds = {}
-        for kind, contract in _KINDS.items():
+        self._folds: dict[str, _Fold] = {}
+        for kind, contract in KINDS.items():
             table = open_or_create(contract, warehouse)
             self._folds[kind] = _Fold(contract, table, _conform(table.to_pyarrow_table(), contract))
-        self._catch_up()
+        for samples in self._missed(warehouse):
+            for kind, rows in by_kind(samples).items():
+                fold = self._folds[kind]
+                # Folded at once, so that a long absence costs memory for the keys and not for the samples.
+                fold.waiting = [latest([*fold.waiting, rows], fold.contract.key)]
 
-    def offer(self, samples: pa.Table, telemetry_version: int) -> None:
+    def offer(self, samples: Mapping[str, pa.Table], telemetry_version: int) -> None:
         """Hand over samples that the history holds.
 
         Args:
-            samples: rows of `telemetry`.
+            samples: by kind, as `by_kind` gives them.
             telemetry_version: version that holds them, and everything before.
         """
         with self._lock:
-            for kind, fold in self._folds.items():
-                of_kind = samples.filter(pc.equal(samples["kind"], kind))
-                if of_kind.num_rows:
-                    fold.waiting.append(_conform(of_kind, fold.contract))
+            for kind, rows in samples.items():
+                self._folds[kind].waiting.append(rows)
             self._offered = max(self._offered, telemetry_version)
 
     def write(self) -> int:
@@ -70,60 +86,76 @@ class LatestTables:
 
         Whatever fails, nothing is lost: rows leave the waiting list only once they are committed.
         """
-        commits = 0
-        for fold in self._folds.values():
-            with self._lock:
-                taken, folded_version = len(fold.waiting), self._offered
-                waiting = fold.waiting[:taken]
-            if not waiting:
-                continue
+        with self._lock:
+            offered = self._offered
+            taken = {kind: list(fold.waiting) for kind, fold in self._folds.items() if fold.waiting}
+        news: list[tuple[_Fold, pa.Table]] = []
+        for kind, waiting in taken.items():
+            fold = self._folds[kind]
             rows = latest([fold.rows, *waiting], fold.contract.key)
             if not rows.equals(fold.rows):
-                write_deltalake(
-                    fold.table,
-                    rows,
-                    mode="overwrite",
-                    commit_properties=CommitProperties(
-                        app_transactions=[Transaction(_FOLDED, folded_version)], max_commit_retries=0
-                    ),
-                )
-                fold.rows = rows
-                commits += 1
-            with self._lock:
-                del fold.waiting[:taken]
-        return commits
+                news.append((fold, rows))
+        for number, (fold, rows) in enumerate(news, start=1):
+            # Only the last commit says how far all three are: a crash between two of them is caught up at the start.
+            fold.rows = _overwrite(fold, rows, offered if number == len(news) else None)
+        with self._lock:
+            for kind, waiting in taken.items():
+                del self._folds[kind].waiting[: len(waiting)]
+        return len(news)
 
     def rows(self, contract: TableContract) -> pa.Table:
         """A table's rows as last written."""
         return next(fold.rows for fold in self._folds.values() if fold.contract is contract)
 
-    def _catch_up(self) -> None:
+    def _missed(self, warehouse: str) -> Iterator[pa.Table]:
+        """Rows of `telemetry` that a table has not folded: those of the files that came since, file by file."""
         try:
-            history = DeltaTable(table_uri(self._warehouse, TELEMETRY.name))
+            history = DeltaTable(table_uri(warehouse, TELEMETRY.name))
         except TableNotFoundError:
             return
-        folded = [fold.table.transaction_version(_FOLDED) for fold in self._folds.values()]
         self._offered = history.version()
-        known = min((version for version in folded if version is not None), default=0)
-        if known >= history.version():
+        folded = max(fold.table.transaction_version(FOLDED) or 0 for fold in self._folds.values())
+        if folded >= history.version():
             return
+        files = set(_paths(history)) - _paths_at(history, folded)
+        log.info("reading %d files of telemetry that nodes, links and prices have not seen", len(files))
         filesystem, folder = folder_of(history.table_uri.removeprefix("file://"))
-        new = set(_paths(history))
-        if known:
-            new -= set(_paths(DeltaTable(history.table_uri, version=known)))
-        for path in sorted(new):
-            rows = pq.read_table(f"{folder}/{path}", filesystem=filesystem, partitioning=None)
-            for kind, fold in self._folds.items():
-                of_kind = rows.filter(pc.equal(rows["kind"], kind))
-                if of_kind.num_rows:
-                    # Folded at once, so that a long absence costs memory for the keys and not for the samples.
-                    waiting = [*fold.waiting, _conform(of_kind, fold.contract)]
-                    fold.waiting = [latest(waiting, fold.contract.key)]
+        for path in sorted(files):
+            yield pq.read_table(f"{folder}/{path}", filesystem=filesystem, partitioning=None)
 
 
 def _paths(table: DeltaTable) -> list[str]:
-    paths: list[str] = pa.table(table.get_add_actions(flatten=True))["path"].to_pylist()
+    paths: list[str] = pa.table(table.get_add_actions())["path"].to_pylist()
     return paths
+
+
+def _paths_at(table: DeltaTable, version: int) -> set[str]:
+    try:
+        return set(_paths(DeltaTable(table.table_uri, version=version)))
+    except DeltaError:  # the log no longer reaches back: read everything, which only takes longer
+        return set()
+
+
+def _overwrite(fold: _Fold, rows: pa.Table, folded_version: int | None) -> pa.Table:
+    """Commit a table's rows and return them."""
+    try:
+        _commit(fold.table, rows, folded_version)
+    except CommitFailedError:
+        # Somebody else wrote: housekeeping, or a process that does not know yet that it was replaced.
+        fold.table.update_incremental()
+        rows = latest([rows, _conform(fold.table.to_pyarrow_table(), fold.contract)], fold.contract.key)
+        _commit(fold.table, rows, folded_version)
+    return rows
+
+
+def _commit(table: DeltaTable, rows: pa.Table, folded_version: int | None) -> None:
+    transactions = [] if folded_version is None else [Transaction(FOLDED, folded_version)]
+    write_deltalake(
+        table,
+        rows,
+        mode="overwrite",
+        commit_properties=CommitProperties(app_transactions=transactions, max_commit_retries=0),
+    )
 
 
 def _conform(rows: pa.Table, contract: TableContract) -> pa.Table:

@@ -16,7 +16,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from conf.settings import Kafka, Observe, Settings, Warehouse
 from conf.settings import Spark as SparkSettings
 from jobs import observe
-from jobs.runtime import system_clock
+from jobs.runtime import Stop, system_clock
 from streams import topics
 from streams.admin import ensure_topics
 
@@ -42,11 +42,13 @@ class World:
         self.query: StreamingQuery | None = None
 
     def start(self) -> StreamingQuery:
-        self.query = observe.start(self.spark, self.settings, system_clock)
+        self.stopped = Stop()
+        self.query = observe.start(self.spark, self.settings, system_clock, self.stopped)
         return self.query
 
     def stop(self) -> None:
         if self.query is not None:
+            self.stopped.ask()
             self.query.stop()
 
     def send(self, region: str, *records: dict[str, object] | bytes, topic_of: str | None = None) -> None:

@@ -1,0 +1,42 @@
+"""What a job does beside its stream: in a thread, at an interval, never in front of a micro-batch."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from jobs.runtime import Stop
+
+log = logging.getLogger("thalweg.beside")
+
+
+def run_beside(name: str, step: Callable[[], object], *, every_s: float, stop: Stop) -> threading.Thread:
+    """Start a thread that takes a step at an interval until asked to stop, and then once more.
+
+    A step that fails is logged and tried again at the next turn; a step must therefore keep what it has not done.
+
+    Args:
+        name: of the thread, and in the log.
+        step: what to do.
+        every_s: pause between the end of a step and the next one.
+        stop: ends the thread.
+    """
+
+    def run() -> None:
+        failing = False
+        while True:
+            last = stop.wait(every_s)
+            try:
+                step()
+                if failing:
+                    log.info("%s works again", name)
+                failing = False
+            except Exception as error:  # the next turn may succeed: a disk is freed, a broker returns
+                if not failing:
+                    log.error("%s failed and is tried again every %g s", name, every_s, exc_info=error)
+                failing = True
+            if last:
+                return
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread

@@ -1,0 +1,207 @@
+"""One micro-batch of telemetry, safe to repeat: the history first, because somebody waits for it, then the refusals.
+
+A batch ends only when every record of it is accounted for in the tables and topics. Each table's commit carries
+(query id, batch id), so a batch that Spark repeats after a crash commits only what is missing. A disk without space or
+a broker that does not answer makes the batch wait, say so, and go on when it can.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import Transaction
+from deltalake.exceptions import DeltaError
+from deltalake.transaction import AddAction
+
+from conf.settings import Settings
+from jobs import observe_metrics as metrics
+from jobs.runtime import Clock, Stop
+from streams.deadletter import RefusedRecord, dead_letter
+from streams.errors import StreamError
+from streams.intake import take_in
+from streams.lag import records_in_batch
+from streams.publish import KafkaPublisher
+from streams.rules import Rule
+from streams.spread import SpreadWork, take_in_spread
+from streams.telemetry import RECORDS
+from sync.appender import Appender
+from sync.latest_tables import LatestTables, by_kind
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+log = logging.getLogger("thalweg.observe")
+
+# Between two tries of a commit: short enough that a freed disk is used at once, long enough not to fill the log.
+RETRY_AFTER_S: Final = 1.0
+SAY_AGAIN_EVERY: Final = 30
+# Before the first batch nothing is known of the records' size; an agent's record of fifty samples is this large.
+_FIRST_GUESS_BYTES: Final = 10_000
+
+
+class BatchTaker:
+    """Takes micro-batches, one at a time; what it keeps between them are open tables."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        rules: Sequence[Rule],
+        history: Appender,
+        quarantine: Appender,
+        latest: LatestTables,
+        checkpoint: str,
+        query_id: "Future[str]",
+        clock: Clock,
+        stop: Stop,
+        between_batches: Callable[[], None],
+    ) -> None:
+        """Hold what a batch needs.
+
+        Args:
+            settings: everything.
+            rules: value rules.
+            history: of `telemetry`.
+            quarantine: of `quarantine`.
+            latest: gets every sample that the history holds.
+            checkpoint: the query's, where the size of a batch is read from.
+            query_id: known once the query has started.
+            clock: the wall clock.
+            stop: ends a batch that waits.
+            between_batches: called after each batch, in the thread that commits.
+        """
+        self._settings = settings
+        self._rules = tuple(rules)
+        self._history = history
+        self._quarantine = quarantine
+        self._latest = latest
+        self._checkpoint = checkpoint
+        self._query_id = query_id
+        self._clock = clock
+        self._stop = stop
+        self._between_batches = between_batches
+        self._publisher: KafkaPublisher | None = None
+        self._record_bytes: float = _FIRST_GUESS_BYTES
+
+    def take(self, batch: "DataFrame", batch_id: int) -> None:
+        """Take one micro-batch."""
+        began = time.perf_counter()
+        transaction = Transaction(self._query_id.result(timeout=60), batch_id)
+        by_executors = self._belongs_to_executors(batch_id)
+        if by_executors:
+            self._take_by_executors(batch, transaction)
+        else:
+            self._take_in_driver(batch, transaction)
+        metrics.BATCHES.labels("executors" if by_executors else "driver").inc()
+        metrics.BATCH_SECONDS.observe(time.perf_counter() - began)
+        self._between_batches()
+
+    def _belongs_to_executors(self, batch_id: int) -> bool:
+        observe = self._settings.observe
+        if observe.writer != "auto":
+            return observe.writer == "executors"
+        records = records_in_batch(self._checkpoint, batch_id)
+        return records is None or records * self._record_bytes > observe.executors_from_mb * 1e6
+
+    def _take_in_driver(self, batch: "DataFrame", transaction: Transaction) -> None:
+        records = batch.toArrow().cast(RECORDS)
+        if records.num_rows == 0:
+            return
+        self._record_bytes = records["value"].nbytes / records.num_rows
+        intake = take_in(records, self._rules, self._settings.kafka.topic_prefix)
+        if self._append(self._history, intake.history, transaction):
+            metrics.SAMPLES.labels("driver").inc(intake.history.num_rows)
+            oldest = pc.min(intake.history["received_at"]).as_py()
+            metrics.FRESHNESS_SECONDS.observe(max(0.0, self._clock() / 1000 - oldest.timestamp()))
+        self._latest.offer(by_kind(intake.history), self._history.version)
+        self._refuse(intake.quarantine, intake.refused, transaction)
+
+    def _take_by_executors(self, batch: "DataFrame", transaction: Transaction) -> None:
+        work = SpreadWork(
+            table_uri=self._history.uri,
+            bounded=self._history.bounded,
+            rules=self._rules,
+            topic_prefix=self._settings.kafka.topic_prefix,
+            now_ms=self._clock(),
+        )
+        result = take_in_spread(batch, work)
+        if self._commit(self._history, lambda: result.files, transaction):
+            metrics.SAMPLES.labels("executors").inc(result.rows)
+        self._latest.offer(result.latest, self._history.version)
+        self._refuse(result.quarantine, result.refused, transaction)
+
+    def _refuse(self, quarantine: pa.Table, refused: Sequence[RefusedRecord], transaction: Transaction) -> None:
+        if self._append(self._quarantine, quarantine, transaction):
+            for count in quarantine["rule"].value_counts().to_pylist():
+                metrics.QUARANTINED.labels(count["values"]).inc(count["counts"])
+        if refused:
+            letters = [dead_letter(record, self._settings.kafka.topic_prefix) for record in refused]
+            self._until_done("deadletter", lambda: self._connected().publish(letters))
+            metrics.DEAD_LETTERS.inc(len(letters))
+
+    def _append(self, table: Appender, rows: pa.Table, transaction: Transaction) -> bool:
+        if rows.num_rows == 0:
+            return False
+        return self._commit(table, lambda: table.write(rows, self._clock()), transaction)
+
+    def _commit(self, table: Appender, files: Callable[[], list[AddAction]], transaction: Transaction) -> bool:
+        """Commit files once, whatever happens in between; False if an earlier run of this batch has done it."""
+        if table.has_committed(transaction):
+            return False
+
+        def commit() -> None:
+            written = files()
+            if written:
+                table.commit(written, transaction)
+
+        def is_done() -> bool:
+            table.refresh()
+            return table.has_committed(transaction)
+
+        self._until_done(table.contract.name, commit, is_done)
+        return True
+
+    def _until_done(self, target: str, act: Callable[[], None], is_done: Callable[[], bool] = lambda: False) -> None:
+        """Do something that a full disk or a missing broker may prevent, until it is done or we are to stop.
+
+        Raises:
+            OSError | DeltaError | StreamError: asked to stop meanwhile; Spark will repeat the batch.
+        """
+        tries = 0
+        while True:
+            try:
+                if tries == 0 or not is_done():
+                    act()
+                if tries:
+                    log.info("%s: works again after %d tries; nothing was lost", target, tries)
+                return
+            except (OSError, DeltaError, StreamError) as error:
+                if tries % SAY_AGAIN_EVERY == 0:
+                    log.error("%s", self._words(target, error))
+                metrics.STORE_FAILURES.labels(target).inc()
+                tries += 1
+                if self._stop.wait(RETRY_AFTER_S):
+                    raise
+
+    def _words(self, target: str, error: Exception) -> str:
+        place = "topic" if target == "deadletter" else f"warehouse {self._settings.warehouse.path}, table"
+        hint = "free some space" if "space" in str(error).lower() else "see the cause"
+        return (
+            f"{place} {target}: cannot be written ({type(error).__name__}: {str(error)[:300]}). The batch is kept and "
+            f"tried again every {RETRY_AFTER_S:g} s, nothing is lost; {hint}"
+        )
+
+    def _connected(self) -> KafkaPublisher:
+        # Made when something is refused for the first time: most runs never need it.
+        if self._publisher is None:
+            self._publisher = KafkaPublisher(self._settings.kafka, client_id="thalweg-observe")
+        return self._publisher
+
+    def close(self) -> None:
+        """Give up the connection for dead letters."""
+        if self._publisher is not None:
+            self._publisher.close()

@@ -1,0 +1,146 @@
+"""Compact an append-only table beside its writer: many small files into one, without a pause of the stream.
+
+The work is done in two halves. The rewriting, which takes seconds, happens beside the writer, a few files at a time
+with pauses, so that it never takes a core for long. The commit, which takes milliseconds, is handed to the writer's own
+thread: a table has one writer, and a second one would make its next append fail.
+"""
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from deltalake.transaction import AddAction, RemoveAction
+
+from sync.data_files import COMPRESSION, COMPRESSION_LEVEL, folder_of
+from sync.file_bounds import FileBounds, merged
+
+# A file this large is read in one go at disk speed; merging it again would only cost.
+LARGE_BYTES: Final = 32 * 1_048_576
+# Fewer small files are not worth a rewrite: a reader opens this many in tens of milliseconds.
+FEW_FILES: Final = 32
+# Rows of so many files become one row group: large enough for readers, and one step short enough (tens of
+# milliseconds at 25,000 rows a file) that the stream beside does not feel it.
+_FILES_PER_STEP: Final = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallFile:
+    """A data file of the table's current version."""
+
+    path: str
+    size_bytes: int
+    partition_values: tuple[tuple[str, str], ...]
+    bounds: FileBounds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewrite:
+    """Files to be swapped by one commit: the same rows before and after."""
+
+    removed: tuple[RemoveAction, ...]
+    added: AddAction
+
+    @property
+    def actions(self) -> list[AddAction | RemoveAction]:
+        """What the commit holds."""
+        return [*self.removed, self.added]
+
+
+def files_of(table: DeltaTable) -> list[SmallFile]:
+    """List the data files of the table's version, oldest first."""
+    actions = pa.table(table.get_add_actions(flatten=False))
+    rows = actions.sort_by("modification_time").to_pylist()
+    return [
+        SmallFile(
+            path=row["path"],
+            size_bytes=row["size_bytes"],
+            partition_values=tuple((name, str(value)) for name, value in (row.get("partition") or {}).items()),
+            bounds=FileBounds(
+                rows=row["num_records"],
+                lowest=_present(row.get("min")),
+                highest=_present(row.get("max")),
+                nulls=_present(row.get("null_count")),
+            ),
+        )
+        for row in rows
+    ]
+
+
+def _present(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (values or {}).items() if value is not None}
+
+
+def groups_to_merge(
+    files: Sequence[SmallFile], *, large_bytes: int = LARGE_BYTES, few_files: int = FEW_FILES
+) -> list[list[SmallFile]]:
+    """Choose what to merge: the small files of a partition, where there are more than a few. Pure.
+
+    Args:
+        files: oldest first; a group keeps their order.
+        large_bytes: files at least this large are left alone.
+        few_files: fewer than this are left alone.
+    """
+    by_partition: dict[tuple[tuple[str, str], ...], list[SmallFile]] = {}
+    for file in files:
+        if file.size_bytes < large_bytes:
+            by_partition.setdefault(file.partition_values, []).append(file)
+    return [group for group in by_partition.values() if len(group) >= few_files]
+
+
+def rewrite(table_uri: str, group: Sequence[SmallFile], now_ms: int, pause: Callable[[], bool]) -> Rewrite | None:
+    """Write one file with the rows of a group, in their order. Nothing changes in the table before the commit.
+
+    Args:
+        table_uri: the table's address.
+        group: files of one partition.
+        now_ms: recorded as the time of the change.
+        pause: called between steps; True means stop, and then None is returned and nothing is left behind.
+
+    Raises:
+        OSError: a file cannot be read or written; nothing is left behind.
+    """
+    filesystem, folder = folder_of(table_uri)
+    subfolder = "".join(f"{name}={value}/" for name, value in group[0].partition_values)
+    path = f"{subfolder}part-{uuid.uuid4().hex}.parquet"
+    target = f"{folder}/{path}"
+    schema = pq.read_schema(f"{folder}/{group[0].path}", filesystem=filesystem)
+    complete = False
+    writer = pq.ParquetWriter(
+        target, schema, filesystem=filesystem, compression=COMPRESSION, compression_level=COMPRESSION_LEVEL
+    )
+    try:
+        for first in range(0, len(group), _FILES_PER_STEP):
+            step = group[first : first + _FILES_PER_STEP]
+            writer.write_table(pa.concat_tables([_read(filesystem, f"{folder}/{file.path}", schema) for file in step]))
+            if pause():
+                return None
+        complete = True
+    finally:
+        try:
+            writer.close()
+        finally:
+            if not complete:
+                filesystem.delete_file(target)
+    return Rewrite(
+        removed=tuple(
+            RemoveAction(file.path, False, now_ms, file.size_bytes, dict(file.partition_values)) for file in group
+        ),
+        added=AddAction(
+            path=path,
+            size=filesystem.get_file_info(target).size,
+            partition_values=dict(group[0].partition_values),
+            modification_time=now_ms,
+            data_change=False,
+            stats=merged([file.bounds for file in group]).to_json(),
+        ),
+    )
+
+
+def _read(filesystem: pafs.FileSystem, path: str, schema: pa.Schema) -> pa.Table:
+    # One thread: the other core is the stream's.
+    return pq.read_table(path, filesystem=filesystem, partitioning=None, use_threads=False).cast(schema)
