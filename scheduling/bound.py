@@ -119,4 +119,4 @@ def _least_usd(problem: Problem, priced: FloatArray) -> FloatArray:
         least[several] = np.where(
             enough, total[np.arange(len(several)), np.minimum(replicas, by_region.shape[1]) - 1], np.inf
         )
-    return np.minimum(least, classes.wait_usd)
+    return np.asarray(np.minimum(least, classes.wait_usd))

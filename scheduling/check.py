@@ -53,7 +53,7 @@ def check_problem(problem: Problem) -> None:
     _index("classes.origin", classes.origin, NOWHERE, regions)
     _index("classes.tenant", classes.tenant, NOWHERE, len(tenants))
     _index("classes.copy_region", classes.copy_region, 0, regions)
-    _index("classes.current_pool", classes.current_pool, 0, len(pools))
+    _index("classes.current_pool", classes.current_pool, NOWHERE, len(pools))
     _at_least("tenants.quota_gpus", tenants.quota_gpus, 0.0)
     _at_least("tenants.budget_usd_per_hour", tenants.budget_usd_per_hour, 0.0)
     for name in ("rtt", "risk", "move", "balance"):

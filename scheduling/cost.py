@@ -108,7 +108,8 @@ def arc_costs(problem: Problem) -> Arcs:
     if weights.move and classes.current_pool.size:
         running = np.diff(classes.current_start)
         usd += (weights.move * (running > 0))[:, None]
-        usd[np.repeat(np.arange(len(classes)), running), classes.current_pool] -= weights.move
+        here = classes.current_pool != NOWHERE
+        usd[np.repeat(np.arange(len(classes)), running)[here], classes.current_pool[here]] -= weights.move
     usd[~_allowed(problem, route)] = np.inf
     return Arcs(usd=usd, routes=route)
 
@@ -172,15 +173,21 @@ def balance_usd(problem: Problem, gpus_by_pool: FloatArray) -> float:
 def region_gpus(problem: Problem, gpus_by_pool: FloatArray) -> tuple[FloatArray, FloatArray]:
     """GPUs used (busy and placed) and GPUs in all, by region."""
     pools, regions = problem.pools, len(problem.regions)
-    used = np.bincount(pools.region, gpus_by_pool + pools.busy_gpus, regions)
-    return used, np.bincount(pools.region, pools.capacity[:, GPUS] + pools.busy_gpus, regions)
+    used = _sum_by(pools.region, gpus_by_pool + pools.busy_gpus, regions)
+    return used, _sum_by(pools.region, pools.capacity[:, GPUS] + pools.busy_gpus, regions)
 
 
-def plan_usd(problem: Problem, arcs: Arcs, class_index: IntArray, pool_index: IntArray, count: IntArray) -> float:
+def _sum_by(index: IntArray, amount: FloatArray, size: int) -> FloatArray:
+    return np.bincount(index, amount, size).astype(np.float64)
+
+
+def plan_usd(
+    problem: Problem, arcs: Arcs, class_index: IntArray, pool_index: IntArray, count: IntArray | FloatArray
+) -> float:
     """The objective of a plan: arc costs, balance, and waiting of whatever is not placed with all its copies."""
     classes = problem.classes
-    copies = np.bincount(class_index, count, len(classes))
+    copies = _sum_by(class_index, count.astype(np.float64), len(classes))
     waiting = classes.count - copies / classes.replicas
-    gpus = np.bincount(pool_index, count * classes.need[class_index, GPUS], len(problem.pools))
+    gpus = _sum_by(pool_index, count * classes.need[class_index, GPUS], len(problem.pools))
     placed = float((arcs.usd[class_index, pool_index] * count).sum())
     return placed + balance_usd(problem, gpus) + float((waiting * classes.wait_usd).sum())

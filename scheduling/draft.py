@@ -63,7 +63,7 @@ class Draft:
             self.budget -= np.bincount(tenant[owned], usd, len(self.budget))
 
     def _keep_whole_tasks(self, row: int) -> None:
-        """Trim a class with replicas to the most tasks whose copies can lie in distinct regions, dearest copies first."""
+        """Trim a class to the most tasks whose copies can lie in distinct regions, dearest copies first."""
         replicas = int(self.problem.classes.replicas[row])
         counts = self.counts[row]
         region = self.problem.pools.region
@@ -110,7 +110,7 @@ class Draft:
 
     def _worth(self, rows: IntArray) -> FloatArray:
         classes = self.problem.classes
-        return classes.wait_usd[rows] / np.maximum(classes.need[rows, GPUS] * classes.replicas[rows], 1e-9)
+        return np.asarray(classes.wait_usd[rows] / np.maximum(classes.need[rows, GPUS] * classes.replicas[rows], 1e-9))
 
     def _excess_tasks(self, row: int, pool: int) -> int:
         """Copies of the class in the pool to remove at once: what brings the worst limit back, at least one."""
@@ -155,10 +155,10 @@ class Draft:
             rate = need[GPUS] * problem.pools.usd_per_gpu_hour
             with np.errstate(divide="ignore", invalid="ignore"):
                 room = np.minimum(room, np.where(rate > 0, np.floor(self.budget[tenant] / rate), np.inf))
-        return np.maximum(room, 0.0)
+        return np.asarray(np.maximum(room, 0.0))
 
     def insert(self, row: int, priced: FloatArray, tasks: int) -> int:
-        """Put tasks of a class where `priced` (a cost per pool) is least and there is room; returns how many went in."""
+        """Put tasks of a class where `priced` (a cost per pool) is least and there is room; returns how many."""
         wait_usd = float(self.problem.classes.wait_usd[row])
         if int(self.problem.classes.replicas[row]) > 1:
             return self._insert_spread(row, priced, tasks, wait_usd)
@@ -222,4 +222,5 @@ class Draft:
     def gpus_by_pool(self) -> FloatArray:
         """GPUs this draft holds in each pool."""
         class_index, pool_index, copies = self.arcs_used()
-        return np.bincount(pool_index, copies * self.problem.classes.need[class_index, GPUS], len(self.free))
+        gpus = copies * self.problem.classes.need[class_index, GPUS]
+        return np.bincount(pool_index, gpus, len(self.free)).astype(np.float64)

@@ -46,7 +46,7 @@ class _Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A program over arcs: columns are [arcs, waiting by class, balance cost by region]."""
+    """A program over arcs: columns are [arcs, waiting by class, balance cost by region, GPUs by region]."""
 
     class_index: IntArray
     pool_index: IntArray
@@ -60,6 +60,7 @@ class Program:
     capacity_of: tuple[IntArray, IntArray]
     quota_rows: slice
     budget_rows: slice
+    tasks: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,25 +116,41 @@ def formulate(
     _add_spread(problem, rows, class_index, pool_index)
     balanced = regions if problem.weights.balance else 0
     for point in tangents:
-        _add_tangent(problem, rows, class_index, pool_index, number + size, point)
-    columns = number + size + balanced
+        _add_tangent(problem, rows, number + size, point)
+    columns = number + size + 2 * balanced
     every_class = np.concatenate([class_index, np.arange(size)])
-    equal = coo_matrix(
-        (np.concatenate([np.ones(number), classes.replicas.astype(float)]), (every_class, np.concatenate([own, wait]))),
-        (size, columns),
-    ).tocsr()
+    totals = _Rows()
+    totals.add(
+        every_class,
+        np.concatenate([own, wait]),
+        np.concatenate([np.ones(number), classes.replicas]),
+        (classes.count * classes.replicas).astype(float),
+    )
+    if balanced:
+        region_gpus_column = number + size + regions + np.arange(regions)
+        totals.add(
+            np.concatenate([pools.region[pool_index], np.arange(regions)]),
+            np.concatenate([own, region_gpus_column]),
+            np.concatenate([need[:, GPUS], -np.ones(regions)]),
+            np.zeros(regions),
+        )
     with np.errstate(divide="ignore", invalid="ignore"):
         fit = np.floor(pools.capacity[pool_index] / need * (1.0 + 1e-9))
     fit = np.where(need > 0, fit, np.inf).min(axis=1, initial=np.inf)
     return Program(
         class_index=class_index,
         pool_index=pool_index,
-        usd=np.concatenate([arcs.usd[class_index, pool_index], classes.wait_usd, np.ones(balanced)]),
-        upper=np.concatenate([np.minimum(fit, classes.count[class_index]), classes.count, np.full(balanced, np.inf)]),
+        usd=np.concatenate(
+            [arcs.usd[class_index, pool_index], classes.wait_usd, np.ones(balanced), np.zeros(balanced)]
+        ),
+        upper=np.concatenate(
+            [np.minimum(fit, classes.count[class_index]), classes.count, np.full(2 * balanced, np.inf)]
+        ),
         at_most=rows.matrix(columns),
         limit=np.concatenate(rows.limit),
-        equal=equal,
-        total=(classes.count * classes.replicas).astype(float),
+        equal=totals.matrix(columns),
+        total=np.concatenate(totals.limit),
+        tasks=size,
         capacity_rows=capacity_rows,
         capacity_of=(np.concatenate(scarce_pool), np.concatenate(scarce_dimension)),
         quota_rows=quota_rows,
@@ -157,35 +174,24 @@ def _add_spread(problem: Problem, rows: _Rows, class_index: IntArray, pool_index
     )
 
 
-def _add_tangent(
-    problem: Problem, rows: _Rows, class_index: IntArray, pool_index: IntArray, first: int, point: FloatArray
-) -> None:
+def _add_tangent(problem: Problem, rows: _Rows, first: int, point: FloatArray) -> None:
     """For each region r: cost_r >= w·G_r·(2·v0·v − v0²), v = used_r / G_r − used / G, v0 its value at the point."""
     regions = len(problem.regions)
     used0, total = region_gpus(problem, point)
     busy, _ = region_gpus(problem, np.zeros(len(problem.pools)))
     held = np.flatnonzero(total > 0)
     fleet = max(float(total.sum()), 1e-300)
-    deviation = np.zeros(regions)
-    deviation[held] = used0[held] / total[held] - used0.sum() / fleet
-    slope = 2.0 * problem.weights.balance * total * deviation
-    gpus = problem.classes.need[class_index, GPUS]
-    region = problem.pools.region[pool_index]
-    number = len(class_index)
-    row_of = np.full(regions, -1)
-    row_of[held] = np.arange(len(held))
-    own = np.where(total[region] > 0, gpus / np.maximum(total[region], 1e-300), 0.0)
-    # Every arc moves the fleet's mean, hence every row; only arcs in the region move its own utilisation.
-    all_rows = np.repeat(np.arange(len(held)), number)
-    all_columns = np.tile(np.arange(number), len(held))
-    mean_part = -np.repeat(slope[held], number) * np.tile(gpus / fleet, len(held))
-    inside = row_of[region] >= 0
-    constant = busy[held] / np.maximum(total[held], 1e-300) - busy.sum() / fleet
+    deviation = used0[held] / total[held] - used0.sum() / fleet
+    slope = 2.0 * problem.weights.balance * total[held] * deviation
+    row = np.arange(len(held))
+    constant = busy[held] / total[held] - busy.sum() / fleet
     rows.add(
-        np.concatenate([all_rows, row_of[region[inside]], np.arange(len(held))]),
-        np.concatenate([all_columns, np.flatnonzero(inside), first + held]),
-        np.concatenate([mean_part, slope[region[inside]] * own[inside], -np.ones(len(held))]),
-        problem.weights.balance * total[held] * deviation[held] ** 2 - slope[held] * constant,
+        np.concatenate([np.repeat(row, regions), row, row]),
+        np.concatenate(
+            [np.tile(first + regions + np.arange(regions), len(held)), first + regions + held, first + held]
+        ),
+        np.concatenate([-np.repeat(slope / fleet, regions), slope / total[held], -np.ones(len(held))]),
+        problem.weights.balance * total[held] * deviation**2 - slope * constant,
     )
 
 
@@ -229,7 +235,7 @@ def solve_integer(program: Program, limits: Limits, cutoff_gap: float) -> Answer
         cutoff_gap: relative gap at which it may stop.
     """
     integral = np.zeros(len(program.usd))
-    integral[: len(program.class_index) + program.equal.shape[0]] = 1
+    integral[: len(program.class_index) + program.tasks] = 1
     options: dict[str, float | int] = {"mip_rel_gap": cutoff_gap, "node_limit": limits.mip_nodes}
     if limits.remaining_s is not None:
         options["time_limit"] = max(limits.remaining_s(), 0.01)

@@ -1,7 +1,7 @@
 """Finish a plan exactly: an integer program over the arcs that can still be part of a better plan.
 
-At the relaxed prices every arc has a reduced cost: what any plan that uses it costs at least above the bound. Arcs whose
-reduced cost exceeds the gap between plan and bound cannot be in a better plan, and usually few are left. Where still
+At the relaxed prices every arc has a reduced cost: what any plan that uses it costs at least above the bound. Those
+whose reduced cost exceeds the gap between plan and bound cannot be in a better plan, and usually few are left. Where still
 too many are left, a program over the most promising ones first narrows the gap.
 """
 
@@ -25,7 +25,7 @@ PROMISING_ARCS = 1_500
 WORTH_NARROWING = 5e-3
 """A plan too large to finish exactly is narrowed only when its gap is above half a per cent."""
 NODE_WORK = 4_000_000
-"""Branch-and-bound nodes times arcs that are spent at most: keeps a hopeless proof near ten seconds, without a clock."""
+"""Nodes times arcs that branch and bound may spend: keeps a hopeless proof near ten seconds, without a clock."""
 BALANCE_ROUNDS = 6
 """Tangents added to the balance term's lower approximation before a plan is taken as it is."""
 
@@ -89,7 +89,7 @@ def reduced_usd(problem: Problem, arcs: Arcs, relaxed: Relaxed) -> FloatArray:
 def _solve(
     problem: Problem, arcs: Arcs, relaxed: Relaxed, now: Polished, chosen: np.ndarray, limits: Limits, *, proves: bool
 ) -> Polished:
-    class_index, pool_index, copies = now.draft.arcs_used()
+    class_index, pool_index, _ = now.draft.arcs_used()
     chosen = chosen & np.isfinite(arcs.usd)
     chosen[class_index, pool_index] = True
     class_index, pool_index = np.nonzero(chosen)

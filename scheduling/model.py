@@ -20,8 +20,8 @@ NOWHERE = -1
 """Index that means: no origin region, no tenant."""
 
 SPOT_INTERRUPTIONS_PER_HOUR = 0.05
-"""Assumed hazard of a spot pool that states none: one interruption in 20 hours, the upper half of the 5-20 % a month
-to 5 % an hour that providers publish for GPU machines, so that an unmeasured pool is not trusted more than a measured one."""
+"""Assumed hazard of a spot pool that states none, one interruption in 20 hours: pessimistic on purpose, so that a pool
+nobody has measured is not trusted more than a measured one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ class Classes:
         copy_start: [N + 1] copies of item i are copy_region[copy_start[i]:copy_start[i + 1]], at least one.
         copy_region: region indices.
         current_start: [C + 1] pools each task of the class runs in now: current_pool[current_start[c]:...].
-        current_pool: pool indices, one per running copy.
+        current_pool: pool indices, one per running copy; NOWHERE for a pool that is gone.
     """
 
     class_ids: tuple[str, ...]

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scheduling.arrays import BoolArray, FloatArray, IntArray
 from scheduling.bound import Prices, balance_slope, free_prices, lagrangian_bound, priced_usd
-from scheduling.cost import Arcs
+from scheduling.cost import Arcs, plan_usd
 from scheduling.formulation import formulate, solve_linear
-from scheduling.model import GPUS, Problem
+from scheduling.model import GPUS, NOWHERE, Problem
+from scheduling.segments import finer_segments, first_segments
 from scheduling.solution import Limits
-from scheduling.transport import Transport, add_cheapest, solve_transport
+from scheduling.transport import Segments, Transport, add_cheapest, simplex_compiles, solve_transport
 
 UNITS_PER_GPU = 1000
 """Shares of GPUs are counted in thousandths, as the cluster traces do."""
 FIRST_COLUMNS, ADDED_COLUMNS = 8, 4
 """Arcs a class starts with in the linear program, and may gain in a round."""
 MAX_ROUNDS = 30
+REFINEMENTS = 8
+"""Solves with ever finer pieces of the balance term; each is about an eighth as wide as the last."""
+BALANCED_GAP = 1e-5
+"""The pieces are fine enough when the relaxed plan is this close to its bound."""
 RELAXED_GAP = 1e-9
 """The linear program counts as solved when its value and the bound differ by less, relatively."""
 
@@ -35,7 +40,7 @@ class Relaxed:
     def gpus_by_pool(self, problem: Problem) -> FloatArray:
         """GPUs held in each pool."""
         gpus = self.copies * problem.classes.need[self.class_index, GPUS]
-        return np.bincount(self.pool_index, gpus, len(problem.pools))
+        return np.bincount(self.pool_index, gpus, len(problem.pools)).astype(np.float64)
 
 
 def uncontended(problem: Problem, arcs: Arcs) -> Relaxed | None:
@@ -82,22 +87,44 @@ def relax_gpus(problem: Problem, arcs: Arcs, start_prices: FloatArray | None, li
         unit_usd=(arcs.usd if len(rows) == len(arcs.usd) else arcs.usd[rows]) / units[:, None],
         wait_usd=per_copy / units,
         capacity=capacity,
-        region_limit=np.where(
-            classes.replicas[rows] > 1, classes.count[rows], classes.count[rows] * classes.replicas[rows]
-        ),
+        region_limit=classes.count[rows] * np.where(classes.replicas[rows] > 1, 1, classes.replicas[rows]),
         region=pools.region,
     )
     start = None if start_prices is None else start_prices[:, GPUS] / scale
-    flow = solve_transport(transport, start, limits.expired, _running_arcs(problem, arcs, rows))
+    keep = _running_arcs(problem, arcs, rows)
     free_class, free_pool, free_copies = _without_gpus(problem, arcs)
-    prices = free_prices(problem)
-    prices.pool[:, GPUS] = flow.prices * scale
-    return Relaxed(
-        class_index=np.concatenate([rows[flow.class_index], free_class]),
-        pool_index=np.concatenate([flow.pool_index, free_pool]),
-        copies=np.concatenate([flow.units / units[flow.class_index], free_copies]),
-        prices=prices,
-    )
+
+    def solved(start: FloatArray | None, balance: Segments | None, slope: FloatArray | None) -> Relaxed:
+        flow = solve_transport(replace(transport, balance=balance), start, limits.expired, keep, slope)
+        prices = free_prices(problem)
+        prices.pool[:, GPUS] = flow.prices * scale
+        relaxed = Relaxed(
+            class_index=np.concatenate([rows[flow.class_index], free_class]),
+            pool_index=np.concatenate([flow.pool_index, free_pool]),
+            copies=np.concatenate([flow.units / units[flow.class_index], free_copies]),
+            prices=prices,
+        )
+        prices.slope[:] = balance_slope(problem, relaxed.gpus_by_pool(problem))
+        return relaxed
+
+    if not problem.weights.balance or not simplex_compiles():
+        return solved(start, None, None)
+    demand = float((classes.count * classes.replicas * gpus)[rows].sum())
+    segments = first_segments(problem, capacity, scale, demand)
+    slope, best, tightest = None, None, -np.inf
+    for _ in range(REFINEMENTS):
+        relaxed = solved(start, segments, slope)
+        point = relaxed.gpus_by_pool(problem)
+        bound = lagrangian_bound(problem, arcs, relaxed.prices, point)
+        if best is None or bound > tightest:
+            best, tightest = relaxed, bound
+        value = plan_usd(problem, arcs, relaxed.class_index, relaxed.pool_index, relaxed.copies)
+        if value - tightest <= BALANCED_GAP * abs(value) or limits.expired():
+            break
+        segments = finer_segments(problem, segments, point, scale)
+        start, slope = relaxed.prices.pool[:, GPUS] / scale, relaxed.prices.slope / scale
+    assert best is not None
+    return best
 
 
 def relax_all(problem: Problem, arcs: Arcs, first: Relaxed, limits: Limits) -> Relaxed:
@@ -146,7 +173,7 @@ def _worth_having(problem: Problem, priced: FloatArray, columns: BoolArray) -> B
     inside = np.sort(np.where(columns, priced, np.inf), axis=1)
     replicas = np.minimum(problem.classes.replicas, priced.shape[1])
     limit = np.minimum(inside[np.arange(len(priced)), replicas - 1], problem.classes.wait_usd)
-    return (priced < limit[:, None] - 1e-9 * (1.0 + np.abs(limit[:, None]))) & ~columns
+    return np.asarray((priced < limit[:, None] - 1e-9 * (1.0 + np.abs(limit[:, None]))) & ~columns)
 
 
 def _integer_units(gpus: FloatArray, capacity: FloatArray) -> tuple[float, IntArray, IntArray]:
@@ -167,7 +194,7 @@ def _running_arcs(problem: Problem, arcs: Arcs, rows: IntArray) -> tuple[IntArra
     row_of = np.full(len(classes), -1)
     row_of[rows] = np.arange(len(rows))
     owner = np.repeat(np.arange(len(classes)), np.diff(classes.current_start))
-    kept = (row_of[owner] >= 0) & np.isfinite(arcs.usd[owner, classes.current_pool])
+    kept = (row_of[owner] >= 0) & (classes.current_pool != NOWHERE) & np.isfinite(arcs.usd[owner, classes.current_pool])
     return row_of[owner[kept]], classes.current_pool[kept]
 
 

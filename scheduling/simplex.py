@@ -1,7 +1,7 @@
 """A network simplex for transportation from many classes to few pools, compiled.
 
-A general minimum-cost-flow code stores each of the 3,000,000 arcs of a large problem as an arc; here they stay the dense
-cost matrix they are born as, so a row is priced in one pass and no graph is built. Trees are kept strongly feasible
+A general minimum-cost-flow code stores each of the 3,000,000 arcs of a large problem as an arc; here they stay the
+dense cost matrix they are born as, so a row is priced in one pass and no graph is built. Trees are kept strongly feasible
 (Cunningham 1976: no cycling) and costs are integers, so potentials are exact and two machines walk the same way.
 Where numba is missing or cannot compile, `scheduling.transport` uses OR-Tools instead: slower, the same optimum.
 """
@@ -83,10 +83,10 @@ def run_simplex(
     extra_usd: Any,
     first_arc: Any,
     start_prices: Any,
+    guess: Any,
     order: Any,
     sink: int,
     max_pivots: int,
-    priced_rows: int,
 ) -> Any:
     """Pivot to optimality.
 
@@ -102,6 +102,9 @@ def run_simplex(
         extra_room: units.
         extra_usd: integer cost of one unit.
         first_arc: [nodes] extra arc by which each node first hangs on the tree, towards the sink; -1 for the sink.
+        start_prices: [P] integer prices of the pools to start near.
+        guess: [P] integer prices the first choice is made at: start_prices and what the region is expected to charge.
+        order: classes in the order in which they choose at the start.
         sink: root.
         max_pivots: stop here.
 
@@ -143,7 +146,7 @@ def run_simplex(
                 chosen, best = -1, extra_usd[row]
                 for pool in range(pools):
                     if left_in[pool] > 0 and flat[base + pool] != FORBIDDEN and flow[base + pool] == 0:
-                        cost = flat[base + pool] + extra_usd[classes + pool]
+                        cost = flat[base + pool] + guess[pool]
                         if cost < best:
                             chosen, best = pool, cost
                 if chosen < 0:
@@ -169,8 +172,10 @@ def run_simplex(
         # Segments of a region fill up from the cheapest; the region hangs on the one with room left.
         node = extra_head[classes + pool]
         amount = capacity[pool] - left_in[pool]
-        while node != sink and amount > 0:
+        while node != sink:
             extra = pred[node] - dense
+            if amount == 0 and extra_flow[extra] < extra_room[extra]:
+                break
             piece = min(amount, extra_room[extra] - extra_flow[extra])
             extra_flow[extra] += piece
             amount -= piece
@@ -202,31 +207,30 @@ def run_simplex(
                 pred, parent, child, after, depth, pi, stack, sink, pools, dense, spread, region, extra_tail, flat,
                 extra_usd,
             )  # fmt: skip
-        # Price a few rows: the arc whose entry saves most a unit.
+        # Price one row: the arc whose entry saves most a unit.
         entering, best = -1, 0
-        for _ in range(priced_rows):
-            if at < classes:
-                base = at * pools
-                spreads = spread[at] >= 0
-                own = pi[at]
-                for pool in range(pools):
-                    if spreads:
-                        own = pi[spread[at] + region[pool]]
-                    reduced = flat[base + pool] + own - pi[classes + pool]
-                    if reduced < best:
-                        if state[base + pool] == LOWER:
-                            entering, best = base + pool, reduced
-                    elif -reduced < best and state[base + pool] == UPPER:
-                        entering, best = base + pool, -reduced
-            else:
-                low = (at - classes) * _CHUNK
-                for extra in range(low, min(low + _CHUNK, len(extra_tail))):
-                    reduced = extra_usd[extra] + pi[extra_tail[extra]] - pi[extra_head[extra]]
-                    kind = state[dense + extra]
-                    if (reduced < best and kind == LOWER) or (-reduced < best and kind == UPPER):
-                        entering, best = dense + extra, -abs(reduced)
-            at = at + 1 if at + 1 < rows else 0
-            quiet += 1
+        if at < classes:
+            base = at * pools
+            spreads = spread[at] >= 0
+            own = pi[at]
+            for pool in range(pools):
+                if spreads:
+                    own = pi[spread[at] + region[pool]]
+                reduced = flat[base + pool] + own - pi[classes + pool]
+                if reduced < best:
+                    if state[base + pool] == LOWER:
+                        entering, best = base + pool, reduced
+                elif -reduced < best and state[base + pool] == UPPER:
+                    entering, best = base + pool, -reduced
+        else:
+            low = (at - classes) * _CHUNK
+            for extra in range(low, min(low + _CHUNK, len(extra_tail))):
+                reduced = extra_usd[extra] + pi[extra_tail[extra]] - pi[extra_head[extra]]
+                kind = state[dense + extra]
+                if (reduced < best and kind == LOWER) or (-reduced < best and kind == UPPER):
+                    entering, best = dense + extra, -abs(reduced)
+        at = at + 1 if at + 1 < rows else 0
+        quiet += 1
         if entering < 0:
             continue
         quiet = 0

@@ -26,7 +26,7 @@ ADDED_ARCS = 4
 MAX_ROUNDS = 60
 """Far above what is needed (under 15 in every benchmark); a bound that is not yet tight stays a true bound."""
 SAMPLE = 4
-PRICED_ROWS = 1
+"""Every how many-th class is in the sample that gives the first prices."""
 MAX_PIVOTS = 1 << 40
 """No limit in practice: strongly feasible trees cannot cycle."""
 _SIMPLEX_COST_RANGE = 1 << 48
@@ -72,17 +72,22 @@ class Segments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """An optimal flow: units per arc, and the price of one unit of each pool that proves it."""
+    """An optimal flow: units per arc, and the price of one unit of each pool (beside its region's) that proves it."""
 
     class_index: IntArray
     pool_index: IntArray
     units: IntArray
     prices: FloatArray
+    region_prices: FloatArray | None
     rounds: int
 
 
 def solve_transport(
-    problem: Transport, start_prices: FloatArray | None, expired: Callable[[], bool], keep: tuple[IntArray, IntArray]
+    problem: Transport,
+    start_prices: FloatArray | None,
+    expired: Callable[[], bool],
+    keep: tuple[IntArray, IntArray],
+    region_prices: FloatArray | None = None,
 ) -> Flow:
     """Solve to optimality over all arcs: by the compiled simplex where it compiles, else by OR-Tools.
 
@@ -91,19 +96,23 @@ def solve_transport(
         start_prices: [P] prices to choose the first arcs with, None for zero.
         expired: tells when to stop early with what there is.
         keep: (class, pool) arcs to start with besides the cheapest ones, such as where tasks run now.
+        region_prices: [R] what the balance is expected to charge a unit, to start near.
     """
     if simplex_compiles():
-        return by_simplex(problem, _sampled_prices(problem) if start_prices is None else start_prices)
+        if start_prices is None:
+            start_prices, region_prices = _sampled_prices(problem)
+        return by_simplex(problem, start_prices, region_prices)
     return by_column_generation(problem, start_prices, expired, keep)
 
 
-def _sampled_prices(problem: Transport) -> FloatArray | None:
+def _sampled_prices(problem: Transport) -> tuple[FloatArray | None, FloatArray | None]:
     """Prices from every SAMPLE-th class on proportionally smaller pools: nearly right, at a fraction of the cost."""
     classes, pools = problem.unit_usd.shape
     if classes < 1000 or classes < pools:
-        return None
+        return None, None
     rows = np.arange(0, classes, SAMPLE)
     supply = problem.units * problem.copies
+    whole = problem.balance
     share = supply[rows].sum() / max(supply.sum(), 1)
     sample = replace(
         problem,
@@ -113,13 +122,14 @@ def _sampled_prices(problem: Transport) -> FloatArray | None:
         wait_usd=problem.wait_usd[rows],
         capacity=np.floor(problem.capacity * share).astype(np.int64),
         region_limit=supply[rows],
-        balance=None,
+        balance=None if whole is None else replace(whole, length=np.ceil(whole.length * share).astype(np.int64)),
     )
-    return by_simplex(sample, _sampled_prices(sample)).prices
+    flow = by_simplex(sample, *_sampled_prices(sample))
+    return flow.prices, flow.region_prices
 
 
-def by_simplex(problem: Transport, start_prices: FloatArray | None) -> Flow:
-    """Solve with the compiled network simplex."""
+def by_simplex(problem: Transport, start_prices: FloatArray | None, region_prices: FloatArray | None = None) -> Flow:
+    """Solve with the compiled network simplex; region_prices are what the balance is expected to charge."""
     classes, pools = problem.unit_usd.shape
     regions = int(problem.region.max(initial=-1)) + 1
     sink, supply = classes + pools, problem.units * problem.copies
@@ -142,7 +152,7 @@ def by_simplex(problem: Transport, start_prices: FloatArray | None) -> Flow:
         # The cheapest segment of each region comes first, so it is the one the region hangs on.
         first_segment = classes + pools + np.searchsorted(segments.region, np.arange(regions))
         extra.add(
-            region_node + segments.region, np.full(len(segments.region), sink), segments.length, segments.unit_usd
+            region_node + segments.region, np.full(len(segments.region), sink), _open_ended(segments), segments.unit_usd
         )
     before_spread = sum(len(part) for part in extra.tails)
     # A copy held up before its region may wait there as well as at its class.
@@ -167,6 +177,7 @@ def by_simplex(problem: Transport, start_prices: FloatArray | None) -> Flow:
     usd[~finite] = FORBIDDEN
     if start_prices is None:
         start_prices = np.zeros(pools)
+    guess = start_prices if region_prices is None else start_prices + region_prices[problem.region]
     flow, _, potentials, pivots = run_simplex(
         usd,
         problem.units,
@@ -180,15 +191,30 @@ def by_simplex(problem: Transport, start_prices: FloatArray | None) -> Flow:
         np.rint(extra_usd * scale).astype(np.int64),
         first_arc,
         np.rint(np.minimum(start_prices, top) * scale).astype(np.int64),
-        _by_regret(problem, start_prices),
+        np.rint(np.clip(guess, -top, top) * scale).astype(np.int64),
+        _by_regret(problem, guess),
         sink,
         MAX_PIVOTS,
-        PRICED_ROWS,
     )
     class_index, pool_index = np.nonzero(flow)
-    prices = np.maximum(-potentials[classes:sink], 0) / scale
+    region_prices = None if segments is None else -potentials[region_node : region_node + regions] / scale
+    above = potentials[sink] if segments is None else potentials[region_node + problem.region]
+    prices = np.maximum(above - potentials[classes:sink], 0) / scale
     units = flow[class_index, pool_index]
-    return Flow(class_index=class_index, pool_index=pool_index, units=units, prices=prices, rounds=int(pivots))
+    return Flow(
+        class_index=class_index,
+        pool_index=pool_index,
+        units=units,
+        prices=prices,
+        region_prices=region_prices,
+        rounds=int(pivots),
+    )
+
+
+def _open_ended(segments: Segments) -> IntArray:
+    """Lengths with one unit more in each region's last piece, so that a full region still hangs on a piece with room."""
+    last = np.append(np.diff(segments.region) > 0, True)
+    return segments.length + last
 
 
 def _by_regret(problem: Transport, prices: FloatArray) -> IntArray:
@@ -208,7 +234,7 @@ def simplex_compiles() -> bool:
     tail, head, first = np.array([0, 1]), np.array([2, 2]), np.array([0, 1, -1])
     return compiles(
         run_simplex, np.ones((1, 1), np.int64), one, one, one, one - 1, -one, tail, head, one.repeat(2) * 2,
-        np.array([9, 0]), first, one, one - 1, 2, 10, 1,
+        np.array([9, 0]), first, one, one, one - 1, 2, 10,
     )  # fmt: skip
 
 
@@ -239,7 +265,12 @@ def by_column_generation(
         columns[rows] = added
     used = units > 0
     return Flow(
-        class_index=class_index[used], pool_index=pool_index[used], units=units[used], prices=prices, rounds=rounds
+        class_index=class_index[used],
+        pool_index=pool_index[used],
+        units=units[used],
+        prices=prices,
+        region_prices=None,
+        rounds=rounds,
     )
 
 
