@@ -4,17 +4,16 @@ Pure: messages and the time in, an outcome out. The replicate job gives it micro
 outcome to Delta and to the replica topic; the simulator gives it batches from a network that loses and reorders.
 
 Written in this order, an outcome survives a crash at any point, because taking the same batch again gives the same:
-conflicts (by id), records, the publication, and last the regions' state with the removals. Only when a region's state
-is durable are its updates known as repetitions.
+the publication, conflicts (by id), records, and last the regions' state with the removals. Only when a region's state
+is durable are its updates known as repetitions. Publishing comes first because regions wait for it and the tables' time
+would be added to theirs.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from sync.changes import changed_fields, changed_record, is_delete
-from sync.conflicts import Conflict, Write, found_conflicts
+from sync.conflicts import Conflict
 from sync.digests import bucket_of, digests_of, encode_digests
 from sync.entries import (
     BucketEntry,
@@ -32,10 +31,10 @@ from sync.entries import (
     UpMessage,
 )
 from sync.gaps import Gap, GapLog
+from sync.key_merge import Admitted, KeyOutcome, Recent, merge_key
 from sync.lives import RELEASED, Life, LifeImage, image, life_from, merged_of
-from sync.merge import merge, merged_fields
 from sync.parking import Parking
-from sync.records import KeyRefusedError, Record, checked_key, view
+from sync.records import KeyRefusedError, Record, checked_key
 from sync.stamps import (
     DEFAULT_LIMITS,
     ZERO,
@@ -48,9 +47,8 @@ from sync.stamps import (
     observed,
 )
 from sync.tombstones import Unstable, stable_position
-from sync.vectors import covers
 
-Recent = tuple[Write, ...]
+MergeKeys = Callable[[Mapping[str, Sequence[Admitted]]], Mapping[str, KeyOutcome]]
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +78,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     refused: list[Refusal] = []
     parked: list[Update | PlainWrite] = []
     warned: list[Update | PlainWrite] = []  # accepted although ahead of time
-    merged: list[Update] = []
+    merged: list[Update | PlainWrite] = []
     repeated: int = 0  # arrived before
     entries: list[Entry] = []
     regions: dict[str, LifeImage] = {}  # changed
@@ -133,35 +131,56 @@ class Centre:
 
     # ---- a batch -------------------------------------------------------------------------------------------------
 
-    def take(self, messages: Iterable[UpMessage], now_ms: int) -> Outcome:
-        """Take a batch and return what it leads to. The state in memory has changed when this returns."""
+    def take(self, messages: Iterable[UpMessage], now_ms: int, merge_keys: MergeKeys | None = None) -> Outcome:
+        """Take a batch and return what it leads to. The state in memory has changed when this returns.
+
+        Args:
+            messages: In order of arrival within a region.
+            now_ms: The centre's clock.
+            merge_keys: Merges the admitted messages of each key; None does it here.
+        """
         out = Outcome()
         touched: set[str] = set()
+        admitted: dict[str, list[Admitted]] = {}
         for kept in self.parking.due(now_ms):
-            touched.add(self._release(kept, out, now_ms))
+            touched.add(self._release(kept, admitted))
         repairs: set[int] = set()
         for message in messages:
             if isinstance(message, Update):
-                touched.add(self._update(message, out, now_ms))
+                touched.add(self._update(message, out, admitted, now_ms))
             elif isinstance(message, Heartbeat):
                 touched.add(self._heartbeat(message, out, now_ms))
             elif isinstance(message, PlainWrite):
-                touched.add(self._plain(message, out, now_ms))
+                touched.add(self._plain(message, out, admitted, now_ms))
             elif isinstance(message, RepairRequest):
                 repairs.update(message.buckets)
             else:
                 touched.add(self._membership(message, out, now_ms))
-        for region in sorted(touched & self.lives.keys()):
+        self._merge(admitted, merge_keys or self.merge_here(now_ms), out)
+        regions = sorted(touched & self.lives.keys())
+        for region in regions:
             life = self.lives[region]
+            life.settle_acks()
             out.gaps += self.gap_log.review(region, life.epoch, life.received, now_ms)
         self._forget_stable(out, now_ms)
         out.entries += [RecordEntry(record) for record in out.records.values()]
         for bucket in sorted(repairs):
             self._repair(bucket, out)
-        for region in sorted(touched & self.lives.keys()):
+        for region in regions:
             out.regions[region] = image(self.lives[region])
             out.entries.append(self.region_entry(region, now_ms))
         return out
+
+    def merge_here(self, now_ms: int) -> MergeKeys:
+        """Return the function that merges in this process."""
+
+        def merge_keys(admitted: Mapping[str, Sequence[Admitted]]) -> dict[str, KeyOutcome]:
+            return {
+                key: merge_key(self.records.get(key), self.recents.get(key, ()), items, self.forgotten_through, now_ms)
+                for key, items in admitted.items()
+            }
+
+        return merge_keys
 
     def published(self, position: int) -> None:
         """Note that the outcome's entries are published; the last of them lies just before this position."""
@@ -192,7 +211,7 @@ class Centre:
 
     # ---- messages ------------------------------------------------------------------------------------------------
 
-    def _update(self, update: Update, out: Outcome, now_ms: int) -> str:
+    def _update(self, update: Update, out: Outcome, admitted: dict[str, list[Admitted]], now_ms: int) -> str:
         stamp = update.stamp
         life = self.lives.get(stamp.region)
         reason = refusal(update, life)
@@ -211,11 +230,10 @@ class Centre:
         if arrived is life.received and stamp.seq > life.last_seq:
             life.last_seq, life.last_at = stamp.seq, stamp.hlc
         if self._admitted(update, life, out, now_ms):
-            self._merge(update, out, now_ms)
-            life.settle_acks()
+            admitted.setdefault(update.record.key, []).append(Admitted(update, stamp.actor, stamp.seq))
         return stamp.region
 
-    def _plain(self, write: PlainWrite, out: Outcome, now_ms: int) -> str:
+    def _plain(self, write: PlainWrite, out: Outcome, admitted: dict[str, list[Admitted]], now_ms: int) -> str:
         """Take a plain write, or keep it aside while its stamp is ahead of time."""
         stamp = write.stamp
         life = self.lives.setdefault(stamp.region, Life.without_store(stamp.region))
@@ -224,7 +242,7 @@ class Centre:
             return stamp.region
         life.plain[stamp.actor] = stamp.seq
         if self._admitted(write, life, out, now_ms):
-            self._write_plain(write, stamp.actor, stamp.seq, out, now_ms)
+            admitted.setdefault(write.key, []).append(Admitted(write, stamp.actor, stamp.seq))
         return stamp.region
 
     def _admitted(self, message: Update | PlainWrite, life: Life, out: Outcome, now_ms: int) -> bool:
@@ -241,79 +259,32 @@ class Centre:
             out.warned.append(message)
         return verdict in (Admission.ACCEPT, Admission.WARN)
 
-    def _release(self, message: Update | PlainWrite, out: Outcome, now_ms: int) -> str:
-        """Merge what was kept aside."""
+    def _release(self, message: Update | PlainWrite, admitted: dict[str, list[Admitted]]) -> str:
+        """Let a message go that was kept aside."""
         stamp = message.stamp
         life = self.lives[stamp.region]
         life.parked.pop((stamp.actor, stamp.seq), None)
-        if isinstance(message, Update):
-            self._merge(message, out, now_ms)
-            life.settle_acks()
-        else:
+        item = Admitted(message, stamp.actor, stamp.seq)
+        if isinstance(message, PlainWrite):
             # Its own lane: the partition's later writes have gone ahead, and a vector cannot say "all but this one".
             life.released += 1
-            self._write_plain(message, actor_of(stamp.region, RELEASED), life.released, out, now_ms)
+            item = Admitted(message, actor_of(stamp.region, RELEASED), life.released)
+        admitted.setdefault(item.key, []).append(item)
         return stamp.region
 
-    def _write_plain(self, write: PlainWrite, actor: str, seq: int, out: Outcome, now_ms: int) -> None:
-        """Write on behalf of a producer that has seen nothing but the earlier writes of its lane."""
-        stamp = write.stamp
-        known = self.records.get(write.key)
-        try:
-            checked_stamp(stamp)
-            checked_key(write.key)
-            if known is None and stamp.hlc <= self.forgotten_through:
-                raise StampError(
-                    f"stamp {tuple(stamp.hlc)} is older than a delete that was forgotten at "
-                    f"{tuple(self.forgotten_through)}; whether it was of this key is not known any more: send it anew"
-                )
-            record = changed_record(
-                write.key, own_part(known, actor), write.changes, actor, seq, stamp.hlc, stamp.version
-            )
-        except ValueError as error:
-            out.refused.append(Refusal(region=stamp.region, reason=str(error), message=write))
-            return
-        change = Write(
-            actor,
-            seq,
-            stamp.hlc,
-            {actor: seq},
-            changed_fields(write.changes),
-            None if is_delete(write.changes) else changed_value(record, changed_fields(write.changes)),
-            is_delete(write.changes),
-        )
-        if known is not None:
-            record = known if covers(known.vector, actor, seq) else merged_fields(known, record)
-        self._put(record, change, out, now_ms)
-
-    def _merge(self, update: Update, out: Outcome, now_ms: int) -> None:
-        stamp = update.stamp
-        record = merge(self.records.get(update.record.key), update.record)
-        change = Write(
-            stamp.actor,
-            stamp.seq,
-            stamp.hlc,
-            update.record.vector,
-            update.changed,
-            None if update.deletes else changed_value(update.record, update.changed),
-            update.deletes,
-        )
-        out.merged.append(update)
-        self._put(record, change, out, now_ms)
-
-    def _put(self, record: Record, write: Write, out: Outcome, now_ms: int) -> None:
-        """Keep the merged record, compare the write with the recent ones, and publish."""
-        key = record.key
-        recent = self.recents.get(key, ())
-        self.records[key] = record
-        self.clock = observed(self.clock, write.at)
-        # A batch taken again finds its writes merged and their conflicts written.
-        if not any(other.actor == write.actor and other.seq == write.seq for other in recent):
-            out.conflicts += found_conflicts(key, write, recent, now_ms)
-            self.recents[key] = (*recent, write)
-            self.unstable.add(key, ((write.actor, write.seq),))
-        out.records[key] = record
-        out.recents[key] = self.recents[key]
+    def _merge(self, admitted: Mapping[str, Sequence[Admitted]], merge_keys: MergeKeys, out: Outcome) -> None:
+        for key, result in merge_keys(admitted).items():
+            out.refused += [
+                Refusal(region=write.stamp.region, reason=reason, message=write) for write, reason in result.refused
+            ]
+            if result.record is None:
+                continue
+            self.records[key] = out.records[key] = result.record
+            self.recents[key] = out.recents[key] = result.recent
+            self.clock = observed(self.clock, result.record.at)
+            self.unstable.add(key, result.dots)
+            out.conflicts += result.conflicts
+            out.merged += [item.message for item in admitted[key]]
 
     def _heartbeat(self, heartbeat: Heartbeat, out: Outcome, now_ms: int) -> str:
         life = self.lives.get(heartbeat.region)
@@ -405,21 +376,3 @@ def current_life(life: Life | None) -> str:
     if life is None:
         return "the region has not joined; send a join first"
     return f"current is epoch {life.epoch}{'' if life.member else ', which has left'}; join with a higher one"
-
-
-def own_part(record: Record | None, actor: str) -> Record | None:
-    """Return what a lane of plain writes itself has counted and added; its vector claims no more than that."""
-    if record is None or actor not in record.vector:
-        return None
-    counters = {name: {actor: tallies[actor]} for name, tallies in record.counters.items() if actor in tallies}
-    sets = {
-        name: {element: {actor: dots[actor]} for element, dots in elements.items() if actor in dots}
-        for name, elements in record.sets.items()
-    }
-    return Record(key=record.key, vector={actor: record.vector[actor]}, counters=counters, sets=sets)
-
-
-def changed_value(record: Record, fields: Iterable[str]) -> dict[str, Any]:
-    """Return the value of the changed fields ("policy:field") as their writer saw them."""
-    shown = view(record) or {}
-    return {field: shown.get(field) for field in (name.partition(":")[2] for name in fields)}

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from sync import centre, changes, conflicts, lives, memory_store, merge, parking, policies, replica
+from sync import centre, changes, conflicts, key_merge, lives, memory_store, merge, parking, policies, replica
 from sync.gaps import Received
 from sync.records import Dot, Record, Register, Tally
 from sync.stamps import ZERO, Admission, Hlc
@@ -163,7 +163,7 @@ MUTANTS = (
     Mutant(
         name="replace-instead-of-merge",
         mistake="an arriving state replaces the known one",
-        place=centre,
+        place=key_merge,
         attribute="merge",
         replacement=_right_replaces,
     ),
@@ -254,7 +254,7 @@ MUTANTS = (
     Mutant(
         name="conflicts-with-newest-only",
         mistake="a write is compared with the newest other write only",
-        place=centre,
+        place=key_merge,
         attribute="found_conflicts",
         replacement=_newest_only,
     ),

@@ -11,12 +11,13 @@ from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple
 
 from sync import oracle
-from sync.centre import Centre, Outcome, Recent
+from sync.centre import Centre, Outcome
 from sync.changes import Change
 from sync.digests import digests_of
-from sync.entries import Entry, ForgetEntry, RecordEntry, Update, UpMessage
+from sync.entries import Entry, ForgetEntry, PlainWrite, RecordEntry, Update, UpMessage
 from sync.gaps import Gap, GapStatus
 from sync.histories import CENTRE, HORIZON_MS, REGIONS, History, Step
+from sync.key_merge import Recent
 from sync.lives import LifeImage
 from sync.memory_store import MemoryStore
 from sync.oracle import KnownWrite
@@ -294,7 +295,7 @@ class World:
         batch = self.inbox
         stage, self.crash_at = self.crash_at, None
         out = self.centre.take(batch, self._centre_wall())
-        for number, commit in enumerate((self._keep_conflicts, self._keep_records, self._keep_log, self._keep_regions)):
+        for number, commit in enumerate((self._keep_log, self._keep_conflicts, self._keep_records, self._keep_regions)):
             if stage == number:
                 self._restart_centre()
                 self._arrive(())
@@ -317,14 +318,11 @@ class World:
 
     def _keep_records(self, out: Outcome) -> None:
         disk = self.disk
-        limit = self._centre_wall() + 60_000
-        for update in out.merged:
-            self._note_merged(update, limit)
         disk.records.update(out.records)
         for key in out.recents:
             disk.recents[key] = self.centre.recents.get(key, ())
 
-    def _note_merged(self, update: Update, limit: int) -> None:
+    def _note_merged(self, update: Update | PlainWrite, limit: int) -> None:
         if update.stamp.ms > limit:
             raise Stopped("future", f"{update.stamp.hlc} was merged {update.stamp.ms - limit} ms too early")
         write = self.numbers[(update.stamp.actor, update.stamp.seq)]
@@ -333,6 +331,9 @@ class World:
         self.arrived.add(write.number)
 
     def _keep_log(self, out: Outcome) -> None:
+        limit = self._centre_wall() + 60_000
+        for update in out.merged:
+            self._note_merged(update, limit)
         self._publish(out.entries)
 
     def _publish(self, entries: Sequence[Entry]) -> None:

@@ -1,0 +1,120 @@
+"""What one micro-batch does to one key: the merged record, the recent writes, the conflicts.
+
+Pure and separate per key, so a small batch runs it on the driver and a large one in Spark tasks, with the same result.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from sync.changes import changed_fields, changed_record, is_delete
+from sync.conflicts import Conflict, Write, found_conflicts
+from sync.entries import PlainWrite, Update
+from sync.merge import merge, merged_fields
+from sync.records import Record, checked_key, view
+from sync.stamps import Hlc, StampError, checked_stamp
+from sync.vectors import covers
+
+Recent = tuple[Write, ...]
+
+
+class Admitted(msgspec.Struct, frozen=True, array_like=True):
+    """A message that may be merged, under the name it has in version vectors."""
+
+    message: Update | PlainWrite
+    actor: str
+    seq: int
+
+    @property
+    def key(self) -> str:
+        """The record's key."""
+        return self.message.record.key if isinstance(self.message, Update) else self.message.key
+
+
+class KeyOutcome(msgspec.Struct, kw_only=True):
+    """What became of one key."""
+
+    record: Record | None
+    recent: Recent
+    dots: tuple[tuple[str, int], ...] = ()  # writes that are new here
+    conflicts: list[Conflict] = []
+    refused: list[tuple[PlainWrite, str]] = []
+
+
+def merge_key(
+    known: Record | None, recent: Recent, admitted: Sequence[Admitted], forgotten_through: Hlc, now_ms: int
+) -> KeyOutcome:
+    """Merge a key's messages in their order.
+
+    Args:
+        known: The record so far.
+        recent: Its writes that some region may not have seen yet.
+        admitted: In order of arrival.
+        forgotten_through: Newest delete that was forgotten; a plain write older than that may not begin a record.
+        now_ms: For the conflicts' rows.
+    """
+    out = KeyOutcome(record=known, recent=recent)
+    dots: list[tuple[str, int]] = []
+    for item in admitted:
+        try:
+            record, write = _merged(out.record, item, forgotten_through)
+        except ValueError as error:
+            assert isinstance(item.message, PlainWrite)
+            out.refused.append((item.message, str(error)))
+            continue
+        out.record = record
+        # A batch taken again finds its writes merged and their conflicts found.
+        if not any(other.actor == write.actor and other.seq == write.seq for other in out.recent):
+            out.conflicts += found_conflicts(record.key, write, out.recent, now_ms)
+            out.recent = (*out.recent, write)
+            dots.append((write.actor, write.seq))
+    out.dots = tuple(dots)
+    return out
+
+
+def _merged(known: Record | None, item: Admitted, forgotten_through: Hlc) -> tuple[Record, Write]:
+    if isinstance(item.message, PlainWrite):
+        return _with_plain(known, item.message, item.actor, item.seq, forgotten_through)
+    update, stamp = item.message, item.message.stamp
+    value = None if update.deletes else changed_value(update.record, update.changed)
+    write = Write(item.actor, item.seq, stamp.hlc, update.record.vector, update.changed, value, update.deletes)
+    return merge(known, update.record), write
+
+
+def _with_plain(
+    known: Record | None, plain: PlainWrite, actor: str, seq: int, forgotten_through: Hlc
+) -> tuple[Record, Write]:
+    """Write on behalf of a producer that has seen nothing but the earlier writes of its lane."""
+    at = checked_stamp(plain.stamp).hlc
+    if known is None and at <= forgotten_through:
+        raise StampError(
+            f"stamp {tuple(at)} is older than a delete that was forgotten at {tuple(forgotten_through)}; whether it "
+            "was of this key is not known any more: send it anew"
+        )
+    record = changed_record(
+        checked_key(plain.key), own_part(known, actor), plain.changes, actor, seq, at, plain.stamp.version
+    )
+    deletes, changed = is_delete(plain.changes), changed_fields(plain.changes)
+    value = None if deletes else changed_value(record, changed)
+    if known is not None:
+        record = known if covers(known.vector, actor, seq) else merged_fields(known, record)
+    return record, Write(actor, seq, at, {actor: seq}, changed, value, deletes)
+
+
+def own_part(record: Record | None, actor: str) -> Record | None:
+    """Return what a lane of plain writes itself has counted and added; its vector claims no more than that."""
+    if record is None or actor not in record.vector:
+        return None
+    counters = {name: {actor: tallies[actor]} for name, tallies in record.counters.items() if actor in tallies}
+    sets = {
+        name: {element: {actor: dots[actor]} for element, dots in elements.items() if actor in dots}
+        for name, elements in record.sets.items()
+    }
+    return Record(key=record.key, vector={actor: record.vector[actor]}, counters=counters, sets=sets)
+
+
+def changed_value(record: Record, fields: Iterable[str]) -> dict[str, Any]:
+    """Return the value of the changed fields ("policy:field") as their writer saw them."""
+    shown = view(record) or {}
+    return {field: shown.get(field) for field in (name.partition(":")[2] for name in fields)}
