@@ -148,6 +148,35 @@ class Place(_Group):
     """Weights of the objective."""
 
 
+class Replicate(_Group):
+    """`jobs/replicate`: state changes of every region into the same records everywhere."""
+
+    trigger_ms: Annotated[int, Field(ge=0)] = 0
+    """Micro-batch interval; 0 starts the next batch as soon as the last ended (lowest latency)."""
+    max_records_per_batch: Annotated[int, Field(gt=0)] = 20_000
+    """Kafka records a micro-batch takes; one may carry hundreds of updates."""
+    park_ms: PositiveMs = 60_000
+    """A stamp further ahead than this waits: more than a disciplined clock drifts, less than a wrong time zone."""
+    warn_ms: PositiveMs = 500
+    """A stamp further ahead than this is merged and its region's clock reported."""
+    refuse_ms: PositiveMs = 86_400_000
+    """A stamp further ahead than this is refused: a day is no clock error."""
+    tombstone_age_ms: Annotated[int, Field(ge=0)] = 3_600_000
+    """A delete is remembered at least this long, for plain producers that are late; 0 until every region has it."""
+    ask_again_ms: PositiveMs = 2_000
+    """A missing sequence range is asked for again after this long."""
+    digest_every_ms: PositiveMs = 5_000
+    """How often the centre publishes its digests for the regions to compare."""
+    merge: Literal["auto", "driver", "spark"] = "auto"
+    """Who merges: the driver (lowest latency), Spark's tasks and its MERGE (bulk), or chosen by batch size."""
+    spark_from_keys: Annotated[int, Field(gt=0)] = 50_000
+    """With `auto`: a batch that changes at least this many keys is merged by Spark."""
+    policies: dict[str, dict[str, Literal["last_writer", "max", "min", "add_wins_set", "counter"]]] = {
+        "dataset/": {"copies": "add_wins_set", "version": "max"}
+    }
+    """Key prefix to field policies, for plain producers; a field without one is last-writer-wins."""
+
+
 class Agent(_Group):
     """The regional agent."""
 
@@ -200,6 +229,8 @@ class Settings(_Group):
     """`jobs/observe`."""
     place: Place = Place()
     """`jobs/place`."""
+    replicate: Replicate = Replicate()
+    """`jobs/replicate`."""
     agent: Agent = Agent()
     """The regional agent."""
     metrics: Metrics = Metrics()

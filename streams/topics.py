@@ -8,6 +8,7 @@ back with `region_of`.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 HOUR_MS: Final = 3_600_000
@@ -85,9 +86,10 @@ REPLICA = TopicContract(
     topic="replica",
     key="the record's key",
     writer="jobs/replicate",
-    meaning="Merged winners, read by every region.",
-    partitions=2,
+    meaning="Merged winners, read by every region. One partition: its order is the order of what regions learn.",
     compacted=True,
+    # Two concurrent states below the limit of a write may be above it once merged.
+    max_message_bytes=4 * 1_048_576,
 )
 ASSIGNMENTS = TopicContract(
     topic="assignments",
@@ -146,6 +148,7 @@ def region_of(suffix: str) -> str:
     return raw.encode("latin-1").decode("utf-8", errors="replace")
 
 
+@lru_cache(maxsize=4_096)  # asked for every record; contracts and regions are few
 def topic_name(contract: TopicContract, prefix: str, region: str | None = None) -> str:
     """Full name of a topic.
 
@@ -163,6 +166,7 @@ def topic_pattern(contract: TopicContract, prefix: str) -> str:
     return re.escape(f"{prefix}.{contract.topic}").replace("\\-", "-") + r"\.[a-zA-Z0-9._-]+"
 
 
+@lru_cache(maxsize=4_096)
 def region_of_topic(name: str, contract: TopicContract, prefix: str) -> str:
     """Region of a per-region topic's full name."""
     return region_of(name.removeprefix(f"{prefix}.{contract.topic}."))
