@@ -141,7 +141,7 @@ def end_leftovers(folder: StateFolder) -> list[str]:
     Returns:
         What was ended, as "name (pid)".
     """
-    left = list(_supervised_in(folder.path))
+    left = leftovers(folder)
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
@@ -149,11 +149,14 @@ def end_leftovers(folder: StateFolder) -> list[str]:
     return [f"{process.info['name']} ({process.pid})" for process in left]
 
 
-def _supervised_in(path: Path) -> Iterator[psutil.Process]:
+def leftovers(folder: StateFolder) -> list[psutil.Process]:
+    """Return the processes that were started for a stack in this folder and still run."""
+    found = []
     for process in psutil.process_iter(["name"]):
         with contextlib.suppress(psutil.Error):
-            if process.pid != os.getpid() and process.environ().get(SUPERVISED_IN) == str(path):
-                yield process
+            if process.pid != os.getpid() and process.environ().get(SUPERVISED_IN) == str(folder.path):
+                found.append(process)
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,22 +38,29 @@ class StateFolder:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._check_marker()
+            self.check(path)
+            if not (path / MARKER).exists():
+                write_json(path / MARKER, {"what": "state folder of a local thalweg stack", "format": FORMAT})
         except OSError as error:
             raise StateFolderError(
                 f"State folder {path} cannot be used: {error.strerror}. Name another one in THALWEG_STATE."
             ) from error
 
-    def _check_marker(self) -> None:
-        marker = self.path / MARKER
+    @staticmethod
+    def check(path: Path) -> None:
+        """Look whether an existing folder is ours or could become ours, and write nothing.
+
+        Raises:
+            StateFolderError: It is not.
+        """
+        marker = path / MARKER
         if not marker.exists():
             ours = OURS | {f"{MARKER}.new"}  # which a kill while marking leaves
-            if foreign := sorted(entry.name for entry in self.path.iterdir() if entry.name not in ours):
+            if foreign := sorted(entry.name for entry in path.iterdir() if entry.name not in ours):
                 raise StateFolderError(
-                    f"{self.path} is not a state folder of thalweg: it has no {MARKER} but holds"
+                    f"{path} is not a state folder of thalweg: it has no {MARKER} but holds"
                     f" {', '.join(foreign[:5])}. Name another folder in THALWEG_STATE, or move this one away."
                 )
-            write_json(marker, {"what": "state folder of a local thalweg stack", "format": FORMAT})
             return
         found = read_json(marker)
         if not isinstance(found, dict) or not isinstance(found.get("format"), int):
@@ -64,7 +71,7 @@ class StateFolder:
             )
         if found["format"] != FORMAT:
             raise StateFolderError(
-                f"{self.path} has format {found['format']}; this version of thalweg reads format {FORMAT}."
+                f"{path} has format {found['format']}; this version of thalweg reads format {FORMAT}."
                 " Use the version that wrote it, or name another folder in THALWEG_STATE."
             )
 

@@ -1,0 +1,251 @@
+"""What the doctor makes of what it sees; each look is given a sick patient and a healthy one."""
+
+import json
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from conf.environment import JarSet, jar_paths
+from thalweg.checkup import checkpoints, installed, machine, stacks
+from thalweg.checkup.checkpoints import EndOffsets
+from thalweg.checkup.finding import Status
+from thalweg.doctor import doctor
+from thalweg.ports import free_port
+from thalweg.state import MARKER, StateFolder
+
+LOCK = (
+    'alpha==1.0 \\\n    --hash=sha256:00\nBeta_two==2.0 ; sys_platform == "win32" \\\ngamma==3.0 ; a\ngamma==3.1 ; b\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("packages", "status", "words"),
+    [
+        ({"alpha": "1.0", "gamma": "3.1"}, Status.OK, "all 3 as locked"),
+        ({"alpha": "1.0", "beta-two": "2.0"}, Status.OK, "all 3"),
+        ({"gamma": "3.0"}, Status.PROBLEM, "alpha is missing (locked: 1.0)"),
+        ({"alpha": "1.0", "beta-two": "2.1"}, Status.PROBLEM, "beta-two is 2.1 (locked: 2.0)"),
+        ({"alpha": "1.0", "gamma": "4"}, Status.PROBLEM, "gamma is 4 (locked: 3.0 or 3.1)"),
+    ],
+)
+def test_packages_are_compared_with_the_lock(packages: dict[str, str], status: Status, words: str) -> None:
+    finding = installed.package_finding(LOCK, packages)
+    assert finding.status is status
+    assert words in finding.seen
+    assert bool(finding.fix) is (status is not Status.OK)
+
+
+# A stack of somebody else may run on the default port.
+NO_BROKER = ("--set", "kafka.bootstrap_servers=127.0.0.1:1")
+VERSIONS = {"pyspark": "4.2.0", "delta-spark": "4.4.0", "deltalake": "1.6.6"}
+JARS = {"spark-sql-kafka-0-10_2.13": "4.2.0", "delta-spark_4.2_2.13": "4.4.0"}
+
+
+@pytest.mark.parametrize(
+    ("versions", "jars"),
+    [
+        (VERSIONS | {"pyspark": "4.1.0"}, JARS),
+        (VERSIONS | {"delta-spark": "4.3.0"}, JARS),
+        (VERSIONS | {"deltalake": "missing"}, JARS),
+        (VERSIONS, JARS | {"spark-sql-kafka-0-10_2.13": "4.1.1"}),
+        (VERSIONS, {"spark-sql-kafka-0-10_2.13": "4.2.0", "delta-spark_4.1_2.13": "4.4.0"}),
+    ],
+)
+def test_versions_that_do_not_fit_are_a_problem(versions: Mapping[str, str], jars: Mapping[str, str]) -> None:
+    assert installed.fit_finding(versions, jars).status is Status.PROBLEM
+    assert installed.fit_finding(VERSIONS, JARS).status is Status.OK
+
+
+def test_what_is_installed_and_locked_here_fits() -> None:
+    assert installed.fit_finding().status is Status.OK
+
+
+def test_python_below_the_minimum_is_a_problem() -> None:
+    assert installed.python_finding((3, 10, 12)).status is Status.PROBLEM
+    assert installed.python_finding((3, 11, 0)).status is Status.OK
+
+
+def test_missing_and_altered_jars_are_named(tmp_path: Path) -> None:
+    assert "never fetched" in installed.jar_finding(folder=tmp_path / "nowhere").seen
+    for jar_set in JarSet:
+        (tmp_path / jar_set).mkdir()
+        for jar in jar_paths(jar_set):
+            (tmp_path / jar_set / jar.name).symlink_to(jar)
+    assert installed.jar_finding(folder=tmp_path).status is Status.OK
+    first, second = sorted((tmp_path / "spark").iterdir())[:2]
+    first.unlink()
+    second.unlink()
+    second.write_bytes(b"altered")
+    finding = installed.jar_finding(folder=tmp_path)
+    assert finding.status is Status.PROBLEM
+    assert f"{first.name} is missing" in finding.seen
+    assert f"{second.name} has another hash" in finding.seen
+
+
+def test_an_old_java_home_that_only_we_pass_over_is_a_warning(tmp_path: Path) -> None:
+    for name, version in (("old", "11.0.2"), ("new", "17.0.2")):
+        (tmp_path / name / "bin").mkdir(parents=True)
+        (tmp_path / name / "bin" / "java").touch(mode=0o755)
+        (tmp_path / name / "release").write_text(f'JAVA_VERSION="{version}"\n')
+    environ = {"JAVA_HOME": str(tmp_path / "old"), "PATH": str(tmp_path / "new" / "bin")}
+    finding = installed.java_finding(environ)
+    assert finding.status is Status.WARNING
+    assert "JAVA_HOME names Java 11.0.2" in finding.seen
+    environ["JAVA_HOME"] = str(tmp_path / "new")
+    assert installed.java_finding(environ).status is Status.OK
+
+
+@pytest.mark.parametrize(("free_gb", "status"), [(0.5, "problem"), (3.0, "warning"), (50.0, "ok")])
+def test_disk_space_is_judged(tmp_path: Path, free_gb: float, status: str) -> None:
+    assert machine.disk_finding("cache", tmp_path / "a" / "b", 1.0, free_gb).status == status
+
+
+def test_disk_space_is_measured_where_the_folder_will_lie(tmp_path: Path) -> None:
+    assert str(tmp_path) in machine.disk_finding("cache", tmp_path / "not" / "yet", 0.0).seen
+
+
+@pytest.mark.parametrize(("text", "gb"), [("2g", 2.0), ("512m", 0.512), ("1048576k", 1.048576), ("3GB", 3.0)])
+def test_sparks_way_of_writing_memory_is_read(text: str, gb: float) -> None:
+    assert machine.heap_gb(text) == pytest.approx(gb)
+
+
+def test_memory_is_judged_before_the_stack_runs_only() -> None:
+    assert machine.memory_finding("2g", stack_runs=False, available_gb=3.0).status is Status.WARNING
+    assert machine.memory_finding("2g", stack_runs=True, available_gb=3.0).status is Status.OK
+    assert machine.memory_finding("2g", stack_runs=False, available_gb=6.0).status is Status.OK
+
+
+def test_a_taken_port_is_a_warning_and_a_deaf_one_of_a_running_stack_a_problem() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert machine.port_findings({}, port)[0].status is Status.WARNING
+        assert machine.port_findings({"kafka": port}, 9092)[0].status is Status.OK
+    assert machine.port_findings({"kafka": port}, 9092)[0].status is Status.PROBLEM
+    assert machine.port_findings({}, free_port())[0].status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("wall", "status"),
+    [
+        ((2e9, 2e9 + 0.25), "ok"),
+        ((2e9, 2e9 + 3600), "problem"),
+        ((2e9, 2e9 - 1), "problem"),
+        ((1e9, 1e9 + 0.25), "problem"),
+    ],
+)
+def test_a_clock_that_jumps_or_lies_is_a_problem(wall: tuple[float, float], status: str) -> None:
+    walls, monotonics = iter(wall), iter((100.0, 100.25))
+    finding = machine.clock_finding(lambda: next(walls), lambda: next(monotonics), lambda _: None)
+    assert finding.status == status
+
+
+@pytest.mark.parametrize(
+    ("broker_ms", "status"), [(1005, "ok"), (3500, "warning"), (90_000, "problem"), (-40_000, "problem")]
+)
+def test_the_brokers_clock_is_compared_with_ours(broker_ms: float, status: str) -> None:
+    assert machine.skew_finding(broker_ms, 1000, 1010).status == status
+
+
+def checkpoint(folder: Path, batch: int, offsets: dict[str, dict[str, int]], *, metadata: bool = True) -> Path:
+    (folder / "offsets").mkdir(parents=True)
+    (folder / "offsets" / str(batch)).write_text(f'v1\n{{"batchWatermarkMs":0}}\n{json.dumps(offsets)}')
+    (folder / "offsets" / str(batch - 1)).write_text("v1\n{}\n{}")
+    if metadata:
+        (folder / "metadata").write_text('{"id":"x"}')
+    return folder
+
+
+def ends_at(**ends: int) -> EndOffsets:
+    return lambda _: {(topic, 0): end for topic, end in ends.items()}
+
+
+def test_a_checkpoint_within_the_broker_is_fine(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "place", 12, {"requests": {"0": 500}})
+    (found,) = checkpoints.checkpoint_findings(tmp_path, ends_at(requests=500))
+    assert (found.check, found.status) == ("checkpoint: place", Status.OK)
+    assert "batch 12" in found.seen
+
+
+@pytest.mark.parametrize("ends", [ends_at(requests=499), ends_at(), ends_at(other=900)])
+def test_a_checkpoint_ahead_of_the_broker_is_stale(tmp_path: Path, ends: EndOffsets) -> None:
+    checkpoint(tmp_path / "place", 12, {"requests": {"0": 500}})
+    (found,) = checkpoints.checkpoint_findings(tmp_path, ends)
+    assert found.status is Status.PROBLEM
+    assert "requests/0 offset 500" in found.seen
+    assert f"mv {tmp_path / 'place'}" in found.fix
+
+
+def test_a_checkpoint_without_its_metadata_is_a_problem(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "place", 12, {"requests": {"0": 5}}, metadata=False)
+    assert checkpoints.checkpoint_findings(tmp_path, ends_at(requests=5))[0].status is Status.PROBLEM
+
+
+@pytest.mark.parametrize("damage", ["", "v1", "v1\n{}\n{half", "\0\0\0\0", "v1\n{}\n" + '{"requests":{"0":"many"}}'])
+def test_a_damaged_checkpoint_is_a_problem(tmp_path: Path, damage: str) -> None:
+    checkpoint(tmp_path / "place", 12, {"requests": {"0": 5}})
+    (tmp_path / "place" / "offsets" / "12").write_text(damage)
+    (found,) = checkpoints.checkpoint_findings(tmp_path, ends_at(requests=5))
+    assert found.status is Status.PROBLEM
+    assert "cannot be read" in found.seen
+
+
+def test_without_a_broker_a_whole_checkpoint_is_not_condemned(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "place", 12, {"requests": {"0": 5}})
+    assert checkpoints.checkpoint_findings(tmp_path, lambda _: None)[0].status is Status.OK
+    assert checkpoints.checkpoint_findings(tmp_path / "none", lambda _: None)[0].status is Status.OK
+
+
+def test_looking_at_a_state_folder_writes_nothing(tmp_path: Path) -> None:
+    assert stacks.state_finding(tmp_path / "new")[0].status is Status.OK
+    assert stacks.state_finding(tmp_path)[0].status is Status.OK
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "foreign.txt").touch()
+    assert stacks.state_finding(tmp_path)[0].status is Status.PROBLEM
+    assert [entry.name for entry in tmp_path.iterdir()] == ["foreign.txt"]
+
+
+def test_a_damaged_state_folder_is_a_problem_and_a_cut_off_one_is_told(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path)
+    record = {
+        "name": "broker",
+        "state": "ready",
+        "pid": 1,
+        "started": "long ago",
+        "ports": {},
+        "restarts": 0,
+        "last_failure": "",
+        "log": "",
+    }
+    folder.write_stack({"supervisor": {"pid": 1, "started": "long ago"}, "processes": [record]})
+    finding, ports = stacks.state_finding(tmp_path)
+    assert (finding.status, ports) == (Status.OK, {})
+    assert "was cut off" in finding.seen
+    (tmp_path / MARKER).write_text("{")
+    assert stacks.state_finding(tmp_path)[0].status is Status.PROBLEM
+
+
+def test_the_command_prints_one_document_and_fails_on_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THALWEG_STATE", str(tmp_path / "state"))
+    result = CliRunner().invoke(doctor, ["--json", "--set", "warehouse.min_free_gb=1000000", *NO_BROKER])
+    document = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert document["ok"] is False
+    disk = next(finding for finding in document["findings"] if finding["check"] == "disk: state folder")
+    assert disk["status"] == "problem"
+    assert disk["fix"]
+
+
+def test_a_setting_that_does_not_exist_is_a_finding_not_a_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THALWEG_STATE", str(tmp_path / "state"))
+    monkeypatch.setattr("thalweg.doctor.brokers.broker_findings", lambda *_, **__: [])
+    result = CliRunner().invoke(doctor, ["--set", "plaec.seed=1"])
+    assert result.exit_code == 1
+    assert "problem settings: " in result.stdout
+    assert "fix: Correct the setting named" in result.stdout

@@ -1,0 +1,1 @@
+"""What `thalweg doctor` looks at, one subject a file; every look ends in findings that carry their own remedy."""

@@ -1,0 +1,111 @@
+"""Look at the broker: whether it answers, what its clock says, where its topics end."""
+
+import contextlib
+import socket
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import NewTopic
+from kafka.errors import KafkaError
+
+from conf.settings import Kafka
+from streams.connection import connection_options
+from thalweg.checkup.finding import Finding, fine, problem
+from thalweg.checkup.machine import skew_finding
+
+# A look should not hang where a job would patiently try again.
+PATIENCE_MS = 5_000
+
+
+def broker_findings(kafka: Kafka, *, must_answer: bool) -> list[Finding]:
+    """Judge the broker, if there is one.
+
+    Args:
+        kafka: How to reach it.
+        must_answer: Whether a stack runs that says it is there; else nobody listening is nothing wrong.
+    """
+    where = kafka.bootstrap_servers
+    if not must_answer and not _somebody_listens(where):
+        return [fine("broker", f"none at {where} (start one: thalweg up)")]
+    try:
+        admin = KafkaAdminClient(**_options(kafka))
+    except KafkaError as error:
+        fix = "See the broker's log, and kafka.security_protocol; a local one: thalweg down && thalweg up"
+        return [problem("broker", f"{where} does not answer: {error}", fix)]
+    try:
+        described = admin.describe_cluster()
+        seen = f"{where}, cluster {described['cluster_id']}, {len(described['brokers'])} node(s)"
+        return [fine("broker", seen), _clock_finding(kafka, admin)]
+    except KafkaError as error:
+        fix = "See the broker's log; on a secured cluster the user must be allowed to describe it"
+        return [problem("broker", f"{where} answers, then fails: {error}", fix)]
+    finally:
+        admin.close()
+
+
+def _clock_finding(kafka: Kafka, admin: KafkaAdminClient) -> Finding:
+    """Let the broker stamp one record in a topic of a moment."""
+    topic = f"{kafka.topic_prefix}.doctor-{uuid.uuid4().hex[:8]}"
+    configs = {"message.timestamp.type": "LogAppendTime", "retention.ms": "60000"}
+    try:
+        admin.create_topics(
+            [NewTopic(name=topic, num_partitions=1, replication_factor=kafka.replication_factor, topic_configs=configs)]
+        )
+        try:
+            producer = KafkaProducer(**_options(kafka), acks="all")
+            producer.send(topic, b"").get(timeout=PATIENCE_MS / 1000)  # the first is slow: the second is compared
+            before_ms = time.time() * 1000
+            stamped = producer.send(topic, b"what time is it?").get(timeout=PATIENCE_MS / 1000)
+            after_ms = time.time() * 1000
+            producer.close()
+        finally:
+            admin.delete_topics([topic])
+    except KafkaError as error:
+        return fine("broker's clock", f"not compared: {error}")
+    # The broker stamps whole milliseconds.
+    return skew_finding(stamped.timestamp, before_ms - 1, after_ms)
+
+
+def end_offsets(kafka: Kafka, positions: Mapping[str, Mapping[int, int]]) -> dict[tuple[str, int], int] | None:
+    """Return where each of these partitions ends now; one that is not there is left out. None: no broker answers."""
+    try:
+        consumer = KafkaConsumer(**_options(kafka))
+    except KafkaError:
+        return None
+    try:
+        there = [
+            TopicPartition(topic, partition)
+            for topic, partitions in positions.items()
+            for partition in partitions
+            if partition in (consumer.partitions_for_topic(topic) or ())
+        ]
+        ends = consumer.end_offsets(there) if there else {}
+        return {(place.topic, place.partition): end for place, end in ends.items()}
+    except KafkaError:
+        return None
+    finally:
+        with contextlib.suppress(KafkaError):
+            consumer.close()
+
+
+def _somebody_listens(bootstrap_servers: str) -> bool:
+    # kafka-python tries for its whole patience what one refused connection tells at once.
+    for server in bootstrap_servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=2.0):
+                return True
+        except (OSError, ValueError):
+            continue
+    return False
+
+
+def _options(kafka: Kafka) -> dict[str, Any]:
+    return {
+        **connection_options(kafka),
+        "request_timeout_ms": PATIENCE_MS,
+        "bootstrap_timeout_ms": PATIENCE_MS,
+    }

@@ -1,0 +1,85 @@
+"""``thalweg doctor``: look at everything a run depends on, and print for each finding what to do."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from conf.environment import cache_folder, state_folder
+from conf.settings import Kafka, Settings, SettingsError, load_settings
+from thalweg.checkup import brokers, checkpoints, installed, machine, stacks
+from thalweg.checkup.finding import Finding, Status, fine, problem
+from thalweg.ports import LOOPBACK
+from thalweg.stack import KAFKA_PORTS
+
+_MARKS = {Status.OK: "[green]ok      [/]", Status.WARNING: "[yellow]warning [/]", Status.PROBLEM: "[red]problem [/]"}
+
+
+def examine(config: Path | None = None, overrides: tuple[str, ...] = ()) -> Iterator[Finding]:
+    """Look at one thing after the other; only what the launcher prepares has been done before, nothing is repaired."""
+    yield installed.python_finding()
+    yield installed.package_finding()
+    yield installed.fit_finding()
+    yield installed.java_finding()
+    yield installed.jar_finding()
+    settings = Settings()
+    try:
+        settings = load_settings(config, overrides)
+        yield fine("settings", "read")
+    except SettingsError as error:
+        yield problem("settings", str(error), "Correct the setting named")
+    state = state_folder()
+    finding, ports = stacks.state_finding(state)
+    yield finding
+    yield from machine.port_findings(ports, KAFKA_PORTS.clients)
+    yield machine.disk_finding("state folder", state, settings.warehouse.min_free_gb)
+    yield machine.disk_finding("cache", cache_folder(), settings.warehouse.min_free_gb)
+    yield machine.memory_finding(settings.spark.driver_memory, stack_runs=bool(ports))
+    yield machine.clock_finding()
+    kafka = settings.kafka
+    if "kafka" in ports:
+        kafka = kafka.model_copy(update={"bootstrap_servers": f"{LOOPBACK}:{ports['kafka']}"})
+    yield from brokers.broker_findings(kafka, must_answer="kafka" in ports)
+    yield from _checkpoint_findings(settings, kafka, state)
+
+
+def _checkpoint_findings(settings: Settings, kafka: Kafka, state: Path) -> Iterator[Finding]:
+    where = settings.spark.checkpoints
+    if "://" in where:
+        yield fine("checkpoints", f"in {where}, not looked at: no local folder")
+        return
+    folder = state / "checkpoints" if where == Settings().spark.checkpoints else Path(where)
+    yield from checkpoints.checkpoint_findings(folder, lambda positions: brokers.end_offsets(kafka, positions))
+
+
+@click.command()
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="YAML settings file.")
+@click.option("--set", "overrides", multiple=True, metavar="GROUP.FIELD=VALUE", help="One setting; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+def doctor(config: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Check Python, packages, Java, jars, ports, disk, memory, clock, broker and checkpoints; print each fix.
+
+    Exit code 1 if anything was found that will fail.
+    """
+    findings = []
+    console = Console(highlight=False, soft_wrap=True)
+    for finding in examine(config, overrides):
+        findings.append(finding)
+        if not as_json:
+            console.print(f"{_MARKS[finding.status]}[bold]{finding.check}[/]: ", end="")
+            console.print(finding.seen, markup=False)
+            if finding.fix:
+                console.print(f"        fix: {finding.fix}", markup=False)
+    problems = sum(finding.status is Status.PROBLEM for finding in findings)
+    if as_json:
+        rows = [
+            {"check": finding.check, "status": finding.status, "seen": finding.seen, "fix": finding.fix}
+            for finding in findings
+        ]
+        click.echo(json.dumps({"ok": problems == 0, "findings": rows}))
+    elif problems:
+        console.print(f"{problems} problem(s).")
+    sys.exit(1 if problems else 0)
