@@ -23,6 +23,8 @@ from conf.settings import Logs, Metrics, Settings, SettingsError, load_settings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+LOOPBACK: Final = "127.0.0.1"
+
 Clock = Callable[[], int]
 """Milliseconds since 1970, UTC."""
 
@@ -108,6 +110,8 @@ def spark_session(name: str, settings: Settings) -> "Iterator[SparkSession]":
     if not submitted:
         jars = ",".join(str(path) for path in environment.jar_paths(environment.JarSet.SPARK))
         builder = builder.master(settings.spark.master).config("spark.jars", jars)
+        # A local application talks to itself only: loopback, whatever the machine is called.
+        builder = builder.config("spark.driver.host", LOOPBACK).config("spark.driver.bindAddress", LOOPBACK)
         for key, value in (read_spark_defaults() | settings.spark.conf).items():
             builder = builder.config(key, value)
     spark = builder.getOrCreate()
