@@ -154,10 +154,11 @@ class World:
     def set_links(self, links: Mapping[tuple[str, str], tuple[float, float, float]]) -> None:
         """Set (rtt_ms, gbps, usd_per_gb) by (from, to); NaN where unknown."""
         if links != self.links:
-            self.links = dict(links)
-            for source, target in self.links:
+            # Regions first: indexing one makes waiting tasks be judged anew, by links whose ends must be known.
+            for source, target in links:
                 self._index_region(source)
                 self._index_region(target)
+            self.links = dict(links)
             self._network = None
             self._all_loosened()
 
