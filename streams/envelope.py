@@ -35,12 +35,11 @@ def content_id(*parts: str | int | bytes) -> str:
 
     The parts' types and lengths are hashed with them, so ("ab", "c") and ("a", "bc"), 1 and "1" give different ids.
     """
-    digest = hashlib.blake2b(digest_size=16)
+    pieces: list[bytes] = []
     for part in parts:
         raw = part if isinstance(part, bytes) else str(part).encode()
-        digest.update(f"{type(part).__name__}{len(raw)}:".encode())
-        digest.update(raw)
-    return digest.hexdigest()
+        pieces += (b"%s%d:" % (type(part).__name__.encode(), len(raw)), raw)
+    return hashlib.blake2b(b"".join(pieces), digest_size=16).hexdigest()
 
 
 def write_headers(envelope: Envelope) -> Headers:

@@ -91,7 +91,7 @@ class RegionalAgent:
         records = self._reader.poll(poll_ms)
         now = self._clock()
         with self._store.fence.transaction():
-            self._store.acknowledged(self._acknowledged)
+            self._clear_outbox()
             for record in records:
                 self._take(record, now)
             starting = self.tasks.advance(now)
@@ -114,15 +114,21 @@ class RegionalAgent:
 
     def stop(self) -> None:
         """Give up what would not survive, publish what is left to say, and end."""
-        if not self._runner.survives_restart:
-            self._runner.close()
-            with self._store.fence.transaction():
+        self._runner.close()
+        with self._store.fence.transaction():
+            self._clear_outbox()
+            if not self._runner.survives_restart:
                 self.tasks.evict_all(self._clock())
-                self._store.save_clocks()
         self._publish(self._clock())
         with self._store.fence.transaction():
-            self._store.acknowledged(self._acknowledged)
+            self._clear_outbox()
+            self._store.save_clocks()
         self._store.close()
+
+    def _clear_outbox(self) -> None:
+        if self._acknowledged:
+            self._store.acknowledged(self._acknowledged)
+            self._acknowledged = 0
 
     def _take(self, record: IncomingRecord, now: int) -> None:
         fence = self._store.fence

@@ -19,6 +19,7 @@ from streams.publish import KafkaPublisher
 from streams.topics import ASSIGNMENTS, DEADLETTER, STATUS, TELEMETRY, region_suffix, topic_name
 from thalweg.agent import RegionalAgent
 from thalweg.agent_store import AgentStore, new_agent_id
+from thalweg.connection import with_broker
 from thalweg.figures import UnknownRegionError, load_figures
 from thalweg.fleet import Fleet, FleetError, host_fleet, read_fleet, simulated_fleet
 from thalweg.runners import ProcessRunner, Runner, SimulateRunner
@@ -75,7 +76,7 @@ def agent(
     committed, and never runs a task twice in the same epoch.
     """
     try:
-        settings = load_settings(config, overrides)
+        settings = with_broker(load_settings(config, overrides))
         fleets = [_fleet(region, nodes, fleet, host or (runner == "process" and fleet is None)) for region in regions]
         if len(set(regions)) != len(regions) or (fleet is not None and len(regions) > 1):
             raise FleetError("give each --region once, and a --fleet to a single region")

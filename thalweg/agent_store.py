@@ -96,6 +96,7 @@ class AgentStore:
             region: (Hlc(ms, counter, region), epoch, seq)
             for region, ms, counter, epoch, seq in self._db.execute("SELECT * FROM agent_clocks")
         }
+        self._unsaved: set[str] = set()
 
     # Stamps
 
@@ -106,6 +107,7 @@ class AgentStore:
         reading = tick(last, now_ms, region)
         seq += numbered
         self._clocks[region] = (reading, epoch, seq)
+        self._unsaved.add(region)
         return Stamp(
             ms=reading.ms, counter=reading.counter, region=region, epoch=epoch, seq=seq if numbered else 0, version=0
         )
@@ -114,8 +116,13 @@ class AgentStore:
         """Write the clocks; inside the transaction that used them."""
         self._db.executemany(
             "INSERT OR REPLACE INTO agent_clocks VALUES (?, ?, ?, ?, ?)",
-            [(region, last.ms, last.counter, epoch, seq) for region, (last, epoch, seq) in self._clocks.items()],
+            [
+                (region, last.ms, last.counter, epoch, seq)
+                for region in self._unsaved
+                for last, epoch, seq in (self._clocks[region],)
+            ],
         )
+        self._unsaved.clear()
 
     # Held tasks
 

@@ -1,0 +1,134 @@
+"""The demo on a terminal: regions, load, events, latency, the last plan; or plain lines where nobody looks."""
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from thalweg.query import WarehouseUnreadableError, query
+
+if TYPE_CHECKING:
+    from thalweg.demo import Demo
+
+DRAW_EVERY_S: Final = 0.25
+PLAN_EVERY_S: Final = 1.0
+RECENT_S: Final = 10.0
+"""Rates and latencies speak of this many seconds."""
+
+
+class PlainScreen:
+    """Progress as lines on standard error."""
+
+    def say(self, message: str) -> None:
+        """Print a line."""
+        print(message, file=sys.stderr, flush=True)
+
+    def show(self, demo: "Demo") -> None:
+        """Draw nothing."""
+
+
+class LiveScreen:
+    """A picture that is drawn anew four times a second, with the progress lines above it."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._live = Live(console=self._console, auto_refresh=False, transient=False)
+        self._drawn_s = 0.0
+        self._plan: dict[str, Any] | None = None
+        self._plan_read_s = 0.0
+        self._reading: threading.Thread | None = None
+
+    def __enter__(self) -> "LiveScreen":
+        """Take the terminal."""
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give it back; the last picture stays."""
+        self._live.stop()
+
+    def say(self, message: str) -> None:
+        """Print a line above the picture."""
+        self._console.print(message, highlight=False)
+
+    def show(self, demo: "Demo") -> None:
+        """Draw, if it is time."""
+        now = time.monotonic()
+        if demo.watcher is None or now - self._drawn_s < DRAW_EVERY_S:
+            return
+        self._drawn_s = now
+        if now - self._plan_read_s > PLAN_EVERY_S and (self._reading is None or not self._reading.is_alive()):
+            self._plan_read_s = now
+            self._reading = threading.Thread(target=self._read_plan, args=(demo.warehouse,), daemon=True)
+            self._reading.start()
+        self._live.update(Group(_figures(demo, self._plan, now), _regions(demo, now)), refresh=True)
+
+    def _read_plan(self, warehouse: str) -> None:
+        try:
+            rows = query("SELECT * FROM plans ORDER BY planned_at DESC LIMIT 1", warehouse).rows.to_pylist()
+        except WarehouseUnreadableError:
+            return  # not made yet
+        self._plan = rows[0] if rows else None
+
+
+def _figures(demo: "Demo", plan: dict[str, Any] | None, now: float) -> Panel:
+    watcher = demo.watching
+    with watcher.lock:
+        recent = [latency for at, latency in watcher.recent if now - at < RECENT_S]
+        refused = len(watcher.refused_requests)
+        reports = watcher.reports.copy()
+    since = demo.streaming_since_s
+    streaming = 0.0 if since is None else now - since
+    text = Text()
+    text.append(f"{streaming:5.1f} of {demo.plan.seconds:.0f} s   ", style="bold")
+    text.append(
+        f"{len(demo.sent.tasks):,} tasks sent, {reports['succeeded']:,} runs finished, {reports['failed']:,} failed"
+    )
+    text.append(f", {refused} messages refused\n")
+    ordered = sorted(recent)
+    if ordered:
+        figures = (ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in (0.5, 0.95, 0.99))
+        told = "  ".join(f"{name} {value:,.0f} ms" for name, value in zip(("p50", "p95", "p99"), figures, strict=True))
+        text.append(f"request to region, last {RECENT_S:.0f} s:  {told}   {len(recent) / RECENT_S:,.0f} tasks/s\n")
+    if plan is not None:
+        text.append(
+            f"last plan: {plan['placed']} placed of {plan['considered']}, {plan['waiting']} wait, gap {plan['gap']:.2%}"
+            f", planned in {plan['plan_ms']:.0f} ms, committed in {plan['commit_ms']:.0f} ms"
+        )
+    return Panel(text, title=demo.plan.source, title_align="left")
+
+
+def _regions(demo: "Demo", now: float) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading, justify in (
+        ("region", "left"),
+        ("GPUs", "right"),
+        ("used", "left"),
+        ("", "right"),
+        ("running", "right"),
+        ("heard", "right"),
+    ):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]  # rich's own literals
+    with demo.watching.lock:
+        for name in demo.plan.regions:
+            total = sum(node.gpus for node in demo.fleets[name].nodes.values())
+            view = demo.watching.regions.get(name)
+            used = view.gpus if view else 0.0
+            share = used / total if total else 0.0
+            filled = round(share * 24)
+            heard = f"{now - view.heard_s:.0f} s ago" if view and view.heard_s else "not yet"
+            table.add_row(
+                name,
+                str(total),
+                Text("█" * filled, style="green") + Text("░" * (24 - filled), style="dim"),
+                f"{share:4.0%}",
+                str(len(view.running)) if view else "0",
+                heard,
+            )
+    return table
