@@ -34,6 +34,7 @@ from streams.publish import KafkaPublisher, OutgoingRecord, Publisher, outgoing
 from streams.requests import read_spec, spec_of
 from streams.sources import read_pattern
 from streams.topics import REQUESTS, STATUS, topic_name, topic_pattern
+from sync.lease import hold_lease
 from sync.ledger import Ledger, from_rows, to_rows
 from sync.world_tables import WorldFacts, WorldTables
 
@@ -391,9 +392,10 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     Raises:
         LeaseHeldError: another place job holds this warehouse.
     """
+    hold_lease(settings.warehouse.path, FLOW.name)
     ensure_topics(settings.kafka, [CONTROL_REGION])
     ledger = Ledger.claim(settings.warehouse.path)
-    tables = PlaceTables(settings.warehouse.path, settings.place.folds_every_ms, stop)
+    tables = PlaceTables(settings.warehouse.path, settings.place.folds_every_ms, settings.place.compact_every_s, stop)
     began = time.perf_counter()
     world = rebuild(ledger, tables, clock())
     log.info(
@@ -416,7 +418,7 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         packer=Packer(world.nodes),
     )
     facts.start()
-    tables.start()
+    tables.start(ledger)
     Heartbeat(publisher, settings.kafka.topic_prefix, clock, stop).start()
     prefix = settings.kafka.topic_prefix
     pattern = f"{topic_name(REQUESTS, prefix)}|{topic_pattern(STATUS, prefix)}".replace(

@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
@@ -12,9 +13,11 @@ from deltalake import DeltaTable, write_deltalake
 from jobs.runtime import Stop
 from scheduling.micro_batch import Plan
 from scheduling.world import World
-from sync.delta_store import append, open_or_create
+from sync.delta_store import append, open_or_create, table_uri
 from sync.folds import FoldChanges, LedgerFold
-from sync.tables import PLACEMENTS, PLANS, TASKS
+from sync.ledger import Ledger
+from sync.tables import DECISIONS, PLACEMENTS, PLANS, TASKS
+from sync.upkeep import Upkeep
 
 log = logging.getLogger("thalweg.place.tables")
 
@@ -79,7 +82,18 @@ class PlaceTables:
     They are derived: at start they are rebuilt from the ledger's rows, so nothing here needs to survive.
     """
 
-    def __init__(self, warehouse: str, every_ms: int, stop: Stop) -> None:
+    def __init__(self, warehouse: str, every_ms: int, compact_every_s: int, stop: Stop) -> None:
+        """Open the tables.
+
+        Args:
+            warehouse: where they lie.
+            every_ms: how often they are brought up to date.
+            compact_every_s: how often their files and the ledger's are compacted; 0 never.
+            stop: ends the thread.
+        """
+        self._upkeep = [Upkeep(table_uri(warehouse, table.name)) for table in (DECISIONS, TASKS, PLACEMENTS, PLANS)]
+        self._compact_every_s = compact_every_s
+        self._compacted = time.monotonic()
         self._tasks = open_or_create(TASKS, warehouse)
         self._placements = open_or_create(PLACEMENTS, warehouse)
         self._plans = open_or_create(PLANS, warehouse)
@@ -99,14 +113,29 @@ class PlaceTables:
         """Hand over a plan."""
         self._new_plans.put(record)
 
-    def start(self) -> None:
-        """Start writing."""
+    def start(self, ledger: Ledger) -> None:
+        """Start writing; the ledger's files are compacted on the way."""
+        self._ledger = ledger
         self._thread.start()
 
     def _run(self) -> None:
         while not self._stop.wait(self._every_s):
             self._bring_up_to_date()
+            if self._compact_every_s and time.monotonic() - self._compacted >= self._compact_every_s:
+                self._compact()
+                self._compacted = time.monotonic()
         self._bring_up_to_date()
+
+    def _compact(self) -> None:
+        try:
+            self._ledger.compact()
+            for table in (self._tasks, self._placements, self._plans):
+                table.optimize.compact()
+            for upkeep in self._upkeep:
+                upkeep.checkpoint()
+                upkeep.sweep()
+        except Exception:
+            log.exception("tables not compacted; tried again at the next turn")
 
     def _bring_up_to_date(self) -> None:
         try:

@@ -1,0 +1,209 @@
+"""Place, on a real broker, with Spark and Delta: requests become assignments, whatever is sent and whatever dies."""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+
+from jobs import place
+from jobs.runtime import Stop, system_clock
+from sync.delta_store import AnotherWriterError
+from sync.ledger import Ledger
+from tests.acceptance.placing import REGIONS, Setting, until
+
+pytestmark = pytest.mark.acceptance
+
+FAR, NEAR = "gcp:us-central1", "aws:eu-west-1"
+
+
+class Running:
+    """The job in this process, on the shared session."""
+
+    def __init__(self, spark: SparkSession, setting: Setting) -> None:
+        self.spark, self.setting = spark, setting
+        self.start()
+
+    def start(self) -> StreamingQuery:
+        self.stopped = Stop()
+        self.query = place.start(self.spark, self.setting.settings, system_clock, self.stopped)
+        return self.query
+
+    def stop(self) -> None:
+        self.stopped.ask()
+        self.query.stop()
+
+
+@pytest.fixture
+def setting(broker: str, tmp_path: Path) -> Iterator[Setting]:
+    made = Setting(broker, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def running(spark: SparkSession, setting: Setting) -> Iterator[Running]:
+    job = Running(spark, setting)
+    yield job
+    job.stop()
+
+
+def task(name: str, **more: object) -> dict[str, object]:
+    return {"task_id": name, "per_worker": {"gpus": 1}, **more}
+
+
+def test_a_request_becomes_an_assignment_that_the_ledger_knew_first(setting: Setting, running: Running) -> None:
+    setting.request(task("t1", observed_at=1), {"task_id": "plain"})
+    setting.heard(lambda: {"t1", "plain"} <= setting.assigned().keys())
+    event = setting.assigned()["t1"][0]
+    assert (event["region"], event["epoch"], event["nodes"][0]["gpus"]) == (NEAR, 1, 1)
+    rows = [row for row in setting.ledger() if row["task_id"] == "t1"]
+    assert [row["transition"] for row in rows] == ["submitted", "assigned"]
+    assert rows[1]["event_id"] == event["event_id"]
+    assert rows[1]["compute_usd"] == pytest.approx(2.0)
+    until(lambda: {row["task_id"]: row["state"] for row in setting.table("tasks")}.get("t1") == "assigned")
+    assert all(plan["bound_usd"] <= plan["objective_usd"] + 1e-9 for plan in setting.table("plans"))
+
+
+def test_bad_input_is_refused_with_reason_and_position_and_the_stream_goes_on(
+    setting: Setting, running: Running
+) -> None:
+    bad: dict[bytes, str] = {
+        b"not json": "malformed",
+        b'{"task_id": 7}': "task_id",
+        b'{"task_id": "a", "op": "explode"}': "explode",
+        b'{"task_id": "a", "per_worker": {"gpus": -1}}': "gpus",
+        b'{"task_id": "a", "expected_s": NaN}': "malformed",
+        b'{"task_id": "a", "per_worker": {"gpus": 1000000000}}': "gpus",
+        b'{"task_id": "a", "workers": 10000, "per_worker": {"gpus": 1024}}': "max_task_gpus",
+        b'{"task_id": "a", "per_worker": {"gpus": 1, "gpu_milli": 500}}': "one of the two",
+        b'{"task_id": "a", "max_rtt_ms": 5}': "origin_region",
+        b'{"task_id": "nobody", "op": "cancel"}': "no such task",
+        b"[]": "object",
+        b"\xff\xfe": "",
+        b"": "",
+    }
+    setting.request(*bad, task("good"), task("good"), task("good", priority=900))
+    setting.heard(lambda: "good" in setting.assigned() and len(setting.refused) >= len(bad) + 1)
+    reasons = {value: headers for headers, value in setting.refused}
+    for value, words in bad.items():
+        assert words in reasons[value]["reason"], (value, reasons[value]["reason"])
+        assert reasons[value]["topic"] == f"{setting.prefix}.requests"
+        assert int(reasons[value]["offset"]) >= 0
+    assert sum("other content" in headers["reason"] for headers, _ in setting.refused) == 1
+    assert len(setting.assigned()["good"]) == 1
+    setting.report(NEAR, type="dancing")
+    setting.producer.send(f"{setting.prefix}.status.aws.eu-west-1", b'{"type": "heartbeat", "region": "elsewhere"}')
+    setting.request(task("after"))
+    setting.heard(lambda: "after" in setting.assigned() and len(setting.refused) >= len(bad) + 3)
+    assert any("a region writes its own topic" in headers["reason"] for headers, _ in setting.refused)
+
+
+def test_a_region_that_falls_silent_loses_its_tasks_to_another_and_is_corrected_when_it_returns(
+    setting: Setting, running: Running
+) -> None:
+    setting.request(task("t"))
+    setting.heard(lambda: "t" in setting.assigned())
+    assert setting.assigned()["t"][0]["region"] == NEAR
+    setting.heard(lambda: len(setting.assigned()["t"]) == 2, beating=(FAR,))
+    moved = setting.assigned()["t"][1]
+    assert (moved["region"], moved["epoch"]) == (FAR, 2)
+    setting.report(NEAR, type="inventory", tasks=[["t", 1]])
+    setting.heard(lambda: any(e["type"] == "revoke" and e["region"] == NEAR for e in setting.events))
+    revoke = next(e for e in setting.events if e["type"] == "revoke")
+    assert revoke["epoch"] > 2
+
+
+def test_status_frees_capacity_and_failures_are_tried_again(broker: str, spark: SparkSession, tmp_path: Path) -> None:
+    setting = Setting(broker, tmp_path, gpus=8)
+    running = Running(spark, setting)
+    try:
+        setting.request({"task_id": "big", "workers": 2, "per_worker": {"gpus": 4}, "allowed_regions": [NEAR]})
+        setting.request(task("next", allowed_regions=[NEAR]))
+        setting.heard(lambda: "big" in setting.assigned())
+        until(lambda: {row["task_id"]: row["state"] for row in setting.table("tasks")}.get("next") == "waiting")
+        setting.report(NEAR, type="succeeded", task_id="big", epoch=1)
+        setting.heard(lambda: "next" in setting.assigned())
+        for attempt in (1, 2, 3):
+            setting.report(NEAR, type="failed", task_id="next", epoch=attempt, detail="exit code 1")
+            if attempt < 3:
+                wanted = attempt + 1
+                setting.heard(lambda: len(setting.assigned()["next"]) == wanted)  # noqa: B023
+        until(lambda: {row["task_id"]: row["state"] for row in setting.table("tasks")}.get("next") == "failed")
+        states = {row["task_id"]: row["state"] for row in setting.table("tasks")}
+        assert states["big"] == "succeeded"
+    finally:
+        running.stop()
+        setting.close()
+
+
+def test_a_batch_whose_end_was_not_recorded_is_published_again_and_not_decided_again(
+    setting: Setting, running: Running
+) -> None:
+    setting.request(*[task(f"t{index}") for index in range(20)])
+    setting.heard(lambda: len(setting.assigned()) == 20)
+    running.stop()
+    commits = setting.folder / "checkpoints" / "place" / "commits"
+    last_batch = max(row["batch_id"] for row in setting.ledger())
+    for file in commits.iterdir():
+        if file.name.strip(".").split(".")[0].isdigit() and int(file.name.strip(".").split(".")[0]) >= last_batch:
+            file.unlink()
+    before, sent = len(setting.ledger()), len(setting.events)
+    running.start()
+    setting.heard(lambda: len(setting.events) > sent)
+    setting.request(task("after"))
+    setting.heard(lambda: "after" in setting.assigned())
+    rows = setting.ledger()
+    assert all(count == 1 for count in Counter(row["event_id"] for row in rows if row["event_id"]).values())
+    assert len(rows) == before + 2
+    assert all(len(events) == 1 for events in setting.assigned().values()), "a repetition carries the same event id"
+
+
+def test_killed_at_any_moment_it_loses_nothing_and_assigns_nothing_twice(setting: Setting) -> None:
+    chance = random.Random(7)
+    total = 1_200
+    process = setting.process()
+    try:
+        for part in range(3):
+            setting.request(*[task(f"t{part}-{index}", workers=1) for index in range(total // 3 // 10)])
+            setting.heard(lambda: len(setting.assigned()) > part * 40, 120)  # noqa: B023
+            setting.request(*[task(f"u{part}-{index}", per_worker={"gpu_milli": 20}) for index in range(300)])
+            time.sleep(chance.random() * 1.5)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            process = setting.process()
+        wanted = 3 * (total // 3 // 10 + 300)
+        setting.heard(lambda: len(setting.assigned()) == wanted, 120)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    rows = setting.ledger()
+    assert Counter(row["transition"] for row in rows) == {"submitted": wanted, "assigned": wanted}
+    assert all(len(events) == 1 for events in setting.assigned().values())
+    decided = {row["event_id"] for row in rows if row["event_id"]}
+    assert {event["event_id"] for event in setting.events} == decided
+
+
+def test_a_second_driver_is_refused_while_the_first_lives(setting: Setting, running: Running) -> None:
+    second = setting.process()
+    assert second.wait(90) == 1
+    log = max(setting.folder.glob("place-*.log")).read_text()
+    assert "already drives it" in log
+    assert "Traceback" not in log
+
+
+def test_a_driver_that_was_overtaken_stops_at_its_next_commit(setting: Setting, running: Running) -> None:
+    Ledger.claim(setting.settings.warehouse.path)  # as a driver on another machine would, where no lock reaches
+    setting.request(task("t"))
+    setting.beat()
+    until(lambda: not running.query.isActive)
+    assert AnotherWriterError.__name__ in str(running.query.exception())
+    setting.listen()
+    assert setting.assigned() == {}
+    assert REGIONS
