@@ -1,0 +1,141 @@
+"""A regional agent on a broker in memory, with a clock that the test moves."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from conf.settings import Agent as AgentSettings
+from streams.consume import IncomingRecord
+from streams.memory import MemoryBroker, MemoryReader
+from streams.messages import AssignmentEvent, NodeShare, StatusEvent, TelemetryRecord
+from streams.publish import OutgoingRecord
+from streams.topics import ASSIGNMENTS, DEADLETTER, STATUS, TELEMETRY, topic_name
+from thalweg.agent import RegionalAgent
+from thalweg.agent_store import AgentStore
+from thalweg.fleet import Fleet, NodeSpec
+from thalweg.runners import Runner, SimulateRunner
+
+PREFIX = "test"
+REGION = "aws:us-east-1"
+_ENCODE = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class Clock:
+    """Moves only when told to."""
+
+    now_ms: int = 1_000_000
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+@dataclass(slots=True, kw_only=True)
+class World:
+    """A broker and a region's agent; `restart` is what kill -9 and a new start leave of it."""
+
+    folder: Path
+    clock: Clock = field(default_factory=Clock)
+    runner: Runner = field(default_factory=SimulateRunner)
+    broker: MemoryBroker = field(init=False)
+    agent: RegionalAgent = field(init=False)
+    store: AgentStore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.broker = MemoryBroker(clock=self.clock)
+        self.broker.create(topic_name(contract, PREFIX, REGION) for contract in (ASSIGNMENTS, STATUS, TELEMETRY))
+        self.broker.create([topic_name(DEADLETTER, PREFIX)])
+        self.start()
+
+    def start(self) -> None:
+        fleet = Fleet(
+            region=REGION,
+            nodes={"n1": NodeSpec(node_id="n1", gpu_model="T4", gpus=4, cpus=48, memory_gb=192)},
+            links={},
+            prices={("T4", False): 1.0},
+        )
+        self.store = AgentStore(self.folder)
+        fence = self.store.fence
+        self.agent = RegionalAgent(
+            [fleet],
+            settings=AgentSettings(),
+            prefix=PREFIX,
+            agent_id="agent-1",
+            store=self.store,
+            reader=MemoryReader(self.broker, topics=[self.topic], start=fence.next_offset),
+            publisher=self.broker,
+            runner=self.runner,
+            clock=self.clock,
+            topic_ids={},
+        )
+        self.agent.resume()
+
+    def restart(self, runner: Runner | None = None) -> None:
+        """Forget everything in memory; only the file stays."""
+        self.store.close()
+        self.runner = runner or SimulateRunner()
+        self.start()
+
+    @property
+    def topic(self) -> str:
+        return topic_name(ASSIGNMENTS, PREFIX, REGION)
+
+    def send(self, *events: AssignmentEvent) -> None:
+        self.broker.publish([OutgoingRecord(topic=self.topic, key=b"k", value=_ENCODE(event)) for event in events])
+
+    def send_raw(self, value: bytes) -> None:
+        self.broker.publish([OutgoingRecord(topic=self.topic, key=b"k", value=value)])
+
+    def steps(self, count: int = 3, advance_ms: int = 20) -> None:
+        for _ in range(count):
+            self.agent.step(0)
+            self.clock.now_ms += advance_ms
+
+    def reports(self) -> list[StatusEvent]:
+        """Every report on the region's status topic."""
+        return [_decoded(record, StatusEvent) for record in self.broker.topics[topic_name(STATUS, PREFIX, REGION)]]
+
+    def told(self, task_id: str) -> list[str]:
+        """Types of the reports about one task, in order, progress left out."""
+        return [r.type for r in self.reports() if r.task_id == task_id and r.type != "progress"]
+
+    def telemetry(self) -> list[TelemetryRecord]:
+        """Every telemetry record."""
+        topic = topic_name(TELEMETRY, PREFIX, REGION)
+        return [_decoded(record, TelemetryRecord) for record in self.broker.topics[topic]]
+
+    def held(self) -> dict[str, int]:
+        """Tasks held with their epochs, as the next inventory would say."""
+        return {held.event.task_id: held.event.epoch for held in self.agent.tasks.held(REGION)}
+
+
+def _decoded(record: IncomingRecord, kind: type) -> object:
+    return msgspec.json.decode(record.value or b"", type=kind)
+
+
+def assign(
+    task_id: str, epoch: int = 1, *, expected_s: float = 1.0, devices: Iterable[int] = (), **more: object
+) -> AssignmentEvent:
+    """Make an assignment, of whole GPUs on the one node."""
+    chosen = list(devices)
+    nodes = [NodeShare(node_id="n1", gpus=len(chosen), devices=chosen)] if chosen else []
+    return AssignmentEvent(
+        **{  # type: ignore[arg-type]
+            "event_id": f"{task_id}-{epoch}",
+            "type": "assign",
+            "task_id": task_id,
+            "epoch": epoch,
+            "region": REGION,
+            "nodes": nodes,
+            "expected_s": expected_s,
+            "decided_at": 1_000_000 + epoch,
+        }
+        | more
+    )
+
+
+def revoke(task_id: str, epoch: int) -> AssignmentEvent:
+    """Make a revocation."""
+    return assign(task_id, epoch, type="revoke", event_id=f"revoke-{task_id}-{epoch}")
