@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from streams.errors import FenceError
-from streams.topics import DEADLETTER, topic_name
+from streams.topics import DEADLETTER, STATUS, topic_name
 from tests.unit.thalweg.agents import PREFIX, REGION, World, assign, revoke
 from thalweg.agent_store import AgentStore
 from thalweg.runners import SimulateRunner
@@ -239,3 +239,25 @@ def test_progress_of_a_long_task_is_reported(world: World) -> None:
     assert len(shares) >= 2
     assert shares == sorted(shares)
     assert 0 < shares[0] < shares[-1] < 1
+
+
+def test_a_task_that_ended_may_be_forgotten_by_the_fence(world: World) -> None:
+    world.send(assign("done", expected_s=0.1), assign("runs", expected_s=1_000))
+    world.steps(10)
+    assert world.store.fence.point(REGION, "done") == (1, "finished")
+    assert world.store.fence.point(REGION, "runs") == (1, "assigned")
+
+
+def test_an_inventory_waits_until_all_reports_before_it_are_published(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thalweg.agent.OUTBOX_BATCH", 3)
+    world.restart()
+    world.broker.topics[topic_name(STATUS, PREFIX, REGION)].clear()
+    world.send(*(assign(f"t{number}", expected_s=1_000) for number in range(4)))
+    world.steps(1)
+    assert [r.type for r in world.reports()] == ["accepted"] * 3 + ["heartbeat"]
+    world.steps(3)
+    kinds = [r.type for r in world.reports() if r.type != "heartbeat"]
+    assert kinds[-1] == "inventory"
+    assert kinds.count("accepted") == 4
