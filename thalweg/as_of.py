@@ -3,7 +3,7 @@
 Tables are committed several times a second, so their Delta logs reach back hours, not days. A moment is therefore
 answered from the rows' own times where they have them: append-only tables by their time column, `tasks` and
 `placements` by folding the ledger up to that moment. Only the remaining current-state tables (nodes, links, prices,
-records, sync_gaps) depend on how far their Delta log reaches, and say so when it does not.
+records and the like) depend on how far their Delta log reaches, and say so when it does not.
 """
 
 import re
@@ -25,6 +25,7 @@ TIME_COLUMN: Final = {
     "models": "made_at",
     "quarantine": "quarantined_at",
     "audit": "at",
+    "sync_refused": "at",
 }
 """For append-only tables: when a row came to be."""
 

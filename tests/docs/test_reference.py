@@ -1,0 +1,95 @@
+"""The reference is generated: this fails when it is stale, and when what it is generated from says nothing."""
+
+import tomllib
+from pathlib import Path
+
+from click import Command
+
+from conf.environment import PROJECT_ROOT
+from conf.settings import Settings
+from streams.topics import CONTRACTS as TOPICS
+from sync.tables import CONTRACTS as TABLES
+from thalweg import reference_pages as pages
+from thalweg.cli import COMMANDS
+from thalweg.declared import declared_errors, declared_metrics
+from thalweg.reference import stale
+
+DOCS = PROJECT_ROOT / "docs"
+
+
+def page(name: str) -> str:
+    return (DOCS / "reference" / name).read_text(encoding="utf-8")
+
+
+def test_every_generated_document_is_up_to_date() -> None:
+    assert stale() == [], "run: python -m thalweg.reference"
+
+
+def test_every_topic_and_table_is_described() -> None:
+    for contract in TOPICS:
+        assert f"`{contract.topic}" in page("topics.md")
+        assert contract.meaning and contract.key and contract.writer
+    for table in TABLES:
+        assert f"\n## {table.name}\n" in page("tables.md")
+        assert table.meaning
+        assert all(f"`{column}`" in page("tables.md") for column in table.schema.names)
+
+
+def test_every_setting_is_described() -> None:
+    for group_name, group in Settings.model_fields.items():
+        assert group.description, group_name
+        for name, field in type(group.default).model_fields.items():
+            assert field.description, f"{group_name}.{name} has no docstring"
+            assert f"`{group_name}.{name}" in page("settings.md")
+
+
+def test_every_command_is_there_and_says_what_it_does() -> None:
+    listed = dict(pages.commands())
+    assert listed.keys() == COMMANDS.keys(), "a command's module is missing"
+    for name, command in listed.items():
+        assert isinstance(command, Command)
+        assert command.help, f"thalweg {name} has no help"
+        assert f"\n## {name}\n" in page("cli.md")
+
+
+def test_every_error_and_metric_says_what_it_means() -> None:
+    for error in declared_errors():
+        assert error.meaning, f"{error.module}.{error.name} has no docstring"
+        assert f"`{error.name}`" in page("errors.md")
+    metrics = declared_metrics()
+    assert metrics
+    for metric in metrics:
+        assert metric.meaning, metric.name
+        assert f"`{metric.name}`" in page("metrics.md")
+
+
+def test_every_dependency_has_its_sentence() -> None:
+    project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    decision = (DOCS / "decisions" / "0002-dependencies.md").read_text(encoding="utf-8")
+    for requirement in wanted:
+        name = requirement.split("[")[0].split("=")[0].split("<")[0].split(">")[0].strip()
+        assert f"`{name}`" in decision, f"{name} is in pyproject.toml without a reason in 0002-dependencies.md"
+
+
+def test_the_index_of_decisions_lists_every_decision() -> None:
+    index = (DOCS / "decisions" / "index.md").read_text(encoding="utf-8")
+    for decision in sorted((DOCS / "decisions").glob("[0-9]*.md")):
+        assert f"]({decision.name})" in index, f"{decision.name} is not in docs/decisions/index.md"
+
+
+def test_declared_things_are_found_in_code(tmp_path: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "x.py").write_text(
+        'A = Counter("thalweg_x_things", "Things.", ["kind"])\n'
+        'B = Gauge("thalweg_x_level", "Level.")\n'
+        'C = Counter("words")\n'
+        'class BrokenError(OSError):\n    """It is broken.\n\n    More."""\nclass _HiddenError(OSError): ...\n'
+    )
+    metrics = declared_metrics(tmp_path)
+    assert [(metric.name, metric.kind, metric.labels) for metric in metrics] == [
+        ("thalweg_x_level", "gauge", ()),
+        ("thalweg_x_things_total", "counter", ("kind",)),
+    ]
+    (error,) = declared_errors(tmp_path)
+    assert (error.name, error.bases, error.meaning) == ("BrokenError", ("OSError",), "It is broken.")
