@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scheduling.arrays import FloatArray
+from scheduling.arrays import FloatArray, IntArray
 from scheduling.cost import Arcs, balance_usd, region_gpus
 from scheduling.model import GPUS, NOWHERE, Problem
 
@@ -91,32 +91,49 @@ def lagrangian_bound(problem: Problem, arcs: Arcs, prices: Prices, gpus_by_pool:
     """
     classes, pools, tenants = problem.classes, problem.pools, problem.tenants
     priced = priced_usd(problem, arcs, prices)
-    best = _least_usd(problem, priced)
-    earned = (classes.count * best).sum()
+    least = _least_usd(problem, priced)
     limited = np.isfinite(tenants.quota_gpus)
     rented = float((prices.pool * pools.capacity).sum())
     rented += float((prices.quota[limited] * tenants.quota_gpus[limited]).sum())
     limited = np.isfinite(tenants.budget_usd_per_hour)
     rented += float((prices.budget[limited] * tenants.budget_usd_per_hour[limited]).sum())
-    bound = float(earned) - rented
+    bound = float(least.sum()) - rented
     if problem.weights.balance:
         placed = np.bincount(pools.region, gpus_by_pool, len(problem.regions))
         bound += balance_usd(problem, gpus_by_pool) - float((prices.slope * placed).sum())
-    return bound - _FLOAT_NOISE * (float((classes.count * np.abs(best)).sum()) + abs(rented))
+    return bound - _FLOAT_NOISE * (float(np.abs(least).sum()) + abs(rented))
 
 
 def _least_usd(problem: Problem, priced: FloatArray) -> FloatArray:
-    """[C] least cost of one task: its cheapest place, or its `replicas` cheapest regions, or waiting."""
+    """[C] least cost of a class: its tasks in the cheapest places that can hold them, their regions distinct, or waiting."""
     classes, pools = problem.classes, problem.pools
-    least = priced.min(axis=1, initial=np.inf)
-    several = np.flatnonzero(classes.replicas > 1)
-    if several.size and len(pools):
+    if not len(pools):
+        return np.asarray(classes.count * classes.wait_usd)
+    cheapest = priced.argmin(axis=1)
+    least = classes.count * np.minimum(priced[np.arange(len(classes)), cheapest], classes.wait_usd)
+    single = classes.replicas == 1
+    crowded = np.flatnonzero(single & (_whole_copies(problem, np.arange(len(classes)), cheapest) < classes.count))
+    for row in crowded:
+        # The cheapest pool alone cannot hold the class whatever else is placed: fill up the next ones.
+        usd = np.minimum(priced[row], classes.wait_usd[row])
+        order = np.argsort(usd)
+        room = np.cumsum(_whole_copies(problem, np.full(len(order), row), order))
+        taken = np.diff(np.minimum(room, classes.count[row]), prepend=0.0)
+        least[row] = (taken * usd[order]).sum() + (classes.count[row] - taken.sum()) * classes.wait_usd[row]
+    several = np.flatnonzero(~single)
+    if several.size:
         starts = np.flatnonzero(np.diff(pools.region, prepend=-1))
         by_region = np.sort(np.minimum.reduceat(priced[several], starts, axis=1), axis=1)
-        replicas = classes.replicas[several]
-        enough = replicas <= by_region.shape[1]
-        total = np.cumsum(by_region, axis=1)
-        least[several] = np.where(
-            enough, total[np.arange(len(several)), np.minimum(replicas, by_region.shape[1]) - 1], np.inf
-        )
-    return np.asarray(np.minimum(least, classes.wait_usd))
+        replicas = np.minimum(classes.replicas[several], by_region.shape[1])
+        total = np.cumsum(by_region, axis=1)[np.arange(len(several)), replicas - 1]
+        total[replicas < classes.replicas[several]] = np.inf
+        least[several] = classes.count[several] * np.minimum(total, classes.wait_usd[several])
+    return np.asarray(least)
+
+
+def _whole_copies(problem: Problem, class_index: IntArray, pool_index: IntArray) -> FloatArray:
+    """Copies of a class that fit a pool when it is empty; inf for a class that needs nothing."""
+    need = problem.classes.need[class_index]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fit = np.floor(problem.pools.capacity[pool_index] / need * (1.0 + 1e-9))
+    return np.asarray(np.where(need > 0, fit, np.inf).min(axis=1))

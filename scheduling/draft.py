@@ -194,7 +194,7 @@ class Draft:
             if float(self.arcs.usd[row, pools].sum()) > wait_usd:
                 break
             # A quota or budget is shared by the copies of a task, a pool's own room is not.
-            number = max(1, int(min(left, room[pools].min() // replicas)))
+            number = max(1, int(min(left, min(room[pools].min(), left * replicas) // replicas)))
             tenant = int(self.problem.classes.tenant[row])
             for pool in pools:
                 self._change(row, pool, number)

@@ -6,14 +6,15 @@ import numpy as np
 
 from scheduling.arrays import FloatArray
 from scheduling.bound import lagrangian_bound, priced_usd
+from scheduling.compiled import COMPILED
 from scheduling.cost import Arcs
 from scheduling.draft import Draft
+from scheduling.improve import improve
 from scheduling.mip import polish
 from scheduling.model import Problem
 from scheduling.relax import Relaxed, keeps_limits, relax_all, relax_gpus, uncontended
 from scheduling.solution import Limits
 from scheduling.strategy import Found
-from scheduling.transport import simplex_compiles
 
 LINEAR_ARCS = 4_000
 """Up to so many arcs a balanced problem goes to the linear program as well: milliseconds, and a tighter bound."""
@@ -21,24 +22,22 @@ LINEAR_ARCS = 4_000
 
 def flow(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: FloatArray | None) -> Found:
     """Place by minimum-cost flow; `seed` is not used, nothing here is random."""
-    relaxed = relax(problem, arcs, limits, start_prices)
-    bound = lagrangian_bound(problem, arcs, relaxed.prices, relaxed.gpus_by_pool(problem))
-    draft = rounded(problem, arcs, relaxed)
+    relaxed, bound = relax(problem, arcs, limits, start_prices)
+    draft = improve(rounded(problem, arcs, relaxed), limits.evaluations)
     done = polish(problem, arcs, relaxed, draft, bound, limits)
     return Found(draft=done.draft, bound=done.bound, prices=relaxed.prices, stopped=done.stopped)
 
 
-def relax(problem: Problem, arcs: Arcs, limits: Limits, start_prices: FloatArray | None) -> Relaxed:
-    """The relaxed optimum, by the cheapest means that honours every limit."""
-    relaxed = uncontended(problem, arcs)
-    if relaxed is not None:
-        return relaxed
-    relaxed = relax_gpus(problem, arcs, start_prices, limits)
+def relax(problem: Problem, arcs: Arcs, limits: Limits, start_prices: FloatArray | None) -> tuple[Relaxed, float]:
+    """The relaxed optimum, by the cheapest means that honours every limit, and the lower bound it proves."""
+    relaxed = uncontended(problem, arcs) or relax_gpus(problem, arcs, start_prices, limits)
+    bound = lagrangian_bound(problem, arcs, relaxed.prices, relaxed.gpus_by_pool(problem))
     if keeps_limits(problem, relaxed, range(problem.dimensions)) and (
-        not problem.weights.balance or (simplex_compiles() and arcs.usd.size > LINEAR_ARCS)
+        not problem.weights.balance or (COMPILED and arcs.usd.size > LINEAR_ARCS)
     ):
-        return relaxed
-    return relax_all(problem, arcs, relaxed, limits)
+        return relaxed, bound
+    relaxed = relax_all(problem, arcs, relaxed, limits)
+    return relaxed, max(bound, lagrangian_bound(problem, arcs, relaxed.prices, relaxed.gpus_by_pool(problem)))
 
 
 def rounded(problem: Problem, arcs: Arcs, relaxed: Relaxed) -> Draft:

@@ -16,6 +16,7 @@ from scheduling.bound import priced_usd
 from scheduling.cost import Arcs, plan_usd
 from scheduling.draft import Draft
 from scheduling.formulation import formulate, solve_integer
+from scheduling.improve import improve
 from scheduling.model import GPUS, Problem
 from scheduling.relax import Relaxed
 from scheduling.solution import OPTIMAL_GAP, Limits, Stopped
@@ -24,8 +25,8 @@ PROMISING_ARCS = 1_500
 """Integer variables of the narrowing program: HiGHS ends such programs in about a second."""
 WORTH_NARROWING = 5e-3
 """A plan too large to finish exactly is narrowed only when its gap is above half a per cent."""
-NODE_WORK = 4_000_000
-"""Nodes times arcs that branch and bound may spend: keeps a hopeless proof near ten seconds, without a clock."""
+NODE_WORK = 500_000
+"""Nodes times arcs that branch and bound may spend: keeps a hopeless proof to some ten seconds, without a clock."""
 BALANCE_ROUNDS = 6
 """Tangents added to the balance term's lower approximation before a plan is taken as it is."""
 
@@ -110,6 +111,7 @@ def _solve(
         draft = Draft(problem, arcs)
         draft.load(class_index, pool_index, np.rint(answer.copies).astype(np.int64))
         draft.fill(priced_usd(problem, arcs, relaxed.prices))
+        draft = improve(draft, limits.evaluations)
         objective = plan_usd(problem, arcs, *draft.arcs_used())
         if objective < now.objective:
             now = replace(now, draft=draft, objective=objective)

@@ -187,8 +187,10 @@ def _to_problem(document: PlanDocument) -> ReadProblem:
     groups = _equal_tasks(document)
     first = [group[0] for group in groups]
     size = len(first)
-    item_start, item_size_gb, copy_start, copy_region = [0], [], [0], []
-    current_start, current_pool = [0], []
+    item_start, copy_start, current_start = [0], [0], [0]
+    item_size_gb: list[float] = []
+    copy_region: list[int] = []
+    current_pool: list[int] = []
     model_mask = np.ones((size, len(models)), bool)
     region_mask = np.ones((size, len(regions)), bool)
     for row, task in enumerate(first):
@@ -222,8 +224,13 @@ def _to_problem(document: PlanDocument) -> ReadProblem:
         max_usd_per_hour=np.array([none if t.max_usd_per_hour is None else t.max_usd_per_hour for t in first], float),
         replicas=np.array([task.replicas for task in first], np.int64),
         tenant=np.array([tenant_of[task.tenant] if task.tenant else NOWHERE for task in first], np.int64),
-        items=(np.array(item_start), np.array(item_size_gb, float), np.array(copy_start), np.array(copy_region, int)),
-        current=(np.array(current_start), np.array(current_pool, int)),
+        items=(
+            np.array(item_start),
+            np.array(item_size_gb, float),
+            np.array(copy_start),
+            np.array(copy_region, np.int64),
+        ),
+        current=(np.array(current_start), np.array(current_pool, np.int64)),
     )
     weights = document.weights
     problem = Problem(

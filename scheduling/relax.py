@@ -8,12 +8,13 @@ import numpy as np
 
 from scheduling.arrays import BoolArray, FloatArray, IntArray
 from scheduling.bound import Prices, balance_slope, free_prices, lagrangian_bound, priced_usd
+from scheduling.compiled import COMPILED
 from scheduling.cost import Arcs, plan_usd
 from scheduling.formulation import formulate, solve_linear
 from scheduling.model import GPUS, NOWHERE, Problem
 from scheduling.segments import finer_segments, first_segments
 from scheduling.solution import Limits
-from scheduling.transport import Segments, Transport, add_cheapest, simplex_compiles, solve_transport
+from scheduling.transport import Segments, Transport, add_cheapest, solve_transport
 
 UNITS_PER_GPU = 1000
 """Shares of GPUs are counted in thousandths, as the cluster traces do."""
@@ -89,13 +90,14 @@ def relax_gpus(problem: Problem, arcs: Arcs, start_prices: FloatArray | None, li
         capacity=capacity,
         region_limit=classes.count[rows] * np.where(classes.replicas[rows] > 1, 1, classes.replicas[rows]),
         region=pools.region,
+        regions=len(problem.regions),
     )
     start = None if start_prices is None else start_prices[:, GPUS] / scale
     keep = _running_arcs(problem, arcs, rows)
     free_class, free_pool, free_copies = _without_gpus(problem, arcs)
 
     def solved(start: FloatArray | None, balance: Segments | None, slope: FloatArray | None) -> Relaxed:
-        flow = solve_transport(replace(transport, balance=balance), start, limits.expired, keep, slope)
+        flow = solve_transport(replace(transport, balance=balance), start, limits.remaining_s, keep, slope)
         prices = free_prices(problem)
         prices.pool[:, GPUS] = flow.prices * scale
         relaxed = Relaxed(
@@ -107,7 +109,7 @@ def relax_gpus(problem: Problem, arcs: Arcs, start_prices: FloatArray | None, li
         prices.slope[:] = balance_slope(problem, relaxed.gpus_by_pool(problem))
         return relaxed
 
-    if not problem.weights.balance or not simplex_compiles():
+    if not problem.weights.balance or not COMPILED:
         return solved(start, None, None)
     demand = float((classes.count * classes.replicas * gpus)[rows].sum())
     segments = first_segments(problem, capacity, scale, demand)

@@ -56,17 +56,24 @@ class Limits:
         remaining_s: callable telling the seconds left, or None for no deadline. The core owns no clock.
         mip_arcs: largest number of integer variables given to the MIP; 0 turns it off (live micro-batches).
         mip_nodes: branch-and-bound nodes of the MIP; deterministic, unlike a time limit.
+        evaluations: moves the local search looks at, some 50 ns each.
         rounds: generations, sweeps or neighbourhoods of the strategies that search; None for their default.
     """
 
     remaining_s: Callable[[], float] | None = None
-    mip_arcs: int = 20_000
+    mip_arcs: int = 3_000
     mip_nodes: int = 20_000
+    evaluations: int = 3_000_000
     rounds: int | None = None
 
     def expired(self) -> bool:
         """Whether the deadline has passed."""
         return self.remaining_s is not None and self.remaining_s() <= 0.0
+
+
+DEFAULT_LIMITS = Limits()
+LIVE = Limits(mip_arcs=0, evaluations=100_000)
+"""Effort of a live micro-batch: flow, rounding and a few milliseconds of local search."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

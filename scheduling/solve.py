@@ -7,21 +7,27 @@ from types import MappingProxyType
 
 import numpy as np
 
+from scheduling.anneal import anneal
 from scheduling.arrays import FloatArray
 from scheduling.check import check_problem
 from scheduling.cost import arc_costs, plan_usd
 from scheduling.flow import flow
+from scheduling.genetic import genetic
+from scheduling.greedy import greedy
+from scheduling.lp import lp
 from scheduling.model import Problem
 from scheduling.order import Ordered, in_order
-from scheduling.solution import OPTIMAL_GAP, Limits, Solution, Status, Stopped, Warm
+from scheduling.solution import DEFAULT_LIMITS, OPTIMAL_GAP, Limits, Solution, Status, Stopped, Warm
 from scheduling.strategy import Found, Strategy
 from scheduling.why import unplaced
 
-STRATEGIES: MappingProxyType[str, Strategy] = MappingProxyType({"flow": flow})
+STRATEGIES: MappingProxyType[str, Strategy] = MappingProxyType(
+    {"flow": flow, "greedy": greedy, "genetic": genetic, "anneal": anneal, "lp": lp}
+)
 
 
 def solve(
-    problem: Problem, strategy: str = "flow", limits: Limits = Limits(), seed: int = 0, warm: Warm | None = None
+    problem: Problem, strategy: str = "flow", limits: Limits = DEFAULT_LIMITS, seed: int = 0, warm: Warm | None = None
 ) -> Solution:
     """Place every task of a problem, or say why it waits.
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
 from ortools.graph.python import min_cost_flow
 
 from scheduling.arrays import BoolArray, FloatArray, IntArray
-from scheduling.compiled import compiles
+from scheduling.compiled import COMPILED
 from scheduling.simplex import FORBIDDEN, run_simplex
 
 FIRST_ARCS = 6
@@ -27,6 +26,8 @@ MAX_ROUNDS = 60
 """Far above what is needed (under 15 in every benchmark); a bound that is not yet tight stays a true bound."""
 SAMPLE = 4
 """Every how many-th class is in the sample that gives the first prices."""
+PIVOTS_PER_SECOND = 60_000
+"""Pivots counted on before a deadline; a flow stopped early is a plan, only not the best."""
 MAX_PIVOTS = 1 << 40
 """No limit in practice: strongly feasible trees cannot cycle."""
 _SIMPLEX_COST_RANGE = 1 << 48
@@ -48,6 +49,7 @@ class Transport:
         capacity: [P] units.
         region_limit: [C] most copies in one region, less than `copies` for classes with replicas.
         region: [P] region of each pool; pools of a region lie together.
+        regions: how many there are, with pools or without.
         balance: convex price of a region's units, or None.
     """
 
@@ -58,6 +60,7 @@ class Transport:
     capacity: IntArray
     region_limit: IntArray
     region: IntArray
+    regions: int
     balance: Segments | None = None
 
 
@@ -85,7 +88,7 @@ class Flow:
 def solve_transport(
     problem: Transport,
     start_prices: FloatArray | None,
-    expired: Callable[[], bool],
+    remaining_s: Callable[[], float] | None,
     keep: tuple[IntArray, IntArray],
     region_prices: FloatArray | None = None,
 ) -> Flow:
@@ -94,15 +97,16 @@ def solve_transport(
     Args:
         problem: see Transport.
         start_prices: [P] prices to choose the first arcs with, None for zero.
-        expired: tells when to stop early with what there is.
+        remaining_s: seconds left, or None for no deadline; at the deadline it ends with what there is.
         keep: (class, pool) arcs to start with besides the cheapest ones, such as where tasks run now.
         region_prices: [R] what the balance is expected to charge a unit, to start near.
     """
-    if simplex_compiles():
+    if COMPILED:
         if start_prices is None:
             start_prices, region_prices = _sampled_prices(problem)
-        return by_simplex(problem, start_prices, region_prices)
-    return by_column_generation(problem, start_prices, expired, keep)
+        pivots = MAX_PIVOTS if remaining_s is None else int(max(remaining_s(), 0.0) * PIVOTS_PER_SECOND)
+        return by_simplex(problem, start_prices, region_prices, pivots)
+    return by_column_generation(problem, start_prices, remaining_s, keep)
 
 
 def _sampled_prices(problem: Transport) -> tuple[FloatArray | None, FloatArray | None]:
@@ -128,10 +132,15 @@ def _sampled_prices(problem: Transport) -> tuple[FloatArray | None, FloatArray |
     return flow.prices, flow.region_prices
 
 
-def by_simplex(problem: Transport, start_prices: FloatArray | None, region_prices: FloatArray | None = None) -> Flow:
+def by_simplex(
+    problem: Transport,
+    start_prices: FloatArray | None,
+    region_prices: FloatArray | None = None,
+    max_pivots: int = MAX_PIVOTS,
+) -> Flow:
     """Solve with the compiled network simplex; region_prices are what the balance is expected to charge."""
     classes, pools = problem.unit_usd.shape
-    regions = int(problem.region.max(initial=-1)) + 1
+    regions = problem.regions
     sink, supply = classes + pools, problem.units * problem.copies
     region_node = sink + 1
     node = region_node + (regions if problem.balance is not None else 0)
@@ -194,7 +203,7 @@ def by_simplex(problem: Transport, start_prices: FloatArray | None, region_price
         np.rint(np.clip(guess, -top, top) * scale).astype(np.int64),
         _by_regret(problem, guess),
         sink,
-        MAX_PIVOTS,
+        max_pivots,
     )
     class_index, pool_index = np.nonzero(flow)
     region_prices = None if segments is None else -potentials[region_node : region_node + regions] / scale
@@ -214,7 +223,7 @@ def by_simplex(problem: Transport, start_prices: FloatArray | None, region_price
 def _open_ended(segments: Segments) -> IntArray:
     """Lengths with one unit more in each region's last piece, so that a full region still hangs on a piece with room."""
     last = np.append(np.diff(segments.region) > 0, True)
-    return segments.length + last
+    return np.asarray(segments.length + last)
 
 
 def _by_regret(problem: Transport, prices: FloatArray) -> IntArray:
@@ -227,19 +236,11 @@ def _by_regret(problem: Transport, prices: FloatArray) -> IntArray:
         return np.argsort(-(two[:, 1] - two[:, 0]), kind="stable")
 
 
-@cache
-def simplex_compiles() -> bool:
-    """Whether the compiled simplex can be used on this machine."""
-    one, none = np.ones(1, np.int64), np.zeros(0, np.int64)
-    tail, head, first = np.array([0, 1]), np.array([2, 2]), np.array([0, 1, -1])
-    return compiles(
-        run_simplex, np.ones((1, 1), np.int64), one, one, one, one - 1, -one, tail, head, one.repeat(2) * 2,
-        np.array([9, 0]), first, one, one, one - 1, 2, 10,
-    )  # fmt: skip
-
-
 def by_column_generation(
-    problem: Transport, start_prices: FloatArray | None, expired: Callable[[], bool], keep: tuple[IntArray, IntArray]
+    problem: Transport,
+    start_prices: FloatArray | None,
+    remaining_s: Callable[[], float] | None,
+    keep: tuple[IntArray, IntArray],
 ) -> Flow:
     """Solve with OR-Tools over a growing choice of arcs."""
     prices = np.zeros(len(problem.capacity)) if start_prices is None else start_prices
@@ -247,11 +248,13 @@ def by_column_generation(
     columns[keep] = True
     add_cheapest(columns, problem.unit_usd + prices, FIRST_ARCS)
     columns &= np.isfinite(problem.unit_usd)
-    for rounds in range(1, MAX_ROUNDS + 1):
+    rounds = 0
+    while rounds < MAX_ROUNDS:
+        rounds += 1
         class_index, pool_index = np.nonzero(columns)
         units, waiting, blocked = _min_cost_flow(problem, class_index, pool_index)
         prices = _residual_prices(problem, class_index, pool_index, units, waiting, blocked)
-        if expired():
+        if remaining_s is not None and remaining_s() <= 0.0:
             break
         priced = problem.unit_usd + prices
         best = np.minimum(_row_minimum(priced, class_index, pool_index), problem.wait_usd)
@@ -330,7 +333,7 @@ def _min_cost_flow(
 ) -> tuple[IntArray, IntArray, BoolArray]:
     """Units on each arc, units waiting by class, and which arcs can take no more of their class."""
     classes, pools = problem.unit_usd.shape
-    regions = int(problem.region.max(initial=-1)) + 1
+    regions = problem.regions
     pool_node, sink = classes, classes + pools
     region_node = sink + 1
     spread_node = region_node + (regions if problem.balance is not None else 0)

@@ -36,8 +36,8 @@ def _forbidden(problem: Problem, arcs: Arcs, row: int) -> tuple[Reason, str] | N
         wanted = [problem.gpu_models[m] for m in np.flatnonzero(classes.gpu_models[row])]
         return Reason.GPU_MODEL, f"no pool has one of the GPU models {wanted or 'asked for'}"
     steps = (
-        (Reason.RESIDENCY, classes.allowed_regions[row][pools.region], "no pool of the right GPU model lies in its allowed regions"),
-        (Reason.LATENCY, route.rtt_allows[row][pools.region], f"no region left is within {classes.max_rtt_ms[row]:g} ms of its origin"),
+        (Reason.RESIDENCY, classes.allowed_regions[row][pools.region], "none with its GPU model lies in an allowed region"),
+        (Reason.LATENCY, route.rtt_allows[row][pools.region], f"none left within {classes.max_rtt_ms[row]:g} ms of its origin"),
         (Reason.DATA, route.data_reaches[row][pools.region], "no region left can be reached from all of its data"),
         (Reason.SPOT, ~pools.spot | classes.spot_ok[row], "only spot pools are left and the task refuses spot"),
         (Reason.PRICE_LIMIT, gpus * pools.usd_per_gpu_hour <= classes.max_usd_per_hour[row] * (1 + 1e-9),
