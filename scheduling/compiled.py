@@ -1,35 +1,44 @@
-"""Compile a kernel where that works; where it does not, say so instead of failing."""
+"""Compile a kernel with numba where that works, and run it as plain Python where it does not.
+
+Packing looks at millions of node states a second, which plain Python cannot. But a broken LLVM, a read-only cache
+folder or NUMBA_DISABLE_JIT=1 must cost speed, never an answer: every kernel is written so that it computes the same
+integers both ways.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
-def compiled(kernel: Kernel) -> Kernel:
-    """Compile with numba, cached on disk where the folder can be written; the plain function without numba."""
+def _plus_one(value: int) -> int:
+    return value + 1
+
+
+def _find_compiler() -> Callable[..., Any] | None:
+    """Return numba's njit if it can compile and run something here and now."""
     try:
         import numba
-    except ImportError:
+
+        jit: Callable[..., Any] = numba.njit
+        works = not getattr(numba.config, "DISABLE_JIT", 0) and jit(_plus_one)(1) == 2
+    # Whatever goes wrong inside a compiler (import, LLVM, threading layer), the answer is the same: do without.
+    except Exception:
+        return None
+    return jit if works else None
+
+
+_NJIT = _find_compiler()
+COMPILED = _NJIT is not None
+
+
+def compiled(kernel: Kernel) -> Kernel:
+    """Compile on first use, keep the machine code beside the module if that folder can be written."""
+    if _NJIT is None:
         return kernel
     try:
-        return cast(Kernel, numba.njit(cache=True)(kernel))
-    except RuntimeError:  # numba found no folder it may write its cache to
-        return cast(Kernel, numba.njit(kernel))
-
-
-def compiles(kernel: Callable[..., Any], *trial: Any) -> bool:
-    """Whether the kernel is compiled code, tried on small arguments; an interpreted kernel is too slow to be of use."""
-    try:
-        from numba.core.errors import NumbaError
-    except ImportError:
-        return False
-    if not hasattr(kernel, "py_func"):
-        return False
-    try:
-        kernel(*trial)
-    except (NumbaError, OSError):
-        return False
-    return True
+        return _NJIT(cache=True)(kernel)  # type: ignore[no-any-return]
+    except RuntimeError:  # numba found no place for its cache
+        return _NJIT(kernel)  # type: ignore[no-any-return]

@@ -101,6 +101,7 @@ class Nodes:
         self.pools: list[Pool] = []
         self.pool_index: dict[Pool, int] = {}
         self.clock = 0  # total changes so far; equal clocks mean nothing changed
+        self.layout = 0  # changes of which nodes there are, in which pool, with how many devices
         self._members: dict[int, IntArray | list[int]] = {}
         self._store: dict[str, NDArray[np.int64] | NDArray[np.bool_]] = {
             name: np.zeros(_FIRST_ROWS, np.int64) for name in self._COLUMNS
@@ -148,6 +149,7 @@ class Nodes:
         for index in range(len(nodes.pools)):
             nodes._members[index] = np.flatnonzero(nodes.pool == index)
         nodes.clock += 1
+        nodes.layout += 1
         return nodes
 
     def pool_at(self, pool: Pool) -> int:
@@ -157,6 +159,7 @@ class Nodes:
             index = self.pool_index[pool] = len(self.pools)
             self.pools.append(pool)
             self._members[index] = []
+            self.layout += 1
         return index
 
     def members(self, pool: int) -> IntArray:
@@ -188,6 +191,8 @@ class Nodes:
             self._join(index, row)
         if gpus > self.gpu_milli_free.shape[1]:
             self._widen(gpus)
+        if self.pool[row] != index or self.gpus[row] != gpus or self.version[row] == 0:
+            self.layout += 1
         self.pool[row] = index
         self.gpu_milli_free[row, self.gpus[row] : gpus] += GPU_MILLI
         self.gpu_milli_free[row, gpus : self.gpus[row]] -= GPU_MILLI
