@@ -27,11 +27,14 @@ class ProcessRow:
 
 
 def process_rows(folder: StateFolder, *, sample_seconds: float = 0.2) -> list[ProcessRow]:
-    """Return a row per process of the last stack; takes ``sample_seconds``, in which CPU time is counted."""
+    """Return a row per process of the last stack.
+
+    Takes ``sample_seconds``, in which CPU time is counted; 0 counts none.
+    """
     records = folder.stack().get("processes", [])
     families = {record["name"]: _family(record) for record in records}
     before = {name: _cpu_seconds(family) for name, family in families.items()}
-    if any(families.values()):
+    if sample_seconds and any(families.values()):
         time.sleep(sample_seconds)
     return [
         _row(record, families[record["name"]], before[record["name"]], sample_seconds=sample_seconds)
@@ -44,13 +47,14 @@ def _row(
 ) -> ProcessRow:
     lives = bool(family)
     claims_to_live = record["pid"] is not None
+    cpu_seconds = _cpu_seconds(family) - cpu_before
     return ProcessRow(
         name=record["name"],
         state=record["state"] if lives or not claims_to_live else "gone",
         pid=record["pid"],
         uptime_seconds=round(time.time() - family[0].create_time(), 1) if lives else None,
         ports=record["ports"],
-        cpu_percent=round((_cpu_seconds(family) - cpu_before) / sample_seconds * 100, 1) if lives else None,
+        cpu_percent=round(cpu_seconds / sample_seconds * 100, 1) if lives and sample_seconds else None,
         rss_mb=round(sum(map(_rss_bytes, family)) / 1e6, 1) if lives else None,
         restarts=record["restarts"],
         last_failure=record["last_failure"],

@@ -89,7 +89,7 @@ def ps(as_json: bool) -> None:
         if not any(row.state == "gone" for row in rows):
             return
     table = Table(box=None)
-    for heading in ("process", "state", "pid", "up", "ports", "cpu %", "rss MB", "restarts", "log"):
+    for heading in ("process", "state", "pid", "up", "ports", "cpu %", "rss MB", "restarts"):
         table.add_column(heading, overflow="fold")
     for row in rows:
         table.add_row(
@@ -101,6 +101,6 @@ def ps(as_json: bool) -> None:
             "" if row.cpu_percent is None else f"{row.cpu_percent:.0f}",
             "" if row.rss_mb is None else f"{row.rss_mb:.0f}",
             str(row.restarts),
-            row.log,
         )
-    Console().print(table)
+    Console(soft_wrap=True).print(table)
+    click.echo(f"Logs: {folder.path / 'logs'}")

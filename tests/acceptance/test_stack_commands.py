@@ -1,0 +1,173 @@
+"""`thalweg up`, `ps`, `doctor` and `down` as a person uses them, with the real broker and the real streaming jobs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.admin import NewTopic
+
+from conf.environment import find_java
+from conf.settings import Kafka
+from thalweg.bootstrap.jars import ensure_jars
+from thalweg.checkup import brokers, checkpoints
+from thalweg.checkup.finding import Status
+from thalweg.identity import ProcessIdentity
+from thalweg.stack import leftovers, running_bootstrap
+from thalweg.state import StateFolder
+
+pytestmark = pytest.mark.acceptance
+
+START_SECONDS = 300  # longer than `up --detach` itself has patience, to see its words
+
+
+class Shell:
+    """Runs our commands for one state folder."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.environ = {**os.environ, "THALWEG_STATE": str(state)}
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-W", "ignore", "-P", "-m", "thalweg.cli", *arguments]
+        return subprocess.Popen(
+            command, env=self.environ, cwd="/", text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=START_SECONDS)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def ps(self) -> dict[str, Any]:
+        document = json.loads(self.run("ps", "--json").stdout)
+        assert isinstance(document, dict)
+        return document
+
+    def findings(self) -> dict[str, dict[str, str]]:
+        document = json.loads(self.run("doctor", "--json").stdout)
+        return {finding["check"]: finding for finding in document["findings"]}
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    ensure_jars(find_java())
+    shell = Shell(tmp_path / "state")
+    yield shell
+    shell.run("down")
+
+
+def states(document: dict[str, Any]) -> dict[str, str]:
+    return {process["name"]: process["state"] for process in document["processes"]}
+
+
+def identities(document: dict[str, Any]) -> list[ProcessIdentity]:
+    found = [ProcessIdentity.of(process["pid"]) for process in document["processes"]]
+    found.append(ProcessIdentity.of(document["supervisor_pid"]))
+    assert None not in found
+    return [identity for identity in found if identity is not None]
+
+
+def wait_until_gone(state: Path, processes: list[ProcessIdentity], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while any(process.is_alive() for process in processes) or leftovers(StateFolder(state)):
+        assert time.monotonic() < deadline, [process.pid for process in processes if process.is_alive()]
+        time.sleep(0.1)
+
+
+@pytest.mark.timeout(900)
+def test_a_stack_comes_up_is_cut_off_comes_back_and_goes_down(shell: Shell) -> None:
+    up = shell.run("up", "--detach")
+    assert up.returncode == 0, up.stderr
+    document = shell.ps()
+    assert document["running"] is True
+    assert states(document) == {"broker": "ready", "jobs": "ready"}
+    assert all(process["rss_mb"] > 50 and process["uptime_seconds"] > 0 for process in document["processes"])
+    address = running_bootstrap(shell.state)
+    assert address is not None
+    producer = KafkaProducer(bootstrap_servers=address)
+    producer.send("thalweg.requests", b"{}").get(timeout=30)
+    producer.close()
+
+    findings = shell.findings()
+    assert findings["state folder"]["seen"].startswith("a stack runs")
+    assert findings["broker's clock"]["status"] == "ok"
+    assert [check for check, finding in findings.items() if finding["status"] == "problem"] == []
+
+    second = shell.run("up")
+    assert second.returncode == 1
+    assert f"already runs in {shell.state} (process {document['supervisor_pid']})" in second.stderr
+
+    processes = identities(document)
+    os.kill(document["supervisor_pid"], signal.SIGKILL)
+    # The Spark JVM is no child of ours: it ends when it sees that its Python is gone.
+    wait_until_gone(shell.state, processes, seconds=30)
+    assert states(shell.ps()) == {"broker": "gone", "jobs": "gone"}
+    assert running_bootstrap(shell.state) is None
+
+    foreground = shell.start("up")
+    deadline = time.monotonic() + START_SECONDS
+    while states(document := shell.ps()) != {"broker": "ready", "jobs": "ready"}:
+        assert foreground.poll() is None, foreground.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    assert running_bootstrap(shell.state) == address
+    processes = identities(document)
+    foreground.send_signal(signal.SIGINT)
+    _, err = foreground.communicate(timeout=60)
+    assert foreground.returncode == 0
+    assert err.splitlines()[-2:] == ["Stopping.", "Stopped."]  # nothing had to be killed
+    wait_until_gone(shell.state, processes, seconds=0.1)
+    assert shell.ps()["running"] is False
+
+
+def test_up_and_ps_refuse_a_folder_that_is_not_theirs(shell: Shell) -> None:
+    shell.state.mkdir()
+    (shell.state / "letters").touch()
+    for command in ("up", "ps", "down"):
+        refused = shell.run(command)
+        assert refused.returncode == 2
+        assert "is not a state folder of thalweg" in refused.stderr
+
+
+def test_a_process_that_breaks_at_start_ends_the_stack_with_its_own_words(shell: Shell) -> None:
+    refused = shell.run("up", "--set", "spark.driver_memory=nonsense")
+    assert refused.returncode == 1
+    assert "jobs ended with exit code 1 and was given up" in refused.stderr
+    assert leftovers(StateFolder(shell.state)) == []
+
+
+def test_the_doctor_recognises_a_checkpoint_of_another_broker(broker: str, tmp_path: Path) -> None:
+    topic = f"doctor-{uuid.uuid4().hex[:8]}"
+    admin = KafkaAdminClient(bootstrap_servers=broker)
+    admin.create_topics([NewTopic(name=topic, num_partitions=1, replication_factor=1)])
+    before = set(admin.list_topics())
+    producer = KafkaProducer(bootstrap_servers=broker)
+    producer.send(topic, b"only one").get(timeout=30)
+    producer.close()
+    kafka = Kafka(bootstrap_servers=broker)
+    (tmp_path / "place" / "offsets").mkdir(parents=True)
+    (tmp_path / "place" / "metadata").touch()
+
+    def judged(offset: int, of_topic: str = topic) -> Status:
+        positions = json.dumps({of_topic: {"0": offset}})
+        (tmp_path / "place" / "offsets" / "0").write_text(f"v1\n{{}}\n{positions}")
+        (finding,) = checkpoints.checkpoint_findings(tmp_path, lambda where: brokers.end_offsets(kafka, where))
+        return finding.status
+
+    assert judged(1) is Status.OK
+    assert judged(2) is Status.PROBLEM
+    assert judged(0, of_topic=f"{topic}-deleted") is Status.PROBLEM
+    clock = {finding.check: finding for finding in brokers.broker_findings(kafka, must_answer=True)}["broker's clock"]
+    assert clock.status is Status.OK
+    assert "agrees with ours" in clock.seen
+    assert set(admin.list_topics()) == before  # the doctor leaves no topic behind
+    admin.close()
