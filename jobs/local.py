@@ -52,7 +52,7 @@ def run(settings: Settings, jobs: Sequence[str] = JOBS) -> None:
                 started = _start(spark, name, settings)
                 if started is not None:
                     running[name] = started
-            if len(running) == len(JOBS):
+            if len(running) == len(jobs):
                 announce_ready()
             stop.wait(0.5)
         for name, (query, own_stop) in running.items():
