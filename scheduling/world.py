@@ -318,12 +318,17 @@ class World:
             key = self.node_key(copy.region, share.node_id)
             row = self.nodes.row_of.get(key)  # type: ignore[call-overload]
             if row is None:
-                # The ledger knows a node that no sample described yet: it has nothing until one does.
-                row = self.nodes.put(key, self._pool_of_id(copy.pool_id), gpus=0, cpu_milli=0, memory_mib=0)
-                self.nodes.lose(row)
-                self._pools = None
+                row = self._put_unseen(key, copy)
             slots.append((Slot(row, share.devices), need))
         return slots
+
+    def _put_unseen(self, key: str, copy: Copy) -> int:
+        """Add a node that the ledger knows and no sample described yet: it has nothing until one does."""
+        self._index_region(copy.region)
+        row = self.nodes.put(key, self._pool_of_id(copy.pool_id), gpus=0, cpu_milli=0, memory_mib=0)
+        self.nodes.lose(row)
+        self._all_loosened()
+        return row
 
     def _pool_of_id(self, pool_id: str) -> Pool:
         region, model, bought = pool_id.rsplit("/", 2)

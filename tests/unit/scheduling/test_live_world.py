@@ -6,7 +6,7 @@ import pytest
 from scheduling import decide
 from scheduling.decide import Refused
 from scheduling.tasks import Change, DataNeed, TaskState
-from scheduling.world import DatasetFacts
+from scheduling.world import DatasetFacts, World
 from tests.unit.scheduling.worlds import ORIGIN, applied, ask, node, placed, planned, spec, where, world_of
 
 
@@ -229,6 +229,19 @@ def test_a_node_that_goes_takes_its_tasks_with_it() -> None:
     applied(world, decide.lose_copies(world, hit, "its node is gone", 9))
     placed(world)
     assert world.tasks["t"].copies[0].shares[0].node_id != home
+
+
+def test_a_world_rebuilt_from_rows_before_any_sample_takes_up_where_it_was() -> None:
+    world = world_of(node("east", "n1", 4), node("west", "n1", 4))
+    rows = [*ask(world, "a", spec(gpus=3)), *ask(world, "b", spec(gpus=3)), *ask(world, "c", spec(gpus=3))]
+    rows += placed(world)
+    again = World()
+    for row in rows:
+        again.apply(row)
+    again.set_nodes([node("east", "n1", 4), node("west", "n1", 4)])
+    assert [where(again, name) for name in "abc"] == [where(world, name) for name in "abc"]
+    np.testing.assert_array_equal(np.sort(again.nodes.gpu_milli_free.sum(axis=1)), [1_000, 1_000])
+    assert len(again.waiting) == len(world.waiting) == 1
 
 
 def test_an_assignment_that_never_arrived_is_sent_again_and_then_placed_anew() -> None:
