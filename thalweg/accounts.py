@@ -51,6 +51,9 @@ class Books:
     """Tasks that were assigned at least once."""
     replaced: int
     """Assignments made because an earlier one of the same copy was lost, failed, evicted or revoked."""
+    refused_by_agents: int
+    """Assignments that a region sent back because its nodes did not have the room: after a region was cut off, its
+    stale tasks may still sit where the ledger already puts new ones."""
     waited: frozenset[str]
     """Tasks that found no capacity at once."""
     violations: Sequence[str]
@@ -80,7 +83,7 @@ def read_agents(folders: Iterable[Path]) -> AgentBooks:
 
 
 @dataclass(slots=True)
-class _Ledger:
+class LedgerReplay:
     """A replay of the ledger that trusts nothing."""
 
     nodes: Mapping[tuple[str, str], NodeSpec]
@@ -100,6 +103,7 @@ class _Ledger:
     wrong: list[str] = field(default_factory=list)
 
     def take(self, row: Mapping[str, Any]) -> None:
+        """Follow one row of the ledger, and note what must not be."""
         task_id, transition = row["task_id"], row["transition"]
         if row["event_id"] is not None:
             self.event_ids[row["event_id"]] += 1
@@ -179,75 +183,91 @@ class _Ledger:
                     self.wrong.append(f"GPU {device} of node {key} holds {self.devices[*key, device]} thousandths")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What was sent to the requests topic."""
+
+    tasks: set[str]
+    """Ids of all valid tasks."""
+    malformed: set[str]
+    """Keys of the messages that are no requests."""
+    refused: set[str]
+    """Keys of the requests that came back as dead letters."""
+
+
+def replay(warehouse: str, nodes: Mapping[tuple[str, str], NodeSpec]) -> LedgerReplay:
+    """Read the ledger from its first row.
+
+    Args:
+        warehouse: where it is.
+        nodes: every node of every region, by (region, node id).
+    """
+    ledger = LedgerReplay(nodes)
+    for row in query(_LEDGER, warehouse).rows.to_pylist():
+        ledger.take(row)
+    return ledger
+
+
 def balance(
     *,
-    warehouse: str,
-    submitted: set[str],
-    malformed: set[str],
-    refused: set[str],
+    earlier: LedgerReplay,
     topic_event_ids: Mapping[str, int],
     topic_records: Mapping[str, int],
     agents: AgentBooks,
-    nodes: Mapping[tuple[str, str], NodeSpec],
+    later: LedgerReplay,
+    asked: Asked | None = None,
 ) -> Books:
-    """Compare the four records; call it when the place job has stopped and the agents have read all there is.
+    """Compare the records of a run, which were read in the order of the arguments.
+
+    In a running stack what is read later may hold more: what the earlier ledger says must be on the topics and with
+    the agents, and what those say must be in the later ledger. In one that stands still the two ledgers are the same
+    and everything must agree exactly.
 
     Args:
-        warehouse: where the ledger is.
-        submitted: ids of all valid tasks sent.
-        malformed: keys of the invalid messages sent.
-        refused: keys of the requests that came back as dead letters.
+        earlier: the ledger, read before the rest.
         topic_event_ids: events seen on the assignment topics, and how often.
         topic_records: records on each region's assignments topic.
         agents: their files.
-        nodes: every node of every region.
+        later: the ledger, read after the rest.
+        asked: what was sent; None where somebody else sent it.
     """
-    ledger = _Ledger(nodes)
-    for row in query(_LEDGER, warehouse).rows.to_pylist():
-        ledger.take(row)
-    wrong = list(ledger.wrong)
-    wrong += _difference("submitted, but not in the ledger", submitted - ledger.states.keys())
-    wrong += _difference("in the ledger, but never submitted", ledger.states.keys() - submitted)
-    wrong += _difference("malformed, but not refused", malformed - refused)
-    wrong += _difference("refused, but well formed", refused - malformed)
-    wrong += _difference(
-        "events in the ledger, but not on the topics", ledger.event_ids.keys() - topic_event_ids.keys()
-    )
-    wrong += _difference(
-        "events on the topics, but not in the ledger", topic_event_ids.keys() - ledger.event_ids.keys()
-    )
-    wrong += _difference("events twice in the ledger", {id_ for id_, count in ledger.event_ids.items() if count > 1})
+    wrong = list(later.wrong)
+    if asked is not None:
+        wrong += _difference("submitted, but not in the ledger", asked.tasks - later.states.keys())
+        wrong += _difference("in the ledger, but never submitted", later.states.keys() - asked.tasks)
+        wrong += _difference("malformed, but not refused", asked.malformed - asked.refused)
+        wrong += _difference("refused, but well formed", asked.refused - asked.malformed)
+    on_topics = topic_event_ids.keys()
+    wrong += _difference("events in the ledger, but not on the topics", earlier.event_ids.keys() - on_topics)
+    wrong += _difference("events on the topics, but not in the ledger", on_topics - later.event_ids.keys())
+    wrong += _difference("events twice in the ledger", {id_ for id_, count in later.event_ids.items() if count > 1})
     for region, records in sorted(topic_records.items()):
-        if agents.read.get(region, 0) != records:
-            wrong.append(
-                f"region {region}: {records} assignment records, its agent has read {agents.read.get(region, 0)}"
-            )
-    wrong += _check_runs(ledger, agents)
+        read = agents.read.get(region, 0)
+        if read < records or (read > records and earlier is later):
+            wrong.append(f"region {region}: {records} assignment records, its agent has read {read}")
+    wrong += _check_runs(earlier, agents, later)
     return Books(
-        by_state=Counter(ledger.states.values()),
-        placed=len(ledger.placed),
-        replaced=ledger.replaced,
-        waited=frozenset(ledger.waited),
+        by_state=Counter(later.states.values()),
+        placed=len(later.placed),
+        replaced=later.replaced,
+        refused_by_agents=sum(outcome == REFUSED for *_, outcome in agents.runs),
+        waited=frozenset(later.waited),
         violations=wrong,
     )
 
 
-def _check_runs(ledger: _Ledger, agents: AgentBooks) -> list[str]:
+def _check_runs(earlier: LedgerReplay, agents: AgentBooks, later: LedgerReplay) -> list[str]:
     """Each run was assigned to that region in that epoch; what the ledger calls succeeded did run to its end."""
     wrong = []
     outcomes: dict[tuple[str, str, int], str | None] = {}
     for region, task_id, epoch, outcome in agents.runs:
         outcomes[region, task_id, epoch] = outcome
-        if ledger.epochs.get((task_id, epoch)) != region:
-            wrong.append(
-                f"task {task_id} ran in {region} in epoch {epoch}, which the ledger gave to "
-                f"{ledger.epochs.get((task_id, epoch))}"
-            )
-        if outcome == REFUSED:
-            wrong.append(f"region {region} refused task {task_id}, epoch {epoch}: its nodes could not hold it")
+        given = later.epochs.get((task_id, epoch))
+        if given != region:
+            wrong.append(f"task {task_id} ran in {region} in epoch {epoch}, which the ledger gave to {given}")
     wrong += [
         f"the ledger says that task {task_id} succeeded in {region}, epoch {epoch}; its agent says {seen or 'nothing'}"
-        for region, task_id, epoch in sorted(ledger.succeeded)
+        for region, task_id, epoch in sorted(earlier.succeeded)
         if (seen := outcomes.get((region, task_id, epoch))) != "succeeded"
     ]
     return wrong

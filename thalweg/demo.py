@@ -21,7 +21,7 @@ from streams.errors import NotAcknowledgedError
 from streams.publish import KafkaPublisher, OutgoingRecord
 from streams.topics import ASSIGNMENTS, REQUESTS, topic_name
 from thalweg import stack
-from thalweg.accounts import AgentBooks, Books, balance, read_agents
+from thalweg.accounts import AgentBooks, Asked, Books, balance, read_agents, replay
 from thalweg.children import ProcessSpec
 from thalweg.figures import Figures
 from thalweg.fleet import Fleet, NodeSpec, simulated_fleet
@@ -259,11 +259,20 @@ class Demo:
         return self._within(supervisor, self._all_events_read) and done
 
     def _within(self, supervisor: Supervisor, condition: Callable[[], bool]) -> bool:
-        deadline = time.monotonic() + DRAIN_LIMIT_S
+        left_s = DRAIN_LIMIT_S
+        last_s = time.monotonic()
         while not condition():
-            if time.monotonic() > deadline:
-                return False
             supervisor.tick()
+            supervisor.raise_if_failed()
+            now_s = time.monotonic()
+            # A process that was killed meanwhile is given the time it needs to be back.
+            if all(
+                process.state in (ProcessState.READY, ProcessState.STOPPED) for process in supervisor.processes.values()
+            ):
+                left_s -= now_s - last_s
+            if left_s <= 0:
+                return False
+            last_s = now_s
             self.screen.show(self)
             time.sleep(0.3)
         return True
@@ -304,15 +313,18 @@ class Demo:
             (region, node_id): node for region, fleet in self.fleets.items() for node_id, node in fleet.nodes.items()
         }
         records = self.assignment_records()
+        ledger = replay(self.warehouse, nodes)
         books = balance(
-            warehouse=self.warehouse,
-            submitted=self.sent.tasks,
-            malformed=self.sent.malformed,
-            refused={key for key, _ in watcher.refused_requests},
+            earlier=ledger,
             topic_event_ids=watcher.event_ids,
             topic_records=records,
             agents=agents,
-            nodes=nodes,
+            later=ledger,
+            asked=Asked(
+                tasks=self.sent.tasks,
+                malformed=self.sent.malformed,
+                refused={key for key, _ in watcher.refused_requests},
+            ),
         )
         return document(self, books, agents, sum(records.values()), drained)
 
@@ -356,6 +368,7 @@ def document(demo: Demo, books: Books, agents: AgentBooks, events_sent: int, dra
         "tasks_cancelled": states.get("cancelled", 0),
         "tasks_replaced": books.replaced,
         "tasks_waited_for_capacity": len(books.waited),
+        "assignments_refused_by_agents": books.refused_by_agents,
         "requests_repeated": demo.sent.repeated,
         "requests_cancelling": demo.sent.cancels,
         "requests_malformed": len(demo.sent.malformed),

@@ -198,7 +198,7 @@ class ProcessRunner:
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a NUL in an argument or in the task's id
             raise RunnerError(f"the command could not be started: {error}") from error
         self._running[key] = _Process(
             popen=popen, started_ms=now_ms, expected_ms=max(1.0, event.expected_s * 1000), log=log
