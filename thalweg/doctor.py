@@ -10,7 +10,7 @@ from rich.console import Console
 
 from conf.environment import cache_folder, state_folder
 from conf.settings import Kafka, Settings, SettingsError, load_settings
-from thalweg.checkup import brokers, checkpoints, installed, machine, stacks
+from thalweg.checkup import brokers, checkpoints, installed, leases, machine, stacks
 from thalweg.checkup.finding import Finding, Status, fine, problem
 from thalweg.ports import LOOPBACK
 from thalweg.stack import KAFKA_PORTS
@@ -43,16 +43,23 @@ def examine(config: Path | None = None, overrides: tuple[str, ...] = ()) -> Iter
     if "kafka" in ports:
         kafka = kafka.model_copy(update={"bootstrap_servers": f"{LOOPBACK}:{ports['kafka']}"})
     yield from brokers.broker_findings(kafka, must_answer="kafka" in ports)
+    yield from leases.lease_findings(_in_state(state, "warehouse", settings.warehouse.path), stack_runs=bool(ports))
     yield from _checkpoint_findings(settings, kafka, state)
 
 
+def _in_state(state: Path, name: str, configured: str) -> str:
+    """Return where a thing lies: a default path means the state folder, as it does to `thalweg up`."""
+    defaults = Settings()
+    unchanged = configured in (defaults.warehouse.path, defaults.spark.checkpoints)
+    return str(state / name) if unchanged else configured
+
+
 def _checkpoint_findings(settings: Settings, kafka: Kafka, state: Path) -> Iterator[Finding]:
-    where = settings.spark.checkpoints
+    where = _in_state(state, "checkpoints", settings.spark.checkpoints)
     if "://" in where:
         yield fine("checkpoints", f"in {where}, not looked at: no local folder")
         return
-    folder = state / "checkpoints" if where == Settings().spark.checkpoints else Path(where)
-    yield from checkpoints.checkpoint_findings(folder, lambda positions: brokers.end_offsets(kafka, positions))
+    yield from checkpoints.checkpoint_findings(Path(where), lambda positions: brokers.end_offsets(kafka, positions))
 
 
 @click.command()

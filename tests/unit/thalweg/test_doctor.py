@@ -1,6 +1,8 @@
 """What the doctor makes of what it sees; each look is given a sick patient and a healthy one."""
 
+import fcntl
 import json
+import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from conf.environment import JarSet, jar_paths
-from thalweg.checkup import checkpoints, installed, machine, stacks
+from thalweg.checkup import checkpoints, installed, leases, machine, stacks
 from thalweg.checkup.checkpoints import EndOffsets
 from thalweg.checkup.finding import Status
 from thalweg.doctor import doctor
@@ -249,3 +251,18 @@ def test_a_setting_that_does_not_exist_is_a_finding_not_a_crash(
     assert result.exit_code == 1
     assert "problem settings: " in result.stdout
     assert "fix: Correct the setting named" in result.stdout
+
+
+@pytest.mark.skipif(not leases.KERNEL_LOCKS.is_file(), reason="the kernel lists locks on Linux only")
+def test_a_lease_held_outside_the_stack_is_a_warning_and_an_old_one_nothing(tmp_path: Path) -> None:
+    lease = tmp_path / "place.lease"
+    lease.write_text('{"pid": 123456}')
+    assert leases.lease_findings(str(tmp_path), stack_runs=False)[0].status is Status.OK
+    with lease.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        (found,) = leases.lease_findings(str(tmp_path), stack_runs=False)
+        assert found.status is Status.WARNING
+        assert f"process {os.getpid()} drives" in found.seen
+        assert leases.lease_findings(str(tmp_path), stack_runs=True)[0].status is Status.OK
+    assert leases.lease_findings(str(tmp_path), stack_runs=False)[0].status is Status.OK
+    assert leases.lease_findings("s3://bucket/warehouse", stack_runs=False) == []
