@@ -8,9 +8,10 @@ import re
 from typing import Final
 
 ALLOWED: Final = ("SELECT", "WITH", "EXPLAIN", "SHOW", "DESCRIBE")
-_WRITING: Final = frozenset(
-    {"INSERT", "UPDATE", "DELETE", "MERGE", "COPY", "CREATE", "DROP", "ALTER", "TRUNCATE", "INTO", "SET", "PREPARE"}
-)
+# What may write within a query, after WITH or SELECT. COPY, CREATE and the like write only where a statement begins (or
+# after EXPLAIN ANALYZE), and `copy` is a column of ours.
+_WRITING: Final = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "INTO"})
+_EXPLAIN_OPTIONS: Final = frozenset({"ANALYZE", "VERBOSE", "FORMAT", "INDENT", "TREE", "PGJSON", "GRAPHVIZ"})
 _LITERAL_OR_COMMENT: Final = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/""", re.DOTALL)
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -35,11 +36,16 @@ def read_only(sql: str) -> str:
             f"{words[0]} is not allowed: tables are written by their jobs alone. A query begins with one of "
             + ", ".join(ALLOWED)
         )
-    if ";" in bare:
+    inner = [word for word in words[1:] if word not in _EXPLAIN_OPTIONS]
+    if words[0] == "EXPLAIN" and inner[:1] not in (["SELECT"], ["WITH"]):
+        raise QueryRefusedError(f"EXPLAIN {' '.join(inner[:1])} is not allowed: explained are SELECT and WITH")
+    if words[0] == "DESCRIBE" and len(words) > 2:
+        raise QueryRefusedError(f"DESCRIBE takes the name of one table, seen: {' '.join(words[1:])}")
+    # Where backslashes or dollar quotes could make the engine see other literals than we do, everything counts.
+    seen = statement if "\\" in statement or "$" in statement else bare
+    if ";" in seen:
         raise QueryRefusedError("one statement at a time: seen ';' inside the query")
-    # Where backslashes or dollar quotes could make the engine see other literals than we do, every word counts.
-    ambiguous = "\\" in statement or "$" in statement
-    for word in _WORD.findall(statement.upper()) if ambiguous else words:
+    for word in _WORD.findall(seen.upper()):
         if word in _WRITING:
             raise QueryRefusedError(
                 f"{word} is not allowed: queries only read. If it is the name of a column, put it in double quotes"

@@ -1,0 +1,139 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+
+from sync.folds import fold_ledger
+from sync.tables import DECISIONS, LINKS, NODES, PLACEMENTS, PRICES, TASKS
+from tests.ledger_rows import START, assigned, happened, ledger, submitted
+from tests.unit.cli.conftest import put
+from thalweg.cli import cli
+
+EAST, WEST, NORTH = "aws:us-east-1", "gcp:us-west1", "edge:north"
+PRICE = {EAST: 3.0, WEST: 2.0, NORTH: 1.0}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    """EAST has eight A100, half taken by `busy`; WEST four, NORTH eight T4; all are linked.
+
+    `placed` fills WEST, with 900 GB of data from EAST at 0.01 USD per GB.
+    """
+    needs = {"per_worker": {"gpus": 4, "gpu_models": ["A100"]}, "expected_s": 7_200}
+    rows = ledger(
+        submitted("busy", **needs),
+        assigned("busy", 1, EAST, nodes=[share(EAST, 4)], cost_usd_per_hour=12.0),
+        submitted("placed", **needs, data=[{"region": EAST, "size_gb": 900}]),
+        assigned("placed", 1, WEST, nodes=[share(WEST, 4)], cost_usd_per_hour=8.0, compute_usd=16.0, egress_usd=9.0),
+        happened("placed", "running", 1, region=WEST),
+        submitted("large", per_worker={"gpus": 8, "gpu_models": ["A100"]}, expected_s=3_600),
+        happened("large", "waiting", reason="capacity: it needs 8 GPUs in one pool"),
+        submitted("foreign", per_worker={"gpus": 1, "gpu_models": ["H100"]}, allowed_regions=[EAST]),
+        happened("foreign", "waiting", reason="gpu_model: no pool has one"),
+        submitted("done", **needs),
+        happened("done", "cancelled", reason="cancelled by request"),
+    )
+    put(tmp_path, DECISIONS, rows)
+    for contract, table in zip((TASKS, PLACEMENTS), fold_ledger(rows), strict=True):
+        put(tmp_path, contract, table)
+    put(tmp_path, NODES, [
+        {"region": region, "node_id": f"{region}-n", "gpu_model": model, "spot": False, "gpus": gpus, "cpus": 64.0,
+         "memory_gb": 512.0, "state": "ready", "observed_at": START}
+        for region, model, gpus in ((EAST, "A100", 8), (WEST, "A100", 4), (NORTH, "T4", 8))
+    ])  # fmt: skip
+    put(tmp_path, PRICES, [
+        {"region": region, "gpu_model": model, "spot": False, "usd_per_gpu_hour": PRICE[region], "observed_at": START}
+        for region, model in ((EAST, "A100"), (WEST, "A100"), (NORTH, "T4"))
+    ])  # fmt: skip
+    put(tmp_path, LINKS, [
+        {"region": a, "dst_region": b, "rtt_ms": 10.0, "gbps": float("inf"), "usd_per_gb": 0.01, "observed_at": START}
+        for a in PRICE for b in PRICE if a != b
+    ])  # fmt: skip
+    return tmp_path
+
+
+def share(region: str, gpus: int) -> dict[str, Any]:
+    return {"node_id": f"{region}-n", "workers": 1, "gpus": gpus, "gpu_milli": 0, "devices": list(range(gpus))}
+
+
+def explained(task: str, world: Path) -> Any:
+    result = CliRunner().invoke(cli, ["explain", task, "--warehouse", str(world), "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def told(task: str, world: Path) -> str:
+    result = CliRunner().invoke(cli, ["explain", task, "--warehouse", str(world)])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_a_placed_task_shows_its_cost_by_component_and_the_next_best_region(world: Path) -> None:
+    found = explained("placed", world)
+    (copy,) = found["placed"]
+    assert (copy["region"], copy["state"], copy["cost_usd_per_hour"]) == (WEST, "running", 8.0)
+    assert (copy["chosen_usd"]["compute_usd"], copy["chosen_usd"]["egress_usd"]) == (16.0, 9.0)
+    # By hand: 4 GPUs x 2 h x 2 USD + 900 GB x 0.01 USD here; 4 x 2 x 3 and no egress in EAST.
+    assert copy["here_now_usd"] == pytest.approx(25.0)
+    assert copy["next_best"]["region"] == EAST
+    assert copy["next_best"]["usd"] == pytest.approx(24.0)
+    by_region = {option["region"]: option for option in copy["options"]}
+    assert by_region[WEST]["egress_usd"] == pytest.approx(9.0)
+    assert by_region[NORTH]["usd"] is None
+    assert by_region[NORTH]["reason"].startswith(("gpu_model", "residency", "capacity"))
+    text = told("placed", world)
+    assert "Cost when decided: 25.00 USD (compute 16.00, egress 9.00)" in text
+    assert f"Next best region: {EAST}, 24.00 USD: 1.00 USD less than here" in text
+
+
+def test_the_history_lists_every_transition_in_order(world: Path) -> None:
+    assert [row["transition"] for row in explained("placed", world)["history"]] == ["submitted", "assigned", "running"]
+
+
+def test_a_task_that_waits_for_room_says_so_and_what_would_help(world: Path) -> None:
+    waits = explained("large", world)["waits"]
+    assert waits["recorded"] == "capacity: it needs 8 GPUs in one pool"
+    assert waits["now"].startswith("capacity")
+    changes = {remedy["change"]: remedy for remedy in waits["remedies"]}
+    # 8 GPUs for an hour: at 1 USD on the T4 of NORTH, at 3 USD in EAST once it is empty.
+    assert changes["any GPU model"]["regions"] == [NORTH]
+    assert changes["any GPU model"]["usd"] == pytest.approx(8.0)
+    assert changes["room: other tasks end or leave"]["regions"] == [EAST]
+    assert changes["room: other tasks end or leave"]["usd"] == pytest.approx(24.0)
+    assert "What would change it:\n  any GPU model: edge:north for 8.00 USD" in told("large", world)
+
+
+def test_a_task_that_no_single_change_helps_says_so(world: Path) -> None:
+    waits = explained("foreign", world)["waits"]
+    assert waits["now"].startswith("gpu_model")
+    assert [remedy["change"] for remedy in waits["remedies"]] == ["any GPU model"]
+    assert {o["region"]: o["reason"].partition(":")[0] for o in waits["options"]} == {
+        EAST: "gpu_model", WEST: "residency", NORTH: "residency",
+    }  # fmt: skip
+
+
+def test_an_ended_task_has_its_reason_and_history(world: Path) -> None:
+    found = explained("done", world)
+    assert (found["placed"], found["waits"]) == ([], None)
+    assert "Reason: cancelled by request" in told("done", world)
+
+
+def test_a_region_that_fell_silent_is_no_option(world: Path) -> None:
+    later = pa.Table.from_pylist(
+        [{"region": EAST, "node_id": "late", "gpus": 0, "state": "ready",
+          "observed_at": START.replace(hour=START.hour + 1)}], schema=NODES.schema,
+    )  # fmt: skip
+    put(world, NODES, later)
+    by_region = {option["region"]: option for option in explained("placed", world)["placed"][0]["options"]}
+    assert by_region[WEST]["usd"] is None
+    assert by_region[NORTH]["usd"] is None
+
+
+def test_an_unknown_task_and_a_version_end_with_2(world: Path) -> None:
+    for arguments, words in ((["nobody"], "no task 'nobody'"), (["placed", "--as-of", "3"], "give a time")):
+        result = CliRunner().invoke(cli, ["explain", *arguments, "--warehouse", str(world)])
+        assert result.exit_code == 2
+        assert words in result.stderr
