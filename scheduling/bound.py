@@ -89,7 +89,7 @@ def lagrangian_bound(problem: Problem, arcs: Arcs, prices: Prices, gpus_by_pool:
         prices: any prices, all >= 0 except slope, which must be `balance_slope(problem, gpus_by_pool)`.
         gpus_by_pool: [P] the point of the balance term's tangent.
     """
-    classes, pools, tenants = problem.classes, problem.pools, problem.tenants
+    pools, tenants = problem.pools, problem.tenants
     priced = priced_usd(problem, arcs, prices)
     least = _least_usd(problem, priced)
     limited = np.isfinite(tenants.quota_gpus)
@@ -105,7 +105,7 @@ def lagrangian_bound(problem: Problem, arcs: Arcs, prices: Prices, gpus_by_pool:
 
 
 def _least_usd(problem: Problem, priced: FloatArray) -> FloatArray:
-    """[C] least cost of a class: its tasks in the cheapest places that can hold them, their regions distinct, or waiting."""
+    """[C] least cost of a class: its tasks in the cheapest places that can hold them, regions distinct, or waiting."""
     classes, pools = problem.classes, problem.pools
     if not len(pools):
         return np.asarray(classes.count * classes.wait_usd)
@@ -113,13 +113,15 @@ def _least_usd(problem: Problem, priced: FloatArray) -> FloatArray:
     least = classes.count * np.minimum(priced[np.arange(len(classes)), cheapest], classes.wait_usd)
     single = classes.replicas == 1
     crowded = np.flatnonzero(single & (_whole_copies(problem, np.arange(len(classes)), cheapest) < classes.count))
-    for row in crowded:
-        # The cheapest pool alone cannot hold the class whatever else is placed: fill up the next ones.
-        usd = np.minimum(priced[row], classes.wait_usd[row])
-        order = np.argsort(usd)
-        room = np.cumsum(_whole_copies(problem, np.full(len(order), row), order))
-        taken = np.diff(np.minimum(room, classes.count[row]), prepend=0.0)
-        least[row] = (taken * usd[order]).sum() + (classes.count[row] - taken.sum()) * classes.wait_usd[row]
+    if crowded.size:
+        # The cheapest pool alone cannot hold the class whatever else is placed: fill up the next ones, then wait.
+        usd = np.minimum(priced[crowded], classes.wait_usd[crowded, None])
+        order = np.argsort(usd, axis=1)
+        fit = _whole_copies(problem, np.repeat(crowded, len(pools)), order.ravel()).reshape(order.shape)
+        count = classes.count[crowded, None]
+        taken = np.diff(np.minimum(np.cumsum(np.minimum(fit, count), axis=1), count), prepend=0.0, axis=1)
+        filled = (taken * np.take_along_axis(usd, order, axis=1)).sum(axis=1)
+        least[crowded] = filled + (classes.count[crowded] - taken.sum(axis=1)) * classes.wait_usd[crowded]
     several = np.flatnonzero(~single)
     if several.size:
         starts = np.flatnonzero(np.diff(pools.region, prepend=-1))

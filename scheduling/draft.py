@@ -37,16 +37,18 @@ class Draft:
         self.budget: FloatArray = problem.tenants.budget_usd_per_hour * (1.0 + _SLACK)
         starts = np.flatnonzero(np.diff(problem.pools.region, prepend=-1))
         self._region_start = starts
+        self._used: tuple[IntArray, IntArray, IntArray] | None = None
 
     def load(self, class_index: IntArray, pool_index: IntArray, copies: IntArray) -> None:
         """Start from whole copies per arc; copies that do not make whole tasks, or break a limit, are left out."""
         classes = self.problem.classes
         np.add.at(self.counts, (class_index, pool_index), copies)
+        self._used = None
         for row in np.flatnonzero(classes.replicas > 1):
             self._keep_whole_tasks(int(row))
-        self.placed = self.counts.sum(axis=1) // classes.replicas
-        used_class, used_pool = np.nonzero(self.counts)
-        self._spend(used_class, used_pool, self.counts[used_class, used_pool])
+        used_class, used_pool, used_copies = self.arcs_used()
+        self.placed = np.bincount(used_class, used_copies, len(classes)).astype(np.int64) // classes.replicas
+        self._spend(used_class, used_pool, used_copies)
         self._take_out_excess()
 
     def _spend(self, class_index: IntArray, pool_index: IntArray, copies: IntArray) -> None:
@@ -136,6 +138,7 @@ class Draft:
         problem = self.problem
         need = problem.classes.need[row]
         self.counts[row, pool] += copies
+        self._used = None
         self.free[pool] -= need * copies
         tenant = int(problem.classes.tenant[row])
         if tenant != NOWHERE:
@@ -216,8 +219,10 @@ class Draft:
 
     def arcs_used(self) -> tuple[IntArray, IntArray, IntArray]:
         """(class, pool, copies) with copies > 0, ordered by class and pool."""
-        class_index, pool_index = np.nonzero(self.counts)
-        return class_index, pool_index, self.counts[class_index, pool_index]
+        if self._used is None:
+            class_index, pool_index = np.nonzero(self.counts)
+            self._used = class_index, pool_index, self.counts[class_index, pool_index]
+        return self._used
 
     def gpus_by_pool(self) -> FloatArray:
         """GPUs this draft holds in each pool."""

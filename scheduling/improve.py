@@ -52,6 +52,9 @@ def improve(draft: Draft, evaluations: int) -> Draft:
     better = Draft(problem, draft.arcs)
     class_index, pool_index = np.nonzero(counts)
     better.load(class_index, pool_index, counts[class_index, pool_index])
+    if not problem.weights.balance:
+        return better
+    # With a balance term the search worked on its slope; only the true cost tells whether it helped.
     before, after = (plan_usd(problem, draft.arcs, *one.arcs_used()) for one in (draft, better))
     return better if after < before else draft
 

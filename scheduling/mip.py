@@ -1,8 +1,8 @@
 """Finish a plan exactly: an integer program over the arcs that can still be part of a better plan.
 
 At the relaxed prices every arc has a reduced cost: what any plan that uses it costs at least above the bound. Those
-whose reduced cost exceeds the gap between plan and bound cannot be in a better plan, and usually few are left. Where still
-too many are left, a program over the most promising ones first narrows the gap.
+whose reduced cost exceeds the gap between plan and bound cannot be in a better plan, and usually few are left. Where
+still too many are left, a program over the most promising ones first narrows the gap.
 """
 
 from __future__ import annotations
