@@ -159,6 +159,11 @@ class KafkaReader:
         ends = self._consumer.end_offsets(sorted(self._taken))
         return {(partition.topic, partition.partition): offset for partition, offset in ends.items()}
 
+    def known_end(self, topic: str, partition: int) -> int | None:
+        """Offset after the newest record as the last fetch has shown it; None before the first."""
+        found: int | None = self._consumer.highwater(TopicPartition(topic, partition))
+        return found
+
     def close(self) -> None:
         """Close the connection."""
         self._consumer.close(autocommit=False, timeout_ms=1_000)

@@ -1,0 +1,266 @@
+"""One micro-batch of replication: state records in; merged, published, written.
+
+The order survives a crash anywhere (`sync.centre`): publish, conflicts, records, gaps, and the regions last. Kafka
+keeps the batch until all of it is done, so a crash means that the same batch is taken once more.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from streams.deadletter import RefusedRecord
+from streams.replica_log import LogRecord, ReplicaLog, record_entry, write_entry
+from streams.state_messages import Policies, StateInput, StateRefusedError, read_state
+from streams.topics import REPLICA, STATE, region_of_topic
+from sync.centre import Centre, MergeKeys, Outcome
+from sync.digests import DigestLedger, encoded_hash
+from sync.entries import Entry, PlainWrite, RecordEntry, Update, UpMessage
+from sync.records import encode_record
+from sync.replicate_tables import CentreRow, ReplicateTables, counted, message_key, record_rows
+from sync.stamps import FutureLimits
+
+FLOW_NAME = "replicate"
+_ENCODER = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicationLimits:
+    """What `Replication` needs of the settings."""
+
+    topic_prefix: str
+    policies: Policies
+    limits: FutureLimits
+    tombstone_age_ms: int
+    ask_again_ms: int
+    digest_every_ms: int
+
+
+@dataclass(slots=True, kw_only=True)
+class BatchReport:
+    """What a batch did, for logs, metrics and the dead letters."""
+
+    records: int
+    updates: int = 0
+    keys: int = 0
+    conflicts: int = 0
+    parked: int = 0
+    gaps: int = 0
+    refused: list[RefusedRecord] = field(default_factory=list)
+    steps_ms: dict[str, float] = field(default_factory=dict)
+
+
+WriteRecords = Callable[[pa.Table], None]
+
+
+class Replication:
+    """The centre over its tables and its topic."""
+
+    def __init__(self, tables: ReplicateTables, log: ReplicaLog, limits: ReplicationLimits, position: int) -> None:
+        """Start from the tables.
+
+        Args:
+            tables: the centre's.
+            log: the replica topic.
+            limits: from the settings.
+            position: end of the replica topic.
+        """
+        self._tables = tables
+        self._log = log
+        self._limits = limits
+        loaded = tables.load()
+        self._row = loaded.centre
+        self.centre = Centre(
+            loaded.records,
+            loaded.recents,
+            loaded.regions,
+            loaded.open_gaps,
+            position=position,
+            forgotten_through=loaded.centre.forgotten_through,
+            limits=limits.limits,
+            tombstone_age_ms=limits.tombstone_age_ms,
+            ask_again_ms=limits.ask_again_ms,
+        )
+        self._digests = DigestLedger()
+        for key, record in self.centre.records.items():
+            self._digests.put(key, encoded_hash(encode_record(record)))
+        self._next_digest_ms = 0
+        self._origins: dict[int, StateInput] = {}  # of the batch's messages, by identity
+
+    def take(
+        self,
+        records: Sequence[StateInput],
+        batch_id: int,
+        now_ms: int,
+        merge_keys: MergeKeys | None = None,
+        write_records: WriteRecords | None = None,
+    ) -> BatchReport:
+        """Take one micro-batch; safe to repeat with the same records.
+
+        Args:
+            records: of the state topics, in order of offset within a partition.
+            batch_id: the micro-batch's.
+            now_ms: the wall clock.
+            merge_keys: merges elsewhere (Spark); None merges here.
+            write_records: writes the record rows elsewhere; None merges them through `deltalake`.
+        """
+        report = BatchReport(records=len(records))
+        started = time.perf_counter()
+        messages, unreadable = self._read(records, report)
+        read = time.perf_counter()
+        out = self.centre.take(messages, now_ms, merge_keys)
+        merged = time.perf_counter()
+        encoded = {key: encode_record(record) for key, record in out.records.items()}
+        self._publish(out, encoded, now_ms)
+        published = time.perf_counter()
+        self._write(out, encoded, unreadable, batch_id, now_ms, write_records or self._tables.merge_records)
+        written = time.perf_counter()
+        report.updates, report.keys = len(out.merged), len(out.records)
+        report.conflicts, report.parked, report.gaps = len(out.conflicts), len(out.parked), len(out.gaps)
+        report.refused += self._refused_by_centre(out)
+        report.steps_ms = {
+            "read": (read - started) * 1000,
+            "merge": (merged - read) * 1000,
+            "publish": (published - merged) * 1000,
+            "write": (written - published) * 1000,
+        }
+        return report
+
+    # ---- the steps -----------------------------------------------------------------------------------------------
+
+    def _read(
+        self, records: Sequence[StateInput], report: BatchReport
+    ) -> tuple[list[UpMessage], list[tuple[StateInput, str]]]:
+        self._origins.clear()
+        messages: list[UpMessage] = []
+        unreadable: list[tuple[StateInput, str]] = []
+        for record in records:
+            try:
+                found = read_state(record, self._limits.topic_prefix, self._limits.policies)
+                messages += found
+                self._origins.update((id(message), record) for message in found)
+            except StateRefusedError as error:
+                unreadable.append((record, str(error)))
+                report.refused.append(_refused_record(record, "unreadable", str(error)))
+        return messages, unreadable
+
+    def _publish(self, out: Outcome, encoded: Mapping[str, bytes], now_ms: int) -> None:
+        outgoing: list[LogRecord] = []
+        for entry in out.entries:
+            outgoing += self._outgoing(entry, encoded)
+        for key, text in encoded.items():
+            self._digests.put(key, encoded_hash(text))
+        for key in out.forgotten:
+            self._digests.drop(key)
+        if now_ms >= self._next_digest_ms:
+            outgoing.append(write_entry(self.centre.digest_entry(self._digests.buckets)))
+            self._next_digest_ms = now_ms + self._limits.digest_every_ms
+        self.centre.published(max(self._log.publish(outgoing), self.centre.position))
+
+    def _outgoing(self, entry: Entry, encoded: Mapping[str, bytes]) -> list[LogRecord]:
+        if not isinstance(entry, RecordEntry):
+            return [write_entry(entry)]
+        key = entry.record.key
+        text = encoded.get(key) or encode_record(entry.record)
+        return [record_entry(key, text)] if len(text) <= REPLICA.max_message_bytes - 4_096 else []
+
+    def _write(
+        self,
+        out: Outcome,
+        encoded: Mapping[str, bytes],
+        unreadable: Sequence[tuple[StateInput, str]],
+        batch_id: int,
+        now_ms: int,
+        write_records: WriteRecords,
+    ) -> None:
+        tables = self._tables
+        tables.add_conflicts(out.conflicts, batch_id)
+        tables.keep(out.records)
+        if out.records or tables.forgetting:
+            write_records(record_rows(out.records, self.centre.recents, encoded, now_ms))
+        tables.merge_gaps(out.gaps)
+        rows = _refused_rows(out, unreadable, self._limits.topic_prefix, batch_id, now_ms)
+        tables.add_refused(rows)
+        said = [(region_of_topic(r.topic, STATE, self._limits.topic_prefix), reason) for r, reason in unreadable]
+        counts = counted(self._row, out, said).counts
+        self._row = CentreRow(forgotten_through=self.centre.forgotten_through, counts=counts)
+        if out.regions or rows:
+            tables.write_regions(self.centre.lives.values(), self._row, self.centre.position, now_ms)
+        tables.forget(out.forgotten)
+
+    def _refused_by_centre(self, out: Outcome) -> list[RefusedRecord]:
+        """Make the dead letters of what the centre refused; of a batch only the message itself."""
+        found = []
+        for refusal in out.refused:
+            origin = self._origins.get(id(refusal.message))
+            if origin is not None:  # else it was parked before, and its record is gone
+                letter = _refused_record(origin, "refused", refusal.reason)
+                if not isinstance(refusal.message, PlainWrite):
+                    letter = replace(letter, value=_ENCODER.encode(refusal.message))
+                found.append(letter)
+        return found
+
+
+def _refused_record(record: StateInput, rule: str, reason: str) -> RefusedRecord:
+    return RefusedRecord(
+        flow=FLOW_NAME,
+        rule=rule,
+        reason=reason[:1_000],
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        key=record.key,
+        value=record.value,
+        received_ms=record.timestamp_ms,
+    )
+
+
+def _refused_rows(
+    out: Outcome, unreadable: Iterable[tuple[StateInput, str]], prefix: str, batch_id: int, now_ms: int
+) -> list[dict[str, Any]]:
+    at = pa.scalar(now_ms * 1000, pa.timestamp("us", tz="UTC")).as_py()
+    rows: list[dict[str, Any]] = [
+        {
+            "at": at,
+            "region": region_of_topic(record.topic, STATE, prefix),
+            "verdict": "refused",
+            "key": (record.key or b"").decode(errors="replace")[:1_024],
+            "reason": reason[:1_000],
+            "topic": record.topic,
+            "topic_partition": record.partition,
+            "topic_offset": record.offset,
+            "batch_id": batch_id,
+        }
+        for record, reason in unreadable
+    ]
+    rows += [
+        {
+            "at": at,
+            "region": refusal.region,
+            "verdict": "refused",
+            "key": message_key(refusal.message),
+            "reason": refusal.reason[:1_000],
+            "batch_id": batch_id,
+        }
+        for refusal in out.refused
+    ]
+    rows += [_parked_row(message, at, batch_id, now_ms) for message in out.parked]
+    return rows
+
+
+def _parked_row(message: Update | PlainWrite, at: Any, batch_id: int, now_ms: int) -> dict[str, Any]:
+    stamp = message.stamp
+    return {
+        "at": at,
+        "region": stamp.region,
+        "verdict": "parked",
+        "key": message_key(message),
+        "reason": f"stamp is {stamp.ms - now_ms} ms ahead of the centre's clock; merged when it no longer is",
+        "stamp_ms": stamp.ms,
+        "stamp_counter": stamp.counter,
+        "stamp_region": stamp.region,
+        "batch_id": batch_id,
+    }
