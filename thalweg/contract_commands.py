@@ -15,13 +15,10 @@ from streams.topics import CONTRACTS as TOPICS
 from streams.topics import TopicContract
 from sync.tables import CONTRACTS as TABLES
 from sync.tables import TableContract
+from thalweg.reading import WrongCall
 from thalweg.render import print_json, print_table
 
 _DAY_MS: Final = 86_400_000
-
-
-class _WrongCall(click.ClickException):
-    exit_code = 2
 
 
 @click.command(short_help="Print the Kafka topics and their messages.")
@@ -40,7 +37,7 @@ def topics(config: Path | None, as_asyncapi: bool, as_json: bool) -> None:
     try:
         prefix = load_settings(config).kafka.topic_prefix
     except SettingsError as error:
-        raise _WrongCall(str(error)) from error
+        raise WrongCall(str(error)) from error
     if as_asyncapi:
         click.echo(asyncapi_yaml(prefix), nl=False)
         return
@@ -67,7 +64,7 @@ def tables(name: str | None, as_json: bool) -> None:
     """
     chosen = [contract for contract in TABLES if name in (None, contract.name)]
     if not chosen:
-        raise _WrongCall(f"there is no table {name!r}; there are: {', '.join(sorted(t.name for t in TABLES))}")
+        raise WrongCall(f"there is no table {name!r}; there are: {', '.join(sorted(t.name for t in TABLES))}")
     if as_json:
         print_json({"tables": [_table_row(contract) | {"columns": _columns(contract)} for contract in chosen]})
     elif name is not None:

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from conf.settings import load_settings
 from thalweg.as_of import AsOf, Version
-from thalweg.reading import reading_command
+from thalweg.reading import WrongCall, reading_command
 from thalweg.render import print_json, print_table
 from thalweg.sql_statement import QueryRefusedError
 
@@ -33,11 +32,16 @@ def explain(task: str, as_json: bool, warehouse: str, as_of: AsOf | None) -> Non
       thalweg explain job-17 --json
       thalweg explain job-17 --as-of '10m ago'
     """
-    from thalweg.explain import as_document, explain_task  # late: the planner's solvers take a second to load
+    # Late: the planner's solvers take a second to load.
+    from conf.settings import SettingsError, load_settings
+    from thalweg.explain import as_document, explain_task
 
     if isinstance(as_of, Version):
         raise QueryRefusedError(f"--as-of {as_of.number} is a version of one table, explain reads six; give a time")
-    place = load_settings(click.get_current_context().params["config"]).place
+    try:
+        place = load_settings(click.get_current_context().params["config"]).place
+    except SettingsError as error:
+        raise WrongCall(str(error)) from error
     found = explain_task(task, warehouse, as_of, place, as_of or datetime.now(UTC))
     if as_json:
         print_json(as_document(found))

@@ -1,30 +1,40 @@
 """What the reading commands share: where the warehouse is, which moment is meant, and how errors end a command."""
 
 import functools
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from conf.environment import state_folder
-from conf.settings import SettingsError, Warehouse, load_settings
 from thalweg.as_of import AsOf, LogTooShortError, parse_as_of
 from thalweg.query import WarehouseUnreadableError
 from thalweg.sql_statement import QueryRefusedError
+
+_NAMES_A_PLACE: Final = ("THALWEG_CONFIG", "THALWEG_WAREHOUSE")
 
 
 def find_warehouse(warehouse: str | None, config: Path | None) -> str:
     """Choose the warehouse: the option, else the settings, else the local stack's state folder.
 
     Raises:
-        SettingsError: the settings cannot be read.
+        click.ClickException: the settings cannot be read.
     """
     if warehouse is not None:
         return warehouse
-    path = load_settings(config).warehouse.path
-    return str(state_folder() / "warehouse") if path == Warehouse().path else path
+    local = str(state_folder() / "warehouse")
+    if config is None and not any(name.startswith(_NAMES_A_PLACE) for name in os.environ):
+        return local  # loading the settings would take longer than the query
+    from conf.settings import SettingsError, Warehouse, load_settings
+
+    try:
+        path = load_settings(config).warehouse.path
+    except SettingsError as error:
+        raise WrongCall(str(error)) from error
+    return local if path == Warehouse().path else path
 
 
 def reading_command(function: Callable[..., None]) -> Callable[..., None]:
@@ -39,13 +49,15 @@ def reading_command(function: Callable[..., None]) -> Callable[..., None]:
             moment: AsOf | None = parse_as_of(as_of, datetime.now(UTC)) if as_of is not None else None
             place = find_warehouse(warehouse, config)
             function(warehouse=place, as_of=moment, **arguments)
-        except (QueryRefusedError, SettingsError) as error:
-            raise _WrongCall(str(error)) from error
+        except QueryRefusedError as error:
+            raise WrongCall(str(error)) from error
         except (WarehouseUnreadableError, LogTooShortError) as error:
             raise click.ClickException(str(error)) from error
 
     return command
 
 
-class _WrongCall(click.ClickException):
+class WrongCall(click.ClickException):
+    """The call is wrong: exit code 2."""
+
     exit_code = 2
