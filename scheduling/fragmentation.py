@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from scheduling.nodes import GPU_MILLI
 from scheduling.pack_kernels import Outlook
 from scheduling.popularity import Popularity
 
@@ -42,7 +43,8 @@ def typical_shapes(popularity: Popularity, *, pools: int) -> Outlook:
         shapes=shapes,
         allowed=allowed,
         futures=np.zeros((0, 0), np.int32),
-        least=1,
+        size_of=np.full(GPU_MILLI + 1, -1, np.int16),
+        next_step=np.zeros((0, 0, 0), np.int16),
         per_gpu=0,
         gangs_from=1,
         cpu_step=1,

@@ -179,12 +179,52 @@ class Packer:
                     self.nodes.release(slot, need)
         return None
 
-    def place_each(self, requests: Sequence[Request]) -> list[Slot | None]:
+    def place_each(self, requests: Sequence[Request], *, learn: bool = True) -> list[Slot | None]:
         """Place single workers of one region in this order, each where it fits best at its turn, None where nowhere."""
         if not requests:
             return []
-        board = self._board(self._region(sorted(requests[0][1])), requests)
+        board = self._board(self._region(sorted(requests[0][1])), requests if learn else ())
         return self._run(board, requests)
+
+    def place_jointly(self, requests: Sequence[Request]) -> list[Slot | None]:
+        """Place single workers of one region as one decision: the order that ends best, not the order of arrival.
+
+        The batch is tried in order of arrival and with the hardest to place first; the outcome that places more, then
+        the one that leaves more expected fill, stays. Arrival order wins ties, so a batch is never worse at its end
+        than its workers one by one.
+        """
+        if len(requests) < 2:
+            return self.place_each(requests)
+        arrival = list(range(len(requests)))
+        hardest = sorted(arrival, key=lambda i: (-requests[i][0].total_gpu_milli, -requests[i][0].cpu_milli, i))
+        outcomes: list[tuple[tuple[int, float], list[Slot | None]]] = []
+        for order in (arrival, hardest):
+            placed = dict(zip(order, self.place_each([requests[i] for i in order], learn=not outcomes), strict=True))
+            slots = [placed[i] for i in arrival]
+            outcomes.append((self._outcome(requests, slots), slots))
+            self.release_each(requests, slots)
+        _, slots = max(outcomes, key=lambda outcome: outcome[0])
+        for (need, _), slot in zip(requests, slots, strict=True):
+            if slot is not None:
+                self.nodes.allocate(slot, need)
+        return slots
+
+    def release_each(self, requests: Sequence[Request], slots: Sequence[Slot | None]) -> None:
+        """Give back what these requests hold."""
+        for (need, _), slot in zip(requests, slots, strict=True):
+            if slot is not None:
+                self.nodes.release(slot, need)
+
+    def worth(self, region: str) -> float:
+        """Expected further fill of the region's nodes in GPU-milli, under the rule's own weights."""
+        board = self._boards[region]
+        total = kernels.total_value(self._columns(), board.kept, board.outlook, board.memo)
+        return total / (WORTH_UNIT * self._futures)
+
+    def _outcome(self, requests: Sequence[Request], slots: Sequence[Slot | None]) -> tuple[int, float]:
+        brought = sum(need.total_gpu_milli for (need, _), slot in zip(requests, slots, strict=True) if slot is not None)
+        placed = sum(slot is not None for slot in slots)
+        return placed, brought + self.worth(self._region(sorted(requests[0][1])))
 
     def _run(
         self,
@@ -212,14 +252,7 @@ class Packer:
         nodes.clock += kernels.place_in_order(
             kinds,
             int(spread),
-            kernels.Columns(
-                gpus=nodes.gpus,
-                cpu_free=nodes.cpu_milli_free,
-                memory_free=nodes.memory_mib_free,
-                gpu_free=nodes.gpu_milli_free,
-                ready=nodes.ready,
-                version=nodes.version,
-            ),
+            self._columns(),
             board.kept,
             board.outlook,
             board.memo,
@@ -233,6 +266,17 @@ class Packer:
             None if index < 0 else Slot(int(board.kept.rows[index]), _devices(bits))
             for index, bits in zip(out_rows.tolist(), out_devices.tolist(), strict=True)
         ]
+
+    def _columns(self) -> kernels.Columns:
+        nodes = self.nodes
+        return kernels.Columns(
+            gpus=nodes.gpus,
+            cpu_free=nodes.cpu_milli_free,
+            memory_free=nodes.memory_mib_free,
+            gpu_free=nodes.gpu_milli_free,
+            ready=nodes.ready,
+            version=nodes.version,
+        )
 
     def _region(self, pools: Sequence[int]) -> str:
         regions = {self.nodes.pools[p].region for p in pools}

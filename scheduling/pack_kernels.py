@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scheduling.compiled import COMPILED, compiled
-from scheduling.nodes import IntArray
+from scheduling.nodes import GPU_MILLI, IntArray
 
 NEVER = -(1 << 40)
 SIGMOID = 0  # instead of a grain: the score of FGD
@@ -29,7 +29,9 @@ class Outlook(NamedTuple):
     shapes: [shapes, 6], columns as named above; worth and share as `scheduling.popularity` defines them.
     allowed: [shapes, pools] 1 where the shape may use the pool.
     futures: [futures, arrivals] indexes into `shapes`; a node with g devices is offered the first `per_gpu` * g.
-    least: the smallest GPU need of any shape; a node without that much on one device is done.
+    size_of: [1001] for the widest free device the row of `next_step` to read, -1 when it is too narrow for any shape.
+    next_step: [futures, sizes, arrivals + 1] the next arrival from here on that may be narrow enough: a nearly full
+        node looks at a few arrivals instead of all.
     gangs_from: shapes of at least so many GPUs count in `room`.
     cpu_step: states are valued with CPU rounded down to a multiple of it; coarser means fewer distinct states.
     memory_step: the same for memory, in MiB.
@@ -38,7 +40,8 @@ class Outlook(NamedTuple):
     shapes: IntArray
     allowed: NDArray[np.uint8]
     futures: NDArray[np.int32]
-    least: int
+    size_of: NDArray[np.int16]
+    next_step: NDArray[np.int16]
     per_gpu: int
     gangs_from: int
     cpu_step: int
@@ -102,8 +105,11 @@ def fill_in_loops(pool: int, cpu: int, memory: int, free: IntArray, gpus: int, o
         for d in range(gpus):
             work[d] = free[d]
             widest = max(widest, work[d])
-        for step in range(offered):
-            if widest < outlook.least:
+        size = outlook.size_of[widest]
+        step = -1
+        while size >= 0:
+            step = outlook.next_step[k, size, step + 1]
+            if step >= offered:
                 break
             shape = futures[k, step]
             milli = shapes[shape, 1]
@@ -115,11 +121,15 @@ def fill_in_loops(pool: int, cpu: int, memory: int, free: IntArray, gpus: int, o
             ):
                 continue
             count = shapes[shape, 0]
+            narrowed = False
             if count == 1:
                 best = -1
+                room_left = GPU_MILLI + 1
                 for d in range(gpus):
-                    if work[d] >= milli and (best < 0 or work[d] < work[best]):
+                    if milli <= work[d] < room_left:
                         best = d
+                        room_left = work[d]
+                narrowed = room_left == widest
                 work[best] -= milli
             else:
                 fitting = 0
@@ -133,12 +143,15 @@ def fill_in_loops(pool: int, cpu: int, memory: int, free: IntArray, gpus: int, o
                     if work[d] >= milli and taken < count:
                         work[d] -= milli
                         taken += 1
+                narrowed = True
             cpu_left -= shapes[shape, 2]
             memory_left -= shapes[shape, 3]
             total += count * milli * shapes[shape, 4]
-            widest = 0
-            for d in range(gpus):
-                widest = max(widest, work[d])
+            if narrowed:
+                widest = 0
+                for d in range(gpus):
+                    widest = max(widest, work[d])
+                size = outlook.size_of[widest]
     return total
 
 
@@ -151,7 +164,7 @@ def fill_in_columns(pool: int, cpu: int, memory: int, free: IntArray, gpus: int,
     memory_left = np.full(len(lanes), memory, np.int64)
     total = 0
     for step in range(min(futures.shape[1], outlook.per_gpu * gpus)):
-        if not gpus or int(work.max()) < outlook.least:
+        if not gpus or outlook.size_of[work.max()] < 0:
             break
         shape = futures[:, step]
         count, milli = shapes[shape, GPUS], shapes[shape, MILLI]
@@ -255,6 +268,24 @@ def step_score(change: int, milli: int, grain: int) -> int:
 
 
 @compiled
+def value_of(index: int, columns: Columns, kept: Kept, outlook: Outlook, memo: Memo) -> int:
+    """Return the value of the node as it is now."""
+    row = kept.rows[index]
+    if kept.value_version[index] != columns.version[row]:
+        kept.value[index] = node_value(
+            kept.pools[index],
+            columns.cpu_free[row],
+            columns.memory_free[row],
+            columns.gpu_free[row],
+            columns.gpus[row],
+            outlook,
+            memo,
+        )
+        kept.value_version[index] = columns.version[row]
+    return kept.value[index]  # type: ignore[no-any-return]
+
+
+@compiled
 def score_row(index: int, kind: int, columns: Columns, kept: Kept, outlook: Outlook, memo: Memo, grain: int) -> None:
     """Compute the score of putting one request of this kind on the node, and the device it would take, into `kept`.
 
@@ -269,7 +300,7 @@ def score_row(index: int, kind: int, columns: Columns, kept: Kept, outlook: Outl
     milli = kept.needs[kind, 1]
     cpu = columns.cpu_free[row] - kept.needs[kind, 2]
     memory = columns.memory_free[row] - kept.needs[kind, 3]
-    before = kept.value[index]
+    before = value_of(index, columns, kept, outlook, memo)
     kept.score[kind, index] = NEVER
     kept.device[kind, index] = -1
     if cpu < 0 or memory < 0 or count > width:
@@ -341,12 +372,6 @@ def place_in_order(
                 if kept.permitted[kind, pools[i]] == 0:
                     kept.score[kind, i] = NEVER
                 else:
-                    if kept.value_version[i] != columns.version[row]:
-                        kept.value[i] = node_value(
-                            pools[i], columns.cpu_free[row], columns.memory_free[row], free[row], columns.gpus[row],
-                            outlook, memo,
-                        )  # fmt: skip
-                        kept.value_version[i] = columns.version[row]
                     score_row(i, kind, columns, kept, outlook, memo, grain)
                 kept.score_version[kind, i] = columns.version[row]
             score = kept.score[kind, i]
@@ -386,3 +411,12 @@ def place_in_order(
         if apart != 0:
             barred[best] = 1
     return placed
+
+
+@compiled
+def total_value(columns: Columns, kept: Kept, outlook: Outlook, memo: Memo) -> int:
+    """Return the sum of the nodes' values."""
+    total = 0
+    for index in range(len(kept.rows)):
+        total += value_of(index, columns, kept, outlook, memo)
+    return total

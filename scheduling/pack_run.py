@@ -69,8 +69,11 @@ def run(packer: Packer, requests: Sequence[Request], *, batch: int = 1, moves: f
     """
     capacity = int(packer.nodes.gpus.sum()) * GPU_MILLI
     slots: list[Slot | None] = []
-    for start in range(0, len(requests), batch):
-        slots += packer.place_each(requests[start : start + batch])
+    if batch == 1:
+        slots += packer.place_each(requests)
+    else:
+        for start in range(0, len(requests), batch):
+            slots += packer.place_jointly(requests[start : start + batch])
     sizes = np.array([need.total_gpu_milli for need, _ in requests], np.int64)
     placed = np.array([slot is not None for slot in slots], np.bool_)
     arrived = np.cumsum(sizes)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
-from scheduling.nodes import IntArray, Need
-from scheduling.pack_kernels import Outlook
+from scheduling.nodes import GPU_MILLI, IntArray, Need
+from scheduling.pack_kernels import MILLI, Outlook
 
 Popularity = Mapping[tuple[Need, frozenset[int]], float]  # (what a worker needs, pools it may use) -> weight
 
@@ -22,6 +23,7 @@ ARRIVALS_PER_GPU = 16
 # the result hardly changes; 0 lets pods without a wish fill the only nodes that others may use.
 RARITY = 0.5
 RAREST = 0.01
+SIZES = 16  # rows of the index by size; a device that is nearly full then skips what cannot fit
 WORTH_UNIT = 10  # worth is in tenths, so that it stays an integer
 GANG_WEIGHT = 1.0  # of `room` against expected fill; both are GPU-milli
 
@@ -76,13 +78,31 @@ def sample_futures(
     draws[np.argsort(-(share * futures * width - draws), kind="stable")[:missing]] += 1
     sequences = np.repeat(np.arange(len(kinds), dtype=np.int32), draws)
     np.random.default_rng(seed).shuffle(sequences)
+    arrivals = sequences.reshape(futures, width)
+    size_of, next_step = _index_by_size(shapes[:, MILLI], arrivals)
     return Outlook(
         shapes=shapes,
         allowed=allowed,
-        futures=sequences.reshape(futures, width),
-        least=int(shapes[:, 1].min()),
+        futures=arrivals,
+        size_of=size_of,
+        next_step=next_step,
         per_gpu=ARRIVALS_PER_GPU,
         gangs_from=2,
         cpu_step=1000,  # whole CPUs and 4 GiB: a quarter fewer distinct states, no loss of allocation
         memory_step=4096,
     )
+
+
+def _index_by_size(milli: IntArray, arrivals: NDArray[np.int32]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    """Return `size_of` and `next_step` of an Outlook for at most SIZES sizes."""
+    distinct = np.unique(milli)
+    sizes = distinct[np.unique(np.linspace(0, len(distinct) - 1, min(SIZES, len(distinct))).round().astype(np.int64))]
+    # For a free width take the largest need that fits, then the first kept size that covers it.
+    fitting = np.searchsorted(distinct, np.arange(GPU_MILLI + 1), side="right") - 1
+    size_of = np.where(fitting < 0, -1, np.searchsorted(sizes, distinct[fitting.clip(min=0)])).astype(np.int16)
+    futures, width = arrivals.shape
+    next_step = np.full((futures, len(sizes), width + 1), width, np.int16)
+    narrow = milli[arrivals][:, None, :] <= sizes[None, :, None]
+    for step in range(width - 1, -1, -1):
+        next_step[:, :, step] = np.where(narrow[:, :, step], step, next_step[:, :, step + 1])
+    return size_of, next_step
