@@ -53,6 +53,10 @@ FLOW: Final = Flow(
 CONTROL_REGION: Final = "control"
 """Where this job itself runs. Its own heartbeats make batches come when every region is silent."""
 
+FREEZE_EVERY_BATCHES: Final = 100
+"""How often what has survived is taken out of the garbage collector's sight. The world is a hundred thousand objects
+that live long and form no cycles; looking through all of them took 0.3 s, in front of somebody's assignment."""
+
 log = logging.getLogger("thalweg.place")
 
 BATCHES = Counter("thalweg_place_batches_total", "Micro-batches ended.")
@@ -87,6 +91,9 @@ class Placer:
 
     def process(self, batch: "DataFrame", batch_id: int) -> None:
         """Do one micro-batch; see the module's words."""
+        if batch_id % FREEZE_EVERY_BATCHES == 0:
+            gc.collect(1)
+            gc.freeze()
         started = time.perf_counter()
         query_id = batch.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId")
         assert query_id is not None
