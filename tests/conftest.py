@@ -1,6 +1,7 @@
 """What the tests share: one real broker and one Spark session for the whole run, started on first use."""
 
 import os
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SparkSession"]:
     java = find_java()
     ensure_jars(java)
     os.environ["JAVA_HOME"] = str(java.home)
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else Spark's tasks run the machine's own Python
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"  # nothing of a test listens on the network
     builder = SparkSession.builder.master("local[2]").appName("tests")
     for key, value in read_spark_defaults().items():
