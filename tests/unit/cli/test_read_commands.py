@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from sync.tables import DECISIONS
+from tests.ledger_rows import ledger, submitted
+from tests.unit.cli.conftest import put
 from thalweg.cli import cli
 
 
@@ -130,6 +134,19 @@ def test_the_warehouse_comes_from_the_settings_or_the_state_folder(
     assert document("tasks", "--config", str(config))["matching"] == 4
     monkeypatch.setenv("THALWEG_STATE", str(tmp_path / "elsewhere"))
     assert f"no warehouse at {tmp_path / 'elsewhere' / 'warehouse'}" in run("tasks").stderr
+
+
+def test_without_a_word_the_warehouse_written_last_is_read(
+    warehouse: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("THALWEG_STATE", str(state))
+    shutil.copytree(warehouse, state / "demo" / "warehouse")
+    assert document("tasks")["matching"] == 4
+    put(state / "warehouse", DECISIONS, ledger(submitted("other")))
+    assert document("tasks")["matching"] == 0
+    put(state / "demo" / "warehouse", DECISIONS, ledger(submitted("t9"), batch_id=20))
+    assert document("tasks")["matching"] == 4
 
 
 def test_a_query_needs_no_jvm_no_spark_and_no_kafka(warehouse: Path) -> None:
