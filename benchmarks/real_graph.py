@@ -1,10 +1,10 @@
 """The real graph of 62 regions with real prices, as a placement problem.
 
-Measured: round trips (Skyplane 2022-04), throughput over 64 connections (2022-11), egress prices (2023), GPU prices of AWS
-(2021-11) and GCP (2022-07). Assumed, by these rules: an Azure region charges what the AWS region nearest by measured round
-trip charges (no Azure price list is published with the data); capacity and tasks are drawn from the seed, with data
-lying in a region drawn evenly, sizes log-normal (median 150 GB, sigma 1.3), hours log-normal (median 4 h, sigma 1.2) and
-GPUs 1, 2, 4, 8 with the shares 50, 20, 15, 15 %.
+Measured: round trips (Skyplane 2022-04), throughput over 64 connections (2022-11), egress prices (2023), GPU prices
+of AWS (2021-11) and GCP (2022-07). Assumed, by these rules: an Azure region charges what the AWS region nearest by
+measured round trip charges (no Azure price list is published with the data); capacity and tasks are drawn from the
+seed, with data lying in a region drawn evenly, sizes log-normal (median 150 GB, sigma 1.3), hours log-normal (median
+4 h, sigma 1.2) and GPUs 1, 2, 4, 8 with the shares 50, 20, 15, 15 %.
 """
 
 from __future__ import annotations

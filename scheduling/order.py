@@ -33,7 +33,7 @@ def in_order(problem: Problem) -> Ordered:
     pools = by_id[np.argsort(region_rank[problem.pools.region[by_id]], kind="stable")]
     if all((order[1:] > order[:-1]).all() for order in (regions, tenant_rank, classes, pools)):
         return Ordered(problem=problem, pool=pools, class_=classes)
-    return Ordered(problem=_reordered(problem, regions, classes, pools), pool=pools, class_=classes)
+    return Ordered(problem=reordered(problem, regions, classes, pools), pool=pools, class_=classes)
 
 
 def _ranks(ids: Sequence[str]) -> tuple[IntArray, IntArray]:
@@ -44,13 +44,14 @@ def _ranks(ids: Sequence[str]) -> tuple[IntArray, IntArray]:
     return order, rank
 
 
-def _reordered(problem: Problem, regions: IntArray, classes: IntArray, pools: IntArray) -> Problem:
+def reordered(problem: Problem, regions: IntArray, classes: IntArray, pools: IntArray) -> Problem:
+    """The same problem with its rows in the given orders; tenants are sorted by id."""
     tenants, tenant_rank = _ranks(problem.tenants.tenant_ids)
     region_rank, pool_rank = np.argsort(regions), np.argsort(pools)
     old, net, limits = problem.classes, problem.network, problem.tenants
-    items, item_start = _gather(old.item_start, classes)
-    copies, copy_start = _gather(old.copy_start, items)
-    runs, current_start = _gather(old.current_start, classes)
+    items, item_start = gather(old.item_start, classes)
+    copies, copy_start = gather(old.copy_start, items)
+    runs, current_start = gather(old.current_start, classes)
     square = np.ix_(regions, regions)
     return replace(
         problem,
@@ -98,7 +99,7 @@ def _mapped(index: IntArray, rank: IntArray) -> IntArray:
     return np.where(index == NOWHERE, NOWHERE, np.append(rank, NOWHERE)[index])
 
 
-def _gather(start: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
+def gather(start: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
     """Entries of the chosen rows of a start/entries table, in row order, and the new starts."""
     number = np.diff(start)[rows]
     new_start = np.concatenate([[0], np.cumsum(number)]).astype(np.int64)

@@ -1,7 +1,8 @@
 """The balance term as parallel arcs: convex pieces of each region's cost of utilisation.
 
-The term is a variance over regions and not separable, but it is the least over the target η of Σ_r G_r (η_r − η)², which
-is. So the pieces are laid around a target, the flow is solved, and both the target and the pieces follow the solution.
+The term is a variance over regions and not separable, but it is the least over the target η of Σ_r G_r (η_r − η)²,
+which is. So the pieces are laid around a target, the flow is solved, and both the target and the pieces follow the
+solution.
 """
 
 from __future__ import annotations

@@ -221,7 +221,7 @@ def by_simplex(
 
 
 def _open_ended(segments: Segments) -> IntArray:
-    """Lengths with one unit more in each region's last piece, so that a full region still hangs on a piece with room."""
+    """Lengths with one unit more in each region's last piece: a full region still hangs on a piece with room."""
     last = np.append(np.diff(segments.region) > 0, True)
     return np.asarray(segments.length + last)
 
@@ -257,7 +257,8 @@ def by_column_generation(
         if remaining_s is not None and remaining_s() <= 0.0:
             break
         priced = problem.unit_usd + prices
-        best = np.minimum(_row_minimum(priced, class_index, pool_index), problem.wait_usd)
+        # An arc that can take no more of its class does not tell what the class's next unit costs.
+        best = np.minimum(_row_minimum(priced, class_index[~blocked], pool_index[~blocked]), problem.wait_usd)
         # One part in 10^9 of a class's own cost: far above float noise, far below any price.
         worth = (priced < (best - 1e-9 * (1.0 + np.abs(best)))[:, None]) & ~columns
         rows = np.flatnonzero(worth.any(axis=1))

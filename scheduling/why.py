@@ -35,10 +35,11 @@ def _forbidden(problem: Problem, arcs: Arcs, row: int) -> tuple[Reason, str] | N
     if not open_.any():
         wanted = [problem.gpu_models[m] for m in np.flatnonzero(classes.gpu_models[row])]
         return Reason.GPU_MODEL, f"no pool has one of the GPU models {wanted or 'asked for'}"
+    here = pools.region
     steps = (
-        (Reason.RESIDENCY, classes.allowed_regions[row][pools.region], "none with its GPU model lies in an allowed region"),
-        (Reason.LATENCY, route.rtt_allows[row][pools.region], f"none left within {classes.max_rtt_ms[row]:g} ms of its origin"),
-        (Reason.DATA, route.data_reaches[row][pools.region], "no region left can be reached from all of its data"),
+        (Reason.RESIDENCY, classes.allowed_regions[row][here], "none with its GPU model lies in an allowed region"),
+        (Reason.LATENCY, route.rtt_allows[row][here], f"none left within {classes.max_rtt_ms[row]:g} ms of its origin"),
+        (Reason.DATA, route.data_reaches[row][here], "no region left can be reached from all of its data"),
         (Reason.SPOT, ~pools.spot | classes.spot_ok[row], "only spot pools are left and the task refuses spot"),
         (Reason.PRICE_LIMIT, gpus * pools.usd_per_gpu_hour <= classes.max_usd_per_hour[row] * (1 + 1e-9),
          f"every pool left costs more than its {classes.max_usd_per_hour[row]:g} USD an hour"),
@@ -82,5 +83,5 @@ def _contended(problem: Problem, arcs: Arcs, draft: Draft, row: int) -> tuple[Re
         return Reason.CAPACITY, f"every pool it may use is short of resource dimension {short.tolist()}"
     return (
         Reason.CAPACITY,
-        f"it needs {gpus:g} GPUs in one pool; the pools it may use have at most {max(free, 0.0):.6g} free",
+        f"it needs {gpus:g} GPUs in one pool; the pools it may use have at most {max(round(free, 3), 0.0):g} free",
     )

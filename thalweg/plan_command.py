@@ -31,7 +31,7 @@ from scheduling.solve import STRATEGIES, solve
     "--deadline",
     "deadline_s",
     type=click.FloatRange(min=0.0),
-    help="Seconds to stop after with the best plan so far. Without it the plan depends on the problem and the seed only.",
+    help="Seconds to stop after, with the best plan so far. Without it only problem and seed decide.",
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="For strategies that draw.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

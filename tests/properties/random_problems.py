@@ -74,7 +74,7 @@ def random_problem(seed: int, *, classes: int = 6, pools: int = 5, tasks: int = 
             risk=float(rng.choice([0.0, 1.0])),
             move=float(rng.choice([0.0, 5.0])),
             balance=balance,
-        ),  # fmt: skip
+        ),
         tenants=Tenants(
             tenant_ids=("a", "b"),
             quota_gpus=np.array([float(rng.integers(0, 20)), np.inf]),

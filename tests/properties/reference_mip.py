@@ -1,6 +1,6 @@
-"""The best plan of a small problem, by a program written from the design's formula alone: a row a task, loops on purpose.
+"""The best plan of a small problem, by a program written from the design's formula alone, a row a task.
 
-It shares no code with the engine except the problem's columns, so that an error there cannot hide here.
+Loops on purpose. It shares no code with the engine except the problem's columns, so that an error there cannot hide here.
 """
 
 from __future__ import annotations

@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scheduling.model import Problem, Weights, make_classes
-from scheduling.order import _reordered as reordered
-from scheduling.order import in_order
+from scheduling.order import in_order, reordered
 from scheduling.solution import Limits, Solution, spread_copies
 from scheduling.solve import STRATEGIES, solve
 from tests.properties.random_problems import random_problem

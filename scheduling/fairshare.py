@@ -1,0 +1,100 @@
+"""Weighted dominant resource fairness with quotas and borrowing (Ghodsi et al., NSDI 2011).
+
+Tenants are raised together: each holds the same multiple of its weight in its dominant resource, until its demand or
+its quota is met or something it needs has run out. What a satisfied tenant leaves is thereby lent to the others; it
+gets it back as soon as it asks, because entitlements are computed anew for every plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from scheduling.arrays import BoolArray, FloatArray
+from scheduling.model import GPUS, NOWHERE, Problem, Tenants
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entitlements:
+    """What each tenant may hold.
+
+    Attributes:
+        amount: [T, D] of each resource.
+        dominant_share: [T] largest share of any resource.
+        borrowed_gpus: [T] above what its weight alone would give it while others ask for less than theirs.
+    """
+
+    amount: FloatArray
+    dominant_share: FloatArray
+    borrowed_gpus: FloatArray
+
+
+def entitlements(
+    demand: FloatArray, capacity: FloatArray, weight: FloatArray, quota_gpus: FloatArray | None = None
+) -> Entitlements:
+    """Share capacity out.
+
+    Args:
+        demand: [T, D] all that each tenant asks for, running included; its proportions are kept.
+        capacity: [D].
+        weight: [T] positive.
+        quota_gpus: [T] hard limit in GPUs; None for none.
+    """
+    tenants = len(demand)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(demand > 0, demand / capacity, 0.0)
+    dominant = share.max(axis=1, initial=0.0)
+    possible: BoolArray = (dominant > 0) & np.isfinite(dominant)
+    # Progress 1 is the whole demand; a quota stops a tenant earlier.
+    ceiling = np.ones(tenants)
+    if quota_gpus is not None:
+        asked = demand[:, GPUS] > 0
+        ceiling[asked] = np.minimum(1.0, quota_gpus[asked] / demand[asked, GPUS])
+    speed = np.where(possible, weight / np.where(possible, dominant, 1.0), 0.0)
+    progress, left = np.zeros(tenants), capacity.astype(float).copy()
+    rising = possible & (ceiling > 0)
+    while rising.any():
+        use = (demand[rising] * speed[rising, None]).sum(axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            until_empty = np.where(use > 0, left / use, np.inf)
+        until_met = (ceiling[rising] - progress[rising]) / speed[rising]
+        step = float(min(until_empty.min(initial=np.inf), until_met.min(initial=np.inf)))
+        progress[rising] += speed[rising] * step
+        left = left - use * step
+        empty = left <= 1e-9 * np.maximum(capacity, 1.0)
+        # Whoever has all it asked for, or needs something that has run out, holds what it has.
+        rising &= (progress < ceiling - 1e-12) & ~((demand > 0) & empty).any(axis=1)
+    amount = demand * progress[:, None]
+    total = float(weight[possible].sum()) or 1.0
+    guaranteed = np.where(possible, weight / total, 0.0) * capacity[GPUS]
+    return Entitlements(
+        amount=amount,
+        dominant_share=dominant * progress,
+        borrowed_gpus=np.maximum(amount[:, GPUS] - guaranteed, 0.0),
+    )
+
+
+def with_fair_quotas(problem: Problem, weight: FloatArray, largest_gpus: float = 0.0) -> Problem:
+    """The problem with each tenant's quota lowered to its entitlement.
+
+    Args:
+        problem: its tenants' quotas stay upper limits.
+        weight: [T].
+        largest_gpus: added to each entitlement, so that a gang is not kept out by a fraction; pass the largest gang.
+    """
+    tenants, classes = len(problem.tenants), problem.classes
+    owned = classes.tenant != NOWHERE
+    asked = classes.need[owned] * (classes.count * classes.replicas)[owned, None]
+    demand = np.zeros((tenants, problem.dimensions))
+    np.add.at(demand, classes.tenant[owned], asked)
+    capacity = problem.pools.capacity.sum(axis=0)
+    fair = entitlements(demand, capacity, weight, problem.tenants.quota_gpus).amount[:, GPUS]
+    met = fair >= demand[:, GPUS] * (1.0 - 1e-9)
+    quota = np.where(met, problem.tenants.quota_gpus, np.minimum(problem.tenants.quota_gpus, fair + largest_gpus))
+    limits = Tenants(
+        tenant_ids=problem.tenants.tenant_ids,
+        quota_gpus=quota,
+        budget_usd_per_hour=problem.tenants.budget_usd_per_hour,
+    )
+    return replace(problem, tenants=limits)

@@ -1,0 +1,66 @@
+"""Shadow prices of pools: what one more GPU somewhere would save, from the relaxed optimum, and the check by planning.
+
+A price is what the whole plan would cost less; divided by how long the tasks there run it is a rate, to be held against
+what a GPU there costs an hour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from scheduling.model import GPUS, Problem
+from scheduling.solution import DEFAULT_LIMITS, Limits, Solution
+from scheduling.solve import solve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolPrice:
+    """What one more unit in a pool is worth.
+
+    Attributes:
+        pool: id.
+        dimension: 0 is GPUs.
+        saves_usd: over the run of the tasks that would move in.
+        saves_usd_per_hour: the same, by the hours the tasks of the pool run on average.
+        usd_per_gpu_hour: what a GPU there costs.
+    """
+
+    pool: str
+    dimension: int
+    saves_usd: float
+    saves_usd_per_hour: float
+    usd_per_gpu_hour: float
+
+
+def shadow_prices(problem: Problem, solution: Solution) -> tuple[PoolPrice, ...]:
+    """Every scarce pool and dimension, the most saving an hour first."""
+    classes, pools = problem.classes, problem.pools
+    gpus = solution.count * classes.need[solution.class_index, GPUS]
+    hours = gpus * classes.expected_h[solution.class_index]
+    held = np.bincount(solution.pool_index, gpus, len(pools))
+    mean_h = np.bincount(solution.pool_index, hours, len(pools)) / np.maximum(held, 1e-300)
+    whole = float(hours.sum() / max(gpus.sum(), 1e-300)) or 1.0
+    mean_h = np.where((held > 0) & (mean_h > 0), mean_h, whole)
+    found = [
+        PoolPrice(
+            pool=pools.pool_ids[p],
+            dimension=int(d),
+            saves_usd=float(solution.prices[p, d]),
+            saves_usd_per_hour=float(solution.prices[p, d] / mean_h[p]),
+            usd_per_gpu_hour=float(pools.usd_per_gpu_hour[p]),
+        )
+        for p, d in zip(*np.nonzero(solution.prices > 0), strict=True)
+    ]
+    return tuple(sorted(found, key=lambda entry: (-entry.saves_usd_per_hour, entry.pool, entry.dimension)))
+
+
+def saving_of(
+    problem: Problem, solution: Solution, pool_index: int, gpus: float, limits: Limits = DEFAULT_LIMITS
+) -> float:
+    """USD that so many GPUs more in a pool would really save: the difference of two plans."""
+    capacity = problem.pools.capacity.copy()
+    capacity[pool_index, GPUS] += gpus
+    richer = replace(problem, pools=replace(problem.pools, capacity=capacity))
+    return solution.objective - solve(richer, solution.strategy, limits, warm=solution.warm).objective

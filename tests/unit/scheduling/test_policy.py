@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+
+from scheduling.explain import Explainer
+from scheduling.fairshare import entitlements, with_fair_quotas
+from scheduling.malleable import grow, parts
+from scheduling.model import Tenants, Weights
+from scheduling.preemption import preempt
+from scheduling.shadow import saving_of, shadow_prices
+from scheduling.solve import solve
+from scheduling.start_estimate import estimate_start
+from scheduling.warm import as_running, moved_tasks, replan
+from tests.unit.scheduling.problems import problem
+
+
+def test_dominant_shares_are_those_of_the_paper():
+    # Ghodsi et al. 2011, section 4: 9 CPUs and 18 GB; A's tasks need <1, 4>, B's <3, 1>: 3 and 2 tasks.
+    fair = entitlements(np.array([[100.0, 400.0], [300.0, 100.0]]), np.array([9.0, 18.0]), np.ones(2))
+    assert fair.amount.tolist() == [pytest.approx([3.0, 12.0]), pytest.approx([6.0, 2.0])]
+    assert fair.dominant_share.tolist() == pytest.approx([2 / 3, 2 / 3])
+
+
+def test_what_one_tenant_leaves_is_lent_to_the_others_by_weight_and_quotas_stop_it():
+    demand = np.array([[2.0], [100.0], [100.0]])
+    fair = entitlements(demand, np.array([32.0]), np.array([1.0, 1.0, 2.0]))
+    assert fair.amount[:, 0].tolist() == pytest.approx([2.0, 10.0, 20.0])
+    assert fair.borrowed_gpus.tolist() == pytest.approx([0.0, 2.0, 4.0])
+    capped = entitlements(demand, np.array([32.0]), np.array([1.0, 1.0, 2.0]), np.array([np.inf, np.inf, 8.0]))
+    assert capped.amount[:, 0].tolist() == pytest.approx([2.0, 22.0, 8.0])
+
+
+def test_fair_quotas_split_a_pool_that_two_tenants_want():
+    tenants = Tenants(tenant_ids=("a", "b"), quota_gpus=np.full(2, np.inf), budget_usd_per_hour=np.full(2, np.inf))
+    one = problem(gpus=[9], prices=[1], need=[1.0, 1.0], count=[50, 50], tenants=tenants, tenant=np.array([0, 1]))
+    assert solve(with_fair_quotas(one, np.array([2.0, 1.0]))).placed.tolist() == [6, 3]
+
+
+def _preempting(**columns):
+    one = problem(
+        gpus=[8], prices=[1.0], need=[4.0, 4.0, 2.0], count=[1, 1, 2], wait_usd=[1e6, 50.0, 50.0],
+        priority=np.array([900, 100, 100]), **columns,
+    )  # fmt: skip
+    full = solve(problem(gpus=[8], prices=[1.0], need=[4.0, 4.0, 2.0], count=[0, 1, 2], wait_usd=[1e6, 50.0, 50.0],
+                         priority=np.array([900, 100, 100])))  # fmt: skip
+    return one, full
+
+
+def _with_waiting(one, full, row):
+    from dataclasses import replace
+
+    from scheduling.solution import Reason, Unplaced
+
+    return replace(full, unplaced=(Unplaced(class_index=row, count=1, reason=Reason.CAPACITY, detail="full"),))
+
+
+def test_the_cheapest_victims_leave_and_no_more_than_needed():
+    one, full = _preempting()
+    full = _with_waiting(one, full, 0)
+    (made,) = preempt(one, full, np.array([False, True, True]), np.array([0.0, 30.0, 10.0]), budget=5)
+    assert made.victims == ((2, 2),)  # two of 2 GPUs lose 20 USD, the one of 4 GPUs 30
+    (made,) = preempt(one, full, np.array([False, True, True]), np.array([0.0, 15.0, 10.0]), budget=5)
+    assert made.victims == ((1, 1),)
+
+
+def test_nobody_is_preempted_in_vain_or_by_an_equal_or_against_its_will():
+    one, full = _preempting()
+    full = _with_waiting(one, full, 0)
+    agreed, cheap = np.array([False, True, True]), np.array([0.0, 30.0, 10.0])
+    assert preempt(one, full, np.zeros(3, bool), cheap, budget=5) == ()
+    assert preempt(one, full, agreed, np.array([0.0, 1e9, 1e9]), budget=5) == ()
+    assert preempt(one, full, agreed, cheap, budget=0) == ()
+    equal = problem(
+        gpus=[8], prices=[1.0], need=[4.0, 4.0, 2.0], count=[1, 1, 2], wait_usd=[1e6, 50.0, 50.0],
+        priority=np.array([100, 100, 100]),
+    )  # fmt: skip
+    assert preempt(equal, full, agreed, cheap, budget=5) == ()
+
+
+def test_a_task_let_in_by_preemption_is_never_a_victim_of_the_same_plan():
+    from dataclasses import replace
+
+    from scheduling.solution import Reason, Unplaced
+
+    one = problem(gpus=[4], prices=[1.0], need=[4.0, 4.0, 4.0], count=[1, 1, 1], wait_usd=[1e6, 1e5, 10.0],
+                  priority=np.array([900, 500, 100]))  # fmt: skip
+    full = solve(problem(gpus=[4], prices=[1.0], need=[4.0, 4.0, 4.0], count=[0, 0, 1], wait_usd=[1e6, 1e5, 10.0]))
+    waits = tuple(Unplaced(class_index=c, count=1, reason=Reason.CAPACITY, detail="full") for c in (1, 0))
+    made = preempt(one, replace(full, unplaced=waits), np.ones(3, bool), np.ones(3), budget=5)
+    assert [(entry.class_index, entry.victims) for entry in made] == [(0, ((2, 1),))]
+
+
+def test_malleable_tasks_share_what_is_idle_by_weight_and_keep_their_limits():
+    held = grow(
+        idle_gpus=np.array([7.0, 0.0]), pool=np.array([0, 0, 1]), least_gpus=np.array([1.0, 1.0, 2.0]),
+        most_gpus=np.array([4.0, 99.0, 8.0]), step_gpus=np.ones(3), weight=np.array([1.0, 1.0, 1.0]),
+    )  # fmt: skip
+    assert held.tolist() == [4.0, 5.0, 2.0]
+
+
+def test_a_splittable_task_starts_in_as_few_equal_parts_as_fit_and_never_below_its_share():
+    assert parts(16, 0.25, 16) == (16,)
+    assert parts(16, 0.25, 9) == (8.0, 8.0)
+    assert parts(16, 0.25, 4) == (4.0,) * 4
+    assert parts(16, 0.5, 4) == ()
+    assert parts(9, 0.2, 4) == (3.0, 3.0, 3.0)
+    with pytest.raises(ValueError, match="least_share is 0"):
+        parts(8, 0.0, 4)
+
+
+def test_a_waiting_task_is_told_what_would_place_it_and_what_that_costs():
+    one = problem(gpus=[4, 8], prices=[1.0, 2.0], need=[8.0], hours=[2.0], allowed_regions=np.array([[True, False]]))
+    solution = solve(one)
+    told = Explainer(one, solution).explain(0)
+    assert told.waiting is not None
+    assert [(r.change, r.pools, r.usd) for r in told.remedies] == [
+        ("4 GPUs instead of 8", ("p0",), 8.0),
+        ("4 GPUs more in p0", ("p0",), 16.0),
+        ("any region allowed", ("p1",), 32.0),
+    ]
+
+
+def test_a_placed_task_is_told_its_cost_and_the_next_best_pool():
+    one = problem(gpus=[4, 8], prices=[1.0, 2.0], need=[4.0], hours=[2.0])
+    told = Explainer(one, solve(one)).explain(0)
+    (place,) = told.placed
+    assert (place.pool, place.usd["compute"]) == ("p0", 8.0)
+    assert [(a.pool, a.extra_usd, a.room) for a in place.alternatives] == [("p1", 8.0, 2)]
+
+
+def test_a_shadow_price_is_what_planning_with_one_more_gpu_really_saves():
+    one = problem(gpus=[4, 99], prices=[1.0, 3.0], need=[1.0], count=[10], hours=[5.0])
+    solution = solve(one)
+    (price,) = shadow_prices(one, solution)
+    assert (price.pool, price.saves_usd, price.saves_usd_per_hour) == ("p0", pytest.approx(10.0), pytest.approx(2.0))
+    assert saving_of(one, solution, 0, 1.0) == pytest.approx(price.saves_usd)
+
+
+def test_replanning_a_running_world_moves_nothing_and_keeps_to_its_budget():
+    one = problem(gpus=[10, 10], prices=[1.0, 1.01], need=[1.0], count=[10], weights=Weights(move=0.5))
+    running = np.array([[0, 10]])
+    still = as_running(one, running, np.array([0]))
+    assert moved_tasks(still, solve(still)) == 0
+    # Twice the price there now: moving is worth it, but only as many as the budget lets.
+    dearer = problem(gpus=[10, 10], prices=[1.0, 3.0], need=[1.0], count=[10], weights=Weights(move=0.5))
+    drifted = as_running(dearer, running, np.array([0]))
+    assert moved_tasks(drifted, solve(drifted)) == 10
+    assert moved_tasks(drifted, replan(drifted, None, max_moved=3)) <= 3
+
+
+def test_an_estimated_start_orders_its_percentiles_and_knows_now_and_never():
+    running = {"running_pool": np.array([0, 0]), "running_gpus": np.array([4.0, 4.0]), "elapsed_h": np.array([1.0, 0.0]),
+                   "expected_h": np.array([2.0, 8.0]), "ahead_gpus": 0.0}  # fmt: skip
+    usable = np.array([True, False])
+    now = estimate_start(need_gpus=2.0, usable=usable, free_gpus=np.array([2.0, 9.0]), **running)
+    assert (now.p10_h, now.p50_h, now.p90_h) == (0.0, 0.0, 0.0)
+    later = estimate_start(need_gpus=4.0, usable=usable, free_gpus=np.array([0.0, 9.0]), **running)
+    assert 0.0 < later.p10_h <= later.p50_h <= later.p90_h < np.inf
+    never = estimate_start(need_gpus=64.0, usable=usable, free_gpus=np.array([0.0, 99.0]), **running)
+    assert never.p50_h == np.inf
