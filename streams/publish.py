@@ -5,6 +5,7 @@ in-sync replicas. A failed call may have written some of them; publishing the sa
 because event ids are derived from content and every consumer of ours recognises a repetition.
 """
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -102,19 +103,33 @@ class KafkaPublisher:
         Raises:
             BrokerUnavailableError: nobody answers within `kafka.request_timeout_ms`.
         """
+        self._kafka = kafka
         self._timeout_ms = timeout_ms
-        options = connection_options(kafka)
+        self._client_id = client_id
+        self._connecting = threading.Lock()
+        self._producer: KafkaProducer | None = None
+        self._connected()
+
+    def _connected(self) -> KafkaProducer:
+        with self._connecting:
+            if self._producer is None:
+                self._producer = self._connect()
+            return self._producer
+
+    def _connect(self) -> KafkaProducer:
+        options = connection_options(self._kafka)
         # One request may fail and be tried again before the whole delivery is given up.
-        options["request_timeout_ms"] = min(kafka.request_timeout_ms, timeout_ms // 2)
+        options["request_timeout_ms"] = min(self._kafka.request_timeout_ms, self._timeout_ms // 2)
+        options["bootstrap_timeout_ms"] = min(self._kafka.request_timeout_ms, self._timeout_ms)
         try:
-            self._producer = KafkaProducer(
-                client_id=client_id,
+            return KafkaProducer(
+                client_id=self._client_id,
                 acks="all",
                 enable_idempotence=True,
-                linger_ms=min(_UNTIL_FLUSHED_MS, timeout_ms // 4),
+                linger_ms=min(_UNTIL_FLUSHED_MS, self._timeout_ms // 4),
                 batch_size=_BATCH_BYTES,
-                delivery_timeout_ms=timeout_ms,
-                max_block_ms=timeout_ms,
+                delivery_timeout_ms=self._timeout_ms,
+                max_block_ms=self._timeout_ms,
                 # The limit that counts is each topic's own (`check_sizes`); the producer's must not be below any.
                 max_request_size=16 * 1_048_576,
                 allow_auto_create_topics=False,
@@ -122,7 +137,7 @@ class KafkaPublisher:
                 **options,
             )
         except (KafkaError, OSError) as error:
-            raise BrokerUnavailableError(kafka.bootstrap_servers, error) from error
+            raise BrokerUnavailableError(self._kafka.bootstrap_servers, error) from error
 
     def publish(self, records: Sequence[OutgoingRecord]) -> None:
         """Write all records and return when each is acknowledged; order is kept within a topic and key.
@@ -135,18 +150,32 @@ class KafkaPublisher:
             return
         check_sizes(records)
         try:
+            producer = self._connected()
             pending = [
-                self._producer.send(record.topic, record.value, key=record.key, headers=list(record.headers))
+                producer.send(record.topic, record.value, key=record.key, headers=list(record.headers))
                 for record in records
             ]
             # The producer itself gives up a record after the timeout; the second on top lets it say why.
-            self._producer.flush(timeout=self._timeout_ms / 1000 + 1)
-        except KafkaError as error:
+            producer.flush(timeout=self._timeout_ms / 1000 + 1)
+        except (KafkaError, BrokerUnavailableError) as error:
+            self._give_up_producer()
             raise self._failure(records, len(records), error) from error
         unacknowledged = [sent for sent in pending if not sent.succeeded()]
         if unacknowledged:
+            self._give_up_producer()
             cause = next((sent.exception for sent in unacknowledged if sent.exception is not None), None)
             raise self._failure(records, len(unacknowledged), cause) from cause
+
+    def _give_up_producer(self) -> None:
+        """Let the next call begin with a new producer.
+
+        An idempotent producer that timed out while it asked for its id, or whose batches expired, answers every later
+        record with the same fatal error, also when the broker is long back.
+        """
+        with self._connecting:
+            if self._producer is not None:
+                self._producer.close(timeout=0)
+                self._producer = None
 
     def _failure(
         self, records: Sequence[OutgoingRecord], unacknowledged: int, cause: BaseException | None
@@ -161,7 +190,10 @@ class KafkaPublisher:
 
     def close(self) -> None:
         """Close the connection; what is not acknowledged by now is given up after a second."""
-        self._producer.close(timeout=1)
+        with self._connecting:
+            if self._producer is not None:
+                self._producer.close(timeout=1)
+                self._producer = None
 
     def __enter__(self) -> "KafkaPublisher":
         """Return itself."""
