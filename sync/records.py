@@ -123,6 +123,13 @@ def view(record: Record | None) -> dict[str, Any] | None:
     """
     if record is None or not record.live:
         return None
+    if not (record.maxima or record.minima or record.counters):
+        # The common shapes, without comparing stamps: registers alone, or with sets of other names.
+        plain: dict[str, Any] = {name: register.value for name, register in record.last.items()}
+        if record.sets.keys().isdisjoint(plain):
+            for name, elements in record.sets.items():
+                plain[name] = sorted(elements)
+            return {name: plain[name] for name in sorted(plain)}
     shown: dict[str, tuple[Hlc, int, Any]] = {}
     for name, register in record.last.items():
         shown[name] = (register.at, 0, register.value)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from benchmarks.proxied_broker import ProxiedBroker, proxied_broker
 from conf.settings import Settings, load_settings
 from jobs import replicate
 from jobs.runtime import Stop, system_clock
@@ -20,7 +21,6 @@ from sync.delta_store import table_uri
 from sync.digests import digests_of
 from sync.entries import ForgetEntry, RecordEntry
 from sync.records import Record, decode_record
-from tests.acceptance.proxied_broker import ProxiedBroker, proxied_broker
 from thalweg.replica_client import ReplicaClient
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]

@@ -34,11 +34,13 @@ class Proxy:
         self.bytes_forwarded = 0
 
     def __enter__(self) -> Self:
+        """Begin to forward."""
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Close every connection."""
         self._closing.set()
         self._thread.join()
         self._server.close()
@@ -96,6 +98,7 @@ class Pipe:
         self._done = False
 
     def start(self) -> None:
+        """Begin."""
         threading.Thread(target=self._read, daemon=True).start()
         threading.Thread(target=self._write, daemon=True).start()
 

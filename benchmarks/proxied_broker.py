@@ -5,12 +5,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 import thalweg.broker
+from benchmarks.proxy import Proxy
 from conf.environment import find_java
 from conf.settings import Kafka
-from tests.proxy import Proxy
 from thalweg.bootstrap.jars import ensure_jars
 from thalweg.broker import Broker, BrokerPorts
 from thalweg.ports import LOOPBACK, free_port
@@ -31,8 +29,17 @@ class ProxiedBroker:
 
 
 @contextmanager
-def proxied_broker(folder: Path, regions: tuple[str, ...]) -> Iterator[ProxiedBroker]:
-    """Run a broker whose clients in a region see the proxy's address as the broker's own."""
+def proxied_broker(
+    folder: Path, regions: tuple[str, ...], *, delay_s: float = 0.0, loss: float = 0.0
+) -> Iterator[ProxiedBroker]:
+    """Run a broker whose clients in a region see the proxy's address as the broker's own.
+
+    Args:
+        folder: the broker's.
+        regions: each gets a listener and a proxy.
+        delay_s: of each proxy, one way.
+        loss: share of chunks that wait for a retransmission.
+    """
     ensure_jars(find_java())
     plain = thalweg.broker.server_properties
     with ExitStack() as stack:
@@ -40,7 +47,7 @@ def proxied_broker(folder: Path, regions: tuple[str, ...]) -> Iterator[ProxiedBr
         proxies: dict[str, Proxy] = {}
         for region in regions:
             taken.append(free_port(taken=taken))
-            proxies[region] = stack.enter_context(Proxy(taken[-1]))
+            proxies[region] = stack.enter_context(Proxy(taken[-1], delay_s=delay_s, loss=loss, seed=len(taken)))
 
         def with_listeners(ports: BrokerPorts, records: Path) -> str:
             text = plain(ports, records)
@@ -52,8 +59,7 @@ def proxied_broker(folder: Path, regions: tuple[str, ...]) -> Iterator[ProxiedBr
             lines = [line + added.get(line[: line.find("=") + 1], "") for line in text.splitlines()]
             return "\n".join(lines) + "\n"
 
-        patch = pytest.MonkeyPatch()
-        patch.setattr(thalweg.broker, "server_properties", with_listeners)
-        stack.callback(patch.undo)
+        thalweg.broker.server_properties = with_listeners  # the product's own broker needs no further listeners
+        stack.callback(setattr, thalweg.broker, "server_properties", plain)
         running = stack.enter_context(Broker(folder))
         yield ProxiedBroker(bootstrap=running.bootstrap, proxies=proxies)
