@@ -4,13 +4,11 @@ import base64
 import shutil
 import subprocess
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-
-from kafka import KafkaAdminClient
-from kafka.errors import KafkaError
 
 from conf.environment import PROJECT_ROOT, JarSet, Java, find_java, jar_paths
 from thalweg.children import Child, ProcessSpec
@@ -25,6 +23,8 @@ JVM_FLAGS = (
     "-Xmx512m",
     # On two cores a concurrent collector competes with Spark; a serial pause over so small a heap is a few ms.
     "-XX:+UseSerialGC",
+    # The optimising compiler costs more CPU in a stack's first minutes than it saves: the kernel does the work.
+    "-XX:TieredStopAtLevel=1",
     "-XX:+ExitOnOutOfMemoryError",  # a broker that lost a thread answers strangely; a dead one is started again
     "-Djava.awt.headless=true",
     f"-Dlog4j2.configurationFile={LOG4J_PROPERTIES}",
@@ -101,9 +101,8 @@ def _format_storage(command: tuple[str, ...], ports: BrokerPorts, records: Path)
     shutil.rmtree(fresh, ignore_errors=True)
     properties = records.with_name("format.properties")
     properties.write_text(server_properties(ports, fresh), encoding="utf-8")
-    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     made = subprocess.run(
-        [*command, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)],
+        [*command, "kafka.tools.StorageTool", "format", "-t", new_cluster_id(), "-c", str(properties)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -122,10 +121,21 @@ def _format_storage(command: tuple[str, ...], ports: BrokerPorts, records: Path)
     fresh.rename(records)
 
 
+def new_cluster_id(draw: Callable[[], uuid.UUID] = uuid.uuid4) -> str:
+    """Return an id as Kafka wants it: 16 bytes in base64, and never one that a command would take for an option."""
+    while (candidate := base64.urlsafe_b64encode(draw().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return candidate
+
+
 def answers(ports: BrokerPorts) -> bool:
     """Tell whether the broker serves clients now; listening alone comes a little earlier."""
     if not accepts_connections(ports.clients):
         return False
+    # Imported late: it costs a third of a second, and every command that looks for a running stack imports this module.
+    from kafka import KafkaAdminClient
+    from kafka.errors import KafkaError
+
     try:
         admin = KafkaAdminClient(bootstrap_servers=ports.bootstrap, bootstrap_timeout_ms=2000, request_timeout_ms=2000)
     except KafkaError:

@@ -69,6 +69,11 @@ def states(document: dict[str, Any]) -> dict[str, str]:
     return {process["name"]: process["state"] for process in document["processes"]}
 
 
+def pid_of(document: dict[str, Any], name: str) -> int | None:
+    pids: dict[str, int | None] = {process["name"]: process["pid"] for process in document["processes"]}
+    return pids[name]
+
+
 def identities(document: dict[str, Any]) -> list[ProcessIdentity]:
     found = [ProcessIdentity.of(process["pid"]) for process in document["processes"]]
     found.append(ProcessIdentity.of(document["supervisor_pid"]))
@@ -101,6 +106,18 @@ def test_a_stack_comes_up_is_cut_off_comes_back_and_goes_down(shell: Shell) -> N
     assert findings["state folder"]["seen"].startswith("a stack runs")
     assert findings["broker's clock"]["status"] == "ok"
     assert [check for check, finding in findings.items() if finding["status"] == "problem"] == []
+
+    before = {process["name"]: process["pid"] for process in document["processes"]}
+    os.kill(before["broker"], signal.SIGKILL)
+    deadline = time.monotonic() + START_SECONDS
+    while states(document := shell.ps()) != {"broker": "ready", "jobs": "ready"} or pid_of(document, "broker") in (
+        None,
+        before["broker"],
+    ):
+        assert time.monotonic() < deadline, document
+        time.sleep(0.5)
+    assert pid_of(document, "jobs") == before["jobs"]  # which only reconnects
+    assert running_bootstrap(shell.state) == address
 
     second = shell.run("up")
     assert second.returncode == 1
