@@ -116,6 +116,8 @@ class Place(_Group):
     """Micro-batch interval; 0 starts the next batch as soon as the last ended (lowest latency)."""
     max_records_per_batch: Annotated[int, Field(gt=0)] = 20_000
     """Bounds one micro-batch after an outage."""
+    read_ahead: bool = True
+    """Take a micro-batch's records from a consumer on the driver that is ahead of it; false reads all through Spark."""
     strategy: Literal["flow", "greedy", "genetic", "anneal", "lp"] = "flow"
     """Global placement strategy."""
     seed: int = 0
