@@ -25,7 +25,8 @@ def ages_ms(table: str, version: int, seen_ms: float) -> npt.NDArray[np.int64]:
         if added and added["dataChange"]:
             column = pq.read_table(f"{table}/{added['path']}", columns=["stamp_ms"], partitioning=None)["stamp_ms"]
             stamps.append(column.to_numpy())
-    return np.rint(seen_ms - np.concatenate(stamps)).astype(np.int64)
+    ages: npt.NDArray[np.int64] = np.rint(seen_ms - np.concatenate(stamps)).astype(np.int64)
+    return ages
 
 
 def follow(table: str, seconds: float, *, samples: int) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def _steady(folder: Path, load: _Load, warm_up_s: float, broker_pid: int, overri
     table = folder / "warehouse" / "telemetry"
     expected = int(load.rate * load.seconds)
     with _job(folder, load.kafka, overrides) as job:
-        _wait(lambda: (table / "_delta_log").is_dir(), job, 120)
+        _wait((table / "_delta_log").is_dir, job, 120)
         watcher = _Processor({"job": job.pid, "broker": broker_pid})
         reader = _python(
             "benchmarks.freshness", "--table", str(table), "--seconds", str(load.seconds + 60), "--samples",

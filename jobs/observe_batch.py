@@ -43,6 +43,10 @@ SAY_AGAIN_EVERY: Final = 30
 _FIRST_GUESS_BYTES: Final = 10_000
 
 
+class BatchFailedError(Exception):
+    """A micro-batch could not be taken; names the cause in a few words, the log has all of it."""
+
+
 class BatchTaker:
     """Takes micro-batches, one at a time; what it keeps between them are open tables."""
 
@@ -88,7 +92,20 @@ class BatchTaker:
         self._record_bytes: float = _FIRST_GUESS_BYTES
 
     def take(self, batch: "DataFrame", batch_id: int) -> None:
-        """Take one micro-batch."""
+        """Take one micro-batch.
+
+        Raises:
+            BatchFailedError: it could not be taken; Spark repeats it when the query is started again.
+        """
+        try:
+            self._take(batch, batch_id)
+        except Exception as error:
+            log.error("micro-batch %d failed", batch_id, exc_info=error)
+            # Spark searches the error's text with a recursive pattern: a long one, as of a failed Spark job, overflows
+            # the stack of the query's thread, which then dies without a word.
+            raise BatchFailedError(f"{type(error).__name__}: {str(error)[:500]}") from None
+
+    def _take(self, batch: "DataFrame", batch_id: int) -> None:
         began = time.perf_counter()
         transaction = Transaction(self._query_id.result(timeout=60), batch_id)
         by_executors = self._belongs_to_executors(batch_id)

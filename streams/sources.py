@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 # An answer of the broker waits this long for more bytes. Kafka's default of 500 ms would be added to a micro-batch by
 # each partition that has nothing new.
 FETCH_WAIT_MS: Final = 10
+# After every poll Spark's source asks the broker for the partition's first and last offset, two round trips, and seeks,
+# which throws away what the client had fetched ahead. Kafka's default of 500 records a poll therefore reads a megabyte
+# to use 500 records of it; a poll must take all that one fetch brings.
+POLL_RECORDS: Final = 100_000
+FETCH_BYTES: Final = 16 * 1_048_576
 # A failed fetch of offsets is an unreachable broker: the query fails within this time and its owner waits and says so,
 # instead of standing still for Kafka's default of a minute.
 _GIVE_UP_MS: Final = 10_000
@@ -70,6 +75,9 @@ def read_pattern(spark: "SparkSession", kafka: Kafka, pattern: str, *, max_recor
         # Neither may stop the other regions' stream; the gap is visible in the offsets of the history.
         "failOnDataLoss": "false",
         "kafka.fetch.max.wait.ms": str(FETCH_WAIT_MS),
+        "kafka.max.poll.records": str(POLL_RECORDS),
+        "kafka.max.partition.fetch.bytes": str(FETCH_BYTES),
+        "kafka.receive.buffer.bytes": str(1_048_576),
         "kafka.default.api.timeout.ms": str(_GIVE_UP_MS),
         "kafka.request.timeout.ms": str(min(kafka.request_timeout_ms, _GIVE_UP_MS)),
         "kafka.metadata.max.age.ms": "5000",
