@@ -148,6 +148,7 @@ class Packer:
         workers: int = 1,
         spread: bool = False,
         avoid: Sequence[int] = (),
+        learn: bool = True,
     ) -> tuple[Slot, ...] | None:
         """Choose slots for all workers and allocate them, or change nothing and return None.
 
@@ -158,6 +159,7 @@ class Packer:
             workers: how many identical workers; all or none.
             spread: put every worker on a node of its own.
             avoid: rows that must not be used (node-level anti-affinity with other tasks).
+            learn: count this as an arrival; False when it was counted before (a move, another try).
 
         Returns:
             One slot per worker in the order chosen, or None when it does not fit. Equal inputs give equal slots.
@@ -169,7 +171,7 @@ class Packer:
             raise ValueError(f"a task has at least one worker, got {workers}")
         if not pools:
             return None
-        board = self._board(self._region(pools), [(need, frozenset(pools))])
+        board = self._board(self._region(pools), [(need, frozenset(pools))] if learn else ())
         for choice in [frozenset(pools)] if workers == 1 else [frozenset((p,)) for p in pools]:
             slots = self._run(board, [(need, choice)] * workers, spread=spread, avoid=avoid)
             if None not in slots:

@@ -14,6 +14,10 @@ import numpy as np
 
 from scheduling.nodes import GPU_MILLI, IntArray, Nodes, Slot
 from scheduling.pack import Packer, Request
+from scheduling.pack_moves import Running, make_room
+
+# A move that brings less than a tenth of a GPU is not worth a restart.
+GAIN_GPU_MILLI = 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +73,10 @@ def run(packer: Packer, requests: Sequence[Request], *, batch: int = 1, moves: f
     """
     capacity = int(packer.nodes.gpus.sum()) * GPU_MILLI
     slots: list[Slot | None] = []
-    if batch == 1:
+    moved = 0
+    if moves > 0:
+        slots, moved = _run_with_moves(packer, requests, batch=batch, share=moves)
+    elif batch == 1:
         slots += packer.place_each(requests)
     else:
         for start in range(0, len(requests), batch):
@@ -81,11 +88,38 @@ def run(packer: Packer, requests: Sequence[Request], *, batch: int = 1, moves: f
     allocated = np.cumsum(np.where(placed, sizes, 0))
     return PackRun(
         slots=tuple(slots),
-        moved=0,
+        moved=moved,
         capacity_gpu_milli=capacity,
         allocated_gpu_milli=int(allocated[-1]) if len(allocated) else 0,
         allocated_at_full_gpu_milli=int(allocated[full]) if full < len(allocated) else None,
     )
+
+
+def _run_with_moves(
+    packer: Packer, requests: Sequence[Request], *, batch: int, share: float
+) -> tuple[list[Slot | None], int]:
+    running = Running(len(requests))
+    moved = 0
+    hopeless: dict[
+        Request, int
+    ] = {}  # how many ran when no move helped this request: the same state needs no second look
+    for start in range(0, len(requests), batch):
+        together = requests[start : start + batch]
+        for index, slot in enumerate(packer.place_jointly(together), start):
+            request = requests[index]
+            if slot is not None:
+                running.add(index, request, slot)
+            elif moved + 1 <= share * running.count and hopeless.get(request) != running.count:
+                move = make_room(packer, running, request, gain_gpu_milli=GAIN_GPU_MILLI)
+                if move is None:
+                    hopeless[request] = running.count
+                else:
+                    moved += 1
+                    other = running.requests[move.moved]
+                    assert other is not None
+                    running.add(move.moved, other, move.to)
+                    running.add(index, request, move.newcomer)
+    return running.slots, moved
 
 
 def count_violations(nodes: Nodes, requests: Sequence[Request], slots: Sequence[Slot | None]) -> int:
