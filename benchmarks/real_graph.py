@@ -95,8 +95,8 @@ def real_prices(regions: tuple[str, ...], network: Network) -> dict[tuple[str, s
     return {key: usd for key, usd in sorted(prices.items()) if key[0] in set(regions)}
 
 
-def real_problem(seed: int, *, tasks: int = 4_000, load: float = 0.6) -> Problem:
-    """Tasks over the real graph; `load` is GPUs asked for over GPUs there are."""
+def real_problem(seed: int, *, tasks: int = 4_000, load: float = 0.6, median_gb: float = 150.0) -> Problem:
+    """Tasks over the real graph; `load` is GPUs asked for over GPUs there are, `median_gb` how much a task reads."""
     rng = np.random.default_rng(seed)
     regions, network = real_network()
     prices = real_prices(regions, network)
@@ -134,7 +134,7 @@ def real_problem(seed: int, *, tasks: int = 4_000, load: float = 0.6) -> Problem
             checkpoint_h=np.full(tasks, 1.0),
             items=(
                 np.arange(tasks + 1),
-                rng.lognormal(np.log(150.0), 1.3, tasks),
+                rng.lognormal(np.log(median_gb), 1.3, tasks),
                 np.arange(tasks + 1),
                 home,
             ),

@@ -1,6 +1,7 @@
 """The best plan of a small problem, by a program written from the design's formula alone, a row a task.
 
-Loops on purpose. It shares no code with the engine except the problem's columns, so that an error there cannot hide here.
+Loops on purpose. It shares no code with the engine except the problem's columns, so that an error
+there cannot hide here.
 """
 
 from __future__ import annotations

@@ -148,8 +148,8 @@ def test_replanning_a_running_world_moves_nothing_and_keeps_to_its_budget():
 
 
 def test_an_estimated_start_orders_its_percentiles_and_knows_now_and_never():
-    running = {"running_pool": np.array([0, 0]), "running_gpus": np.array([4.0, 4.0]), "elapsed_h": np.array([1.0, 0.0]),
-                   "expected_h": np.array([2.0, 8.0]), "ahead_gpus": 0.0}  # fmt: skip
+    running = {"running_pool": np.array([0, 0]), "running_gpus": np.array([4.0, 4.0]),
+               "elapsed_h": np.array([1.0, 0.0]), "expected_h": np.array([2.0, 8.0]), "ahead_gpus": 0.0}  # fmt: skip
     usable = np.array([True, False])
     now = estimate_start(need_gpus=2.0, usable=usable, free_gpus=np.array([2.0, 9.0]), **running)
     assert (now.p10_h, now.p50_h, now.p90_h) == (0.0, 0.0, 0.0)
