@@ -17,6 +17,9 @@ from thalweg.ports import LOOPBACK, accepts_connections, free_port
 SERVER_PROPERTIES = PROJECT_ROOT / "conf" / "broker" / "server.properties"
 LOG4J_PROPERTIES = PROJECT_ROOT / "conf" / "broker" / "log4j2.properties"
 
+# Takes a second on an idle machine; a disk that others write to at full rate can hold it up for a minute.
+FORMAT_SECONDS = 180.0
+
 JVM_FLAGS = (
     # A quiet broker lives in 220 MB; 512 MB of heap carry the rates of two cores, the page cache does the rest.
     "-Xms256m",
@@ -101,14 +104,20 @@ def _format_storage(command: tuple[str, ...], ports: BrokerPorts, records: Path)
     shutil.rmtree(fresh, ignore_errors=True)
     properties = records.with_name("format.properties")
     properties.write_text(server_properties(ports, fresh), encoding="utf-8")
-    made = subprocess.run(
-        [*command, "kafka.tools.StorageTool", "format", "-t", new_cluster_id(), "-c", str(properties)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    try:
+        made = subprocess.run(
+            [*command, "kafka.tools.StorageTool", "format", "-t", new_cluster_id(), "-c", str(properties)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=FORMAT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BrokerSetupError(
+            f"Kafka did not make its storage in {records} within {FORMAT_SECONDS:.0f} s; is the disk or the machine"
+            " very busy? Try again."
+        ) from error
     if made.returncode != 0:
         raise BrokerSetupError(f"Kafka could not make its storage in {records}: {made.stderr or made.stdout}")
     properties.unlink()
