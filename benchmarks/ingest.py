@@ -83,6 +83,12 @@ def ingest(
             if rate:
                 load = _Load(kafka, nodes, rate, warm_up_s + seconds, samples_per_record, record_bytes)
                 document["steady"] = _steady(Path(folder) / "steady", load, warm_up_s, broker.pid, overrides)
+            if peak_samples:
+                backlog = Kafka(bootstrap_servers=broker.bootstrap, topic_prefix=f"{PREFIX}-backlog")
+                ensure_topics(backlog, REGIONS)
+                # As fast as it goes: nobody reads meanwhile.
+                load = _Load(backlog, nodes, 1e7, peak_samples / 1e7, samples_per_record, record_bytes)
+                document["peak"] = _peak(Path(folder) / "peak", load, overrides)
         return document
 
 
@@ -133,6 +139,36 @@ def _steady(folder: Path, load: _Load, warm_up_s: float, broker_pid: int, overri
         },
         "files": files,
     }
+
+
+def _peak(folder: Path, load: _Load, overrides: Sequence[str]) -> dict[str, Any]:
+    folder.mkdir()
+    sent = json.loads(subprocess.run(load.argv, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    items = [*_settings(folder, load.kafka), *overrides]
+    arguments = [argument for item in items for argument in ("--set", item)]
+    measuring = _python("benchmarks.backlog", "--folder", str(folder), *arguments)
+    taken = json.loads(measuring.communicate()[0])
+    if taken["rows"] != sent["samples"]:
+        raise RuntimeError(f"{sent['samples']} samples were sent and {taken['rows']} taken in")
+    megabytes = sent["records"] * sent["mean_record_bytes"] / 1e6
+    return {
+        "samples": sent["samples"],
+        "records": sent["records"],
+        "ingest_samples_per_s": round(sent["samples"] / taken["ingest_second_s"]),
+        "bare_read_samples_per_s": round(sent["samples"] / taken["bare_second_s"]),
+        "ingest_to_bare_ratio": round(taken["bare_second_s"] / taken["ingest_second_s"], 3),
+        "ingest_mb_per_s": round(megabytes / taken["ingest_second_s"], 1),
+        "seconds": {name: round(value, 2) for name, value in taken.items() if name.endswith("_s")},
+    }
+
+
+def _settings(folder: Path, kafka: Kafka) -> list[str]:
+    return [
+        f"kafka.bootstrap_servers={kafka.bootstrap_servers}",
+        f"kafka.topic_prefix={kafka.topic_prefix}",
+        f"warehouse.path={folder / 'warehouse'}",
+        f"spark.checkpoints={folder / 'checkpoints'}",
+    ]
 
 
 def _freshness(seen: Mapping[str, Any], warm_up_s: float) -> dict[str, Any]:
@@ -209,14 +245,8 @@ def _cpu_s(pid: int) -> float:
 @contextlib.contextmanager
 def _job(folder: Path, kafka: Kafka, overrides: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     """Run the job as an operator would, until the end of the block."""
-    settings = [
-        f"kafka.bootstrap_servers={kafka.bootstrap_servers}",
-        f"kafka.topic_prefix={kafka.topic_prefix}",
-        f"warehouse.path={folder / 'warehouse'}",
-        f"spark.checkpoints={folder / 'checkpoints'}",
-        *overrides,
-    ]
-    arguments = [argument for item in settings for argument in ("--set", item)]
+    items = [*_settings(folder, kafka), *overrides]
+    arguments = [argument for item in items for argument in ("--set", item)]
     with (folder / "observe.log").open("w") as log:
         job = subprocess.Popen(
             [sys.executable, "-m", "jobs.observe", *arguments], cwd=PROJECT_ROOT, stderr=log, stdout=log, text=True

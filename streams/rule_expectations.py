@@ -16,7 +16,9 @@ from streams.rules import Rule
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
 import great_expectations as gx
-from great_expectations.expectations import core
+
+# Its package exports them without saying so to type checkers.
+_GXE: Any = gx.expectations
 
 
 def expectation(rule: Rule) -> Any:
@@ -25,16 +27,16 @@ def expectation(rule: Rule) -> Any:
     if rule.when is not None:
         scope = {"row_condition": f'kind=="{rule.when}"', "condition_parser": "pandas"}
     if rule.required:
-        return core.ExpectColumnValuesToNotBeNull(column=rule.field, **scope)
+        return _GXE.ExpectColumnValuesToNotBeNull(column=rule.field, **scope)
     if rule.one_of is not None:
-        return core.ExpectColumnValuesToBeInSet(column=rule.field, value_set=rule.one_of, **scope)
+        return _GXE.ExpectColumnValuesToBeInSet(column=rule.field, value_set=rule.one_of, **scope)
     if rule.max_chars is not None:
-        return core.ExpectColumnValueLengthsToBeBetween(
+        return _GXE.ExpectColumnValueLengthsToBeBetween(
             column=rule.field, min_value=rule.min_chars, max_value=rule.max_chars, **scope
         )
     low: Any = rule.min
     high: Any = rule.max
-    return core.ExpectColumnValuesToBeBetween(column=rule.field, min_value=low, max_value=high, **scope)
+    return _GXE.ExpectColumnValuesToBeBetween(column=rule.field, min_value=low, max_value=high, **scope)
 
 
 def broken_rows(rules: Sequence[Rule], rows: pd.DataFrame) -> dict[str, list[int]]:

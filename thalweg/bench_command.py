@@ -1,0 +1,124 @@
+"""`thalweg bench NAME`: run a measurement and print its figures."""
+
+import dataclasses
+import importlib
+import importlib.util
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, get_type_hints
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from conf.environment import PROJECT_ROOT
+
+BENCHMARKS: Final[Mapping[str, tuple[str, str]]] = {
+    # name: (module, function); imported when it is run. Its parameters are the function's keyword arguments, or the
+    # fields of the one dataclass it takes.
+    "ingest": ("benchmarks.ingest", "ingest"),
+    "latency": ("benchmarks.latency", "measure"),
+    "pack": ("benchmarks.pack", "run"),
+    "plan": ("benchmarks.plan", "run"),
+    "recovery": ("benchmarks.recovery", "recovery"),
+    "replan": ("benchmarks.replan", "run"),
+    "scale": ("benchmarks.scale", "scale"),
+    "sync": ("benchmarks.sync", "sync"),
+}
+RESULTS: Final = PROJECT_ROOT / "benchmarks" / "results"
+
+
+def available() -> list[str]:
+    """Names of the measurements that this version has."""
+    return [name for name, (module, _) in BENCHMARKS.items() if importlib.util.find_spec(module) is not None]
+
+
+def parameters(measure: Callable[..., object], items: Sequence[str]) -> dict[str, Any]:
+    """Read `name=value` items by the types of a function's keyword arguments.
+
+    Raises:
+        click.UsageError: a name is unknown or a value has the wrong type; the message says what is allowed.
+    """
+    known = _types(measure)
+    given: dict[str, Any] = {}
+    for item in items:
+        name, separator, value = item.partition("=")
+        if not separator or name not in known:
+            raise click.UsageError(
+                f"--set {item!r}: allowed are {', '.join(f'{known_name}=…' for known_name in known)}"
+            )
+        try:
+            given[name] = msgspec.convert(value, known[name], strict=False)
+        except msgspec.ValidationError as error:
+            raise click.UsageError(f"--set {item!r}: {error}") from error
+    return given
+
+
+def _types(measure: Callable[..., object]) -> dict[str, Any]:
+    wanted = {name: one.annotation for name, one in inspect.signature(measure, eval_str=True).parameters.items()}
+    group = _group(measure)
+    return wanted if group is None else get_type_hints(group)
+
+
+def _group(measure: Callable[..., object]) -> Any:
+    """Return the dataclass that holds a measurement's parameters, if that is what it takes."""
+    wanted = list(inspect.signature(measure, eval_str=True).parameters.values())
+    return wanted[0].annotation if len(wanted) == 1 and dataclasses.is_dataclass(wanted[0].annotation) else None
+
+
+def run(measure: Callable[..., dict[str, Any]], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Call a measurement with its parameters."""
+    group = _group(measure)
+    return measure(**given) if group is None else measure(group(**given))
+
+
+@click.command()
+@click.argument("name", type=click.Choice(sorted(BENCHMARKS)))
+@click.option("--set", "items", multiple=True, metavar="NAME=VALUE", help="A parameter of the measurement; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--record", is_flag=True, help="Keep the result under benchmarks/results/.")
+def bench(name: str, items: tuple[str, ...], as_json: bool, record: bool) -> None:
+    """Measure one thing on this machine. Takes a minute or more; nothing else should run meanwhile."""
+    if name not in available():
+        raise click.UsageError(f"measurement {name!r} is not part of this version; there are {', '.join(available())}")
+    module, function = BENCHMARKS[name]
+    measure = getattr(importlib.import_module(module), function)
+    given = parameters(measure, items)
+    console = Console(stderr=True)
+    with console.status(f"measuring {name} …"):
+        document = run(measure, given)
+    if record:
+        console.print(f"kept in {keep(name, document)}")
+    if as_json:
+        click.echo(json.dumps(document))
+    else:
+        Console().print(as_table(name, document))
+
+
+def keep(name: str, document: Mapping[str, Any]) -> Path:
+    """Write a result to a file of its own and return its path, from the project's root."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return path.relative_to(PROJECT_ROOT)
+
+
+def as_table(name: str, document: Mapping[str, Any]) -> Table:
+    """Lay a result out as two columns; groups are written with a dot."""
+    table = Table(title=f"bench {name}", show_header=False)
+    for path, value in _leaves(document):
+        table.add_row(
+            path, f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+        )
+    return table
+
+
+def _leaves(tree: Mapping[str, Any], path: str = "") -> list[tuple[str, Any]]:
+    leaves: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        leaves += _leaves(value, f"{path}{key}.") if isinstance(value, Mapping) else [(f"{path}{key}", value)]
+    return leaves
