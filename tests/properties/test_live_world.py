@@ -1,0 +1,222 @@
+"""Whatever happens, in any order: the live world keeps its promises, and its ledger rebuilds it.
+
+The machine plays applications, regions (each with a fence, as the agent has) and the place job's core together.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from scheduling import decide
+from scheduling.micro_batch import PlanSettings, plan
+from scheduling.tasks import TERMINAL, Change, Transition
+from scheduling.world import World
+from streams.assignments import event_type_of
+from tests.unit.scheduling.worlds import ORIGIN, node, spec, world_of
+
+REGIONS = ("a", "b", "c")
+NODES = [node(region, f"n{index}", 4) for region in REGIONS for index in range(2)]
+TIMEOUT_MS = 10_000
+KINDS = ("accepted", "running", "succeeded", "failed", "evicted")
+
+
+@dataclass
+class Agent:
+    """A region: obeys only what is newer than everything it has seen of a task."""
+
+    seen: dict[str, int] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+
+    def obey(self, row: Transition) -> None:
+        if row.epoch <= self.seen.get(row.task_id, 0):
+            return
+        self.seen[row.task_id] = row.epoch
+        self.held.pop(row.task_id, None)
+        if event_type_of(row) == "assign":
+            self.held[row.task_id] = row.epoch
+
+
+class LiveWorld(RuleBasedStateMachine):
+    """Random lives of a few tasks in three regions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = world_of(*NODES)
+        self.ledger: list[Transition] = []
+        self.agents = {region: Agent() for region in REGIONS}
+        self.undelivered: list[Transition] = []
+        self.now_ms = 0
+        self.count = 0
+        self.up = dict.fromkeys(REGIONS, True)
+
+    def commit(self, rows: list[Transition] | decide.Refused) -> None:
+        if isinstance(rows, decide.Refused):
+            return
+        for row in rows:
+            self.world.apply(row)
+        self.ledger += rows
+        self.undelivered += [row for row in rows if event_type_of(row) is not None]
+
+    @rule(gpus=st.integers(0, 4), workers=st.integers(1, 3), replicas=st.integers(1, 3), priority=st.integers(0, 1000))
+    def submit(self, gpus: int, workers: int, replicas: int, priority: int) -> None:
+        self.count += 1
+        wanted = spec(gpus=gpus, workers=workers, replicas=replicas, priority=priority)
+        name = f"t{self.count}"
+        self.commit(decide.submit(self.world, name, wanted, "{}", name, ORIGIN, self.now_ms))
+
+    @rule()
+    def place(self) -> None:
+        made = plan(self.world, PlanSettings(), self.now_ms, seed=0)
+        if made is not None:
+            assert made.bound <= made.objective + 1e-6
+            self.commit(decide.place(self.world, made, "p", self.now_ms))
+
+    @rule(pick=st.randoms(use_true_random=False))
+    def deliver_some(self, pick: object) -> None:
+        """Events arrive late, twice, but in order within a region (one partition each)."""
+        for row in list(self.undelivered):
+            assert row.region is not None
+            if not self.up[row.region]:
+                continue
+            self.undelivered.remove(row)
+            self.agents[row.region].obey(row)
+            if pick.random() < 0.3:  # type: ignore[attr-defined]
+                self.agents[row.region].obey(row)
+
+    @precondition(lambda self: any(agent.held for agent in self.agents.values()))
+    @rule(data=st.data(), kind=st.sampled_from(KINDS), lost=st.booleans())
+    def report(self, data: st.DataObject, kind: str, lost: bool) -> None:
+        """A region reports; some reports are lost for good, as those of an agent that died."""
+        region = data.draw(st.sampled_from([region for region in REGIONS if self.agents[region].held]))
+        task = data.draw(st.sampled_from(sorted(self.agents[region].held)))
+        epoch = self.agents[region].held[task]
+        if kind in ("succeeded", "failed", "evicted"):
+            del self.agents[region].held[task]
+        if self.up[region] and not lost:
+            self.world.hear(region, self.now_ms)
+            self.commit(decide.report(self.world, region, kind, task, epoch, "", 3, self.now_ms))
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        if self.world.tasks:
+            task = data.draw(st.sampled_from(sorted(self.world.tasks)))
+            self.commit(decide.cancel(self.world, task, ORIGIN, self.now_ms))
+
+    @rule(region=st.sampled_from(REGIONS))
+    def cut_off_or_return(self, region: str) -> None:
+        self.up[region] = not self.up[region]
+
+    @rule(ms=st.sampled_from([100, 6_000, 20_000]))
+    def time_passes(self, ms: int) -> None:
+        self.now_ms += ms
+        for region in REGIONS:
+            if self.up[region]:
+                self.world.hear(region, self.now_ms)
+                repairs = decide.reconcile(self.world, region, self.agents[region].held, 15_000, self.now_ms)
+                self.commit(repairs.transitions)
+                self.undelivered += [decide.assigned_again(task, copy) for task, copy in repairs.again]
+        for region in self.world.silent_regions(self.now_ms, TIMEOUT_MS):
+            self.world.lose_region(region)
+            self.commit(decide.lose_region(self.world, region, TIMEOUT_MS, self.now_ms))
+
+    @rule()
+    def crash(self) -> None:
+        """The driver dies: a new one rebuilds the world from the ledger."""
+        heard = self.world.regions
+        self.world = rebuilt(self.ledger)
+        for name, state in heard.items():
+            self.world.expect(name, self.now_ms)
+            if not state.lost:
+                self.world.hear(name, self.now_ms)
+
+    @invariant()
+    def no_node_gives_more_than_it_has(self) -> None:
+        assert len(self.world.nodes.overcommitted()) == 0
+
+    @invariant()
+    def what_is_taken_of_nodes_is_what_placed_copies_need(self) -> None:
+        needed = sum(task.spec.gpus * len(task.copies) for task in self.world.tasks.values())
+        free = self.world.nodes.gpu_milli_free.sum() / 1_000
+        assert free + needed == sum(fact.gpus for fact in NODES)
+
+    @invariant()
+    def a_copy_that_succeeded_never_runs_again(self) -> None:
+        done: set[tuple[str, int]] = set()
+        for row in self.ledger:
+            assert not (row.change is Change.ASSIGNED and (row.task_id, row.copy) in done)
+            if row.change is Change.SUCCEEDED:
+                done.add((row.task_id, row.copy))
+
+    @invariant()
+    def copies_lie_in_distinct_regions(self) -> None:
+        for task in self.world.tasks.values():
+            regions = [copy.region for copy in task.copies.values()]
+            assert len(set(regions)) == len(regions)
+            assert len(regions) + len(task.done_copies) <= task.spec.replicas
+
+    @invariant()
+    def every_task_is_in_one_state_and_waits_exactly_when_copies_are_missing(self) -> None:
+        assert sum(self.world.count_by_state.values()) == len(self.world.tasks)
+        for task in self.world.tasks.values():
+            waits = task.task_id in self.world.waiting
+            assert waits == (task.state not in TERMINAL and task.missing > 0)
+            assert not (task.state in TERMINAL and task.copies)
+
+    @invariant()
+    def events_of_a_task_carry_rising_epochs(self) -> None:
+        last: dict[str, int] = {}
+        for row in self.ledger:
+            if event_type_of(row) is not None:
+                assert row.epoch > last.get(row.task_id, 0)
+                last[row.task_id] = row.epoch
+
+    @invariant()
+    def the_ledger_rebuilds_the_world(self) -> None:
+        again = rebuilt(self.ledger)
+        assert picture(again) == picture(self.world)
+        np.testing.assert_array_equal(free_by_node(again), free_by_node(self.world))
+
+    def teardown(self) -> None:
+        """Once every region is back and everything is delivered, regions hold what the ledger says."""
+        self.up = dict.fromkeys(REGIONS, True)
+        for _ in range(6):
+            self.time_passes(20_000)
+            for row in self.undelivered:
+                assert row.region is not None
+                self.agents[row.region].obey(row)
+            self.undelivered.clear()
+        for region in REGIONS:
+            ledger = {task: self.world.tasks[task].copies[index].epoch for task, index in self.world.copies_in(region)}
+            assert self.agents[region].held == ledger
+
+
+def rebuilt(ledger: list[Transition]) -> World:
+    world = world_of(*NODES)
+    for row in ledger:
+        world.apply(row)
+    return world
+
+
+def picture(world: World) -> dict[str, object]:
+    return {
+        name: (
+            task.state,
+            task.epoch,
+            task.attempt,
+            task.avoid,
+            sorted((copy.index, copy.epoch, copy.region, copy.state) for copy in task.copies.values()),
+        )
+        for name, task in world.tasks.items()
+    }
+
+
+def free_by_node(world: World) -> np.ndarray:
+    rows = [world.nodes.row_of[key] for key in sorted(world.nodes.row_of)]
+    return np.column_stack([np.sort(world.nodes.gpu_milli_free[rows], axis=1), world.nodes.cpu_milli_free[rows]])
+
+
+TestLiveWorld = LiveWorld.TestCase
+TestLiveWorld.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
