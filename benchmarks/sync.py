@@ -1,0 +1,329 @@
+"""`bench sync`: how fast changes reach every region, how much the centre takes, and how a cut region catches up.
+
+Broker, job, load and reader are processes of their own on this machine. Regions reach the broker through proxies that
+add half the round trip each way and let a share of chunks wait for a retransmission, which is what loss is under TCP.
+"""
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import psutil
+from deltalake import DeltaTable
+
+from benchmarks.machine import describe
+from benchmarks.proxied_broker import ProxiedBroker, proxied_broker
+from conf.environment import PROJECT_ROOT
+from conf.settings import Kafka
+from streams.admin import ensure_topics
+from streams.consume import IncomingRecord
+from streams.replica_log import read_entry
+from sync.changes import Add, Assign
+from sync.entries import RecordEntry
+from thalweg.replica_client import ReplicaClient
+
+REGIONS: Final = ("ap", "eu", "us")
+PARTITION_S: Final = 600
+"""A cut of ten minutes at the live rate; its writes are made without waiting for the ten minutes to pass."""
+
+
+def sync(
+    *,
+    rate: float = 20_000,
+    seconds: float = 30,
+    warm_up_s: float = 15,
+    keys: int = 10_000,
+    peak_updates: int = 300_000,
+    replica_rate: float = 100,
+    replica_seconds: float = 20,
+    rtt_ms: float = 100,
+    loss: float = 0.01,
+    settings: str = "",
+) -> dict[str, Any]:
+    """Measure all.
+
+    Args:
+        rate: updates a second in all, of the steady run; 0 leaves it out.
+        seconds: length of the steady run that is measured.
+        warm_up_s: how much longer it runs before that.
+        keys: distinct records of each region in the steady run.
+        peak_updates: size of the backlog that is taken as fast as possible; 0 leaves it out.
+        replica_rate: updates a second in all, between full replicas in files; 0 leaves them and the cut out.
+        replica_seconds: how long they write.
+        rtt_ms: round trip between a region and the broker.
+        loss: share of chunks that are lost once.
+        settings: `group.field=value` items for the job, separated by commas.
+    """
+    document: dict[str, Any] = {
+        "name": "sync",
+        "machine": describe(),
+        "parameters": {
+            "rate_updates_per_s": rate,
+            "seconds": seconds,
+            "warm_up_s": warm_up_s,
+            "regions": len(REGIONS),
+            "keys_per_region": keys,
+            "peak_updates": peak_updates,
+            "replica_rate_updates_per_s": replica_rate,
+            "replica_seconds": replica_seconds,
+            "rtt_ms": rtt_ms,
+            "loss": loss,
+            "settings": settings,
+        },
+    }
+    with tempfile.TemporaryDirectory(prefix="thalweg-bench-") as folder:
+        work = Path(folder)
+        with proxied_broker(work / "broker", REGIONS, delay_s=rtt_ms / 2000, loss=loss) as links:
+            if rate or peak_updates:
+                ensure_topics(Kafka(bootstrap_servers=links.bootstrap, topic_prefix="load"), REGIONS)
+                with _job(work / "load", links.bootstrap, "load", settings) as job:
+                    if rate:
+                        document["steady"] = _steady(links, job, rate, seconds, warm_up_s, keys)
+                    if peak_updates:
+                        document["peak"] = _peak(work / "load", links, peak_updates, keys)
+            if replica_rate:
+                with _job(work / "replicas", links.bootstrap, "replicas", settings):
+                    document |= _replicas(work, links, replica_rate, replica_seconds)
+    return document
+
+
+def _steady(
+    links: ProxiedBroker, job: subprocess.Popen[bytes], rate: float, seconds: float, warm_up_s: float, keys: int
+) -> dict[str, Any]:
+    total_s = warm_up_s + seconds
+    before_s = _cpu_s(job.pid)
+    watch = _python(
+        "benchmarks.sync_watch", "--bootstrap", links.kafka("us", "load").bootstrap_servers, "--prefix", "load",
+        "--seconds", str(total_s + 12),
+    )  # fmt: skip
+    sent = _load(links.kafka("eu", "load").bootstrap_servers, keys, "--rate", str(rate), "--seconds", str(total_s))
+    seen = json.loads(watch.communicate(timeout=total_s + 60)[0])
+    seconds_seen = sorted(int(second) for second in seen["ages"])
+    chosen = [s for s in seconds_seen if s >= seconds_seen[0] + warm_up_s][:-1]
+    ages = _spread([seen["ages"][str(second)] for second in chosen])
+    return {
+        "updates_per_s": round(sent["updates"] / sent["seconds"]),
+        **_percentiles(ages, "change_to_region"),
+        "records_seen": len(ages),
+        "bytes_per_update": round(sent["bytes"] / sent["updates"], 1),
+        "cpu_share": {
+            "job": round((_cpu_s(job.pid) - before_s) / (total_s + 12), 2),
+            "load": round(sent["cpu_seconds"] / total_s, 2),
+            "reader": round(seen["cpu_seconds"] / total_s, 2),
+        },
+    }
+
+
+def _peak(folder: Path, links: ProxiedBroker, updates: int, keys: int) -> dict[str, Any]:
+    """Send a backlog as fast as the load can, and time the centre on it, from the first arrival to the last."""
+    done = threading.Event()
+    progress: list[tuple[float, int]] = []
+
+    def watch() -> None:
+        while not done.wait(0.2):
+            progress.append((time.monotonic(), _received(folder)))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        sent = _load(links.bootstrap, keys, "--rate", "0", "--count", str(updates))
+        # A load begins new lives, so that what is received counts from 0.
+        _until(lambda: bool(progress) and progress[-1][1] == sent["updates"], 120)
+    finally:
+        done.set()
+        watcher.join()
+    end = next(at for at, seen in progress if seen == sent["updates"])
+    falls = [index for index in range(1, len(progress)) if progress[index][1] < progress[index - 1][1]]
+    fresh = progress[falls[-1] if falls else 0 :]
+    begin = next(at for at, seen in fresh if seen > 0)
+    done_before = next(seen for seen in (seen for _, seen in fresh) if seen > 0)
+    return {
+        "updates": sent["updates"],
+        "updates_per_s": round((sent["updates"] - done_before) / max(end - begin, 0.2)),
+        "load_updates_per_s": round(sent["updates"] / sent["seconds"]),
+    }
+
+
+class _Timed(ReplicaClient):
+    """A replica that notes when each record's newest write arrived."""
+
+    def __init__(self, region: str, path: Path, kafka: Kafka) -> None:
+        super().__init__(region, path, kafka)
+        self.arrivals: list[tuple[str, int, int]] = []
+
+    def _apply(self, records: list[IncomingRecord], connection: Any) -> None:
+        super()._apply(records, connection)
+        now_ms = time.time_ns() // 1_000_000
+        for record in records:
+            entry = read_entry(record.key, record.value, record.headers)
+            if isinstance(entry, RecordEntry):
+                self.arrivals.append((entry.record.written.region, entry.record.written.ms, now_ms))
+
+
+def _replicas(work: Path, links: ProxiedBroker, rate: float, seconds: float) -> dict[str, Any]:
+    """Let full replicas write and read; then cut one off for the writes of ten minutes."""
+    with contextlib.ExitStack() as stack:
+        clients = {
+            region: stack.enter_context(_Timed(region, work / f"{region}.db", links.kafka(region, "replicas")))
+            for region in REGIONS
+        }
+        for client in clients.values():
+            assert client.wait_joined(60)
+        _write_steadily(list(clients.values()), rate, 5)
+        for client in clients.values():
+            client.arrivals.clear()
+        bytes_before = sum(proxy.bytes_forwarded for proxy in links.proxies.values())
+        written = _write_steadily(list(clients.values()), rate, seconds)
+        for client in clients.values():
+            client.wait_confirmed(60)
+        time.sleep(2)
+        sent_bytes = sum(proxy.bytes_forwarded for proxy in links.proxies.values()) - bytes_before
+        foreign = [
+            now_ms - written_ms
+            for client in clients.values()
+            for region, written_ms, now_ms in client.arrivals
+            if region != client.region
+        ]
+        live = {
+            "updates_per_s": round(written / seconds, 1),
+            **_percentiles(foreign, "change_to_every_region"),
+            "arrivals": len(foreign),
+            "bytes_per_update_over_all_links": round(sent_bytes / written),
+            "read_us": _read_us(clients["eu"]),
+        }
+        return {"replicas": live, "catch_up": _catch_up(clients, links, rate)}
+
+
+def _catch_up(clients: Mapping[str, _Timed], links: ProxiedBroker, rate: float) -> dict[str, Any]:
+    live_rate = rate / len(REGIONS)  # what one region writes
+    backlog = round(live_rate * PARTITION_S)
+    cut, other = clients["eu"], clients["us"]
+    links.proxies["eu"].cut()
+    for start in range(0, backlog, 500):
+        with cut.together():
+            for number in range(start, min(start + 500, backlog)):
+                cut.put(f"dataset/eu/{number % 5_000}", Assign("size_gb", float(number)), Add("copies", ("eu",)))
+    bytes_before = links.proxies["eu"].bytes_forwarded
+    links.proxies["eu"].restore()
+    restored = time.monotonic()
+    assert cut.wait_confirmed(150), f"{cut.lag().waiting} of {backlog} writes were not confirmed in time"
+    last = f"dataset/eu/{(backlog - 1) % 5_000}"
+    _until(lambda: (other.read(last) or {}).get("size_gb") == float(backlog - 1), 60)
+    took_s = time.monotonic() - restored
+    return {
+        "partition_s": PARTITION_S,
+        "live_rate_updates_per_s": round(live_rate, 1),
+        "backlog_updates": backlog,
+        "seconds": round(took_s, 1),
+        "updates_per_s": round(backlog / took_s),
+        "times_live_rate": round(backlog / took_s / live_rate, 1),
+        "bytes_per_update": round((links.proxies["eu"].bytes_forwarded - bytes_before) / backlog),
+    }
+
+
+def _write_steadily(clients: Sequence[_Timed], rate: float, seconds: float) -> int:
+    started, written = time.monotonic(), 0
+    while time.monotonic() - started < seconds:
+        while written < (time.monotonic() - started) * rate:
+            client = clients[written % len(clients)]
+            client.put(f"dataset/{client.region}/{written % 1_000}", Assign("size_gb", float(written)))
+            written += 1
+        time.sleep(0.005)
+    return written
+
+
+def _read_us(client: ReplicaClient) -> float:
+    keys = client.keys("dataset/")[:1_000]
+    started = time.perf_counter()
+    for key in keys:
+        client.read(key)
+    return round((time.perf_counter() - started) / len(keys) * 1e6, 1)
+
+
+def _received(folder: Path) -> int:
+    with contextlib.suppress(Exception):
+        rows = DeltaTable(str(folder / "warehouse" / "sync_regions")).to_pyarrow_table(columns=["received_seq"])
+        return sum(value or 0 for value in rows["received_seq"].to_pylist())
+    return 0
+
+
+def _percentiles(ages_ms: Sequence[int], name: str) -> dict[str, int]:
+    found = np.percentile(ages_ms, [50, 95, 99, 100]) if len(ages_ms) else [0, 0, 0, 0]
+    return {f"{name}_{p}_ms": round(float(value)) for p, value in zip(("p50", "p95", "p99", "max"), found, strict=True)}
+
+
+def _spread(counters: Sequence[Mapping[str, int]]) -> list[int]:
+    return [int(age) for counts in counters for age, count in counts.items() for _ in range(count)]
+
+
+def _load(bootstrap: str, keys: int, *options: str) -> dict[str, Any]:
+    arguments = [argument for region in REGIONS for argument in ("--region", region)]
+    load = _python(
+        "benchmarks.sync_load", "--bootstrap", bootstrap, "--prefix", "load", "--keys", str(keys), *arguments, *options
+    )
+    sent: dict[str, Any] = json.loads(load.communicate(timeout=300)[0])
+    return sent
+
+
+def _python(module: str, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", module, *arguments], cwd=PROJECT_ROOT, stdout=subprocess.PIPE
+    )
+
+
+def _cpu_s(pid: int) -> float:
+    total = 0.0
+    process = psutil.Process(pid)
+    for one in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = one.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+@contextlib.contextmanager
+def _job(folder: Path, bootstrap: str, prefix: str, settings: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the job as an operator would, until the end of the block."""
+    folder.mkdir()
+    options = [
+        f"kafka.bootstrap_servers={bootstrap}",
+        f"kafka.topic_prefix={prefix}",
+        f"warehouse.path={folder / 'warehouse'}",
+        f"spark.checkpoints={folder / 'checkpoints'}",
+        *(item for item in settings.split(",") if item),
+    ]
+    arguments = [argument for item in options for argument in ("--set", item)]
+    with (folder / "replicate.log").open("w") as log:
+        job = subprocess.Popen(
+            [sys.executable, "-m", "jobs.replicate", *arguments], cwd=PROJECT_ROOT, stderr=log, stdout=log
+        )
+        try:
+            _until((folder / "checkpoints" / "replicate" / "offsets").is_dir, 120)
+            yield job
+        finally:
+            job.terminate()
+            try:
+                job.wait(30)
+            except subprocess.TimeoutExpired:
+                job.kill()
+                job.wait()
+
+
+def _until(reached: Callable[[], bool], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not reached():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not reached within {timeout_s:.0f} s")
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    print(json.dumps(sync(), indent=2))

@@ -1,0 +1,41 @@
+"""A reader of the replica topic that notes how old each record's write is when it arrives."""
+
+import json
+import sys
+import time
+from collections import Counter
+
+import click
+
+from conf.settings import Kafka
+from streams.consume import KafkaReader
+from streams.topics import REPLICA, topic_name
+
+_WRITTEN = b'"written":['
+
+
+@click.command()
+@click.option("--bootstrap", required=True)
+@click.option("--prefix", required=True)
+@click.option("--seconds", type=float, required=True)
+def main(bootstrap: str, prefix: str, seconds: float) -> None:
+    """Read from now on and print the ages by the second of writing as JSON."""
+    kafka = Kafka(bootstrap_servers=bootstrap, topic_prefix=prefix)
+    topic = topic_name(REPLICA, prefix)
+    ages: dict[int, Counter[int]] = {}
+    with KafkaReader(kafka, topics=(topic,), since_ms=time.time_ns() // 1_000_000, max_records=20_000) as reader:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            records = reader.poll(20)
+            now_ms = time.time_ns() // 1_000_000
+            for record in records:
+                start = record.value.find(_WRITTEN) if record.value else -1
+                if start >= 0 and record.value is not None:
+                    start += len(_WRITTEN)
+                    written_ms = int(record.value[start : record.value.index(b",", start)])
+                    ages.setdefault(written_ms // 1_000, Counter())[now_ms - written_ms] += 1
+    json.dump({"ages": ages, "cpu_seconds": time.process_time()}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
