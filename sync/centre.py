@@ -356,10 +356,11 @@ def refusal(update: Update, life: Life | None) -> str | None:
         return str(error)
     if life is None or stamp.epoch > life.epoch:
         return f"update of epoch {stamp.epoch}; {current_life(life)}"
-    if stamp.seq == 0 or record.vector.get(stamp.actor) != stamp.seq:
+    actor = stamp.actor
+    if stamp.seq == 0 or record.vector.get(actor) != stamp.seq:
         return (
-            f"stamp has sequence {stamp.seq} but the record's vector says {record.vector.get(stamp.actor)} for "
-            f"{stamp.actor}; they must be the same number above 0"
+            f"stamp has sequence {stamp.seq} but the record's vector says {record.vector.get(actor)} for "
+            f"{actor}; they must be the same number above 0"
         )
     if record.at != stamp.hlc:
         return f"stamp {tuple(stamp.hlc)} is not the record's newest, {tuple(record.at)}; the writer must stamp later"

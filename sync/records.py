@@ -102,6 +102,8 @@ def checked_key(key: str) -> str:
     Raises:
         KeyRefusedError: Empty, too long, not encodable or reserved.
     """
+    if key.isascii() and 0 < len(key) <= MAX_KEY_BYTES and key[0] != RESERVED_KEY_PREFIX:
+        return key
     try:
         size = len(key.encode())
     except UnicodeEncodeError as error:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, NamedTuple, NewType
 
 import msgspec
@@ -75,6 +76,7 @@ class Stamp(msgspec.Struct, frozen=True, kw_only=True):
 FIRST_STORE_EPOCH = 1_000_000
 
 
+@lru_cache(maxsize=4_096)
 def actor_of(region: str, epoch: int) -> Actor:
     """Name one writing life of a region."""
     return Actor(f"{region}@{epoch}")
@@ -96,6 +98,15 @@ def checked_stamp(stamp: Stamp) -> Stamp:
     Raises:
         StampError: A part is out of range.
     """
+    in_range = (
+        0 <= stamp.ms <= MAX_MS
+        and 0 <= stamp.counter <= MAX_COUNTER
+        and 0 <= stamp.epoch <= MAX_COUNTER
+        and 0 <= stamp.seq <= MAX_COUNTER
+        and 0 <= stamp.version <= MAX_COUNTER
+    )
+    if in_range and _is_region(stamp.region):
+        return stamp
     _check_range("ms", stamp.ms, MAX_MS)
     _check_range("counter", stamp.counter, MAX_COUNTER)
     _check_range("epoch", stamp.epoch, MAX_COUNTER)
@@ -107,11 +118,16 @@ def checked_stamp(stamp: Stamp) -> Stamp:
 
 def check_region(region: str) -> None:
     """Raise StampError unless the name can be part of a topic name and of an actor."""
-    if len(region) > MAX_REGION_CHARS or not REGION_PATTERN.fullmatch(region):
+    if not _is_region(region):
         raise StampError(
             f"region {region[:140]!r} is not a region name; "
             f"allowed are 1 to {MAX_REGION_CHARS} characters without blanks, @ and #"
         )
+
+
+@lru_cache(maxsize=4_096)  # asked for every stamp; regions are few
+def _is_region(region: str) -> bool:
+    return len(region) <= MAX_REGION_CHARS and REGION_PATTERN.fullmatch(region) is not None
 
 
 def _check_range(part: str, seen: int, largest: int) -> None:
