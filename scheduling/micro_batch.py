@@ -12,7 +12,7 @@ import numpy as np
 from scheduling.arrays import BoolArray, FloatArray, IntArray
 from scheduling.cost import arc_costs, components
 from scheduling.model import NOWHERE, Classes, Problem, Weights, make_classes
-from scheduling.nodes import Need, Slot
+from scheduling.nodes import Need, Nodes, Slot
 from scheduling.pack import Packer
 from scheduling.solution import Limits, Solution, spread_copies
 from scheduling.solve import solve
@@ -101,6 +101,27 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     window = world.waiting.window(world.loosened, settings.window_tasks, settings.window_classes)
     if not window or not world.nodes.pools:
         return None
+    window, hopeless = _split_hopeless(world, window)
+    base = sum(
+        count * wait_usd(waiting.key.spec, waiting.key.missing, now_ms - waiting.oldest_ms, settings.wait_usd)
+        for waiting, count in hopeless
+    )
+    world.waiting.tried(np.array([waiting.index for waiting, _ in hopeless], np.int64), world.clock)
+    no_room = tuple(
+        Held(task_id=task_id, reason="capacity: no node of a suitable pool has room for one of its workers now")
+        for waiting, count in hopeless
+        for task_id in world.waiting.first(waiting, count)
+    )
+    if not window:
+        return Plan(
+            strategy=settings.strategy,
+            status="optimal",
+            assignments=(),
+            held=no_room,
+            considered=len(no_room),
+            objective=base,
+            bound=base,
+        )
     problem = _problem(world, window, settings, now_ms)
     solution = solve(
         problem, strategy=settings.strategy, limits=Limits(remaining_s=settings.remaining_s, mip_arcs=0), seed=seed
@@ -117,11 +138,50 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
         strategy=solution.strategy,
         status=str(solution.status) if objective <= solution.objective * (1 + 1e-9) + 1e-9 else "feasible",
         assignments=chosen,
-        held=placing.held(solution),
-        considered=sum(count for _, count in window),
-        objective=objective,
-        bound=min(solution.bound, objective),
+        held=(*no_room, *placing.held(solution)),
+        considered=sum(count for _, count in window) + len(no_room),
+        objective=base + objective,
+        bound=base + min(solution.bound, objective),
     )
+
+
+def _split_hopeless(
+    world: World, window: Sequence[tuple[WaitingClass, int]]
+) -> tuple[list[tuple[WaitingClass, int]], list[tuple[WaitingClass, int]]]:
+    """Set apart the classes that no pool's nodes could hold even if they came first.
+
+    The global strategy sees a pool's free capacity as one sum; on the nodes it may lie in pieces. What does not fit
+    before anything else is placed fits in no plan, so the price of its waiting belongs to the bound as well.
+    """
+    possible: list[tuple[WaitingClass, int]] = []
+    hopeless: list[tuple[WaitingClass, int]] = []
+    most: dict[Need, IntArray] = {}
+    for waiting, count in window:
+        usable = world.usable_pools(waiting.key)
+        known = usable.any()
+        for part in waiting.key.spec.parts:
+            if part.need not in most:
+                most[part.need] = workers_by_pool(world.nodes, part.need)
+            usable = usable & (most[part.need] >= part.workers)
+        # Where not even one pool suits (model, residency, latency), the strategy itself says which of these it was.
+        (possible if usable.any() or not known else hopeless).append((waiting, count))
+    return possible, hopeless
+
+
+def workers_by_pool(nodes: Nodes, need: Need) -> IntArray:
+    """Most workers of one need that each pool's ready nodes could take now, were nothing else placed: [P]."""
+    room = np.full(len(nodes), np.iinfo(np.int32).max, np.int64)
+    if need.gpus:
+        devices = nodes.gpu_milli_free.clip(min=0) // need.gpu_milli
+        # A worker of several GPUs needs distinct devices; each device serves at most as many workers as it has slices.
+        room = np.minimum(room, devices.sum(axis=1) // need.gpus)
+        room[(devices > 0).sum(axis=1) < need.gpus] = 0
+    if need.cpu_milli:
+        room = np.minimum(room, nodes.cpu_milli_free.clip(min=0) // need.cpu_milli)
+    if need.memory_mib:
+        room = np.minimum(room, nodes.memory_mib_free.clip(min=0) // need.memory_mib)
+    room[~nodes.ready] = 0
+    return np.bincount(nodes.pool, room, len(nodes.pools)).astype(np.int64)
 
 
 def wait_usd(spec: TaskSpec, missing: int, age_ms: float, base_usd: float) -> float:

@@ -251,6 +251,12 @@ class World:
         """
         return self._region_index.get(region, 0)
 
+    def usable_pools(self, key: ClassKey) -> BoolArray:
+        """Mask of the pools that a class may use and that are open now, [P]."""
+        usable = self._pools_of(key)
+        usable &= np.array([self.open_region(pool.region) for pool in self.nodes.pools], bool)
+        return usable
+
     def node_key(self, region: str, node_id: str) -> str:
         """Key of a node in `nodes`."""
         return f"{region}{NODE_SEPARATOR}{node_id}"

@@ -69,6 +69,17 @@ def test_bound_and_gap_are_reported_with_what_waits_on() -> None:
     assert made.gap == pytest.approx(0.0, abs=1e-6)
 
 
+def test_what_no_node_could_hold_counts_in_the_bound_too() -> None:
+    world = world_of(node("east", "n1", 2), node("east", "n2", 2))
+    ask(world, "wide", spec(gpus=4))
+    ask(world, "fits", spec(gpus=2))
+    made = planned(world)
+    assert [chosen.task_id for chosen in made.assignments] == ["fits"]
+    assert [held.task_id for held in made.held] == ["wide"]
+    assert made.objective > 4e6
+    assert made.gap == pytest.approx(0.0, abs=1e-9)
+
+
 def test_a_waiting_task_records_its_reason_once() -> None:
     world = world_of(node("east", "n1", 1))
     ask(world, "a")
