@@ -14,7 +14,7 @@ from jobs.place import collect
 from jobs.runtime import Flow, Stop, checkpoint_for, job_main, spark_session
 from streams.envelope import Envelope
 from streams.messages import AssignmentEvent, TaskRequest
-from streams.publish import KafkaPublisher, outgoing
+from streams.publish import KafkaPublisher, OutgoingRecord, outgoing
 from streams.sources import read_pattern
 from streams.topics import ASSIGNMENTS, REQUESTS, STATUS, topic_name, topic_pattern
 
@@ -63,7 +63,7 @@ def run(settings: Settings) -> None:
         query.stop()
 
 
-def _event(request: TaskRequest, prefix: str):  # type: ignore[no-untyped-def]
+def _event(request: TaskRequest, prefix: str) -> OutgoingRecord:
     event = AssignmentEvent(
         event_id=request.task_id,
         type="assign",

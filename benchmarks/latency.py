@@ -10,31 +10,26 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import pyarrow as pa
-from kafka import KafkaConsumer
 
 from benchmarks import machine
 from benchmarks.bare_loop import REGION as BARE_REGION
 from conf.settings import Kafka
-from scheduling.tasks import MILLI
 from streams.admin import ensure_topics
-from streams.topics import ASSIGNMENTS, topic_name
 from sync.delta_store import append, open_or_create
-from sync.tables import LINKS, NODES, PRICES
+from sync.tables import LINKS, NODES, PLANS, PRICES
+from thalweg.broker import Broker
 
 REGIONS: Final = tuple(f"region-{index}" for index in range(8))
 GPUS_PER_NODE: Final = 8
-WARM_UP_S: Final = 20.0
-"""JIT, caches and the first checkpoints: what a service that runs for days does not show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +38,8 @@ class Parameters:
 
     rate_per_s: int = 1_000
     seconds: float = 60.0
+    warm_up_s: float = 40.0
+    """Compilation, caches and the first checkpoints: what a service that runs for days does not show."""
     nodes: int = 800
     pending: int = 0
     """Tasks that wait all the while for a GPU model that no pool has room for."""
@@ -50,10 +47,8 @@ class Parameters:
     """After this long the region reports a task as succeeded, which frees its GPU."""
 
 
-def measure(parameters: Parameters = Parameters()) -> dict[str, Any]:
+def measure(parameters: Parameters) -> dict[str, Any]:
     """Run both loops one after the other and return the figures."""
-    from thalweg.broker import Broker
-
     with tempfile.TemporaryDirectory(prefix="bench-latency-") as folder:
         base = Path(folder)
         with Broker(base / "broker") as broker:
@@ -83,8 +78,9 @@ def _phase(name: str, module: str, bootstrap: str, base: Path, parameters: Param
         "THALWEG_WAREHOUSE__PATH": str(warehouse),
         "THALWEG_SPARK__CHECKPOINTS": str(base / name / "checkpoints"),
     }
-    with (base / name / "log").open("wb") as log, _application(module, environment, log):
-        load = subprocess.run(
+    with (base / name / "log").open("wb") as log, _application(module, environment, log) as application:
+        load = _while_it_lives(
+            application,
             [
                 sys.executable,
                 "-m",
@@ -96,29 +92,40 @@ def _phase(name: str, module: str, bootstrap: str, base: Path, parameters: Param
                         "regions": regions,
                         "rate_per_s": parameters.rate_per_s,
                         "seconds": parameters.seconds,
-                        "warm_up_s": WARM_UP_S,
+                        "warm_up_s": parameters.warm_up_s,
                         "pending": parameters.pending,
                         "task_seconds": parameters.task_seconds,
                     }
                 ),
             ],
-            stdout=subprocess.PIPE,
-            timeout=parameters.seconds + WARM_UP_S + 180,
-            check=False,
+            timeout_s=parameters.seconds + parameters.warm_up_s + 180,
         )
-    if load.returncode:
-        raise RuntimeError(f"load of phase {name} failed; application log:\n{(base / name / 'log').read_text()[-3000:]}")
-    figures: dict[str, Any] = json.loads(load.stdout)
+    if load is None:
+        raise RuntimeError(f"phase {name} failed; its log ends with:\n{(base / name / 'log').read_text()[-3000:]}")
+    figures: dict[str, Any] = json.loads(load)
     if name == "whole":
         figures["steps_ms"] = _steps(str(warehouse))
     return figures
 
 
+def _while_it_lives(application: "subprocess.Popen[bytes]", command: list[str], timeout_s: float) -> bytes | None:
+    """Run the load and return what it prints; None where it or the application ends badly."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as load:
+        limit = time.monotonic() + timeout_s
+        while load.poll() is None:
+            if application.poll() is not None or time.monotonic() > limit:
+                load.kill()
+                return None
+            time.sleep(0.2)
+        printed = load.stdout.read() if load.stdout is not None else b""
+        return printed if load.returncode == 0 else None
+
+
 @contextmanager
-def _application(module: str, environment: dict[str, str], log: Any) -> Iterator[None]:
+def _application(module: str, environment: dict[str, str], log: IO[bytes]) -> "Iterator[subprocess.Popen[bytes]]":
     process = subprocess.Popen([sys.executable, "-m", module], env=environment, stdout=log, stderr=log)
     try:
-        yield
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -165,7 +172,7 @@ def _write_world(warehouse: str, nodes: int) -> None:
 
 
 def _steps(warehouse: str) -> dict[str, float]:
-    plans = open_or_create(_plans(), warehouse).to_pyarrow_table()
+    plans = open_or_create(PLANS, warehouse).to_pyarrow_table()
     return {
         name.removesuffix("_ms"): round(float(np.median(plans.column(name).to_numpy())), 2)
         for name in ("read_ms", "plan_ms", "commit_ms", "publish_ms")
@@ -177,8 +184,3 @@ def _plans():  # type: ignore[no-untyped-def]
     from sync.tables import PLANS
 
     return PLANS
-
-
-if __name__ == "__main__":
-    arguments = {key: float(value) if "." in value else int(value) for key, value in (item.split("=") for item in sys.argv[1:])}
-    print(json.dumps(measure(Parameters(**arguments)), indent=1))

@@ -40,7 +40,9 @@ def run(parameters: dict[str, Any]) -> dict[str, Any]:
                         duplicates += 1
                         continue
                     received_at[event["task_id"]] = now
-                    finishing.append((now + parameters["task_seconds"], event["task_id"], event["region"], event["epoch"]))
+                    finishing.append(
+                        (now + parameters["task_seconds"], event["task_id"], event["region"], event["epoch"])
+                    )
 
     def report() -> None:
         next_beat = 0.0
