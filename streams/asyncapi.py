@@ -7,18 +7,26 @@ are allowed everywhere, as the decoder allows them.
 import ast
 import inspect
 import textwrap
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Final
 
 import msgspec
 
 from streams.messages import MESSAGES
-from streams.topics import CONTRACTS, TopicContract
+from streams.state_messages import StateRecord
+from streams.topics import CONTRACTS, REPLICA, STATE, TopicContract
+from sync.entries import Entry
 
 Document = dict[str, Any]
 
 JSON_SCHEMA_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _REGION: Final = "{region}"
+
+_SYNC: Final[Mapping[str, Any]] = {STATE.topic: StateRecord, REPLICA.topic: Entry}
+"""The sync plane's messages: its own types have names (stamp, heartbeat) that other messages have, too."""
+PUBLISHED: Final[Mapping[str, Any]] = {**MESSAGES, **_SYNC}
+"""Message type by topic, for every topic whose values have a schema."""
 
 _CLOUD_EVENTS: Final[Document] = {
     "type": "object",
@@ -48,9 +56,18 @@ _REFUSED: Final[Document] = {
 
 def message_schema(topic: str) -> Document:
     """JSON Schema (draft 2020-12) of a topic's record values, complete in itself."""
-    message = MESSAGES[topic]
-    (root,), definitions = msgspec.json.schema_components([message])
-    return {"$schema": JSON_SCHEMA_DIALECT, "title": message.__name__, **root, "$defs": _documented(definitions)}
+    (root,), definitions = msgspec.json.schema_components([PUBLISHED[topic]])
+    return {
+        "$schema": JSON_SCHEMA_DIALECT,
+        "title": message_name(topic),
+        **root,
+        "$defs": _documented(definitions, [PUBLISHED[topic]]),
+    }
+
+
+def message_name(topic: str) -> str:
+    """Name of a topic's message: its type's, or one for a choice of types."""
+    return str(getattr(PUBLISHED[topic], "__name__", f"{topic.capitalize()}Entry"))
 
 
 def asyncapi(prefix: str, version: str) -> Document:
@@ -60,7 +77,15 @@ def asyncapi(prefix: str, version: str) -> Document:
         prefix: first part of the topics' names.
         version: of the contract, the package's own.
     """
-    _, definitions = msgspec.json.schema_components(MESSAGES.values(), ref_template="#/components/schemas/{name}")
+    payloads: dict[str, Document] = {}
+    schemas: dict[str, Document] = {}
+    for family, place in ((MESSAGES, ""), (_SYNC, "sync.")):
+        roots, definitions = msgspec.json.schema_components(
+            family.values(), ref_template=f"#/components/schemas/{place}{{name}}"
+        )
+        payloads |= dict(zip(family, roots, strict=True))
+        documented = _documented(definitions, family.values())
+        schemas |= {f"{place}{name}": schema for name, schema in documented.items()}
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -81,9 +106,9 @@ def asyncapi(prefix: str, version: str) -> Document:
         "channels": {contract.topic: _channel(contract, prefix) for contract in CONTRACTS},
         "operations": dict(map(_operation, CONTRACTS)),
         "components": {
-            "messages": {contract.topic: _message(contract) for contract in CONTRACTS},
+            "messages": {contract.topic: _message(contract, payloads.get(contract.topic)) for contract in CONTRACTS},
             "messageTraits": {"cloudEvents": {"headers": _CLOUD_EVENTS}},
-            "schemas": _documented(definitions),
+            "schemas": schemas,
         },
     }
 
@@ -104,11 +129,13 @@ def _field_docs(message: type) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _documented(definitions: dict[str, Document]) -> dict[str, Document]:
-    """Put the fields' docstrings into the schemas that msgspec makes."""
-    types = {message.__name__: message for message in _all_types()}
+def _documented(definitions: dict[str, Document], messages: Iterable[Any]) -> dict[str, Document]:
+    """Put the fields' docstrings into the schemas that msgspec makes, in order of their names."""
+    types = {struct.__name__: struct for struct in _structs(messages)}
     for name, schema in definitions.items():
-        docs = _field_docs(types[name])
+        if "description" in schema:
+            schema["description"] = inspect.cleandoc(schema["description"])
+        docs = _field_docs(types[name]) if name in types else ()
         for field, doc in docs:
             if field in schema.get("properties", {}):
                 schema["properties"][field] = {"description": doc, **schema["properties"][field]}
@@ -117,16 +144,18 @@ def _documented(definitions: dict[str, Document]) -> dict[str, Document]:
     return {name: definitions[name] for name in sorted(definitions)}
 
 
-def _all_types() -> set[type]:
-    """Every Struct that a message is made of."""
+def _structs(messages: Iterable[Any]) -> set[type]:
+    """Every Struct that the messages are made of."""
     found: set[type] = set()
-    unread = [msgspec.inspect.type_info(message) for message in MESSAGES.values()]
+    unread = list(msgspec.inspect.multi_type_info(messages))
     while unread:
         match unread.pop():
-            case msgspec.inspect.UnionType(types=types):
-                unread += types
-            case msgspec.inspect.ListType(item_type=item):
-                unread.append(item)
+            case msgspec.inspect.UnionType(types=parts) | msgspec.inspect.TupleType(item_types=parts):
+                unread += parts
+            case msgspec.inspect.ListType(item_type=part) | msgspec.inspect.VarTupleType(item_type=part):
+                unread.append(part)
+            case msgspec.inspect.DictType(value_type=part):
+                unread.append(part)
             case msgspec.inspect.StructType(cls=cls, fields=fields) if cls not in found:
                 found.add(cls)
                 unread += [field.type for field in fields]
@@ -167,15 +196,15 @@ def _operation(contract: TopicContract) -> tuple[str, Document]:
     }
 
 
-def _message(contract: TopicContract) -> Document:
+def _message(contract: TopicContract, payload: Document | None) -> Document:
     message: Document = {
         "name": contract.topic,
         "summary": contract.meaning,
         "traits": [{"$ref": "#/components/messageTraits/cloudEvents"}],
         "bindings": {"kafka": {"key": {"type": "string", "description": contract.key}, "bindingVersion": "0.5.0"}},
     }
-    if contract.topic in MESSAGES:
-        message["payload"] = {"$ref": f"#/components/schemas/{MESSAGES[contract.topic].__name__}"}
+    if payload is not None:
+        message["payload"] = payload
     elif contract.topic == "deadletter":
         message |= {"headers": _REFUSED, "contentType": "application/octet-stream", "title": "The refused bytes"}
     return message

@@ -9,8 +9,7 @@ import click
 import yaml
 
 from conf.settings import SettingsError, load_settings
-from streams.asyncapi import asyncapi, message_schema
-from streams.messages import MESSAGES
+from streams.asyncapi import PUBLISHED, asyncapi, message_schema
 from streams.topics import CONTRACTS as TOPICS
 from streams.topics import TopicContract
 from sync.tables import CONTRACTS as TABLES
@@ -117,7 +116,7 @@ def _topic_row(contract: TopicContract, prefix: str) -> dict[str, Any]:
         "kept": "latest per key" if contract.compacted else f"{contract.retention_ms // _DAY_MS} days",
         "meaning": contract.meaning,
         "config": dict(contract.config()),
-        "message": message_schema(contract.topic) if contract.topic in MESSAGES else None,
+        "message": message_schema(contract.topic) if contract.topic in PUBLISHED else None,
     }
 
 

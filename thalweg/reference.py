@@ -9,8 +9,7 @@ from typing import Final
 
 from conf.environment import PROJECT_ROOT
 from conf.settings import Kafka
-from streams.asyncapi import message_schema
-from streams.messages import MESSAGES
+from streams.asyncapi import PUBLISHED, message_schema
 from thalweg import reference_pages as pages
 from thalweg.contract_commands import asyncapi_yaml
 from thalweg.flows import as_mermaid, as_text, declared_jobs
@@ -30,9 +29,10 @@ def generated(root: Path = PROJECT_ROOT) -> Mapping[str, str]:
         f"{_FOLDER}/cli.md": pages.cli_page(),
         f"{_FOLDER}/errors.md": pages.errors_page(),
         f"{_FOLDER}/metrics.md": pages.metrics_page(),
+        "docs/decisions/index.md": pages.decisions_page((root / "docs" / "decisions").glob("[0-9]*.md")),
         f"{_FOLDER}/asyncapi.yaml": asyncapi_yaml(Kafka().topic_prefix),
     }
-    for topic in MESSAGES:
+    for topic in PUBLISHED:
         schema = json.dumps(message_schema(topic), indent=2, ensure_ascii=False)
         texts[f"{_FOLDER}/schemas/{topic}.json"] = schema + "\n"
     declared = declared_jobs()
@@ -51,7 +51,7 @@ def stale(root: Path = PROJECT_ROOT) -> list[str]:
         path = root / name
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             different.append(name)
-    known = {f"{topic}.json" for topic in MESSAGES}
+    known = {f"{topic}.json" for topic in PUBLISHED}
     extra = {path.name for path in (root / _FOLDER / "schemas").glob("*.json")} - known
     return different + [f"{_FOLDER}/schemas/{name} (no such message any more)" for name in sorted(extra)]
 

@@ -3,10 +3,12 @@
 import importlib
 import importlib.util
 import json
+import re
 import types
 import typing
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,8 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from conf.settings import ENVIRONMENT_PREFIX, Settings
-from streams.asyncapi import message_schema
-from streams.messages import MESSAGES
+from streams.asyncapi import PUBLISHED, message_name, message_schema
 from streams.topics import CONTRACTS as TOPICS
 from streams.topics import DAY_MS
 from sync.tables import CONTRACTS as TABLES
@@ -35,8 +36,7 @@ def topics_page() -> str:
             str(contract.partitions),
             "latest per key" if contract.compacted else f"{contract.retention_ms // DAY_MS} days",
             f"{contract.max_message_bytes:,} bytes",
-            contract.meaning
-            + (f" [{MESSAGES[contract.topic].__name__}](events.md)" if contract.topic in MESSAGES else ""),
+            contract.meaning + (f" [{message_name(contract.topic)}](events.md)" if contract.topic in PUBLISHED else ""),
         )
         for contract in TOPICS
     ]
@@ -57,20 +57,29 @@ def events_page() -> str:
         "Values are JSON objects. Unknown fields are kept; wrong types, unknown enum values and values out of range "
         "are refused to the dead-letter topic. Records written by Thalweg carry CloudEvents 1.0 headers "
         "(`ce_specversion`, `ce_id`, `ce_source`, `ce_type`, `ce_time`); yours need none. Times "
-        "are milliseconds since 1970, UTC.\n\n"
+        "are milliseconds since 1970, UTC. `5.0` is refused where an integer is wanted (JSON Schema lets it pass).\n\n"
         "JSON Schemas: "
-        + ", ".join(f"[{name}](schemas/{name}.json)" for name in MESSAGES)
-        + ". The code: [`streams/messages.py`](../../streams/messages.py)."
+        + ", ".join(f"[{name}](schemas/{name}.json)" for name in PUBLISHED)
+        + ". The code: [`streams/messages.py`](../../streams/messages.py), "
+        "[`streams/state_messages.py`](../../streams/state_messages.py)."
     ]
     described: set[str] = set()
-    for topic, message in MESSAGES.items():
-        schema = message_schema(topic)
-        parts.append(f"## {message.__name__}: topic `{topic}`")
-        for name in sorted(schema["$defs"], key=lambda name: (name != message.__name__, name)):
-            if name in described:
-                continue
-            described.add(name)
-            parts.append(_definition(name, schema["$defs"][name], own_heading=name != message.__name__))
+    for topic in PUBLISHED:
+        schema, main = message_schema(topic), message_name(topic)
+        definitions = schema["$defs"]
+        parts.append(f"## {main}: topic `{topic}`")
+        if main not in definitions:
+            kinds = [
+                (f"`{name}`", each.get("description", "")) for name, each in definitions.items() if "Entry" in name
+            ]
+            parts.append(f"Between the centre and its replicas, told apart by `kind`: [schema](schemas/{topic}.json).")
+            parts.append(_table(("entry", "meaning"), kinds))
+            continue
+        for name in sorted(definitions, key=lambda name: (name != main, name)):
+            # Types whose fields say nothing are spoken between replicas and the centre: the schema has them.
+            if name not in described and _told(definitions[name]):
+                described.add(name)
+                parts.append(_definition(name, definitions[name], own_heading=name != main))
     return _page("Events", *parts)
 
 
@@ -164,6 +173,15 @@ def metrics_page() -> str:
     )
 
 
+def decisions_page(decisions: Iterable[Path]) -> str:
+    """docs/decisions/index.md."""
+    rows = []
+    for path in sorted(decisions):
+        heading = path.read_text(encoding="utf-8").partition("\n")[0]
+        rows.append((f"[{path.name[:4]}]({path.name})", re.sub(r"^#\s*[\d.]*\s*", "", heading)))
+    return _page("Decisions", _table(("number", "decision"), rows))
+
+
 def commands() -> list[tuple[str, click.Command]]:
     """Commands whose module is there."""
     found = []
@@ -203,6 +221,11 @@ def _annotation(annotation: Any) -> str:
     return annotation.__name__ if isinstance(annotation, type) and not typing.get_args(annotation) else str(annotation)
 
 
+def _told(definition: dict[str, Any]) -> bool:
+    fields = [*definition.get("properties", {}).values(), *definition.get("prefixItems", ())]
+    return any("description" in field for field in fields)
+
+
 def _definition(name: str, schema: dict[str, Any], own_heading: bool) -> str:
     heading = f"### {name}\n\n" if own_heading else ""
     text = heading + schema.get("description", "").replace("\n", " ")
@@ -216,12 +239,16 @@ def _definition(name: str, schema: dict[str, Any], own_heading: bool) -> str:
         (
             f"`{field}`",
             _json_type(definition),
-            "required" if field in required else f"`{json.dumps(definition.get('default'), ensure_ascii=False)}`",
+            _default(definition) if field not in required else "required",
             definition.get("description", ""),
         )
         for field, definition in schema["properties"].items()
     ]
     return f"{text}\n\n{_table(('field', 'type', 'default', 'meaning'), rows)}"
+
+
+def _default(definition: dict[str, Any]) -> str:
+    return f"`{json.dumps(definition['default'], ensure_ascii=False)}`" if "default" in definition else "absent"
 
 
 def _json_type(schema: dict[str, Any]) -> str:
@@ -231,10 +258,12 @@ def _json_type(schema: dict[str, Any]) -> str:
         return " or ".join(map(_json_type, schema["anyOf"]))
     if "enum" in schema:
         return " or ".join(f"`{value}`" for value in schema["enum"])
+    if "type" not in schema:
+        return "any"
     if schema["type"] == "array":
         return f"list of {_json_type(schema['items'])}"
     limits = [
-        f"{words} {schema[key]:,.15g}"
+        f"{words} {schema[key]:,}".removesuffix(".0")
         for key, words in (
             ("minimum", "≥"), ("maximum", "≤"), ("minLength", "length ≥"), ("maxLength", "length ≤"),
         )
