@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from sync import centre, changes, conflicts, key_merge, lives, memory_store, merge, parking, policies, replica
+from sync import centre, conflicts, key_merge, lives, memory_store, merge, parking, policies, replica
 from sync.gaps import Received
 from sync.records import Dot, Record, Register, Tally
 from sync.stamps import ZERO, Admission, Hlc
@@ -51,11 +51,11 @@ def _last_arrival(left: Register, right: Register) -> Register:
     return right
 
 
-_changed_record = changes.changed_record
+_merged_fields = merge.merged_fields
 
 
-def _delete_without_tombstone(*arguments: Any) -> Record:
-    return msgspec.structs.replace(_changed_record(*arguments), deleted=ZERO)
+def _delete_forgotten(left: Record, right: Record) -> Record:
+    return msgspec.structs.replace(_merged_fields(left, right), deleted=ZERO)
 
 
 def _stable_at_once(_: object) -> int:
@@ -169,10 +169,10 @@ MUTANTS = (
     ),
     Mutant(
         name="no-tombstones",
-        mistake="a delete leaves no trace of its stamp",
-        place=replica,
-        attribute="changed_record",
-        replacement=_delete_without_tombstone,
+        mistake="a merge of concurrent states forgets the delete",
+        place=merge,
+        attribute="merged_fields",
+        replacement=_delete_forgotten,
     ),
     Mutant(
         name="forget-at-once",
