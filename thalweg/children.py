@@ -14,6 +14,8 @@ from conf.readiness import READY_FILE
 from thalweg import leash
 
 LEASH = Path(leash.__file__)
+# Put aside at a start when it is longer: a stack that is restarted for months must not fill the disk with its logs.
+LOG_LIMIT_BYTES = 50_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +62,15 @@ class Child:
     """A running process that ends with its parent."""
 
     def __init__(self, spec: ProcessSpec, log: Path) -> None:
-        """Start it. Its output is appended to ``log``."""
+        """Start it. Its output is appended to ``log``; a very long one is put aside first."""
         self.spec = spec
         self.log = log
         self._stop_by_seconds = 0.0
         self._announcement = log.with_suffix(".ready")
         log.parent.mkdir(parents=True, exist_ok=True)
         self._announcement.unlink(missing_ok=True)
+        if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
+            log.rename(log.with_suffix(".log.old"))
         with log.open("ab") as output:
             # A group of its own: Ctrl-C in the terminal reaches the supervisor only, which ends children in order.
             self._process = subprocess.Popen(

@@ -10,20 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import psutil
-
 from conf.environment import JarSet, find_java, jar_paths
 from conf.settings import Settings
 from thalweg.broker import BrokerPorts, broker_spec, choose_ports
 from thalweg.children import ProcessSpec
 from thalweg.identity import ProcessIdentity
+from thalweg.leftovers import SUPERVISED_IN, end_leftovers
 from thalweg.ports import LOOPBACK, free_port
 from thalweg.state import StateFolder, identity_in
 from thalweg.supervisor import Supervisor
 
-# In the environment of every supervised process and of what it starts in turn: the state folder it works for. By it a
-# process left over from a killed stack is known, whatever happened to its parents and their records.
-SUPERVISED_IN = "THALWEG_SUPERVISED_IN"
 # Kafka's own port, where it is free: what has no word of the stack, such as a plain producer, tries it first.
 KAFKA_PORTS = BrokerPorts(clients=9092, controller=9093)
 # One JVM start, a warehouse to open, the queries: a fraction of this on an idle machine, much of it on a crowded one.
@@ -131,32 +127,6 @@ def record_of(supervisor: Supervisor) -> dict[str, object]:
             for process in supervisor.processes.values()
         ],
     }
-
-
-def end_leftovers(folder: StateFolder) -> list[str]:
-    """Kill what an earlier supervisor of this folder left behind; call it only while holding the folder.
-
-    On Linux children end with their supervisor, but a JVM may take a moment longer than the Python that started it.
-
-    Returns:
-        What was ended, as "name (pid)".
-    """
-    left = leftovers(folder)
-    for process in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(left, timeout=10)
-    return [f"{process.info['name']} ({process.pid})" for process in left]
-
-
-def leftovers(folder: StateFolder) -> list[psutil.Process]:
-    """Return the processes that were started for a stack in this folder and still run."""
-    found = []
-    for process in psutil.process_iter(["name"]):
-        with contextlib.suppress(psutil.Error):
-            if process.pid != os.getpid() and process.environ().get(SUPERVISED_IN) == str(folder.path):
-                found.append(process)
-    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

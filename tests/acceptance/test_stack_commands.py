@@ -21,7 +21,8 @@ from thalweg.bootstrap.jars import ensure_jars
 from thalweg.checkup import brokers, checkpoints
 from thalweg.checkup.finding import Status
 from thalweg.identity import ProcessIdentity
-from thalweg.stack import leftovers, running_bootstrap
+from thalweg.leftovers import leftovers
+from thalweg.stack import running_bootstrap
 from thalweg.state import StateFolder
 
 pytestmark = pytest.mark.acceptance

@@ -5,8 +5,8 @@ from pathlib import Path
 import psutil
 
 from thalweg.checkup.finding import Finding, fine, problem, warning
+from thalweg.leftovers import leftovers
 from thalweg.process_table import process_rows
-from thalweg.stack import leftovers
 from thalweg.state import MARKER, StateFolder, StateFolderError
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from thalweg.children import ChildFailedError, ProcessSpec, RestartPolicy
 from thalweg.identity import ProcessIdentity
-from thalweg.stack import end_leftovers, running
+from thalweg.leftovers import end_leftovers
+from thalweg.stack import running
 from thalweg.state import StateFolder
 from thalweg.supervisor import ProcessState, Supervisor
 
@@ -276,3 +277,13 @@ def test_a_zombie_counts_as_gone() -> None:
         time.sleep(0.01)
     assert identity is None or not identity.is_alive()
     process.wait()
+
+
+def test_a_very_long_log_is_put_aside_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thalweg.children.LOG_LIMIT_BYTES", 10)
+    (tmp_path / "one.log").write_text("more than ten bytes")
+    supervisor = Supervisor([sleeper("one")], tmp_path)
+    supervisor.wait_ready()
+    supervisor.stop()
+    assert (tmp_path / "one.log.old").read_text() == "more than ten bytes"
+    assert (tmp_path / "one.log").read_text() == ""
