@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def objective(problem: Problem, solution: Solution) -> float:
         np.add.at(used, region, solution.count * problem.classes.need[solution.class_index, 0])
         mean = used.sum() / size.sum() if size.sum() else 0.0
         total += sum(problem.weights.balance * g * (u / g - mean) ** 2 for u, g in zip(used, size, strict=True) if g)
-    return total
+    return float(total)
 
 
 @FEW
@@ -128,7 +129,7 @@ def test_the_order_of_the_input_does_not_change_the_plan(seed: int, shuffle: int
 def test_planning_again_from_a_plan_moves_nothing(seed: int) -> None:
     problem = random_problem(seed, classes=5, pools=5, tasks=6)
     k = problem.classes
-    nowhere = {"current_start": np.zeros(len(k) + 1, np.int64), "current_pool": np.zeros(0, np.int64)}
+    nowhere: dict[str, Any] = {"current_start": np.zeros(len(k) + 1, np.int64), "current_pool": np.zeros(0, np.int64)}
     problem = replace(problem, classes=replace(k, replicas=np.ones_like(k.replicas), **nowhere))
     first = solve(problem)
     again = as_running(problem, first)
