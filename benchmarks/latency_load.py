@@ -19,7 +19,7 @@ def run(parameters: dict[str, Any]) -> dict[str, Any]:
     received_at: dict[str, float] = {}
     duplicates = 0
     stop = threading.Event()
-    producer = KafkaProducer(bootstrap_servers=parameters["bootstrap"], acks=1, linger_ms=1)
+    producer = KafkaProducer(bootstrap_servers=parameters["bootstrap"], acks=1, linger_ms=2)
     consumer = KafkaConsumer(
         *[topic_name(ASSIGNMENTS, prefix, region) for region in regions],
         bootstrap_servers=parameters["bootstrap"],

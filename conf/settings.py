@@ -136,7 +136,7 @@ class Place(_Group):
     """An assignment that a live region does not hold after this long is sent again."""
     world_every_ms: PositiveMs = 500
     """How often nodes, links and prices are read from their tables."""
-    folds_every_ms: PositiveMs = 1_000
+    folds_every_ms: PositiveMs = 2_000
     """How often `tasks` and `placements` are brought up to date beside the stream."""
     compact_every_s: Annotated[int, Field(ge=0)] = 60
     """How often the ledger's small files are compacted, from the writer's own thread; 0 never."""

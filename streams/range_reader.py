@@ -32,8 +32,8 @@ LARGEST_RECORDS: Final = 20_000
 BUFFERED_RECORDS: Final = 200_000
 """Reading ahead stops at so many records in memory; what was skipped is read through Spark."""
 
-_PAUSE_S: Final = 0.005
-"""Between two polls while nobody waits: one poll then takes several records instead of each alone."""
+_PAUSE_S: Final = 0.02
+"""Between two polls while nobody waits: one poll then takes many records instead of each alone. Who waits wakes it."""
 
 SCHEMA: Final = pa.schema(
     [
@@ -115,6 +115,7 @@ class RangeReader:
         deadline = time.monotonic() + timeout_s
         with self._changed:
             self._waiting = True
+            self._changed.notify_all()
             try:
                 for place, (start, _) in ranges.items():
                     if self._read_up_to.get(place, -1) < start or self._given_up_to[place] > start:
@@ -199,10 +200,9 @@ class RangeReader:
                         )
                         self._buffered += len(records)
                         self._read_up_to[place] = consumer.position(partition)
-                    waiting = self._waiting
                     self._changed.notify_all()
-                if not waiting:
-                    time.sleep(_PAUSE_S)
+                    if not self._waiting:
+                        self._changed.wait(_PAUSE_S)
         finally:
             consumer.close()
 
