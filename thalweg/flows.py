@@ -11,6 +11,7 @@ from typing import Final
 import jobs
 from jobs.runtime import Flow
 from streams.topics import CONTRACTS as TOPICS
+from sync.tables import CONTRACTS as TABLES
 
 _DECLARES_FLOW: Final = re.compile(r"^FLOW\b", re.MULTILINE)
 _OUTSIDE: Final = {contract.topic: contract.writer for contract in TOPICS if not contract.writer.startswith("jobs/")}
@@ -43,10 +44,13 @@ def external_writer(topic: str) -> str | None:
 
 
 def unfed_reads(jobs_declared: Iterable[Job]) -> tuple[str, ...]:
-    """Reads that no job feeds and nobody outside: `job reads topic x` or `job reads table x`."""
+    """Reads that no job feeds and nobody outside: `job reads topic x` or `job reads table x`.
+
+    A table whose contract names a job that is not there yet is awaited: it reads as empty until then.
+    """
     everything = tuple(jobs_declared)
     topics = {topic for job in everything for topic in job.flow.writes_topics}
-    tables = {table for job in everything for table in job.flow.writes_tables}
+    tables = {table for job in everything for table in job.flow.writes_tables} | {*awaited_tables(everything)}
     return tuple(
         f"{job.module} reads {kind} {name}"
         for job in everything
@@ -57,6 +61,12 @@ def unfed_reads(jobs_declared: Iterable[Job]) -> tuple[str, ...]:
         for name in names
         if name not in fed
     )
+
+
+def awaited_tables(jobs_declared: Iterable[Job]) -> tuple[str, ...]:
+    """Tables whose contract names a job that declares no flow: nobody has written that job yet."""
+    there = {f"jobs/{job.module}" for job in jobs_declared}
+    return tuple(contract.name for contract in TABLES if contract.writer not in there)
 
 
 def as_text(jobs_declared: Sequence[Job]) -> str:

@@ -187,7 +187,9 @@ def commands() -> list[tuple[str, click.Command]]:
     found = []
     for name, (module, attribute) in sorted(COMMANDS.items()):
         if importlib.util.find_spec(module) is not None:
-            found.append((name, getattr(importlib.import_module(module), attribute)))
+            command = getattr(importlib.import_module(module), attribute)
+            if isinstance(command, click.Command):
+                found.append((name, command))
     return found
 
 
