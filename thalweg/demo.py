@@ -49,6 +49,7 @@ class DemoPlan:
     """What to show."""
 
     seconds: float
+    """From the first assignment; infinite goes on until interrupted."""
     regions: Sequence[str]
     messages: Iterator[Message]
     source: str
@@ -59,6 +60,10 @@ class DemoPlan:
     failure_share: float = 0.01
     seed: int = 0
     agent_processes: int = 2
+    overrides: Sequence[str] = ()
+    """`--set` items for the jobs and the agents."""
+    config: Path | None = None
+    """Settings file for them."""
 
 
 class Screen(Protocol):
@@ -105,6 +110,7 @@ class Demo:
         }
         self.started_s = time.monotonic()
         self.streaming_since_s: float | None = None
+        self.streamed_s = 0.0
         self.watcher: Watcher | None = None
         self._unsent: list[OutgoingRecord] = []
 
@@ -114,7 +120,7 @@ class Demo:
         """Clear the folder, which is ours and in which nothing runs, and say what is to run."""
         for name in ("broker", "warehouse", "checkpoints", "agents", "logs"):
             shutil.rmtree(self.folder.path / name, ignore_errors=True)
-        specs = stack.local_specs(self.folder, self.settings, (), None)
+        specs = stack.local_specs(self.folder, self.settings, self.plan.overrides, self.plan.config)
         port = next(spec for spec in specs if spec.name == "broker").ports["kafka"]
         self.settings = self.settings.model_copy(
             update={"kafka": self.settings.kafka.model_copy(update={"bootstrap_servers": f"127.0.0.1:{port}"})}
@@ -128,8 +134,9 @@ class Demo:
         argv += ["--state", str(self.agent_folder(number)), "--time-scale", str(self.plan.time_scale)]
         argv += ["--failure-share", str(self.plan.failure_share), "--seed", str(self.plan.seed)]
         argv += ["--nodes", str(self.plan.nodes)] if self.plan.nodes else []
-        argv += ["--set", f"kafka.bootstrap_servers={self.kafka.bootstrap_servers}"]
-        argv += ["--set", f"kafka.topic_prefix={self.kafka.topic_prefix}"]
+        argv += ["--config", str(self.plan.config.absolute())] if self.plan.config else []
+        for item in (*self.plan.overrides, f"kafka.bootstrap_servers={self.kafka.bootstrap_servers}"):
+            argv += ["--set", item]
         return ProcessSpec(name=f"agents-{number + 1}", argv=tuple(argv), needs=("broker",), announces_ready=True)
 
     def agent_folder(self, number: int) -> Path:
@@ -159,7 +166,7 @@ class Demo:
             DemoFailedError: no assignment arrived in time.
             ChildFailedError: a process was given up.
         """
-        self._wait_for_broker(supervisor)
+        self._wait_for_broker(supervisor, interrupted)
         made = ensure_topics(self.kafka, self.plan.regions)
         self._say(f"broker ready on {self.kafka.bootstrap_servers}, {len(made)} topics made")
         self.watcher = Watcher(self.kafka, self.clock)
@@ -167,22 +174,24 @@ class Demo:
         with KafkaPublisher(self.kafka, client_id="thalweg-demo") as publisher:
             first = list(islice(self.plan.messages, FIRST_TASKS))
             self._send(publisher, first)
-            self._until_first_assignment(supervisor)
+            self._until_first_assignment(supervisor, interrupted)
             self._stream(supervisor, publisher, interrupted)
         drained = self._drain(supervisor)
         self.watcher.stop()
         return self._document(drained)
 
-    def _wait_for_broker(self, supervisor: Supervisor) -> None:
+    def _wait_for_broker(self, supervisor: Supervisor, interrupted: Callable[[], bool]) -> None:
         self._say("starting the broker, the jobs and the agents")
         while supervisor.processes["broker"].state is not ProcessState.READY:
+            _go_on_unless(interrupted)
             supervisor.tick()
             supervisor.raise_if_failed()
             time.sleep(TICK_S)
 
-    def _until_first_assignment(self, supervisor: Supervisor) -> None:
+    def _until_first_assignment(self, supervisor: Supervisor, interrupted: Callable[[], bool]) -> None:
         told: set[str] = {"broker"}
         while self.watching.first_assignment_s is None:
+            _go_on_unless(interrupted)
             supervisor.tick()
             supervisor.raise_if_failed()
             for process in supervisor.processes.values():
@@ -217,6 +226,7 @@ class Demo:
             self._send(publisher, due)
             self.screen.show(self)
             time.sleep(max(0.0, TICK_S - (time.monotonic() - now)))
+        self.streamed_s = time.monotonic() - self.streaming_since_s
 
     def _send(self, publisher: KafkaPublisher, messages: Sequence[Message]) -> None:
         now_ms = self.clock()
@@ -338,6 +348,11 @@ class Demo:
         self.screen.say(f"[{self.elapsed_s():6.1f} s] {message}")
 
 
+def _go_on_unless(interrupted: Callable[[], bool]) -> None:
+    if interrupted():
+        raise DemoFailedError("interrupted before the first assignment")
+
+
 def document(demo: Demo, books: Books, agents: AgentBooks, events_sent: int, drained: bool) -> dict[str, Any]:
     """Say in figures what happened (formats.md, `thalweg demo`)."""
     since = demo.streaming_since_s
@@ -354,7 +369,7 @@ def document(demo: Demo, books: Books, agents: AgentBooks, events_sent: int, dra
     states = books.by_state
     return {
         "source": demo.plan.source,
-        "seconds": demo.plan.seconds,
+        "seconds": round(demo.streamed_s, 1),
         "regions": len(demo.plan.regions),
         "nodes": sum(len(fleet.nodes) for fleet in demo.fleets.values()),
         "gpus": sum(node.gpus for fleet in demo.fleets.values() for node in fleet.nodes.values()),

@@ -1,6 +1,7 @@
 """`thalweg demo`: watch the whole system work."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -26,8 +27,6 @@ from thalweg.view import LiveScreen, PlainScreen
 
 DEFAULT_TIME_SCALE: Final = 600.0
 """Ten minutes a second: the median task of the published running times takes three seconds."""
-
-FOREVER_S: Final = 10 * 365 * 86_400.0
 
 
 @click.command()
@@ -88,7 +87,7 @@ def demo(
         click.echo(str(error), err=True)
         sys.exit(2)
     plan = DemoPlan(
-        seconds=seconds or FOREVER_S,
+        seconds=seconds or math.inf,
         regions=regions,
         messages=stream,
         source=source,
@@ -96,6 +95,8 @@ def demo(
         nodes=nodes,
         failure_share=failure_share,
         seed=seed,
+        overrides=overrides,
+        config=config,
     )
     interruption = Interruption.on_signals()
 

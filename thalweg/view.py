@@ -1,5 +1,6 @@
 """The demo on a terminal: regions, load, events, latency, the last plan; or plain lines where nobody looks."""
 
+import math
 import sys
 import threading
 import time
@@ -86,7 +87,8 @@ def _figures(demo: "Demo", plan: dict[str, Any] | None, now: float) -> Panel:
     since = demo.streaming_since_s
     streaming = 0.0 if since is None else now - since
     text = Text()
-    text.append(f"{streaming:5.1f} of {demo.plan.seconds:.0f} s   ", style="bold")
+    until = f"of {demo.plan.seconds:.0f} s" if math.isfinite(demo.plan.seconds) else "s, Ctrl-C ends it"
+    text.append(f"{streaming:5.1f} {until}   ", style="bold")
     text.append(
         f"{len(demo.sent.tasks):,} tasks sent, {reports['succeeded']:,} runs finished, {reports['failed']:,} failed"
     )
