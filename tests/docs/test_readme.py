@@ -108,6 +108,14 @@ def test_the_readmes_table_of_commands_names_real_ones() -> None:
     assert set(named) <= COMMANDS.keys()
 
 
+def test_the_index_leads_to_every_page() -> None:
+    index = (PROJECT_ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    for page in (PROJECT_ROOT / "docs").rglob("*.md"):
+        name = str(page.relative_to(PROJECT_ROOT / "docs"))
+        if name != "index.md" and not re.match(r"decisions/\d", name):
+            assert f"]({name})" in index, f"docs/{name} is not in docs/index.md"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_every_link_leads_somewhere(page: Path) -> None:
     text = _FENCE.sub("", page.read_text(encoding="utf-8"))
