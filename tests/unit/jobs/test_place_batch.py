@@ -1,0 +1,143 @@
+"""One micro-batch of `place` without Spark: what it commits before it publishes, and how it meets trouble."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from conf.settings import Settings, Warehouse
+from jobs.place import Placer
+from jobs.place_tables import PlaceTables
+from jobs.runtime import Stop
+from scheduling.pack import Packer
+from scheduling.world import NodeFacts, World
+from streams.errors import NotAcknowledgedError
+from streams.publish import OutgoingRecord
+from streams.range_reader import SCHEMA
+from sync.ledger import Ledger
+from sync.world_tables import WorldFacts
+
+FACTS = WorldFacts(
+    nodes=[
+        NodeFacts(
+            region="east", node_id="n", gpu_model="A100", spot=False, gpus=8, cpus=96.0, memory_gb=512.0, ready=True
+        )
+    ],
+    links={},
+    prices={("east", "A100", False): 2.0},
+)
+
+
+class Outbox:
+    """Takes records, after refusing the first few calls; remembers what the ledger held at each call."""
+
+    def __init__(self, ledger: Ledger, refuse: int = 0) -> None:
+        self.records: list[OutgoingRecord] = []
+        self.committed: list[int | None] = []
+        self._ledger, self._refuse = ledger, refuse
+
+    def publish(self, records: Sequence[OutgoingRecord]) -> None:
+        self.committed.append(self._ledger.committed_batch("q"))
+        if self._refuse:
+            self._refuse -= 1
+            raise NotAcknowledgedError(len(records), len(records), 10, ["t"], "broker away")
+        self.records += records
+
+    def close(self) -> None:
+        pass
+
+
+class NoWait(Stop):
+    """Stops never and waits never."""
+
+    def wait(self, seconds: float) -> bool:
+        return False
+
+
+def placer(folder: Path, refuse: int = 0) -> tuple[Placer, Outbox]:
+    settings = Settings(warehouse=Warehouse(path=str(folder)))
+    ledger, world, stop = Ledger.claim(str(folder)), World(), NoWait()
+    outbox = Outbox(ledger, refuse)
+    facts = iter([FACTS])
+    made = Placer(
+        settings=settings,
+        ledger=ledger,
+        world=world,
+        publisher=outbox,
+        tables=PlaceTables(str(folder), 1_000, 0, stop),
+        facts=lambda: next(facts, WorldFacts()),
+        clock=lambda: 1_000,
+        stop=stop,
+        packer=Packer(world.nodes),
+    )
+    return made, outbox
+
+
+def received(*rows: tuple[str, object]) -> pa.Table:
+    return pa.Table.from_pylist(
+        [
+            {"topic": topic, "partition": 0, "offset": offset, "timestamp_ms": offset, "key": b"k",
+             "value": value if isinstance(value, bytes) else json.dumps(value).encode()}
+            for offset, (topic, value) in enumerate(rows)
+        ],
+        schema=SCHEMA,
+    )  # fmt: skip
+
+
+BEAT = ("thalweg.status.east", {"type": "heartbeat", "region": "east"})
+TASK = ("thalweg.requests", {"task_id": "t", "per_worker": {"gpus": 1}, "mine": "kept"})
+
+
+def test_the_ledger_has_a_batch_before_anything_of_it_is_published(tmp_path: Path) -> None:
+    job, outbox = placer(tmp_path)
+    job.place(received(BEAT, TASK), "q", 3)
+    assert outbox.committed == [3]
+    assert [record.topic for record in outbox.records] == ["thalweg.assignments.east"]
+    submitted = job.ledger.batch("q", 3).to_pylist()[0]
+    assert json.loads(submitted["request"])["mine"] == "kept", "fields we do not know stay with the request"
+
+
+def test_a_batch_that_changes_nothing_commits_nothing(tmp_path: Path) -> None:
+    job, outbox = placer(tmp_path)
+    job.place(received(BEAT), "q", 0)
+    job.place(received(BEAT, ("thalweg.requests", b"not json")), "q", 1)
+    assert job.ledger.committed_batch("q") is None
+    assert [record.topic for record in outbox.records] == ["thalweg.deadletter"]
+
+
+def test_a_full_disk_holds_the_batch_until_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, outbox = placer(tmp_path)
+    tries = []
+    write = job.ledger.commit
+
+    def full_twice(rows: pa.Table, query_id: str, batch_id: int) -> int:
+        tries.append(batch_id)
+        if len(tries) < 3:
+            assert outbox.records == []
+            raise OSError(28, "No space left on device")
+        return write(rows, query_id, batch_id)
+
+    monkeypatch.setattr(job.ledger, "commit", full_twice)
+    job.place(received(BEAT, TASK), "q", 0)
+    assert tries == [0, 0, 0]
+    assert len(outbox.records) == 1
+    assert job.ledger.batch("q", 0).num_rows == 2
+
+
+def test_a_broker_that_is_away_gets_the_same_events_when_it_returns(tmp_path: Path) -> None:
+    job, outbox = placer(tmp_path, refuse=2)
+    job.place(received(BEAT, TASK), "q", 0)
+    assert len(outbox.committed) == 3
+    assert [record.key for record in outbox.records] == [b"t"]
+
+
+def test_the_same_batch_decided_by_two_drivers_gives_the_same_rows_and_ids(tmp_path: Path) -> None:
+    rows = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        job, _ = placer(folder)
+        job.place(received(BEAT, TASK, ("thalweg.requests", {"task_id": "u"})), "q", 0)
+        rows.append(job.ledger.batch("q", 0))
+    assert rows[0].equals(rows[1])
