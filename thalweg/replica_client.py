@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -33,6 +34,7 @@ from sync.changes import Change, Delete
 from sync.entries import DigestEntry, Entry, RegionEntry, Update, UpMessage
 from sync.records import Record
 from sync.replica import Replica
+from sync.snapshots import read_snapshot
 from sync.sqlite_store import SqliteStore
 
 log = logging.getLogger("thalweg.replica")
@@ -65,23 +67,30 @@ class ReplicaLag(msgspec.Struct, frozen=True, kw_only=True):
 class ReplicaClient:
     """See the module's words. Methods may be called from any thread."""
 
-    def __init__(self, region: str, path: Path, kafka: Kafka, *, clock_offset_ms: int = 0) -> None:
+    def __init__(
+        self, region: str, path: Path, kafka: Kafka, *, snapshot: Path | None = None, clock_offset_ms: int = 0
+    ) -> None:
         """Open the store; nothing is sent before `start`.
 
         Args:
             region: Whose replica this is; one store per region.
             path: The store's file.
             kafka: The broker's settings.
+            snapshot: A new store starts from this file (`thalweg sync --snapshot`) instead of the topic's beginning.
             clock_offset_ms: Added to the wall clock; for proofs with wrong clocks.
 
         Raises:
             StoreUnusableError: The file is taken or is no replica's store.
+            SnapshotError: The snapshot is none, of another installation, or too old.
         """
         self.region = region
         self._kafka = kafka
         self._offset_ms = clock_offset_ms
         self._store = SqliteStore(path)
         self._replica = Replica(region, self._store)
+        if snapshot is not None and self._replica.state.position == 0:
+            found = read_snapshot(snapshot, kafka.topic_prefix, datetime.now(UTC))
+            self._replica.restore(found.records, found.position, found.clock)
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._stop = threading.Event()

@@ -9,10 +9,12 @@ from typing import Any, Final
 
 import click
 import msgspec
+from deltalake.exceptions import TableNotFoundError
 
 from sync.campaign import Campaign, run_campaign
 from sync.mutants import MUTANTS
 from sync.replicate_tables import CENTRE_ROW
+from sync.snapshots import SnapshotError, take_snapshot, write_snapshot
 from thalweg.as_of import AsOf
 from thalweg.query import query
 from thalweg.reading import reading_command
@@ -24,8 +26,14 @@ _QUICK: Final = 2_000
 
 @click.command(short_help="Show each region's replication: lag, gaps, conflicts, clock, digests.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option(
+    "--snapshot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write all records into this file, for a region that joins late.",
+)
+@click.option("--prefix", default="thalweg", show_default=True, help="Topic prefix, for --snapshot.")
 @reading_command
-def sync(as_json: bool, warehouse: str, as_of: AsOf | None) -> None:
+def sync(as_json: bool, snapshot: Path | None, prefix: str, warehouse: str, as_of: AsOf | None) -> None:
     """Show how far every region is: what it lacks, what the centre lacks of it, its clock and its digests.
 
     `waiting` are writes that the centre has not confirmed, `lag` records of the replica topic that the region has not
@@ -36,8 +44,21 @@ def sync(as_json: bool, warehouse: str, as_of: AsOf | None) -> None:
     Examples:
       thalweg sync
       thalweg sync --json
+      thalweg sync --snapshot records.gz
       thalweg sql "select * from conflicts order by found_at desc limit 20"
     """
+    if snapshot is not None:
+        try:
+            taken = take_snapshot(warehouse)
+        except (SnapshotError, TableNotFoundError) as error:
+            raise click.ClickException(str(error)) from error
+        size = write_snapshot(snapshot, taken, prefix, datetime.now(UTC))
+        found = {"file": str(snapshot), "records": len(taken.records), "position": taken.position, "bytes": size}
+        if as_json:
+            print_json(found)
+        else:
+            click.echo(f"{len(taken.records)} records up to position {taken.position}: {snapshot}, {size} bytes")
+        return
     document = sync_document(warehouse, as_of)
     if as_json:
         print_json(document)
