@@ -9,7 +9,9 @@ from jobs.runtime import Stop
 log = logging.getLogger("thalweg.beside")
 
 
-def run_beside(name: str, step: Callable[[], object], *, every_s: float, stop: Stop) -> threading.Thread:
+def run_beside(
+    name: str, step: Callable[[], object], *, every_s: float, stop: Stop, close: Callable[[], None] | None = None
+) -> threading.Thread:
     """Start a thread that takes a step at an interval until asked to stop, and then once more.
 
     A step that fails is logged and tried again at the next turn; a step must therefore keep what it has not done.
@@ -19,6 +21,7 @@ def run_beside(name: str, step: Callable[[], object], *, every_s: float, stop: S
         step: what to do.
         every_s: pause between the end of a step and the next one.
         stop: ends the thread.
+        close: called at the very end, to give up connections.
     """
 
     def run() -> None:
@@ -35,6 +38,8 @@ def run_beside(name: str, step: Callable[[], object], *, every_s: float, stop: S
                     log.error("%s failed and is tried again every %g s", name, every_s, exc_info=error)
                 failing = True
             if last:
+                if close is not None:
+                    close()
                 return
 
     thread = threading.Thread(target=run, name=name, daemon=True)

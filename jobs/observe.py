@@ -101,8 +101,9 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         .start()
     )
     query_id.set_result(str(query.id))
-    run_beside("observe-latest", latest.write, every_s=observe.latest_every_ms / 1000, stop=stop)
-    run_beside("observe-progress", ProgressReport(query, settings.kafka).step, every_s=PROGRESS_EVERY_S, stop=stop)
+    run_beside("observe-latest", latest.write, every_s=observe.latest_every_ms / 1000, stop=stop, close=taker.close)
+    report = ProgressReport(query, settings.kafka)
+    run_beside("observe-progress", report.step, every_s=PROGRESS_EVERY_S, stop=stop, close=report.close)
     if observe.compact_every_s:
         run_beside("observe-upkeep", upkeep.step, every_s=observe.compact_every_s, stop=stop)
     return query

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from deltalake import DeltaTable
@@ -96,10 +96,13 @@ class World:
         return sorted(rows, key=str)
 
     def rows(self, table: str) -> list[dict[str, object]]:
-        rows: list[dict[str, object]] = (
+        """A table's rows; those with a position in its order."""
+        found: list[dict[str, Any]] = (
             DeltaTable(f"{self.settings.warehouse.path}/{table}").to_pyarrow_table().to_pylist()
         )
-        return rows
+        if found and "topic_offset" in found[0]:
+            found.sort(key=lambda row: (row["topic"], row["topic_offset"], row["sample_index"] or 0))
+        return found
 
 
 @pytest.fixture
@@ -272,6 +275,7 @@ def test_driver_and_executors_write_the_same_rows(
 
 
 def test_a_full_disk_makes_the_batch_wait_and_loses_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="thalweg.observe")
     disk = world.folder / "small-disk"
     disk.mkdir()
     mounted = subprocess.run(
