@@ -8,6 +8,7 @@ Nodes stand for the capacity of pools here (packing onto them is `bench pack`): 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import time
 from dataclasses import dataclass, replace
@@ -77,16 +78,17 @@ def cycles(start: World, number: int) -> dict[str, Any]:
     cold_s = time.perf_counter() - began
     start.follow(problem, solution)
     warm: Warm = solution.warm
-    seconds, moved, against_cold, gaps = [], [], [], []
+    seconds, cpu_seconds, moved, against_cold, gaps = [], [], [], [], []
     for cycle in range(number):
         running = int(start.running.sum())
         gone = rng.binomial(start.running, CHANGED)
         start.running -= gone
         arriving = rng.multinomial(int(gone.sum()), start.problem.classes.count / start.problem.classes.count.sum())
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         problem = start.next_problem(arriving.astype(np.int64))
         solution = replan(problem, warm, int(MOVED * running), LIVE)
         seconds.append(time.perf_counter() - began)
+        cpu_seconds.append(time.process_time() - cpu)
         moved.append(moved_tasks(problem, solution) / running)
         gaps.append(solution.gap)
         if cycle % max(1, number // 5) == 0:
@@ -104,6 +106,8 @@ def cycles(start: World, number: int) -> dict[str, Any]:
         "cold_seconds": round(cold_s, 3),
         "replan_p50_ms": round(float(np.percentile(seconds, 50)) * 1e3, 1),
         "replan_p99_ms": round(float(np.percentile(seconds, 99)) * 1e3, 1),
+        "replan_cpu_p50_ms": round(float(np.percentile(cpu_seconds, 50)) * 1e3, 1),
+        "replan_cpu_p99_ms": round(float(np.percentile(cpu_seconds, 99)) * 1e3, 1),
         "replan_worst_ms": round(max(seconds) * 1e3, 1),
         "moved_worst_percent": round(100 * max(moved), 4),
         "moved_mean_percent": round(100 * float(np.mean(moved)), 4),
@@ -115,7 +119,11 @@ def cycles(start: World, number: int) -> dict[str, Any]:
 def run(*, scale_proof: bool = True) -> dict[str, Any]:
     """Measure the regional size of the issue, and its scale proof."""
     solve(synthetic(0, classes=20, pools=10, regions=5, tasks=100))  # compile, so that no figure holds a compiler
-    result: dict[str, Any] = {"benchmark": "replan", "machine": describe()}
+    result: dict[str, Any] = {
+        "benchmark": "replan",
+        "machine": describe(),
+        "load_average": round(os.getloadavg()[0], 2),
+    }
     result["replan"] = cycles(world(classes=1_500, pools=120, regions=20, nodes=12_500, tasks=150_000), 100)
     if scale_proof:
         result["scale"] = cycles(world(classes=5_000, pools=1_000, regions=100, nodes=500_000, tasks=2_000_000), 3)
