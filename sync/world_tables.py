@@ -3,7 +3,9 @@
 A table is read again only when its version has moved, so looking often costs a listing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,11 +13,14 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from scheduling.world import DatasetFacts, NodeFacts
+from sync.dataset_records import read_dataset_facts
 from sync.delta_store import table_uri
-from sync.tables import LINKS, NODES, PRICES, TableContract
+from sync.tables import LINKS, NODES, PRICES, RECORDS, TableContract
 
 Links = dict[tuple[str, str], tuple[float, float, float]]
 Prices = dict[tuple[str, str, bool], float]
+
+Facts = TypeVar("Facts")
 
 _NAN = float("nan")
 
@@ -50,14 +55,15 @@ class WorldTables:
 
     def read(self) -> WorldFacts:
         """Read what has changed."""
-        nodes, links, prices = (self._changed(contract) for contract in (NODES, LINKS, PRICES))
         return WorldFacts(
-            nodes=None if nodes is None else node_facts(nodes, self.node_timeout_ms),
-            links=None if links is None else _links(links),
-            prices=None if prices is None else _prices(prices),
+            nodes=self._changed(NODES, lambda table: node_facts(table.to_pyarrow_table(), self.node_timeout_ms)),
+            links=self._changed(LINKS, lambda table: _links(table.to_pyarrow_table())),
+            prices=self._changed(PRICES, lambda table: _prices(table.to_pyarrow_table())),
+            datasets=self._changed(RECORDS, read_dataset_facts),
         )
 
-    def _changed(self, contract: TableContract) -> pa.Table | None:
+    def _changed(self, contract: TableContract, read: Callable[[DeltaTable], Facts]) -> Facts | None:
+        """Read a table if its version is another than at the last reading that succeeded."""
         try:
             table = self._tables.get(contract.name)
             if table is None:
@@ -68,9 +74,9 @@ class WorldTables:
             return None  # nobody has written it yet
         if self._seen.get(contract.name) == table.version():
             return None
-        rows = table.to_pyarrow_table()
+        facts = read(table)
         self._seen[contract.name] = table.version()
-        return rows
+        return facts
 
 
 def node_facts(rows: pa.Table, timeout_ms: int) -> list[NodeFacts]:
