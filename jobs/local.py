@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Start = Callable[["SparkSession", Settings, Clock, Stop], "StreamingQuery"]
 
-JOBS: Final = ("place", "observe")
+JOBS: Final = ("place", "observe", "replicate")
 """In this order: placement is ready to serve first."""
 
 RESTART_AFTER_S: Final = 2.0
