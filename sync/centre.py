@@ -34,7 +34,7 @@ from sync.gaps import Gap, GapLog
 from sync.key_merge import Admitted, KeyOutcome, Recent, merge_key
 from sync.lives import RELEASED, Life, LifeImage, image, life_from, merged_of
 from sync.parking import Parking
-from sync.records import KeyRefusedError, Record, checked_key
+from sync.records import KeyRefusedError, Record, checked_key, malformed
 from sync.stamps import (
     DEFAULT_LIMITS,
     ZERO,
@@ -275,7 +275,8 @@ class Centre:
     def _merge(self, admitted: Mapping[str, Sequence[Admitted]], merge_keys: MergeKeys, out: Outcome) -> None:
         for key, result in merge_keys(admitted).items():
             out.refused += [
-                Refusal(region=write.stamp.region, reason=reason, message=write) for write, reason in result.refused
+                Refusal(region=message.stamp.region, reason=reason, message=message)
+                for message, reason in result.refused
             ]
             if result.record is None:
                 continue
@@ -284,7 +285,8 @@ class Centre:
             self.clock = observed(self.clock, result.record.at)
             self.unstable.add(key, result.dots)
             out.conflicts += result.conflicts
-            out.merged += [item.message for item in admitted[key]]
+            refused = [message for message, _ in result.refused]
+            out.merged += [item.message for item in admitted[key] if item.message not in refused]
 
     def _heartbeat(self, heartbeat: Heartbeat, out: Outcome, now_ms: int) -> str:
         life = self.lives.get(heartbeat.region)
@@ -354,6 +356,8 @@ def refusal(update: Update, life: Life | None) -> str | None:
         checked_key(record.key)
     except (StampError, KeyRefusedError) as error:
         return str(error)
+    if (wrong := malformed(record)) is not None:
+        return wrong
     if life is None or stamp.epoch > life.epoch:
         return f"update of epoch {stamp.epoch}; {current_life(life)}"
     actor = stamp.actor

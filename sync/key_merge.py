@@ -12,7 +12,8 @@ from sync.changes import changed_fields, changed_record, is_delete
 from sync.conflicts import Conflict, Write, found_conflicts
 from sync.entries import PlainWrite, Update
 from sync.merge import merge, merged_fields
-from sync.records import Record, checked_key, view
+from sync.policies import Policy
+from sync.records import Record, checked_key
 from sync.stamps import Hlc, StampError, checked_stamp
 from sync.vectors import covers
 
@@ -39,7 +40,7 @@ class KeyOutcome(msgspec.Struct, kw_only=True):
     recent: Recent
     dots: tuple[tuple[str, int], ...] = ()  # writes that are new here
     conflicts: list[Conflict] = []
-    refused: list[tuple[PlainWrite, str]] = []
+    refused: list[tuple[Update | PlainWrite, str]] = []
 
 
 def merge_key(
@@ -59,9 +60,9 @@ def merge_key(
     for item in admitted:
         try:
             record, write = _merged(out.record, item, forgotten_through)
-        except ValueError as error:
-            assert isinstance(item.message, PlainWrite)
-            out.refused.append((item.message, str(error)))
+        except (ValueError, TypeError, KeyError) as error:
+            # One message that cannot be merged must not stop the others for ever.
+            out.refused.append((item.message, f"cannot be merged: {error}"))
             continue
         out.record = record
         # A batch taken again finds its writes merged and their conflicts found.
@@ -116,5 +117,19 @@ def own_part(record: Record | None, actor: str) -> Record | None:
 
 def changed_value(record: Record, fields: Iterable[str]) -> dict[str, Any]:
     """Return the value of the changed fields ("policy:field") as their writer saw them."""
-    shown = view(record) or {}
-    return {field: shown.get(field) for field in (name.partition(":")[2] for name in fields)}
+    return {field: _value(record, policy, field) for policy, _, field in (name.partition(":") for name in fields)}
+
+
+def _value(record: Record, policy: str, field: str) -> Any:
+    match policy:
+        case Policy.LAST_WRITER:
+            return record.last[field].value
+        case Policy.ADD_WINS_SET:
+            return sorted(record.sets.get(field, ()))
+        case Policy.COUNTER:
+            return sum(tally.total for tally in record.counters[field].values())
+        case Policy.MAX:
+            return max(register.value for register in record.maxima[field])
+        case Policy.MIN:
+            return min(register.value for register in record.minima[field])
+    raise ValueError(f"policy {policy!r} is unknown; allowed are {', '.join(Policy)}")

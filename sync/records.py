@@ -117,6 +117,21 @@ def checked_key(key: str) -> str:
     return key
 
 
+def malformed(record: Record) -> str | None:
+    """Return what keeps a decoded state from being one, or None: types are right by now, meanings need not be."""
+    for drawer in (record.maxima, record.minima):
+        for name, registers in drawer.items():
+            if not registers or any(type(register.value) not in (int, float) for register in registers):
+                return f"field {name[:80]!r} of policy max or min holds no numbers; a writer keeps one or more"
+    for name, tallies in record.counters.items():
+        if not tallies:
+            return f"counter {name[:80]!r} has no totals; leave an empty field out"
+    for name, elements in record.sets.items():
+        if not elements or not all(elements.values()):
+            return f"set {name[:80]!r} is empty or has an element nobody added; leave it out"
+    return None
+
+
 def view(record: Record | None) -> dict[str, Any] | None:
     """Return what an application reads: field -> value, or None for a record that does not exist.
 

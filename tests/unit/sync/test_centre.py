@@ -8,9 +8,9 @@ from sync.changes import Add, Assign, Change, Delete, Increment
 from sync.entries import Entry, ForgetEntry, Join, PlainWrite, RecordEntry, RegionEntry, UpMessage
 from sync.gaps import GapStatus
 from sync.memory_store import MemoryStore
-from sync.records import view
+from sync.records import Register, view
 from sync.replica import FencedError, NotJoinedError, Replica
-from sync.stamps import FutureLimits, Stamp
+from sync.stamps import FutureLimits, Hlc, Stamp
 
 NOW = 1_700_000_000_000
 
@@ -180,6 +180,37 @@ def test_a_stamp_with_wrong_parts_is_refused_and_the_batch_goes_on(broken: dict[
     out = pair.take(bad, other)
     assert word in out.refused[0].reason
     assert out.merged == [other]
+
+
+@pytest.mark.parametrize(
+    ("broken", "word"),
+    [
+        ({"maxima": {"m": (Register("high", Hlc(1, 0, "eu")),)}}, "numbers"),
+        ({"minima": {"m": ()}}, "numbers"),
+        ({"counters": {"n": {}}}, "totals"),
+        ({"sets": {"s": {"x": {}}}}, "nobody added"),
+    ],
+)
+def test_a_state_without_meaning_is_refused_and_the_batch_goes_on(broken: dict[str, object], word: str) -> None:
+    pair = Pair()
+    eu = pair.join("eu")
+    good, other = put(eu, "a", Assign("f", 1)), put(eu, "b", Assign("f", 2))
+    bad = msgspec.structs.replace(good, record=msgspec.structs.replace(good.record, **broken))  # type: ignore[union-attr, type-var]
+    out = pair.take(bad, other)
+    assert word in out.refused[0].reason and out.merged == [other]
+
+
+def test_an_update_that_names_a_field_it_does_not_have_is_refused_and_the_batch_goes_on() -> None:
+    pair = Pair()
+    eu = pair.join("eu")
+    good, other = put(eu, "a", Assign("f", 1)), put(eu, "b", Assign("f", 2))
+    for changed in (("last_writer:g",), ("loudest:f",)):
+        bad = msgspec.structs.replace(good, changed=changed)  # type: ignore[type-var]
+        pair = Pair()
+        pair.take(eu.join(NOW))
+        out = pair.take(bad, other)
+        assert "cannot be merged" in out.refused[0].reason
+        assert view(pair.centre.records["b"]) == {"f": 2} and "a" not in pair.centre.records
 
 
 def test_an_unjoined_replica_does_not_write() -> None:
