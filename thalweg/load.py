@@ -150,7 +150,8 @@ def _needs(
     if rng.random() < shares.near_origin:
         content |= {"origin_region": rng.choice(regions), "max_rtt_ms": rng.choice((50, 100, 150, 250))}
     if rng.random() < shares.resident:
-        content["allowed_regions"] = _geography(rng.choice(regions), regions)
+        # Where its users are, if they are somewhere: the other way round hardly any region would be left.
+        content["allowed_regions"] = _geography(content.get("origin_region") or rng.choice(regions), regions)
     if shape.gpus <= 1 and rng.random() < shares.gang:
         content["workers"] = rng.choice((2, 2, 3, 4))
     elif rng.random() < shares.replicated and len(content.get("allowed_regions", regions)) > 1:

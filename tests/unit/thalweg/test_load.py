@@ -68,6 +68,9 @@ def test_every_resident_task_has_a_region_and_a_replicated_one_two() -> None:
         if isinstance(content, dict):
             assert set(content.get("allowed_regions", REGIONS)) <= set(REGIONS)
             assert len(content.get("allowed_regions", REGIONS)) >= content.get("replicas", 1)
+            assert content.get("origin_region", REGIONS[0]) in content.get("allowed_regions", REGIONS) or (
+                "origin_region" not in content
+            )
 
 
 def test_durations_follow_their_quantiles() -> None:
