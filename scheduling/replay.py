@@ -164,7 +164,11 @@ def summarise(jobs: Sequence[ReplayJob], fleet: Fleet, result: Replay) -> dict[s
         "wait_p50_s": _round(_percentile(waited_s, 50)),
         "wait_p99_s": _round(_percentile(waited_s, 99)),
         "utilisation_percent": round(100 * used_gpu_s / max(1.0, float(supply.sum()) * span_s), 3),
-        "allocation_while_waiting_percent": round(100 * result.allocated_share_while_waiting, 3),
+        "allocation_while_waiting_percent": (
+            None
+            if np.isnan(result.allocated_share_while_waiting)
+            else round(100 * result.allocated_share_while_waiting, 3)
+        ),
         "demand_by_supply": {name: round(float(r), 4) for name, r in zip(fleet.regions, ratio, strict=True)},
         "max_demand_by_supply_ratio_to_fleet": round(float(ratio.max()) / max(fleet_ratio, 1e-12), 4),
         "compute_usd": _round(float((run_s * gpus * price[result.region])[started].sum() / HOUR_S)),

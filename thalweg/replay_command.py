@@ -89,7 +89,7 @@ def run_philly(
     return {**summarise(jobs, fleet, result), "replay_seconds": round(time.perf_counter() - started, 3)}
 
 
-def run_openb(nodes_path: Path, pods_path: Path, rule: Rule, *, copies: int = 1) -> dict[str, Any]:
+def run_openb(nodes_path: Path, pods_path: Path, rule: Rule) -> dict[str, Any]:
     """Replay the openb pods with their own creation and deletion times on the openb nodes."""
     nodes = as_nodes(read_openb_nodes(nodes_path))
     pods = sorted(
@@ -207,7 +207,7 @@ def show(reports: Sequence[dict[str, Any]]) -> None:
     table = Table("figure", *[report["policy"] for report in reports])
     for name in reports[0]:
         if name not in ("policy", "demand_by_supply", "fingerprint"):
-            table.add_row(name, *[f"{report[name]:,}" for report in reports])
+            table.add_row(name, *["-" if report[name] is None else f"{report[name]:,}" for report in reports])
     for region in reports[0]["demand_by_supply"]:
         table.add_row(f"demand/supply {region}", *[str(report["demand_by_supply"][region]) for report in reports])
     Console().print(table)
