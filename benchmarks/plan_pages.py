@@ -79,6 +79,10 @@ def _plan(result: dict[str, Any]) -> list[str]:
         f"p99 {batch['roomy_p99_ms']} ms), contended {batch['contended_cpu_p50_ms']} ms "
         f"(p50 {batch['contended_p50_ms']}, p99 {batch['contended_p99_ms']} ms).",
         "",
+    ]
+    if "strategies" not in result:
+        return lines
+    lines += [
         "## The strategies side by side",
         "",
         "Default effort, no deadline; the same bound for all. A task that waits costs 1,000,000 USD.",
@@ -129,7 +133,7 @@ def plot_real_graph(result: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     graphs = sorted(
-        {g["median_gb"]: g for g in result["real_graph"][:1] + result["real_graph_by_data"]}.values(),
+        {g["median_gb"]: g for g in result["real_graph"][:1] + result.get("real_graph_by_data", [])}.values(),
         key=lambda g: float(g["median_gb"]),
     )
     figure = Figure(figsize=(7, 3.5), layout="constrained")
