@@ -213,7 +213,12 @@ def _columns(
         "stamp_ms": stamp_ms,
         "stamp_counter": pc.coalesce(stamped_counter, columns["version"]),
         "stamp_region": pc.coalesce(stamped_region, region),
-        "version": pc.max_element_wise(columns["version"], stamped_version),
+        # The newer of the two; a version without meaning stays as it is, for the rules to find.
+        "version": pc.if_else(
+            pc.fill_null(pc.less(columns["version"], 0), False),
+            columns["version"],
+            pc.max_element_wise(columns["version"], stamped_version),
+        ),
         "sample_index": pa.array(
             (np.arange(len(samples)) - np.repeat(first_of_head, lengths)).astype(np.int32), pa.int32()
         ),
