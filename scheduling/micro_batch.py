@@ -5,7 +5,7 @@ in all but not on its nodes takes the next cheapest pool that does hold it.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from scheduling.cost import arc_costs, components
 from scheduling.model import NOWHERE, Classes, Problem, Weights, make_classes
 from scheduling.nodes import Need, Nodes, Slot
 from scheduling.pack import Packer
-from scheduling.solution import Limits, Solution, spread_copies
+from scheduling.solution import LIVE, Solution, spread_copies
 from scheduling.solve import solve
 from scheduling.tasks import Money, Share, Task, TaskSpec
 from scheduling.waiting import WaitingClass
@@ -124,7 +124,7 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
         )
     problem = _problem(world, window, settings, now_ms)
     solution = solve(
-        problem, strategy=settings.strategy, limits=Limits(remaining_s=settings.remaining_s, mip_arcs=0), seed=seed
+        problem, strategy=settings.strategy, limits=replace(LIVE, remaining_s=settings.remaining_s), seed=seed
     )
     placing = _Placing(world, window, problem, packer or Packer(world.nodes))
     placing.follow(solution)

@@ -2,7 +2,7 @@
 
 Running times are drawn log-normally around what was expected, given how long each task runs already; what ends frees
 its GPUs, what waits ahead takes them first, and the task starts where its need is free first. The spread of durations
-is an argument, measured by the caller from finished tasks; 1.0 is what the Philly trace shows for jobs of one size.
+is an argument, measured by the caller from finished tasks.
 """
 
 from __future__ import annotations
