@@ -16,6 +16,7 @@ from thalweg.flows import as_mermaid, as_text, declared_jobs
 
 _FOLDER: Final = "docs/reference"
 _ARCHITECTURE: Final = "docs/architecture.md"
+_INDEX: Final = "docs/index.md"
 _BLOCK: Final = "<!-- begin generated: {name} -->\n{text}<!-- end generated: {name} -->"
 
 
@@ -40,7 +41,8 @@ def generated(root: Path = PROJECT_ROOT) -> Mapping[str, str]:
         "flows": f"```text\n{as_text(declared)}\n```",
         "graph": f"```mermaid\n{as_mermaid(declared)}\n```",
     }
-    texts[_ARCHITECTURE] = _with_blocks((root / _ARCHITECTURE).read_text(encoding="utf-8"), blocks)
+    texts[_ARCHITECTURE] = _with_blocks(_ARCHITECTURE, root, blocks)
+    texts[_INDEX] = _with_blocks(_INDEX, root, {"pages": pages.titles(sorted((root / "docs").glob("*.md")))})
     return texts
 
 
@@ -56,13 +58,14 @@ def stale(root: Path = PROJECT_ROOT) -> list[str]:
     return different + [f"{_FOLDER}/schemas/{name} (no such message any more)" for name in sorted(extra)]
 
 
-def _with_blocks(text: str, blocks: Mapping[str, str]) -> str:
+def _with_blocks(page: str, root: Path, blocks: Mapping[str, str]) -> str:
+    text = (root / page).read_text(encoding="utf-8")
     for name, block in blocks.items():
         marked = _BLOCK.format(name=name, text=f"{block}\n")
         pattern = re.escape(_BLOCK.format(name=name, text="\0")).replace("\0", ".*?")
         text, count = re.subn(pattern, lambda _, marked=marked: marked, text, flags=re.DOTALL)  # type: ignore[misc]
         if count != 1:
-            raise ValueError(f"{_ARCHITECTURE}: allowed is one generated block {name!r}, seen {count}")
+            raise ValueError(f"{page}: allowed is one generated block {name!r}, seen {count}")
     return text
 
 

@@ -175,11 +175,18 @@ def metrics_page() -> str:
 
 def decisions_page(decisions: Iterable[Path]) -> str:
     """docs/decisions/index.md."""
-    rows = []
-    for path in sorted(decisions):
-        heading = path.read_text(encoding="utf-8").partition("\n")[0]
-        rows.append((f"[{path.name[:4]}]({path.name})", re.sub(r"^#\s*[\d.]*\s*", "", heading)))
+    rows = [(f"[{path.name[:4]}]({path.name})", _title(path)) for path in sorted(decisions)]
     return _page("Decisions", _table(("number", "decision"), rows))
+
+
+def titles(documents: Iterable[Path]) -> str:
+    """List documents of one folder by their titles."""
+    return "\n".join(f"- [{_title(path)}]({path.name})" for path in documents if path.name != "index.md")
+
+
+def _title(path: Path) -> str:
+    """First heading of a document, without a leading number."""
+    return re.sub(r"^#\s*[\d.]*\s*", "", path.read_text(encoding="utf-8").partition("\n")[0])
 
 
 def commands() -> list[tuple[str, click.Command]]:
