@@ -50,7 +50,7 @@ class Clone:
     def __init__(self, folder: Path, downloads: Path) -> None:
         ensure_jars(find_java())
         self.root = folder / "a clone"  # a path with a blank
-        for part in ("conf/environment.py", "conf/installer.lock", "conf/java.lock", "run"):
+        for part in ("conf/environment.py", "conf/installer.lock", "conf/java.lock", "run", "thalweg/leash.py"):
             self._copy(part)
         for source in (PROJECT_ROOT / "thalweg" / "bootstrap").glob("*.py"):
             self._copy(str(source.relative_to(PROJECT_ROOT)))

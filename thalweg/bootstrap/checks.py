@@ -1,11 +1,13 @@
 """``./run test``: every check there is. The lint steps first, since they take seconds, and pytest's words last."""
 
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from conf.environment import PROJECT_ROOT
+from thalweg import leash
 from thalweg.bootstrap.progress import say
 
 
@@ -26,7 +28,9 @@ def run_all(pytest_arguments: list[str]) -> int:
     failed = []
     for name, command in steps(pytest_arguments):
         started = time.monotonic()
-        code = subprocess.run(command, cwd=PROJECT_ROOT, check=False, stdin=subprocess.DEVNULL).returncode
+        # On a leash: whoever kills this run, CI at its time limit for one, means the tests and their brokers too.
+        leashed = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command]
+        code = subprocess.run(leashed, cwd=PROJECT_ROOT, check=False, stdin=subprocess.DEVNULL).returncode
         say(f"{name}: {'passed' if code == 0 else f'failed (exit code {code})'} in {time.monotonic() - started:.0f} s")
         if code != 0:
             failed.append(name)
