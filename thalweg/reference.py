@@ -42,7 +42,7 @@ def generated(root: Path = PROJECT_ROOT) -> Mapping[str, str]:
         "graph": f"```mermaid\n{as_mermaid(declared)}\n```",
     }
     texts[_ARCHITECTURE] = _with_blocks(_ARCHITECTURE, root, blocks)
-    texts[_INDEX] = _with_blocks(_INDEX, root, {"pages": pages.titles(sorted((root / "docs").glob("*.md")))})
+    texts[_INDEX] = _with_blocks(_INDEX, root, {"pages": pages.titles(root / "docs")})
     return texts
 
 

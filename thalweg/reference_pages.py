@@ -179,9 +179,11 @@ def decisions_page(decisions: Iterable[Path]) -> str:
     return _page("Decisions", _table(("number", "decision"), rows))
 
 
-def titles(documents: Iterable[Path]) -> str:
-    """List documents of one folder by their titles."""
-    return "\n".join(f"- [{_title(path)}]({path.name})" for path in documents if path.name != "index.md")
+def titles(docs: Path) -> str:
+    """List the documents by their titles, but for those that have a list of their own."""
+    pages = [path.relative_to(docs) for path in sorted(docs.rglob("*.md"))]
+    listed = [page for page in pages if page.parts[0] not in ("index.md", "decisions", "explanation", "reference")]
+    return "\n".join(f"- [{_title(docs / page)}]({page.as_posix()})" for page in listed)
 
 
 def _title(path: Path) -> str:
