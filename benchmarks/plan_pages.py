@@ -35,10 +35,12 @@ def page() -> str:
 def _machine(result: dict[str, Any]) -> str:
     machine = result["machine"]
     load = f", load average {result['load_average']} at the start" if "load_average" in result else ""
+    note = f" {result['note']}" if "note" in result else ""
     return (
         f"Machine: {machine['cores']} cores, {machine['memory_gb']} GB, {machine['processor']}, Python "
         f"{machine['python']}, OR-Tools {machine['packages']['ortools']}{load}. Where the load is "
         "above 1 others were at work: wall-clock seconds say little then, and processor seconds are on the high side."
+        + note
     )
 
 
