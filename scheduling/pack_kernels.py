@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scheduling.compiled import COMPILED, compiled
+from scheduling.compiled import compiled
 from scheduling.nodes import GPU_MILLI, IntArray
 
 NEVER = -(1 << 40)
@@ -89,7 +89,7 @@ class Kept(NamedTuple):
 
 
 @compiled
-def fill_in_loops(pool: int, cpu: int, memory: int, free: IntArray, gpus: int, outlook: Outlook) -> int:
+def fill(pool: int, cpu: int, memory: int, free: IntArray, gpus: int, outlook: Outlook) -> int:
     """Sum over all futures the worth of what a node takes when its share of each future is offered to it.
 
     The state is (pool, CPU, memory, free GPU-milli per device, devices).
@@ -153,41 +153,6 @@ def fill_in_loops(pool: int, cpu: int, memory: int, free: IntArray, gpus: int, o
                     widest = max(widest, work[d])
                 size = outlook.size_of[widest]
     return total
-
-
-def fill_in_columns(pool: int, cpu: int, memory: int, free: IntArray, gpus: int, outlook: Outlook) -> int:
-    """Compute what `fill_in_loops` computes, all futures side by side in numpy: for where nothing compiles."""
-    shapes, allowed, futures = outlook.shapes, outlook.allowed, outlook.futures
-    lanes = np.arange(futures.shape[0])
-    work = np.tile(np.asarray(free[:gpus], np.int64), (len(lanes), 1))
-    cpu_left = np.full(len(lanes), cpu, np.int64)
-    memory_left = np.full(len(lanes), memory, np.int64)
-    total = 0
-    for step in range(min(futures.shape[1], outlook.per_gpu * gpus)):
-        if not gpus or outlook.size_of[work.max()] < 0:
-            break
-        shape = futures[:, step]
-        count, milli = shapes[shape, GPUS], shapes[shape, MILLI]
-        fitting = work >= milli[:, None]
-        takes = (
-            (fitting.sum(axis=1) >= count)
-            & (shapes[shape, CPU] <= cpu_left)
-            & (shapes[shape, MEMORY] <= memory_left)
-            & (allowed[shape, pool] != 0)
-        )
-        tightest = np.where(fitting, work, 1 << 30).argmin(axis=1)
-        chosen = fitting & (np.cumsum(fitting, axis=1) <= count[:, None])
-        one = count == 1
-        chosen[one] = False
-        chosen[lanes[one], tightest[one]] = True
-        work -= np.where(chosen & takes[:, None], milli[:, None], 0)
-        cpu_left -= np.where(takes, shapes[shape, CPU], 0)
-        memory_left -= np.where(takes, shapes[shape, MEMORY], 0)
-        total += int((count * milli * shapes[shape, WORTH])[takes].sum())
-    return total
-
-
-fill = fill_in_loops if COMPILED else fill_in_columns
 
 
 @compiled
