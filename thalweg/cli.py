@@ -22,7 +22,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "plans": ("thalweg.read_commands", "plans"),
     "ps": ("thalweg.stack_commands", "ps"),
     "regions": ("thalweg.read_commands", "regions"),
-    "replay": ("thalweg.replay_command", "replay"),
+    "replay": ("thalweg.replay_command", "replay_trace"),
     "sql": ("thalweg.read_commands", "sql"),
     "submit": ("thalweg.task_commands", "submit"),
     "sync": ("thalweg.sync_command", "sync"),
