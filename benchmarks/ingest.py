@@ -44,7 +44,7 @@ def ingest(
     warm_up_s: float = 20,
     samples_per_record: int = 50,
     record_bytes: int = 0,
-    nodes: int = 10_002,
+    nodes: int = 12_000,
     peak_samples: int = 4_000_000,
     settings: str = "",
 ) -> dict[str, Any]:

@@ -40,13 +40,14 @@ def templates(
     Args:
         prefix: first part of the topics' names.
         regions: where the nodes are.
-        nodes: in all.
+        nodes: in all, rounded up to whole records for each region.
         samples_per_record: 1 is what a plain application sends; an agent sends many.
         record_bytes: records shorter than this are padded with a field of no meaning; 0 pads none.
         seed: of the figures in the samples.
     """
     chance = random.Random(seed)
-    per_region = -(-nodes // len(regions))
+    # Whole records only, so that records sent times samples a record is the number of samples sent.
+    per_region = -(-nodes // (len(regions) * samples_per_record)) * samples_per_record
     made: list[list[Template]] = []
     for region in regions:
         topic = topics.topic_name(topics.TELEMETRY, prefix, region)
