@@ -11,7 +11,7 @@ log = logging.getLogger("thalweg.beside")
 
 def run_beside(
     name: str, step: Callable[[], object], *, every_s: float, stop: Stop, close: Callable[[], None] | None = None
-) -> threading.Thread:
+) -> None:
     """Start a thread that takes a step at an interval until asked to stop, and then once more.
 
     A step that fails is logged and tried again at the next turn; a step must therefore keep what it has not done.
@@ -42,6 +42,4 @@ def run_beside(
                     close()
                 return
 
-    thread = threading.Thread(target=run, name=name, daemon=True)
-    thread.start()
-    return thread
+    stop.start(threading.Thread(target=run, name=name, daemon=True))

@@ -35,7 +35,7 @@ log = logging.getLogger("thalweg.local")
 def run(settings: Settings, jobs: Sequence[str] = JOBS) -> None:
     """Start the jobs' queries, and start a failed one again until asked to stop."""
     stop = Stop().on_signals()
-    with spark_session("thalweg", settings) as spark:
+    with spark_session("-".join(("thalweg", *jobs)), settings) as spark:
         running: dict[str, tuple[StreamingQuery, Stop]] = {}
         while not stop.asked():
             for name in jobs:
@@ -43,7 +43,7 @@ def run(settings: Settings, jobs: Sequence[str] = JOBS) -> None:
                 if query is not None and query.isActive:
                     continue
                 if query is not None and own_stop is not None:
-                    own_stop.ask()
+                    own_stop.finish()
                     log.error("query ended", extra={"fields": {"job": name, "error": str(query.exception())[:2_000]}})
                     if _taken_over(str(query.exception())):
                         log.error("another process writes this warehouse: stopping")
@@ -57,8 +57,8 @@ def run(settings: Settings, jobs: Sequence[str] = JOBS) -> None:
             stop.wait(0.5)
         for name, (query, own_stop) in running.items():
             log.info("stopping", extra={"fields": {"job": name}})
-            own_stop.ask()
             query.stop()
+            own_stop.finish()
 
 
 def _start(spark: "SparkSession", name: str, settings: Settings) -> "tuple[StreamingQuery, Stop] | None":
@@ -67,11 +67,11 @@ def _start(spark: "SparkSession", name: str, settings: Settings) -> "tuple[Strea
     try:
         query = start(spark, settings, system_clock, own_stop)
     except BrokerUnavailableError as error:
-        own_stop.ask()
+        own_stop.finish()
         log.error("waiting for the broker", extra={"fields": {"job": name, "error": str(error)}})
         return None
     except (OSError, DeltaError) as error:
-        own_stop.ask()
+        own_stop.finish()
         log.error("waiting for the warehouse", extra={"fields": {"job": name, "error": str(error)}})
         return None
     log.info("started", extra={"fields": {"job": name}})

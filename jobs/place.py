@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
-from prometheus_client import Counter, Gauge, Histogram
 
 from conf.settings import Settings
+from jobs import local
+from jobs import place_metrics as metrics
 from jobs.place_tables import PlaceTables, PlanRecord
-from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main, spark_session, system_clock
+from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main
 from scheduling import decide
 from scheduling.micro_batch import Plan, PlanSettings, plan
 from scheduling.model import Weights
@@ -68,21 +69,6 @@ FREEZE_EVERY_BATCHES: Final = 100
 that live long and form no cycles; looking through all of them took 0.3 s, in front of somebody's assignment."""
 
 log = logging.getLogger("thalweg.place")
-
-BATCHES = Counter("thalweg_place_batches_total", "Micro-batches ended.")
-REQUESTS_SEEN = Counter("thalweg_place_requests_total", "Requests read.")
-REFUSED = Counter("thalweg_place_refused_total", "Records refused to the dead-letter topic.")
-EVENTS = Counter("thalweg_place_events_total", "Assignment events published.")
-BATCH_SECONDS = Histogram(
-    "thalweg_place_batch_seconds",
-    "Time of one micro-batch by step.",
-    ["step"],
-    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
-)
-READ_THROUGH = Counter("thalweg_place_read_batches_total", "Micro-batches by how their records were read.", ["through"])
-WAITING_TASKS = Gauge("thalweg_place_waiting_tasks", "Tasks that wait.")
-PLAN_GAP = Gauge("thalweg_place_plan_gap", "Gap of the last plan: (objective - bound) / objective.")
-RECORD_LAG = Gauge("thalweg_place_record_lag_seconds", "Age of the oldest record of the last batch when it was read.")
 
 
 @dataclass(slots=True)
@@ -146,7 +132,7 @@ class Placer:
             "publish": published - committed,
         }
         for step, seconds in steps.items():
-            BATCH_SECONDS.labels(step).observe(seconds)
+            metrics.BATCH_SECONDS.labels(step).observe(seconds)
         if made is not None:
             self.tables.put_plan(
                 PlanRecord.of(made, plan_id_of(query_id, batch_id), query_id, batch_id, now_ms, self.world, steps)
@@ -158,7 +144,7 @@ class Placer:
         """Take the batch's records from the reader that is ahead of them, or else through Spark: the same records."""
         ranges = batch_ranges(checkpoint_for(self.settings, FLOW), batch_id) if self.reader is not None else None
         received = self.reader.read(ranges, READ_AHEAD_TIMEOUT_S) if self.reader is not None and ranges else None
-        READ_THROUGH.labels("spark" if received is None else "driver").inc()
+        metrics.READ_THROUGH.labels("spark" if received is None else "driver").inc()
         return collect(batch) if received is None else received
 
     def _fold(
@@ -203,7 +189,7 @@ class Placer:
         return self._apply(decide.lose_copies(self.world, hit, "its node is gone", now_ms))
 
     def _request(self, asked: inbox.Asked, now_ms: int) -> list[Transition] | decide.Refused:
-        REQUESTS_SEEN.inc()
+        metrics.REQUESTS_SEEN.inc()
         request = asked.request
         if request.op == "cancel":
             return decide.cancel(self.world, request.task_id, asked.origin, now_ms)
@@ -315,15 +301,15 @@ class Placer:
         return dead_letter(refused, self.settings.kafka.topic_prefix)
 
     def _note(self, made: Plan | None, received: pa.Table, now_ms: int, events: int, refused: int) -> None:
-        BATCHES.inc()
-        EVENTS.inc(events)
-        REFUSED.inc(refused)
-        WAITING_TASKS.set(len(self.world.waiting))
+        metrics.BATCHES.inc()
+        metrics.EVENTS.inc(events)
+        metrics.REFUSED.inc(refused)
+        metrics.WAITING_TASKS.set(len(self.world.waiting))
         if made is not None:
-            PLAN_GAP.set(made.gap)
+            metrics.PLAN_GAP.set(made.gap)
         if received.num_rows:
             oldest = min(received.column("timestamp_ms").to_pylist())
-            RECORD_LAG.set(max(now_ms - oldest, 0) / 1000)
+            metrics.RECORD_LAG.set(max(now_ms - oldest, 0) / 1000)
 
 
 def plan_id_of(query_id: str, batch_id: int) -> str:
@@ -359,12 +345,11 @@ class FactsReader:
         self._stop = stop
         self._lock = threading.Lock()
         self._fresh = WorldFacts()
-        self._thread = threading.Thread(target=self._run, name="place-facts", daemon=True)
 
     def start(self) -> None:
         """Read once, so that the first batch knows the world, then keep reading."""
         self._read()
-        self._thread.start()
+        self._stop.start(threading.Thread(target=self._run, name="place-facts", daemon=True))
 
     def take(self) -> WorldFacts:
         """Give what is new since the last call."""
@@ -390,11 +375,10 @@ class Heartbeat:
 
     def __init__(self, publisher: Publisher, prefix: str, clock: Clock, stop: Stop) -> None:
         self._publisher, self._prefix, self._clock, self._stop = publisher, prefix, clock, stop
-        self._thread = threading.Thread(target=self._run, name="place-heartbeat", daemon=True)
 
     def start(self) -> None:
         """Start beating."""
-        self._thread.start()
+        self._stop.start(threading.Thread(target=self._run, name="place-heartbeat", daemon=True))
 
     def _run(self) -> None:
         while not self._stop.wait(1.0):
@@ -464,14 +448,8 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
 
 
 def run(settings: Settings) -> None:
-    """Run as a Spark application of its own."""
-    stop = Stop().on_signals()
-    with spark_session("thalweg-place", settings) as spark:
-        query = start(spark, settings, system_clock, stop)
-        while query.isActive and not stop.wait(0.5):
-            pass
-        stop.ask()
-        query.stop()
+    """Run as a Spark application of its own, until asked to stop; a query that fails is started again."""
+    local.run(settings, (FLOW.name,))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """The tables derived from the ledger, kept up to date beside the stream: `tasks`, `placements` and `plans`."""
 
-import logging
 import queue
-import threading
 import time
 from dataclasses import dataclass
 from typing import Self, TypeVar
@@ -10,6 +8,7 @@ from typing import Self, TypeVar
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
+from jobs.beside import run_beside
 from jobs.runtime import Stop
 from scheduling.micro_batch import Plan
 from scheduling.world import World
@@ -18,8 +17,6 @@ from sync.folds import FoldChanges, LedgerFold
 from sync.ledger import Ledger
 from sync.tables import DECISIONS, PLACEMENTS, PLANS, TASKS
 from sync.upkeep import Upkeep
-
-log = logging.getLogger("thalweg.place.tables")
 
 Item = TypeVar("Item")
 
@@ -79,7 +76,8 @@ class PlanRecord:
 class PlaceTables:
     """Takes committed ledger rows and plans, and writes the three tables on a thread of its own.
 
-    They are derived: at start they are rebuilt from the ledger's rows, so nothing here needs to survive.
+    They are derived: at start they are rebuilt from the ledger's rows, so nothing here needs to survive. What could not
+    be written (a full disk, an unreachable store) is kept and written at the next turn.
     """
 
     def __init__(self, warehouse: str, every_ms: int, compact_every_s: int, stop: Stop) -> None:
@@ -99,11 +97,13 @@ class PlaceTables:
         self._plans = open_or_create(PLANS, warehouse)
         self._every_s = every_ms / 1_000
         self._stop = stop
+        self._ledger: Ledger | None = None
         self._fold = LedgerFold()
         self._rows: queue.SimpleQueue[pa.Table] = queue.SimpleQueue()
         self._new_plans: queue.SimpleQueue[PlanRecord] = queue.SimpleQueue()
+        self._unwritten: list[FoldChanges] = []
+        self._unwritten_plans: list[PlanRecord] = []
         self._rebuilding = True
-        self._thread = threading.Thread(target=self._run, name="place-tables", daemon=True)
 
     def put(self, rows: pa.Table) -> None:
         """Hand over rows that the ledger has, in its order."""
@@ -116,46 +116,41 @@ class PlaceTables:
     def start(self, ledger: Ledger) -> None:
         """Start writing; the ledger's files are compacted on the way."""
         self._ledger = ledger
-        self._thread.start()
+        run_beside("place-tables", self.step, every_s=self._every_s, stop=self._stop)
 
-    def _run(self) -> None:
-        while not self._stop.wait(self._every_s):
-            self._bring_up_to_date()
-            if self._compact_every_s and time.monotonic() - self._compacted >= self._compact_every_s:
-                self._compact()
-                self._compacted = time.monotonic()
-        self._bring_up_to_date()
+    def step(self) -> None:
+        """Write what came since the last step and what an earlier one could not write."""
+        rows = _drain(self._rows)
+        if rows or self._rebuilding:
+            self._unwritten.append(self._fold.apply(pa.concat_tables(rows) if rows else DECISIONS.schema.empty_table()))
+        while self._unwritten:
+            self._write(self._unwritten[0])
+            del self._unwritten[0]
+        self._unwritten_plans += _drain(self._new_plans)
+        if self._unwritten_plans:
+            plans = [_fields(plan) for plan in self._unwritten_plans]
+            append(self._plans, pa.Table.from_pylist(plans, schema=PLANS.schema))
+            self._unwritten_plans.clear()
+        if self._compact_every_s and time.monotonic() - self._compacted >= self._compact_every_s:
+            self._compacted = time.monotonic()
+            self._compact()
 
     def _compact(self) -> None:
-        try:
-            self._ledger.compact()
-            for table in (self._tasks, self._placements, self._plans):
-                table.optimize.compact()
-            for upkeep in self._upkeep:
-                upkeep.checkpoint()
-                upkeep.sweep()
-        except Exception:
-            log.exception("tables not compacted; tried again at the next turn")
+        assert self._ledger is not None
+        self._ledger.compact()
+        for table in (self._tasks, self._placements, self._plans):
+            table.optimize.compact()
+        for upkeep in self._upkeep:
+            upkeep.checkpoint()
+            upkeep.sweep()
 
-    def _bring_up_to_date(self) -> None:
-        try:
-            rows = _drain(self._rows)
-            if rows or self._rebuilding:
-                self._write(self._fold.apply(pa.concat_tables(rows)) if rows else None)
-            plans = _drain(self._new_plans)
-            if plans:
-                append(self._plans, pa.Table.from_pylist([_fields(plan) for plan in plans], schema=PLANS.schema))
-        except Exception:
-            # Derived tables never stop placement; what this round missed is mended by rebuilding at the next start.
-            log.exception("derived tables not written")
-
-    def _write(self, changes: FoldChanges | None) -> None:
+    def _write(self, changes: FoldChanges) -> None:
+        """Write one piece; after a failure in its middle the whole of it may be written again."""
         if self._rebuilding:
-            _overwrite(self._tasks, changes.tasks if changes else TASKS.schema.empty_table())
-            _overwrite(self._placements, changes.placements if changes else PLACEMENTS.schema.empty_table())
+            _overwrite(self._tasks, changes.tasks)
+            _overwrite(self._placements, changes.placements)
             self._rebuilding = False
             return
-        assert changes is not None
         _upsert(self._tasks, changes.tasks, TASKS.key)
         _replace(self._placements, changes.placements, changes.released, PLACEMENTS.key)
 

@@ -135,6 +135,18 @@ class Stop:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._beside: list[threading.Thread] = []
+
+    def start(self, thread: threading.Thread) -> None:
+        """Start a thread that ends soon after it is asked to; `finish` waits for it."""
+        self._beside.append(thread)
+        thread.start()
+
+    def finish(self, seconds: float = 30.0) -> None:
+        """Ask to stop, and give each thread beside the stream so long for its last step."""
+        self.ask()
+        for thread in self._beside:
+            thread.join(seconds)
 
     def ask(self) -> None:
         """Ask to stop."""
