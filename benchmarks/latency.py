@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -30,6 +30,7 @@ from thalweg.broker import Broker
 
 REGIONS: Final = tuple(f"region-{index}" for index in range(8))
 GPUS_PER_NODE: Final = 8
+LARGER: Final[dict[str, dict[str, Any]]] = {"pending-100000": {"pending": 100_000}, "nodes-10000": {"nodes": 10_000}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,8 @@ class Parameters:
     """Tasks that wait all the while for a GPU model that no pool has room for."""
     task_seconds: float = 2.0
     """After this long the region reports a task as succeeded, which frees its GPU."""
+    flat: bool = False
+    """Measure the whole path again with 100,000 tasks pending, and with 10,000 nodes known."""
 
 
 def measure(parameters: Parameters) -> dict[str, Any]:
@@ -54,14 +57,23 @@ def measure(parameters: Parameters) -> dict[str, Any]:
         with Broker(base / "broker") as broker:
             bare = _phase("bare", "benchmarks.bare_loop", broker.bootstrap, base, parameters)
             whole = _phase("whole", "jobs.place", broker.bootstrap, base, parameters)
+            larger = {
+                name: _phase(name, "jobs.place", broker.bootstrap, base, replace(parameters, **more))
+                for name, more in (LARGER.items() if parameters.flat else ())
+            }
     return {
         "bench": "latency",
         "machine": machine.describe(),
         "parameters": {name: getattr(parameters, name) for name in Parameters.__slots__},
         "bare": bare,
         "whole": whole,
-        "ratio": {name: round(whole[name] / bare[name], 3) for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms")},
+        "ratio": _ratio(whole, bare),
+        "larger": {name: figures | {"ratio_to_whole": _ratio(figures, whole)} for name, figures in larger.items()},
     }
+
+
+def _ratio(figures: dict[str, Any], reference: dict[str, Any]) -> dict[str, float]:
+    return {name: round(figures[name] / reference[name], 3) for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms")}
 
 
 def _phase(name: str, module: str, bootstrap: str, base: Path, parameters: Parameters) -> dict[str, Any]:
@@ -103,7 +115,7 @@ def _phase(name: str, module: str, bootstrap: str, base: Path, parameters: Param
     if load is None:
         raise RuntimeError(f"phase {name} failed; its log ends with:\n{(base / name / 'log').read_text()[-3000:]}")
     figures: dict[str, Any] = json.loads(load)
-    if name == "whole":
+    if name != "bare":
         figures["steps_ms"] = _steps(str(warehouse))
     return figures
 
@@ -178,9 +190,3 @@ def _steps(warehouse: str) -> dict[str, float]:
         for name in ("read_ms", "plan_ms", "commit_ms", "publish_ms")
         if plans.num_rows
     }
-
-
-def _plans():  # type: ignore[no-untyped-def]
-    from sync.tables import PLANS
-
-    return PLANS

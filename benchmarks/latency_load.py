@@ -24,7 +24,6 @@ def run(parameters: dict[str, Any]) -> dict[str, Any]:
         *[topic_name(ASSIGNMENTS, prefix, region) for region in regions],
         bootstrap_servers=parameters["bootstrap"],
         auto_offset_reset="earliest",
-        fetch_max_wait_ms=10,
         fetch_min_bytes=1,
     )
     finishing: list[tuple[float, str, str, int]] = []

@@ -18,6 +18,7 @@ import pyarrow as pa
 from conf.settings import Settings
 from jobs import local
 from jobs import place_metrics as metrics
+from jobs.beside import run_beside
 from jobs.place_tables import PlaceTables, PlanRecord
 from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main
 from scheduling import decide
@@ -337,19 +338,18 @@ def rebuild(ledger: Ledger, tables: PlaceTables, now_ms: int) -> World:
 
 
 class FactsReader:
-    """Reads the world's tables on a thread of its own and hands each new reading over once."""
+    """Reads the world's tables beside the stream and hands each new reading over once."""
 
-    def __init__(self, tables: WorldTables, every_ms: int, stop: Stop) -> None:
+    def __init__(self, tables: WorldTables) -> None:
         self._tables = tables
-        self._every_s = every_ms / 1000
-        self._stop = stop
         self._lock = threading.Lock()
         self._fresh = WorldFacts()
 
-    def start(self) -> None:
-        """Read once, so that the first batch knows the world, then keep reading."""
-        self._read()
-        self._stop.start(threading.Thread(target=self._run, name="place-facts", daemon=True))
+    def read(self) -> None:
+        """Read what has changed since the last time."""
+        facts = self._tables.read()
+        with self._lock:
+            self._fresh = self._fresh.updated(facts)
 
     def take(self) -> WorldFacts:
         """Give what is new since the last call."""
@@ -357,44 +357,17 @@ class FactsReader:
             fresh, self._fresh = self._fresh, WorldFacts()
         return fresh
 
-    def _run(self) -> None:
-        while not self._stop.wait(self._every_s):
-            try:
-                self._read()
-            except Exception as error:  # the table's owner may compact it under our hands: the next reading succeeds
-                log.warning("world tables not read", extra={"fields": {"error": str(error)[:300]}})
 
-    def _read(self) -> None:
-        facts = self._tables.read()
-        with self._lock:
-            self._fresh = self._fresh.updated(facts)
-
-
-class Heartbeat:
-    """This job's own heartbeat, so that silence of all regions is noticed too."""
-
-    def __init__(self, publisher: Publisher, prefix: str, clock: Clock, stop: Stop) -> None:
-        self._publisher, self._prefix, self._clock, self._stop = publisher, prefix, clock, stop
-
-    def start(self) -> None:
-        """Start beating."""
-        self._stop.start(threading.Thread(target=self._run, name="place-heartbeat", daemon=True))
-
-    def _run(self) -> None:
-        while not self._stop.wait(1.0):
-            now_ms = self._clock()
-            beat = StatusEvent(type="heartbeat", region=CONTROL_REGION, observed_at=now_ms)
-            event = Envelope(
-                event_id=content_id("heartbeat", CONTROL_REGION, now_ms),
-                source="/thalweg/place",
-                event_type="status.heartbeat",
-                time_ms=now_ms,
-            )
-            record = outgoing(STATUS, self._prefix, beat, key=CONTROL_REGION, region=CONTROL_REGION, event=event)
-            try:
-                self._publisher.publish([record])
-            except NotAcknowledgedError as error:
-                log.warning("heartbeat not acknowledged", extra={"fields": {"error": str(error)}})
+def heartbeat(prefix: str, now_ms: int) -> OutgoingRecord:
+    """Make this job's own heartbeat, by which silence of all regions is noticed too."""
+    beat = StatusEvent(type="heartbeat", region=CONTROL_REGION, observed_at=now_ms)
+    event = Envelope(
+        event_id=content_id("heartbeat", CONTROL_REGION, now_ms),
+        source="/thalweg/place",
+        event_type="status.heartbeat",
+        time_ms=now_ms,
+    )
+    return outgoing(STATUS, prefix, beat, key=CONTROL_REGION, region=CONTROL_REGION, event=event)
 
 
 def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -> "StreamingQuery":
@@ -414,10 +387,10 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         "world rebuilt",
         extra={"fields": {"tasks": len(world.tasks), "seconds": round(time.perf_counter() - began, 2)}},
     )
-    facts = FactsReader(
-        WorldTables(settings.warehouse.path, settings.place.node_timeout_ms), settings.place.world_every_ms, stop
-    )
+    facts = FactsReader(WorldTables(settings.warehouse.path, settings.place.node_timeout_ms))
+    facts.read()  # the first batch knows the world
     publisher = KafkaPublisher(settings.kafka, timeout_ms=settings.place.publish_timeout_ms, client_id="thalweg-place")
+    reader = RangeReader(settings.kafka) if settings.place.read_ahead else None
     placer = Placer(
         settings=settings,
         ledger=ledger,
@@ -428,12 +401,24 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         clock=clock,
         stop=stop,
         packer=Packer(world.nodes),
-        reader=RangeReader(settings.kafka) if settings.place.read_ahead else None,
+        reader=reader,
     )
-    facts.start()
-    tables.start(ledger)
-    Heartbeat(publisher, settings.kafka.topic_prefix, clock, stop).start()
     prefix = settings.kafka.topic_prefix
+    tables.start(ledger)
+    run_beside(
+        "place-facts",
+        facts.read,
+        every_s=settings.place.world_every_ms / 1000,
+        stop=stop,
+        close=reader.close if reader is not None else None,
+    )
+    run_beside(
+        "place-heartbeat",
+        lambda: publisher.publish([heartbeat(prefix, clock())]),
+        every_s=1.0,
+        stop=stop,
+        close=publisher.close,
+    )
     pattern = f"{topic_name(REQUESTS, prefix)}|{topic_pattern(STATUS, prefix)}".replace(
         f"{prefix}.requests", f"{prefix}\\.requests"
     )
