@@ -7,7 +7,7 @@ import numpy as np
 from scheduling.arrays import FloatArray
 from scheduling.bound import lagrangian_bound, priced_usd
 from scheduling.compiled import COMPILED
-from scheduling.cost import Arcs
+from scheduling.cost import Arcs, plan_usd
 from scheduling.draft import Draft
 from scheduling.improve import improve
 from scheduling.mip import polish
@@ -21,11 +21,18 @@ LINEAR_ARCS = 4_000
 
 
 def flow(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: FloatArray | None) -> Found:
-    """Place by minimum-cost flow; `seed` is not used, nothing here is random."""
+    """Place by minimum-cost flow; `seed` is not used, nothing here is random.
+
+    Its trace has three steps: rounding, local search, integer program.
+    """
     relaxed, bound = relax(problem, arcs, limits, start_prices)
-    draft = improve(rounded(problem, arcs, relaxed), limits.evaluations)
+    draft = rounded(problem, arcs, relaxed)
+    trace = [(0, plan_usd(problem, arcs, *draft.arcs_used()), bound)]
+    draft = improve(draft, limits.evaluations)
+    trace.append((1, plan_usd(problem, arcs, *draft.arcs_used()), bound))
     done = polish(problem, arcs, relaxed, draft, bound, limits)
-    return Found(draft=done.draft, bound=done.bound, prices=relaxed.prices, stopped=done.stopped)
+    trace.append((2, done.objective, done.bound))
+    return Found(draft=done.draft, bound=done.bound, prices=relaxed.prices, stopped=done.stopped, trace=tuple(trace))
 
 
 def relax(problem: Problem, arcs: Arcs, limits: Limits, start_prices: FloatArray | None) -> tuple[Relaxed, float]:

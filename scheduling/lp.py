@@ -2,26 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
+
 import numpy as np
 
 from scheduling.arrays import FloatArray
-from scheduling.bound import lagrangian_bound, priced_usd
-from scheduling.cost import Arcs
+from scheduling.bound import balance_slope, free_prices, lagrangian_bound, priced_usd
+from scheduling.cost import Arcs, plan_usd
 from scheduling.draft import Draft
-from scheduling.flow import relax
 from scheduling.model import Problem
-from scheduling.relax import Relaxed, relax_all
+from scheduling.relax import Relaxed, linear_rounds, uncontended
 from scheduling.solution import Limits, Stopped
 from scheduling.strategy import Found
 
 
 def lp(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: FloatArray | None) -> Found:
-    """Place by linear programming; `seed` is not used, nothing here is random."""
-    relaxed, bound = relax(problem, arcs, limits, start_prices)
-    if relaxed.prices.pool.any():
-        relaxed = relax_all(problem, arcs, relaxed, limits)
-        bound = max(bound, lagrangian_bound(problem, arcs, relaxed.prices, relaxed.gpus_by_pool(problem)))
-    return Found(draft=_rounded(problem, arcs, relaxed), bound=bound, prices=relaxed.prices, stopped=Stopped.DONE)
+    """Place by linear programming; `seed` is not used, nothing here is random.
+
+    A step of its trace is one linear program over a growing choice of arcs, rounded; `limits.rounds` is how many.
+    """
+    relaxed = uncontended(problem, arcs)
+    rounds: Iterator[tuple[Relaxed, float]] = iter(())
+    if relaxed is None:
+        relaxed = _at_prices(problem, start_prices)
+        rounds = islice(linear_rounds(problem, arcs, relaxed, limits), limits.rounds)
+    draft = _rounded(problem, arcs, relaxed)
+    usd = plan_usd(problem, arcs, *draft.arcs_used())
+    bound = lagrangian_bound(problem, arcs, relaxed.prices, relaxed.gpus_by_pool(problem))
+    prices, stopped, trace = relaxed.prices, Stopped.DONE, [(0, usd, bound)]
+    for relaxed, proven in rounds:
+        if proven > bound:
+            bound, prices = proven, relaxed.prices
+        now = _rounded(problem, arcs, relaxed)
+        now_usd = plan_usd(problem, arcs, *now.arcs_used())
+        if now_usd < usd:
+            draft, usd = now, now_usd
+        trace.append((len(trace), usd, bound))
+    if limits.expired():
+        stopped = Stopped.DEADLINE
+    elif limits.rounds is not None and len(trace) > limits.rounds:
+        stopped = Stopped.EFFORT
+    return Found(draft=draft, bound=bound, prices=prices, stopped=stopped, trace=tuple(trace))
+
+
+def _at_prices(problem: Problem, start_prices: FloatArray | None) -> Relaxed:
+    """Nothing placed yet, at the prices of an earlier plan or at none."""
+    prices = free_prices(problem)
+    if start_prices is not None:
+        prices.pool[:] = start_prices
+    prices.slope[:] = balance_slope(problem, np.zeros(len(problem.pools)))
+    nothing = np.zeros(0, np.int64)
+    return Relaxed(class_index=nothing, pool_index=nothing, copies=np.zeros(0), prices=prices)
 
 
 def _rounded(problem: Problem, arcs: Arcs, relaxed: Relaxed) -> Draft:

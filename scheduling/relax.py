@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -131,11 +132,22 @@ def relax_gpus(problem: Problem, arcs: Arcs, start_prices: FloatArray | None, li
 
 def relax_all(problem: Problem, arcs: Arcs, first: Relaxed, limits: Limits) -> Relaxed:
     """Solve the relaxation with every limit as a linear program, by column generation from a first guess."""
+    relaxed, best = first, -np.inf
+    for now, bound in linear_rounds(problem, arcs, first, limits):
+        if bound > best:
+            best, relaxed = bound, now
+    return relaxed
+
+
+def linear_rounds(problem: Problem, arcs: Arcs, first: Relaxed, limits: Limits) -> Iterator[tuple[Relaxed, float]]:
+    """Yield the linear program's optimum over a growing choice of arcs, and the bound its prices prove, by round."""
+    if not np.isfinite(arcs.usd).any():
+        return
     priced = priced_usd(problem, arcs, first.prices)
     columns = np.zeros(priced.shape, bool)
     columns[first.class_index, first.pool_index] = True
     add_cheapest(columns, priced, FIRST_COLUMNS)
-    point, tangents, relaxed = first.gpus_by_pool(problem), [], first
+    point, tangents = first.gpus_by_pool(problem), list[FloatArray]()
     if problem.weights.balance:
         tangents = [np.zeros(len(problem.pools)), problem.pools.capacity[:, GPUS], point]
     best = -np.inf
@@ -144,7 +156,7 @@ def relax_all(problem: Problem, arcs: Arcs, first: Relaxed, limits: Limits) -> R
         program = formulate(problem, arcs, class_index, pool_index, tangents)
         answer = solve_linear(problem, program, point)
         if answer.copies is None or answer.prices is None:
-            break
+            return
         used = answer.copies > 1e-9
         now = Relaxed(
             class_index=class_index[used],
@@ -155,19 +167,18 @@ def relax_all(problem: Problem, arcs: Arcs, first: Relaxed, limits: Limits) -> R
         point = now.gpus_by_pool(problem)
         now.prices.slope[:] = balance_slope(problem, point)
         bound = lagrangian_bound(problem, arcs, now.prices, point)
-        if bound > best:
-            best, relaxed = bound, now
+        best = max(best, bound)
+        yield now, bound
         value = answer.bound
         if value - best <= RELAXED_GAP * max(abs(value), 1e-9) or limits.expired():
-            break
+            return
         priced = priced_usd(problem, arcs, now.prices)
         worth = _worth_having(problem, priced, columns)
         if not worth.any() and not problem.weights.balance:
-            break
+            return
         add_cheapest(columns, np.where(worth, priced, np.inf), ADDED_COLUMNS)
         if problem.weights.balance:
             tangents.append(point)
-    return relaxed
 
 
 def _worth_having(problem: Problem, priced: FloatArray, columns: BoolArray) -> BoolArray:

@@ -119,6 +119,9 @@ class Solution:
         prices: [P, D] shadow prices: USD saved per unit of capacity added, at the relaxed optimum.
         unplaced: tasks that wait, with reasons, by class.
         stopped_because: see Stopped.
+        warm: for the next solve of a similar problem.
+        trace: (step, objective, bound) of the best plan and bound so far, step 0 before the first; steps are counted,
+            so a trace is as reproducible as its plan. `greedy` works in one step and has none.
     """
 
     strategy: str
@@ -134,7 +137,7 @@ class Solution:
     unplaced: tuple[Unplaced, ...]
     stopped_because: Stopped
     warm: Warm
-    trace: tuple[tuple[int, float, float], ...] = field(default=())  # (round, objective, bound) of searching strategies
+    trace: tuple[tuple[int, float, float], ...] = field(default=())
 
     @property
     def gap(self) -> float:

@@ -137,3 +137,14 @@ def test_a_seed_decides_all_that_is_drawn(strategy):
     assert runs[0].trace == runs[1].trace
     assert runs[0].trace != runs[2].trace
     assert [value for _, value, _ in runs[0].trace] == sorted((v for _, v, _ in runs[0].trace), reverse=True)
+
+
+@pytest.mark.parametrize("strategy", ["flow", "lp", "genetic", "anneal"])
+def test_a_trace_ends_at_the_plan_and_never_gets_worse(strategy):
+    one = synthetic(11, classes=40, pools=15, regions=6, tasks=120)
+    solution = solve(one, strategy, Limits(rounds=8))
+    steps, usd, bounds = (list(column) for column in zip(*solution.trace, strict=True))
+    assert steps == list(range(len(steps))) and len(steps) > 2
+    assert usd == sorted(usd, reverse=True) and usd[-1] == pytest.approx(solution.objective, rel=1e-9)
+    assert bounds == sorted(bounds) and bounds[-1] == pytest.approx(solution.bound, rel=1e-9)
+    assert usd[0] > usd[-1] or strategy == "flow"
