@@ -20,6 +20,8 @@ REQUIREMENTS_LOCK = PROJECT_ROOT / "conf" / "requirements.lock"
 JAR_LOCK = PROJECT_ROOT / "conf" / "jars" / "jars.lock"
 SPARK_DEFAULTS = PROJECT_ROOT / "conf" / "spark-defaults.conf"
 
+DEMO = "demo"  # folder within the state folder, and a state folder of its own: the demo's
+
 MIN_PYTHON = (3, 11)
 MIN_JAVA_MAJOR = 17  # Spark 4 and Kafka 4 are compiled for 17
 

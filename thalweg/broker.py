@@ -74,9 +74,12 @@ def broker_spec(folder: Path, ports: BrokerPorts, *, java: Java, jars: list[Path
     """
     folder.mkdir(parents=True, exist_ok=True)
     records = folder / "records"
+    scratch = folder / "scratch"  # for the libraries that a JVM unpacks, and leaves when it is killed
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
     properties = folder / "server.properties"
     properties.write_text(server_properties(ports, records), encoding="utf-8")
-    command = (str(java.executable), *JVM_FLAGS, "-cp", ":".join(map(str, jars)))
+    command = (str(java.executable), *JVM_FLAGS, f"-Djava.io.tmpdir={scratch}", "-cp", ":".join(map(str, jars)))
     if not (records / "meta.properties").exists():
         _format_storage(command, ports, records)
     return ProcessSpec(
@@ -108,6 +111,7 @@ def _format_storage(command: tuple[str, ...], ports: BrokerPorts, records: Path)
         made = subprocess.run(
             [*command, "kafka.tools.StorageTool", "format", "-t", new_cluster_id(), "-c", str(properties)],
             stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for us: what was begun is finished or, at a second one, left
             capture_output=True,
             text=True,
             timeout=FORMAT_SECONDS,

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from conf.settings import Kafka
-from streams.consume import KafkaReader
 from streams.envelope import read_headers
 from streams.topics import ASSIGNMENTS, region_of_topic, topic_pattern
 from thalweg.accounts import Books, balance, read_agents, replay
@@ -23,6 +22,7 @@ from thalweg.fleet import NodeSpec
 from thalweg.query import query
 from thalweg.stack import running_bootstrap
 from thalweg.state import StateFolder, identity_in
+from thalweg.watch import records_until_now
 
 BACK_LIMIT_S: Final = 240.0
 SETTLE_LIMIT_S: Final = 60.0
@@ -130,18 +130,10 @@ def _assignments(kafka: Kafka) -> tuple[Counter[str], dict[str, int]]:
     """Ids of all assignment events on the topics, and records by region."""
     ids: Counter[str] = Counter()
     records: Counter[str] = Counter()
-    with KafkaReader(
-        kafka, pattern=topic_pattern(ASSIGNMENTS, kafka.topic_prefix), client_id="thalweg-chaos"
-    ) as reader:
-        ends = {place: end for place, end in reader.end_offsets().items() if end}
-        deadline = time.monotonic() + SETTLE_LIMIT_S
-        while ends and time.monotonic() < deadline:
-            for record in reader.poll(500):
-                envelope = read_headers(record.headers)
-                ids[envelope.event_id if envelope is not None else f"offset {record.offset}"] += 1
-                records[region_of_topic(record.topic, ASSIGNMENTS, kafka.topic_prefix)] += 1
-                if record.offset + 1 >= ends.get((record.topic, record.partition), 0):
-                    ends.pop((record.topic, record.partition), None)
+    for record in records_until_now(kafka, pattern=topic_pattern(ASSIGNMENTS, kafka.topic_prefix)):
+        envelope = read_headers(record.headers)
+        ids[envelope.event_id if envelope is not None else f"offset {record.offset}"] += 1
+        records[region_of_topic(record.topic, ASSIGNMENTS, kafka.topic_prefix)] += 1
     return ids, dict(records)
 
 

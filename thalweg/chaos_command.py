@@ -13,7 +13,7 @@ from conf.settings import SettingsError, load_settings
 from streams.errors import StreamError
 from thalweg.chaos import ChaosError, hurt, names_of, settle_and_balance
 from thalweg.query import WarehouseUnreadableError
-from thalweg.state import StateFolder, StateFolderError
+from thalweg.state import StateFolder, StateFolderError, running_in
 
 
 @click.command()
@@ -79,12 +79,11 @@ def chaos(
 
 
 def _running(state: Path | None) -> StateFolder:
-    candidates = [state] if state is not None else [state_folder(), state_folder() / "demo"]
-    folders = [StateFolder(path) for path in candidates if path.exists()]
-    held = [folder for folder in folders if folder.is_held()]
-    if not held:
-        raise ChaosError(f"no stack runs in {candidates[0]}: start one with `thalweg up` or `thalweg demo`")
-    return held[0]
+    place = state or state_folder()
+    folder = running_in(place)
+    if folder is None:
+        raise ChaosError(f"no stack runs in {place}: start one with `thalweg up` or `thalweg demo`")
+    return folder
 
 
 def _say(message: str) -> None:

@@ -29,7 +29,7 @@ from thalweg.load import Kind, Message
 from thalweg.query import query
 from thalweg.state import StateFolder
 from thalweg.supervisor import ProcessState, Supervisor
-from thalweg.watch import Watcher
+from thalweg.watch import Watcher, requested_tasks
 
 TICK_S: Final = 0.02
 FIRST_TASKS: Final = 8
@@ -176,6 +176,7 @@ class Demo:
             self._send(publisher, first)
             self._until_first_assignment(supervisor, interrupted)
             self._stream(supervisor, publisher, interrupted)
+        self._say("asked to stop, again to stop at once: draining" if interrupted() else "time is over: draining")
         drained = self._drain(supervisor)
         self.watcher.stop()
         return self._document(drained)
@@ -259,7 +260,6 @@ class Demo:
 
     def _drain(self, supervisor: Supervisor) -> bool:
         """Let the ledger take in every request, stop the jobs, let the agents read every event; False if too slow."""
-        self._say("time is over: draining")
         done = self._within(supervisor, self._all_requests_taken)
         jobs = supervisor.processes["jobs"]
         if jobs.child is not None:
@@ -288,10 +288,10 @@ class Demo:
         return True
 
     def _all_requests_taken(self) -> bool:
-        rows = query("SELECT count(*) AS n FROM decisions WHERE transition = 'submitted'", self.warehouse).rows
+        taken = query("SELECT task_id FROM decisions WHERE transition = 'submitted'", self.warehouse).rows
         with self.watching.lock:
             refused = {key for key, _ in self.watching.refused_requests}
-        return rows.to_pylist()[0]["n"] >= len(self.sent.tasks) and self.sent.malformed <= refused
+        return self.sent.tasks <= set(taken.column("task_id").to_pylist()) and self.sent.malformed <= refused
 
     def _all_events_read(self) -> bool:
         ends = self.assignment_records()
@@ -324,6 +324,7 @@ class Demo:
         }
         records = self.assignment_records()
         ledger = replay(self.warehouse, nodes)
+        of_others = ledger.states.keys() - self.sent.tasks
         books = balance(
             earlier=ledger,
             topic_event_ids=watcher.event_ids,
@@ -334,9 +335,10 @@ class Demo:
                 tasks=self.sent.tasks,
                 malformed=self.sent.malformed,
                 refused={key for key, _ in watcher.refused_requests},
+                of_others=of_others & requested_tasks(self.kafka) if of_others else set(),
             ),
         )
-        return document(self, books, agents, sum(records.values()), drained)
+        return document(self, books, agents, sum(records.values()), len(of_others), drained)
 
     @property
     def watching(self) -> Watcher:
@@ -353,7 +355,9 @@ def _go_on_unless(interrupted: Callable[[], bool]) -> None:
         raise DemoFailedError("interrupted before the first assignment")
 
 
-def document(demo: Demo, books: Books, agents: AgentBooks, events_sent: int, drained: bool) -> dict[str, Any]:
+def document(
+    demo: Demo, books: Books, agents: AgentBooks, events_sent: int, of_others: int, drained: bool
+) -> dict[str, Any]:
     """Say in figures what happened (formats.md, `thalweg demo`)."""
     since = demo.streaming_since_s
     assert since is not None
@@ -364,7 +368,7 @@ def document(demo: Demo, books: Books, agents: AgentBooks, events_sent: int, dra
     latencies = sorted(
         first.latency_ms
         for first in demo.watching.latencies[FIRST_TASKS:]
-        if first.task_id not in books.waited and first.epoch == 1
+        if first.task_id not in books.waited and first.epoch == 1 and first.task_id in demo.sent.tasks
     )
     states = books.by_state
     return {
@@ -375,6 +379,7 @@ def document(demo: Demo, books: Books, agents: AgentBooks, events_sent: int, dra
         "gpus": sum(node.gpus for fleet in demo.fleets.values() for node in fleet.nodes.values()),
         "first_assignment_s": round(since - demo.started_s, 2),
         "tasks_submitted": len(demo.sent.tasks),
+        "tasks_of_others": of_others,
         "tasks_placed": books.placed,
         "tasks_running": states.get("running", 0) + states.get("assigned", 0),
         "tasks_waiting": states.get("waiting", 0),

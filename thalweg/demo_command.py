@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from conf.environment import SetupIncompleteError, state_folder
+from conf.environment import DEMO, SetupIncompleteError, state_folder
 from conf.settings import SettingsError, load_settings
 from jobs.runtime import system_clock
 from streams.errors import StreamError
@@ -82,7 +82,7 @@ def demo(
         else:
             stream, scale, source = trace_messages(trace, regions, rate_per_s=rate, time_scale=time_scale)
         parent = StateFolder(state_folder())
-        folder = StateFolder(parent.path / "demo")
+        folder = StateFolder(parent.path / DEMO)
     except (SettingsError, FleetError, TraceError, StateFolderError) as error:
         click.echo(str(error), err=True)
         sys.exit(2)

@@ -13,7 +13,7 @@ import yaml
 from streams.messages import Sample
 from thalweg.figures import Figures, LinkFigures, UnknownRegionError
 
-GB: Final = 1_073_741_824
+GB: Final = 1_000_000_000
 
 
 class FleetError(ValueError):

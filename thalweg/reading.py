@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from conf.environment import state_folder
+from conf.environment import DEMO, state_folder
 from thalweg.as_of import AsOf, LogTooShortError, parse_as_of
 from thalweg.query import WarehouseUnreadableError
 from thalweg.sql_statement import QueryRefusedError
@@ -25,7 +25,7 @@ def find_warehouse(warehouse: str | None, config: Path | None) -> str:
     """
     if warehouse is not None:
         return warehouse
-    local = str(_last_written(state_folder() / "warehouse", state_folder() / "demo" / "warehouse"))
+    local = str(_last_written(state_folder() / "warehouse", state_folder() / DEMO / "warehouse"))
     if config is None and not any(name.startswith(_NAMES_A_PLACE) for name in os.environ):
         return local  # loading the settings would take longer than the query
     from conf.settings import SettingsError, Warehouse, load_settings

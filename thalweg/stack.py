@@ -2,11 +2,12 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -94,10 +95,11 @@ def running(
     with folder.held():
         if ended := end_leftovers(folder):
             say(f"The last stack in {folder.path} was cut off; ended what was left of it: {', '.join(ended)}.")
-        specs = [
-            replace(spec, env={"THALWEG_STATE": str(folder.path), **spec.env, SUPERVISED_IN: str(folder.path)})
-            for spec in make_specs()
-        ]
+        scratch = folder.path / "scratch"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        shared = {"THALWEG_STATE": str(folder.path), **scratch_environment(scratch, os.environ)}
+        specs = [replace(spec, env={**shared, **spec.env, SUPERVISED_IN: str(folder.path)}) for spec in make_specs()]
         supervisor = Supervisor(specs, folder.path / "logs")
         supervisor.on_change = lambda: folder.write_stack(record_of(supervisor))
         supervisor.on_change()
@@ -106,6 +108,17 @@ def running(
         finally:
             if killed := supervisor.stop():
                 say(f"Did not end when asked and were killed: {', '.join(killed)}.")
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def scratch_environment(scratch: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what sends the temporary files of Python, Spark and its JVM into a folder.
+
+    A JVM leaves what it unpacked and Spark its working folders when they are killed, and some of it always: here the
+    supervisor clears it away.
+    """
+    options = (environ.get("SPARK_SUBMIT_OPTS"), f'-Djava.io.tmpdir="{scratch}"', f'-Dspark.local.dir="{scratch}"')
+    return {"TMPDIR": str(scratch), "SPARK_SUBMIT_OPTS": " ".join(filter(None, options))}
 
 
 def record_of(supervisor: Supervisor) -> dict[str, object]:
@@ -143,6 +156,8 @@ class Interruption:
         def ask(signum: int, _frame: object) -> None:
             interruption.signals.append(signum)
             if len(interruption.signals) > 1:
+                if os.isatty(sys.stderr.fileno()):
+                    os.write(sys.stderr.fileno(), b"\x1b[?25h\n")  # the cursor, which a live picture had hidden
                 os._exit(128 + signum)
 
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -14,7 +14,7 @@ from thalweg import process_table, stack
 from thalweg.broker import BrokerSetupError
 from thalweg.children import ChildFailedError
 from thalweg.ports import NoFreePortError
-from thalweg.state import StateFolder, StateFolderError
+from thalweg.state import StateFolder, StateFolderError, running_in
 
 
 def _say(message: str) -> None:
@@ -26,6 +26,12 @@ def _open_state() -> StateFolder:
         return StateFolder(state_folder())
     except StateFolderError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _what_runs() -> StateFolder:
+    """Return the folder of the stack that runs, be it the demo's; the state folder itself if none does."""
+    own = _open_state()
+    return running_in(own.path) or own
 
 
 @click.command()
@@ -69,8 +75,11 @@ def _up_detached(folder: StateFolder, config: Path | None, overrides: tuple[str,
     "--timeout", "timeout_seconds", default=90.0, show_default=True, help="Seconds to wait for an orderly end."
 )
 def down(timeout_seconds: float) -> None:
-    """End the local stack in order; what does not end in time, and what a killed stack left, is killed."""
-    done = stack.down(_open_state(), timeout_seconds=timeout_seconds)
+    """End the local stack in order; what does not end in time, and what a killed stack left, is killed.
+
+    Where no stack runs but a demo does, it ends the demo, as Ctrl-C would.
+    """
+    done = stack.down(_what_runs(), timeout_seconds=timeout_seconds)
     for line in done or ["nothing runs"]:
         _say(line[0].upper() + line[1:] + ".")
 
@@ -78,8 +87,8 @@ def down(timeout_seconds: float) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def ps(as_json: bool) -> None:
-    """Show the processes of the local stack."""
-    folder = _open_state()
+    """Show the processes of the local stack; where none runs, those of a running demo."""
+    folder = _what_runs()
     document = process_table.as_document(folder, rows := process_table.process_rows(folder))
     if as_json:
         click.echo(json.dumps(document))

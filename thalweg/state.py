@@ -1,8 +1,9 @@
 """The state folder of a local stack: whose it is, what runs, where things listen; written so that a kill is harmless.
 
 Layout: ``thalweg.json`` marks the folder and its format; ``lock`` is held by the running supervisor; ``stack.json``
-says what runs; ``ports.json`` remembers ports; ``logs/``, ``broker/``, ``warehouse/``, ``checkpoints/`` hold what they
-say.
+says what runs; ``ports.json`` remembers ports; ``logs/``, ``broker/``, ``warehouse/``, ``checkpoints/``, ``agents/``
+hold what they say; ``scratch/`` is the processes' temporary folder, cleared at start and end; ``demo/`` is a state
+folder of its own, the demo's.
 """
 
 import contextlib
@@ -14,12 +15,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from conf.environment import DEMO
 from thalweg.identity import ProcessIdentity
 
 FORMAT = 1
 MARKER = "thalweg.json"
-# What may lie in a folder that no stack has used yet: jobs and commands write there on their own.
-OURS = frozenset({"warehouse", "checkpoints", "logs", "broker", "agents"})
+# What may lie in a folder without a marker: jobs and agents write there on their own, and a damaged marker is deleted.
+OURS = frozenset(
+    {"warehouse", "checkpoints", "logs", "broker", "agents", "scratch", DEMO, "lock"}
+    | {f"{name}{half_written}" for name in (MARKER, "stack.json", "ports.json") for half_written in ("", ".new")}
+)
 
 
 class StateFolderError(Exception):
@@ -55,8 +60,7 @@ class StateFolder:
         """
         marker = path / MARKER
         if not marker.exists():
-            ours = OURS | {f"{MARKER}.new"}  # which a kill while marking leaves
-            if foreign := sorted(entry.name for entry in path.iterdir() if entry.name not in ours):
+            if foreign := sorted(entry.name for entry in path.iterdir() if entry.name not in OURS):
                 raise StateFolderError(
                     f"{path} is not a state folder of thalweg: it has no {MARKER} but holds"
                     f" {', '.join(foreign[:5])}. Name another folder in THALWEG_STATE, or move this one away."
@@ -129,6 +133,14 @@ class StateFolder:
         """Remember ports by name, beside those known."""
         known = read_json(self.path / "ports.json")
         write_json(self.path / "ports.json", {**(known if isinstance(known, dict) else {}), **ports})
+
+
+def running_in(path: Path) -> StateFolder | None:
+    """Return the folder whose stack runs now: this state folder, else the demo's within it; None if neither does."""
+    for place in (path, path / DEMO):
+        if (place / MARKER).exists() and (folder := StateFolder(place)).is_held():
+            return folder
+    return None
 
 
 def identity_in(record: object) -> ProcessIdentity | None:

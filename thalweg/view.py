@@ -4,6 +4,7 @@ import math
 import sys
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console, Group
@@ -44,6 +45,7 @@ class LiveScreen:
         self._plan: dict[str, Any] | None = None
         self._plan_read_s = 0.0
         self._reading: threading.Thread | None = None
+        self._counted: deque[tuple[float, int]] = deque()
 
     def __enter__(self) -> "LiveScreen":
         """Take the terminal."""
@@ -68,7 +70,16 @@ class LiveScreen:
             self._plan_read_s = now
             self._reading = threading.Thread(target=self._read_plan, args=(demo.warehouse,), daemon=True)
             self._reading.start()
-        self._live.update(Group(_figures(demo, self._plan, now), _regions(demo, now)), refresh=True)
+        figures = _figures(demo, self._plan, now, self._events_per_s(demo.watching.records, now))
+        self._live.update(Group(figures, _regions(demo, now)), refresh=True)
+
+    def _events_per_s(self, records: int, now: float) -> float:
+        """Rate of all records that the bystander reads (assignments, reports, refusals) over the last while."""
+        self._counted.append((now, records))
+        while now - self._counted[0][0] > RECENT_S:
+            self._counted.popleft()
+        (first_s, first), (last_s, last) = self._counted[0], self._counted[-1]
+        return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
 
     def _read_plan(self, warehouse: str) -> None:
         try:
@@ -78,7 +89,7 @@ class LiveScreen:
         self._plan = rows[0] if rows else None
 
 
-def _figures(demo: "Demo", plan: dict[str, Any] | None, now: float) -> Panel:
+def _figures(demo: "Demo", plan: dict[str, Any] | None, now: float, events_per_s: float) -> Panel:
     watcher = demo.watching
     with watcher.lock:
         recent = [latency for at, latency in watcher.recent if now - at < RECENT_S]
@@ -86,24 +97,30 @@ def _figures(demo: "Demo", plan: dict[str, Any] | None, now: float) -> Panel:
         reports = watcher.reports.copy()
     since = demo.streaming_since_s
     streaming = 0.0 if since is None else now - since
-    text = Text()
-    until = f"of {demo.plan.seconds:.0f} s" if math.isfinite(demo.plan.seconds) else "s, Ctrl-C ends it"
-    text.append(f"{streaming:5.1f} {until}   ", style="bold")
-    text.append(
-        f"{len(demo.sent.tasks):,} tasks sent, {reports['succeeded']:,} runs finished, {reports['failed']:,} failed"
+    until = f" of {demo.plan.seconds:.0f} s" if math.isfinite(demo.plan.seconds) else " s, Ctrl-C ends it"
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    table.add_row("demand", demo.plan.source)
+    table.add_row("time", f"{streaming:.1f}{until}")
+    table.add_row(
+        "tasks",
+        f"{len(demo.sent.tasks):,} sent, {reports['succeeded']:,} runs finished, {reports['failed']:,} failed, "
+        f"{refused:,} messages refused",
     )
-    text.append(f", {refused} messages refused\n")
-    ordered = sorted(recent)
-    if ordered:
+    table.add_row("rates", f"{len(recent) / RECENT_S:,.0f} tasks/s assigned, {events_per_s:,.0f} events/s")
+    if ordered := sorted(recent):
         figures = (ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in (0.5, 0.95, 0.99))
         told = "  ".join(f"{name} {value:,.0f} ms" for name, value in zip(("p50", "p95", "p99"), figures, strict=True))
-        text.append(f"request to region, last {RECENT_S:.0f} s:  {told}   {len(recent) / RECENT_S:,.0f} tasks/s\n")
+        table.add_row("latency", f"{told}  request to region, last {RECENT_S:.0f} s")
     if plan is not None:
-        text.append(
-            f"last plan: {plan['placed']} placed of {plan['considered']}, {plan['waiting']} wait, gap {plan['gap']:.2%}"
-            f", planned in {plan['plan_ms']:.0f} ms, committed in {plan['commit_ms']:.0f} ms"
+        table.add_row("queue", f"{plan['waiting']:,} tasks wait for capacity")
+        table.add_row(
+            "last plan",
+            f"{plan['placed']} of {plan['considered']} placed, gap {plan['gap']:.2%}, planned in {plan['plan_ms']:.0f}"
+            f" ms, committed in {plan['commit_ms']:.0f} ms",
         )
-    return Panel(text, title=demo.plan.source, title_align="left")
+    return Panel(table, title="thalweg demo", title_align="left")
 
 
 def _regions(demo: "Demo", now: float) -> Table:

@@ -3,10 +3,11 @@
 The demo draws from it and counts with it, independently of the jobs and of the agents.
 """
 
+import contextlib
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,6 +20,7 @@ from streams.topics import ASSIGNMENTS, DEADLETTER, REQUESTS, STATUS, region_of_
 
 _EVENT: Final = msgspec.json.Decoder(AssignmentEvent)
 _STATUS: Final = msgspec.json.Decoder(StatusEvent)
+_CATCH_UP_LIMIT_S: Final = 60.0
 _ENDS: Final = frozenset({"succeeded", "failed", "evicted", "revoked"})
 
 
@@ -46,6 +48,38 @@ class FirstAssignment:
     task_id: str
     latency_ms: float
     epoch: int
+
+
+class _Named(msgspec.Struct):
+    """All that is asked of somebody's request: whose it is."""
+
+    task_id: str
+
+
+_NAMED: Final = msgspec.json.Decoder(_Named)
+
+
+def records_until_now(
+    kafka: Kafka, *, topics: Iterable[str] = (), pattern: str | None = None
+) -> Iterator[IncomingRecord]:
+    """Read topics from their beginning to where they end when this begins; a broker that went away ends it early."""
+    with KafkaReader(kafka, topics=topics, pattern=pattern, client_id="thalweg-watch") as reader:
+        ends = {place: end for place, end in reader.end_offsets().items() if end}
+        deadline = time.monotonic() + _CATCH_UP_LIMIT_S
+        while ends and time.monotonic() < deadline:
+            for record in reader.poll(500):
+                yield record
+                if record.offset + 1 >= ends.get((record.topic, record.partition), 0):
+                    ends.pop((record.topic, record.partition), None)
+
+
+def requested_tasks(kafka: Kafka) -> set[str]:
+    """Ids of all tasks that the requests topic speaks of, whoever sent them."""
+    found = set()
+    for record in records_until_now(kafka, topics=[topic_name(REQUESTS, kafka.topic_prefix)]):
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            found.add(_NAMED.decode(record.value or b"").task_id)
+    return found
 
 
 class Watcher:
@@ -107,10 +141,13 @@ class Watcher:
         elif record.topic.startswith(f"{prefix}.{ASSIGNMENTS.topic}."):
             region = self._region(region_of_topic(record.topic, ASSIGNMENTS, prefix))
             region.records += 1
-            self._note_assignment(_EVENT.decode(record.value or b""), region, now_ms)
+            # What is no message of ours is for the jobs and agents to refuse; the bystander goes on.
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+                self._note_assignment(_EVENT.decode(record.value or b""), region, now_ms)
         else:
             name = region_of_topic(record.topic, STATUS, prefix)
-            self._note_report(_STATUS.decode(record.value or b""), name)
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+                self._note_report(_STATUS.decode(record.value or b""), name)
 
     def _region(self, name: str) -> RegionView:
         return self.regions.setdefault(name, RegionView())

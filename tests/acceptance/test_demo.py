@@ -1,4 +1,4 @@
-"""The demo from nothing to its document, hurt in the middle; and what its command says to wrong calls."""
+"""The demo in a terminal, cut off, begun anew, hurt, ended with Ctrl-C; and what its command says to wrong calls."""
 
 import json
 import os
@@ -7,8 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.acceptance.terminal import Terminal
+from thalweg.leftovers import leftovers
+from thalweg.state import StateFolder
 
 pytestmark = pytest.mark.acceptance
 
@@ -17,49 +22,91 @@ def thalweg(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "thalweg", *arguments]
 
 
-@pytest.mark.timeout(900)
-def test_a_demo_whose_jobs_and_agents_are_killed_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    environment = os.environ | {"THALWEG_STATE": str(tmp_path / "state")}
-    arguments = ("demo", "--headless", "--seconds", "40", "--rate", "20", "--regions", "6", "--json", "--seed", "3")
-    with (tmp_path / "progress.txt").open("w+") as progress:
-        demo = subprocess.Popen(
-            thalweg(*arguments), env=environment, stdout=subprocess.PIPE, stderr=progress, text=True, cwd=os.getcwd()
+class Person:
+    """Somebody who calls commands beside the demo, in the same state folder."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.environ = os.environ | {"THALWEG_STATE": str(state)}
+
+    def demo(self) -> Terminal:
+        arguments = ("demo", "--rate", "20", "--regions", "6", "--seed", "3", "--json")
+        return Terminal(thalweg(*arguments), self.environ, columns=100)
+
+    def call(self, *arguments: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
+        called = subprocess.run(
+            thalweg(*arguments), env=self.environ, capture_output=True, text=True, timeout=400, check=False
         )
-        try:
-            deadline = time.monotonic() + 300
-            while "first assignment" not in (tmp_path / "progress.txt").read_text():
-                assert demo.poll() is None, (tmp_path / "progress.txt").read_text()
-                assert time.monotonic() < deadline, (tmp_path / "progress.txt").read_text()
-                time.sleep(0.2)
-            chaos = subprocess.run(
-                thalweg("chaos", "agents-1", "jobs", "--pause", "2", "--json"),
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=400,
-                check=False,
-                cwd=os.getcwd(),
-            )
-            out, _ = demo.communicate(timeout=400)
-        finally:
-            if demo.poll() is None:
-                demo.kill()
-                demo.communicate()
-    document = json.loads(out)
-    told = f"{json.dumps(document, indent=1)}\n{(tmp_path / 'progress.txt').read_text()}\n{chaos.stderr}"
+        assert called.returncode == code, f"{arguments} ended with {called.returncode}: {called.stderr}{called.stdout}"
+        return called
+
+    def what_runs(self) -> dict[str, Any]:
+        document = json.loads(self.call("ps", "--json").stdout)
+        assert isinstance(document, dict)
+        return document
+
+    def left(self) -> list[int]:
+        return [process.pid for process in leftovers(StateFolder(self.state / "demo"))]
+
+
+@pytest.mark.timeout(900)
+def test_a_demo_that_was_cut_off_begins_anew_is_hurt_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+    person = Person(tmp_path / "state")
+    with person.demo() as demo:
+        demo.wait(lambda: "agents-1 ready" in demo.screen(), 240)
+        demo.process.kill()
+        limit = time.monotonic() + 30  # the Spark JVM is no child of ours: it ends when it sees that its Python is gone
+        while person.left():
+            assert time.monotonic() < limit, person.left()
+            time.sleep(0.2)
+
+    with person.demo() as demo:
+        demo.wait(lambda: "first assignment" in demo.screen(), 300)
+        demo.wait(lambda: "last plan" in demo.screen(), 30)
+        assert re.search(r"p50 .* ms  p95 .* ms  p99 .* ms", demo.screen())
+        assert all(len(line) <= demo.columns for line in demo.screen().splitlines())
+
+        second = person.call("demo", "--headless", "--seconds", "1", code=1)
+        assert f"already runs in {person.state / 'demo'} (process {demo.process.pid})" in second.stderr
+        runs = person.what_runs()
+        assert runs["supervisor_pid"] == demo.process.pid
+        assert {process["name"] for process in runs["processes"]} == {"broker", "jobs", "agents-1", "agents-2"}
+        assert list((person.state / "demo" / "scratch").glob("spark-*")), "Spark's folders lie elsewhere"
+
+        chaos = person.call("chaos", "agents-1", "jobs", "broker", "--pause", "2", "--json")
+        assert [hurt["how"] for hurt in json.loads(chaos.stdout)["hurt"]] == ["killed"] * 3
+        # Nobody but the demo knew of it; the books must not call it a ghost.
+        guest = person.call("submit", "--task", "guest", "--gpus", "1", "--expected-s", "60", "--wait", "60", "--json")
+        assert json.loads(guest.stdout)["tasks"][0]["state"] == "succeeded"
+
+        demo.press_ctrl_c()
+        code = demo.ended(200)
+        told = f"{demo.out()}\n{demo.screen()}\n{chaos.stderr}"
+    document = json.loads(demo.out())
     assert document["violations"] == [], told
-    assert document["ok"] is True
-    assert demo.returncode == 0
-    # The demo may end before chaos has compared the books itself; that both were killed and came back it has said.
-    for name in ("agents-1", "jobs"):
-        assert re.search(rf"^{name} \(\d+\) was killed, back after", chaos.stderr, re.MULTILINE), told
+    assert (code, document["ok"]) == (0, True), told
+    assert demo.written.rstrip().endswith(b"\x1b[?25h"), "the cursor is still hidden"
+    assert person.left() == []
+    assert not (person.state / "demo" / "scratch").exists()
+    assert document["tasks_of_others"] == 1
     assert document["tasks_submitted"] > 400
     states = ("running", "waiting", "finished", "failed", "cancelled")
-    assert sum(document[f"tasks_{state}"] for state in states) == document["tasks_submitted"]
+    assert sum(document[f"tasks_{state}"] for state in states) == document["tasks_submitted"] + 1
     assert document["tasks_finished"] > 50
     assert document["events_sent"] == document["events_received"]
     assert document["telemetry_rows"] > 1_000
     assert document["plans_made"] > 3
+
+
+@pytest.mark.timeout(400)
+def test_ctrl_c_before_the_first_assignment_ends_the_demo_in_order(tmp_path: Path) -> None:
+    person = Person(tmp_path / "state")
+    with person.demo() as demo:
+        demo.wait(lambda: "starting the broker" in demo.screen(), 60)
+        demo.press_ctrl_c()
+        assert demo.ended(100) == 1
+        assert "interrupted before the first assignment" in demo.screen()
+    assert person.left() == []
 
 
 def test_chaos_without_a_stack_says_what_to_start(tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ def books(
     events: dict[str, int] | None = None,
     runs: list[tuple[str, str, int, str | None]] | None = None,
     read: dict[str, int] | None = None,
+    of_others: frozenset[str] = frozenset(),
+    refused: frozenset[str] = frozenset(),
 ) -> Books:
     """Balance a ledger of these facts; what is not given is as it should be."""
     append(open_or_create(DECISIONS, str(tmp_path)), ledger(*facts))
@@ -61,7 +63,8 @@ def books(
         asked=Asked(
             tasks={f["task_id"] for f in facts if f["transition"] == "submitted"} if tasks is None else tasks,
             malformed=set(),
-            refused=set(),
+            refused=set(refused),
+            of_others=set(of_others),
         ),
     )
 
@@ -131,6 +134,36 @@ def test_what_the_ledger_must_not_say_is_found(tmp_path: Path, facts: list[dict[
 def test_what_does_not_agree_with_the_ledger_is_found(tmp_path: Path, changed: dict[str, Any], words: str) -> None:
     found = books(tmp_path, submit("a"), assign("a", 1), end("a", 1), **changed)
     assert any(words in wrong for wrong in found.violations), found.violations
+
+
+def test_what_others_sent_meanwhile_is_no_ghost_and_what_they_sent_in_vain_no_loss(tmp_path: Path) -> None:
+    facts = (submit("a"), submit("guest"), assign("a", 1), assign("guest", 1, device=1))
+    found = books(tmp_path, *facts, tasks={"a"}, of_others=frozenset({"guest"}), refused=frozenset({"nonsense"}))
+    assert found.violations == []
+
+
+def test_a_valid_request_that_came_back_is_found(tmp_path: Path) -> None:
+    found = books(tmp_path, submit("a"), refused=frozenset({"a"}))
+    assert found.violations == ["1 refused, but well formed: a"]
+
+
+def test_an_agent_that_keeps_its_file_elsewhere_is_not_judged(tmp_path: Path) -> None:
+    facts = (submit("a"), assign("a", 1), end("a", 1))
+    append(open_or_create(DECISIONS, str(tmp_path)), ledger(*facts))
+    replayed = replay(str(tmp_path), NODES)
+    elsewhere = AgentBooks(read={}, ignored=0, runs=[], unsent=0)
+    found = balance(
+        earlier=replayed, topic_event_ids={"a-1": 1}, topic_records={}, agents=elsewhere, later=replayed, asked=None
+    )
+    assert found.violations == []
+
+
+def test_an_updated_request_is_what_counts_from_then_on(tmp_path: Path) -> None:
+    needs = {"task_id": "a", "replicas": 2, "per_worker": {"gpus": 1}}
+    updated = {"task_id": "a", "transition": "updated", "request": json.dumps(needs)}
+    facts = (submit("a"), assign("a", 1), end("a", 1, "revoked"), updated)
+    found = books(tmp_path, *facts, assign("a", 2), assign("a", 3, OTHER, copy=1))
+    assert found.violations == []
 
 
 def test_in_a_running_stack_the_topics_and_agents_may_be_ahead_of_the_earlier_ledger(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 import json
 import multiprocessing
+import shlex
 from pathlib import Path
 
 import pytest
 
-from thalweg.state import FORMAT, MARKER, StateFolder, StateFolderError
+from conf.environment import DEMO
+from thalweg.stack import scratch_environment
+from thalweg.state import FORMAT, MARKER, StateFolder, StateFolderError, running_in
 
 
 def test_a_new_folder_is_marked_with_its_format(tmp_path: Path) -> None:
@@ -33,6 +36,43 @@ def test_a_damaged_marker_is_refused(tmp_path: Path, damage: str) -> None:
     (tmp_path / MARKER).write_text(damage)
     with pytest.raises(StateFolderError, match="damaged"):
         StateFolder(tmp_path)
+
+
+def test_a_damaged_marker_may_be_deleted_as_its_message_says(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path)
+    folder.write_stack({})
+    folder.remember_ports({"kafka": 20001})
+    assert not folder.is_held()  # which makes the lock
+    for name in ("broker", "warehouse", "checkpoints", "agents", "logs", "scratch", DEMO):
+        (tmp_path / name).mkdir()
+    (tmp_path / "stack.json.new").touch()
+    (tmp_path / MARKER).unlink()
+    StateFolder(tmp_path)
+    assert (tmp_path / MARKER).exists()
+
+
+def test_what_runs_is_the_stack_and_only_without_one_the_demo(tmp_path: Path) -> None:
+    assert running_in(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []  # looking makes nothing
+    own, demo = StateFolder(tmp_path), StateFolder(tmp_path / DEMO)
+    assert running_in(tmp_path) is None
+    with demo.held():
+        found = running_in(tmp_path)
+        assert found is not None and found.path == demo.path
+        with own.held():
+            found = running_in(tmp_path)
+            assert found is not None and found.path == own.path
+
+
+def test_temporary_files_go_where_they_are_cleared_away_beside_the_users_own_options(tmp_path: Path) -> None:
+    scratch = tmp_path / "with a blank"
+    environment = scratch_environment(scratch, {"SPARK_SUBMIT_OPTS": "-Dfoo=bar"})
+    assert environment["TMPDIR"] == str(scratch)
+    assert shlex.split(environment["SPARK_SUBMIT_OPTS"]) == [
+        "-Dfoo=bar",
+        f"-Djava.io.tmpdir={scratch}",
+        f"-Dspark.local.dir={scratch}",
+    ]
 
 
 def test_a_folder_of_a_later_format_is_refused_naming_both(tmp_path: Path) -> None:

@@ -75,6 +75,15 @@ def test_only_refused_requests_count_as_refused_requests(watcher: Watcher) -> No
     assert watcher.refused_requests == [("k", "because")]
 
 
+def test_what_is_no_message_of_ours_does_not_end_the_bystander(watcher: Watcher) -> None:
+    for topic in (topic_name(ASSIGNMENTS, "thalweg", REGION), topic_name(STATUS, "thalweg", REGION)):
+        for value in (b"not json", b'{"type": "dancing"}', b"", b"\xff"):
+            note(watcher, topic, value)
+    assert watcher.regions[REGION].records == 4
+    assigned(watcher, "t")
+    assert watcher.event_ids == {"t-1": 1}
+
+
 def test_the_place_jobs_own_heartbeat_is_no_region(watcher: Watcher) -> None:
     reported(watcher, "heartbeat", None, region="control")
     assert watcher.regions == {}
