@@ -32,7 +32,7 @@ from sync.entries import (
 )
 from sync.gaps import Gap, GapLog
 from sync.key_merge import Admitted, KeyOutcome, Recent, merge_key
-from sync.lives import RELEASED, Life, LifeImage, image, life_from, merged_of
+from sync.lives import RELEASED, Life, LifeImage, heard_of, image, life_from, merged_of
 from sync.parking import Parking
 from sync.records import KeyRefusedError, Record, checked_key, malformed
 from sync.stamps import (
@@ -43,10 +43,16 @@ from sync.stamps import (
     Hlc,
     StampError,
     actor_of,
+    admission,
     checked_stamp,
     observed,
 )
 from sync.tombstones import Unstable, stable_position
+
+# Writes of a record that are kept for comparing while no region has a replica: nobody acknowledges then.
+KEPT_ALONE = 64
+# Missing ranges that one entry asks for; more are asked for when these have come. Keeps the entry a few kilobytes.
+MAX_ASKED = 100
 
 MergeKeys = Callable[[Mapping[str, Sequence[Admitted]]], Mapping[str, KeyOutcome]]
 
@@ -99,6 +105,7 @@ class Centre:
         limits: FutureLimits = DEFAULT_LIMITS,
         tombstone_age_ms: int = 0,
         ask_again_ms: int = 1_000,
+        max_parked: int = 10_000,
     ) -> None:
         """Start from what is durable, or from nothing.
 
@@ -112,6 +119,7 @@ class Centre:
             limits: For stamps ahead of time.
             tombstone_age_ms: A tombstone stays at least this long, stable or not.
             ask_again_ms: A missing range is asked for again after this long.
+            max_parked: Updates of one region that may wait because their stamps are ahead of time.
         """
         self.records: dict[str, Record] = dict(records or {})
         self.recents: dict[str, Recent] = dict(recents or {})
@@ -119,15 +127,17 @@ class Centre:
         self.gap_log = GapLog(open_gaps, ask_again_ms)
         self.position = position
         self.parking = Parking(limits, (u for life in self.lives.values() for u in life.parked.values()))
+        self.max_parked = max_parked
         self.tombstone_age_ms = tombstone_age_ms
         self.unstable = Unstable()
         self.forgotten_through = forgotten_through
         self._aging: list[str] = []  # stable tombstones that are not old enough
+        self._arriving: dict[str, int] = {}  # newest sequences in the present batch
+        self._heard = heard_of(self.lives.values())
         self.clock = ZERO
-        for key, record in self.records.items():
+        for record in self.records.values():
             self.clock = observed(self.clock, record.at)
-            if not record.live or key in self.recents:
-                self.unstable.add(key, tuple((w.actor, w.seq) for w in self.recents.get(key, ())))
+        self._await_everybody()
 
     # ---- a batch -------------------------------------------------------------------------------------------------
 
@@ -145,6 +155,8 @@ class Centre:
         for kept in self.parking.due(now_ms):
             touched.add(self._release(kept, admitted))
         repairs: set[int] = set()
+        messages = tuple(messages)
+        self._arriving = newest_of(messages)
         for message in messages:
             if isinstance(message, Update):
                 touched.add(self._update(message, out, admitted, now_ms))
@@ -164,8 +176,8 @@ class Centre:
             out.gaps += self.gap_log.review(region, life.epoch, life.received, now_ms)
         self._forget_stable(out, now_ms)
         out.entries += [RecordEntry(record) for record in out.records.values()]
-        for bucket in sorted(repairs):
-            self._repair(bucket, out)
+        if repairs:
+            self._repair(repairs, out)
         for region in regions:
             out.regions[region] = image(self.lives[region])
             out.entries.append(self.region_entry(region, now_ms))
@@ -195,7 +207,7 @@ class Centre:
             epoch=life.epoch,
             contiguous=life.received.contiguous,
             centre_ms=now_ms,
-            missing=tuple(life.received.missing()),
+            missing=tuple(life.received.missing()[:MAX_ASKED]),
             member=life.member,
             clock=self.clock,
         )
@@ -224,9 +236,16 @@ class Centre:
             reason = f"epoch {stamp.epoch} of {stamp.region} was closed by epoch {life.epoch}; its store is obsolete"
             out.refused.append(Refusal(region=stamp.region, reason=reason, message=update))
             return stamp.region
+        reason = self._unfounded(update, life) if stamp.seq not in arrived else None
+        if reason:
+            out.refused.append(Refusal(region=stamp.region, reason=reason, message=update))
+            return stamp.region
+        if self._parked_full(update, life, now_ms):
+            return stamp.region  # it stays with its writer, which is asked for it again
         if not arrived.add(stamp.seq):
             out.repeated += 1
             return stamp.region
+        self._heard[stamp.actor] = max(stamp.seq, self._heard.get(stamp.actor, 0))
         if arrived is life.received and stamp.seq > life.last_seq:
             life.last_seq, life.last_at = stamp.seq, stamp.hlc
         if self._admitted(update, life, out, now_ms):
@@ -240,10 +259,34 @@ class Centre:
         if stamp.seq <= life.plain.get(stamp.actor, 0):
             out.repeated += 1
             return stamp.region
-        life.plain[stamp.actor] = stamp.seq
+        life.plain[stamp.actor] = self._heard[stamp.actor] = stamp.seq
+        if self._parked_full(write, life, now_ms):
+            reason = f"stamp is {stamp.ms - now_ms} ms ahead, and {len(life.parked)} such messages wait; send it later"
+            out.refused.append(Refusal(region=stamp.region, reason=reason, message=write))
+            return stamp.region
         if self._admitted(write, life, out, now_ms):
             admitted.setdefault(write.key, []).append(Admitted(write, stamp.actor, stamp.seq))
         return stamp.region
+
+    def _parked_full(self, message: Update | PlainWrite, life: Life, now_ms: int) -> bool:
+        """Say whether the message has to wait and no more of its region may: a wrong clock costs bounded room."""
+        verdict = admission(message.stamp.ms, now_ms, self.parking.limits)
+        return verdict is Admission.PARK and len(life.parked) >= self.max_parked
+
+    def _unfounded(self, update: Update, life: Life) -> str | None:
+        """Return why an update that is well made may not be obeyed, or None."""
+        if not life.member and update.stamp.epoch == life.epoch:
+            return f"the region has left; {current_life(life)}"
+        for actor, seq in update.record.vector.items():
+            # A replica knows of others' writes only what was published, so nobody can have seen more than arrived.
+            if actor != update.stamp.actor and not 0 < seq <= self._heard.get(actor, 0):
+                newest = max(self._heard.get(actor, 0), self._arriving.get(actor, 0))
+                if not 0 < seq <= newest:  # topics replayed after a loss: a batch holds the regions one by one
+                    return (
+                        f"the record's vector contains sequence {seq} of {actor[:200]}; the newest that has arrived is "
+                        f"{newest}: a region cannot have seen another's writes before they are there"
+                    )
+        return None
 
     def _admitted(self, message: Update | PlainWrite, life: Life, out: Outcome, now_ms: int) -> bool:
         """Say whether a message may be merged now; otherwise it is kept aside or refused."""
@@ -269,6 +312,7 @@ class Centre:
             # Its own lane: the partition's later writes have gone ahead, and a vector cannot say "all but this one".
             life.released += 1
             item = Admitted(message, actor_of(stamp.region, RELEASED), life.released)
+            self._heard[item.actor] = life.released
         admitted.setdefault(item.key, []).append(item)
         return stamp.region
 
@@ -306,23 +350,54 @@ class Centre:
         if isinstance(message, Leave):
             if life is not None and life.epoch == message.epoch and life.received.contiguous >= message.last_seq:
                 life.member = False
+        elif message.epoch > now_ms + self.parking.limits.refuse_ms:
+            # Obeyed, it would lock every later store of the region out.
+            reason = f"epoch {message.epoch} is {message.epoch - now_ms} ms ahead of the centre's clock; set the clock"
+            out.refused.append(Refusal(region=message.region, reason=reason, message=message))
         elif life is None:
+            self._welcome()
             life = self.lives[message.region] = Life(message.region, message.epoch)
             life.acked = self.position
         elif message.epoch > life.epoch:
             out.gaps += self.gap_log.give_up(message.region, message.epoch, now_ms)
+            self._welcome()
             life.member = False
             if not life.holds_back:  # updates still parked were written before this life knew anything
                 life.acked = self.position
             life.begin(message.epoch)
         return message.region
 
-    def _repair(self, bucket: int, out: Outcome) -> None:
-        keys = sorted(key for key in self.records if bucket_of(key) == bucket)
-        out.entries += [RecordEntry(self.records[key]) for key in keys if key not in out.records]
-        out.entries.append(BucketEntry(bucket=bucket, keys=tuple(keys), merged=merged_of(self.lives.values())))
+    @property
+    def _alone(self) -> bool:
+        return not any(life.holds_back for life in self.lives.values())
+
+    def _welcome(self) -> None:
+        """From the first region on, what is kept waits for acknowledgements."""
+        if self._alone:
+            self._await_everybody()
+
+    def _await_everybody(self) -> None:
+        for key, record in self.records.items():
+            if not record.live or key in self.recents:
+                self.unstable.add(key, tuple((w.actor, w.seq) for w in self.recents.get(key, ())))
+
+    def _repair(self, buckets: Iterable[int], out: Outcome) -> None:
+        keys_in: dict[int, list[str]] = {bucket: [] for bucket in sorted(buckets)}
+        for key in sorted(self.records):
+            keys = keys_in.get(bucket_of(key))
+            if keys is not None:
+                keys.append(key)
+        merged = merged_of(self.lives.values())
+        for bucket, keys in keys_in.items():
+            out.entries += [RecordEntry(self.records[key]) for key in keys if key not in out.records]
+            out.entries.append(BucketEntry(bucket=bucket, keys=tuple(keys), merged=merged))
 
     def _forget_stable(self, out: Outcome, now_ms: int) -> None:
+        if self._alone:
+            self.unstable.clear()
+            for key, recent in out.recents.items():
+                self.recents[key] = out.recents[key] = recent[-KEPT_ALONE:]
+            return
         due, self._aging = self._aging, []
         settled = self.unstable.settled(stable_position(self.lives.values()))
         for key, dots in settled:
@@ -343,6 +418,15 @@ class Centre:
             self.forgotten_through = max(self.forgotten_through, record.deleted)
             out.forgotten.append(key)
             out.entries.append(ForgetEntry(key, record.vector))
+
+
+def newest_of(messages: Iterable[UpMessage]) -> dict[str, int]:
+    """Return the highest sequence of each writer among the messages."""
+    newest: dict[str, int] = {}
+    for message in messages:
+        if isinstance(message, Update | PlainWrite) and message.stamp.seq > newest.get(message.stamp.actor, 0):
+            newest[message.stamp.actor] = message.stamp.seq
+    return newest
 
 
 # ---- judging an update ---------------------------------------------------------------------------------------------
@@ -366,6 +450,8 @@ def refusal(update: Update, life: Life | None) -> str | None:
             f"stamp has sequence {stamp.seq} but the record's vector says {record.vector.get(actor)} for "
             f"{actor}; they must be the same number above 0"
         )
+    if record.version != stamp.version:
+        return f"stamp has version {stamp.version} but the record {record.version}; they must be the same"
     if record.at != stamp.hlc:
         return f"stamp {tuple(stamp.hlc)} is not the record's newest, {tuple(record.at)}; the writer must stamp later"
     if stamp.epoch == life.epoch and stamp.seq <= life.last_seq and stamp.hlc > life.last_at:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from sync.policies import Policy
-from sync.records import Dot, Record, Register, Tally
+from sync.records import MAX_DEPTH, Dot, Record, Register, Tally, too_deep
 from sync.stamps import MAX_COUNTER, Hlc
 from sync.vectors import Vector
 
@@ -99,7 +99,8 @@ def changed_record(
         changes: Applied in order; a delete must stand alone.
         actor: The writer.
         seq: Its sequence of this write, higher than any before.
-        at: Its stamp, newer than anything in `base`.
+        at: Its stamp, newer than anything in `base`. (A plain producer's may go back; what it adds or counts keeps
+            the newer stamp.)
         version: The writer's own; None counts on from the base.
 
     Raises:
@@ -122,6 +123,8 @@ def _change(before: Record, drawers: dict[str, dict[str, Any]], change: Change, 
     """Put the changed field into a copy of its drawer."""
     match change:
         case Assign():
+            if too_deep(change.value):
+                raise ChangeRefusedError(f"field {change.field!r} is nested deeper than {MAX_DEPTH}; make it flatter")
             _opened(before, drawers, "last")[change.field] = Register(change.value, at)
         case Raise():
             drawer = _opened(before, drawers, "maxima")
@@ -132,16 +135,17 @@ def _change(before: Record, drawers: dict[str, dict[str, Any]], change: Change, 
         case Increment():
             drawer = _opened(before, drawers, "counters")
             tallies = drawer.get(change.field, {})
-            mine = tallies[actor].total if actor in tallies else 0
-            if abs(mine + change.by) > MAX_COUNTER:
-                raise ChangeRefusedError(f"counter {change.field!r} would pass ±{MAX_COUNTER}; it is {mine} here")
-            drawer[change.field] = {**tallies, actor: Tally(seq, mine + change.by, at)}
+            mine = tallies.get(actor, Tally(seq, 0, at))
+            if abs(mine.total + change.by) > MAX_COUNTER:
+                raise ChangeRefusedError(f"counter {change.field!r} would pass ±{MAX_COUNTER}; it is {mine.total} here")
+            drawer[change.field] = {**tallies, actor: Tally(seq, mine.total + change.by, max(at, mine.at))}
         case Add():
             drawer = _opened(before, drawers, "sets")
             elements = dict(drawer.get(change.field, {}))
             for element in change.elements:
                 # One addition replaces those it has seen: the state does not grow with repeated additions.
-                elements[element] = {actor: Dot(seq, at)}
+                seen = elements.get(element, {}).values()
+                elements[element] = {actor: Dot(seq, max((at, *(dot.at for dot in seen))))}
             drawer[change.field] = elements
         case Remove():
             drawer = _opened(before, drawers, "sets")

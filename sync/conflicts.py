@@ -14,7 +14,7 @@ import msgspec
 
 from sync.records import canonical
 from sync.stamps import Hlc
-from sync.vectors import Vector, covers
+from sync.vectors import Vector
 
 
 class Write(msgspec.Struct, frozen=True, array_like=True):
@@ -49,14 +49,14 @@ class Conflict(msgspec.Struct, frozen=True, kw_only=True):
     found_ms: int
 
 
-def concurrent(one: Write, other: Write) -> bool:
-    """Say whether neither writer had seen the other's write."""
-    return not covers(one.vector, other.actor, other.seq) and not covers(other.vector, one.actor, one.seq)
-
-
 def found_conflicts(key: str, write: Write, recent: Iterable[Write], now_ms: int) -> list[Conflict]:
-    """Return a row for each recent write that is concurrent to this one."""
-    return [conflict(key, write, other, now_ms) for other in recent if concurrent(write, other)]
+    """Return a row for each recent write that is concurrent to this one: neither writer had seen the other's."""
+    seen, actor, seq = write.vector.get, write.actor, write.seq
+    return [
+        conflict(key, write, other, now_ms)
+        for other in recent
+        if seen(other.actor, 0) < other.seq and other.vector.get(actor, 0) < seq
+    ]
 
 
 def conflict(key: str, one: Write, other: Write, now_ms: int) -> Conflict:

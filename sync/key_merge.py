@@ -56,6 +56,8 @@ def merge_key(
         now_ms: For the conflicts' rows.
     """
     out = KeyOutcome(record=known, recent=recent)
+    writes = list(recent)
+    compared = {(write.actor, write.seq) for write in recent}
     dots: list[tuple[str, int]] = []
     for item in admitted:
         try:
@@ -66,11 +68,12 @@ def merge_key(
             continue
         out.record = record
         # A batch taken again finds its writes merged and their conflicts found.
-        if not any(other.actor == write.actor and other.seq == write.seq for other in out.recent):
-            out.conflicts += found_conflicts(record.key, write, out.recent, now_ms)
-            out.recent = (*out.recent, write)
+        if (write.actor, write.seq) not in compared:
+            out.conflicts += found_conflicts(record.key, write, writes, now_ms)
+            writes.append(write)
+            compared.add((write.actor, write.seq))
             dots.append((write.actor, write.seq))
-    out.dots = tuple(dots)
+    out.recent, out.dots = tuple(writes), tuple(dots)
     return out
 
 
@@ -93,10 +96,13 @@ def _with_plain(
             f"stamp {tuple(at)} is older than a delete that was forgotten at {tuple(forgotten_through)}; whether it "
             "was of this key is not known any more: send it anew"
         )
-    record = changed_record(
-        checked_key(plain.key), own_part(known, actor), plain.changes, actor, seq, at, plain.stamp.version
-    )
+    own = own_part(known, actor)
+    record = changed_record(checked_key(plain.key), own, plain.changes, actor, seq, at, plain.stamp.version)
     deletes, changed = is_delete(plain.changes), changed_fields(plain.changes)
+    if deletes and own is not None:
+        # A producer's clock may go back: what it stamped later than this delete stays.
+        kept = merged_fields(own, Record(key=plain.key, deleted=at))
+        record = msgspec.structs.replace(record, counters=kept.counters, sets=kept.sets)
     value = None if deletes else changed_value(record, changed)
     if known is not None:
         record = known if covers(known.vector, actor, seq) else merged_fields(known, record)

@@ -159,6 +159,17 @@ def life_from(saved: LifeImage) -> Life:
     return life
 
 
+def heard_of(lives: Iterable[Life]) -> dict[str, int]:
+    """Return per actor the highest sequence that has arrived."""
+    result: dict[str, int] = {}
+    for life in lives:
+        for actor, received in (*life.closed.items(), (life.actor, life.received)):
+            result[actor] = max([received.contiguous, *received.above])
+        result.update(life.plain)
+        result[actor_of(life.region, RELEASED)] = life.released
+    return result
+
+
 def merged_of(lives: Iterable[Life]) -> dict[str, int]:
     """Return per actor the sequence up to which every update that can still come is merged."""
     result: dict[str, int] = {}

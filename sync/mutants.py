@@ -130,6 +130,26 @@ def _newest_only(key: str, write: conflicts.Write, recent: Sequence[conflicts.Wr
     return conflicts.found_conflicts(key, write, recent[-1:], now_ms)
 
 
+_conflict = conflicts.conflict
+
+
+def _older_wins(*pair: Any) -> conflicts.Conflict:
+    row = _conflict(*pair)
+    return msgspec.structs.replace(row, left=row.right, right=row.left)
+
+
+def _values_swapped(*pair: Any) -> conflicts.Conflict:
+    row = _conflict(*pair)
+    left, right = (
+        msgspec.structs.replace(one, value=other.value) for one, other in ((row.left, row.right), (row.right, row.left))
+    )
+    return msgspec.structs.replace(row, left=left, right=right)
+
+
+def _no_holes(_: Received) -> list[Any]:
+    return []
+
+
 def _left_vector(left: Vector, _: Vector) -> Vector:
     return left
 
@@ -257,6 +277,27 @@ MUTANTS = (
         place=key_merge,
         attribute="found_conflicts",
         replacement=_newest_only,
+    ),
+    Mutant(
+        name="older-wins-in-the-row",
+        mistake="a conflict's row names the older write as the winner",
+        place=conflicts,
+        attribute="conflict",
+        replacement=_older_wins,
+    ),
+    Mutant(
+        name="values-swapped-in-the-row",
+        mistake="a conflict's row shows each side with the other's value",
+        place=conflicts,
+        attribute="conflict",
+        replacement=_values_swapped,
+    ),
+    Mutant(
+        name="holes-unnoticed",
+        mistake="missing sequences are not asked for again",
+        place=Received,
+        attribute="missing",
+        replacement=_no_holes,
     ),
     Mutant(
         name="half-a-vector",

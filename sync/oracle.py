@@ -34,6 +34,53 @@ def concurrent_pairs(writes: Sequence[KnownWrite]) -> set[tuple[int, int]]:
     return pairs
 
 
+def sequences_seen(write: KnownWrite, writes: Sequence[KnownWrite]) -> dict[str, int]:
+    """Return per writer the highest sequence among the writes of the key that this write includes: its vector."""
+    found = {write.actor: write.seq}
+    for other in writes:
+        if write.seen >> other.number & 1:
+            found[other.actor] = max(other.seq, found.get(other.actor, 0))
+    return found
+
+
+def expected_outcome(left: KnownWrite, right: KnownWrite) -> tuple[str, str]:
+    """Return the policy and the resolution that the row of this pair must name."""
+    if isinstance(left.change, Delete) or isinstance(right.change, Delete):
+        return "delete", "newer_wins"
+    (policy, field), other = _said(left.change), _said(right.change)
+    if (policy, field) != other:
+        return "none", "disjoint"
+    return policy, "newer_wins" if policy == "last_writer" else "merged"
+
+
+def shows(value: Any, change: Change) -> bool:
+    """Say whether a row's value of a write is what the write did; of counters and extremes, that it is there."""
+    if isinstance(change, Delete):
+        return value is None
+    shown = value.get(change.field)
+    if isinstance(change, Assign):
+        return bool(shown == change.value)
+    if isinstance(change, Add | Remove):
+        return all((element in shown) == isinstance(change, Add) for element in change.elements)
+    if isinstance(change, Increment):
+        return isinstance(shown, int)
+    return bool(shown >= change.value if isinstance(change, Raise) else shown <= change.value)
+
+
+def _said(change: Assign | Raise | Lower | Add | Remove | Increment) -> tuple[str, str]:
+    match change:
+        case Assign():
+            return "last_writer", change.field
+        case Raise():
+            return "max", change.field
+        case Lower():
+            return "min", change.field
+        case Increment():
+            return "counter", change.field
+        case Add() | Remove():
+            return "add_wins_set", change.field
+
+
 def expected_value(writes: Sequence[KnownWrite]) -> dict[str, Any] | None:
     """Return what an application must read in the end, from all the writes of one key in order of happening."""
     deleted = _newest_delete(writes)
@@ -86,16 +133,15 @@ def _reached(writes: Sequence[KnownWrite]) -> dict[int, int | float]:
 
 
 def _totals(writes: Sequence[KnownWrite]) -> dict[int, int]:
-    """Return for each increment its writer's total: its own increments that no delete it had seen had ended."""
-    totals = {}
+    """Return for each increment the total that its writer then stated: on top of its last one, if it still saw that."""
+    totals: dict[int, int] = {}
+    last: dict[str, KnownWrite] = {}
     for write in writes:
         if isinstance(write.change, Increment):
-            floor = _deleted_before(write, writes)
-            totals[write.number] = sum(
-                w.change.by
-                for w in writes
-                if isinstance(w.change, Increment) and w.actor == write.actor and w.at > floor and w.seq <= write.seq
-            )
+            before = last.get(write.actor)
+            counts_on = before is not None and before.at > _deleted_before(write, writes)
+            totals[write.number] = write.change.by + (totals[before.number] if before and counts_on else 0)
+            last[write.actor] = write
     return totals
 
 

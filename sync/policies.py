@@ -102,12 +102,17 @@ def joined_counters(
 
 
 def later_tally(left: Tally | None, right: Tally | None) -> Tally:
-    """Return the total with the higher sequence; one of the two may be missing."""
+    """Return the total with the higher sequence; one of the two may be missing.
+
+    A store restored from a copy may give a sequence to two totals: then, too, all copies choose alike.
+    """
     if left is None or right is None:
         found = left or right
         assert found is not None
         return found
-    return left if left.seq >= right.seq else right
+    if left.seq != right.seq:
+        return left if left.seq > right.seq else right
+    return left if (left.at, left.total) >= (right.at, right.total) else right
 
 
 def joined_sets(

@@ -4,6 +4,7 @@ A record is a causal CRDT: five drawers of fields, one per policy, under one ver
 whole state contains. It travels and rests in this form; JSON is its only encoding.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -14,6 +15,8 @@ from sync.vectors import Vector
 # Below Kafka's usual message limit of 1 MB, with room for headers and the batch around it.
 MAX_RECORD_BYTES = 900_000
 MAX_KEY_BYTES = 1024
+# JSON readers give up between some hundred and some thousand levels; one value must not stop any of them.
+MAX_DEPTH = 64
 # Record keys and the centre's own messages share the compacted topic; NUL starts the latter's keys.
 RESERVED_KEY_PREFIX = "\0"
 
@@ -118,7 +121,11 @@ def checked_key(key: str) -> str:
 
 
 def malformed(record: Record) -> str | None:
-    """Return what keeps a decoded state from being one, or None: types are right by now, meanings need not be."""
+    """Return what keeps a decoded state from being one, or None: types are right by now, meanings need not be.
+
+    What lies in a drawer must be stamped after the delete and not after the newest write, or it would win by a stamp
+    that nobody has judged; and its sequence must be one that the vector contains.
+    """
     for drawer in (record.maxima, record.minima):
         for name, registers in drawer.items():
             if not registers or any(type(register.value) not in (int, float) for register in registers):
@@ -129,7 +136,64 @@ def malformed(record: Record) -> str | None:
     for name, elements in record.sets.items():
         if not elements or not all(elements.values()):
             return f"set {name[:80]!r} is empty or has an element nobody added; leave it out"
+    for name, at, value in _stamped(record):
+        if not record.deleted < at <= record.written:
+            return (
+                f"field {name[:80]!r} is stamped {tuple(at)}; allowed is after the record's delete "
+                f"{tuple(record.deleted)} and up to its newest write {tuple(record.written)}"
+            )
+        if too_deep(value):
+            return f"field {name[:80]!r} is nested deeper than {MAX_DEPTH}"
+    for name, actor, seq in _numbered(record):
+        if not 0 < seq <= record.vector.get(actor, 0):
+            return f"field {name[:80]!r} holds sequence {seq} of {actor[:200]}, which is not in the record's vector"
     return None
+
+
+def _stamped(record: Record) -> Iterator[tuple[str, Hlc, Any]]:
+    """Walk over everything that has a stamp, with its value."""
+    for name, register in record.last.items():
+        yield name, register.at, register.value
+    for drawer in (record.maxima, record.minima):
+        for name, registers in drawer.items():
+            for register in registers:
+                yield name, register.at, None
+    for name, tallies in record.counters.items():
+        for tally in tallies.values():
+            yield name, tally.at, None
+    for name, elements in record.sets.items():
+        for dots in elements.values():
+            for dot in dots.values():
+                yield name, dot.at, None
+
+
+def _numbered(record: Record) -> Iterator[tuple[str, str, int]]:
+    """Walk over everything that names a write."""
+    for name, tallies in record.counters.items():
+        for actor, tally in tallies.items():
+            yield name, actor, tally.seq
+    for name, elements in record.sets.items():
+        for dots in elements.values():
+            for actor, dot in dots.items():
+                yield name, actor, dot.seq
+
+
+def too_deep(value: Any) -> bool:
+    """Say whether a value is nested deeper than `MAX_DEPTH`."""
+    if not isinstance(value, dict | list):
+        return False
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def view(record: Record | None) -> dict[str, Any] | None:

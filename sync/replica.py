@@ -28,7 +28,7 @@ from sync.entries import (
 from sync.gaps import Range
 from sync.merge import merge
 from sync.records import MAX_RECORD_BYTES, Record, checked_key, encode_record, view
-from sync.stamps import FIRST_STORE_EPOCH, ZERO, Hlc, Stamp, actor_of, observed, tick
+from sync.stamps import DEFAULT_LIMITS, FIRST_STORE_EPOCH, ZERO, Hlc, Stamp, actor_of, observed, tick
 from sync.vectors import dominates
 
 
@@ -132,6 +132,11 @@ class Replica:
         self.digest_agrees: bool | None = None
         self.differing: tuple[int, ...] = ()
 
+    @property
+    def fenced(self) -> bool:
+        """Say whether a newer life of the region exists, so that this store is obsolete."""
+        return self.state.current_epoch > self.state.epoch
+
     # ---- reading and writing -------------------------------------------------------------------------------------
 
     def read(self, key: str) -> dict[str, Any] | None:
@@ -155,7 +160,7 @@ class Replica:
         state = self.state
         if not state.joined:
             raise NotJoinedError(state.region)
-        if state.current_epoch > state.epoch:
+        if self.fenced:
             raise FencedError(state.region, state.epoch, state.current_epoch)
         at = tick(state.clock, now_ms, state.region)
         seq = state.seq + 1
@@ -178,7 +183,9 @@ class Replica:
     def join(self, now_ms: int) -> Join:
         """Return the request to join, beginning a life if the store has none or an obsolete empty one."""
         epoch = self.state.epoch
-        if not self.state.joined and (epoch == 0 or self.state.current_epoch > epoch):
+        # An epoch far ahead was drawn by a wrong clock, and the centre does not take it.
+        unusable = epoch == 0 or self.state.current_epoch > epoch or epoch > now_ms + DEFAULT_LIMITS.refuse_ms
+        if not self.state.joined and unusable:
             epoch = max(now_ms, self.state.current_epoch + 1, FIRST_STORE_EPOCH)
             with self._durably():
                 self._save(epoch=epoch)
@@ -193,7 +200,8 @@ class Replica:
         """Return updates to send now: first those asked for again, then new ones."""
         updates: list[Update] = []
         for first, last in self._wanted:
-            updates += [u for u in self.store.unconfirmed(first - 1, last - first + 1) if u.stamp.seq <= last]
+            few = min(last - first + 1, limit - len(updates))  # the centre asks for the rest when these have come
+            updates += [u for u in self.store.unconfirmed(first - 1, few) if u.stamp.seq <= last]
         self._wanted = []
         new = self.store.unconfirmed(self._sent, limit)
         if new:

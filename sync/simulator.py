@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 from sync import oracle
 from sync.centre import Centre, Outcome
 from sync.changes import Change
+from sync.conflicts import Conflict
 from sync.digests import digests_of
 from sync.entries import Entry, ForgetEntry, PlainWrite, RecordEntry, Update, UpMessage
 from sync.gaps import Gap, GapStatus
-from sync.histories import CENTRE, HORIZON_MS, REGIONS, History, Step
+from sync.histories import CENTRE, HORIZON_MS, HOUR_MS, REGIONS, History, Step
 from sync.key_merge import Recent
 from sync.lives import LifeImage
 from sync.memory_store import MemoryStore
@@ -30,6 +31,7 @@ BATCH_MS = 20  # between an arrival and the micro-batch that takes it
 # Past both skews of an hour, in opposite directions, and the limit for stamps ahead of time.
 SETTLE_MS = 2 * 3_600_000 + 120_000
 SETTLE_ROUNDS = 16
+MAX_PARKED = 2  # small, so that histories meet the limit
 
 
 class Failure(NamedTuple):
@@ -83,7 +85,7 @@ class Disk:
         self.records: dict[str, Record] = {}
         self.recents: dict[str, Recent] = {}
         self.regions: dict[str, LifeImage] = {}
-        self.conflicts: dict[str, tuple[str, int, str, int]] = {}
+        self.conflicts: dict[str, Conflict] = {}
         self.gaps: dict[tuple[str, int, int], Gap] = {}
         self.log: list[Entry | None] = []  # None: compacted away
         self.masks: list[int] = []  # the oracle's: which writes of its key each log entry contains
@@ -114,12 +116,13 @@ class World:
         self.plan = plan
         self.chance = random.Random(plan.seed ^ 0x5EED).random
         self.disk = Disk()
-        self.centre = Centre()
+        self.centre = Centre(max_parked=MAX_PARKED)
         self.sites = [Site(region, plan.skews_ms[index]) for index, region in enumerate(REGIONS)]
         self.inbox: list[UpMessage] = []
         self.writes: list[KnownWrite] = []
         self.numbers: dict[tuple[str, int], KnownWrite] = {}  # by dot
         self.orphans: set[str] = set()  # actors whose store was destroyed
+        self.ever_forgotten: set[str] = set()
         self.arrived: set[int] = set()  # numbers of the writes that the centre merged
         self.crash_at: int | None = None  # stage at which the centre's next batch dies
         self.batch_due = False
@@ -193,7 +196,7 @@ class World:
             case "leave":
                 self._leave(site)
             case "jump":
-                site.offset_ms += step.amount
+                site.offset_ms = max(-HOUR_MS, min(HOUR_MS, site.offset_ms + step.amount))
             case "rot":
                 self._rot(site)
             case _:
@@ -204,12 +207,14 @@ class World:
     def _write(self, site: Site, key: str, change: Change) -> None:
         if site.gone:
             return
+        read = site.replica.read(key)
         try:
             update = site.replica.write(key, (change,), self._wall(site))
         except (NotJoinedError, FencedError):
             return
         stamp = update.stamp
         seen = site.seen.get(key, 0)
+        self._check_reading(site, key, seen, read)
         at = stamp.hlc
         if at <= site.last_at:
             raise Stopped("clock", f"{at} is not after {site.last_at} of the same region")
@@ -228,6 +233,12 @@ class World:
         self.numbers[dot] = write
         site.seen[key] = seen | 1 << write.number
         site.own.append(write)
+
+    def _check_reading(self, site: Site, key: str, seen: int, read: dict[str, Any] | None) -> None:
+        """Whenever a region writes, it must have read what the writes it has seen add up to: nothing comes back."""
+        expected = oracle.expected_value([write for write in self.writes if seen >> write.number & 1])
+        if read != expected:
+            raise Stopped("reading", f"{site.replica.state.region} read {read} of {key}, must be {expected}")
 
     def _sync(self, site: Site) -> None:
         """Send what there is to send; ask for what was published."""
@@ -311,8 +322,7 @@ class World:
             if row.conflict_id in found:
                 raise Stopped("conflicts", f"the pair {row.left} {row.right} came twice in one batch")
             found.add(row.conflict_id)
-            pair = (row.left.actor, row.left.seq, row.right.actor, row.right.seq)
-            self.disk.conflicts.setdefault(row.conflict_id, pair)
+            self.disk.conflicts.setdefault(row.conflict_id, row)
         for gap in out.gaps:
             self.disk.gaps[(gap.region, gap.epoch, gap.first_seq)] = gap
 
@@ -349,6 +359,7 @@ class World:
         self.parked += len(out.parked)
         self.refused += len(out.refused)
         self.forgotten += len(out.forgotten)
+        self.ever_forgotten.update(out.forgotten)
         for key in out.forgotten:
             disk.records.pop(key, None)
             disk.recents.pop(key, None)
@@ -364,6 +375,7 @@ class World:
             [gap for gap in disk.gaps.values() if gap.status is GapStatus.OPEN],
             position=len(disk.log),
             forgotten_through=disk.forgotten_through,
+            max_parked=MAX_PARKED,
         )
 
     def _wipe(self, site: Site) -> None:
@@ -504,14 +516,30 @@ class World:
     def _wrong_conflicts(self, counted: Sequence[KnownWrite]) -> Iterator[Failure]:
         expected = oracle.concurrent_pairs(counted)
         found: list[tuple[int, int]] = []
-        for left_actor, left_seq, right_actor, right_seq in self.disk.conflicts.values():
-            left, right = self.numbers[(left_actor, left_seq)], self.numbers[(right_actor, right_seq)]
+        for row in self.disk.conflicts.values():
+            left = self.numbers[(row.left.actor, row.left.seq)]
+            right = self.numbers[(row.right.actor, row.right.seq)]
             found.append((min(left.number, right.number), max(left.number, right.number)))
+            yield from self._wrong_row(row, left, right)
         if len(found) != len(set(found)):
             yield Failure("conflicts", f"a pair has two rows: {sorted(found)}")
         if set(found) != expected:
             missing, extra = expected - set(found), set(found) - expected
             yield Failure("conflicts", f"missing {sorted(missing)}, too many {sorted(extra)}")
+
+    def _wrong_row(self, row: Conflict, left: KnownWrite, right: KnownWrite) -> Iterator[Failure]:
+        if not left.at < right.at or (row.left.at, row.right.at) != (left.at, right.at):
+            yield Failure("row", f"{row} must name {left} as the older and {right} as the newer, which wins")
+        if (row.policy, row.resolution) != oracle.expected_outcome(left, right):
+            yield Failure("row", f"{row} must say {oracle.expected_outcome(left, right)}")
+        for side, write in ((row.left, left), (row.right, right)):
+            if not oracle.shows(side.value, write.change):
+                yield Failure("row", f"{row} shows {side.value} of {write}")
+            seen = oracle.sequences_seen(write, self.writes)
+            # A record that was forgotten in between began anew, without the writes that ended with it.
+            same = side.vector.items() <= seen.items() if row.key in self.ever_forgotten else side.vector == seen
+            if not same:
+                yield Failure("row", f"{row} has vector {side.vector}, must be {seen}")
 
     def _unbounded(self) -> Iterator[Failure]:
         centre = self.centre

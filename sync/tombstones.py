@@ -42,6 +42,11 @@ class Unstable:
         self._published.extend((position, key, dots) for key, dots in self._waiting.items())
         self._waiting.clear()
 
+    def clear(self) -> None:
+        """Wait for nothing any more."""
+        self._published.clear()
+        self._waiting.clear()
+
     def settled(self, stable: int) -> list[tuple[str, Dots]]:
         """Take out what every region has."""
         result = []

@@ -1,6 +1,7 @@
 """`thalweg sync`: how far every region is; `thalweg sync-sim`: the simulator."""
 
 import os
+import subprocess
 import sys
 import time
 from datetime import UTC, datetime
@@ -11,7 +12,17 @@ import click
 import msgspec
 from deltalake.exceptions import TableNotFoundError
 
-from sync.campaign import Campaign, run_campaign
+from benchmarks.machine import describe
+from conf.environment import PROJECT_ROOT
+from sync.campaign import Campaign, FoundFailure, run_campaign
+from sync.campaign_record import (
+    CampaignRecord,
+    RecordUnusableError,
+    code_digest,
+    extended,
+    read_record,
+    write_record,
+)
 from sync.mutants import MUTANTS
 from sync.replicate_tables import CENTRE_ROW
 from sync.snapshots import SnapshotError, take_snapshot, write_snapshot
@@ -146,10 +157,21 @@ def sync_document(warehouse: str, as_of: AsOf | None) -> dict[str, Any]:
     type=click.Choice([mutant.name for mutant in MUTANTS]),
     help="Put a deliberate mistake in, to see that it is found.",
 )
-@click.option("--record", type=click.Path(dir_okay=False, path_type=Path), help="Also write the JSON document here.")
+@click.option(
+    "--record",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Keep the campaign's record in this file; the same call again goes on where it stopped.",
+)
+@click.option("--at-most", type=click.IntRange(min=1), help="With --record: stop after so many of the histories.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def sync_sim(
-    histories: int, seed: int, processes: int | None, mutant: str | None, record: Path | None, as_json: bool
+    histories: int,
+    seed: int,
+    processes: int | None,
+    mutant: str | None,
+    record: Path | None,
+    at_most: int | None,
+    as_json: bool,
 ) -> None:
     """Run simulated histories of five regions against the very merge and replica code that runs live.
 
@@ -161,7 +183,20 @@ def sync_sim(
     Examples:
       thalweg sync-sim --histories 2000 --seed 1
       thalweg sync-sim --histories 100 --mutant no-tie-break
+      thalweg sync-sim --histories 1000000 --record sync-sim.json
     """
+    if record is not None:
+        if mutant is not None:
+            raise click.UsageError("a record is of the unbroken code; leave out --mutant or --record")
+        kept = _recorded(record, histories, seed, processes, at_most or histories)
+        if as_json:
+            print_json(msgspec.to_builtins(kept))
+        else:
+            _show_record(kept)
+        sys.exit(1 if kept.failed else 0)
+    if at_most is not None:
+        raise click.UsageError("--at-most needs --record, which says where to go on")
+
     # Silence between rounds would look like a hang; a million histories take half an hour.
     shown_at = time.monotonic()
 
@@ -172,14 +207,66 @@ def sync_sim(
             click.echo(f"\r{done:,} of {histories:,}", nl=False, err=True)
 
     campaign = run_campaign(histories, seed, processes=processes, mutant=mutant, progress=progress)
-    document = msgspec.to_builtins(campaign) | {"machine": {"cores": os.cpu_count()}, "mutant": mutant}
-    if record is not None:
-        record.write_text(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
     if as_json:
-        print_json(document)
+        print_json(msgspec.to_builtins(campaign) | {"machine": {"cores": os.cpu_count()}, "mutant": mutant})
     else:
         _show(campaign)
     sys.exit(1 if campaign.failed else 0)
+
+
+_STEP: Final = 5_000  # histories between two writings of the record: some ten seconds
+
+
+def _recorded(path: Path, histories: int, seed: int, processes: int | None, at_most: int) -> CampaignRecord:
+    """Go on with a recorded campaign for at most so many histories."""
+    now = datetime.now(UTC)
+    try:
+        kept = read_record(path, histories, seed)
+    except RecordUnusableError as error:
+        raise click.UsageError(str(error)) from error
+    if kept is None:
+        kept = CampaignRecord(
+            histories=histories,
+            seed=seed,
+            begun_at=now,
+            ended_at=now,
+            code=code_digest(),
+            commit=_commit(),
+            machine=describe(),
+        )
+    until = min(kept.done + at_most, histories)
+    while kept.done < until:
+        run = run_campaign(min(_STEP, until - kept.done), kept.seed + kept.done, processes=processes)
+        kept = extended(kept, run, datetime.now(UTC))
+        write_record(path, kept)
+        if sys.stderr.isatty():
+            click.echo(f"\r{kept.done:,} of {histories:,}, {kept.failed} failed", nl=False, err=True)
+    return kept
+
+
+def _commit() -> str | None:
+    """Return the working copy's commit; None outside of one."""
+    answer = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False, timeout=10
+    )
+    return answer.stdout.strip() or None
+
+
+def _show_record(kept: CampaignRecord) -> None:
+    click.echo(
+        f"\r{kept.done:,} of {kept.histories:,} histories from seed {kept.seed}: {kept.failed} failed, "
+        f"{kept.running_seconds:,.0f} s on {kept.processes} processes"
+    )
+    click.echo(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in kept.happened.items()))
+    for failure in kept.failures:
+        _show_failure(failure)
+
+
+def _show_failure(failure: FoundFailure) -> None:
+    click.echo(f"\nseed {failure.seed}: {failure.check}: {failure.detail}")
+    for line in failure.trace:
+        click.echo(f"  {line}")
+    click.echo(f"  replay: {failure.replay}")
 
 
 def _show(campaign: Campaign) -> None:
@@ -189,7 +276,4 @@ def _show(campaign: Campaign) -> None:
     )
     click.echo(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in campaign.happened.items()))
     for failure in campaign.failures:
-        click.echo(f"\nseed {failure.seed}: {failure.check}: {failure.detail}")
-        for line in failure.trace:
-            click.echo(f"  {line}")
-        click.echo(f"  replay: {failure.replay}")
+        _show_failure(failure)
