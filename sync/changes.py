@@ -135,6 +135,8 @@ def _change(before: Record, drawers: dict[str, dict[str, Any]], change: Change, 
         case Increment():
             drawer = _opened(before, drawers, "counters")
             tallies = drawer.get(change.field, {})
+            if type(change.by) is not int:
+                raise ChangeRefusedError(f"counter {change.field!r} counts whole numbers, not {change.by!r}")
             mine = tallies.get(actor, Tally(seq, 0, at))
             if abs(mine.total + change.by) > MAX_COUNTER:
                 raise ChangeRefusedError(f"counter {change.field!r} would pass ±{MAX_COUNTER}; it is {mine.total} here")
@@ -146,7 +148,8 @@ def _change(before: Record, drawers: dict[str, dict[str, Any]], change: Change, 
                 # One addition replaces those it has seen: the state does not grow with repeated additions.
                 seen = elements.get(element, {}).values()
                 elements[element] = {actor: Dot(seq, max((at, *(dot.at for dot in seen))))}
-            drawer[change.field] = elements
+            if elements:
+                drawer[change.field] = elements
         case Remove():
             drawer = _opened(before, drawers, "sets")
             left = {e: dots for e, dots in drawer.get(change.field, {}).items() if e not in change.elements}

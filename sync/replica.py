@@ -27,7 +27,7 @@ from sync.entries import (
 )
 from sync.gaps import Range
 from sync.merge import merge
-from sync.records import MAX_RECORD_BYTES, Record, checked_key, encode_record, view
+from sync.records import MAX_RECORD_BYTES, Record, canonical, checked_key, view
 from sync.stamps import DEFAULT_LIMITS, FIRST_STORE_EPOCH, ZERO, Hlc, Stamp, actor_of, observed, tick
 from sync.vectors import dominates
 
@@ -165,13 +165,13 @@ class Replica:
         at = tick(state.clock, now_ms, state.region)
         seq = state.seq + 1
         record = changed_record(checked_key(key), self.store.get(key), changes, self._actor, seq, at)
-        size = len(encode_record(record))
-        if size > MAX_RECORD_BYTES:
-            raise RecordTooLargeError(key, size)
         stamp = Stamp(
             ms=at.ms, counter=at.counter, region=at.region, epoch=state.epoch, seq=seq, version=record.version
         )
         update = Update(record, stamp, changed_fields(changes), is_delete(changes))
+        size = len(canonical(update))
+        if size > MAX_RECORD_BYTES:
+            raise RecordTooLargeError(key, size)
         with self._durably():
             self.store.put(record)
             self.store.add_unconfirmed(update)
