@@ -4,6 +4,7 @@ The order survives a crash anywhere (`sync.centre`): publish, conflicts, records
 keeps the batch until all of it is done, so a crash means that the same batch is taken once more.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,9 @@ from sync.replicate_tables import CentreRow, ReplicateTables, counted, message_k
 from sync.stamps import FutureLimits
 
 FLOW_NAME = "replicate"
+_LARGEST = REPLICA.max_message_bytes - 4_096  # room for the record's key and headers
 _ENCODER = msgspec.json.Encoder()
+log = logging.getLogger("thalweg.replicate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,10 +165,16 @@ class Replication:
 
     def _outgoing(self, entry: Entry, encoded: Mapping[str, bytes]) -> list[LogRecord]:
         if not isinstance(entry, RecordEntry):
-            return [write_entry(entry)]
+            written = write_entry(entry)
+            return (
+                [written] if len(written.value or b"") <= _LARGEST else []
+            )  # a bucket's list of keys; rare and repeated
         key = entry.record.key
         text = encoded.get(key) or encode_record(entry.record)
-        return [record_entry(key, text)] if len(text) <= REPLICA.max_message_bytes - 4_096 else []
+        if len(text) > _LARGEST:
+            log.error("record too large to publish", extra={"fields": {"key": key, "bytes": len(text)}})
+            return []
+        return [record_entry(key, text)]
 
     def _write(
         self,

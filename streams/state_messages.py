@@ -17,14 +17,17 @@ from streams.topics import STATE, region_of_topic
 from sync.changes import Change, Delete, changes_from_value
 from sync.entries import Heartbeat, Join, Leave, PlainWrite, RepairRequest, Update, UpMessage
 from sync.policies import Policy
-from sync.records import MAX_RECORD_BYTES, checked_key
+from sync.records import MAX_DEPTH, MAX_RECORD_BYTES, checked_key
 from sync.stamps import FIRST_STORE_EPOCH, MAX_COUNTER, Stamp, check_region, moment_ms
 
 Policies = Mapping[str, Mapping[str, str]]
 """Key prefix to field to policy; of several prefixes the longest counts."""
 
 MAX_BATCH: Final = 5_000
-"""Updates in one record; a record is limited to about a megabyte anyway."""
+"""Updates in one record."""
+
+MAX_MESSAGE_BYTES: Final = MAX_RECORD_BYTES + 50_000
+"""A replica's largest record with its stamp and its other words around it."""
 
 
 class PlainStamp(Struct, frozen=True, omit_defaults=True):
@@ -93,11 +96,18 @@ def read_state(record: StateInput, prefix: str, policies: Policies) -> list[UpMe
     region = region_of_topic(record.topic, STATE, prefix)
     try:
         check_region(region)
+        if record.value is not None and len(record.value) > MAX_MESSAGE_BYTES:
+            raise StateRefusedError(
+                f"the message has {len(record.value)} bytes; allowed are {MAX_MESSAGE_BYTES}. Store the value elsewhere "
+                "and send its address"
+            )
         said = StateRecord(value=None) if record.value is None else _RECORD.decode(record.value)
         if said.batch is not None:
             return _own(said.batch, region)
         return [_plain(said, record, region, policies)]
-    except (ValueError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise StateRefusedError(f"the message is nested too deep; allowed are {MAX_DEPTH} levels in a field") from None
+    except ValueError as error:
         raise StateRefusedError(str(error)) from error
 
 
@@ -125,11 +135,6 @@ def _own(batch: list[UpMessage], region: str) -> list[UpMessage]:
 
 
 def _plain(said: StateRecord, record: StateInput, region: str, policies: Policies) -> PlainWrite:
-    if record.value is not None and len(record.value) > MAX_RECORD_BYTES:
-        raise StateRefusedError(
-            f"the message has {len(record.value)} bytes; allowed are {MAX_RECORD_BYTES}. Store the value elsewhere and "
-            "send its address"
-        )
     if said.value is UNSET:
         raise StateRefusedError('neither `value` nor `batch` is there; send {"key": ..., "value": ...}')
     key = checked_key(said.key if said.key is not None else (record.key or b"").decode())

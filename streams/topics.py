@@ -81,6 +81,8 @@ STATE = TopicContract(
     writer="applications in a region",
     meaning="Changes of replicated records.",
     per_region=True,
+    # Far above what a record may have: what is too large is refused by the job, where everybody sees it.
+    max_message_bytes=8 * 1_048_576,
 )
 REPLICA = TopicContract(
     topic="replica",
@@ -116,7 +118,7 @@ DEADLETTER = TopicContract(
     meaning="What was refused: raw bytes as value; reason, topic, partition and offset as headers.",
     retention_ms=30 * DAY_MS,
     # A refused record may be as large as any accepted one, and its headers come on top.
-    max_message_bytes=2 * 1_048_576,
+    max_message_bytes=9 * 1_048_576,
 )
 
 CONTRACTS: Final = (REQUESTS, TELEMETRY, STATUS, STATE, REPLICA, ASSIGNMENTS, UPDATES, MODELS, DEADLETTER)

@@ -183,7 +183,7 @@ def too_deep(value: Any) -> bool:
     if not isinstance(value, dict | list):
         return False
     level = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         level = [
             inner
             for one in level

@@ -4,6 +4,7 @@
 `sync_gaps` by MERGE; `sync_regions` last and whole, because it says which updates are known as repetitions.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -37,11 +38,20 @@ _NOT_OLDER: Final = (
 )
 
 
+class RegionCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What has happened to a region's messages since the tables began."""
+
+    refused: int = 0
+    conflicts: int = 0
+    warned: int = 0  # merged although their stamps were ahead of time
+    last_refusal: str | None = None
+
+
 class CentreRow(msgspec.Struct, frozen=True, kw_only=True):
     """The centre's own state, in the row `@centre`."""
 
     forgotten_through: Hlc = ZERO
-    counts: dict[str, tuple[int, int, str]] = {}  # region -> refused, conflicts, last refusal
+    counts: dict[str, RegionCounts] = {}  # by region
 
 
 class Loaded(msgspec.Struct, kw_only=True):
@@ -63,7 +73,8 @@ class ReplicateTables:
             for contract in (RECORDS, CONFLICTS, SYNC_GAPS, SYNC_REGIONS, SYNC_REFUSED)
         }
         self._forgotten: set[str] = set()  # to be removed with the next merge
-        self._last_conflicts = self._conflicts_of_last_batch()
+        # The first batch after a start may be one that had got half-way; until it is through, rows may be there.
+        self._may_repeat = True
 
     # ---- reading -------------------------------------------------------------------------------------------------
 
@@ -102,23 +113,21 @@ class ReplicateTables:
             centre=centre,
         )
 
-    def _conflicts_of_last_batch(self) -> set[str]:
-        """Return the ids that a repeated batch must not append again: those of the newest batch there is."""
-        rows = self._tables[CONFLICTS.name].to_pyarrow_table(columns=["conflict_id", "found_at"])
-        if not rows.num_rows:
-            return set()
-        newest = pc.max(rows["found_at"])
-        return set(rows.filter(pc.equal(rows["found_at"], newest))["conflict_id"].to_pylist())
-
     # ---- writing, in this order ----------------------------------------------------------------------------------
 
     def add_conflicts(self, found: Sequence[Conflict], batch_id: int) -> int:
         """Append the conflicts that are not there yet; return how many that were."""
-        new = [row for row in found if row.conflict_id not in self._last_conflicts]
+        known = self._known_conflicts(found) if self._may_repeat and found else set()
+        new = [row for row in found if row.conflict_id not in known]
         if new:
             self._append(CONFLICTS, pa.Table.from_pylist([conflict_row(c, batch_id) for c in new], CONFLICTS.schema))
-            self._last_conflicts = {row.conflict_id for row in new}
         return len(new)
+
+    def _known_conflicts(self, found: Sequence[Conflict]) -> set[str]:
+        """Return which of the rows the table holds."""
+        ids = self._tables[CONFLICTS.name].to_pyarrow_table(columns=["conflict_id"])["conflict_id"]
+        wanted = pa.array([row.conflict_id for row in found], ids.type)
+        return set(ids.filter(pc.is_in(ids, wanted)).to_pylist())
 
     def merge_records(self, rows: pa.Table) -> None:
         """Merge record rows, and remove what was forgotten before."""
@@ -209,9 +218,11 @@ class ReplicateTables:
                 table,
                 pa.Table.from_pylist(rows, SYNC_REGIONS.schema),
                 mode="overwrite",
+                schema_mode="overwrite",  # a warehouse of an older version gains the new columns
                 commit_properties=CommitProperties(max_commit_retries=0),
             ),
         )
+        self._may_repeat = False
 
     def table(self, contract: TableContract) -> DeltaTable:
         """Return a table as last seen."""
@@ -329,7 +340,7 @@ def gap_row(gap: Gap) -> dict[str, Any]:
 
 def region_row(life: Life, centre: CentreRow, position: int) -> dict[str, Any]:
     """Make a row of `sync_regions`."""
-    refused, conflicts, last_refusal = centre.counts.get(life.region, (0, 0, ""))
+    counts = centre.counts.get(life.region, RegionCounts())
     said = life.heartbeat if isinstance(life.heartbeat, Heartbeat) else None
     return {
         "region": life.region,
@@ -339,35 +350,42 @@ def region_row(life: Life, centre: CentreRow, position: int) -> dict[str, Any]:
         "written_seq": max(said.last_seq if said else 0, life.received.highest),
         "waiting": said.waiting if said else None,
         "parked": len(life.parked),
-        "refused": refused,
-        "conflicts": conflicts,
+        "warned": counts.warned,
+        "refused": counts.refused,
+        "conflicts": counts.conflicts,
         "position": said.position if said else None,
         "lag": max(0, position - said.position) if said else None,
         "clock_offset_ms": life.offset_ms if said else None,
         "digest_agrees": said.agrees if said else None,
         "digest_position": said.compared_at if said else None,
-        "last_refusal": last_refusal or None,
+        "last_refusal": counts.last_refusal,
         "heard_at": _moment(life.heard_ms) if life.heard_ms else None,
         "image": _ENCODER.encode(image(life)).decode(),
     }
 
 
 def counted(centre: CentreRow, out: Outcome, refused: Iterable[tuple[str, str]]) -> CentreRow:
-    """Add a batch's refusals and conflicts to the counts.
+    """Add a batch's refusals, warnings and conflicts to the counts.
 
     Args:
         centre: the counts so far.
         out: the batch's outcome.
         refused: (region, reason) of messages that could not even be read.
     """
+    said = [*refused, *((refusal.region, refusal.reason) for refusal in out.refused)]
+    refusals = Counter(region for region, _ in said)
+    warnings = Counter(message.stamp.region for message in out.warned)
+    conflicts = Counter(region for row in out.conflicts for region in {row.left.at.region, row.right.at.region})
+    newest = {region: reason[:500] for region, reason in said}
     counts = dict(centre.counts)
-    for region, reason in (*refused, *((r.region, r.reason) for r in out.refused)):
-        before = counts.get(region, (0, 0, ""))
-        counts[region] = (before[0] + 1, before[1], reason[:500])
-    for found in out.conflicts:
-        for region in {found.left.at.region, found.right.at.region}:
-            before = counts.get(region, (0, 0, ""))
-            counts[region] = (before[0], before[1] + 1, before[2])
+    for region in {*refusals, *warnings, *conflicts}:
+        before = counts.get(region, RegionCounts())
+        counts[region] = RegionCounts(
+            refused=before.refused + refusals[region],
+            conflicts=before.conflicts + conflicts[region],
+            warned=before.warned + warnings[region],
+            last_refusal=newest.get(region, before.last_refusal),
+        )
     return CentreRow(forgotten_through=centre.forgotten_through, counts=counts)
 
 

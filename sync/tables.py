@@ -332,6 +332,7 @@ SYNC_REGIONS = TableContract(
         ("written_seq", pa.int64()),
         ("waiting", pa.int64()),
         ("parked", pa.int64()),
+        ("warned", pa.int64()),
         ("refused", pa.int64()),
         ("conflicts", pa.int64()),
         ("position", pa.int64()),

@@ -48,7 +48,8 @@ def sync(as_json: bool, snapshot: Path | None, prefix: str, warehouse: str, as_o
     """Show how far every region is: what it lacks, what the centre lacks of it, its clock and its digests.
 
     `waiting` are writes that the centre has not confirmed, `lag` records of the replica topic that the region has not
-    acknowledged, `parked` updates whose stamp is ahead of time, `offset_ms` the region's clock minus the centre's,
+    acknowledged, `parked` updates whose stamp is ahead of time, `warned` those merged with a
+    stamp a little ahead, `offset_ms` the region's clock minus the centre's,
     transport included. `agrees` tells whether the region's digests equalled the centre's when last compared.
 
     \b
@@ -75,7 +76,7 @@ def sync(as_json: bool, snapshot: Path | None, prefix: str, warehouse: str, as_o
         print_json(document)
         return
     columns = [
-        "region", "member", "waiting", "lag", "gaps_open", "conflicts", "parked", "refused", "offset_ms", "agrees",
+        "region", "member", "waiting", "lag", "gaps_open", "conflicts", "parked", "warned", "refused", "offset_ms", "agrees",
         "heard_s",
     ]  # fmt: skip
     print_table(columns, document["regions"])
@@ -119,6 +120,7 @@ def sync_document(warehouse: str, as_of: AsOf | None) -> dict[str, Any]:
                 "gaps_open": sum(gap["region"] == row["region"] for gap in gaps),
                 "conflicts": row["conflicts"],
                 "parked": row["parked"],
+                "warned": row["warned"],
                 "refused": row["refused"],
                 "last_refusal": row["last_refusal"],
                 "offset_ms": row["clock_offset_ms"],

@@ -3,12 +3,24 @@
 import msgspec
 import pytest
 
-from sync.centre import Centre, Outcome
+from sync.centre import KEPT_ALONE, Centre, Outcome
 from sync.changes import Add, Assign, Change, Delete, Increment
-from sync.entries import Entry, ForgetEntry, Join, PlainWrite, RecordEntry, RegionEntry, UpMessage
+from sync.entries import (
+    BucketEntry,
+    Entry,
+    ForgetEntry,
+    Join,
+    Leave,
+    PlainWrite,
+    RecordEntry,
+    RegionEntry,
+    RepairRequest,
+    Update,
+    UpMessage,
+)
 from sync.gaps import GapStatus
 from sync.memory_store import MemoryStore
-from sync.records import Register, view
+from sync.records import Dot, Register, Tally, view
 from sync.replica import FencedError, NotJoinedError, Replica
 from sync.stamps import FutureLimits, Hlc, Stamp
 
@@ -378,3 +390,119 @@ def test_a_region_that_leaves_is_not_waited_for() -> None:
     assert "k" in pair.centre.records
     out = [e for _ in range(2) for e in pair.take(us.leave(), eu.heartbeat(NOW)).entries]
     assert any(isinstance(entry, ForgetEntry) for entry in out)
+
+
+def forged(update: UpMessage, **changed: object) -> Update:
+    assert isinstance(update, Update)
+    return msgspec.structs.replace(update, record=msgspec.structs.replace(update.record, **changed))
+
+
+def test_a_region_cannot_claim_to_have_seen_anothers_writes_before_they_are_there() -> None:
+    pair = Pair()
+    eu, us = pair.join("eu"), pair.join("us")
+    theirs = put(us, "k", Assign("f", "us"))
+    mine = put(eu, "k", Assign("f", "eu"))
+    vector = {**mine.record.vector, str(theirs.stamp.actor): 5}  # type: ignore[union-attr]
+    out = pair.take(forged(mine, vector=vector))
+    assert "cannot have seen another's writes" in out.refused[0].reason and out.merged == []
+    # A batch may hold the regions one after another, so what comes later in it counts as there.
+    vector = {**vector, str(theirs.stamp.actor): 1}  # type: ignore[union-attr]
+    assert pair.take(forged(mine, vector=vector), theirs).refused == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({"last": {"f": Register(1, Hlc(NOW + 10**9, 0, "eu"))}}, "allowed is after"),
+        ({"last": {"f": Register(1, Hlc(NOW - 2, 0, "eu"))}, "deleted": Hlc(NOW - 1, 0, "eu")}, "allowed is after"),
+        ({"sets": {"s": {"p": {"eu@1700000000000": Dot(9, Hlc(NOW, 0, "eu"))}}}}, "not in the record's vector"),
+        ({"counters": {"n": {"us@7": Tally(1, 5, Hlc(NOW, 0, "eu"))}}}, "not in the record's vector"),
+        ({"version": 7}, "version"),
+    ],
+)
+def test_a_state_that_would_win_by_what_nobody_judged_is_refused(changed: dict[str, object], word: str) -> None:
+    pair = Pair()
+    eu = pair.join("eu")
+    out = pair.take(forged(put(eu, "k", Assign("f", 1)), **changed))
+    assert word in out.refused[0].reason and out.records == {}
+
+
+def test_an_epoch_far_ahead_does_not_lock_a_region_out() -> None:
+    pair = Pair()
+    wrong = Replica("eu", MemoryStore())
+    assert "set the clock" in pair.take(wrong.join(NOW * 2)).refused[0].reason
+    assert wrong.join(pair.now).epoch == pair.now  # the same store, once its clock is right
+    assert pair.join("eu").state.joined
+
+
+def test_a_region_that_has_left_does_not_write_any_more() -> None:
+    pair = Pair()
+    eu = pair.join("eu")
+    sent = put(eu, "k", Assign("f", 1))
+    pair.exchange(eu)
+    late = put(eu, "k", Assign("f", 2))
+    assert isinstance(sent, Update)
+    pair.take(Leave(region="eu", epoch=sent.stamp.epoch, last_seq=1))
+    assert "has left" in pair.take(late).refused[0].reason
+    assert pair.take(sent).repeated == 1
+    pair.read(eu)
+    assert eu.fenced
+
+
+def test_no_more_updates_wait_than_allowed_and_the_rest_stays_with_the_writer() -> None:
+    pair = Pair(max_parked=2)
+    eu = pair.join("eu")
+    sent = [put(eu, f"k{n}", Assign("f", n), NOW + 600_000) for n in range(4)]
+    out = pair.exchange(eu)
+    assert out.parked == sent[:2] and [(g.first_seq, g.last_seq) for g in out.gaps] == [(3, 4)]
+    plain_out = pair.take(plain(Assign("f", 1), 1, NOW + 600_000))
+    assert "wait" in plain_out.refused[0].reason
+    pair.now = NOW + 600_000
+    for _ in range(3):
+        pair.exchange(eu)
+    assert sorted(pair.centre.records) == ["k0", "k1", "k2", "k3"] and eu.state.confirmed == 4
+
+
+def test_without_any_region_a_record_keeps_a_bounded_number_of_writes_and_still_finds_conflicts() -> None:
+    pair = Pair()
+    rows = [pair.take(plain(Assign("f", n), n, NOW + n, region=("eu", "us")[n % 2])).conflicts for n in range(1, 301)]
+    assert len(pair.centre.recents["k"]) == KEPT_ALONE
+    assert [len(found) for found in rows[:4]] == [0, 1, 1, 2] and len(rows[-1]) == KEPT_ALONE // 2
+    assert len(pair.centre.unstable) <= 1
+    eu = pair.join("eu")
+    for _ in range(3):
+        pair.exchange(eu)
+    assert pair.centre.recents == {}, "from the first region on, writes wait for its acknowledgement"
+
+
+def test_plain_writes_whose_clock_goes_back_lose_nothing_that_is_newer() -> None:
+    pair = Pair()
+    eu = pair.join("eu")
+    pair.take(
+        plain(Add("s", ("p",)), 1, NOW + 100),
+        plain(Increment("n", 5), 2, NOW + 100),
+        plain(Delete(), 3, NOW),
+        plain(Add("s", ("p",)), 4, NOW + 50),
+        plain(Increment("n", 1), 5, NOW + 50),
+    )
+    pair.read(eu)
+    assert eu.read("k") == {"n": 6, "s": ["p"]}, "the delete is older than both"
+    pair.take(plain(Delete(), 6, NOW + 70))
+    pair.read(eu)
+    assert eu.read("k") == {"n": 6, "s": ["p"]}, "still older than what was stamped at 100"
+    pair.take(plain(Delete(), 7, NOW + 101))
+    pair.read(eu)
+    assert eu.read("k") is None
+
+
+def test_many_buckets_are_repaired_in_one_pass() -> None:
+    pair = Pair()
+    eu = pair.join("eu")
+    for n in range(2_000):
+        put(eu, f"k{n}", Assign("f", n))
+    pair.take(*eu.outgoing(5_000))
+    request = RepairRequest(region="eu", epoch=eu.state.epoch, buckets=tuple(range(256)))
+    entries = pair.take(request).entries
+    assert sum(isinstance(entry, RecordEntry) for entry in entries) == 2_000
+    listed = [entry for entry in entries if isinstance(entry, BucketEntry)]
+    assert len(listed) == 256 and sum(len(entry.keys) for entry in listed) == 2_000

@@ -123,6 +123,25 @@ def test_a_plain_value_that_does_not_fit_its_policy_is_refused(value: object, po
         changes_from_value({"f": value}, {"f": policy})
 
 
+def test_an_empty_addition_leaves_no_empty_set_behind() -> None:
+    record = changed_record("k", None, (Add("s", ()), Increment("n", 1)), "eu@1000000", 1, Hlc(1, 0, "eu"))
+    assert record.sets == {} and view(record) == {"n": 1}
+
+
+def test_a_counter_counts_whole_numbers() -> None:
+    with pytest.raises(ChangeRefusedError, match="whole"):
+        write(None, Increment("n", 1.5), 1)  # type: ignore[arg-type]
+
+
+def test_a_value_nested_too_deep_is_refused() -> None:
+    value: object = 1
+    for _ in range(64):
+        value = [value]
+    assert view(write(None, Assign("f", value), 1)) == {"f": value}
+    with pytest.raises(ChangeRefusedError, match="deeper than 64"):
+        write(None, Assign("f", [value]), 1)
+
+
 @pytest.mark.parametrize("key", ["ключ", "鍵", "🔑", "a b/c\n", "e\u0301", "\x01"])
 def test_a_key_may_be_any_unicode(key: str) -> None:
     assert checked_key(key) == key
