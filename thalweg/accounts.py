@@ -207,7 +207,7 @@ def replay(warehouse: str, nodes: Mapping[tuple[str, str], NodeSpec]) -> LedgerR
         nodes: every node of every region, by (region, node id).
     """
     ledger = LedgerReplay(nodes)
-    for row in query(_LEDGER, warehouse).rows.to_pylist():
+    for row in query(_LEDGER, warehouse).dicts():
         ledger.take(row)
     return ledger
 

@@ -111,7 +111,7 @@ def _balance_now(folder: StateFolder, prefix: str) -> Books:
             cpus=row["cpus"] or 0.0,
             memory_gb=row["memory_gb"] or 0.0,
         )
-        for row in query("SELECT * FROM nodes", warehouse).rows.to_pylist()
+        for row in query("SELECT * FROM nodes", warehouse).dicts()
     }
     earlier = replay(warehouse, nodes)
     event_ids, records = _assignments(Kafka(bootstrap_servers=bootstrap, topic_prefix=prefix))

@@ -176,8 +176,8 @@ class Demo:
             self._send(publisher, first)
             self._until_first_assignment(supervisor, interrupted)
             self._stream(supervisor, publisher, interrupted)
-        self._say("asked to stop, again to stop at once: draining" if interrupted() else "time is over: draining")
-        drained = self._drain(supervisor)
+            self._say("asked to stop, again to stop at once: draining" if interrupted() else "time is over: draining")
+            drained = self._drain(supervisor, publisher)
         self.watcher.stop()
         return self._document(drained)
 
@@ -258,9 +258,9 @@ class Demo:
 
     # The end
 
-    def _drain(self, supervisor: Supervisor) -> bool:
+    def _drain(self, supervisor: Supervisor, publisher: KafkaPublisher) -> bool:
         """Let the ledger take in every request, stop the jobs, let the agents read every event; False if too slow."""
-        done = self._within(supervisor, self._all_requests_taken)
+        done = self._within(supervisor, lambda: self._all_requests_sent(publisher) and self._all_requests_taken())
         jobs = supervisor.processes["jobs"]
         if jobs.child is not None:
             jobs.child.stop()
@@ -286,6 +286,10 @@ class Demo:
             self.screen.show(self)
             time.sleep(0.3)
         return True
+
+    def _all_requests_sent(self, publisher: KafkaPublisher) -> bool:
+        self._send(publisher, [])  # what a broker that was away has not acknowledged
+        return not self._unsent
 
     def _all_requests_taken(self) -> bool:
         taken = query("SELECT task_id FROM decisions WHERE transition = 'submitted'", self.warehouse).rows
@@ -361,7 +365,7 @@ def document(
     """Say in figures what happened (formats.md, `thalweg demo`)."""
     since = demo.streaming_since_s
     assert since is not None
-    plans = query("SELECT count(*) AS made, max(gap) AS worst FROM plans", demo.warehouse).rows.to_pylist()[0]
+    plans = query("SELECT count(*) AS made, max(gap) AS worst FROM plans", demo.warehouse).dicts()[0]
     violations = [*books.violations, *([] if drained else [f"not drained within {DRAIN_LIMIT_S:.0f} s"])]
     # The first tasks were sent before placement was ready: their time is the start's, not the stream's. A task that
     # finds no capacity waits for other tasks to end; that is its queue, counted beside, not the pipeline's latency.
@@ -414,7 +418,7 @@ def _quantile(ordered: Sequence[float], share: float) -> float | None:
 
 
 def _count(table: str, warehouse: str) -> int:
-    (row,) = query(f"SELECT count(*) AS n FROM {table}", warehouse).rows.to_pylist()
+    (row,) = query(f"SELECT count(*) AS n FROM {table}", warehouse).dicts()
     return int(row["n"])
 
 

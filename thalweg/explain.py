@@ -75,7 +75,7 @@ def explain_task(task_id: str, warehouse: str, as_of: AsOf | None, settings: Pla
     """
 
     def rows(sql: str) -> list[dict[str, Any]]:
-        return query(sql, warehouse, as_of).rows.to_pylist()  # type: ignore[no-any-return]
+        return query(sql, warehouse, as_of).dicts()
 
     found = rows(f"SELECT * FROM tasks WHERE task_id = {quote(task_id)}")
     history = rows(
@@ -153,7 +153,7 @@ class _Snapshot:
             " JOIN tasks t ON p.task_id = t.task_id WHERE p.state <> 'succeeded' ORDER BY p.task_id, p.copy",
             self._warehouse,
             self._as_of,
-        ).rows.to_pylist():
+        ).dicts():
             if without is None or row["task_id"] != without[0] or without[1] not in (None, row["copy"]):
                 placed.setdefault(row["task_id"], []).append(row)
         for task_id, copies in placed.items():

@@ -44,7 +44,7 @@ def sql(statement: str, form: str, as_json: bool, max_rows: int | None, warehous
     form = "json" if as_json else form
     limit = max_rows if max_rows is not None else (_TABLE_ROWS if form == "table" else 0)
     answer = query(statement, warehouse, as_of, limit or None)
-    columns, rows = answer.rows.column_names, answer.rows.to_pylist()
+    columns, rows = answer.rows.column_names, answer.dicts()
     if form == "json":
         types = [{"name": field.name, "type": str(field.type).replace("_view", "")} for field in answer.rows.schema]
         print_json({"columns": types, "rows": rows, "row_count": len(rows), "cut_off": answer.cut_off})
@@ -101,10 +101,10 @@ def tasks(
         warehouse,
         as_of,
     )
-    by_state = {row["state"]: row["n"] for row in counts.rows.to_pylist()}
+    by_state = {row["state"]: row["n"] for row in counts.dicts()}
     matching = sum(by_state.values())
     if as_json:
-        print_json({"matching": matching, "by_state": by_state, "tasks": listed.rows.to_pylist()})
+        print_json({"matching": matching, "by_state": by_state, "tasks": listed.dicts()})
         return
     _print(listed)
     told = ", ".join(f"{count} {name}" for name, count in by_state.items())
@@ -160,11 +160,11 @@ def plans(limit: int, as_json: bool, warehouse: str, as_of: AsOf | None) -> None
         as_of,
     )
     if as_json:
-        print_json({"plans": answer.rows.to_pylist()})
+        print_json({"plans": answer.dicts()})
         return
     _print(answer)
 
 
 def _print(answer: Answer) -> None:
-    rows: list[dict[str, Any]] = answer.rows.to_pylist()
+    rows: list[dict[str, Any]] = answer.dicts()
     print_table(answer.rows.column_names, rows)

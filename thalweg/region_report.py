@@ -18,7 +18,7 @@ def region_rows(warehouse: str, as_of: AsOf | None, now: datetime) -> list[dict[
     """
 
     def rows(sql: str) -> list[dict[str, Any]]:
-        return query(sql, warehouse, as_of).rows.to_pylist()  # type: ignore[no-any-return]
+        return query(sql, warehouse, as_of).dicts()
 
     regions: dict[str, dict[str, Any]] = defaultdict(
         lambda: {"nodes": 0, "gpus": 0, "used_gpus": 0.0, "assigned": 0, "running": 0, "heard": None, "prices": []}
@@ -54,5 +54,6 @@ def _finished(name: str, region: dict[str, Any], now: datetime) -> dict[str, Any
         "region": name,
         **region,
         "utilisation": region["used_gpus"] / region["gpus"] if region["gpus"] else None,
-        "last_heard_s": round((now - heard).total_seconds(), 1) if heard else None,
+        # A sample may be written after this moment was taken: that is now, not the future.
+        "last_heard_s": max(0.0, round((now - heard).total_seconds(), 1)) if heard else None,
     }

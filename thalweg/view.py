@@ -83,7 +83,7 @@ class LiveScreen:
 
     def _read_plan(self, warehouse: str) -> None:
         try:
-            rows = query("SELECT * FROM plans ORDER BY planned_at DESC LIMIT 1", warehouse).rows.to_pylist()
+            rows = query("SELECT * FROM plans ORDER BY planned_at DESC LIMIT 1", warehouse).dicts()
         except WarehouseUnreadableError:
             return  # not made yet
         self._plan = rows[0] if rows else None

@@ -41,6 +41,19 @@ def test_tables_are_joined_grouped_and_unnested(warehouse: Path) -> None:
     assert answer(sql, warehouse) == [(16,)]
 
 
+def test_python_values_are_those_that_arrow_gives(warehouse: Path) -> None:
+    everything = query("SELECT * FROM decisions", str(warehouse))
+    assert everything.dicts() == everything.rows.to_pylist()
+    times = query(
+        "SELECT TIMESTAMP '1969-12-31T23:59:59.999999' AS before, now() AS nanoseconds, NULL::timestamp AS none,"
+        " arrow_cast(TIMESTAMP '2026-11-21T12:00:00', 'Timestamp(Second, None)') AS seconds,"
+        " arrow_cast(TIMESTAMP '2026-11-21T12:00:00', 'Timestamp(Microsecond, Some(\"Europe/Berlin\"))') AS there",
+        str(warehouse),
+    )
+    assert times.dicts() == times.rows.to_pylist()
+    assert query("SELECT * FROM tasks WHERE false", str(warehouse)).dicts() == []
+
+
 def test_rows_beyond_the_limit_are_cut_off_and_said_to_be(warehouse: Path) -> None:
     found = query("select * from tasks", str(warehouse), max_rows=3)
     assert (found.rows.num_rows, found.cut_off) == (3, True)

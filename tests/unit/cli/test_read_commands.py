@@ -149,11 +149,17 @@ def test_without_a_word_the_warehouse_written_last_is_read(
     assert document("tasks")["matching"] == 4
 
 
-def test_a_query_needs_no_jvm_no_spark_and_no_kafka(warehouse: Path) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [["sql", "select * from tasks"], ["sql", "select * from nodes", "--json"], ["tasks"], ["regions"], ["plans"]],
+    ids=" ".join,
+)
+def test_reading_needs_no_jvm_no_spark_no_kafka_and_no_pandas(warehouse: Path, arguments: list[str]) -> None:
     program = (
         "import sys; from thalweg.cli import cli; "
-        f"cli(['sql', 'select count(*) from tasks', '--warehouse', {str(warehouse)!r}], standalone_mode=False); "
-        "print(sorted({'pyspark', 'py4j', 'kafka', 'pandas', 'ortools'} & sys.modules.keys()))"
+        f"cli({[*arguments, '--warehouse', str(warehouse)]!r}, standalone_mode=False); "
+        "print(sorted({'pyspark', 'py4j', 'kafka', 'pandas', 'ortools', 'scipy'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert len(done.stdout.splitlines()) > 1
     assert done.stdout.splitlines()[-1] == "[]"
