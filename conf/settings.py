@@ -109,6 +109,17 @@ class Weights(_Group):
     """Price of one task left waiting; far above any placement, so that a task waits only if it must."""
 
 
+class Tenant(_Group):
+    """What a tenant may hold."""
+
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """Its fair share, against the weights of the other tenants that want something."""
+    quota_gpus: Annotated[float, Field(ge=0)] | None = None
+    """Most GPUs it holds at any moment, even when others are idle; null for no limit."""
+    budget_usd_per_hour: Annotated[float, Field(ge=0)] | None = None
+    """Most that all its copies together cost an hour, in US dollars; null for no limit."""
+
+
 class Place(_Group):
     """`jobs/place`: requests and status into assignments."""
 
@@ -143,7 +154,15 @@ class Place(_Group):
     max_task_gpus: Annotated[int, Field(ge=1)] = 100_000
     """A request for more GPUs in all is refused: no plan could hold it, and it is most likely a slip."""
     lost_spot_per_hour: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Chance that a spot node is taken away within an hour, where nobody measures it."""
+    """Chance that a spot node is taken away within an hour: what spot saves is weighed against the work it loses."""
+    tenants: dict[str, Tenant] = {}
+    """Weight and limits by tenant; one that is not listed has weight 1 and no limit."""
+    fair_share: bool = True
+    """Competing tenants share by weight (dominant resource fairness) and lend what they leave; false turns it off."""
+    most_preempted: Annotated[int, Field(ge=0)] = 32
+    """Copies that one plan may stop for tasks of higher priority; 0 turns preemption off."""
+    resize_every_ms: Annotated[int, Field(ge=0)] = 60_000
+    """Least time between two growths of a malleable task into idle GPUs, since each restarts it; 0 never grows one."""
     publish_timeout_ms: PositiveMs = 10_000
     """How long a batch waits for the broker to acknowledge its events before it fails and is tried again."""
     weights: Weights = Weights()

@@ -6,6 +6,7 @@ the ledger has the batch, fold, plan, commit, publish what was committed.
 
 import gc
 import logging
+import math
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from conf.settings import Settings
+from conf.settings import Place, Settings
 from jobs import local
 from jobs import place_metrics as metrics
 from jobs.beside import run_beside
@@ -26,7 +27,7 @@ from scheduling.micro_batch import Plan, PlanSettings, plan
 from scheduling.model import Weights
 from scheduling.pack import Packer
 from scheduling.tasks import Change, Transition
-from scheduling.world import World
+from scheduling.world import Tenant, World
 from streams import inbox
 from streams.admin import ensure_topics
 from streams.assignments import event_id_of, event_record
@@ -237,6 +238,10 @@ class Placer:
             weights=Weights(rtt=weights.rtt, risk=weights.risk, move=weights.move, balance=weights.balance),
             wait_usd=weights.wait,
             window_tasks=place.window_tasks,
+            lost_spot_per_hour=place.lost_spot_per_hour,
+            fair_share=place.fair_share,
+            most_preempted=place.most_preempted,
+            resize_every_ms=place.resize_every_ms,
             remaining_s=lambda: deadline - time.perf_counter(),
         )
 
@@ -313,6 +318,18 @@ class Placer:
             metrics.RECORD_LAG.set(max(now_ms - oldest, 0) / 1000)
 
 
+def tenants_of(place: Place) -> dict[str, Tenant]:
+    """Weights and limits of the tenants, as the world wants them."""
+    return {
+        name: Tenant(
+            weight=tenant.weight,
+            quota_gpus=math.inf if tenant.quota_gpus is None else tenant.quota_gpus,
+            budget_usd_per_hour=math.inf if tenant.budget_usd_per_hour is None else tenant.budget_usd_per_hour,
+        )
+        for name, tenant in place.tenants.items()
+    }
+
+
 def plan_id_of(query_id: str, batch_id: int) -> str:
     """Id of a batch's plan: a replay of the batch gives the same."""
     return content_id(query_id, batch_id)[:16]
@@ -383,6 +400,7 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     tables = PlaceTables(settings.warehouse.path, settings.place.folds_every_ms, settings.place.compact_every_s, stop)
     began = time.perf_counter()
     world = rebuild(ledger, tables, clock())
+    world.set_tenants(tenants_of(settings.place))
     log.info(
         "world rebuilt",
         extra={"fields": {"tasks": len(world.tasks), "seconds": round(time.perf_counter() - began, 2)}},

@@ -6,9 +6,9 @@ makes it safe to receive twice.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from scheduling.micro_batch import Plan
+from scheduling.live_plan import Plan
 from scheduling.tasks import TERMINAL, Change, Copy, Task, TaskSpec, TaskState, Transition
 from scheduling.world import GAVE_UP, World
 
@@ -187,19 +187,37 @@ def assigned_again(task: Task, copy: Copy) -> Transition:
 
 
 def place(world: World, plan: Plan, plan_id: str, now_ms: int) -> list[Transition]:
-    """Turn a plan into rows: one per assigned copy, and one per task whose reason to wait is new."""
+    """Turn a plan into rows, in the order in which regions can obey them.
+
+    First who gives way, then who shrinks or grows, then who is placed; last, new reasons to wait.
+    """
     rows: list[Transition] = []
-    next_epoch: dict[str, int] = {}
-    for chosen in plan.assignments:
+    spent: dict[str, int] = {}
+
+    def next_epoch(task: Task) -> int:
+        epoch = spent[task.task_id] = spent.get(task.task_id, task.epoch) + 1
+        return epoch
+
+    for leaving in plan.preempted:
+        task = world.tasks[leaving.task_id]
+        row = _copy_row(
+            Change.PREEMPTED,
+            task,
+            task.copies[leaving.copy],
+            now_ms,
+            reason=leaving.reason,
+            epoch=next_epoch(task),
+        )
+        rows.append(replace(row, plan_id=plan_id))
+    for chosen in (*plan.resized, *plan.assignments):
         task = world.tasks[chosen.task_id]
-        epoch = next_epoch[task.task_id] = next_epoch.get(task.task_id, task.epoch) + 1
         rows.append(
             Transition(
                 change=Change.ASSIGNED,
                 task_id=task.task_id,
                 decided_ms=now_ms,
                 copy=chosen.copy,
-                epoch=epoch,
+                epoch=next_epoch(task),
                 attempt=task.attempt,
                 region=chosen.region,
                 pool_id=chosen.pool_id,
@@ -207,6 +225,7 @@ def place(world: World, plan: Plan, plan_id: str, now_ms: int) -> list[Transitio
                 plan_id=plan_id,
                 usd_per_hour=chosen.usd_per_hour,
                 money=chosen.money,
+                reason=chosen.reason,
                 tenant=task.spec.tenant,
                 priority=task.spec.priority,
             )

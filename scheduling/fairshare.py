@@ -2,17 +2,17 @@
 
 Tenants are raised together: each holds the same multiple of its weight in its dominant resource, until its demand or
 its quota is met or something it needs has run out. What a satisfied tenant leaves is thereby lent to the others; it
-gets it back as soon as it asks, because entitlements are computed anew for every plan.
+gets it back as soon as it asks and something is free, because entitlements are computed anew for every plan.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from scheduling.arrays import BoolArray, FloatArray
-from scheduling.model import GPUS, NOWHERE, Problem, Tenants
+from scheduling.arrays import BoolArray, FloatArray, IntArray
+from scheduling.model import GPUS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,26 +75,36 @@ def entitlements(
     )
 
 
-def with_fair_quotas(problem: Problem, weight: FloatArray, largest_gpus: float = 0.0) -> Problem:
-    """The problem with each tenant's quota lowered to its entitlement.
+def tasks_within_share(
+    *, tenant: IntArray, need: FloatArray, count: IntArray, held: FloatArray, capacity: FloatArray,
+    weight: FloatArray, quota_gpus: FloatArray,
+) -> IntArray:  # fmt: skip
+    """How many tasks of each class lie within their tenant's share; all of them while there is room for everybody.
+
+    A share counts as open until it is reached, so the last task may reach beyond it: a gang larger than its tenant's
+    share would otherwise never be within.
 
     Args:
-        problem: its tenants' quotas stay upper limits.
+        tenant: [C] index of each class's tenant; classes in the order in which a tenant's share is to be filled.
+        need: [C, D] of one task.
+        count: [C] tasks that wait.
+        held: [T, D] held now.
+        capacity: [D] of everything, held or free.
         weight: [T].
-        largest_gpus: added to each entitlement, so that a gang is not kept out by a fraction; pass the largest gang.
+        quota_gpus: [T].
     """
-    tenants, classes = len(problem.tenants), problem.classes
-    owned = classes.tenant != NOWHERE
-    asked = classes.need[owned] * (classes.count * classes.replicas)[owned, None]
-    demand = np.zeros((tenants, problem.dimensions))
-    np.add.at(demand, classes.tenant[owned], asked)
-    capacity = problem.pools.capacity.sum(axis=0)
-    fair = entitlements(demand, capacity, weight, problem.tenants.quota_gpus).amount[:, GPUS]
-    met = fair >= demand[:, GPUS] * (1.0 - 1e-9)
-    quota = np.where(met, problem.tenants.quota_gpus, np.minimum(problem.tenants.quota_gpus, fair + largest_gpus))
-    limits = Tenants(
-        tenant_ids=problem.tenants.tenant_ids,
-        quota_gpus=quota,
-        budget_usd_per_hour=problem.tenants.budget_usd_per_hour,
-    )
-    return replace(problem, tenants=limits)
+    demand = held.copy()
+    np.add.at(demand, tenant, need * count[:, None])
+    if (demand.sum(axis=0) <= capacity).all():
+        return count
+    share = entitlements(demand, capacity, weight, quota_gpus).dominant_share
+    used, within = held.copy(), np.zeros_like(count)
+    for row, owner in enumerate(tenant.tolist()):
+        needed = need[row] > 0
+        if not needed.any():
+            within[row] = count[row]
+            continue
+        open_ = (share[owner] * capacity - used[owner])[needed] / need[row, needed]
+        within[row] = min(max(int(np.ceil(open_.min() - 1e-9)), 0), int(count[row]))
+        used[owner] += need[row] * within[row]
+    return within

@@ -1,159 +1,164 @@
-"""Preemption: running tasks give way to a more important one that nothing else can place, and never in a chain.
+"""Preemption: where running copies could make room for a more important task, and what each of these places costs.
 
-Rules, each of which a test holds it to: only tasks of strictly lower priority that agreed to it; only where it helps,
-that is, the waiting task then fits and its waiting costs more than all that is lost; the cheapest victims, none of
-them needless; and no victim displaces anybody: it waits, or a later plan places it in what is free.
+Rules, each of which a test holds it to: only copies of strictly lower priority that agreed to it give way; only where
+it helps, that is, the task then fits and its waiting costs more than its place and all that the victims lose; the
+cheapest victims, none of them needless; and never in a chain: a task that gave way once waits for what is free. A
+malleable copy, whatever its priority, is asked for its workers above the least before anybody has to leave.
+
+This file finds and prices offers from columns; `scheduling.late_placing` takes them one by one on the real nodes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from scheduling.arrays import BoolArray, FloatArray, IntArray
-from scheduling.cost import arc_costs
-from scheduling.model import GPUS, Problem
-from scheduling.solution import Solution
+from scheduling.nodes import GPU_MILLI, Need, Nodes
+from scheduling.seats import MICRO, Seats
+from scheduling.tasks import MILLI
+from scheduling.urgency import HOUR_MS, urgency, wait_usd
+
+MOST_NODES: Final = 256
+"""Nodes looked at in detail for one task: those whose copies are cheapest for what they free. Enough for a gang of 256
+nodes, and few enough that a fleet of 10,000 full nodes is searched in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preemption:
-    """One task let in at the cost of others.
+class Offer:
+    """Copies of one node whose leaving makes room there for some workers.
 
     Attributes:
-        class_index: the class of the task that is let in.
-        pool_index: where.
-        victims: (class, copies) that leave that pool.
-        lost_usd: what the victims lose.
-        gained_usd: what waiting of the task would have cost, less its place.
+        usd: what all of them lose; copies that would only shrink count with what a move costs.
+        workers: that fit on the node then and do not now.
+        rows: of `Seats`.
     """
 
-    class_index: int
-    pool_index: int
-    victims: tuple[tuple[int, int], ...]
-    lost_usd: float
-    gained_usd: float
+    pool: int
+    node: int
+    usd: float
+    workers: int
+    rows: tuple[int, ...]
 
 
-def preempt(
-    problem: Problem, solution: Solution, preemptible: BoolArray, lost_usd: FloatArray, budget: int
-) -> tuple[Preemption, ...]:
-    """Find preemptions for the tasks that wait in a solution, the most important first.
+def restart_usd(seats: Seats, rows: IntArray, now_ms: int) -> FloatArray:
+    """What each copy loses when it is stopped: GPU time spent since it was assigned, and its data brought again."""
+    hours = np.maximum(now_ms - seats.column("assigned_ms")[rows], 0) / HOUR_MS
+    return np.asarray(
+        (seats.column("micro_usd_per_hour")[rows] * hours + seats.column("micro_usd_again")[rows]) / MICRO, np.float64
+    )
+
+
+def new_wait_usd(seats: Seats, rows: IntArray, now_ms: int, base_usd: float) -> FloatArray:
+    """Price of each copy's new wait; its age counts from its submission, so nobody gives way for ever."""
+    doublings = urgency(
+        seats.column("priority")[rows],
+        now_ms - seats.column("submitted_ms")[rows],
+        seats.column("start_by_ms")[rows] - now_ms,
+    )
+    return wait_usd(doublings, seats.column("copy_gpu_milli")[rows] / MILLI, base_usd)
+
+
+def may_give_way(seats: Seats, priority: int, usable: BoolArray) -> IntArray:
+    """Rows whose copies could make room for a task of this priority in one of these pools."""
+    pool = seats.column("pool")
+    lower = (seats.column("priority") < priority) & (seats.column("preemptible") == 1)
+    return np.flatnonzero((pool >= 0) & usable[pool] & (lower | (seats.column("surplus") > 0)))
+
+
+def offers(
+    seats: Seats, nodes: Nodes, rows: IntArray, need: Need, *, now_ms: int, wait_base_usd: float, move_usd: float
+) -> list[Offer]:
+    """Say on which nodes workers of this need would fit, and at which cost; the cheapest a worker first.
+
+    Sums only: whether devices really suffice shows when an offer is taken.
 
     Args:
-        problem: as solved.
-        solution: of it; its placed copies of other classes are the possible victims.
-        preemptible: [C].
-        lost_usd: [C] what ending one running copy loses: work since its last checkpoint and its new wait.
-        budget: most tasks let in.
+        seats: of the world.
+        nodes: of the world.
+        rows: see `may_give_way`.
+        need: of one worker.
+        now_ms: the moment.
+        wait_base_usd: see `PlanSettings.wait_usd`.
+        move_usd: what a copy that shrinks instead of leaving costs.
     """
-    usd = arc_costs(problem).usd
-    counts = np.zeros((len(problem.classes), len(problem.pools)), np.int64)
-    counts[solution.class_index, solution.pool_index] = solution.count
-    free = problem.pools.capacity.copy()
-    np.subtract.at(free, solution.pool_index, problem.classes.need[solution.class_index] * solution.count[:, None])
-    classes = problem.classes
-    newcomers = np.zeros(len(classes), bool)
-    waiting = [entry for entry in solution.unplaced if classes.replicas[entry.class_index] == 1]
-    waiting.sort(key=lambda e: (-classes.priority[e.class_index], classes.class_ids[e.class_index]))
-    found: list[Preemption] = []
-    for entry in waiting:
-        row = entry.class_index
-        for _ in range(min(entry.count, budget - len(found))):
-            # A class that was let in is no victim later, and victims do not come back here: no cascade.
-            may = preemptible & (classes.priority < classes.priority[row]) & ~newcomers
-            made = _cheapest(problem, usd[row], row, counts, free, may, lost_usd)
-            if made is None:
-                break
-            for victim, copies in made.victims:
-                counts[victim, made.pool_index] -= copies
-                free[made.pool_index] += classes.need[victim] * copies
-            free[made.pool_index] -= classes.need[row]
-            newcomers[row] = True
-            found.append(made)
-    return tuple(found)
-
-
-def _cheapest(
-    problem: Problem, usd: FloatArray, row: int, counts: IntArray, free: FloatArray, may: BoolArray, lost: FloatArray
-) -> Preemption | None:
-    """The pool where letting one task of the class in costs least beyond what it saves."""
-    classes = problem.classes
-    best: Preemption | None = None
-    for pool in np.flatnonzero(np.isfinite(usd)):
-        gained = float(classes.wait_usd[row] - usd[pool])
-        victims = _victims(classes.need, classes.need[row] - free[pool], counts[:, pool], may, lost)
-        if victims is None:
-            continue
-        price = float(sum(lost[victim] * copies for victim, copies in victims))
-        if price >= gained or (best is not None and gained - price <= best.gained_usd - best.lost_usd + 1e-9):
-            continue
-        best = Preemption(class_index=row, pool_index=int(pool), victims=victims, lost_usd=price, gained_usd=gained)
-    return best
-
-
-def _victims(
-    need: FloatArray, short: FloatArray, counts: IntArray, may: BoolArray, lost: FloatArray
-) -> tuple[tuple[int, int], ...] | None:
-    """The cheapest copies whose leaving covers what is short; None when nothing does.
-
-    In GPUs alone this is a covering knapsack and solved exactly; further dimensions are then covered by the cheapest
-    per unit. Victims that turn out needless are spared.
-    """
-    short = np.maximum(short, 0.0)
-    if not (short > 1e-9).any():
-        return ()
-    candidates = np.flatnonzero(may & (counts > 0))
-    if not candidates.size or (need[candidates].T @ counts[candidates] < short - 1e-9).any():
-        return None
-    taken: dict[int, int] = {}
-    covered = np.zeros_like(short)
-    for victim in _cover(need[candidates, GPUS], lost[candidates], counts[candidates], float(short[GPUS])):
-        row = int(candidates[victim])
-        taken[row] = taken.get(row, 0) + 1
-        covered = covered + need[row]
-    while (covered < short - 1e-9).any():
-        lack = np.maximum(short - covered, 0.0)
-        helps = (need[candidates] * (lack > 1e-9)).sum(axis=1)
-        left = counts[candidates] - np.array([taken.get(int(c), 0) for c in candidates])
-        ratio = np.where((helps > 0) & (left > 0), lost[candidates] / np.maximum(helps, 1e-300), np.inf)
-        row = int(candidates[int(ratio.argmin())])
-        taken[row] = taken.get(row, 0) + 1
-        covered = covered + need[row]
-    for row in sorted(taken, key=lambda r: (-lost[r], r)):
-        while taken[row] and (covered - need[row] >= short - 1e-9).all():
-            taken[row] -= 1
-            covered = covered - need[row]
-    return tuple((row, copies) for row, copies in sorted(taken.items()) if copies)
-
-
-def _cover(gpus: FloatArray, lost: FloatArray, counts: IntArray, short: float) -> list[int]:
-    """Cheapest multiset of items with at least `short` GPUs, by dynamic programming over thousandths or whole GPUs."""
-    if short <= 1e-9:
+    rows = rows[nodes.ready[seats.column("node")[rows]]]
+    if not rows.size:
         return []
-    scale = 1 if (gpus == np.floor(gpus)).all() else 1000
-    target = int(np.ceil(short * scale - 1e-6))
-    items = [
-        (index, int(np.rint(gpus[index] * scale)))
-        for index in range(len(gpus))
-        for _ in range(int(min(counts[index], np.ceil(short / max(gpus[index], 1e-9)))))
-        if gpus[index] > 0
+    lost = restart_usd(seats, rows, now_ms) + new_wait_usd(seats, rows, now_ms, wait_base_usd)
+    lost = np.where(seats.column("surplus")[rows] > 0, move_usd, lost)
+    frees = _amounts(seats, rows, need)
+    rows, lost, frees = _on_cheapest_nodes(seats.column("node")[rows], rows, lost, frees)
+    node = seats.column("node")[rows]
+    density = lost / np.maximum(frees[:, 0], 1)
+    order = np.lexsort((seats.column("order")[rows], density, node))
+    rows, lost, frees, node = rows[order], lost[order], frees[order], node[order]
+    start = np.flatnonzero(np.diff(node, prepend=-1))
+    of_start = np.repeat(start, np.diff(np.append(start, len(node))))
+    cost, freed = _running_sum(lost[:, None], of_start)[:, 0], _running_sum(frees, of_start)
+    free = _free(nodes, node, need)
+    wants = _wants(need)
+    fits_now = (free // wants).min(axis=1)
+    fits = ((free + freed) // wants).min(axis=1)
+    gains = fits - fits_now
+    before = np.concatenate([[0], gains[:-1]])
+    before[start] = 0
+    steps = np.flatnonzero(gains > before)
+    steps = steps[np.lexsort((node[steps], cost[steps] / gains[steps]))]
+    return [
+        Offer(
+            pool=int(nodes.pool[node[at]]),
+            node=int(node[at]),
+            usd=float(cost[at]),
+            workers=int(gains[at]),
+            rows=tuple(rows[of_start[at] : at + 1].tolist()),
+        )
+        for at in steps.tolist()
     ]
-    cost = np.full(target + 1, np.inf)
-    cost[0] = 0.0
-    choice = np.full((len(items) + 1, target + 1), -1, np.int64)
-    for step, (index, size) in enumerate(items, start=1):
-        reach = np.maximum(np.arange(target + 1) - size, 0)
-        other = cost[reach] + lost[index]
-        better = other < cost - 1e-12
-        choice[step] = np.where(better, reach, -1)
-        cost = np.where(better, other, cost)
-    chosen, at = [], target
-    if not np.isfinite(cost[target]):
-        return []
-    for step in range(len(items), 0, -1):
-        if choice[step, at] >= 0:
-            chosen.append(items[step - 1][0])
-            at = int(choice[step, at])
-    return chosen
+
+
+def _wants(need: Need) -> FloatArray:
+    """What a worker takes in each dimension it needs, in the order of `_amounts`."""
+    whole = (need.total_gpu_milli, need.cpu_milli, need.memory_mib)
+    return np.array([value for value in whole if value] or [1], np.float64)
+
+
+def _amounts(seats: Seats, rows: IntArray, need: Need) -> FloatArray:
+    columns = [("gpu_milli", need.total_gpu_milli), ("cpu_milli", need.cpu_milli), ("memory_mib", need.memory_mib)]
+    wanted = [seats.column(name)[rows] for name, value in columns if value]
+    return np.stack(wanted or [np.ones(len(rows), np.int64)], axis=1).astype(np.float64)
+
+
+def _free(nodes: Nodes, node: IntArray, need: Need) -> FloatArray:
+    free: list[IntArray] = []
+    if need.gpus:
+        milli = nodes.gpu_milli_free[node].clip(min=0)
+        # Whole GPUs do not fit into what shares left over; shares do, up to how they lie.
+        free.append((milli // GPU_MILLI * GPU_MILLI if need.gpu_milli == GPU_MILLI else milli).sum(axis=1))
+    if need.cpu_milli:
+        free.append(nodes.cpu_milli_free[node].clip(min=0))
+    if need.memory_mib:
+        free.append(nodes.memory_mib_free[node].clip(min=0))
+    return np.stack(free or [np.zeros(len(node), np.int64)], axis=1).astype(np.float64)
+
+
+def _on_cheapest_nodes(
+    node: IntArray, rows: IntArray, lost: FloatArray, frees: FloatArray
+) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Keep the seats of the nodes whose copies are cheapest for what they free."""
+    known, of_row = np.unique(node, return_inverse=True)
+    if len(known) <= MOST_NODES:
+        return rows, lost, frees
+    price = np.bincount(of_row, lost) / np.maximum(np.bincount(of_row, frees[:, 0]), 1.0)
+    keep = np.zeros(len(known), bool)
+    keep[np.lexsort((known, price))[:MOST_NODES]] = True
+    kept = keep[of_row]
+    return rows[kept], lost[kept], frees[kept]
+
+
+def _running_sum(amounts: FloatArray, of_start: IntArray) -> FloatArray:
+    """Sums along the rows of each node, which begins at `of_start`."""
+    total = np.cumsum(amounts, axis=0)
+    return np.asarray(total - total[of_start] + amounts[of_start])

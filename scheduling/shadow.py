@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from scheduling.cost import arc_costs
+from scheduling.live_plan import PoolPrice as LivePrice
 from scheduling.model import GPUS, Problem
 from scheduling.solution import DEFAULT_LIMITS, Limits, Solution
 from scheduling.solve import solve
@@ -64,3 +66,46 @@ def saving_of(
     capacity[pool_index, GPUS] += gpus
     richer = replace(problem, pools=replace(problem.pools, capacity=capacity))
     return solution.objective - solve(richer, solution.strategy, limits, warm=solution.warm).objective
+
+
+MOST_PRICES = 16
+"""Pools named per plan: those where a GPU more would save most."""
+
+
+def live_prices(problem: Problem | None, solution: Solution | None, stuck: Problem | None) -> tuple[LivePrice, ...]:
+    """What one more GPU in each pool would save a live plan, the most saving an hour first.
+
+    Two sources, of which the larger counts: the relaxed optimum's prices for what competed, and, for what no node could
+    hold, the saving of the best task that would move in, spread over its GPUs.
+
+    Args:
+        problem: what was solved, if anything.
+        solution: of it.
+        stuck: the most urgent classes that wait, with pools at their whole capacity.
+    """
+    best: dict[str, LivePrice] = {}
+    if problem is not None and solution is not None:
+        for price in shadow_prices(problem, solution):
+            if price.dimension == GPUS:
+                best[price.pool] = LivePrice(
+                    pool_id=price.pool,
+                    saves_usd=price.saves_usd,
+                    saves_usd_per_hour=price.saves_usd_per_hour,
+                    usd_per_gpu_hour=price.usd_per_gpu_hour,
+                )
+    if stuck is not None and len(stuck.classes):
+        gpus, hours = stuck.classes.need[:, [GPUS]], stuck.classes.expected_h
+        saved = stuck.classes.wait_usd[:, None] - arc_costs(stuck).usd
+        saves = np.where(gpus > 0, saved / np.maximum(gpus, 1e-9), 0.0)
+        for pool in np.flatnonzero((saves > 0).any(axis=0)).tolist():
+            row = int(saves[:, pool].argmax())
+            pool_id, usd = stuck.pools.pool_ids[pool], float(saves[row, pool])
+            if pool_id not in best or best[pool_id].saves_usd < usd:
+                best[pool_id] = LivePrice(
+                    pool_id=pool_id,
+                    saves_usd=usd,
+                    saves_usd_per_hour=usd / max(float(hours[row]), 1e-9),
+                    usd_per_gpu_hour=float(stuck.pools.usd_per_gpu_hour[pool]),
+                )
+    ordered = sorted(best.values(), key=lambda price: (-price.saves_usd_per_hour, price.pool_id))
+    return tuple(ordered[:MOST_PRICES])

@@ -1,7 +1,7 @@
 """Tasks as placement sees them: what they need, the copies they run as, and the changes their life is made of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from scheduling.nodes import Need
@@ -32,6 +32,8 @@ class Change(StrEnum):
     REFUSED = "refused"
     ASSIGNED = "assigned"
     REVOKED = "revoked"
+    PREEMPTED = "preempted"
+    """Revoked for a task of higher priority; it waits again."""
     ACCEPTED = "accepted"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -78,6 +80,19 @@ class TaskSpec:
     preemptible: bool = True
     max_usd_per_hour: float | None = None
     tenant: str = "default"
+    start_by_ms: int | None = None
+    """Last moment to start and still meet the deadline, milliseconds since 1970."""
+    min_workers: int | None = None
+    """Fewest workers it runs with; None where it is not malleable: then it runs with exactly those of its parts."""
+    max_workers: int | None = None
+    """Most workers it grows to; None as `min_workers`."""
+    spread_workers: bool = False
+    """Every worker on a node of its own (anti-affinity)."""
+
+    @property
+    def workers(self) -> int:
+        """Workers of one copy."""
+        return sum(part.workers for part in self.parts)
 
     @property
     def gpus(self) -> float:
@@ -93,6 +108,16 @@ class TaskSpec:
     def memory_gb(self) -> float:
         """Memory of one copy."""
         return sum(part.workers * part.need.memory_mib for part in self.parts) / MIB_PER_GB
+
+
+def sized(spec: TaskSpec, workers: int) -> TaskSpec:
+    """Describe a malleable task as it runs with so many workers: the more of them, the sooner the same work is done."""
+    (part,) = spec.parts
+    return replace(
+        spec,
+        parts=(replace(part, workers=workers),),
+        expected_s=spec.expected_s * part.workers / workers,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +144,13 @@ class Copy:
     assigned_ms: int
     misses: int = 0
     """Inventories in a row in which the region did not list it."""
+    seats: tuple[int, ...] = ()
+    """Its rows in `World.seats`."""
+
+    @property
+    def workers(self) -> int:
+        """Workers it runs with; a malleable task's may differ from what it asked for."""
+        return sum(share.workers for share in self.shares)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -137,6 +169,8 @@ class Task:
     """Highest epoch used for any copy; the next decision takes the next one."""
     attempt: int = 0
     """Placements that ended in failure."""
+    preempted: int = 0
+    """How often a copy gave way to another task: such a task never makes others give way."""
     copies: dict[int, Copy] = field(default_factory=dict)
     done_copies: set[int] = field(default_factory=set)
     ended: TaskState | None = None
@@ -205,14 +239,15 @@ class Transition:
 def whole_shares(parts: Sequence[Part], shares: Sequence[Share]) -> list[tuple[Share, Need]]:
     """Pair each share with all that its workers take of the node together.
 
-    Shares are listed in the order of the parts, so counting workers tells whose they are.
+    Shares are listed in the order of the parts, so counting workers tells whose they are. A task of one part owns all
+    shares, however many workers it has grown or shrunk to.
     """
     paired: list[tuple[Share, Need]] = []
     remaining = iter(parts)
     part = next(remaining)
     left = part.workers
     for share in shares:
-        while left == 0:
+        while left == 0 and len(parts) > 1:
             part = next(remaining)
             left = part.workers
         paired.append(

@@ -12,6 +12,7 @@ import numpy as np
 
 from scheduling.arrays import BoolArray, IntArray
 from scheduling.tasks import TaskSpec
+from scheduling.urgency import NO_DEADLINE_MS, urgency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,7 @@ class ClassKey:
     """Regions where the task failed: only where nothing else will do."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class WaitingClass:
     """Waiting tasks of one key, oldest first."""
 
@@ -56,12 +57,15 @@ class Waiting:
         self._pools_of = pools_of
         self._classes: dict[ClassKey, WaitingClass] = {}
         self._by_index: list[WaitingClass | None] = []
+        self._by_tenant: dict[str, dict[WaitingClass, None]] = {}
         self._free: list[int] = []
         self._entries: dict[str, tuple[ClassKey, int, int]] = {}  # task -> (class, order, waiting since ms)
         self._pools = np.zeros((0, 0), bool)  # [rows, P]
         self._tried = np.zeros(0, np.int64)  # clock of the last fruitless try; -1 never tried
         self._priority = np.zeros(0, np.int64)
         self._oldest = np.zeros(0, np.int64)
+        self._oldest_ms = np.zeros(0, np.int64)
+        self._start_by_ms = np.zeros(0, np.int64)
         self._live = np.zeros(0, bool)
 
     def __len__(self) -> int:
@@ -127,20 +131,28 @@ class Waiting:
             self._pools[waiting.index] = mask
         self._tried[:] = -1
 
+    def tenant_loosened(self, tenant: str) -> None:
+        """Let a tenant's classes be tried again: it gave something back, so a limit of its own may bind no more."""
+        for waiting in self._by_tenant.get(tenant, ()):
+            self._tried[waiting.index] = -1
+
     def tried(self, indices: IntArray, clock: int) -> None:
         """Note that these classes were considered at this clock and did not all fit."""
         self._tried[indices] = clock
 
-    def window(self, loosened: IntArray, max_tasks: int, max_classes: int) -> list[tuple[WaitingClass, int]]:
+    def window(
+        self, loosened: IntArray, max_tasks: int, max_classes: int, now_ms: int = 0
+    ) -> list[tuple[WaitingClass, int]]:
         """Choose what the next plan considers.
 
         Args:
             loosened: [P] clock at which capacity of the pool last grew.
             max_tasks: most tasks in all.
             max_classes: most classes in all.
+            now_ms: ages and deadlines are counted from it.
 
         Returns:
-            Classes with the number of tasks to consider, by priority, then oldest task.
+            Classes with the number of tasks to consider, by urgency (priority, age and deadline), then oldest task.
         """
         if not self._classes:
             return []
@@ -153,7 +165,8 @@ class Waiting:
                 hit = stuck[self._pools[stuck, pool] & (self._tried[stuck] < loosened[pool])]
                 may[hit] = True
         rows = np.flatnonzero(may)
-        rows = rows[np.lexsort((rows, self._oldest[rows], -self._priority[rows]))][:max_classes]
+        doublings = urgency(self._priority[rows], now_ms - self._oldest_ms[rows], self._start_by_ms[rows] - now_ms)
+        rows = rows[np.lexsort((self._oldest[rows], -doublings))][:max_classes]
         chosen: list[tuple[WaitingClass, int]] = []
         room = max_tasks
         for row in rows.tolist():
@@ -182,6 +195,9 @@ class Waiting:
         self._pools[index] = mask
         self._priority[index] = key.spec.priority
         self._oldest[index] = order
+        self._oldest_ms[index] = since_ms
+        self._start_by_ms[index] = NO_DEADLINE_MS if key.spec.start_by_ms is None else key.spec.start_by_ms
+        self._by_tenant.setdefault(key.spec.tenant, {})[waiting] = None
         self._live[index] = True
         self._tried[index] = -1
         return waiting
@@ -190,9 +206,14 @@ class Waiting:
         _, order, since_ms = self._entries[waiting.tasks[0]]
         waiting.oldest_order, waiting.oldest_ms = order, since_ms
         self._oldest[waiting.index] = order
+        self._oldest_ms[waiting.index] = since_ms
 
     def _close(self, waiting: WaitingClass) -> None:
         del self._classes[waiting.key]
+        of_tenant = self._by_tenant[waiting.key.spec.tenant]
+        del of_tenant[waiting]
+        if not of_tenant:
+            del self._by_tenant[waiting.key.spec.tenant]
         self._by_index[waiting.index] = None
         self._live[waiting.index] = False
         self._free.append(waiting.index)
@@ -206,4 +227,6 @@ class Waiting:
         self._tried = np.concatenate([self._tried, np.full(more, -1, np.int64)])
         self._priority = np.concatenate([self._priority, np.zeros(more, np.int64)])
         self._oldest = np.concatenate([self._oldest, np.zeros(more, np.int64)])
+        self._oldest_ms = np.concatenate([self._oldest_ms, np.zeros(more, np.int64)])
+        self._start_by_ms = np.concatenate([self._start_by_ms, np.zeros(more, np.int64)])
         self._live = np.concatenate([self._live, np.zeros(more, bool)])

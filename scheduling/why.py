@@ -70,9 +70,9 @@ def _contended(problem: Problem, arcs: Arcs, draft: Draft, row: int) -> tuple[Re
     if len(np.unique(pools.region[fits])) >= replicas and tenant != NOWHERE:
         name = tenants.tenant_ids[tenant]
         if draft.quota[tenant] < gpus * replicas:
-            left = max(draft.quota[tenant], 0.0)
+            left = max(round(draft.quota[tenant], 6), 0.0)
             return Reason.QUOTA, f"tenant {name} has {left:g} GPUs of quota left, the task needs {gpus * replicas:g}"
-        left = max(draft.budget[tenant], 0.0)
+        left = max(round(draft.budget[tenant], 6), 0.0)
         cheapest_rate = float((gpus * pools.usd_per_gpu_hour[fits]).min()) * replicas
         return Reason.BUDGET, f"tenant {name} has {left:g} USD an hour of budget left, the task needs {cheapest_rate:g}"
     free = float(draft.free[open_, GPUS].max())

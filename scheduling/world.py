@@ -5,6 +5,7 @@ It changes only by `apply(transition)` for tasks and by `set_nodes`, `set_links`
 read back from the ledger, and arrives at the same world. Time is an argument everywhere.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ import numpy as np
 from scheduling.arrays import BoolArray, FloatArray, IntArray
 from scheduling.model import Network, Pools, local_network, make_pools
 from scheduling.nodes import Need, Nodes, Pool, Slot
+from scheduling.seats import MICRO, Seat, Seats
 from scheduling.tasks import (
     MIB_PER_GB,
     MILLI,
@@ -24,6 +26,7 @@ from scheduling.tasks import (
     Transition,
     whole_shares,
 )
+from scheduling.urgency import NO_DEADLINE_MS
 from scheduling.waiting import ClassKey, Waiting
 
 SPOT = "spot"
@@ -66,6 +69,28 @@ class DatasetFacts:
     size_gb: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """What a tenant may hold."""
+
+    weight: float = 1.0
+    """Its fair share, against the weights of the others that want something."""
+    quota_gpus: float = math.inf
+    """Never more than this, even of what is idle."""
+    budget_usd_per_hour: float = math.inf
+    """Never more than this for GPUs, all its copies together."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Holding:
+    """What a tenant holds now; integers, so that giving back is exact."""
+
+    gpu_milli: int = 0
+    cpu_milli: int = 0
+    memory_mib: int = 0
+    micro_usd_per_hour: int = 0
+
+
 def pool_name(pool: Pool) -> str:
     """Id of a pool: region/model/how it is bought."""
     return f"{pool.region}/{pool.gpu_model or 'cpu'}/{SPOT if pool.spot else ON_DEMAND}"
@@ -82,6 +107,13 @@ class World:
         self.prices: dict[tuple[str, str, bool], float] = {}
         self.links: dict[tuple[str, str], tuple[float, float, float]] = {}
         self.waiting = Waiting(self._pools_of)
+        self.seats = Seats()
+        self.tenants: dict[str, Tenant] = {}
+        self.holdings: dict[str, Holding] = {}
+        self.malleable: set[tuple[str, int]] = set()
+        """Placed copies whose size may change."""
+        self.grow_at_ms = 0
+        """When idle GPUs are looked for next."""
         self.clock = 0
         """Counts what may let a waiting task in; compared with the clock of its last fruitless try."""
         self.loosened = np.zeros(0, np.int64)
@@ -175,6 +207,12 @@ class World:
             self.datasets = dict(datasets)
             self._all_loosened()
 
+    def set_tenants(self, tenants: Mapping[str, Tenant]) -> None:
+        """Set weights and limits; who is not listed has weight 1 and no limit."""
+        if tenants != self.tenants:
+            self.tenants = dict(tenants)
+            self._all_loosened()
+
     # What happens to tasks
 
     def apply(self, row: Transition) -> None:
@@ -202,8 +240,9 @@ class World:
             case Change.SUCCEEDED:
                 self._vacate(task, row.copy)
                 task.done_copies.add(row.copy)
-            case Change.FAILED | Change.EVICTED | Change.LOST | Change.REVOKED:
+            case Change.FAILED | Change.EVICTED | Change.LOST | Change.REVOKED | Change.PREEMPTED:
                 self._vacate(task, row.copy)
+                task.preempted += row.change is Change.PREEMPTED
                 if row.change in (Change.FAILED, Change.LOST) and row.region is not None:
                     task.avoid |= {row.region}
                 if row.change is Change.FAILED and task.reason.startswith(GAVE_UP):
@@ -294,9 +333,67 @@ class World:
         task.copies[row.copy] = copy
         held = (task.task_id, row.copy)
         self._copies_in.setdefault(row.region, set()).add(held)
-        for slot, need in self._slots(task, copy):
+        slots = self.slots_of(task, copy)
+        for slot, need in slots:
             self.nodes.force(slot, need)
             self._copies_on.setdefault(slot.node, set()).add(held)
+        if task.spec.min_workers is not None:
+            self.malleable.add(held)
+        self._sit(task, copy, slots, row)
+
+    def _sit(self, task: Task, copy: Copy, slots: list[tuple[Slot, Need]], row: Transition) -> None:
+        spec, money = task.spec, row.money
+        least = spec.min_workers
+        workers = copy.workers if least is not None else 0
+        again = 0.0 if money is None else money.egress_usd + money.stall_usd
+        own = spec.workers
+        copy_gpu_milli = sum(len(slot.devices) * need.gpu_milli for slot, need in slots)
+        shared = {
+            "pool": self.nodes.pool_at(self._pool_of_id(copy.pool_id)),
+            "priority": spec.priority,
+            "preemptible": int(spec.preemptible),
+            "surplus": max(workers - least, 0) if least is not None else 0,
+            "copy_gpu_milli": copy_gpu_milli,
+            "assigned_ms": copy.assigned_ms,
+            "expected_ms": round(spec.expected_s * MILLI * (own / workers if workers else 1.0)),
+            "submitted_ms": task.submitted_ms,
+            "start_by_ms": NO_DEADLINE_MS if spec.start_by_ms is None else spec.start_by_ms,
+            "micro_usd_per_hour": round((row.usd_per_hour or 0.0) * MICRO),
+            "micro_usd_again": round(again * MICRO),
+            "order": task.order,
+        }
+        held = (task.task_id, copy.index)
+        copy.seats = tuple(
+            self.seats.put(
+                held,
+                Seat(
+                    node=slot.node,
+                    gpu_milli=len(slot.devices) * need.gpu_milli,
+                    cpu_milli=need.cpu_milli,
+                    memory_mib=need.memory_mib,
+                    first=int(index == 0),
+                    **shared,
+                ),
+            )
+            for index, (slot, need) in enumerate(slots)
+        )
+        holding = self.holdings.setdefault(spec.tenant, Holding())
+        holding.gpu_milli += copy_gpu_milli
+        holding.cpu_milli += sum(need.cpu_milli for _, need in slots)
+        holding.memory_mib += sum(need.memory_mib for _, need in slots)
+        holding.micro_usd_per_hour += shared["micro_usd_per_hour"]
+
+    def _rise(self, task: Task, copy: Copy) -> None:
+        tenant = task.spec.tenant
+        holding = self.holdings[tenant]
+        for row in copy.seats:
+            seat = self.seats.drop(row)
+            holding.gpu_milli -= seat.gpu_milli
+            holding.cpu_milli -= seat.cpu_milli
+            holding.memory_mib -= seat.memory_mib
+            holding.micro_usd_per_hour -= seat.micro_usd_per_hour * seat.first
+        if tenant in self.tenants:
+            self.waiting.tenant_loosened(tenant)
 
     def _queue(self, task: Task, change: Change) -> None:
         if task.state in TERMINAL:
@@ -313,12 +410,15 @@ class World:
             return
         held = (task.task_id, index)
         self._copies_in[copy.region].discard(held)
-        for slot, need in self._slots(task, copy):
+        for slot, need in self.slots_of(task, copy):
             self.nodes.release(slot, need)
             self._copies_on[slot.node].discard(held)
+        self.malleable.discard(held)
+        self._rise(task, copy)
         self._loosen(copy.pool_id)
 
-    def _slots(self, task: Task, copy: Copy) -> list[tuple[Slot, Need]]:
+    def slots_of(self, task: Task, copy: Copy) -> list[tuple[Slot, Need]]:
+        """What a placed copy takes of which nodes."""
         slots: list[tuple[Slot, Need]] = []
         for share, need in whole_shares(task.spec.parts, copy.shares):
             key = self.node_key(copy.region, share.node_id)
@@ -442,6 +542,23 @@ class World:
             spot=np.array([pool.spot for pool in pools], bool),
         )
 
+    def open_pools(self) -> BoolArray:
+        """Pools that take tasks, [P]: their region is open and their price is known.
+
+        Placing without a price would be a guess. A pool without GPUs costs nothing per GPU-hour.
+        """
+        return np.array(
+            [
+                self.open_region(pool.region)
+                and (
+                    not pool.gpu_model
+                    or math.isfinite(self.prices.get((pool.region, pool.gpu_model, pool.spot), math.nan))
+                )
+                for pool in self.nodes.pools
+            ],
+            bool,
+        )
+
     @property
     def gpu_models(self) -> tuple[str, ...]:
         """GPU models in order of the alphabet; "" is a node without."""
@@ -449,10 +566,8 @@ class World:
 
     def _with_free_capacity(self, pools: Pools) -> Pools:
         nodes, count = self.nodes, len(self.nodes.pools)
-        # A pool without a price is closed: placing there would be a guess. One without GPUs costs nothing per GPU-hour.
         priced = np.isfinite(pools.usd_per_gpu_hour)
-        open_pool = priced & np.array([self.open_region(pool.region) for pool in nodes.pools], bool)
-        usable = nodes.ready & open_pool[nodes.pool]
+        usable = nodes.ready & self.open_pools()[nodes.pool]
         gpus = nodes.gpu_milli_free.clip(min=0).sum(axis=1)
 
         def by_pool(column: IntArray, unit: float) -> FloatArray:

@@ -13,6 +13,7 @@ from streams.topics import ASSIGNMENTS
 
 SOURCE: Final = "/thalweg/place"
 _DECODER: Final = msgspec.json.Decoder(TaskRequest)
+_REVOKES: Final = frozenset({Change.REVOKED, Change.PREEMPTED, Change.REPAIRED})
 
 
 def event_id_of(row: Transition) -> str | None:
@@ -27,7 +28,7 @@ def event_type_of(row: Transition) -> str | None:
     """Tell whether a row assigns, revokes, or is of no concern to a region."""
     if row.change is Change.ASSIGNED:
         return "assign"
-    return "revoke" if row.change in (Change.REVOKED, Change.REPAIRED) else None
+    return "revoke" if row.change in _REVOKES else None
 
 
 def event_record(row: Transition, event_id: str, request: str, prefix: str) -> OutgoingRecord:

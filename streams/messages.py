@@ -113,11 +113,11 @@ class TaskRequest(Struct, frozen=True, omit_defaults=True, kw_only=True):
     replicas: Replicas = 1
     """Full copies, each in a region of its own."""
     preemptible: bool = True
-    """Whether it may be stopped for a more urgent task. Kept with the request; nothing is preempted yet."""
+    """Whether a copy may be stopped for a task of higher priority; it then waits again."""
     spot_ok: bool = False
     """Whether it may run on spot capacity."""
     deadline: EpochMs | None = None
-    """When it should have finished, milliseconds since 1970. Kept with the request; placement does not weigh it yet."""
+    """When it should have finished, milliseconds since 1970: it goes before its equals as the time to start nears."""
     max_usd_per_hour: Usd | None = None
     """Most it may cost, in US dollars an hour and copy; null means any price."""
     command: list[str] | None = None
@@ -127,9 +127,13 @@ class TaskRequest(Struct, frozen=True, omit_defaults=True, kw_only=True):
     subtasks: list[Subtask] = []
     """Parts of a large task, instead of `workers` and `per_worker`; all are placed together (gang)."""
     splittable: bool = False
-    """Whether it may run on fewer workers. Kept with the request; placement does not split yet."""
+    """Whether it may run on fewer workers than asked for; the same as `min_workers: 1` where that is not set."""
     min_workers: Workers | None = None
-    """Smallest useful share of a splittable task."""
+    """Malleable: fewest workers it runs with. It starts smaller where room is short and shrinks before others leave."""
+    max_workers: Workers | None = None
+    """Malleable: most workers it grows to while GPUs are idle; null means not above `workers`."""
+    spread_workers: bool = False
+    """Every worker on a node of its own (anti-affinity)."""
     observed_at: EpochMs | None = None
     """When the application made the request, milliseconds since 1970."""
     stamp: Stamp | None = None

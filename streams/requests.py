@@ -13,6 +13,8 @@ from streams.messages import PerWorker, TaskRequest
 _DECODER: Final = msgspec.json.Decoder(TaskRequest)
 _SORTED: Final = msgspec.json.Encoder(order="sorted")
 
+_DEADLINE_STEP_MS: Final = 900_000
+
 # What says when and how often a request was sent, not what it asks for.
 _NOT_CONTENT: Final = ("stamp", "observed_at", "op")
 
@@ -39,6 +41,14 @@ def read_request(raw: bytes | str) -> TaskRequest:
     for item in request.data:
         if item.dataset is None and item.region is None:
             raise RequestError("an item of data names neither dataset nor region: allowed is one of the two")
+    if request.subtasks and (request.splittable or request.min_workers is not None or request.max_workers is not None):
+        raise RequestError("subtasks with splittable, min_workers or max_workers: allowed are workers all alike")
+    least, most = request.min_workers or request.workers, request.max_workers or request.workers
+    if not least <= request.workers <= most:
+        raise RequestError(
+            f"min_workers {request.min_workers}, workers {request.workers}, max_workers {request.max_workers}: "
+            "allowed is an order from least to most"
+        )
     if request.max_rtt_ms is not None and request.origin_region is None:
         raise RequestError("max_rtt_ms without origin_region: name the region the latency is measured from")
     if request.allowed_regions is not None and len(request.allowed_regions) < request.replicas:
@@ -74,7 +84,27 @@ def spec_of(request: TaskRequest) -> TaskSpec:
         preemptible=request.preemptible,
         max_usd_per_hour=request.max_usd_per_hour,
         tenant=request.tenant,
+        start_by_ms=_start_by_ms(request),
+        min_workers=_least_workers(request),
+        max_workers=None if _least_workers(request) is None else request.max_workers or request.workers,
+        spread_workers=request.spread_workers,
     )
+
+
+def _least_workers(request: TaskRequest) -> int | None:
+    """Fewest workers of a malleable task; None where their number is fixed."""
+    if request.min_workers is not None:
+        return request.min_workers
+    if request.splittable:
+        return 1
+    return request.workers if request.max_workers is not None else None
+
+
+def _start_by_ms(request: TaskRequest) -> int | None:
+    """Last moment to start, rounded down, so that deadlines do not make every task a class of its own."""
+    if request.deadline is None:
+        return None
+    return int(request.deadline - request.expected_s * 1_000) // _DEADLINE_STEP_MS * _DEADLINE_STEP_MS
 
 
 def content_hash(raw: bytes | str) -> str:

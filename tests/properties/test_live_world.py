@@ -11,15 +11,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from scheduling import decide
-from scheduling.micro_batch import PlanSettings, plan
-from scheduling.tasks import TERMINAL, Change, Transition
-from scheduling.world import World
+from scheduling.live_plan import Plan, PlanSettings
+from scheduling.micro_batch import plan
+from scheduling.tasks import TERMINAL, Change, TaskSpec, Transition
+from scheduling.world import Tenant, World
 from streams.assignments import event_type_of
 from tests.unit.scheduling.worlds import ORIGIN, node, spec, world_of
 
 REGIONS = ("a", "b", "c")
 NODES = [node(region, f"n{index}", 4) for region in REGIONS for index in range(2)]
 TIMEOUT_MS = 10_000
+QUOTA_GPUS = 6
+MOST_PREEMPTED = 3
+SETTINGS = PlanSettings(most_preempted=MOST_PREEMPTED, resize_every_ms=5_000)
 KINDS = ("accepted", "running", "succeeded", "failed", "evicted")
 
 
@@ -44,7 +48,7 @@ class LiveWorld(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = world_of(*NODES)
+        self.world = fresh()
         self.ledger: list[Transition] = []
         self.agents = {region: Agent() for region in REGIONS}
         self.undelivered: list[Transition] = []
@@ -60,19 +64,71 @@ class LiveWorld(RuleBasedStateMachine):
         self.ledger += rows
         self.undelivered += [row for row in rows if event_type_of(row) is not None]
 
-    @rule(gpus=st.integers(0, 4), workers=st.integers(1, 3), replicas=st.integers(1, 3), priority=st.integers(0, 1000))
-    def submit(self, gpus: int, workers: int, replicas: int, priority: int) -> None:
+    @rule(
+        gpus=st.integers(0, 4),
+        workers=st.integers(1, 3),
+        replicas=st.integers(1, 3),
+        priority=st.sampled_from([100, 300, 500, 700, 900]),
+        tenant=st.sampled_from(["default", "limited", "other"]),
+        preemptible=st.booleans(),
+    )
+    def submit(self, gpus: int, workers: int, replicas: int, priority: int, tenant: str, preemptible: bool) -> None:
+        shape = {"gpus": gpus, "workers": workers, "replicas": replicas}
+        self.ask(spec(**shape, priority=priority, tenant=tenant, preemptible=preemptible))
+
+    @rule(
+        workers=st.integers(1, 4),
+        fewer=st.integers(0, 3),
+        more=st.integers(0, 4),
+        priority=st.sampled_from([100, 500, 900]),
+        tenant=st.sampled_from(["default", "limited"]),
+    )
+    def submit_malleable(self, workers: int, fewer: int, more: int, priority: int, tenant: str) -> None:
+        least, most = max(workers - fewer, 1), workers + more
+        self.ask(spec(workers=workers, min_workers=least, max_workers=most, priority=priority, tenant=tenant))
+
+    def ask(self, wanted: TaskSpec) -> None:
         self.count += 1
-        wanted = spec(gpus=gpus, workers=workers, replicas=replicas, priority=priority)
         name = f"t{self.count}"
         self.commit(decide.submit(self.world, name, wanted, "{}", name, ORIGIN, self.now_ms))
 
     @rule()
     def place(self) -> None:
-        made = plan(self.world, PlanSettings(), self.now_ms, seed=0)
-        if made is not None:
-            assert made.bound <= made.objective + 1e-6
-            self.commit(decide.place(self.world, made, "p", self.now_ms))
+        self.plan_once()
+
+    def plan_once(self) -> bool:
+        """Plan and commit; whether anything was decided."""
+        made = plan(self.world, SETTINGS, self.now_ms, seed=0)
+        if made is None:
+            return False
+        assert made.bound <= made.objective + 1e-6
+        self.judge_preemption(made)
+        self.commit(decide.place(self.world, made, "p", self.now_ms))
+        return bool(made.assignments or made.preempted or made.resized)
+
+    def judge_preemption(self, made: Plan) -> None:
+        placed = {one.task_id for one in made.assignments}
+        assert len(made.preempted) <= MOST_PREEMPTED
+        for one in made.preempted:
+            victim, better = self.world.tasks[one.task_id], self.world.tasks[one.for_task]
+            assert one.copy in victim.copies
+            assert victim.spec.preemptible
+            assert victim.spec.priority < better.spec.priority
+            assert better.preempted == 0, "a task that gave way makes nobody give way"
+            assert one.for_task in placed, "nobody gives way in vain"
+            assert one.task_id not in {other.for_task for other in made.preempted}
+
+    @rule()
+    def settle(self) -> None:
+        """Planning again and again without news comes to an end, and then changes nothing any more."""
+        for _ in range(2 * len(self.world.tasks) + 3):
+            if not self.plan_once():
+                break
+        else:
+            raise AssertionError("plans without news never end")
+        before = picture(self.world)
+        assert not self.plan_once()
+        assert picture(self.world) == before
 
     @rule(pick=st.randoms(use_true_random=False))
     def deliver_some(self, pick: object) -> None:
@@ -138,9 +194,37 @@ class LiveWorld(RuleBasedStateMachine):
 
     @invariant()
     def what_is_taken_of_nodes_is_what_placed_copies_need(self) -> None:
-        needed = sum(task.spec.gpus * len(task.copies) for task in self.world.tasks.values())
+        needed = sum(
+            task.spec.parts[0].need.gpus * copy.workers
+            for task in self.world.tasks.values()
+            for copy in task.copies.values()
+        )
         free = self.world.nodes.gpu_milli_free.sum() / 1_000
         assert free + needed == sum(fact.gpus for fact in NODES)
+
+    @invariant()
+    def no_tenant_holds_more_than_its_quota(self) -> None:
+        held = {
+            tenant: sum(
+                task.spec.parts[0].need.gpus * copy.workers
+                for task in self.world.tasks.values()
+                for copy in task.copies.values()
+                if task.spec.tenant == tenant
+            )
+            for tenant in ("default", "limited", "other")
+        }
+        assert held["limited"] <= QUOTA_GPUS
+        known = {name: holding.gpu_milli / 1_000 for name, holding in self.world.holdings.items()}
+        assert {name: gpus for name, gpus in known.items() if gpus} == {n: g for n, g in held.items() if g}
+
+    @invariant()
+    def every_copy_has_its_workers_and_a_malleable_one_no_fewer_or_more_than_allowed(self) -> None:
+        for task in self.world.tasks.values():
+            for copy in task.copies.values():
+                if task.spec.min_workers is None:
+                    assert copy.workers == task.spec.workers
+                else:
+                    assert task.spec.min_workers <= copy.workers <= (task.spec.max_workers or 0)
 
     @invariant()
     def a_copy_that_succeeded_never_runs_again(self) -> None:
@@ -193,8 +277,14 @@ class LiveWorld(RuleBasedStateMachine):
             assert self.agents[region].held == ledger
 
 
-def rebuilt(ledger: list[Transition]) -> World:
+def fresh() -> World:
     world = world_of(*NODES)
+    world.set_tenants({"limited": Tenant(quota_gpus=QUOTA_GPUS)})
+    return world
+
+
+def rebuilt(ledger: list[Transition]) -> World:
+    world = fresh()
     for row in ledger:
         world.apply(row)
     return world
@@ -206,8 +296,9 @@ def picture(world: World) -> dict[str, object]:
             task.state,
             task.epoch,
             task.attempt,
+            task.preempted,
             task.avoid,
-            sorted((copy.index, copy.epoch, copy.region, copy.state) for copy in task.copies.values()),
+            sorted((copy.index, copy.epoch, copy.region, copy.workers, copy.state) for copy in task.copies.values()),
         )
         for name, task in world.tasks.items()
     }

@@ -141,3 +141,23 @@ def test_the_same_batch_decided_by_two_drivers_gives_the_same_rows_and_ids(tmp_p
         job.place(received(BEAT, TASK, ("thalweg.requests", {"task_id": "u"})), "q", 0)
         rows.append(job.ledger.batch("q", 0))
     assert rows[0].equals(rows[1])
+
+
+def test_the_same_records_read_in_another_order_give_the_same_plan(tmp_path: Path) -> None:
+    tasks = [
+        (
+            "thalweg.requests",
+            {"task_id": f"t{index}", "priority": 400 + index % 3, "per_worker": {"gpus": 1 + index % 3}},
+        )
+        for index in range(8)
+    ]
+    batch = received(BEAT, *tasks)
+    decided = []
+    for name, order in (("a", range(9)), ("b", range(8, -1, -1)), ("c", (5, 6, 7, 8, 0, 1, 2, 3, 4))):
+        (tmp_path / name).mkdir()
+        job, _ = placer(tmp_path / name)
+        job.place(batch.take(pa.array(order)), "q", 0)
+        decided.append(job.ledger.batch("q", 0))
+    assert decided[0].equals(decided[1])
+    assert decided[0].equals(decided[2])
+    assert set(decided[0].column("transition").to_pylist()) == {"submitted", "assigned", "waiting"}

@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 
 from scheduling.explain import Explainer
-from scheduling.fairshare import entitlements, with_fair_quotas
-from scheduling.malleable import grow, parts
-from scheduling.model import Tenants, Weights
-from scheduling.preemption import preempt
+from scheduling.fairshare import entitlements, tasks_within_share
+from scheduling.malleable import grow
+from scheduling.model import Weights
 from scheduling.shadow import saving_of, shadow_prices
 from scheduling.solve import solve
 from scheduling.start_estimate import estimate_start
@@ -29,64 +28,16 @@ def test_what_one_tenant_leaves_is_lent_to_the_others_by_weight_and_quotas_stop_
     assert capped.amount[:, 0].tolist() == pytest.approx([2.0, 22.0, 8.0])
 
 
-def test_fair_quotas_split_a_pool_that_two_tenants_want():
-    tenants = Tenants(tenant_ids=("a", "b"), quota_gpus=np.full(2, np.inf), budget_usd_per_hour=np.full(2, np.inf))
-    one = problem(gpus=[9], prices=[1], need=[1.0, 1.0], count=[50, 50], tenants=tenants, tenant=np.array([0, 1]))
-    assert solve(with_fair_quotas(one, np.array([2.0, 1.0]))).placed.tolist() == [6, 3]
+def test_tasks_lie_within_a_share_until_it_is_reached_and_all_of_them_while_there_is_room():
+    def within(count, held=(0.0, 0.0)):
+        return tasks_within_share(
+            tenant=np.array([0, 1]), need=np.array([[1.0], [4.0]]), count=np.array(count), held=np.array([held]).T,
+            capacity=np.array([12.0]), weight=np.array([2.0, 1.0]), quota_gpus=np.full(2, np.inf),
+        ).tolist()  # fmt: skip
 
-
-def _preempting(**columns):
-    one = problem(
-        gpus=[8], prices=[1.0], need=[4.0, 4.0, 2.0], count=[1, 1, 2], wait_usd=[1e6, 50.0, 50.0],
-        priority=np.array([900, 100, 100]), **columns,
-    )  # fmt: skip
-    full = solve(problem(gpus=[8], prices=[1.0], need=[4.0, 4.0, 2.0], count=[0, 1, 2], wait_usd=[1e6, 50.0, 50.0],
-                         priority=np.array([900, 100, 100])))  # fmt: skip
-    return one, full
-
-
-def _with_waiting(one, full, row):
-    from dataclasses import replace
-
-    from scheduling.solution import Reason, Unplaced
-
-    return replace(full, unplaced=(Unplaced(class_index=row, count=1, reason=Reason.CAPACITY, detail="full"),))
-
-
-def test_the_cheapest_victims_leave_and_no_more_than_needed():
-    one, full = _preempting()
-    full = _with_waiting(one, full, 0)
-    (made,) = preempt(one, full, np.array([False, True, True]), np.array([0.0, 30.0, 10.0]), budget=5)
-    assert made.victims == ((2, 2),)  # two of 2 GPUs lose 20 USD, the one of 4 GPUs 30
-    (made,) = preempt(one, full, np.array([False, True, True]), np.array([0.0, 15.0, 10.0]), budget=5)
-    assert made.victims == ((1, 1),)
-
-
-def test_nobody_is_preempted_in_vain_or_by_an_equal_or_against_its_will():
-    one, full = _preempting()
-    full = _with_waiting(one, full, 0)
-    agreed, cheap = np.array([False, True, True]), np.array([0.0, 30.0, 10.0])
-    assert preempt(one, full, np.zeros(3, bool), cheap, budget=5) == ()
-    assert preempt(one, full, agreed, np.array([0.0, 1e9, 1e9]), budget=5) == ()
-    assert preempt(one, full, agreed, cheap, budget=0) == ()
-    equal = problem(
-        gpus=[8], prices=[1.0], need=[4.0, 4.0, 2.0], count=[1, 1, 2], wait_usd=[1e6, 50.0, 50.0],
-        priority=np.array([100, 100, 100]),
-    )  # fmt: skip
-    assert preempt(equal, full, agreed, cheap, budget=5) == ()
-
-
-def test_a_task_let_in_by_preemption_is_never_a_victim_of_the_same_plan():
-    from dataclasses import replace
-
-    from scheduling.solution import Reason, Unplaced
-
-    one = problem(gpus=[4], prices=[1.0], need=[4.0, 4.0, 4.0], count=[1, 1, 1], wait_usd=[1e6, 1e5, 10.0],
-                  priority=np.array([900, 500, 100]))  # fmt: skip
-    full = solve(problem(gpus=[4], prices=[1.0], need=[4.0, 4.0, 4.0], count=[0, 0, 1], wait_usd=[1e6, 1e5, 10.0]))
-    waits = tuple(Unplaced(class_index=c, count=1, reason=Reason.CAPACITY, detail="full") for c in (1, 0))
-    made = preempt(one, replace(full, unplaced=waits), np.ones(3, bool), np.ones(3), budget=5)
-    assert [(entry.class_index, entry.victims) for entry in made] == [(0, ((2, 1),))]
+    assert within([4, 2]) == [4, 2]
+    assert within([50, 50]) == [8, 1]
+    assert within([50, 50], held=(10.0, 2.0)) == [0, 1]
 
 
 def test_malleable_tasks_share_what_is_idle_by_weight_and_keep_their_limits():
@@ -95,16 +46,6 @@ def test_malleable_tasks_share_what_is_idle_by_weight_and_keep_their_limits():
         most_gpus=np.array([4.0, 99.0, 8.0]), step_gpus=np.ones(3), weight=np.array([1.0, 1.0, 1.0]),
     )  # fmt: skip
     assert held.tolist() == [4.0, 5.0, 2.0]
-
-
-def test_a_splittable_task_starts_in_as_few_equal_parts_as_fit_and_never_below_its_share():
-    assert parts(16, 0.25, 16) == (16,)
-    assert parts(16, 0.25, 9) == (8.0, 8.0)
-    assert parts(16, 0.25, 4) == (4.0,) * 4
-    assert parts(16, 0.5, 4) == ()
-    assert parts(9, 0.2, 4) == (3.0, 3.0, 3.0)
-    with pytest.raises(ValueError, match="least_share is 0"):
-        parts(8, 0.0, 4)
 
 
 def test_a_waiting_task_is_told_what_would_place_it_and_what_that_costs():

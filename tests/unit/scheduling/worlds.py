@@ -51,8 +51,8 @@ def planned(world: World, now_ms: int = 0, **settings: object) -> Plan:
     return made
 
 
-def placed(world: World, now_ms: int = 0) -> list[Transition]:
-    made = plan(world, PlanSettings(), now_ms, seed=0)
+def placed(world: World, now_ms: int = 0, **settings: object) -> list[Transition]:
+    made = plan(world, PlanSettings(**settings), now_ms, seed=0)  # type: ignore[arg-type]
     return [] if made is None else applied(world, place(world, made, "plan", now_ms))
 
 
