@@ -1,149 +1,219 @@
 """`thalweg bench pack`: the published packing experiment on every openb pod list, beside the reference FGD.
 
-python -m benchmarks.pack            prints one JSON document and writes benchmarks/results/pack.json
+python -m benchmarks.pack [PART ...]     measures parts (all without a name), prints them as one JSON document and
+                                         puts them into benchmarks/results/pack.json
+
+Parts are the names of the openb lists, `made-up` (lists made from the public ones) and `large` (12,500 nodes).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import click
 import numpy as np
 
 from benchmarks.machine import describe
+from benchmarks.pack_lists import made_up_lists
 from benchmarks.real_graph import published_folder
 from scheduling import pack_run
+from scheduling.compiled import COMPILED
 from scheduling.nodes import Nodes, Pool
-from scheduling.pack import Packer, Rule
+from scheduling.pack import Packer, Request, Rule
 from scheduling.pack_ceiling import allocation_ceiling
 from scheduling.pack_run import PackRun, draw_arrivals
 from thalweg.pack_command import REGION, as_nodes, as_requests, popularity_of
 from thalweg.traces import OpenbNode, OpenbPod, read_openb_nodes, read_openb_pods
 
 # Means of seeds 42-51 from the public results of the FGD paper's simulator: at 130 % arrived, at 100 % arrived.
-PUBLISHED_FGD = {
+PUBLISHED_FGD: Final = {
     "default": (95.39, 95.23),
     "cpu100": (95.35, 95.21),
     "gpushare40": (94.15, 93.96),
     "gpuspec10": (94.95, 94.66),
     "multigpu20": (95.65, 95.53),
 }
-EXTRA_SEEDS = 3  # joint batches, moves and the ceiling are run on the first seeds only
-RESULT = Path(__file__).parent / "results" / "pack.json"
-NODE_LIST = "openb_node_list_gpu_node.csv.gz"
+SEEDS: Final = range(42, 52)
+FEW_SEEDS: Final = SEEDS[:3]  # of what is slow, or only compared with itself
+ARRIVE: Final = 1.3
+BATCHES: Final = (16, 64, 256)
+MOVES: Final = 0.01
+MOVES_BATCH: Final = 64
+NOTHING_REFUSED_BEFORE: Final = (90, 92, 94, 96)  # percent of the GPUs arrived
+RESULT: Final = Path(__file__).parent / "results" / "pack.json"
+NODE_LIST: Final = "openb_node_list_gpu_node.csv.gz"
+MADE_UP: Final = "made-up"
+LARGE: Final = "large"
 
 
-def bench_pack(
-    openb: Path, *, seeds: Sequence[int] = range(42, 52), moves: float = 0.01, batch: int = 64
-) -> dict[str, Any]:
-    """Measure allocation, refusals and speed, one by one, jointly, with moves, and of FGD; one JSON-able object.
-
-    Args:
-        openb: folder of the openb lists.
-        seeds: of the arrival orders; the published figures are means of 42 to 51.
-        moves: share of running pods that may move in the run with moves.
-        batch: size of the joint micro-batches.
-    """
+def run(parts: str = "") -> dict[str, Any]:
+    """Measure parts of the experiment, named with commas between; all without a name."""
+    openb = published_folder() / "openb"
     machines = read_openb_nodes(openb / NODE_LIST)
-    lists = sorted(openb.glob("openb_pod_list_*.csv.gz"))
-    _warm(machines, read_openb_pods(lists[0]))
-    traces = {}
-    for path in lists:
-        name = path.name.removeprefix("openb_pod_list_").removesuffix(".csv.gz")
-        traces[name] = _trace(machines, read_openb_pods(path), name, seeds, moves, batch)
+    known = _parts(openb, machines)
+    wanted = [part for part in parts.split(",") if part] or list(known)
+    unknown = sorted(set(wanted) - known.keys())
+    if unknown:
+        raise click.UsageError(f"parts={unknown[0]!r}: there are {', '.join(known)}")
+    _warm(machines, read_openb_pods(openb / "openb_pod_list_default.csv.gz"))
     return {
         "benchmark": "pack",
         "machine": describe(),
         "parameters": {
-            "seeds": list(seeds),
-            "arrive": 1.3,
-            "batch": batch,
-            "moves": moves,
-            "seeds_of_batch_moves_and_ceiling": list(seeds)[:EXTRA_SEEDS],
+            "arrive": ARRIVE,
+            "seeds": list(SEEDS),
+            "seeds_of_batches_and_made_up_lists": list(FEW_SEEDS),
+            "moves": MOVES,
+            "batch_with_moves": MOVES_BATCH,
+            "compiled": COMPILED,
         },
-        "traces": traces,
-        "at_12500_nodes": _large(machines, read_openb_pods(openb / "openb_pod_list_default.csv.gz")),
+        "parts": {part: {"load_average": round(os.getloadavg()[0], 2), **known[part]()} for part in wanted},
     }
 
 
-def _trace(
-    machines: Sequence[OpenbNode], pods: Sequence[OpenbPod], name: str, seeds: Sequence[int], moves: float, batch: int
-) -> dict[str, Any]:
-    ways: dict[str, dict[str, Any]] = {
-        "fill": {"rule": Rule.FILL},
-        f"fill_batch_{batch}": {"rule": Rule.FILL, "batch": batch},
-        "fill_moves": {"rule": Rule.FILL, "moves": moves},
-        "fgd": {"rule": Rule.FGD},
+def _parts(openb: Path, machines: Sequence[OpenbNode]) -> dict[str, Callable[[], dict[str, Any]]]:
+    paths = {
+        path.name.removeprefix("openb_pod_list_").removesuffix(".csv.gz"): path
+        for path in sorted(openb.glob("openb_pod_list_*.csv.gz"))
     }
-    figures: dict[str, Any] = {way: [] for way in ways}
-    ceilings: list[float] = []
-    for seed in seeds:
-        for way, options in ways.items():
-            if way not in ("fill", "fgd") and len(figures[way]) == EXTRA_SEEDS:
-                continue
-            measured, result, requests = _one(machines, pods, seed, **options)
-            figures[way].append(measured)
-            if way == "fill" and len(ceilings) < EXTRA_SEEDS:
-                shares = [n.gpus == 1 and n.gpu_milli < 1000 for n, _ in requests]
-                kept = [s is not None and share for s, share in zip(result.slots, shares, strict=True)]
-                ceiling = allocation_ceiling(
-                    [n for (n, _), k in zip(requests, kept, strict=True) if k],
-                    [n for (n, _), k in zip(requests, kept, strict=True) if not k],
-                    gpus=result.capacity_gpu_milli // 1000,
-                )
-                ceilings.append(100 * ceiling / result.capacity_gpu_milli)
-    means = {way: {key: statistics.fmean(f[key] for f in rows) for key in rows[0]} for way, rows in figures.items()}
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        name: lambda name=name, path=path: measure_list(machines, read_openb_pods(path), name)  # type: ignore[misc]
+        for name, path in paths.items()
+    }
+    parts[MADE_UP] = lambda: measure_made_up(
+        machines, read_openb_pods(paths["default"]), read_openb_pods(paths["gpuspec10"])
+    )
+    parts[LARGE] = lambda: measure_large(machines, read_openb_pods(paths["default"]))
+    return parts
+
+
+def measure_list(machines: Sequence[OpenbNode], pods: Sequence[OpenbPod], name: str) -> dict[str, Any]:
+    """Measure one list: expected fill and FGD one by one, joint batches, moves, and the ceilings."""
+    requests_of = Arrivals(machines, pods)
+    fill = [one_run(requests_of, seed, rule=Rule.FILL) for seed in SEEDS]
+    figures: dict[str, Any] = {
+        "fill": _means([one.figures for one in fill]),
+        "fgd": _means([one_run(requests_of, seed, rule=Rule.FGD).figures for seed in SEEDS]),
+        "moves": _means([one_run(requests_of, seed, moves=MOVES, batch=MOVES_BATCH).figures for seed in SEEDS]),
+        "fill_of_few_seeds": _means([one.figures for one in fill[: len(FEW_SEEDS)]]),
+    }
+    for batch in BATCHES:
+        figures[f"batch_{batch}"] = _means([one_run(requests_of, seed, batch=batch).figures for seed in FEW_SEEDS])
+    ceilings = [ceilings_of(one) for one in fill]
+    figures["ceiling_percent"] = {key: _mean([one[key] for one in ceilings]) for key in ceilings[0]}
     published = PUBLISHED_FGD.get(name)
-    return {
-        **{way: {key: round(value, 3) for key, value in row.items()} for way, row in means.items()},
-        "ceiling_allocation_percent_same_shares_accepted": round(statistics.fmean(ceilings), 3),
-        "published_fgd_allocation_percent": published and published[0],
-        "published_fgd_allocation_at_100_percent": published and published[1],
-        "unallocated_gpus_ratio_to_fgd": round(means["fill"]["unallocated_gpus"] / means["fgd"]["unallocated_gpus"], 3),
-    }
+    if published is not None:
+        figures["published_fgd"] = dict(
+            zip(("allocation_percent", "allocation_at_100_percent"), published, strict=True)
+        )
+    figures["unallocated_gpus_ratio_to_fgd"] = round(
+        figures["fill"]["unallocated_gpus"] / figures["fgd"]["unallocated_gpus"], 3
+    )
+    return figures
 
 
-def _one(
-    machines: Sequence[OpenbNode],
-    pods: Sequence[OpenbPod],
-    seed: int,
-    *,
-    rule: Rule,
-    batch: int = 1,
-    moves: float = 0.0,
-) -> tuple[dict[str, float], PackRun, list[Any]]:
-    nodes = as_nodes(machines)
-    listed = as_requests(nodes, sorted(pods, key=lambda pod: pod.name))
-    capacity = int(nodes.gpus.sum()) * 1000
-    order = draw_arrivals([need.total_gpu_milli for need, _ in listed], seed=seed, limit=1.3 * capacity)
-    requests = [listed[index] for index in order]
-    packer = Packer(nodes, rule=rule)
-    packer.expect(REGION, popularity_of(listed))
+class Arrivals:
+    """A list of pods on the cluster, ready to be drawn from."""
+
+    def __init__(self, machines: Sequence[OpenbNode], pods: Sequence[OpenbPod]) -> None:
+        """Read the pods as requests, in order of their names."""
+        self.machines = machines
+        nodes = as_nodes(machines)
+        self.capacity_gpu_milli = int(nodes.gpus.sum()) * 1000
+        self.listed = as_requests(nodes, sorted(pods, key=lambda pod: pod.name))
+        self.popularity = popularity_of(self.listed)
+
+    def draw(self, seed: int) -> list[Request]:
+        """Return the arrivals of one seed."""
+        sizes = [need.total_gpu_milli for need, _ in self.listed]
+        return [self.listed[at] for at in draw_arrivals(sizes, seed=seed, limit=ARRIVE * self.capacity_gpu_milli)]
+
+
+class Run:
+    """One run: its arrivals, its outcome, and the figures of both."""
+
+    def __init__(self, requests: list[Request], outcome: PackRun, seconds: float, cpu_seconds: float) -> None:
+        """Derive the figures."""
+        self.requests, self.outcome = requests, outcome
+        capacity = outcome.capacity_gpu_milli
+        refused = [at for at, slot in enumerate(outcome.slots) if slot is None]
+        arrived = np.cumsum([need.total_gpu_milli for need, _ in requests])
+        self.figures = {
+            "allocation_percent": 100 * outcome.allocated_gpu_milli / capacity,
+            "allocation_at_100_percent": 100 * (outcome.allocated_at_full_gpu_milli or 0) / capacity,
+            "unallocated_gpus": (capacity - outcome.allocated_gpu_milli) / 1000,
+            "failed_pods": float(outcome.failed),
+            "failed_gang_pods": float(sum(requests[at][0].gpus > 1 for at in refused)),
+            "arrived_percent_at_first_refusal": 100.0 * int(arrived[refused[0]]) / capacity if refused else 130.0,
+            "moved_pods": float(outcome.moved),
+            "moved_percent_of_running": 100.0 * outcome.moved / max(1, len(requests) - outcome.failed),
+            "placements_per_second": len(requests) / seconds,
+            "placements_per_cpu_second": len(requests) / max(cpu_seconds, 1e-9),
+        }
+
+
+def one_run(arrivals: Arrivals, seed: int, *, rule: Rule = Rule.FILL, batch: int = 1, moves: float = 0.0) -> Run:
+    """Pack the arrivals of one seed onto the empty cluster with a new packer; the clock runs while packing."""
+    requests = arrivals.draw(seed)
+    packer = Packer(as_nodes(arrivals.machines), rule=rule)
+    packer.expect(REGION, arrivals.popularity)
     started, cpu_started = time.perf_counter(), time.process_time()
-    result = pack_run.run(packer, requests, batch=batch, moves=moves)
-    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-    figures = {
-        "allocation_percent": 100 * result.allocated_gpu_milli / capacity,
-        "allocation_at_100_percent": 100 * (result.allocated_at_full_gpu_milli or 0) / capacity,
-        "unallocated_gpus": (capacity - result.allocated_gpu_milli) / 1000,
-        "failed_pods": result.failed,
-        "failed_gang_pods": sum(
-            slot is None and need.gpus > 1 for (need, _), slot in zip(requests, result.slots, strict=True)
-        ),
-        "moved_pods": result.moved,
-        "placements_per_second": len(requests) / seconds,
-        "placements_per_cpu_second": len(requests) / max(cpu_seconds, 1e-9),
-    }
-    return figures, result, requests
+    outcome = pack_run.run(packer, requests, batch=batch, moves=moves)
+    return Run(requests, outcome, time.perf_counter() - started, time.process_time() - cpu_started)
 
 
-def _large(machines: Sequence[OpenbNode], pods: Sequence[OpenbPod]) -> dict[str, Any]:
-    """Fill a cluster of 12,500 nodes to 100 % with pods drawn from the same list."""
-    many = [machines[i % len(machines)] for i in range(12_500)]
+def ceilings_of(run_of_seed: Run) -> dict[str, float]:
+    """Most that any packing could allocate of these arrivals, in percent of the GPUs.
+
+    `same_shares_accepted`: any that ends with the shares of GPUs that this run accepted, arranged at will.
+    `nothing_refused_before_N`: any that takes every share of a GPU among the arrivals until N % of the GPUs have
+    arrived, and of all others what it likes. This one knows nothing of how the run packed.
+    """
+    requests, outcome = run_of_seed.requests, run_of_seed.outcome
+    capacity = outcome.capacity_gpu_milli
+    is_share = [need.gpus == 1 and need.gpu_milli < 1000 for need, _ in requests]
+    kept = [slot is not None and share for slot, share in zip(outcome.slots, is_share, strict=True)]
+    bounds = {"same_shares_accepted": _ceiling(requests, kept, capacity)}
+    arrived = np.cumsum([need.total_gpu_milli for need, _ in requests])
+    for percent in NOTHING_REFUSED_BEFORE:
+        early = (100 * arrived <= percent * capacity).tolist()
+        taken = [share and soon for share, soon in zip(is_share, early, strict=True)]
+        bounds[f"nothing_refused_before_{percent}"] = _ceiling(requests, taken, capacity)
+    return bounds
+
+
+def _ceiling(requests: Sequence[Request], taken: Sequence[bool], capacity_gpu_milli: int) -> float:
+    must = [need for (need, _), yes in zip(requests, taken, strict=True) if yes]
+    may = [need for (need, _), yes in zip(requests, taken, strict=True) if not yes]
+    return 100 * allocation_ceiling(must, may, gpus=capacity_gpu_milli // 1000) / capacity_gpu_milli
+
+
+def measure_made_up(
+    machines: Sequence[OpenbNode], default: Sequence[OpenbPod], with_models: Sequence[OpenbPod]
+) -> dict[str, Any]:
+    """Measure expected fill and FGD on lists that nobody published figures for."""
+    figures: dict[str, Any] = {}
+    for title, pods in made_up_lists(default, with_models).items():
+        arrivals = Arrivals(machines, pods)
+        figures[title] = {
+            rule.value: _means([one_run(arrivals, seed, rule=rule).figures for seed in FEW_SEEDS])
+            for rule in (Rule.FILL, Rule.FGD)
+        }
+    return figures
+
+
+def measure_large(
+    machines: Sequence[OpenbNode], pods: Sequence[OpenbPod], nodes_wanted: int = 12_500
+) -> dict[str, Any]:
+    """Fill 12,500 nodes until 100 % have arrived, then let one worker go and place the next, many times."""
+    many = [machines[i % len(machines)] for i in range(nodes_wanted)]
     models = sorted({machine.gpu_model for machine in many})
     nodes = Nodes.from_columns(
         ids=[f"node-{i:05d}" for i in range(len(many))],
@@ -155,50 +225,62 @@ def _large(machines: Sequence[OpenbNode], pods: Sequence[OpenbPod]) -> dict[str,
     )
     listed = as_requests(nodes, sorted(pods, key=lambda pod: pod.name))
     capacity = int(nodes.gpus.sum()) * 1000
-    order = draw_arrivals([need.total_gpu_milli for need, _ in listed], seed=42, limit=1.0 * capacity)
+    order = draw_arrivals([need.total_gpu_milli for need, _ in listed], seed=SEEDS[0], limit=1.0 * capacity)
     requests = [listed[index] for index in order]
     packer = Packer(nodes)
     packer.expect(REGION, popularity_of(listed))
-    packer.place_each(requests[:1000])  # values every kind of empty node once
     started = time.perf_counter()
-    placed = packer.place_each(requests[1000:])
+    slots = packer.place_each(requests)
     seconds = time.perf_counter() - started
-    packer.release_each(requests[1000::4], placed[::4])
+    rng = np.random.default_rng(SEEDS[0])
+    running = [at for at, slot in enumerate(slots) if slot is not None]
     latencies_ms = []
-    for need, pools in requests[1000:4000:4]:
-        at = time.perf_counter()
-        packer.place(need, sorted(pools))
-        latencies_ms.append(1e3 * (time.perf_counter() - at))
+    for at in rng.choice(running, 4_000, replace=False).tolist():
+        slot = slots[at]
+        assert slot is not None
+        nodes.release(slot, requests[at][0])
+        need, allowed = listed[int(rng.integers(len(listed)))]
+        began = time.perf_counter()
+        packer.place(need, sorted(allowed))
+        latencies_ms.append(1e3 * (time.perf_counter() - began))
     return {
         "nodes": len(nodes),
         "gpus": capacity // 1000,
-        "placements": len(placed),
-        "failed_pods": sum(slot is None for slot in placed),
+        "placements": len(slots),
+        "failed_pods": sum(slot is None for slot in slots),
         "seconds": round(seconds, 3),
-        "placements_per_second": round(len(placed) / seconds, 1),
+        "placements_per_second": round(len(slots) / seconds, 1),
         "single_placement_ms_p50": round(float(np.percentile(latencies_ms, 50)), 4),
         "single_placement_ms_p99": round(float(np.percentile(latencies_ms, 99)), 4),
+        "single_placements_per_second": round(1e3 * len(latencies_ms) / sum(latencies_ms), 1),
     }
+
+
+def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {key: _mean([row[key] for row in rows]) for key in rows[0]}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(statistics.fmean(values), 3)
 
 
 def _warm(machines: Sequence[OpenbNode], pods: Sequence[OpenbPod]) -> None:
     """Compile before the clock starts."""
+    arrivals = Arrivals(machines[:20], pods)
     for rule in Rule:
-        _one(machines[:20], pods, 0, rule=rule, batch=8, moves=0.5)
+        one_run(arrivals, 0, rule=rule, batch=8, moves=0.5)
 
 
-def run() -> dict[str, Any]:
-    """Run the whole experiment on the published lists."""
-    return bench_pack(published_folder() / "openb")
-
-
-def main() -> None:
-    """Measure and keep the result beside the code."""
-    text = json.dumps(run(), indent=1)
+def main(parts: Sequence[str]) -> None:
+    """Measure, and keep the result beside the code; parts measured before stay."""
+    measured = run(",".join(parts))
+    print(json.dumps(measured, indent=1))
+    if RESULT.exists():
+        before = json.loads(RESULT.read_text(encoding="utf-8"))
+        measured["parts"] = before.get("parts", {}) | measured["parts"]
     RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    RESULT.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from scheduling.nodes import GPU_MILLI
-from scheduling.pack_kernels import Outlook
+from scheduling.pack_kernels import GPUS, Outlook
 from scheduling.popularity import Popularity
 
 COVERED = 0.95
@@ -36,7 +36,7 @@ def typical_shapes(popularity: Popularity, *, pools: int) -> Outlook:
         covered += weight
     shapes = np.zeros((len(typical), 6), np.int64)
     allowed = np.zeros((len(typical), pools), np.uint8)
-    for index, ((gpus, milli, cpu_milli, pools_of), weight) in enumerate(typical):
+    for index, ((gpus, milli, cpu_milli, pools_of), weight) in enumerate(sorted(typical)):
         shapes[index] = (gpus, milli, cpu_milli, 0, 0, round(weight / covered * _SHARE_UNIT))
         allowed[index, list(pools_of)] = 1
     return Outlook(
@@ -46,7 +46,7 @@ def typical_shapes(popularity: Popularity, *, pools: int) -> Outlook:
         size_of=np.full(GPU_MILLI + 1, -1, np.int16),
         next_step=np.zeros((0, 0, 0), np.int16),
         per_gpu=0,
-        gangs_from=1,
+        room_from=int(np.searchsorted(shapes[:, GPUS], 1)),
         cpu_step=1,
         memory_step=1 << 40,  # memory does not matter to the fragments
     )

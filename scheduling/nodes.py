@@ -152,6 +152,23 @@ class Nodes:
         nodes.layout += 1
         return nodes
 
+    def continue_from(
+        self,
+        *,
+        gpu_milli_free: IntArray,
+        cpu_milli_free: IntArray,
+        memory_mib_free: IntArray,
+        ready: NDArray[np.bool_],
+    ) -> None:
+        """Set what is free on every row and which are ready: a copy of other nodes goes on where they stand."""
+        self.gpu_milli_free[:] = 0
+        width = min(gpu_milli_free.shape[1], self.gpu_milli_free.shape[1])
+        self.gpu_milli_free[:, :width] = gpu_milli_free[:, :width]  # columns beyond belong to no device
+        self.cpu_milli_free[:], self.memory_mib_free[:] = cpu_milli_free, memory_mib_free
+        self.ready[:] = ready
+        self.version[:] += 1
+        self.clock += 1
+
     def pool_at(self, pool: Pool) -> int:
         """Return the index of a pool, adding it (without nodes) when it is new."""
         index = self.pool_index.get(pool)

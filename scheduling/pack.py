@@ -16,12 +16,13 @@ import numpy as np
 
 from scheduling import pack_kernels as kernels
 from scheduling.fragmentation import typical_shapes
-from scheduling.nodes import Need, Nodes, Slot
+from scheduling.nodes import MAX_DEVICES, Need, Nodes, Slot
 from scheduling.popularity import WORTH_UNIT, Popularity, sample_futures
 
 FUTURES = 64  # 32 lose 0.05 points of allocation on openb and vary more, 128 gain nothing and cost twice the time
 GRAIN_MILLI = 2  # scores closer than this are a tie, decided by best fit
-_MEMO = 1 << 18  # kept states per board: 4 MiB; the openb run visits about 100,000
+_MEMO = 1 << 18  # places for states per board: 4 MiB; the openb runs visit up to 77,000
+_OFFERS = 1 << 14  # places for states of devices alone: 24 MiB, touched as they come; the openb runs visit up to 9,700
 _KINDS = 256  # distinct (need, pools) with kept scores per board
 _FIRST_REFRESH = 64  # arrivals after which a board without given popularity looks at what it has seen
 
@@ -48,17 +49,21 @@ class Board:
         self.layout = nodes.layout
         self.local_pool = {p: i for i, p in enumerate(pools)}
         self.kinds: dict[Request, int] = {}
-        self.memo = kernels.Memo(np.zeros(_MEMO, np.int64), np.zeros(_MEMO, np.int64), np.zeros(1, np.int64))
+        self.memo: kernels.Memo
         self.kept = kernels.Kept(
             rows=rows,
             pools=local[nodes.pool[rows]],
             barred=np.zeros(len(rows), np.uint8),
+            seen=np.full(len(rows), -1, np.int64),
             value_version=np.full(len(rows), -1, np.int64),
             value=np.zeros(len(rows), np.int64),
+            log=np.zeros(1 << max(0, len(rows) - 1).bit_length(), np.int64),
+            ends=np.zeros(2, np.int64),
+            marked=np.zeros(len(rows), np.int64),
             needs=np.zeros((8, 4), np.int64),
             permitted=np.zeros((8, len(pools)), np.uint8),
-            score_version=np.full((8, len(rows)), -1, np.int64),
-            score=np.zeros((8, len(rows)), np.int64),
+            read=np.full(8, -1, np.int64),
+            rank=np.zeros((8, len(rows)), np.int64),
             device=np.zeros((8, len(rows)), np.int8),
         )
         self.outlook: kernels.Outlook
@@ -72,14 +77,14 @@ class Board:
         if index == len(self.kept.needs):
             doubled = {
                 name: np.concatenate([getattr(self.kept, name), np.zeros_like(getattr(self.kept, name))])
-                for name in ("needs", "permitted", "score_version", "score", "device")
+                for name in ("needs", "permitted", "read", "rank", "device")
             }
             self.kept = self.kept._replace(**doubled)
         need, pools = request
         self.kept.needs[index] = (need.gpus, need.gpu_milli if need.gpus else 0, need.cpu_milli, need.memory_mib)
         self.kept.permitted[index] = 0
         self.kept.permitted[index, [self.local_pool[p] for p in pools]] = 1
-        self.kept.score_version[index] = -1
+        self.kept.read[index] = -1
         return index
 
     def expect(self, nodes: Nodes, popularity: Popularity, *, rule: Rule, futures: int, seed: int) -> None:
@@ -102,10 +107,20 @@ class Board:
                 futures=futures,
                 seed=seed,
             )
-        self.memo.keys[:] = 0
-        self.memo.used[:] = 0
+        self.forget()
         self.kept.value_version[:] = -1
-        self.kept.score_version[:] = -1
+        self.kept.read[:] = -1
+
+    def forget(self) -> None:
+        """Start with an empty memory of states; what nodes are worth as they are is not forgotten."""
+        self.memo = kernels.Memo(
+            keys=np.zeros(_MEMO, np.int64),
+            values=np.zeros(_MEMO, np.int64),
+            offer_keys=np.zeros(_OFFERS, np.int64),
+            offers=np.zeros((_OFFERS, len(self.outlook.futures), 3), np.int64),
+            used=np.zeros(2, np.int64),
+            scratch=np.zeros((3, MAX_DEVICES), np.int64),
+        )
 
 
 class Packer:
@@ -238,8 +253,7 @@ class Packer:
     ) -> list[Slot | None]:
         nodes = self.nodes
         if 4 * board.memo.used[0] >= 3 * len(board.memo.keys):
-            board.memo.keys[:] = 0
-            board.memo.used[:] = 0
+            board.forget()
         distinct = set(requests)
         if len(distinct) > _KINDS and not spread:
             half = len(requests) // 2

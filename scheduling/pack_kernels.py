@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from scheduling.compiled import compiled
 from scheduling.nodes import GPU_MILLI, IntArray
 
-NEVER = -(1 << 40)
+NEVER = -(1 << 60)  # below every rank
 SIGMOID = 0  # instead of a grain: the score of FGD
 
 # Columns of the table of expected shapes.
 GPUS, MILLI, CPU, MEMORY, WORTH, SHARE = range(6)
+ENDLESS = 1 << 60
 _MASK = (1 << 62) - 1
 
 
@@ -32,7 +33,7 @@ class Outlook(NamedTuple):
     size_of: [1001] for the widest free device the row of `next_step` to read, -1 when it is too narrow for any shape.
     next_step: [futures, sizes, arrivals + 1] the next arrival from here on that may be narrow enough: a nearly full
         node looks at a few arrivals instead of all.
-    gangs_from: shapes of at least so many GPUs count in `room`.
+    room_from: from this row on shapes count in `room`.
     cpu_step: states are valued with CPU rounded down to a multiple of it; coarser means fewer distinct states.
     memory_step: the same for memory, in MiB.
     """
@@ -43,17 +44,27 @@ class Outlook(NamedTuple):
     size_of: NDArray[np.int16]
     next_step: NDArray[np.int16]
     per_gpu: int
-    gangs_from: int
+    room_from: int
     cpu_step: int
     memory_step: int
 
 
 class Memo(NamedTuple):
-    """Values of states seen before: an open-addressing table of a power-of-two length; used[0] counts its entries."""
+    """What was computed before, in two open-addressing tables of a power-of-two length; 0 is a free place.
+
+    keys, values: of states.
+    offer_keys, offers: [places, futures, 3] worth, CPU and memory of what each future leaves on the devices of a state
+        whose CPU and memory do not end.
+    used: entries of the two.
+    scratch: [3, MAX_DEVICES] devices being worked on; a fresh array for each look would cost more than the look.
+    """
 
     keys: IntArray
     values: IntArray
+    offer_keys: IntArray
+    offers: IntArray
     used: IntArray
+    scratch: IntArray
 
 
 class Columns(NamedTuple):
@@ -68,90 +79,139 @@ class Columns(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """The nodes of one region by index, and what was computed for each, with the row's version it was computed for.
+    """The nodes of one region by index, and what was computed for each.
 
     rows, pools, barred: the node's row, its pool within the region, and whether it must not be used now.
-    value_version, value: of the node as it is.
+    seen: the row's version when its last change was logged.
+    value_version, value: of the node as it is, and the row's version it was computed for.
+    log, ends: the nodes that changed last, in a ring of a power-of-two length of at least the nodes; ends[0] counts all
+        that were ever logged, ends[1] the refreshes.
+    marked: per node the last refresh that scored it, so that none scores it twice.
     needs, permitted: [kinds, 4] GPUs, milli, CPU, memory of a kind of request, and [kinds, pools] what it may use.
-    score_version, score, device: [kinds, nodes] of putting one such request there.
+    read: per kind how much of the log its scores know; -1 when they know nothing.
+    rank, device: [kinds, nodes] how good it is to put one such request there (NEVER: it does not fit), and the device
+        that a share would take; -1 means the fitting devices from the lowest on.
     """
 
     rows: IntArray
     pools: IntArray
     barred: NDArray[np.uint8]
+    seen: IntArray
     value_version: IntArray
     value: IntArray
+    log: IntArray
+    ends: IntArray
+    marked: IntArray
     needs: IntArray
     permitted: NDArray[np.uint8]
-    score_version: IntArray
-    score: IntArray
+    read: IntArray
+    rank: IntArray
     device: NDArray[np.int8]
 
 
 @compiled
-def fill(pool: int, cpu: int, memory: int, free: IntArray, gpus: int, outlook: Outlook) -> int:
-    """Sum over all futures the worth of what a node takes when its share of each future is offered to it.
+def offer(
+    k: int, pool: int, cpu: int, memory: int, work: IntArray, gpus: int, outlook: Outlook
+) -> tuple[int, int, int]:
+    """Offer future `k` to a node; return the worth of what it takes, and the CPU and memory that leaves.
 
-    The state is (pool, CPU, memory, free GPU-milli per device, devices).
+    The state is (pool, CPU, memory, free GPU-milli per device, devices); `work`, the devices, is changed.
     """
     shapes, allowed, futures = outlook.shapes, outlook.allowed, outlook.futures
-    total = 0
-    work = np.empty(gpus, np.int64)
     offered = min(futures.shape[1], outlook.per_gpu * gpus)
-    for k in range(futures.shape[0]):
-        cpu_left = cpu
-        memory_left = memory
-        widest = 0
+    total = 0
+    widest = 0
+    for d in range(gpus):
+        widest = max(widest, work[d])
+    size = outlook.size_of[widest]
+    step = -1
+    while size >= 0:
+        step = outlook.next_step[k, size, step + 1]
+        if step >= offered:
+            break
+        shape = futures[k, step]
+        milli = shapes[shape, 1]
+        if milli > widest or shapes[shape, 2] > cpu or shapes[shape, 3] > memory or allowed[shape, pool] == 0:
+            continue
+        count = shapes[shape, 0]
+        narrowed = False
+        if count == 1:
+            best = -1
+            room_left = GPU_MILLI + 1
+            for d in range(gpus):
+                if milli <= work[d] < room_left:
+                    best = d
+                    room_left = work[d]
+            narrowed = room_left == widest
+            work[best] -= milli
+        else:
+            fitting = 0
+            for d in range(gpus):
+                if work[d] >= milli:
+                    fitting += 1
+            if fitting < count:
+                continue
+            taken = 0
+            for d in range(gpus):
+                if work[d] >= milli and taken < count:
+                    work[d] -= milli
+                    taken += 1
+            narrowed = True
+        cpu -= shapes[shape, 2]
+        memory -= shapes[shape, 3]
+        total += count * milli * shapes[shape, 4]
+        if narrowed:
+            widest = 0
+            for d in range(gpus):
+                widest = max(widest, work[d])
+            size = outlook.size_of[widest]
+    return total, cpu, memory
+
+
+@compiled
+def offers_of(key: int, pool: int, free: IntArray, gpus: int, outlook: Outlook, memo: Memo) -> int:
+    """Return where `memo.offers` keeps what devices in this state take were CPU and memory endless, or -1: it is full.
+
+    States differ mostly in CPU and memory, and most futures do not meet either limit. For these the answer is the same.
+    """
+    keys = memo.offer_keys
+    at = (key >> 7) & (len(keys) - 1)
+    while keys[at] != 0:
+        if keys[at] == key:
+            return int(at)
+        at = (at + 1) & (len(keys) - 1)
+    if 4 * memo.used[1] >= 3 * len(keys):
+        return -1
+    work = memo.scratch[0]
+    for k in range(outlook.futures.shape[0]):
         for d in range(gpus):
             work[d] = free[d]
-            widest = max(widest, work[d])
-        size = outlook.size_of[widest]
-        step = -1
-        while size >= 0:
-            step = outlook.next_step[k, size, step + 1]
-            if step >= offered:
-                break
-            shape = futures[k, step]
-            milli = shapes[shape, 1]
-            if (
-                milli > widest
-                or shapes[shape, 2] > cpu_left
-                or shapes[shape, 3] > memory_left
-                or allowed[shape, pool] == 0
-            ):
-                continue
-            count = shapes[shape, 0]
-            narrowed = False
-            if count == 1:
-                best = -1
-                room_left = GPU_MILLI + 1
-                for d in range(gpus):
-                    if milli <= work[d] < room_left:
-                        best = d
-                        room_left = work[d]
-                narrowed = room_left == widest
-                work[best] -= milli
-            else:
-                fitting = 0
-                for d in range(gpus):
-                    if work[d] >= milli:
-                        fitting += 1
-                if fitting < count:
-                    continue
-                taken = 0
-                for d in range(gpus):
-                    if work[d] >= milli and taken < count:
-                        work[d] -= milli
-                        taken += 1
-                narrowed = True
-            cpu_left -= shapes[shape, 2]
-            memory_left -= shapes[shape, 3]
-            total += count * milli * shapes[shape, 4]
-            if narrowed:
-                widest = 0
-                for d in range(gpus):
-                    widest = max(widest, work[d])
-                size = outlook.size_of[widest]
+        worth, cpu_left, memory_left = offer(k, pool, ENDLESS, ENDLESS, work, gpus, outlook)
+        memo.offers[at, k, 0] = worth
+        memo.offers[at, k, 1] = ENDLESS - cpu_left
+        memo.offers[at, k, 2] = ENDLESS - memory_left
+    keys[at] = key
+    memo.used[1] += 1
+    return int(at)
+
+
+@compiled
+def fill(key: int, pool: int, cpu: int, memory: int, free: IntArray, gpus: int, outlook: Outlook, memo: Memo) -> int:
+    """Sum over all futures the worth of what a node takes when its share of each future is offered to it.
+
+    `key` stands for the pool and the devices.
+    """
+    at = offers_of(key, pool, free, gpus, outlook, memo)
+    work = memo.scratch[0]
+    total = 0
+    for k in range(outlook.futures.shape[0]):
+        if at >= 0 and memo.offers[at, k, 1] <= cpu and memo.offers[at, k, 2] <= memory:
+            total += memo.offers[at, k, 0]
+            continue
+        for d in range(gpus):
+            work[d] = free[d]
+        worth, _, _ = offer(k, pool, cpu, memory, work, gpus, outlook)
+        total += worth
     return total
 
 
@@ -161,18 +221,13 @@ def room(pool: int, cpu: int, memory: int, free: IntArray, gpus: int, outlook: O
 
     This is the fragmentation measure of FGD (Weng et al., USENIX ATC 2023) seen from its other side: fragments are the
     idle GPU that is not usable. Sampled futures seldom offer one node the rare pod of eight GPUs, so they hardly see
-    the loss when a wholly free node is broken: there it stands in for gangs (`gangs_from` 2). Alone it is FGD (1).
+    the loss when a wholly free node is broken: there it stands in for gangs only. Alone it is FGD.
     """
     shapes, allowed = outlook.shapes, outlook.allowed
     total = 0
-    for shape in range(shapes.shape[0]):
+    for shape in range(outlook.room_from, shapes.shape[0]):
         count = shapes[shape, 0]
-        if (
-            count < outlook.gangs_from
-            or shapes[shape, 2] > cpu
-            or shapes[shape, 3] > memory
-            or allowed[shape, pool] == 0
-        ):
+        if shapes[shape, 2] > cpu or shapes[shape, 3] > memory or allowed[shape, pool] == 0:
             continue
         fitting = 0
         usable = 0
@@ -188,8 +243,8 @@ def room(pool: int, cpu: int, memory: int, free: IntArray, gpus: int, outlook: O
 @compiled
 def node_value(pool: int, cpu: int, memory: int, free: IntArray, gpus: int, outlook: Outlook, memo: Memo) -> int:
     """Look the state's value up, computing and keeping it when it is new."""
-    keys, values, used = memo
-    ordered = np.empty(gpus, np.int64)
+    keys, values, used = memo.keys, memo.values, memo.used
+    ordered = memo.scratch[1]
     for d in range(gpus):
         e = d
         while e > 0 and ordered[e - 1] < free[d]:
@@ -200,11 +255,12 @@ def node_value(pool: int, cpu: int, memory: int, free: IntArray, gpus: int, outl
     memory_steps = int(memory) // outlook.memory_step
     # FNV-1a on 62 bits: the same in wrapping 64-bit and in unbounded arithmetic.
     key = ((1469598103934665603 ^ int(pool)) * 1099511628211) & _MASK
-    key = ((key ^ cpu_steps) * 1099511628211) & _MASK
-    key = ((key ^ memory_steps) * 1099511628211) & _MASK
     key = ((key ^ int(gpus)) * 1099511628211) & _MASK
     for d in range(gpus):
         key = ((key ^ int(ordered[d])) * 1099511628211) & _MASK
+    devices = (key ^ (key >> 29)) | 1
+    key = ((key ^ cpu_steps) * 1099511628211) & _MASK
+    key = ((key ^ memory_steps) * 1099511628211) & _MASK
     key = (key ^ (key >> 29)) | 1
     at = (key >> 7) & (len(keys) - 1)
     while keys[at] != 0:
@@ -212,7 +268,8 @@ def node_value(pool: int, cpu: int, memory: int, free: IntArray, gpus: int, outl
             return values[at]  # type: ignore[no-any-return]
         at = (at + 1) & (len(keys) - 1)
     cpu, memory = cpu_steps * outlook.cpu_step, memory_steps * outlook.memory_step
-    value = fill(pool, cpu, memory, ordered, gpus, outlook) + room(pool, cpu, memory, ordered, gpus, outlook)
+    value = fill(devices, pool, cpu, memory, ordered, gpus, outlook, memo)
+    value += room(pool, cpu, memory, ordered, gpus, outlook)
     if 4 * used[0] < 3 * len(keys):
         keys[at] = key
         values[at] = value
@@ -251,27 +308,42 @@ def value_of(index: int, columns: Columns, kept: Kept, outlook: Outlook, memo: M
 
 
 @compiled
-def score_row(index: int, kind: int, columns: Columns, kept: Kept, outlook: Outlook, memo: Memo, grain: int) -> None:
-    """Compute the score of putting one request of this kind on the node, and the device it would take, into `kept`.
+def rank_of(score: int, device_free: int, idle: int) -> int:
+    """Order candidates in one integer: the score, then the tightest device, then the fullest node."""
+    return (int(score) * 1024 + 1023 - max(0, min(1023, int(device_free)))) * 16384 + 16383 - max(0, int(idle))
+
+
+@compiled
+def score_node(index: int, kind: int, columns: Columns, kept: Kept, outlook: Outlook, memo: Memo, grain: int) -> None:
+    """Compute rank and device of putting one request of this kind on the node, into `kept`.
 
     The score is the change of the node's value, in steps of `grain` so that noise below a step leaves a tie.
-    Device -1 means: the fitting devices from the lowest on.
     """
     row = kept.rows[index]
     pool = kept.pools[index]
+    kept.rank[kind, index] = NEVER
+    kept.device[kind, index] = -1
+    cpu = columns.cpu_free[row] - kept.needs[kind, 2]
+    memory = columns.memory_free[row] - kept.needs[kind, 3]
+    if cpu < 0 or memory < 0 or kept.permitted[kind, pool] == 0 or not columns.ready[row]:
+        return
     free = columns.gpu_free[row]
     width = columns.gpus[row]
     count = kept.needs[kind, 0]
     milli = kept.needs[kind, 1]
-    cpu = columns.cpu_free[row] - kept.needs[kind, 2]
-    memory = columns.memory_free[row] - kept.needs[kind, 3]
-    before = value_of(index, columns, kept, outlook, memo)
-    kept.score[kind, index] = NEVER
-    kept.device[kind, index] = -1
-    if cpu < 0 or memory < 0 or count > width:
+    idle = 0
+    fitting = 0
+    for d in range(width):
+        idle += free[d]
+        if free[d] >= milli:
+            fitting += 1
+    if fitting < count:
         return
-    after = free[:width].copy()
-    if count == 1 and milli < 1000:
+    before = value_of(index, columns, kept, outlook, memo)
+    after = memo.scratch[2]
+    for d in range(width):
+        after[d] = free[d]
+    if count == 1 and milli < GPU_MILLI:
         best = NEVER
         tightest = -1
         for d in range(width):
@@ -290,7 +362,7 @@ def score_row(index: int, kind: int, columns: Columns, kept: Kept, outlook: Outl
             if score > best or (score == best and free[d] < free[tightest]):
                 best = score
                 tightest = d
-        kept.score[kind, index] = best
+        kept.rank[kind, index] = rank_of(best, free[tightest], idle)
         kept.device[kind, index] = tightest
         return
     taken = 0
@@ -298,9 +370,34 @@ def score_row(index: int, kind: int, columns: Columns, kept: Kept, outlook: Outl
         if after[d] >= milli and taken < count:
             after[d] -= milli
             taken += 1
-    if taken == count:
-        change = node_value(pool, cpu, memory, after, width, outlook, memo) - before
-        kept.score[kind, index] = step_score(change, count * milli, grain)
+    change = node_value(pool, cpu, memory, after, width, outlook, memo) - before
+    kept.rank[kind, index] = rank_of(step_score(change, count * milli, grain), 0, idle)
+
+
+@compiled
+def note_change(index: int, columns: Columns, kept: Kept) -> None:
+    """Log that the node is not what the scores know."""
+    kept.log[kept.ends[0] & (len(kept.log) - 1)] = index
+    kept.ends[0] += 1
+    kept.seen[index] = columns.version[kept.rows[index]]
+
+
+@compiled
+def refresh(kind: int, columns: Columns, kept: Kept, outlook: Outlook, memo: Memo, grain: int) -> None:
+    """Bring one kind's scores up to date: of the nodes logged since it was last asked for, or of all."""
+    start = kept.read[kind]
+    end = kept.ends[0]
+    if start < 0 or end - start > len(kept.log):
+        for index in range(len(kept.rows)):
+            score_node(index, kind, columns, kept, outlook, memo, grain)
+    else:
+        kept.ends[1] += 1
+        for position in range(start, end):
+            index = kept.log[position & (len(kept.log) - 1)]
+            if kept.marked[index] != kept.ends[1]:
+                kept.marked[index] = kept.ends[1]
+                score_node(index, kind, columns, kept, outlook, memo, grain)
+    kept.read[kind] = end
 
 
 @compiled
@@ -318,47 +415,30 @@ def place_in_order(
     """Place one request after the other on its best node and allocate it; return how many were placed.
 
     `requests` holds kinds; `apart` 1 bars a node once it has taken one of them. Into `out_node` goes the node's index
-    or -1, into `out_devices` its devices as bits.
+    or -1, into `out_devices` its devices as bits. Of equally good nodes the first is taken.
     """
-    rows, pools, barred = kept.rows, kept.pools, kept.barred
+    rows, barred, rank = kept.rows, kept.barred, kept.rank
     free = columns.gpu_free
+    for index in range(len(rows)):
+        if kept.seen[index] != columns.version[rows[index]]:
+            note_change(index, columns, kept)
     placed = 0
     for r in range(len(requests)):
         kind = requests[r]
-        count = kept.needs[kind, 0]
-        milli = kept.needs[kind, 1]
+        refresh(kind, columns, kept, outlook, memo, grain)
         best = -1
-        best_score = NEVER
-        best_device_free = 0
-        best_idle = 0
-        for i in range(len(rows)):
-            row = rows[i]
-            if kept.score_version[kind, i] != columns.version[row]:
-                if kept.permitted[kind, pools[i]] == 0:
-                    kept.score[kind, i] = NEVER
-                else:
-                    score_row(i, kind, columns, kept, outlook, memo, grain)
-                kept.score_version[kind, i] = columns.version[row]
-            score = kept.score[kind, i]
-            if score == NEVER or score < best_score or barred[i] != 0 or not columns.ready[row]:
-                continue
-            device = kept.device[kind, i]
-            device_free = free[row, device] if device >= 0 else 0
-            if score == best_score and device_free > best_device_free:
-                continue
-            idle = 0
-            for d in range(columns.gpus[row]):
-                idle += free[row, d]
-            if score > best_score or device_free < best_device_free or idle < best_idle:
-                best = i
-                best_score = score
-                best_device_free = device_free
-                best_idle = idle
+        best_rank = NEVER
+        for index in range(len(rows)):
+            if rank[kind, index] > best_rank and barred[index] == 0:
+                best = index
+                best_rank = rank[kind, index]
         out_node[r] = best
         out_devices[r] = 0
         if best < 0:
             continue
         row = rows[best]
+        count = kept.needs[kind, 0]
+        milli = kept.needs[kind, 1]
         if kept.device[kind, best] >= 0:
             free[row, kept.device[kind, best]] -= milli
             out_devices[r] = 1 << kept.device[kind, best]
@@ -372,6 +452,7 @@ def place_in_order(
         columns.cpu_free[row] -= kept.needs[kind, 2]
         columns.memory_free[row] -= kept.needs[kind, 3]
         columns.version[row] += 1
+        note_change(best, columns, kept)
         placed += 1
         if apart != 0:
             barred[best] = 1

@@ -71,7 +71,6 @@ def run(packer: Packer, requests: Sequence[Request], *, batch: int = 1, moves: f
         batch: how many consecutive arrivals are decided jointly.
         moves: share of the running that may be moved in all.
     """
-    capacity = int(packer.nodes.gpus.sum()) * GPU_MILLI
     slots: list[Slot | None] = []
     moved = 0
     if moves > 0:
@@ -81,6 +80,12 @@ def run(packer: Packer, requests: Sequence[Request], *, batch: int = 1, moves: f
     else:
         for start in range(0, len(requests), batch):
             slots += packer.place_jointly(requests[start : start + batch])
+    return outcome(packer.nodes, requests, slots, moved)
+
+
+def outcome(nodes: Nodes, requests: Sequence[Request], slots: Sequence[Slot | None], moved: int) -> PackRun:
+    """Sum up where the requests, in order of arrival, ended."""
+    capacity = int(nodes.gpus.sum()) * GPU_MILLI
     sizes = np.array([need.total_gpu_milli for need, _ in requests], np.int64)
     placed = np.array([slot is not None for slot in slots], np.bool_)
     arrived = np.cumsum(sizes)

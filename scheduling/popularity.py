@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scheduling.nodes import GPU_MILLI, IntArray, Need
-from scheduling.pack_kernels import MILLI, Outlook
+from scheduling.pack_kernels import GPUS, MILLI, Outlook
 
 Popularity = Mapping[tuple[Need, frozenset[int]], float]  # (what a worker needs, pools it may use) -> weight
 
@@ -87,7 +87,8 @@ def sample_futures(
         size_of=size_of,
         next_step=next_step,
         per_gpu=ARRIVALS_PER_GPU,
-        gangs_from=2,
+        # Shapes are sorted by GPUs, so gangs come last.
+        room_from=int(np.searchsorted(shapes[:, GPUS], 2)),
         cpu_step=1000,  # whole CPUs and 4 GiB: a quarter fewer distinct states, no loss of allocation
         memory_step=4096,
     )
