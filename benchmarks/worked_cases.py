@@ -1,27 +1,19 @@
-"""The small worked cases of docs/examples: their problems, their numbers and their pictures.
+"""The small worked cases of docs/examples: their problems and their numbers.
 
-python -m benchmarks.worked_cases        prints the numbers as JSON and draws docs/examples/*.svg
-
-Each case is put to the same engine that places live tasks; the tests check the numbers against enumeration by hand.
+Placing (a, b, d) is put to the same strategies that place live tasks; what to rent (c) is a question of which nodes
+there are, not of where a task goes, and is answered by looking at every combination. The tests check the numbers
+against enumeration by hand, and `benchmarks.worked_pages` writes them into the pages.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from conf.environment import PROJECT_ROOT
 from scheduling.model import Network, Problem, Weights, local_network, make_classes, make_pools
-from scheduling.solution import Limits
 from scheduling.solve import solve
-
-PICTURES = PROJECT_ROOT / "docs" / "examples"
 
 # (a) five nodes, GPUs and TB held; three subtasks of two GPUs read all the data
 NODE_GPUS = (8, 4, 6, 4, 5)
@@ -45,7 +37,7 @@ WORK = (12.0, 8.0, 6.0, 5.0, 4.0, 3.0, 3.0, 2.0, 2.0, 1.0, 1.0, 1.0)
 SPEED = (4.0, 2.0, 1.0)
 SLOTS = (6, 6, 6)
 BALANCE_USD = 2.0
-ROUNDS = (1, 2, 4, 8, 16, 32, 64)
+STRATEGIES = ("lp", "genetic", "anneal")
 
 
 def data_on_nodes() -> dict[str, Any]:
@@ -132,6 +124,8 @@ def what_to_rent() -> dict[str, Any]:
                     "served_per_hour": served,
                     "served_per_usd": round(served / usd, 4),
                     "capacity_per_usd": round(capacity / usd, 4),
+                    "gb_per_usd": round(sum(OFFERS[name][1] for name in names) / usd, 4),
+                    "mb_per_s_per_usd": round(1000 * sum(OFFERS[name][2] for name in names) / usd, 4),
                 }
             )
     enough = [row for row in rows if row["served_per_hour"] == DEMAND_PER_HOUR]
@@ -139,8 +133,8 @@ def what_to_rent() -> dict[str, Any]:
     return {"combinations": rows, "rented": rented["nodes"], "usd_per_hour": rented["usd_per_hour"]}
 
 
-def work_on_nodes(strategy: str, rounds: int | None = None, seed: int = 1) -> dict[str, Any]:
-    """Place units of work: hours are work / speed, plus the balance term; one strategy, stopped after `rounds`."""
+def work_on_nodes(strategy: str, seed: int = 1) -> dict[str, Any]:
+    """Place units of work: hours are work / speed, plus the balance term; and what there was after each step."""
     nodes = len(SPEED)
     problem = Problem(
         regions=tuple(f"node {i + 1}" for i in range(nodes)),
@@ -158,66 +152,28 @@ def work_on_nodes(strategy: str, rounds: int | None = None, seed: int = 1) -> di
         ),
         weights=Weights(balance=BALANCE_USD),
     )
-    solution = solve(problem, strategy=strategy, limits=Limits(rounds=rounds), seed=seed)
+    solution = solve(problem, strategy=strategy, seed=seed)
     return {
         "objective": round(solution.objective, 6),
         "bound": round(solution.bound, 6),
         "tasks_per_node": np.bincount(solution.pool_index, solution.count, nodes).astype(int).tolist(),
+        "trace": [(step, round(usd, 6), round(bound, 6)) for step, usd, bound in solution.trace],
     }
 
 
-def convergence() -> dict[str, Any]:
-    """Run `lp`, and `genetic` and `anneal` with more and more rounds."""
-    searched = {name: [work_on_nodes(name, rounds)["objective"] for rounds in ROUNDS] for name in ("genetic", "anneal")}
-    lp = work_on_nodes("lp")
-    return {"rounds": list(ROUNDS), "lp": lp, "bound": lp["bound"], **searched}
+def steps_to_best(found: dict[str, Any]) -> int:
+    """First step after which the strategy had its final objective."""
+    return next(step for step, usd, _ in found["trace"] if usd <= found["objective"] + 1e-6)
 
 
 def numbers() -> dict[str, Any]:
     """Return the numbers of all four cases."""
-    return {"a": data_on_nodes(), "b": three_cities(), "c": what_to_rent(), "d": convergence()}
-
-
-def draw(result: dict[str, Any], folder: Path) -> None:
-    """Draw one picture per case."""
-    figure, axes = _figure()
-    names = [
-        f"node {i + 1}\n{gpus} GPUs, {tb:g} TB" for i, (gpus, tb) in enumerate(zip(NODE_GPUS, NODE_TB, strict=True))
-    ]
-    axes.bar(names, [100 * u for u in result["a"]["utilisation"]], color="#4c72b0")
-    axes.set_ylabel("utilisation, %")
-    _save(figure, folder / "data-on-nodes.svg")
-
-    figure, axes = _figure()
-    labels = [
-        f"t{i + 1}\n{CITIES[o]}\n→ {c}"
-        for i, (o, c) in enumerate(zip(ORIGINS, result["b"]["city_of_task"], strict=True))
-    ]
-    axes.bar(labels, result["b"]["response_ms"], color="#55a868")
-    axes.set_ylabel("response, ms")
-    axes.tick_params(axis="x", labelsize=7)
-    _save(figure, folder / "three-cities.svg")
-
-    figure, axes = _figure()
-    rows = result["c"]["combinations"]
-    colours = ["#c44e52" if row["nodes"] == result["c"]["rented"] else "#8c8c8c" for row in rows]
-    axes.bar(
-        [row["nodes"].replace(" + ", "\n+ ") for row in rows], [row["served_per_usd"] for row in rows], color=colours
-    )
-    axes.set_ylabel("tasks served per USD")
-    axes.tick_params(axis="x", labelsize=7)
-    _save(figure, folder / "what-to-rent.svg")
-
-    figure, axes = _figure()
-    for name in ("genetic", "anneal"):
-        axes.plot(result["d"]["rounds"], result["d"][name], "o-", label=name)
-    axes.axhline(result["d"]["lp"]["objective"], color="#55a868", label="lp")
-    axes.axhline(result["d"]["bound"], color="black", linestyle=":", label="bound")
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("rounds")
-    axes.set_ylabel("objective")
-    axes.legend(fontsize=7)
-    _save(figure, folder / "work-on-nodes.svg")
+    return {
+        "a": data_on_nodes(),
+        "b": three_cities(),
+        "c": what_to_rent(),
+        "d": {name: work_on_nodes(name) for name in STRATEGIES},
+    }
 
 
 def _pools(gpus: tuple[int, ...], usd_per_gpu_hour: list[float]) -> Any:
@@ -228,28 +184,3 @@ def _pools(gpus: tuple[int, ...], usd_per_gpu_hour: list[float]) -> Any:
         capacity=np.array(gpus, np.float64),
         usd_per_gpu_hour=np.array(usd_per_gpu_hour),
     )
-
-
-def _figure() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
-    return figure, figure.subplots()
-
-
-def _save(figure: Figure, path: Path) -> None:
-    import matplotlib as mpl
-
-    # Without a date and with fixed ids the same numbers draw the same file.
-    with mpl.rc_context({"svg.hashsalt": "thalweg", "svg.fonttype": "none"}):
-        figure.savefig(path, metadata={"Date": None})
-
-
-def main() -> None:
-    """Print the numbers and draw the pictures."""
-    result = numbers()
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    draw(result, PICTURES)
-    print(json.dumps(result, indent=1))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Policies for replay: stay home, spread without regard to data, weigh data against idle GPUs, or ask the engine.
+"""Fast policies for replay that see GPUs per region only: stay home, spread without regard to data, or weigh data.
 
 All of them start what fits in order of arrival and let later jobs pass one that does not fit (backfill), so that GPUs
 are not idle while something could run. A job that was passed for longer than `patience_s` gets a reservation: GPUs that
@@ -9,59 +9,72 @@ single-GPU jobs would have used what is kept. Without patience, gangs wait until
 from __future__ import annotations
 
 import heapq
+from bisect import bisect
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from scheduling.model import Network, Problem, make_classes, make_pools
-from scheduling.nodes import Slot
-from scheduling.pack import Packer, Request
-from scheduling.replay import HOUR_S, Fleet, ReplayJob
-from scheduling.solve import solve
+from scheduling.replay import HOUR_S, Decision, Fleet, ReplayJob, Start
 
-AHEAD_S = 24 * HOUR_S  # what runs is expected to run on so long; makes idle regions catch up before they are behind
-_WINDOW = 200  # jobs the engine looks at per cycle, in order of arrival
+LENGTHS_S = tuple(hours * HOUR_S for hours in (1, 6, 24, 96, 384))
+"""Bounds between the classes of GPU time in which waiting jobs are looked for: each four times the last or so."""
+
+Key = tuple[float, int]  # GPUs and class of GPU time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tariff:
+    """What the same GPU costs in every region, and a GB into any other."""
+
+    usd_per_gpu_hour: float
+    usd_per_gb: float
 
 
 class _Queues:
-    """Waiting jobs by home and size, each in order of arrival, and by how little data they bring per GPU-hour."""
+    """Waiting jobs by home and kind, each in order of arrival, and by how little data they bring per GPU-hour."""
 
     def __init__(self, jobs: Sequence[ReplayJob], homes: int) -> None:
         self.jobs = jobs
-        self.by_arrival: list[dict[float, deque[int]]] = [{} for _ in range(homes)]
-        self.by_data: list[dict[float, list[tuple[float, int]]]] = [{} for _ in range(homes)]
+        self.by_arrival: list[dict[Key, deque[int]]] = [{} for _ in range(homes)]
+        self.by_data: list[dict[Key, list[tuple[float, int]]]] = [{} for _ in range(homes)]
         self.waits = np.zeros(len(jobs), np.bool_)
+        self.gpu_s = 0.0  # of all that waits
 
     def add(self, index: int) -> None:
         job = self.jobs[index]
         self.waits[index] = True
-        weight = job.data_gb / max(job.gpus * job.run_s / HOUR_S, 1e-9)
-        self.by_arrival[job.home].setdefault(job.gpus, deque()).append(index)
-        heapq.heappush(self.by_data[job.home].setdefault(job.gpus, []), (weight, index))
+        work_s = job.gpus * job.run_s
+        self.gpu_s += work_s
+        key = (job.gpus, bisect(LENGTHS_S, work_s))
+        self.by_arrival[job.home].setdefault(key, deque()).append(index)
+        weight = job.data_gb / max(work_s / HOUR_S, 1e-9)
+        heapq.heappush(self.by_data[job.home].setdefault(key, []), (weight, index))
 
-    def first(self, home: int, free: float) -> int | None:
-        """Return the longest waiting job of this home that fits, None if there is none."""
+    def first(self, home: int, may: Callable[[Key], bool]) -> int | None:
+        """Return the longest waiting job of this home among the kinds that may start, None if there is none."""
         best: int | None = None
-        for gpus, queue in self.by_arrival[home].items():
+        for key, queue in self.by_arrival[home].items():
             while queue and not self.waits[queue[0]]:
                 queue.popleft()
-            if queue and gpus <= free and (best is None or queue[0] < best):
+            if queue and (best is None or queue[0] < best) and may(key):
                 best = queue[0]
         return best
 
-    def lightest(self, home: int, free: float) -> tuple[float, int] | None:
-        """Return the job of this home that fits and brings the least data per GPU-hour."""
+    def lightest(self, home: int, may: Callable[[Key], bool]) -> tuple[float, int] | None:
+        """Return the job of this home that brings the least data per GPU-hour, among the kinds that may start."""
         best: tuple[float, int] | None = None
-        for gpus, heap in self.by_data[home].items():
+        for key, heap in self.by_data[home].items():
             while heap and not self.waits[heap[0][1]]:
                 heapq.heappop(heap)
-            if heap and gpus <= free and (best is None or heap[0] < best):
+            if heap and (best is None or heap[0] < best) and may(key):
                 best = heap[0]
         return best
 
     def take(self, index: int) -> None:
         self.waits[index] = False
+        self.gpu_s -= self.jobs[index].gpus * self.jobs[index].run_s
 
 
 class RegionPolicy:
@@ -70,13 +83,13 @@ class RegionPolicy:
     cycle_s = 0.0
     name = ""
 
-    def __init__(self, jobs: Sequence[ReplayJob], fleet: Fleet, *, patience_s: float = np.inf) -> None:
-        """Start with an empty fleet."""
+    def __init__(self, jobs: Sequence[ReplayJob], fleet: Fleet, tariff: Tariff, *, patience_s: float = np.inf) -> None:
+        """Start with an empty fleet. Every job has one copy and a home."""
         self.jobs = jobs
+        self.tariff = tariff
         self.free = list(fleet.gpus)
         self.supply = fleet.gpus
-        self.served_gpu_s = [0.0] * len(fleet.gpus)
-        self.started_s: dict[int, float] = {}
+        self.placed_gpu_s = [0.0] * len(fleet.gpus)  # of all that ever started here, to its end
         self.patience_s = patience_s
         self.queues = _Queues(jobs, len(fleet.gpus))
         self.reserved: list[int | None] = [None] * len(fleet.gpus)
@@ -85,48 +98,65 @@ class RegionPolicy:
         """Queue the job at its home."""
         self.queues.add(job)
 
-    def finish(self, job: int, region: int) -> None:
+    def finish(self, job: int, region: int, now_s: float) -> None:
         """Free its GPUs."""
-        gpus = self.jobs[job].gpus
-        self.free[region] += gpus
-        self.served_gpu_s[region] += gpus * (self.started_s.pop(job) + self.jobs[job].run_s)
+        self.free[region] += self.jobs[job].gpus
 
-    def start(self, now_s: float) -> list[tuple[int, int]]:
-        """Fill region after region, the one that has served the least so far first."""
-        started: list[tuple[int, int]] = []
-        # Served until now = what has ended, plus busy GPUs × now, minus the starts of what still runs.
-        served = [
-            self.served_gpu_s[r] + (self.supply[r] - self.free[r]) * (now_s + AHEAD_S) for r in range(len(self.free))
-        ]
-        for region in sorted(range(len(self.free)), key=lambda r: (served[r] / self.supply[r], r)):
+    def withdraw(self, job: int, now_s: float) -> None:
+        """Take it from the queue."""
+        self.queues.take(job)
+
+    def decide(self, now_s: float) -> Decision:
+        """Fill region after region, the one with the least work placed in it so far first."""
+        starts: list[Start] = []
+        for region in sorted(range(len(self.free)), key=self._placed_share):
             while self.free[region] > 0:
                 job = self._next(region, now_s)
                 if job is None:
                     break
                 self.queues.take(job)
                 self.free[region] -= self.jobs[job].gpus
-                self.served_gpu_s[region] -= self.jobs[job].gpus * now_s
-                self.started_s[job] = now_s
-                started.append((job, region))
-        return started
+                self.placed_gpu_s[region] += self.jobs[job].gpus * self.jobs[job].run_s
+                starts.append(self._start(job, region))
+        return Decision(starts=starts)
+
+    def _placed_share(self, region: int) -> tuple[float, int]:
+        return self.placed_gpu_s[region] / self.supply[region], region
+
+    def _start(self, index: int, region: int) -> Start:
+        job = self.jobs[index]
+        moved_gb = 0.0 if region == job.home else job.data_gb
+        return Start(
+            job=index,
+            region=region,
+            gpus=job.gpus,
+            run_s=job.run_s,
+            usd_per_hour=job.gpus * self.tariff.usd_per_gpu_hour,
+            egress_usd=moved_gb * self.tariff.usd_per_gb,
+            moved_gb=moved_gb,
+        )
 
     def _next(self, region: int, now_s: float) -> int | None:
         held = self.reserved[region]
         if held is not None and self.queues.waits[held]:
             return held if self.jobs[held].gpus <= self.free[region] else None
         self.reserved[region] = None
-        oldest = self.queues.first(region, self.supply[region])
-        if (
-            oldest is not None
-            and now_s - self.jobs[oldest].arrive_s > self.patience_s
-            and self.jobs[oldest].gpus > self.free[region]
-        ):
-            self.reserved[region] = oldest
-            return None
+        if self.patience_s < np.inf:
+            oldest = self.queues.first(region, lambda key: key[0] <= self.supply[region])
+            if (
+                oldest is not None
+                and now_s - self.jobs[oldest].arrive_s > self.patience_s
+                and self.jobs[oldest].gpus > self.free[region]
+            ):
+                self.reserved[region] = oldest
+                return None
         return self._choose(region)
 
     def _choose(self, region: int) -> int | None:
         raise NotImplementedError
+
+    def _fits(self, region: int) -> Callable[[Key], bool]:
+        return lambda key: key[0] <= self.free[region]
 
 
 class StayHome(RegionPolicy):
@@ -135,7 +165,7 @@ class StayHome(RegionPolicy):
     name = "home"
 
     def _choose(self, region: int) -> int | None:
-        return self.queues.first(region, self.free[region])
+        return self.queues.first(region, self._fits(region))
 
 
 class Spread(RegionPolicy):
@@ -144,145 +174,39 @@ class Spread(RegionPolicy):
     name = "spread"
 
     def _choose(self, region: int) -> int | None:
-        firsts = [self.queues.first(home, self.free[region]) for home in range(len(self.free))]
+        firsts = [self.queues.first(home, self._fits(region)) for home in range(len(self.free))]
         return min((job for job in firsts if job is not None), default=None)
 
 
 class Gravity(RegionPolicy):
-    """A job runs at home; a region with nothing of its own left takes what brings the least data per GPU-hour."""
+    """A job runs at home; a region with nothing of its own left takes what brings the least data per GPU-hour.
+
+    While the queue is long every region takes what fits, so that no GPU is idle. Once less than `SHORT_QUEUE_S` of
+    work per GPU waits, what starts decides how demand ends up: a region then takes only jobs that keep it within
+    `AHEAD_S` of work per GPU of the fleet, and leaves longer ones to the region that has got the least so far.
+    """
 
     name = "gravity"
+    AHEAD_S = 8 * HOUR_S
+    SHORT_QUEUE_S = 72 * HOUR_S
 
     def _choose(self, region: int) -> int | None:
-        own = self.queues.first(region, self.free[region])
+        fits = self._fits(region)
+        supply = sum(self.supply)
+        if self.queues.gpu_s > supply * self.SHORT_QUEUE_S:
+            return self._own_or_lightest(region, fits)
+        fleet_s = sum(self.placed_gpu_s) / supply
+        room_gpu_s = self.supply[region] * (fleet_s + self.AHEAD_S) - self.placed_gpu_s[region]
+        longest = bisect(LENGTHS_S, room_gpu_s)  # classes below it stay within the room
+        chosen = self._own_or_lightest(region, lambda key: fits(key) and key[1] < longest)
+        if chosen is None and region == min(range(len(self.free)), key=self._placed_share):
+            return self._own_or_lightest(region, fits)
+        return chosen
+
+    def _own_or_lightest(self, region: int, may: Callable[[Key], bool]) -> int | None:
+        own = self.queues.first(region, may)
         if own is not None:
             return own
-        offers = [self.queues.lightest(home, self.free[region]) for home in range(len(self.free)) if home != region]
+        offers = [self.queues.lightest(home, may) for home in range(len(self.free)) if home != region]
         best = min((offer for offer in offers if offer is not None), default=None)
         return None if best is None else best[1]
-
-
-class Engine:
-    """The global engine decides in cycles, with the cost of the design: compute, egress and waiting."""
-
-    def __init__(
-        self, jobs: Sequence[ReplayJob], fleet: Fleet, *, strategy: str, cycle_s: float, seed: int = 0
-    ) -> None:
-        """Start with an empty fleet.
-
-        Args:
-            jobs: all jobs, known by index.
-            fleet: regions, prices.
-            strategy: a name in `scheduling.solve.STRATEGIES`.
-            cycle_s: seconds between plans.
-            seed: for strategies that draw.
-        """
-        self.name = strategy
-        self.cycle_s = cycle_s
-        self.jobs = jobs
-        self.fleet = fleet
-        self.free = list(fleet.gpus)
-        self.waiting: dict[int, None] = {}  # in order of arrival
-        self.seed = seed
-        regions = len(fleet.regions)
-        usd_per_gb = np.full((regions, regions), fleet.usd_per_gb)
-        np.fill_diagonal(usd_per_gb, 0.0)
-        gbps = np.full((regions, regions), np.inf)
-        self.network = Network(rtt_ms=np.zeros((regions, regions)), gbps=gbps, usd_per_gb=usd_per_gb)
-
-    def submit(self, job: int, now_s: float) -> None:
-        """Let it wait for the next cycle."""
-        self.waiting[job] = None
-
-    def finish(self, job: int, region: int) -> None:
-        """Free its GPUs."""
-        self.free[region] += self.jobs[job].gpus
-
-    def start(self, now_s: float) -> list[tuple[int, int]]:
-        """Plan the jobs that have waited longest onto what is free."""
-        window = [job for job, _ in zip(self.waiting, range(_WINDOW), strict=False)]
-        if not window or max(self.free) < min(self.jobs[job].gpus for job in window):
-            return []
-        regions = len(self.fleet.regions)
-        count = len(window)
-        problem = Problem(
-            regions=self.fleet.regions,
-            gpu_models=("gpu",),
-            pools=make_pools(
-                self.fleet.regions,
-                region=np.arange(regions),
-                gpu_model=np.zeros(regions, np.int64),
-                capacity=np.array(self.free),
-                usd_per_gpu_hour=np.array(self.fleet.usd_per_gpu_hour),
-            ),
-            network=self.network,
-            classes=make_classes(
-                [self.jobs[job].job_id for job in window],
-                count=np.ones(count, np.int64),
-                need=np.array([self.jobs[job].gpus for job in window]),
-                expected_h=np.array([self.jobs[job].run_s / HOUR_S for job in window]),
-                wait_usd=1e6,
-                regions=regions,
-                gpu_model_count=1,
-                items=(
-                    np.arange(count + 1),
-                    np.array([self.jobs[job].data_gb for job in window]),
-                    np.arange(count + 1),
-                    np.array([self.jobs[job].home for job in window]),
-                ),
-            ),
-        )
-        solution = solve(problem, strategy=self.name, seed=self.seed)
-        started = sorted(
-            (window[int(c)], int(p)) for c, p in zip(solution.class_index, solution.pool_index, strict=True)
-        )
-        for job, region in started:
-            self.free[region] -= self.jobs[job].gpus
-            del self.waiting[job]
-        return started
-
-
-class PackNodes:
-    """One region of real nodes: jobs in order of arrival, each placed by the packer, later ones may pass."""
-
-    cycle_s = 0.0
-
-    def __init__(self, packer: Packer, requests: Sequence[Request], *, name: str) -> None:
-        """Start on the packer's nodes.
-
-        Args:
-            packer: with its nodes and expectations.
-            requests: one per job, by index.
-            name: of the policy in the report.
-        """
-        self.name = name
-        self.packer = packer
-        self.requests = requests
-        self.waiting: dict[int, None] = {}
-        self.slots: dict[int, Slot] = {}
-        self.hopeless: set[Request] = set()
-
-    def submit(self, job: int, now_s: float) -> None:
-        """Let it wait for its turn at this moment."""
-        self.waiting[job] = None
-
-    def finish(self, job: int, region: int) -> None:
-        """Give its slot back; what did not fit may fit now."""
-        self.packer.nodes.release(self.slots.pop(job), self.requests[job][0])
-        self.hopeless.clear()
-
-    def start(self, now_s: float) -> list[tuple[int, int]]:
-        """Try every kind of waiting job until it fails once."""
-        started = []
-        for job in list(self.waiting):
-            request = self.requests[job]
-            if request in self.hopeless:
-                continue
-            slots = self.packer.place(request[0], sorted(request[1]))
-            if slots is None:
-                self.hopeless.add(request)
-                continue
-            self.slots[job] = slots[0]
-            del self.waiting[job]
-            started.append((job, 0))
-        return started

@@ -1,14 +1,15 @@
-"""The numbers of docs/examples: against enumeration by hand, and as the pages print them."""
+"""The numbers of docs/examples: against enumeration by hand, and as the pages and pictures show them."""
 
 import itertools
-import tempfile
+import re
 from pathlib import Path
 
 import pytest
 
 from benchmarks import worked_cases as cases
+from benchmarks import worked_pages as pages
 
-PAGES = cases.PICTURES
+OFFERED = [figure for figures in zip(*cases.OFFERS.values(), strict=True) for figure in figures]
 
 
 def test_data_on_nodes_is_the_cheapest_of_all_125_ways() -> None:
@@ -55,27 +56,45 @@ def test_every_strategy_comes_to_the_best_of_all_ways_and_none_below_the_bound()
         )
 
     best = min(cost(counts) for counts in itertools.product(range(7), repeat=3) if sum(counts) == len(cases.WORK))
-    result = cases.convergence()
-    for name in ("genetic", "anneal"):
-        assert result[name][-1] == pytest.approx(best, abs=1e-6)
-        assert all(value >= result["bound"] - 1e-6 for value in result[name])
-    assert result["lp"]["objective"] == pytest.approx(best, abs=1e-6)
+    for name in ("lp", "genetic", "anneal"):
+        found = cases.work_on_nodes(name)
+        assert found["objective"] == pytest.approx(best, abs=1e-6)
+        steps, usd, bounds = zip(*found["trace"], strict=True)
+        assert list(steps) == sorted(set(steps))
+        assert list(usd) == sorted(usd, reverse=True), "the best plan so far only gets better"
+        assert list(bounds) == sorted(bounds), "and so does the bound"
+        assert usd[0] > usd[-1] == pytest.approx(best, abs=1e-5)
+        assert max(bounds) <= best + 1e-6
+        assert found["trace"][cases.steps_to_best(found)][1] == pytest.approx(best, abs=1e-5)
 
 
-def test_the_pages_print_these_numbers_and_the_pictures_are_the_drawn_ones() -> None:
+def test_the_pages_say_what_the_engine_says_and_show_the_pictures_it_draws(tmp_path: Path) -> None:
     result = cases.numbers()
-    told = {
-        "data-on-nodes.md": ["20.60", "100 %", "50 %"],
-        "three-cities.md": ["150", "45"],
-        "what-to-rent.md": ["0.2000", "500"],
-        "work-on-nodes.md": [f"{result['d']['lp']['objective']:.4f}", f"{result['d']['bound']:.4f}"],
-    }
-    for page, figures in told.items():
-        text = (PAGES / page).read_text(encoding="utf-8")
-        assert all(figure in text for figure in figures), page
-        assert f"({page.replace('.md', '.svg')})" in text
-    with tempfile.TemporaryDirectory() as folder:
-        cases.draw(result, Path(folder))
-        for picture in Path(folder).iterdir():
-            assert picture.stat().st_size > 1000
-            assert (PAGES / picture.name).is_file()
+    pages.draw(result, tmp_path)
+    for name, block in pages.blocks(result).items():
+        text = (pages.FOLDER / f"{name}.md").read_text(encoding="utf-8")
+        assert text == pages.filled(text, block), f"{name}.md is out of date: python -m benchmarks.worked_pages"
+        assert f"({name}.svg)" in text
+        drawn = (tmp_path / f"{name}.svg").read_bytes()
+        assert drawn == (pages.FOLDER / f"{name}.svg").read_bytes(), f"{name}.svg: python -m benchmarks.worked_pages"
+
+
+@pytest.mark.parametrize(
+    ("page", "sentence", "inputs"),
+    [
+        ("data-on-nodes", "have ([^.]+?) GPUs", cases.NODE_GPUS),
+        ("data-on-nodes", "hold (.+?) TB", cases.NODE_TB),
+        ("three-cities", "come from (.+?;)", [cases.ORIGINS.count(city) for city in range(3)]),
+        ("three-cities", "Round trips: (.+?)\\. ", [cases.RTT_MS[0][1], cases.RTT_MS[0][2], cases.RTT_MS[1][2]]),
+        ("what-to-rent", "nodes of (.+?) an hour\\. ", OFFERED),
+        ("work-on-nodes", "tasks of (.+?) units", cases.WORK),
+        ("work-on-nodes", "speed C = (.+?) with", cases.SPEED),
+        ("work-on-nodes", "λ = (.+?),", [cases.BALANCE_USD]),
+    ],
+)  # fmt: skip
+def test_the_pages_describe_the_case_that_is_solved(page: str, sentence: str, inputs: list[float]) -> None:
+    text = (pages.FOLDER / f"{page}.md").read_text(encoding="utf-8").replace("\n", " ")
+    found = re.search(sentence, text)
+    assert found is not None
+    said = [float(number.replace(",", "")) for number in re.findall(r"\d+(?:,\d{3})*(?:\.\d+)?", found.group(1))]
+    assert said == [float(value) for value in inputs]
