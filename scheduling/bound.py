@@ -101,7 +101,8 @@ def lagrangian_bound(problem: Problem, arcs: Arcs, prices: Prices, gpus_by_pool:
     if problem.weights.balance:
         placed = np.bincount(pools.region, gpus_by_pool, len(problem.regions))
         bound += balance_usd(problem, gpus_by_pool) - float((prices.slope * placed).sum())
-    return bound - _FLOAT_NOISE * (float(np.abs(least).sum()) + abs(rented))
+    # No cost is negative, so nothing is a bound as well: prices of a plan where gangs wait can prove less than that.
+    return max(0.0, bound - _FLOAT_NOISE * (float(np.abs(least).sum()) + abs(rented)))
 
 
 def _least_usd(problem: Problem, priced: FloatArray) -> FloatArray:

@@ -50,6 +50,8 @@ def polish(problem: Problem, arcs: Arcs, relaxed: Relaxed, draft: Draft, bound: 
         gap = now.objective - now.bound
         if gap <= OPTIMAL_GAP * max(abs(now.objective), 1e-9):
             return replace(now, stopped=Stopped.OPTIMAL)
+        if gap <= limits.mip_gap * abs(now.objective):
+            return replace(now, stopped=Stopped.EFFORT)
         if limits.expired():
             return replace(now, stopped=Stopped.DEADLINE)
         possible = reduced <= gap * (1.0 + 1e-9) + 1e-9
@@ -101,7 +103,9 @@ def _solve(
         tangents.append(now.draft.gpus_by_pool())
     for _ in range(BALANCE_ROUNDS if problem.weights.balance else 1):
         program = formulate(problem, arcs, class_index, pool_index, tangents)
-        answer = solve_integer(program, replace(limits, mip_nodes=nodes), OPTIMAL_GAP / 2 if proves else 1e-4)
+        answer = solve_integer(
+            program, replace(limits, mip_nodes=nodes), max(OPTIMAL_GAP, limits.mip_gap) / 2 if proves else 1e-4
+        )
         # Whatever uses an arc left out costs more than the plan at hand, so the lesser of the two is a bound.
         bound = max(now.bound, min(answer.bound, now.objective)) if proves else now.bound
         stopped = Stopped.DEADLINE if limits.expired() else Stopped.DONE if answer.complete else Stopped.EFFORT

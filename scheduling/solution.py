@@ -54,8 +54,9 @@ class Limits:
 
     Attributes:
         remaining_s: callable telling the seconds left, or None for no deadline. The core owns no clock.
-        mip_arcs: largest number of integer variables given to the MIP; 0 turns it off (live micro-batches).
+        mip_arcs: largest number of integer variables given to the MIP; 0 turns it off.
         mip_nodes: branch-and-bound nodes of the MIP; deterministic, unlike a time limit.
+        mip_gap: relative gap above which the MIP is worth starting.
         evaluations: moves the local search looks at, some 50 ns each.
         rounds: generations, sweeps or neighbourhoods of the strategies that search; None for their default.
     """
@@ -63,6 +64,7 @@ class Limits:
     remaining_s: Callable[[], float] | None = None
     mip_arcs: int = 3_000
     mip_nodes: int = 20_000
+    mip_gap: float = OPTIMAL_GAP
     evaluations: int = 3_000_000
     rounds: int | None = None
 
@@ -72,8 +74,9 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
-LIVE = Limits(mip_arcs=0, evaluations=100_000)
-"""Effort of a live micro-batch: flow, rounding and a few milliseconds of local search."""
+LIVE = Limits(mip_arcs=800, mip_nodes=200, mip_gap=5e-3, evaluations=100_000)
+"""Effort of a live micro-batch: flow, rounding and a few milliseconds of local search; where half a per cent or more is
+left to gain and few places are in question, an integer program of some twenty milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
