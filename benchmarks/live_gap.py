@@ -78,7 +78,6 @@ def _spec(rng: np.random.Generator, regions: list[str]) -> TaskSpec:
     gpus, workers = SHAPES[int(rng.choice(len(SHAPES), p=SHARES))]
     need = Need(gpus=gpus, cpu_milli=gpus * 4_000, memory_mib=gpus * 16_000)
     some = [str(name) for name in rng.choice(regions, 3, replace=False)]
-    read = DataNeed(dataset=None, region=some[0], size_gb=float(rng.lognormal(4, 1)))
     return TaskSpec(
         parts=(Part(workers=workers, need=need),),
         gpu_models=(None, ("A100", "H100"), ("H100",))[int(rng.choice(3, p=[0.5, 0.35, 0.15]))],
