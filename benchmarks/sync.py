@@ -21,6 +21,7 @@ from deltalake import DeltaTable
 
 from benchmarks.machine import describe
 from benchmarks.proxied_broker import ProxiedBroker, proxied_broker
+from benchmarks.sync_transfer import transfer
 from conf.environment import PROJECT_ROOT
 from conf.settings import Kafka
 from streams.admin import ensure_topics
@@ -46,6 +47,7 @@ def sync(
     replica_seconds: float = 20,
     rtt_ms: float = 100,
     loss: float = 0.01,
+    transfer_updates: int = 2_000,
     settings: str = "",
 ) -> dict[str, Any]:
     """Measure all.
@@ -60,6 +62,7 @@ def sync(
         replica_seconds: how long they write.
         rtt_ms: round trip between a region and the broker.
         loss: share of chunks that are lost once.
+        transfer_updates: sent with and without batching and compression, to count the bytes; 0 leaves it out.
         settings: `group.field=value` items for the job, separated by commas.
     """
     document: dict[str, Any] = {
@@ -76,12 +79,15 @@ def sync(
             "replica_seconds": replica_seconds,
             "rtt_ms": rtt_ms,
             "loss": loss,
+            "transfer_updates": transfer_updates,
             "settings": settings,
         },
     }
     with tempfile.TemporaryDirectory(prefix="thalweg-bench-") as folder:
         work = Path(folder)
         with proxied_broker(work / "broker", REGIONS, delay_s=rtt_ms / 2000, loss=loss) as links:
+            if transfer_updates:
+                document["transfer"] = transfer(links, REGIONS[0], transfer_updates)
             if rate or peak_updates:
                 ensure_topics(Kafka(bootstrap_servers=links.bootstrap, topic_prefix="load"), REGIONS)
                 with _job(work / "load", links.bootstrap, "load", settings) as job:

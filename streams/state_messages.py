@@ -98,8 +98,8 @@ def read_state(record: StateInput, prefix: str, policies: Policies) -> list[UpMe
         check_region(region)
         if record.value is not None and len(record.value) > MAX_MESSAGE_BYTES:
             raise StateRefusedError(
-                f"the message has {len(record.value)} bytes; allowed are {MAX_MESSAGE_BYTES}. Store the value elsewhere "
-                "and send its address"
+                f"the message has {len(record.value)} bytes; allowed are {MAX_MESSAGE_BYTES}. Store the value "
+                "elsewhere and send its address"
             )
         said = StateRecord(value=None) if record.value is None else _RECORD.decode(record.value)
         if said.batch is not None:

@@ -10,6 +10,7 @@ through restarts and outages, until the centre has confirmed it.
 """
 
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -62,6 +63,7 @@ class ReplicaLag(msgspec.Struct, frozen=True, kw_only=True):
     heard_ms_ago: int | None  # since the centre last spoke of this region
     clock_offset_ms: int | None  # the centre's clock minus ours
     digests_agree: bool | None  # when last compared
+    fenced: bool  # a newer store of the region has joined: this one is obsolete and sends nothing
 
 
 class ReplicaClient:
@@ -97,6 +99,7 @@ class ReplicaClient:
         self._thread: threading.Thread | None = None
         self._heard_ms: int | None = None
         self._end: int | None = None
+        self._leaving = False
 
     # ---- reading and writing -------------------------------------------------------------------------------------
 
@@ -148,6 +151,7 @@ class ReplicaClient:
                 heard_ms_ago=None if self._heard_ms is None else self._now_ms() - self._heard_ms,
                 clock_offset_ms=self._replica.centre_offset_ms,
                 digests_agree=self._replica.digest_agrees,
+                fenced=self._replica.fenced,
             )
 
     def wait_joined(self, timeout_s: float = 60.0) -> bool:
@@ -157,6 +161,17 @@ class ReplicaClient:
     def wait_confirmed(self, timeout_s: float = 60.0) -> bool:
         """Wait until the centre has every write."""
         return self._wait(lambda: self._replica.state.confirmed == self._replica.state.seq, timeout_s)
+
+    def leave(self, timeout_s: float = 60.0) -> bool:
+        """End this region's membership for good, once the centre has every write; the store is obsolete afterwards.
+
+        Without it, a region that goes away holds forgetting back for ever. Returns False if the centre did not answer
+        in time: the region is still a member.
+        """
+        if not self.wait_confirmed(timeout_s):
+            return False
+        self._leaving = True
+        return self._wait(lambda: self._replica.fenced, timeout_s)
 
     def _wait(self, reached: Any, timeout_s: float) -> bool:
         with self._changed:
@@ -192,8 +207,8 @@ class ReplicaClient:
                 with _Connection(self._kafka, self.region, self._replica.state.position) as connection:
                     self._replica.send_again()
                     self._converse(connection)
-            except (StreamError, KafkaError, OSError) as error:
-                self._end = None
+            except (StreamError, KafkaError, OSError, sqlite3.OperationalError) as error:
+                self._end = None  # and a full disk is waited out like a cut
                 log.info("%s is cut off and tries again: %s", self.region, error)
                 self._stop.wait(1.0)
 
@@ -204,9 +219,9 @@ class ReplicaClient:
             now_ms = self._now_ms()
             with self._lock:
                 messages: list[UpMessage] = []
-                if self._replica.state.joined:
+                if self._replica.state.joined and not self._replica.fenced:
                     messages += self._replica.outgoing(BATCH_UPDATES)
-                if messages or now_ms >= next_heartbeat_ms:
+                if (messages or now_ms >= next_heartbeat_ms) and not self._replica.fenced:
                     messages += self._regular(now_ms)
                     next_heartbeat_ms = now_ms + HEARTBEAT_MS
                     self._repeat_if_silent(now_ms)
@@ -216,6 +231,8 @@ class ReplicaClient:
     def _regular(self, now_ms: int) -> list[UpMessage]:
         if not self._replica.state.joined:
             return [self._replica.join(now_ms)]
+        if self._leaving:
+            return [self._replica.heartbeat(now_ms), self._replica.leave()]
         repair = self._replica.repair_request()
         return [self._replica.heartbeat(now_ms), *([repair] if repair else [])]
 
@@ -231,7 +248,9 @@ class ReplicaClient:
         entries: list[Entry] = []
         for record in records:
             entry = read_entry(record.key, record.value, record.headers)
-            fresh = not isinstance(entry, DigestEntry) or record.timestamp_ms > now_ms - STALE_DIGEST_MS
+            # By the centre's clock, which wrote both times: ours may be wrong.
+            centre_ms = now_ms + (self._replica.centre_offset_ms or 0)
+            fresh = not isinstance(entry, DigestEntry) or record.timestamp_ms > centre_ms - STALE_DIGEST_MS
             if entry is not None and fresh:
                 entries.append(entry)
         with self._changed:

@@ -48,9 +48,9 @@ def sync(as_json: bool, snapshot: Path | None, prefix: str, warehouse: str, as_o
     """Show how far every region is: what it lacks, what the centre lacks of it, its clock and its digests.
 
     `waiting` are writes that the centre has not confirmed, `lag` records of the replica topic that the region has not
-    acknowledged, `parked` updates whose stamp is ahead of time, `warned` those merged with a
-    stamp a little ahead, `offset_ms` the region's clock minus the centre's,
-    transport included. `agrees` tells whether the region's digests equalled the centre's when last compared.
+    acknowledged, `parked` updates whose stamp is ahead of time, `warned` those merged with a stamp a little ahead,
+    `offset_ms` the region's clock minus the centre's, transport included. `agrees` tells whether the region's digests
+    equalled the centre's when last compared.
 
     \b
     Examples:
@@ -76,8 +76,8 @@ def sync(as_json: bool, snapshot: Path | None, prefix: str, warehouse: str, as_o
         print_json(document)
         return
     columns = [
-        "region", "member", "waiting", "lag", "gaps_open", "conflicts", "parked", "warned", "refused", "offset_ms", "agrees",
-        "heard_s",
+        "region", "member", "waiting", "lag", "gaps_open", "conflicts", "parked", "warned", "refused", "offset_ms",
+        "agrees", "heard_s",
     ]  # fmt: skip
     print_table(columns, document["regions"])
     for title, rows, names in (

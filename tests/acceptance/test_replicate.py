@@ -7,7 +7,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from click.testing import CliRunner
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from benchmarks.proxied_broker import ProxiedBroker, proxied_broker
@@ -15,13 +17,16 @@ from conf.settings import Settings, load_settings
 from jobs import replicate
 from jobs.runtime import Stop, system_clock
 from streams.replica_log import read_entry
+from streams.state_messages import encode_batch
 from streams.topics import DEADLETTER, REPLICA, STATE, topic_name
 from sync.changes import Add, Assign, Increment
 from sync.delta_store import table_uri
 from sync.digests import digests_of
-from sync.entries import ForgetEntry, RecordEntry
-from sync.records import Record, decode_record
+from sync.entries import ForgetEntry, RecordEntry, Update
+from sync.records import Record, Register, decode_record
+from sync.stamps import Hlc, Stamp
 from thalweg.replica_client import ReplicaClient
+from thalweg.sync_command import sync as sync_command
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 
@@ -174,6 +179,8 @@ def test_bad_messages_are_refused_with_a_reason_and_the_stream_goes_on(
             "an epoch of no store": b'{"batch": [{"kind": "join", "region": "eu", "epoch": 7, "at_ms": 1}]}',
             "a reserved key": b'{"key": "\\u0000digests", "value": 1}',
             "too large": json.dumps({"key": "big", "value": "x" * 950_000}).encode(),
+            "of 5 MB": json.dumps({"key": "bigger", "value": "x" * 5_000_000}).encode(),
+            "nested without end": b'{"key": "k", "value": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
             "years ahead": json.dumps({"key": "k", "value": 1, "observed_at": now_ms + 10**11}).encode(),
         }
         for value in bad.values():
@@ -184,9 +191,17 @@ def test_bad_messages_are_refused_with_a_reason_and_the_stream_goes_on(
         ahead = {"key": "early", "value": {"f": 1}, "observed_at": now_ms + 300_000, "version": 1}
         producer.send(topic, json.dumps(ahead).encode())
         producer.flush()
-        # A value of 5 MB does not pass the topic's limit: the broker says so to whoever sends it.
-        with pytest.raises(Exception, match=r"(?i)large"):
-            producer.send(topic, b"x" * 5_000_000).get(timeout=20)
+        eu.put("other", Assign("f", 1))
+        assert eu.wait_confirmed()
+        stamp = eu.record("other")
+        assert stamp is not None
+        epoch = int(next(iter(stamp.vector)).rpartition("@")[2])
+        for name, update in forged_updates(stamp, epoch).items():
+            bad[name] = encode_batch([update])
+            producer.send(topic, bad[name], key=b"k")
+        # Something foreign on the replica topic itself: readers skip it.
+        producer.send(topic_name(REPLICA, "bad"), b"hello", key=b"foreign")
+        producer.flush()
         producer.close()
 
         until(lambda: eu.read("ключ 🔑\n") == {"old": 1, "new field": {"deep": [1, None]}})
@@ -198,11 +213,38 @@ def test_bad_messages_are_refused_with_a_reason_and_the_stream_goes_on(
         region = next(r for r in rows(settings, "sync_regions") if r["region"] == "eu")
         assert region["refused"] == len(bad) and region["parked"] == 1 and region["last_refusal"]
 
+        shown = CliRunner().invoke(sync_command, ["--warehouse", settings.warehouse.path, "--json"])
+        assert shown.exit_code == 0, shown.output
+        document = json.loads(shown.output)
+        [said] = document["regions"]
+        assert (said["refused"], said["parked"]) == (len(bad), 1) and said["last_refusal"]
+        assert len(document["newest_refusals"]) == 10
+
         letters = dead_letters(links.bootstrap, "bad")
-        assert {letter["value"] for letter in letters} == set(bad.values())
-        assert all(letter["reason"] for letter in letters)
+        assert len(letters) == len(bad) and all(letter["reason"] for letter in letters)
+        values = {letter["value"] for letter in letters}
+        assert {value for name, value in bad.items() if name not in forged_updates(stamp, epoch)} <= values
         eu.put("after", Assign("f", 1))
         assert eu.wait_confirmed()
+
+
+def forged_updates(known: Record, epoch: int) -> dict[str, Update]:
+    """Updates that are well formed and must not be obeyed, by what is wrong with them."""
+    at = Hlc(known.at.ms + 1, 0, "eu")
+    mine, others = f"eu@{epoch}", f"us@{epoch}"
+    record = Record(key="forged", written=at, version=1, vector={mine: 9}, last={"f": Register("forged", at)})
+    stamp = Stamp(ms=at.ms, counter=0, region="eu", epoch=epoch, seq=9, version=1)
+    change = msgspec.structs.replace
+    return {
+        "another's sequence": Update(change(record, vector={mine: 9, others: 5}), stamp, ("last_writer:f",)),
+        "a replayed old epoch": Update(
+            change(record, vector={f"eu@{epoch - 1}": 9}), change(stamp, epoch=epoch - 1), ("last_writer:f",)
+        ),
+        "no sequence": Update(change(record, vector={mine: 0}), change(stamp, seq=0), ("last_writer:f",)),
+        "a field stamped ahead": Update(
+            change(record, last={"f": Register("forged", Hlc(at.ms + 10**9, 0, "eu"))}), stamp, ("last_writer:f",)
+        ),
+    }
 
 
 def dead_letters(bootstrap: str, prefix: str) -> list[dict[str, Any]]:

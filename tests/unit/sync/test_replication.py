@@ -189,6 +189,51 @@ def test_a_crash_before_any_write_is_repaired_by_taking_the_batch_again(
     }
 
 
+def test_two_crashes_of_one_batch_list_no_conflict_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In between an update becomes due that was ahead of time: the second try finds more than the first."""
+    stage = Stage(tmp_path)
+    ap, eu, us = stage.join("ap"), stage.join("eu"), stage.join("us")
+    put(us, "k", Assign("f", "early"), stage.now + 60_250)
+    stage.exchange(us)
+    put(ap, "k", Assign("f", 1), stage.now)
+    put(eu, "k", Assign("f", 2), stage.now)
+    batch = stage.said(ap, eu)
+    found = []
+    for stop_before in ("merge_records", "write_regions"):
+
+        def crash(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(ReplicateTables, stop_before, crash)
+            stage.take(batch)
+        found.append(len(stage.rows("conflicts")))
+        stage.restart()
+        stage.batch_id -= 1
+    stage.take(batch)
+    rows = stage.rows("conflicts")
+    assert found == [1, 3] and len({row["conflict_id"] for row in rows}) == len(rows) == 3
+
+
+def test_a_clock_a_little_ahead_is_counted_and_shown(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    eu = stage.join("eu")
+    put(eu, "k", Assign("f", 1), stage.now + 2_000)
+    stage.exchange(eu)
+    assert [(row["warned"], row["parked"]) for row in stage.rows("sync_regions") if row["region"] == "eu"] == [(1, 0)]
+
+
+def test_a_message_of_5_mb_is_refused_and_says_so(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    eu = stage.join("eu")
+    large = json.dumps({"key": "big", "value": "x" * 5_000_000}).encode()
+    put(eu, "k", Assign("f", 1))
+    report = stage.take([*stage.inputs("eu", [large]), *stage.said(eu)])
+    assert "5000" in report.refused[0].reason and report.updates == 1
+    [row] = [row for row in stage.rows("sync_regions") if row["region"] == "eu"]
+    assert row["refused"] == 1 and "950000" in row["last_refusal"]
+
+
 def test_parked_gaps_and_counts_survive_a_restart(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     eu = stage.join("eu")

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from sync.campaign import explained, run_campaign
@@ -24,11 +26,15 @@ def test_a_seed_gives_the_same_history_and_the_same_end() -> None:
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_every_deliberate_mistake_is_found(mutant: Mutant) -> None:
+def test_every_deliberate_mistake_is_found_and_shown_small_within_a_second(mutant: Mutant) -> None:
     with broken(mutant):
         found = next((seed for seed in range(2_000) if run_history(history(seed)) is not None), None)
     assert found is not None, f"2,000 histories did not notice that {mutant.mistake}"
     assert run_history(history(found)) is None, "the mistake is still in, or the seed fails without it"
+    started = time.process_time()
+    shown = explained(found, mutant.name)
+    assert time.process_time() - started < 1.0
+    assert shown.seed == found and len(shown.trace) - 1 < len(history(found).steps)
 
 
 def test_there_are_at_least_ten_mistakes_under_different_names() -> None:

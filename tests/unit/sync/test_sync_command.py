@@ -54,6 +54,15 @@ def test_sync_sim_ends_with_0_when_all_is_well_and_records_the_run(tmp_path: Pat
     assert json.loads((tmp_path / "run.json").read_text()) == document
 
 
+def test_sync_sim_goes_on_where_its_record_stopped(tmp_path: Path) -> None:
+    arguments = ["--histories", "20", "--record", str(tmp_path / "run.json"), "--at-most", "12", "--json"]
+    done = [json.loads(CliRunner().invoke(sync_sim, arguments).output)["done"] for _ in range(3)]
+    assert done == [12, 20, 20]
+    other = CliRunner().invoke(sync_sim, ["--histories", "21", "--record", str(tmp_path / "run.json")])
+    assert other.exit_code == 2 and "name another file" in other.output
+    assert CliRunner().invoke(sync_sim, ["--at-most", "3"]).exit_code == 2
+
+
 def test_sync_sim_ends_with_1_and_prints_seed_trace_and_replay_when_a_history_fails() -> None:
     answer = CliRunner().invoke(sync_sim, ["--histories", "20", "--mutant", "forget-at-once"])
     assert answer.exit_code == 1
