@@ -10,9 +10,16 @@ import pytest
 from conf.environment import JarSet, find_java, jar_paths
 from jobs.runtime import read_spark_defaults
 from thalweg.bootstrap.jars import ensure_jars
+from thalweg.stack import scratch_environment
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let what the tests' processes leave, killed ones above all, lie in pytest's folder, which it clears away."""
+    os.environ |= scratch_environment(tmp_path_factory.mktemp("scratch"), os.environ)
 
 
 @pytest.fixture(scope="session")

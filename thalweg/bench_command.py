@@ -5,9 +5,11 @@ import importlib
 import importlib.util
 import inspect
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, get_type_hints
 
 import click
@@ -16,16 +18,19 @@ from rich.console import Console
 from rich.table import Table
 
 from conf.environment import PROJECT_ROOT
+from thalweg.stack import scratch_environment
 
 BENCHMARKS: Final[Mapping[str, tuple[str, str]]] = {
     # name: (module, function); imported when it is run. Its parameters are the function's keyword arguments, or the
     # fields of the one dataclass it takes.
+    "agent": ("benchmarks.agent", "agent"),
     "ingest": ("benchmarks.ingest", "ingest"),
     "latency": ("benchmarks.latency", "measure"),
     "pack": ("benchmarks.pack", "run"),
     "plan": ("benchmarks.plan", "run"),
     "recovery": ("benchmarks.recovery", "recovery"),
     "replan": ("benchmarks.replan", "run"),
+    "replay": ("benchmarks.replay", "run"),
     "scale": ("benchmarks.scale", "scale"),
     "sync": ("benchmarks.sync", "sync"),
 }
@@ -89,7 +94,11 @@ def bench(name: str, items: tuple[str, ...], as_json: bool, record: bool) -> Non
     measure = getattr(importlib.import_module(module), function)
     given = parameters(measure, items)
     console = Console(stderr=True)
-    with console.status(f"measuring {name} …"):
+    with (
+        console.status(f"measuring {name} …"),
+        TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as scratch,
+    ):
+        os.environ |= scratch_environment(Path(scratch), os.environ)
         document = run(measure, given)
     if record:
         console.print(f"kept in {keep(name, document)}")

@@ -62,10 +62,6 @@ class Capacity:
             if of_region == region
         }
 
-    def taken_gpus(self, region: str) -> float:
-        """GPUs taken in a region."""
-        return sum(sum(taken) for (of_region, _), taken in self._taken.items() if of_region == region) / WHOLE_MILLI
-
 
 def _devices(share: NodeShare) -> Iterator[tuple[int, int]]:
     """Each device a share names, with its thousandths; a device that several workers share is named several times.

@@ -18,7 +18,7 @@ from streams.admin import ensure_topics
 from streams.consume import KafkaReader
 from streams.envelope import Envelope, content_id, write_headers
 from streams.errors import NotAcknowledgedError
-from streams.publish import KafkaPublisher, OutgoingRecord
+from streams.publish import KafkaPublisher, OutgoingRecord, Publisher
 from streams.topics import ASSIGNMENTS, REQUESTS, topic_name
 from thalweg import stack
 from thalweg.accounts import AgentBooks, Asked, Books, balance, read_agents, replay
@@ -35,6 +35,9 @@ TICK_S: Final = 0.02
 FIRST_TASKS: Final = 8
 """Sent before placement is ready, so that there is something to assign at once; the rest begins with the first
 assignment, from which the demo's time is counted."""
+
+PUBLISH_TIMEOUT_MS: Final = 4_000
+"""Short, because the thread that publishes supervises too: a broker that died is started again after that."""
 
 START_LIMIT_S: Final = 240.0
 DRAIN_LIMIT_S: Final = 60.0
@@ -171,7 +174,7 @@ class Demo:
         self._say(f"broker ready on {self.kafka.bootstrap_servers}, {len(made)} topics made")
         self.watcher = Watcher(self.kafka, self.clock)
         self.watcher.start()
-        with KafkaPublisher(self.kafka, client_id="thalweg-demo") as publisher:
+        with KafkaPublisher(self.kafka, timeout_ms=PUBLISH_TIMEOUT_MS, client_id="thalweg-demo") as publisher:
             first = list(islice(self.plan.messages, FIRST_TASKS))
             self._send(publisher, first)
             self._until_first_assignment(supervisor, interrupted)
@@ -208,7 +211,7 @@ class Demo:
         self.streaming_since_s = self.watching.first_assignment_s
         self._say(f"first assignment {self.streaming_since_s - self.started_s:.1f} s after the command")
 
-    def _stream(self, supervisor: Supervisor, publisher: KafkaPublisher, interrupted: Callable[[], bool]) -> None:
+    def _stream(self, supervisor: Supervisor, publisher: Publisher, interrupted: Callable[[], bool]) -> None:
         """Send what is due until the time is over, or somebody wants to stop."""
         assert self.streaming_since_s is not None
         begin = time.monotonic()
@@ -229,7 +232,7 @@ class Demo:
             time.sleep(max(0.0, TICK_S - (time.monotonic() - now)))
         self.streamed_s = time.monotonic() - self.streaming_since_s
 
-    def _send(self, publisher: KafkaPublisher, messages: Sequence[Message]) -> None:
+    def _send(self, publisher: Publisher, messages: Sequence[Message]) -> None:
         now_ms = self.clock()
         topic = topic_name(REQUESTS, self.kafka.topic_prefix)
         for message in messages:
@@ -258,7 +261,7 @@ class Demo:
 
     # The end
 
-    def _drain(self, supervisor: Supervisor, publisher: KafkaPublisher) -> bool:
+    def _drain(self, supervisor: Supervisor, publisher: Publisher) -> bool:
         """Let the ledger take in every request, stop the jobs, let the agents read every event; False if too slow."""
         done = self._within(supervisor, lambda: self._all_requests_sent(publisher) and self._all_requests_taken())
         jobs = supervisor.processes["jobs"]
@@ -287,7 +290,7 @@ class Demo:
             time.sleep(0.3)
         return True
 
-    def _all_requests_sent(self, publisher: KafkaPublisher) -> bool:
+    def _all_requests_sent(self, publisher: Publisher) -> bool:
         self._send(publisher, [])  # what a broker that was away has not acknowledged
         return not self._unsent
 

@@ -302,19 +302,3 @@ def _how(code: int, why: str) -> str:
         with contextlib.suppress(ValueError):
             return ", ".join(filter(None, (why, f"ended by {signal.Signals(-code).name}")))
     return why or (f"exit code {code}" if code else "")
-
-
-def by_name(
-    name: str,
-    *,
-    folder: Path,
-    time_scale: float,
-    timeout_s: float,
-    kill_grace_s: float,
-    failure_share: float,
-    seed: int,
-) -> Runner:
-    """Make a runner by its name on the command line."""
-    if name == "process":
-        return ProcessRunner(folder=folder, timeout_s=timeout_s, kill_grace_s=kill_grace_s)
-    return SimulateRunner(time_scale=time_scale, failure_share=failure_share, seed=seed)

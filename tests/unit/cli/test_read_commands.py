@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sync.tables import DECISIONS
-from tests.ledger_rows import ledger, submitted
+from tests.ledger_rows import START, ledger, submitted
 from tests.unit.cli.conftest import put
 from thalweg.cli import cli
+from thalweg.region_report import region_rows
 
 
 def run(*arguments: str) -> Result:
@@ -147,6 +149,11 @@ def test_without_a_word_the_warehouse_written_last_is_read(
     assert document("tasks")["matching"] == 0
     put(state / "demo" / "warehouse", DECISIONS, ledger(submitted("t9"), batch_id=20))
     assert document("tasks")["matching"] == 4
+
+
+def test_a_sample_that_came_after_the_question_was_asked_is_heard_now_not_in_the_future(warehouse: Path) -> None:
+    rows = region_rows(str(warehouse), None, START - timedelta(seconds=5))
+    assert {row["last_heard_s"] for row in rows} <= {0.0, None}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from streams.errors import FenceError
+from streams.messages import HeldTask
 from streams.topics import DEADLETTER, STATUS, topic_name
 from tests.unit.thalweg.agents import PREFIX, REGION, World, assign, revoke
 from thalweg.agent_store import AgentStore
@@ -261,3 +262,16 @@ def test_an_inventory_waits_until_all_reports_before_it_are_published(
     kinds = [r.type for r in world.reports() if r.type != "heartbeat"]
     assert kinds[-1] == "inventory"
     assert kinds.count("accepted") == 4
+
+
+def test_an_inventory_that_fits_into_no_message_is_said_and_not_sent_and_the_agent_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = [HeldTask(task_id=f"{number:0100}", epoch=1) for number in range(80_000)]
+    monkeypatch.setattr("thalweg.agent.inventory", lambda _: held)
+    world.send(assign("a", devices=[0]))
+    world.steps(600)  # twelve seconds: an inventory is due twice
+    assert [report for report in world.reports() if report.type == "inventory"] == []
+    assert "the inventory does not fit into one message" in caplog.text
+    assert world.told("a") == ["accepted", "running", "succeeded"]
+    assert sum(report.type == "heartbeat" for report in world.reports()) > 10

@@ -1,0 +1,115 @@
+"""Place in trouble that is not its own: the broker away, the disk full. Nothing is lost, nothing is decided twice."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from conf.environment import find_java
+from jobs import place
+from jobs.runtime import Stop, system_clock
+from tests.acceptance.placing import Setting, until
+from thalweg.bootstrap.jars import ensure_jars
+from thalweg.broker import Broker
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[Broker]:
+    ensure_jars(find_java())
+    with Broker(tmp_path / "broker") as running:
+        yield running
+
+
+def tasks(name: str, count: int) -> list[dict[str, object]]:
+    return [{"task_id": f"{name}-{index}", "per_worker": {"gpus": 1}} for index in range(count)]
+
+
+def decided_once(setting: Setting, sent: int) -> None:
+    """Every task is in the ledger once, and every event on the topics is one of the ledger's."""
+    rows = setting.ledger()
+    # "waiting" says only that a region was not heard of in time.
+    transitions = Counter(row["transition"] for row in rows if row["transition"] != "waiting")
+    assert transitions == {"submitted": sent, "assigned": sent}
+    assert all(len(events) == 1 for events in setting.assigned().values())
+    assert {event["event_id"] for event in setting.events} == {row["event_id"] for row in rows if row["event_id"]}
+
+
+def test_a_broker_that_is_down_at_the_start_or_goes_away_is_waited_for(
+    own_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = Setting(own_broker.bootstrap, tmp_path)
+    monkeypatch.setenv("THALWEG_KAFKA__REQUEST_TIMEOUT_MS", "3000")
+    setting.request(*tasks("before", 5))
+    own_broker.stop()
+    process = setting.process()
+
+    def said(words: str) -> bool:
+        assert process.poll() is None, "it ended"
+        return any(words in log.read_text(errors="replace") for log in setting.folder.glob("place-*.log"))
+
+    try:
+        until(lambda: said("waiting for the broker") and said("no Kafka broker answers"), 120)
+        own_broker.start()
+        setting.heard(lambda: len(setting.assigned()) == 5, 120)
+
+        own_broker.kill()
+        until(lambda: said("place-heartbeat failed"), 60)
+        own_broker.start()
+        setting.request(*tasks("after", 5))
+        setting.heard(lambda: len(setting.assigned()) == 10, 120)
+        decided_once(setting, 10)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        setting.close()
+
+
+def test_a_full_disk_holds_the_batch_and_tells_no_region_what_the_ledger_does_not_know(
+    broker: str, spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = tmp_path / "warehouse"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(disk)], check=False, capture_output=True, text=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"mounting a small disk is not permitted here: {mounted.stderr.strip()}")
+    setting = Setting(broker, tmp_path)
+    stop = Stop()
+    try:
+        query = place.start(spark, setting.settings, system_clock, stop)
+        setting.request(*tasks("before", 1))
+        setting.heard(lambda: len(setting.assigned()) == 1)
+        with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
+            while file.write(b"x" * 4096):
+                pass
+        setting.request(*tasks("meanwhile", 20))
+        setting.heard(lambda: any("the ledger cannot be written" in text for text in caplog.messages), 60)
+        time.sleep(2)  # in which an event that ran ahead of the ledger would arrive
+        setting.listen()
+        assert len(setting.assigned()) == 1
+        assert query.isActive
+
+        (disk / "filler").unlink()
+        setting.heard(lambda: len(setting.assigned()) == 21, 60)
+        decided_once(setting, 21)
+        until(lambda: len(setting.table("tasks")) == 21)
+        stop.ask()
+        query.stop()
+        stop.finish()
+    finally:
+        stop.ask()
+        setting.close()
+        subprocess.run(["umount", "-l", str(disk)], check=True)
