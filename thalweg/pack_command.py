@@ -13,6 +13,7 @@ from typing import Any
 import click
 import numpy as np
 
+from conf.environment import SetupIncompleteError
 from conf.settings import SettingsError, load_settings
 from scheduling.nodes import Nodes, Pool, Slot
 from scheduling.pack import Request, Rule
@@ -204,6 +205,9 @@ def pack(
     except (TraceError, ValueError, SettingsError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
+    except SetupIncompleteError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
     if as_json:
         click.echo(json.dumps(result))
         return

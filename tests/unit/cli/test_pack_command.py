@@ -3,14 +3,16 @@
 import gzip
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from conf.environment import PROJECT_ROOT
-from thalweg.pack_command import pack
-from thalweg.traces import TraceError, read_openb_pods, read_philly_jobs
+from scheduling.pack_regions import RegionSlots, RegionWork
+from thalweg.pack_command import pack, pack_here, pack_trace
+from thalweg.traces import TraceError, read_openb_nodes, read_openb_pods, read_philly_jobs
 
 DATA = Path(os.environ.get("THALWEG_DATA", PROJECT_ROOT / ".." / "shared" / "data"))
 NO_DATA = pytest.mark.skipif(not (DATA / "openb").is_dir(), reason=f"the traces are not in {DATA} (THALWEG_DATA)")
@@ -70,6 +72,36 @@ def test_no_nodes_or_no_pods_is_a_result(tmp_path: Path) -> None:
     assert code == 0 and json.loads(out)["allocation"] == 0.0
     code, out, _ = call(*files(tmp_path, NODES, PODS.splitlines()[0] + "\n"), "--json")
     assert code == 0 and json.loads(out)["pods"] == 0
+
+
+def test_several_regions_share_nodes_and_arrivals_and_each_is_packed_alone(tmp_path: Path) -> None:
+    nodes = "sn,cpu_milli,memory_mib,gpu,model\n" + "".join(
+        f"n{at},64000,262144,4,{'T4' if at < 5 else 'G2'}\n" for at in range(6)
+    )
+    machines = read_openb_nodes(Path(files(tmp_path, nodes)[1]))
+    pods = read_openb_pods(tmp_path / "pods.csv.gz")
+    packed: list[RegionWork] = []
+
+    def noting(works: Sequence[RegionWork]) -> list[RegionSlots]:
+        packed.extend(works)
+        return pack_here(works)
+
+    result = pack_trace(machines, pods, seed=3, arrive=0.9, regions=3, pack_all=noting)
+    assert (result["nodes"], result["gpus"], result["regions"], result["violations"]) == (6, 24, 3, 0)
+    assert [(work.region, work.rows.tolist()) for work in packed] == [
+        ("openb-000", [0, 3]),
+        ("openb-001", [1, 4]),
+        ("openb-002", [2, 5]),
+    ]
+    assert sum(len(work.requests) for work in packed) == result["pods"]
+    assert result["failed_pods"] == 0
+
+
+def test_a_pod_that_names_a_model_that_is_nowhere_is_refused_and_the_rest_is_packed(tmp_path: Path) -> None:
+    code, out, _ = call(*files(tmp_path, pods=PODS.replace("T4", "H100")), "--regions", "2", "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert 0 < result["failed_pods"] < result["pods"] and result["violations"] == 0
 
 
 @NO_DATA
