@@ -38,6 +38,7 @@ from sync.records import KeyRefusedError, Record, checked_key, malformed
 from sync.stamps import (
     DEFAULT_LIMITS,
     ZERO,
+    Actor,
     Admission,
     FutureLimits,
     Hlc,
@@ -225,31 +226,33 @@ class Centre:
 
     def _update(self, update: Update, out: Outcome, admitted: dict[str, list[Admitted]], now_ms: int) -> str:
         stamp = update.stamp
+        actor = stamp.actor
         life = self.lives.get(stamp.region)
-        reason = refusal(update, life)
+        reason = refusal(update, actor, life)
         if reason:
             out.refused.append(Refusal(region=stamp.region, reason=reason, message=update))
             return stamp.region
         assert life is not None
-        arrived = life.received if stamp.epoch == life.epoch else life.closed.get(stamp.actor)
+        arrived = life.received if stamp.epoch == life.epoch else life.closed.get(actor)
         if arrived is None or (arrived is not life.received and stamp.seq not in arrived):
             reason = f"epoch {stamp.epoch} of {stamp.region} was closed by epoch {life.epoch}; its store is obsolete"
             out.refused.append(Refusal(region=stamp.region, reason=reason, message=update))
             return stamp.region
-        reason = self._unfounded(update, life) if stamp.seq not in arrived else None
+        reason = self._unfounded(update, actor, life) if stamp.seq not in arrived else None
         if reason:
             out.refused.append(Refusal(region=stamp.region, reason=reason, message=update))
             return stamp.region
-        if self._parked_full(update, life, now_ms):
+        if self._parked_full(stamp.ms, life, now_ms):
             return stamp.region  # it stays with its writer, which is asked for it again
         if not arrived.add(stamp.seq):
             out.repeated += 1
             return stamp.region
-        self._heard[stamp.actor] = max(stamp.seq, self._heard.get(stamp.actor, 0))
+        if stamp.seq > self._heard.get(actor, 0):
+            self._heard[actor] = stamp.seq
         if arrived is life.received and stamp.seq > life.last_seq:
             life.last_seq, life.last_at = stamp.seq, stamp.hlc
         if self._admitted(update, life, out, now_ms):
-            admitted.setdefault(update.record.key, []).append(Admitted(update, stamp.actor, stamp.seq))
+            admitted.setdefault(update.record.key, []).append(Admitted(update, actor, stamp.seq))
         return stamp.region
 
     def _plain(self, write: PlainWrite, out: Outcome, admitted: dict[str, list[Admitted]], now_ms: int) -> str:
@@ -260,7 +263,7 @@ class Centre:
             out.repeated += 1
             return stamp.region
         life.plain[stamp.actor] = self._heard[stamp.actor] = stamp.seq
-        if self._parked_full(write, life, now_ms):
+        if self._parked_full(stamp.ms, life, now_ms):
             reason = f"stamp is {stamp.ms - now_ms} ms ahead, and {len(life.parked)} such messages wait; send it later"
             out.refused.append(Refusal(region=stamp.region, reason=reason, message=write))
             return stamp.region
@@ -268,18 +271,19 @@ class Centre:
             admitted.setdefault(write.key, []).append(Admitted(write, stamp.actor, stamp.seq))
         return stamp.region
 
-    def _parked_full(self, message: Update | PlainWrite, life: Life, now_ms: int) -> bool:
+    def _parked_full(self, stamp_ms: int, life: Life, now_ms: int) -> bool:
         """Say whether the message has to wait and no more of its region may: a wrong clock costs bounded room."""
-        verdict = admission(message.stamp.ms, now_ms, self.parking.limits)
-        return verdict is Admission.PARK and len(life.parked) >= self.max_parked
+        return (
+            len(life.parked) >= self.max_parked and admission(stamp_ms, now_ms, self.parking.limits) is Admission.PARK
+        )
 
-    def _unfounded(self, update: Update, life: Life) -> str | None:
+    def _unfounded(self, update: Update, own: Actor, life: Life) -> str | None:
         """Return why an update that is well made may not be obeyed, or None."""
         if not life.member and update.stamp.epoch == life.epoch:
             return f"the region has left; {current_life(life)}"
         for actor, seq in update.record.vector.items():
             # A replica knows of others' writes only what was published, so nobody can have seen more than arrived.
-            if actor != update.stamp.actor and not 0 < seq <= self._heard.get(actor, 0):
+            if actor != own and not 0 < seq <= self._heard.get(actor, 0):
                 newest = max(self._heard.get(actor, 0), self._arriving.get(actor, 0))
                 if not 0 < seq <= newest:  # topics replayed after a loss: a batch holds the regions one by one
                     return (
@@ -318,10 +322,11 @@ class Centre:
 
     def _merge(self, admitted: Mapping[str, Sequence[Admitted]], merge_keys: MergeKeys, out: Outcome) -> None:
         for key, result in merge_keys(admitted).items():
-            out.refused += [
-                Refusal(region=message.stamp.region, reason=reason, message=message)
-                for message, reason in result.refused
-            ]
+            if result.refused:
+                out.refused += [
+                    Refusal(region=message.stamp.region, reason=reason, message=message)
+                    for message, reason in result.refused
+                ]
             if result.record is None:
                 continue
             self.records[key] = out.records[key] = result.record
@@ -329,8 +334,9 @@ class Centre:
             self.clock = observed(self.clock, result.record.at)
             self.unstable.add(key, result.dots)
             out.conflicts += result.conflicts
-            refused = [message for message, _ in result.refused]
-            out.merged += [item.message for item in admitted[key] if item.message not in refused]
+            out.merged += [item.message for item in admitted[key]]
+            for message, _ in result.refused:
+                out.merged.remove(message)
 
     def _heartbeat(self, heartbeat: Heartbeat, out: Outcome, now_ms: int) -> str:
         life = self.lives.get(heartbeat.region)
@@ -401,7 +407,7 @@ class Centre:
         due, self._aging = self._aging, []
         settled = self.unstable.settled(stable_position(self.lives.values()))
         for key, dots in settled:
-            left = tuple(write for write in self.recents.get(key, ()) if (write.actor, write.seq) not in dots)
+            left = without(self.recents.get(key, ()), dots)
             if left:
                 self.recents[key] = left
             else:
@@ -420,20 +426,33 @@ class Centre:
             out.entries.append(ForgetEntry(key, record.vector))
 
 
+def without(recent: Recent, dots: Sequence[tuple[str, int]]) -> Recent:
+    """Return the writes that are not among the dots; most often the dots are the first writes, in this order."""
+    first = recent[: len(dots)]
+    if len(first) == len(dots) and all(
+        w.seq == seq and w.actor == actor for w, (actor, seq) in zip(first, dots, strict=True)
+    ):
+        return recent[len(dots) :]
+    gone = set(dots)
+    return tuple(write for write in recent if (write.actor, write.seq) not in gone)
+
+
 def newest_of(messages: Iterable[UpMessage]) -> dict[str, int]:
     """Return the highest sequence of each writer among the messages."""
     newest: dict[str, int] = {}
     for message in messages:
-        if isinstance(message, Update | PlainWrite) and message.stamp.seq > newest.get(message.stamp.actor, 0):
-            newest[message.stamp.actor] = message.stamp.seq
+        if isinstance(message, Update | PlainWrite):
+            actor, seq = message.stamp.actor, message.stamp.seq
+            if seq > newest.get(actor, 0):
+                newest[actor] = seq
     return newest
 
 
 # ---- judging an update ---------------------------------------------------------------------------------------------
 
 
-def refusal(update: Update, life: Life | None) -> str | None:
-    """Return why an update cannot be obeyed, or None."""
+def refusal(update: Update, actor: Actor, life: Life | None) -> str | None:
+    """Return why an update of a writer cannot be obeyed, or None."""
     stamp, record = update.stamp, update.record
     try:
         checked_stamp(stamp)
@@ -444,7 +463,6 @@ def refusal(update: Update, life: Life | None) -> str | None:
         return wrong
     if life is None or stamp.epoch > life.epoch:
         return f"update of epoch {stamp.epoch}; {current_life(life)}"
-    actor = stamp.actor
     if stamp.seq == 0 or record.vector.get(actor) != stamp.seq:
         return (
             f"stamp has sequence {stamp.seq} but the record's vector says {record.vector.get(actor)} for "
@@ -452,11 +470,12 @@ def refusal(update: Update, life: Life | None) -> str | None:
         )
     if record.version != stamp.version:
         return f"stamp has version {stamp.version} but the record {record.version}; they must be the same"
-    if record.at != stamp.hlc:
-        return f"stamp {tuple(stamp.hlc)} is not the record's newest, {tuple(record.at)}; the writer must stamp later"
-    if stamp.epoch == life.epoch and stamp.seq <= life.last_seq and stamp.hlc > life.last_at:
+    at = stamp.hlc
+    if record.at != at:
+        return f"stamp {tuple(at)} is not the record's newest, {tuple(record.at)}; the writer must stamp later"
+    if stamp.epoch == life.epoch and stamp.seq <= life.last_seq and at > life.last_at:
         return (
-            f"sequence {stamp.seq} of {stamp.actor} is stamped later than sequence {life.last_seq}; "
+            f"sequence {stamp.seq} of {actor} is stamped later than sequence {life.last_seq}; "
             "the store was restored from a copy: begin a new epoch"
         )
     return None

@@ -123,19 +123,19 @@ def own_part(record: Record | None, actor: str) -> Record | None:
 
 def changed_value(record: Record, fields: Iterable[str]) -> dict[str, Any]:
     """Return the value of the changed fields ("policy:field") as their writer saw them."""
-    return {field: _value(record, policy, field) for policy, _, field in (name.partition(":") for name in fields)}
-
-
-def _value(record: Record, policy: str, field: str) -> Any:
-    match policy:
-        case Policy.LAST_WRITER:
-            return record.last[field].value
-        case Policy.ADD_WINS_SET:
-            return sorted(record.sets.get(field, ()))
-        case Policy.COUNTER:
-            return sum(tally.total for tally in record.counters[field].values())
-        case Policy.MAX:
-            return max(register.value for register in record.maxima[field])
-        case Policy.MIN:
-            return min(register.value for register in record.minima[field])
-    raise ValueError(f"policy {policy!r} is unknown; allowed are {', '.join(Policy)}")
+    shown: dict[str, Any] = {}
+    for name in fields:
+        policy, _, field = name.partition(":")
+        if policy == Policy.LAST_WRITER:
+            shown[field] = record.last[field].value
+        elif policy == Policy.ADD_WINS_SET:
+            shown[field] = sorted(record.sets.get(field, ()))
+        elif policy == Policy.COUNTER:
+            shown[field] = sum(tally.total for tally in record.counters[field].values())
+        elif policy == Policy.MAX:
+            shown[field] = max(register.value for register in record.maxima[field])
+        elif policy == Policy.MIN:
+            shown[field] = min(register.value for register in record.minima[field])
+        else:
+            raise ValueError(f"policy {policy!r} is unknown; allowed are {', '.join(Policy)}")
+    return shown

@@ -4,7 +4,6 @@ A record is a causal CRDT: five drawers of fields, one per policy, under one ver
 whole state contains. It travels and rests in this form; JSON is its only encoding.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -126,56 +125,48 @@ def malformed(record: Record) -> str | None:
     What lies in a drawer must be stamped after the delete and not after the newest write, or it would win by a stamp
     that nobody has judged; and its sequence must be one that the vector contains.
     """
+    deleted, written, vector = record.deleted, record.written, record.vector
+    for name, register in record.last.items():
+        if not deleted < register.at <= written:
+            return _wrong_stamp(record, name, register.at)
+        if too_deep(register.value):
+            return f"field {name[:80]!r} is nested deeper than {MAX_DEPTH}"
     for drawer in (record.maxima, record.minima):
         for name, registers in drawer.items():
             if not registers or any(type(register.value) not in (int, float) for register in registers):
                 return f"field {name[:80]!r} of policy max or min holds no numbers; a writer keeps one or more"
+            for register in registers:
+                if not deleted < register.at <= written:
+                    return _wrong_stamp(record, name, register.at)
     for name, tallies in record.counters.items():
         if not tallies:
             return f"counter {name[:80]!r} has no totals; leave an empty field out"
+        for actor, tally in tallies.items():
+            if not deleted < tally.at <= written:
+                return _wrong_stamp(record, name, tally.at)
+            if not 0 < tally.seq <= vector.get(actor, 0):
+                return _wrong_sequence(name, actor, tally.seq)
     for name, elements in record.sets.items():
         if not elements or not all(elements.values()):
             return f"set {name[:80]!r} is empty or has an element nobody added; leave it out"
-    for name, at, value in _stamped(record):
-        if not record.deleted < at <= record.written:
-            return (
-                f"field {name[:80]!r} is stamped {tuple(at)}; allowed is after the record's delete "
-                f"{tuple(record.deleted)} and up to its newest write {tuple(record.written)}"
-            )
-        if too_deep(value):
-            return f"field {name[:80]!r} is nested deeper than {MAX_DEPTH}"
-    for name, actor, seq in _numbered(record):
-        if not 0 < seq <= record.vector.get(actor, 0):
-            return f"field {name[:80]!r} holds sequence {seq} of {actor[:200]}, which is not in the record's vector"
+        for dots in elements.values():
+            for actor, dot in dots.items():
+                if not deleted < dot.at <= written:
+                    return _wrong_stamp(record, name, dot.at)
+                if not 0 < dot.seq <= vector.get(actor, 0):
+                    return _wrong_sequence(name, actor, dot.seq)
     return None
 
 
-def _stamped(record: Record) -> Iterator[tuple[str, Hlc, Any]]:
-    """Walk over everything that has a stamp, with its value."""
-    for name, register in record.last.items():
-        yield name, register.at, register.value
-    for drawer in (record.maxima, record.minima):
-        for name, registers in drawer.items():
-            for register in registers:
-                yield name, register.at, None
-    for name, tallies in record.counters.items():
-        for tally in tallies.values():
-            yield name, tally.at, None
-    for name, elements in record.sets.items():
-        for dots in elements.values():
-            for dot in dots.values():
-                yield name, dot.at, None
+def _wrong_stamp(record: Record, name: str, at: Hlc) -> str:
+    return (
+        f"field {name[:80]!r} is stamped {tuple(at)}; allowed is after the record's delete "
+        f"{tuple(record.deleted)} and up to its newest write {tuple(record.written)}"
+    )
 
 
-def _numbered(record: Record) -> Iterator[tuple[str, str, int]]:
-    """Walk over everything that names a write."""
-    for name, tallies in record.counters.items():
-        for actor, tally in tallies.items():
-            yield name, actor, tally.seq
-    for name, elements in record.sets.items():
-        for dots in elements.values():
-            for actor, dot in dots.items():
-                yield name, actor, dot.seq
+def _wrong_sequence(name: str, actor: str, seq: int) -> str:
+    return f"field {name[:80]!r} holds sequence {seq} of {actor[:200]}, which is not in the record's vector"
 
 
 def too_deep(value: Any) -> bool:

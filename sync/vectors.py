@@ -20,8 +20,10 @@ def covers(vector: Mapping[str, int], actor: str, seq: int) -> bool:
 
 def dominates(left: Mapping[str, int], right: Mapping[str, int]) -> bool:
     """Say whether the left state contains every write of the right one (equal vectors dominate each other)."""
-    seen = left.get
-    return all(seen(actor, 0) >= seq for actor, seq in right.items())
+    for actor, seq in right.items():  # noqa: SIM110 - asked twice for every merge; a generator takes twice as long
+        if left.get(actor, 0) < seq:
+            return False
+    return True
 
 
 def joined(left: Vector, right: Vector) -> Vector:
