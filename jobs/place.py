@@ -6,28 +6,28 @@ the ledger has the batch, fold, plan, commit, publish what was committed.
 
 import gc
 import logging
-import math
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from conf.settings import Place, Settings
+from conf.settings import Settings
 from jobs import local
 from jobs import place_metrics as metrics
 from jobs.beside import run_beside
+from jobs.place_settings import plan_settings, tenants_of
 from jobs.place_tables import PlaceTables, PlanRecord
 from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main
 from scheduling import decide
-from scheduling.micro_batch import Plan, PlanSettings, plan
-from scheduling.model import Weights
+from scheduling.live_plan import Plan, PlanSettings
+from scheduling.micro_batch import plan
 from scheduling.pack import Packer
 from scheduling.tasks import Change, Transition
-from scheduling.world import Tenant, World
+from scheduling.world import World
 from streams import inbox
 from streams.admin import ensure_topics
 from streams.assignments import event_id_of, event_record
@@ -231,19 +231,8 @@ class Placer:
         return rows
 
     def _plan_settings(self) -> PlanSettings:
-        place, weights = self.settings.place, self.settings.place.weights
-        deadline = time.perf_counter() + place.plan_deadline_ms / 1000
-        return PlanSettings(
-            strategy=place.strategy,
-            weights=Weights(rtt=weights.rtt, risk=weights.risk, move=weights.move, balance=weights.balance),
-            wait_usd=weights.wait,
-            window_tasks=place.window_tasks,
-            lost_spot_per_hour=place.lost_spot_per_hour,
-            fair_share=place.fair_share,
-            most_preempted=place.most_preempted,
-            resize_every_ms=place.resize_every_ms,
-            remaining_s=lambda: deadline - time.perf_counter(),
-        )
+        deadline = time.perf_counter() + self.settings.place.plan_deadline_ms / 1000
+        return replace(plan_settings(self.settings.place), remaining_s=lambda: deadline - time.perf_counter())
 
     def _commit(self, rows: pa.Table, query_id: str, batch_id: int) -> None:
         """Commit, and try again for as long as the warehouse does not take it (a full disk, an unreachable store)."""
@@ -316,18 +305,6 @@ class Placer:
         if received.num_rows:
             oldest = min(received.column("timestamp_ms").to_pylist())
             metrics.RECORD_LAG.set(max(now_ms - oldest, 0) / 1000)
-
-
-def tenants_of(place: Place) -> dict[str, Tenant]:
-    """Weights and limits of the tenants, as the world wants them."""
-    return {
-        name: Tenant(
-            weight=tenant.weight,
-            quota_gpus=math.inf if tenant.quota_gpus is None else tenant.quota_gpus,
-            budget_usd_per_hour=math.inf if tenant.budget_usd_per_hour is None else tenant.budget_usd_per_hour,
-        )
-        for name, tenant in place.tenants.items()
-    }
 
 
 def plan_id_of(query_id: str, batch_id: int) -> str:

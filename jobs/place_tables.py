@@ -10,7 +10,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from jobs.beside import run_beside
 from jobs.runtime import Stop
-from scheduling.micro_batch import Plan
+from scheduling.live_plan import Plan
 from scheduling.world import World
 from sync.delta_store import append, open_or_create, table_uri
 from sync.folds import FoldChanges, LedgerFold
@@ -67,7 +67,7 @@ class PlanRecord:
             gap=made.gap,
             considered=made.considered,
             placed=len(made.assignments),
-            revoked=0,
+            revoked=len(made.preempted),
             waiting=len(world.waiting),
             **{f"{step}_ms": seconds * 1_000 for step, seconds in steps.items()},
         )

@@ -11,7 +11,7 @@ import numpy as np
 
 from scheduling.arrays import BoolArray, IntArray
 from scheduling.late_placing import LatePlacing
-from scheduling.live_plan import Assignment, Held, Plan, PlanSettings, PoolPrice, Preempted
+from scheduling.live_plan import Held, Plan, PlanSettings
 from scheduling.live_problem import Demand, demands_of, live_problem, split_by_share
 from scheduling.model import Problem
 from scheduling.node_limits import with_node_limits, workers_by_pool
@@ -22,8 +22,6 @@ from scheduling.shadow import live_prices
 from scheduling.solution import LIVE, Solution
 from scheduling.solve import solve
 from scheduling.world import World
-
-__all__ = ["Assignment", "Held", "Plan", "PlanSettings", "PoolPrice", "Preempted", "plan"]
 
 GROWTH_LOOK_MS = 1_000
 """How often idle GPUs are looked for: growing takes seconds, so looking at every batch would only cost time."""

@@ -179,6 +179,16 @@ class Waiting:
                 break
         return chosen
 
+    def gpus_ahead(self, usable: BoolArray, doublings: float, now_ms: int) -> float:
+        """GPUs that more urgent waiting tasks ask for which may use one of these pools."""
+        rows = np.flatnonzero(self._live)
+        if not rows.size:
+            return 0.0
+        mine = urgency(self._priority[rows], now_ms - self._oldest_ms[rows], self._start_by_ms[rows] - now_ms)
+        rows = rows[(mine > doublings) & (self._pools[rows] & usable).any(axis=1)]
+        classes = [waiting for row in rows.tolist() if (waiting := self._by_index[row]) is not None]
+        return float(sum(len(one) * one.key.missing * one.key.spec.gpus for one in classes))
+
     def _open(self, key: ClassKey, order: int, since_ms: int) -> WaitingClass:
         if self._free:
             index = self._free.pop()

@@ -4,6 +4,7 @@ The world is read as the place job reads it; which regions are open is told by t
 table: one whose newest sample is older than the newest of all by more than the heartbeat timeout is taken for lost.
 """
 
+import math
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -11,10 +12,10 @@ from typing import Any, Final
 import pyarrow as pa
 
 from conf.settings import Place
-from scheduling.counterfactual import Option, Remedy, options, place_alone, remedies
-from scheduling.micro_batch import PlanSettings
-from scheduling.model import Weights
-from scheduling.tasks import Change, Share, TaskSpec, TaskState, Transition
+from jobs.place_settings import plan_settings, tenants_of
+from scheduling.explain import Explainer, Option, Remedy
+from scheduling.start_estimate import StartEstimate
+from scheduling.tasks import Change, Share, TaskState, Transition, sized
 from scheduling.world import World
 from streams.requests import read_spec
 from sync.tables import LINKS, NODES, PRICES, TableContract
@@ -25,6 +26,8 @@ from thalweg.sql_statement import QueryRefusedError
 
 MONEY: Final = ("compute_usd", "egress_usd", "stall_usd", "latency_usd", "risk_usd", "move_usd")
 _NAN: Final = float("nan")
+MOST_WAITING: Final = 5_000
+"""Waiting tasks read to tell who is served before: more would only make the answer late."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +49,7 @@ class PlacedCopy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
+class Waits:
     """Why a task waits."""
 
     recorded: str | None
@@ -55,6 +58,8 @@ class Wait:
     """As a plan would put it now; None when it would be placed."""
     options: list[Option]
     remedies: list[Remedy]
+    start: StartEstimate
+    """Hours from now; running times are taken to scatter as `scheduling.start_estimate` says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +68,7 @@ class Explanation:
 
     task: dict[str, Any]
     placed: list[PlacedCopy]
-    waits: Wait | None
+    waits: Waits | None
     history: list[dict[str, Any]]
 
 
@@ -91,96 +96,94 @@ def explain_task(task_id: str, warehouse: str, as_of: AsOf | None, settings: Pla
     live = task["state"] in (TaskState.WAITING, TaskState.ASSIGNED, TaskState.RUNNING)
     if not live:
         return Explanation(task=task, placed=[], waits=None, history=history)
-    snapshot = _Snapshot(warehouse, as_of, settings, now)
-    spec = read_spec(task["request"])
-    placed = [_placed(copy, copies, spec, history, snapshot) for copy in copies if copy["state"] != "succeeded"]
-    waits = _waits(task, copies, spec, snapshot) if task["state"] == TaskState.WAITING else None
+    snapshot = _Snapshot(task_id, warehouse, as_of, settings, now)
+    if task_id not in snapshot.world.tasks:
+        return Explanation(task=task, placed=[], waits=None, history=history)
+    placed = [_placed(copy, copies, history, snapshot) for copy in copies if copy["state"] != "succeeded"]
+    waits = _waits(task, snapshot) if task["state"] == TaskState.WAITING else None
     return Explanation(task=task, placed=placed, waits=waits, history=history)
 
 
 class _Snapshot:
-    """The tables as the planner needs them; each world is made when it is asked for."""
+    """The world as the planner knows it, made from the tables."""
 
-    def __init__(self, warehouse: str, as_of: AsOf | None, settings: Place, now: datetime) -> None:
+    def __init__(self, task_id: str, warehouse: str, as_of: AsOf | None, settings: Place, now: datetime) -> None:
         self._warehouse = warehouse
         self._as_of = as_of
-        self._now_ms = int(now.timestamp() * 1_000)
-        self.now_ms = self._now_ms
-        self._nodes = self._read(NODES)
-        self._links = self._read(LINKS).to_pylist()
-        self._prices = self._read(PRICES).to_pylist()
-        self._node_timeout_ms = settings.node_timeout_ms
+        self.now_ms = int(now.timestamp() * 1_000)
         self._heartbeat_timeout_ms = settings.heartbeat_timeout_ms
-        weights = settings.weights
-        self.plan_settings = PlanSettings(
-            strategy=settings.strategy,
-            weights=Weights(rtt=weights.rtt, risk=weights.risk, move=0.0, balance=weights.balance),
-            wait_usd=weights.wait,
-        )
-        self.regions = sorted(set(self._nodes.column("region").to_pylist()))
-
-    def world(self, *, without: tuple[str, int | None] | None = None, empty: bool = False) -> World:
-        """Make the world with its placements, but for one copy (task id, copy) or one task's (task id, None)."""
-        world = World()
+        self._nodes = self._read(NODES)
+        self.world = World()
         for region in self._open_regions():
-            world.hear(region, self._now_ms)
-        world.set_nodes(node_facts(self._nodes, self._node_timeout_ms))
-        world.set_links(
+            self.world.hear(region, self.now_ms)
+        self.world.set_nodes(node_facts(self._nodes, settings.node_timeout_ms))
+        self.world.set_links(
             {
                 (row["region"], row["dst_region"]): (
                     _number(row["rtt_ms"]),
                     _number(row["gbps"]),
                     _number(row["usd_per_gb"]),
                 )
-                for row in self._links
+                for row in self._read(LINKS).to_pylist()
             }
         )
-        world.set_prices(
+        self.world.set_prices(
             {
                 (row["region"], row["gpu_model"], row["spot"]): row["usd_per_gpu_hour"]
-                for row in self._prices
+                for row in self._read(PRICES).to_pylist()
                 if row["usd_per_gpu_hour"] is not None
             }
         )
-        if not empty:
-            self._put_placements(world, without)
-        return world
+        self.world.set_tenants(tenants_of(settings))
+        self._put_tasks(task_id)
+        self.explainer = Explainer(self.world, replace(plan_settings(settings), fair_share=False))
 
-    def _put_placements(self, world: World, without: tuple[str, int | None] | None) -> None:
-        placed: dict[str, list[dict[str, Any]]] = {}
-        for row in query(
-            "SELECT p.task_id, p.copy, p.epoch, p.region, p.pool_id, p.nodes, t.request FROM placements p"
-            " JOIN tasks t ON p.task_id = t.task_id WHERE p.state <> 'succeeded' ORDER BY p.task_id, p.copy",
-            self._warehouse,
-            self._as_of,
-        ).dicts():
-            if without is None or row["task_id"] != without[0] or without[1] not in (None, row["copy"]):
-                placed.setdefault(row["task_id"], []).append(row)
-        for task_id, copies in placed.items():
-            # As many copies as are placed: a task that waits for one more must not be planned here.
-            spec = replace(read_spec(copies[0]["request"]), replicas=len(copies))
-            submitted = Transition(
-                change=Change.SUBMITTED,
-                task_id=task_id,
-                decided_ms=self._now_ms,
-                spec=spec,
-                request=copies[0]["request"],
+    def _put_tasks(self, task_id: str) -> None:
+        """Put every placed copy where it is, and the most urgent of what waits into the queue."""
+        for row in self._rows(
+            "SELECT task_id, submitted_at, request FROM tasks WHERE task_id IN (SELECT task_id FROM placements)"
+            f" OR task_id = {quote(task_id)}"
+        ):
+            self._submit(row)
+        for row in self._rows(
+            "SELECT task_id, submitted_at, request FROM tasks WHERE state = 'waiting'"
+            f" ORDER BY priority DESC, submitted_at LIMIT {MOST_WAITING}"
+        ):
+            self._submit(row)
+        for row in self._rows(
+            "SELECT task_id, copy, epoch, state, region, pool_id, nodes, cost_usd_per_hour, assigned_at"
+            " FROM placements ORDER BY task_id, copy"
+        ):
+            placed = Transition(
+                change=Change.ASSIGNED,
+                task_id=row["task_id"],
+                decided_ms=_ms(row["assigned_at"]),
+                copy=row["copy"],
+                epoch=row["epoch"],
+                region=row["region"],
+                pool_id=row["pool_id"],
+                usd_per_hour=row["cost_usd_per_hour"],
+                shares=tuple(
+                    Share(**{**share, "devices": tuple(share["devices"] or ())}) for share in row["nodes"] or ()
+                ),
             )
-            world.apply(submitted)
-            for row in copies:
-                world.apply(
-                    replace(
-                        submitted,
-                        change=Change.ASSIGNED,
-                        copy=row["copy"],
-                        epoch=row["epoch"],
-                        region=row["region"],
-                        pool_id=row["pool_id"],
-                        shares=tuple(
-                            Share(**{**share, "devices": tuple(share["devices"] or ())}) for share in row["nodes"] or ()
-                        ),
-                    )
-                )
+            self.world.apply(placed)
+            if row["state"] == "succeeded":
+                self.world.apply(replace(placed, change=Change.SUCCEEDED))
+
+    def _submit(self, row: dict[str, Any]) -> None:
+        self.world.apply(
+            Transition(
+                change=Change.SUBMITTED,
+                task_id=row["task_id"],
+                decided_ms=_ms(row["submitted_at"]),
+                spec=read_spec(row["request"]),
+                request=row["request"],
+            )
+        )
+
+    def _rows(self, sql: str) -> list[dict[str, Any]]:
+        return query(sql, self._warehouse, self._as_of).rows.to_pylist()  # type: ignore[no-any-return]
 
     def _open_regions(self) -> list[str]:
         newest: dict[str, datetime] = {}
@@ -199,21 +202,18 @@ class _Snapshot:
 
 
 def _placed(
-    copy: dict[str, Any],
-    copies: list[dict[str, Any]],
-    spec: TaskSpec,
-    history: list[dict[str, Any]],
-    snapshot: _Snapshot,
+    copy: dict[str, Any], copies: list[dict[str, Any]], history: list[dict[str, Any]], snapshot: _Snapshot
 ) -> PlacedCopy:
     (chosen,) = [
         row
         for row in history
         if (row["transition"], row["copy"], row["epoch"]) == ("assigned", copy["copy"], copy["epoch"])
     ][-1:] or [dict.fromkeys(MONEY)]
-    others = {other["region"] for other in copies if other["copy"] != copy["copy"]}
-    free = [region for region in snapshot.regions if region not in others]
-    world = snapshot.world(without=(copy["task_id"], copy["copy"]))
-    found = options(world, spec, free, snapshot.plan_settings, snapshot.now_ms)
+    task = snapshot.world.tasks[copy["task_id"]]
+    placed = task.copies[copy["copy"]]
+    others = [other["region"] for other in copies if other["copy"] != copy["copy"]]
+    spec = task.spec if task.spec.min_workers is None else sized(task.spec, placed.workers)
+    found = snapshot.explainer.options(spec, snapshot.now_ms, taken=others, instead_of=(task.task_id, placed.index))
     here = next((option.best for option in found if option.region == copy["region"]), None)
     return PlacedCopy(
         copy=copy["copy"],
@@ -228,24 +228,20 @@ def _placed(
     )
 
 
-def _waits(task: dict[str, Any], copies: list[dict[str, Any]], spec: TaskSpec, snapshot: _Snapshot) -> Wait:
-    taken = {copy["region"] for copy in copies}
-    open_ = [region for region in snapshot.regions if region not in taken]
-    missing = replace(
-        spec,
-        replicas=spec.replicas - len(copies),
-        allowed_regions=tuple(region for region in (spec.allowed_regions or snapshot.regions) if region not in taken)
-        if taken
-        else spec.allowed_regions,
+def _waits(row: dict[str, Any], snapshot: _Snapshot) -> Waits:
+    task, now_ms = snapshot.world.tasks[row["task_id"]], snapshot.now_ms
+    wait = snapshot.explainer.wait(task, now_ms)
+    return Waits(
+        recorded=row["reason"],
+        now=wait.reason,
+        options=snapshot.explainer.options(task.spec, now_ms, taken=[copy.region for copy in task.copies.values()]),
+        remedies=list(wait.remedies),
+        start=wait.start,
     )
-    world, settings, now_ms = snapshot.world(), snapshot.plan_settings, snapshot.now_ms
-    alone = place_alone(world, missing, settings, now_ms)
-    return Wait(
-        recorded=task["reason"],
-        now=alone if isinstance(alone, str) else None,
-        options=options(world, missing, open_, settings, now_ms),
-        remedies=remedies(world, snapshot.world(empty=True), missing, settings, now_ms),
-    )
+
+
+def _ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1_000)
 
 
 def _number(value: float | None) -> float:
@@ -255,6 +251,11 @@ def _number(value: float | None) -> float:
 def as_document(explanation: Explanation) -> dict[str, Any]:
     """Give an explanation as plain values."""
     document = asdict(explanation)
+    if document["waits"]:
+        # JSON knows no infinity: null is "never, as things stand".
+        document["waits"]["start"] = {
+            name: hours if math.isfinite(hours) else None for name, hours in document["waits"]["start"].items()
+        }
     for place in (*document["placed"], document["waits"] or {}):
         if "options" in place:
             place["options"] = list(map(_plain_option, place["options"]))

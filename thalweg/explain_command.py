@@ -1,5 +1,6 @@
 """`thalweg explain TASK`."""
 
+import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from thalweg.render import print_json, print_table
 from thalweg.sql_statement import QueryRefusedError
 
 if TYPE_CHECKING:
-    from thalweg.explain import Explanation, PlacedCopy, Wait
+    from scheduling.start_estimate import StartEstimate
+    from thalweg.explain import Explanation, PlacedCopy, Waits
 
 
 @click.command(short_help="Explain a task: its cost and the next best region, or why it waits.")
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
 def explain(task: str, as_json: bool, warehouse: str, as_of: AsOf | None) -> None:
     """Explain a task from the tables.
 
-    For a placed task: the chosen pool, its cost by component, and the next best region. For a waiting one: the reason,
-    and what would change it. For each: its history.
+    For a placed task: the chosen pool, its cost by component, and every other region with what it would cost more. For
+    a waiting one: the binding constraint, the smallest changes that would place it, each checked by planning with it,
+    and an estimated start. For each: its history.
 
     What else could be done is asked of the planner itself, over the nodes, links, prices and placements of now.
 
@@ -79,21 +82,30 @@ def _print_placed(copy: "PlacedCopy") -> None:
             f"Next best region: {copy.next_best.region}, {copy.next_best.best.usd:.2f} USD: "
             f"{abs(more):.2f} USD {'more' if more >= 0 else 'less'} than here at the prices of now"
         )
-    _print_options(copy.options)
+    _print_options(copy.options, copy.here_now_usd)
 
 
-def _print_wait(waits: "Wait") -> None:
+def _print_wait(waits: "Waits") -> None:
     if waits.recorded:
         click.echo(f"\nWaits, as last planned: {waits.recorded}")
     click.echo(f"Waits, as of now: {waits.now or 'it would be placed by the next plan that considers it'}")
     if waits.now:
+        click.echo(_start(waits.start))
         click.echo("What would change it:" if waits.remedies else "No single change would let it in.")
         for remedy in waits.remedies:
             click.echo(f"  {remedy.change}: {', '.join(remedy.regions)} for {remedy.usd:.2f} USD")
-    _print_options(waits.options)
+    _print_options(waits.options, None)
 
 
-def _print_options(options: list[Any]) -> None:
+def _start(start: "StartEstimate") -> str:
+    """Say when it will probably start."""
+    if not math.isfinite(start.p50_h):
+        return "Estimated start: never, as things stand"
+    latest = f"{start.p90_h:.1f} hours" if math.isfinite(start.p90_h) else "never"
+    return f"Estimated start: in {start.p50_h:.1f} hours (80 % interval: {start.p10_h:.1f} to {latest})"
+
+
+def _print_options(options: list[Any], here_usd: float | None) -> None:
     from thalweg.explain import MONEY
 
     rows = []
@@ -103,6 +115,7 @@ def _print_options(options: list[Any]) -> None:
             {
                 "region": option.region,
                 "usd": option.best.usd if option.best else None,
+                **({} if here_usd is None else {"more": option.best.usd - here_usd if option.best else None}),
                 **{name.removesuffix("_usd"): getattr(money, name) if money else None for name in MONEY},
                 "pool or reason": option.best.pool_id if option.best else option.reason,
             }

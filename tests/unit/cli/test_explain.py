@@ -98,18 +98,28 @@ def test_a_task_that_waits_for_room_says_so_and_what_would_help(world: Path) -> 
     assert waits["recorded"] == "capacity: it needs 8 GPUs in one pool"
     assert waits["now"].startswith("capacity")
     changes = {remedy["change"]: remedy for remedy in waits["remedies"]}
-    # 8 GPUs for an hour: at 1 USD on the T4 of NORTH, at 3 USD in EAST once it is empty.
-    assert changes["any GPU model"]["regions"] == [NORTH]
-    assert changes["any GPU model"]["usd"] == pytest.approx(8.0)
-    assert changes["room: other tasks end or leave"]["regions"] == [EAST]
-    assert changes["room: other tasks end or leave"]["usd"] == pytest.approx(24.0)
-    assert "What would change it:\n  any GPU model: edge:north for 8.00 USD" in told("large", world)
+    # 8 GPUs for an hour: at 1 USD on the T4 of NORTH, at 3 USD in EAST once the other four are free.
+    assert changes["GPU model T4 accepted, too"]["regions"] == [NORTH]
+    assert changes["GPU model T4 accepted, too"]["usd"] == pytest.approx(8.0)
+    room = changes[f"4 GPUs more free on 1 node of {EAST}/A100/on-demand"]
+    assert (room["regions"], room["usd"]) == ([EAST], pytest.approx(24.0))
+    # The largest that fits now: four on what is left of EAST.
+    assert changes["4 GPUs instead of 8"]["usd"] == pytest.approx(12.0)
+    (urgent,) = [change for change in changes if change.startswith("priority")]
+    assert urgent.endswith("1 of others would give way")
+    start = waits["start"]
+    assert 0.0 < start["p10_h"] <= start["p50_h"] <= start["p90_h"]
+    text = told("large", world)
+    assert "What would change it:\n  GPU model T4 accepted, too: edge:north for 8.00 USD" in text
+    assert "Estimated start: in " in text
 
 
-def test_a_task_that_no_single_change_helps_says_so(world: Path) -> None:
+def test_a_task_that_asks_for_what_is_nowhere_is_told_what_there_is(world: Path) -> None:
     waits = explained("foreign", world)["waits"]
     assert waits["now"].startswith("gpu_model")
-    assert [remedy["change"] for remedy in waits["remedies"]] == ["any GPU model"]
+    assert [remedy["change"] for remedy in waits["remedies"]] == ["GPU model A100 accepted, too"]
+    assert waits["start"] == {"p10_h": None, "p50_h": None, "p90_h": None}
+    assert "Estimated start: never, as things stand" in told("foreign", world)
     assert {o["region"]: o["reason"].partition(":")[0] for o in waits["options"]} == {
         EAST: "gpu_model", WEST: "residency", NORTH: "residency",
     }  # fmt: skip

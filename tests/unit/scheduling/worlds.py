@@ -1,7 +1,8 @@
 """Small worlds for tests of the live core."""
 
 from scheduling.decide import Origin, Refused, place, submit
-from scheduling.micro_batch import Plan, PlanSettings, plan
+from scheduling.live_plan import Plan, PlanSettings
+from scheduling.micro_batch import plan
 from scheduling.nodes import Need
 from scheduling.tasks import Part, TaskSpec, Transition
 from scheduling.world import NodeFacts, World
