@@ -163,7 +163,7 @@ def work_on_nodes(strategy: str, seed: int = 1) -> dict[str, Any]:
 
 def steps_to_best(found: dict[str, Any]) -> int:
     """First step after which the strategy had its final objective."""
-    return next(step for step, usd, _ in found["trace"] if usd <= found["objective"] + 1e-6)
+    return next(int(step) for step, usd, _ in found["trace"] if usd <= found["objective"] + 1e-6)
 
 
 def numbers() -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scheduling.arrays import FloatArray
+from scheduling.arrays import FloatArray, IntArray
 from scheduling.replay import HOUR_S, Ending, Fleet, Replay, ReplayJob
 
 
@@ -24,8 +24,8 @@ def summarise(jobs: Sequence[ReplayJob], fleet: Fleet, result: Replay) -> dict[s
     in_span_s = np.clip(
         np.minimum(result.end_s, result.begin_s + span_s) - np.maximum(result.start_s, result.begin_s), 0, None
     )
-    demand = np.bincount(result.region, ran_s * result.gpus, len(supply_gpu_s))
-    used = np.bincount(result.region, in_span_s * result.gpus, len(supply_gpu_s))
+    demand = _by_index(result.region, ran_s * result.gpus, len(supply_gpu_s))
+    used = _by_index(result.region, in_span_s * result.gpus, len(supply_gpu_s))
     waited_s = waiting_s(jobs, result)
     started = np.unique(result.job)
     stopped = np.flatnonzero(result.ending == Ending.STOPPED)
@@ -74,6 +74,10 @@ def waiting_s(jobs: Sequence[ReplayJob], result: Replay) -> FloatArray:
     return np.array(
         [at - jobs[job].arrive_s for job, at in sorted(complete.items()) if at >= result.begin_s], np.float64
     )
+
+
+def _by_index(index: IntArray, gpu_s: FloatArray, size: int) -> FloatArray:
+    return np.bincount(index, gpu_s, size).astype(np.float64)
 
 
 def _worst(gpu_s: FloatArray, supply_gpu_s: FloatArray) -> float:

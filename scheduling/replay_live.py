@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scheduling import decide
-from scheduling.micro_batch import PlanSettings, plan
+from scheduling.decide import Origin
+from scheduling.live_plan import PlanSettings
+from scheduling.micro_batch import plan
 from scheduling.pack import Packer
 from scheduling.replay import Decision, Fleet, ReplayJob, Start
 from scheduling.tasks import Change, TaskSpec, Transition
@@ -84,15 +86,15 @@ class LivePlanner:
         if made is None:
             return Decision()
         rows = decide.place(self.world, made, "", now_ms)
-        starts, stops = list[Start](), list[tuple[int, int]]()
+        starts, stops = list[Start](), dict[tuple[int, int], None]()
         for row in rows:
             before = self.world.tasks[row.task_id].copies.get(row.copy)
             if before is not None and row.change is not Change.WAITING:
-                stops.append((self._job_of[row.task_id], self._region_of[before.region]))
+                stops[self._job_of[row.task_id], self._region_of[before.region]] = None
             if row.change is Change.ASSIGNED:
                 starts.append(self._start(row, None if before is None else before.region))
         self._apply(rows)
-        return Decision(starts=starts, stops=stops)
+        return Decision(starts=starts, stops=tuple(stops))
 
     def _start(self, row: Transition, before: str | None) -> Start:
         index, spec = self._job_of[row.task_id], self.specs[self._job_of[row.task_id]]
@@ -116,8 +118,8 @@ class LivePlanner:
         for row in rows:
             self.world.apply(row)
 
-    def _origin(self, now_s: float) -> decide.Origin:
-        return decide.Origin(topic="replay", partition=0, offset=0, timestamp_ms=self._ms(now_s))
+    def _origin(self, now_s: float) -> Origin:
+        return Origin(topic="replay", partition=0, offset=0, timestamp_ms=self._ms(now_s))
 
     def _ms(self, now_s: float) -> int:
         return self._begin_ms + round(now_s * 1_000)

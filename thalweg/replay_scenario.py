@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from conf.settings import Place
-from scheduling.micro_batch import PlanSettings
+from scheduling.live_plan import PlanSettings
 from scheduling.model import Weights
 from scheduling.nodes import Need
 from scheduling.pack import Packer, Rule

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scheduling.micro_batch import PlanSettings
+from scheduling.live_plan import PlanSettings
 from scheduling.nodes import Need, Nodes, Pool
 from scheduling.pack import Packer
 from scheduling.replay import Decision, Fleet, Policy, Replay, ReplayJob, Start, replay

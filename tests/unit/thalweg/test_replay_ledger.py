@@ -19,10 +19,10 @@ from sync.ledger import Ledger, to_rows
 from sync.tables import LINKS, NODES, PRICES, TableContract
 from tests.ledger_rows import START, assigned, happened, ledger, submitted
 from thalweg.as_of import Version
-from thalweg.query import QueryRefusedError
 from thalweg.replay_ledger import ledger_scenario
 from thalweg.replay_lives import lives_of
 from thalweg.replay_scenario import plan_settings
+from thalweg.sql_statement import QueryRefusedError
 
 BEGIN_MS = 1_780_000_000_000
 FLEET = Fleet(regions=("east", "west"), gpus=(8.0, 8.0))
@@ -69,7 +69,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recorder]:
             "data": [{"region": rng.choice(["east", "west"]), "size_gb": rng.randrange(1, 50)}],
         }  # fmt: skip
         jobs.append(
-            ReplayJob(job_id=request["task_id"], arrive_s=at_ms / 1000, run_s=run_s, gpus=gpus, home=-1, copies=copies)
+            ReplayJob(job_id=f"t{number:02d}", arrive_s=at_ms / 1000, run_s=run_s, gpus=gpus, home=-1, copies=copies)
         )
         requests.append(json.dumps(request))
         at_ms += rng.randrange(100, 4_000)
