@@ -1,7 +1,7 @@
 """`thalweg bench pack`: the published packing experiment on every openb pod list, beside the reference FGD.
 
-python -m benchmarks.pack [PART ...]     measures parts (all without a name), prints them as one JSON document and
-                                         puts them into benchmarks/results/pack.json
+python -m benchmarks.pack [PART ...]     measures parts (all without a name), puts them into
+                                         benchmarks/results/pack.json and prints that
 
 Parts are the names of the openb lists, `made-up` (lists made from the public ones) and `large` (12,500 nodes).
 """
@@ -25,7 +25,7 @@ from benchmarks.pack_lists import made_up_lists
 from benchmarks.real_graph import published_folder
 from scheduling import pack_run
 from scheduling.compiled import COMPILED
-from scheduling.nodes import Nodes, Pool
+from scheduling.nodes import GPU_MILLI, Need, Nodes, Pool
 from scheduling.pack import Packer, Request, Rule
 from scheduling.pack_ceiling import allocation_ceiling
 from scheduling.pack_run import PackRun, draw_arrivals
@@ -69,7 +69,7 @@ def run(parts: str = "") -> dict[str, Any]:
         "parameters": {
             "arrive": ARRIVE,
             "seeds": list(SEEDS),
-            "seeds_of_batches_and_made_up_lists": list(FEW_SEEDS),
+            "seeds_of_batches_moves_and_made_up_lists": list(FEW_SEEDS),
             "moves": MOVES,
             "batch_with_moves": MOVES_BATCH,
             "compiled": COMPILED,
@@ -101,7 +101,7 @@ def measure_list(machines: Sequence[OpenbNode], pods: Sequence[OpenbPod], name: 
     figures: dict[str, Any] = {
         "fill": _means([one.figures for one in fill]),
         "fgd": _means([one_run(requests_of, seed, rule=Rule.FGD).figures for seed in SEEDS]),
-        "moves": _means([one_run(requests_of, seed, moves=MOVES, batch=MOVES_BATCH).figures for seed in SEEDS]),
+        "moves": _means([one_run(requests_of, seed, moves=MOVES, batch=MOVES_BATCH).figures for seed in FEW_SEEDS]),
         "fill_of_few_seeds": _means([one.figures for one in fill[: len(FEW_SEEDS)]]),
     }
     for batch in BATCHES:
@@ -136,6 +136,11 @@ class Arrivals:
         return [self.listed[at] for at in draw_arrivals(sizes, seed=seed, limit=ARRIVE * self.capacity_gpu_milli)]
 
 
+def is_share(need: Need) -> bool:
+    """Whether it takes a part of one GPU."""
+    return need.gpus == 1 and need.gpu_milli < GPU_MILLI
+
+
 class Run:
     """One run: its arrivals, its outcome, and the figures of both."""
 
@@ -144,6 +149,7 @@ class Run:
         self.requests, self.outcome = requests, outcome
         capacity = outcome.capacity_gpu_milli
         refused = [at for at, slot in enumerate(outcome.slots) if slot is None]
+        shares = [at for at in refused if is_share(requests[at][0])]
         arrived = np.cumsum([need.total_gpu_milli for need, _ in requests])
         self.figures = {
             "allocation_percent": 100 * outcome.allocated_gpu_milli / capacity,
@@ -151,7 +157,7 @@ class Run:
             "unallocated_gpus": (capacity - outcome.allocated_gpu_milli) / 1000,
             "failed_pods": float(outcome.failed),
             "failed_gang_pods": float(sum(requests[at][0].gpus > 1 for at in refused)),
-            "arrived_percent_at_first_refusal": 100.0 * int(arrived[refused[0]]) / capacity if refused else 130.0,
+            "arrived_percent_at_first_refused_share": 100.0 * int(arrived[shares[0]]) / capacity if shares else 130.0,
             "moved_pods": float(outcome.moved),
             "moved_percent_of_running": 100.0 * outcome.moved / max(1, len(requests) - outcome.failed),
             "placements_per_second": len(requests) / seconds,
@@ -178,13 +184,13 @@ def ceilings_of(run_of_seed: Run) -> dict[str, float]:
     """
     requests, outcome = run_of_seed.requests, run_of_seed.outcome
     capacity = outcome.capacity_gpu_milli
-    is_share = [need.gpus == 1 and need.gpu_milli < 1000 for need, _ in requests]
-    kept = [slot is not None and share for slot, share in zip(outcome.slots, is_share, strict=True)]
+    share = [is_share(need) for need, _ in requests]
+    kept = [slot is not None and small for slot, small in zip(outcome.slots, share, strict=True)]
     bounds = {"same_shares_accepted": _ceiling(requests, kept, capacity)}
     arrived = np.cumsum([need.total_gpu_milli for need, _ in requests])
     for percent in NOTHING_REFUSED_BEFORE:
         early = (100 * arrived <= percent * capacity).tolist()
-        taken = [share and soon for share, soon in zip(is_share, early, strict=True)]
+        taken = [small and soon for small, soon in zip(share, early, strict=True)]
         bounds[f"nothing_refused_before_{percent}"] = _ceiling(requests, taken, capacity)
     return bounds
 
@@ -272,14 +278,15 @@ def _warm(machines: Sequence[OpenbNode], pods: Sequence[OpenbPod]) -> None:
 
 
 def main(parts: Sequence[str]) -> None:
-    """Measure, and keep the result beside the code; parts measured before stay."""
-    measured = run(",".join(parts))
-    print(json.dumps(measured, indent=1))
-    if RESULT.exists():
-        before = json.loads(RESULT.read_text(encoding="utf-8"))
-        measured["parts"] = before.get("parts", {}) | measured["parts"]
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    """Measure part after part and keep each beside the code at once; parts measured before stay."""
+    openb = published_folder() / "openb"
+    for part in parts or list(_parts(openb, [])):
+        measured = run(part)
+        if RESULT.exists():
+            measured["parts"] = json.loads(RESULT.read_text(encoding="utf-8"))["parts"] | measured["parts"]
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    print(RESULT.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

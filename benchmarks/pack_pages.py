@@ -102,16 +102,16 @@ def _ceilings(lists: dict[str, Any]) -> list[str]:
             """
         ),
         "",
-        f"| list | expected fill | with 1 % moves | same shares | {' | '.join(titles.values())} | first refusal at |",
-        f"|---|---|---|---|{'---|' * len(titles)}---|",
+        f"| list | expected fill | same shares | {' | '.join(titles.values())} | expected fill first refuses a share |",
+        f"|---|---|---|{'---|' * len(titles)}---|",
     ]
     for name, part in lists.items():
         ceiling = part["ceiling_percent"]
         bounds = " | ".join(f"{ceiling[key]:.2f}" for key in titles)
         lines.append(
-            f"| {name} | {part['fill']['allocation_percent']:.2f} | {part['moves']['allocation_percent']:.2f} "
+            f"| {name} | {part['fill']['allocation_percent']:.2f} "
             f"| {ceiling['same_shares_accepted']:.2f} | {bounds} "
-            f"| {part['fill']['arrived_percent_at_first_refusal']:.1f} % arrived |"
+            f"| at {part['fill']['arrived_percent_at_first_refused_share']:.1f} % arrived |"
         )
     return [*lines, "", "![Allocation and ceiling](images/packing-ceiling.svg)"]
 
@@ -123,14 +123,13 @@ def _joint(lists: dict[str, Any]) -> list[str]:
         "",
         *_paragraph(
             """
-            Batches: mean of seeds 42-44, one by one and jointly. Moves: seeds 42-51, batches of 64, at most 1 % of
-            the running moved. Refused pods in brackets.
+            Mean of seeds 42-44: one by one, jointly, and in batches of 64 with at most 1 % of the running moved.
+            Refused pods in brackets.
             """
         ),
         "",
-        f"| list | one by one | {' | '.join(key.replace('_', ' ') for key in batches)} "
-        "| 42-51: one by one | 64 and moves | moved pods |",
-        f"|---|---|{'---|' * len(batches)}---|---|---|",
+        f"| list | one by one | {' | '.join(key.replace('_', ' ') for key in batches)} | 64 and moves | moved pods |",
+        f"|---|---|{'---|' * len(batches)}---|---|",
     ]
 
     def cell(figures: dict[str, float]) -> str:
@@ -139,7 +138,7 @@ def _joint(lists: dict[str, Any]) -> list[str]:
     for name, part in lists.items():
         joint = " | ".join(cell(part[key]) for key in batches)
         lines.append(
-            f"| {name} | {cell(part['fill_of_few_seeds'])} | {joint} | {cell(part['fill'])} | {cell(part['moves'])} "
+            f"| {name} | {cell(part['fill_of_few_seeds'])} | {joint} | {cell(part['moves'])} "
             f"| {part['moves']['moved_pods']:.1f} |"
         )
     return lines

@@ -1,7 +1,8 @@
 """`thalweg bench scale`: one placement cycle of a world of 100 regions, 500,000 nodes and 2,000,000 running tasks.
 
-    thalweg bench scale
-    thalweg bench scale --set cycles=1 --set spark_regions=100
+    thalweg bench scale                                            whole cycles
+    thalweg bench scale --set cycles=0 --set spark_regions=100     one cycle's packing, in Spark tasks, too
+    python -m benchmarks.scale [spark]                             keeps the figures in benchmarks/results/scale.json
 
 A cycle: what ended and which nodes were lost is folded in, all tasks are planned anew (what runs may move), and what
 the plan changed is packed onto the nodes of each region. The world is made up (`benchmarks.plan.synthetic` has the
@@ -10,11 +11,14 @@ rules of its classes, pools and links); its tasks have the sizes and needs of co
 
 from __future__ import annotations
 
+import json
 import os
 import resource
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +53,8 @@ LOST = 0.001  # of the nodes are lost, and come back with the cycle after
 HEADROOM = 0.97  # of a pool's GPUs are planned for: whole pools never pack to the last device
 MOVED = 0.01  # of the running tasks may move in a cycle
 MOVE_USD = 0.5
+SPARK_REGIONS = 100
+RESULT = Path(__file__).parent / "results" / "scale.json"
 
 
 Changes = dict[int, tuple[list[int], list[int]]]
@@ -332,6 +338,18 @@ def on_spark(world: Fleet, rng: np.random.Generator, warm: Warm, regions: int) -
     }
 
 
+def main(parts: Sequence[str]) -> None:
+    """Measure and keep the figures beside the code: whole cycles, or (`spark`) the ways to pack one cycle's changes."""
+    if "spark" in parts:
+        document = json.loads(RESULT.read_text(encoding="utf-8"))
+        document["spark"] = scale(cycles=0, spark_regions=SPARK_REGIONS)["spark"]
+    else:
+        document = scale()
+    text = json.dumps(document, indent=1)
+    RESULT.write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
 def _small(works: Sequence[RegionWork]) -> list[RegionWork]:
     return [replace(work, requests=work.requests[:1]) for work in works[:2]]
 
@@ -414,3 +432,7 @@ def violations(world: Fleet) -> int:
         [(world.needs[int(world.task_class[task])], everywhere) for task in held],
         [world.slots[task] for task in held],
     )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

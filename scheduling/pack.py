@@ -206,16 +206,22 @@ class Packer:
     def place_jointly(self, requests: Sequence[Request]) -> list[Slot | None]:
         """Place single workers of one region as one decision: the order that ends best, not the order of arrival.
 
-        The batch is tried in order of arrival and with the hardest to place first; the outcome that places more, then
-        the one that leaves more expected fill, stays. Arrival order wins ties, so a batch is never worse at its end
-        than its workers one by one.
+        The batch is tried in order of arrival, the hardest to place first, workers of several GPUs first, and those
+        with the least choice of pools first; the outcome that places more, then the one that leaves more expected
+        fill, stays. Arrival order wins ties, so a batch is never worse at its end than its workers one by one.
         """
         if len(requests) < 2:
             return self.place_each(requests)
         arrival = list(range(len(requests)))
-        hardest = sorted(arrival, key=lambda i: (-requests[i][0].total_gpu_milli, -requests[i][0].cpu_milli, i))
+        hard = [(-need.total_gpu_milli, -need.cpu_milli) for need, _ in requests]
+        orders = [
+            arrival,
+            sorted(arrival, key=lambda i: hard[i]),
+            sorted(arrival, key=lambda i: -requests[i][0].gpus),
+            sorted(arrival, key=lambda i: (len(requests[i][1]), hard[i])),
+        ]
         outcomes: list[tuple[tuple[int, float], list[Slot | None]]] = []
-        for order in (arrival, hardest):
+        for order in orders:
             placed = dict(zip(order, self.place_each([requests[i] for i in order], learn=not outcomes), strict=True))
             slots = [placed[i] for i in arrival]
             outcomes.append((self._outcome(requests, slots), slots))
