@@ -32,6 +32,7 @@ from sync.entries import RecordEntry
 from thalweg.replica_client import ReplicaClient
 
 REGIONS: Final = ("ap", "eu", "us")
+SAMPLE_S: Final = 0.25
 PARTITION_S: Final = 600
 """A cut of ten minutes at the live rate; its writes are made without waiting for the ten minutes to pass."""
 
@@ -41,7 +42,7 @@ def sync(
     rate: float = 20_000,
     seconds: float = 30,
     warm_up_s: float = 15,
-    keys: int = 10_000,
+    keys: int = 1_000,
     peak_updates: int = 300_000,
     replica_rate: float = 100,
     replica_seconds: float = 20,
@@ -104,48 +105,42 @@ def sync(
 def _steady(
     links: ProxiedBroker, job: subprocess.Popen[bytes], rate: float, seconds: float, warm_up_s: float, keys: int
 ) -> dict[str, Any]:
-    total_s = warm_up_s + seconds
-    before_s = _cpu_s(job.pid)
     watch = _python(
-        "benchmarks.sync_watch", "--bootstrap", links.kafka("us", "load").bootstrap_servers, "--prefix", "load",
-        "--seconds", str(total_s + 12),
-    )  # fmt: skip
-    sent = _load(links.kafka("eu", "load").bootstrap_servers, keys, "--rate", str(rate), "--seconds", str(total_s))
-    seen = json.loads(watch.communicate(timeout=total_s + 60)[0])
-    seconds_seen = sorted(int(second) for second in seen["ages"])
-    chosen = [s for s in seconds_seen if s >= seconds_seen[0] + warm_up_s][:-1]
-    ages = _spread([seen["ages"][str(second)] for second in chosen])
+        "benchmarks.sync_watch", "--bootstrap", links.kafka("us", "load").bootstrap_servers, "--prefix", "load"
+    )
+    with _sampled(lambda: _cpu_s(job.pid)) as used:
+        sent = _load(
+            links.kafka("eu", "load").bootstrap_servers,
+            keys,
+            "--rate",
+            str(rate),
+            "--seconds",
+            str(warm_up_s + seconds),
+        )
+    seen = json.loads(watch.communicate(timeout=120)[0])
+    from_s = round(sent["start_ms"] / 1000 + warm_up_s)
+    ages = _spread([seen["ages"].get(str(second), {}) for second in range(from_s, from_s + int(seconds) - 1)])
+    during = [cpu_s for at, cpu_s in used if at >= from_s]
     return {
         "updates_per_s": round(sent["updates"] / sent["seconds"]),
+        "latest_send_ms": round(sent["latest_send_s"] * 1000),
         **_percentiles(ages, "change_to_region"),
         "records_seen": len(ages),
-        "bytes_per_update": round(sent["bytes"] / sent["updates"], 1),
+        "json_bytes_per_update": round(sent["bytes"] / sent["updates"], 1),
         "cpu_share": {
-            "job": round((_cpu_s(job.pid) - before_s) / (total_s + 12), 2),
-            "load": round(sent["cpu_seconds"] / total_s, 2),
-            "reader": round(seen["cpu_seconds"] / total_s, 2),
+            "job": round((during[-1] - during[0]) / (len(during) - 1) / SAMPLE_S, 2),
+            "load": round(sent["cpu_seconds"] / sent["seconds"], 2),
+            "reader": round(seen["cpu_seconds"] / sent["seconds"], 2),
         },
     }
 
 
 def _peak(folder: Path, links: ProxiedBroker, updates: int, keys: int) -> dict[str, Any]:
     """Send a backlog as fast as the load can, and time the centre on it, from the first arrival to the last."""
-    done = threading.Event()
-    progress: list[tuple[float, int]] = []
-
-    def watch() -> None:
-        while not done.wait(0.2):
-            progress.append((time.monotonic(), _received(folder)))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
+    with _sampled(lambda: _received(folder)) as progress:
         sent = _load(links.bootstrap, keys, "--rate", "0", "--count", str(updates))
         # A load begins new lives, so that what is received counts from 0.
         _until(lambda: bool(progress) and progress[-1][1] == sent["updates"], 120)
-    finally:
-        done.set()
-        watcher.join()
     end = next(at for at, seen in progress if seen == sent["updates"])
     falls = [index for index in range(1, len(progress)) if progress[index][1] < progress[index - 1][1]]
     fresh = progress[falls[-1] if falls else 0 :]
@@ -156,6 +151,25 @@ def _peak(folder: Path, links: ProxiedBroker, updates: int, keys: int) -> dict[s
         "updates_per_s": round((sent["updates"] - done_before) / max(end - begin, 0.2)),
         "load_updates_per_s": round(sent["updates"] / sent["seconds"]),
     }
+
+
+@contextlib.contextmanager
+def _sampled(look: Callable[[], Any]) -> Iterator[list[tuple[float, Any]]]:
+    """Look again and again beside the block; give (seconds since 1970, what was seen)."""
+    done = threading.Event()
+    found: list[tuple[float, Any]] = []
+
+    def watch() -> None:
+        while not done.wait(SAMPLE_S):
+            found.append((time.time(), look()))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        watcher.join()
 
 
 class _Timed(ReplicaClient):

@@ -101,6 +101,7 @@ class KafkaReplicaLog:
                 enable_idempotence=True,
                 linger_ms=5,
                 batch_size=_BATCH_BYTES,
+                compression_type="gzip",  # each region reads all of it over a long way
                 delivery_timeout_ms=timeout_ms,
                 max_block_ms=timeout_ms,
                 max_request_size=2 * REPLICA.max_message_bytes,
