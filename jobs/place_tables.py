@@ -2,7 +2,7 @@
 
 import queue
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Self, TypeVar
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ from jobs.beside import run_beside
 from jobs.runtime import Stop
 from scheduling.live_plan import Plan
 from scheduling.world import World
-from sync.delta_store import append, open_or_create, table_uri
+from sync.delta_store import append, open_or_create, table_uri, with_columns
 from sync.folds import FoldChanges, LedgerFold
 from sync.ledger import Ledger
 from sync.tables import DECISIONS, PLACEMENTS, PLANS, TASKS
@@ -42,6 +42,7 @@ class PlanRecord:
     plan_ms: float
     commit_ms: float
     publish_ms: float
+    pool_prices: list[dict[str, object]]
 
     @classmethod
     def of(
@@ -69,6 +70,7 @@ class PlanRecord:
             placed=len(made.assignments),
             revoked=len(made.preempted),
             waiting=len(world.waiting),
+            pool_prices=[asdict(price) for price in made.pool_prices],
             **{f"{step}_ms": seconds * 1_000 for step, seconds in steps.items()},
         )
 
@@ -94,7 +96,7 @@ class PlaceTables:
         self._compacted = time.monotonic()
         self._tasks = open_or_create(TASKS, warehouse)
         self._placements = open_or_create(PLACEMENTS, warehouse)
-        self._plans = open_or_create(PLANS, warehouse)
+        self._plans = with_columns(open_or_create(PLANS, warehouse), PLANS)
         self._every_s = every_ms / 1_000
         self._stop = stop
         self._ledger: Ledger | None = None

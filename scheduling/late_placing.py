@@ -15,6 +15,7 @@ from scheduling.cost import components
 from scheduling.live_plan import Assignment, PlanSettings, Preempted
 from scheduling.live_problem import Demand, hourly_usd, live_problem, whole_pools
 from scheduling.malleable import grow
+from scheduling.model import Pools
 from scheduling.node_limits import workers_by_pool
 from scheduling.nodes import Need, Nodes, Slot
 from scheduling.pack import Packer
@@ -35,6 +36,9 @@ MOST_POOLS: Final = 4
 
 MOST_GROWN: Final = 8
 """Copies one plan grows: each growth restarts a copy, and demand may come the next second."""
+
+
+_NOBODY: Final = 1 << 30
 
 
 @dataclass(slots=True)
@@ -73,8 +77,9 @@ class LatePlacing:
         now_ms: int,
         packer: Packer,
         limits: Limits,
+        free: Pools | None = None,
     ) -> None:
-        """Look at the most urgent of the stuck demands, which come in that order."""
+        """Look at the most urgent of the stuck demands, which come in that order; `free` spares counting again."""
         self.world, self.settings, self.now_ms, self.limits = world, settings, now_ms, limits
         self.stuck = stuck[:MOST_DEMANDS]
         sizes = [(row, demand) for row, demand in enumerate(self.stuck) for demand in _smaller(world, demand)]
@@ -82,13 +87,15 @@ class LatePlacing:
         for index, (row, _) in enumerate(sizes, start=len(self.stuck)):
             self._smaller.setdefault(row, []).append(index)
         demands = [*self.stuck, *(demand for _, demand in sizes)]
-        self.problem = live_problem(world, demands, settings, now_ms, whole_pools(world))
+        self.problem = live_problem(world, demands, settings, now_ms, whole_pools(world, free))
         self.placing = Placing(world, demands, self.problem, packer, limits)
         self.reasons: dict[tuple[str, int], str] = {}
         self.preempted: list[Preempted] = []
         self.resized: list[Resized] = []
         self._left: list[Leaving] = []
         self._gone: set[tuple[str, int]] = set()
+        self._gone_rows: list[int] = []
+        self._least_priority = _least_priority(world, settings)
 
     def try_all(self) -> set[str]:
         """Start smaller what may, make room for what is urgent enough; returns the tasks placed."""
@@ -101,6 +108,8 @@ class LatePlacing:
                 # A task that gave way once waits for what is free: victims never make victims.
                 if self.world.tasks[task_id].preempted or demand.beyond_share:
                     continue
+                if demand.key.spec.priority <= self._least_priority:
+                    break  # nobody could give way
                 if not tries or len(self.preempted) >= self.settings.most_preempted:
                     break
                 tries -= 1
@@ -234,6 +243,7 @@ class LatePlacing:
         self._left += leaving
         self.resized += smaller
         self._gone |= {(one.task.task_id, one.copy.index) for one in leaving}
+        self._gone_rows += [row for one in leaving for row in one.copy.seats]
         for one in victims:
             self.preempted.append(
                 Preempted(
@@ -253,9 +263,8 @@ class LatePlacing:
         world, seats, need = self.world, self.world.seats, _largest(spec)
         usable = np.isfinite(usd)
         rows = may_give_way(seats, spec.priority if self.settings.most_preempted else -1, usable)
-        if self._gone:
-            rows = np.array([row for row in rows.tolist() if seats.owner(row) not in self._gone], np.int64)
-        rows = rows[[seats.owner(row)[0] != task_id for row in rows.tolist()]] if len(rows) < 1_000 else rows
+        own = [row for copy in world.tasks[task_id].copies.values() for row in copy.seats]
+        rows = rows[~np.isin(rows, [*self._gone_rows, *own])]
         offered: dict[int, list[Offer]] = {}
         for offer in offers(
             seats,
@@ -378,6 +387,16 @@ class LatePlacing:
         spec = sized(task.spec, workers)
         fit = self.placing.fit(spec, pool)
         return None if fit is None else Resized(task, copy, spec, pool, fit, reason)
+
+
+def _least_priority(world: World, settings: PlanSettings) -> int:
+    """Least priority among those who may have to give way: nothing at or below it can make room."""
+    if world.malleable:
+        return -1
+    seats = world.seats
+    may = seats.used() & (seats.column("preemptible") == 1)
+    least = int(np.where(may, seats.column("priority"), _NOBODY).min(initial=_NOBODY))
+    return least if settings.most_preempted else _NOBODY
 
 
 def _smaller(world: World, demand: Demand) -> Iterable[Demand]:

@@ -119,13 +119,13 @@ def live_problem(
     )
 
 
-def whole_pools(world: World) -> Pools:
+def whole_pools(world: World, free: Pools | None = None) -> Pools:
     """Pools with all that their ready nodes have, taken or not; closed regions have none."""
     nodes = world.nodes
     open_ = nodes.ready & world.open_pools()[nodes.pool]
     columns = (nodes.gpus, nodes.cpu_milli / MILLI, nodes.memory_mib / MIB_PER_GB)
     capacity = [np.bincount(nodes.pool, np.where(open_, column, 0.0), len(nodes.pools)) for column in columns]
-    return replace(world.pools(), capacity=np.stack(capacity, axis=1))
+    return replace(free or world.pools(), capacity=np.stack(capacity, axis=1))
 
 
 def left_of(world: World, tenant: str) -> tuple[float, float]:

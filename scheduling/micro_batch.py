@@ -73,7 +73,7 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     late: LatePlacing | None = None
     if left or growing:
         left.sort(key=lambda demand: (-demand.wait_usd(now_ms, settings.wait_usd), demand.order))
-        late = LatePlacing(world, left, settings, now_ms, packer, limits)
+        late = LatePlacing(world, left, settings, now_ms, packer, limits, pools)
         for task_id in late.try_all():
             del held[task_id]
         if growing:

@@ -26,6 +26,10 @@ MOST_NODES: Final = 256
 nodes, and few enough that a fleet of 10,000 full nodes is searched in milliseconds."""
 
 
+MOST_OFFERS: Final = 512
+"""Two for every node looked at: the cheapest a worker come first, and a task takes few."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
     """Copies of one node whose leaving makes room there for some workers.
@@ -115,7 +119,7 @@ def offers(
             workers=int(gains[at]),
             rows=tuple(rows[of_start[at] : at + 1].tolist()),
         )
-        for at in steps.tolist()
+        for at in steps[:MOST_OFFERS].tolist()
     ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from sync.tables import TableContract
@@ -54,6 +54,16 @@ def open_or_create(contract: TableContract, warehouse: str) -> DeltaTable:
             description=contract.meaning,
             configuration=dict(contract.configuration),
         )
+
+
+def with_columns(table: DeltaTable, contract: TableContract) -> DeltaTable:
+    """Add the columns that a table of an older version lacks; its rows read as null there. For the table's writer."""
+    known = {field.name for field in table.schema().fields}
+    wanted = Schema.from_arrow(contract.schema).fields
+    missing = [field for field in wanted if field.name not in known and field.nullable]
+    if missing:
+        table.alter.add_columns(missing)
+    return table
 
 
 def append(table: DeltaTable, rows: pa.Table, transactions: Sequence[Transaction] = ()) -> int:

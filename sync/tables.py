@@ -145,6 +145,16 @@ NODE_SHARES: Final = pa.list_(
         ]
     )
 )
+POOL_PRICES: Final = pa.list_(
+    pa.struct(
+        [
+            pa.field("pool_id", pa.string()),
+            pa.field("saves_usd", pa.float64()),
+            pa.field("saves_usd_per_hour", pa.float64()),
+            pa.field("usd_per_gpu_hour", pa.float64()),
+        ]
+    )
+)
 
 DECISIONS = TableContract(
     name="decisions",
@@ -247,10 +257,12 @@ PLANS = TableContract(
         ("plan_ms", pa.float64()),
         ("commit_ms", pa.float64()),
         ("publish_ms", pa.float64()),
+        ("pool_prices", POOL_PRICES),
     ),
     key=("plan_id",),
     writer="jobs/place",
-    meaning="Each plan's objective, proven bound, gap, counts and timings.",
+    meaning="Each plan's objective, proven bound, gap, counts and timings; `revoked` counts copies that gave way to a "
+    "task of higher priority. `pool_prices` are shadow prices: what one GPU more in a pool would have saved.",
     retention_days=30,
 )
 RECORDS = TableContract(

@@ -147,22 +147,30 @@ def regions(as_json: bool, warehouse: str, as_of: AsOf | None) -> None:
 def plans(limit: int, as_json: bool, warehouse: str, as_of: AsOf | None) -> None:
     """Show recent plans, newest first: objective and proven bound in US dollars, their gap, counts and timings.
 
+    `revoked` counts copies that gave way to a task of higher priority. Below the plans: where one GPU more would have
+    saved the newest plan most, in US dollars an hour (all of its pools with --json).
+
     \b
     Examples:
       thalweg plans --limit 5
       thalweg plans --json
     """
-    answer = query(
-        "SELECT planned_at, strategy, status, objective_usd, bound_usd, gap, considered, placed, revoked, waiting,"
-        " read_ms, plan_ms, commit_ms, publish_ms, plan_id"
-        f" FROM plans ORDER BY planned_at DESC, batch_id DESC LIMIT {limit}",
-        warehouse,
-        as_of,
-    )
+    # Every column there is: a table of an older version has no prices.
+    rows = query(f"SELECT * FROM plans ORDER BY planned_at DESC, batch_id DESC LIMIT {limit}", warehouse, as_of).dicts()
     if as_json:
-        print_json({"plans": answer.dicts()})
+        print_json({"plans": [{name: row[name] for name in (*_PLAN, "pool_prices") if name in row} for row in rows]})
         return
-    _print(answer)
+    print_table(_PLAN, rows)
+    prices = rows[0].get("pool_prices") if rows else None
+    if prices:
+        click.echo("\nOne GPU more would have saved the newest plan:")
+        print_table(("pool_id", "saves_usd_per_hour", "usd_per_gpu_hour"), prices[:5])
+
+
+_PLAN: Final = (
+    *("planned_at", "strategy", "status", "objective_usd", "bound_usd", "gap", "considered", "placed", "revoked"),
+    *("waiting", "read_ms", "plan_ms", "commit_ms", "publish_ms", "plan_id"),
+)
 
 
 def _print(answer: Answer) -> None:
