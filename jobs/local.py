@@ -6,6 +6,7 @@ On a cluster each job is an application of its own (`spark-submit jobs/place.py`
 import importlib
 import logging
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -35,7 +36,10 @@ log = logging.getLogger("thalweg.local")
 def run(settings: Settings, jobs: Sequence[str] = JOBS) -> None:
     """Start the jobs' queries, and start a failed one again until asked to stop."""
     stop = Stop().on_signals()
+    importing = threading.Thread(target=_import_all, args=(jobs,), daemon=True)
+    importing.start()
     with spark_session("-".join(("thalweg", *jobs)), settings) as spark:
+        importing.join()
         running: dict[str, tuple[StreamingQuery, Stop]] = {}
         while not stop.asked():
             for name in jobs:
@@ -59,6 +63,12 @@ def run(settings: Settings, jobs: Sequence[str] = JOBS) -> None:
             log.info("stopping", extra={"fields": {"job": name}})
             query.stop()
             own_stop.finish()
+
+
+def _import_all(jobs: Sequence[str]) -> None:
+    """Import the jobs while the JVM starts on the other core: solver, compiler and tables take as long as it does."""
+    for name in jobs:
+        importlib.import_module(f"jobs.{name}")
 
 
 def _start(spark: "SparkSession", name: str, settings: Settings) -> "tuple[StreamingQuery, Stop] | None":

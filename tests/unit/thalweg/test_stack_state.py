@@ -3,6 +3,9 @@
 import json
 import multiprocessing
 import shlex
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,3 +130,20 @@ def test_a_second_supervisor_is_refused_until_the_first_is_killed(tmp_path: Path
     assert not folder.is_held()
     with folder.held():
         assert folder.is_held()
+
+
+def test_asked_once_it_goes_on_to_its_end_asked_twice_it_ends_at_once() -> None:
+    program = (
+        "import time; from thalweg.stack import Interruption\n"
+        "asked = Interruption.on_signals()\nprint('ready', flush=True)\n"
+        "while not asked.asked(): time.sleep(0.01)\n"
+        "print('asked', flush=True)\ntime.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "asked\n"
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 128 + signal.SIGINT
