@@ -136,20 +136,19 @@ def _steady(
 
 
 def _peak(folder: Path, links: ProxiedBroker, updates: int, keys: int) -> dict[str, Any]:
-    """Send a backlog as fast as the load can, and time the centre on it, from the first arrival to the last."""
+    """Send a backlog as fast as it goes, and time the centre on what is left of it when the load has gone."""
     with _sampled(lambda: _received(folder)) as progress:
         sent = _load(links.bootstrap, keys, "--rate", "0", "--count", str(updates))
+        loaded = time.time()
         # A load begins new lives, so that what is received counts from 0.
         _until(lambda: bool(progress) and progress[-1][1] == sent["updates"], 120)
-    end = next(at for at, seen in progress if seen == sent["updates"])
-    falls = [index for index in range(1, len(progress)) if progress[index][1] < progress[index - 1][1]]
-    fresh = progress[falls[-1] if falls else 0 :]
-    begin = next(at for at, seen in fresh if seen > 0)
-    done_before = next(seen for seen in (seen for _, seen in fresh) if seen > 0)
+    left = [(at, seen) for at, seen in progress if at >= loaded]
+    end = next(at for at, seen in left if seen == sent["updates"])
     return {
         "updates": sent["updates"],
-        "updates_per_s": round((sent["updates"] - done_before) / max(end - begin, 0.2)),
         "load_updates_per_s": round(sent["updates"] / sent["seconds"]),
+        "left_when_loaded": sent["updates"] - left[0][1],
+        "updates_per_s": round((sent["updates"] - left[0][1]) / max(end - left[0][0], SAMPLE_S)),
     }
 
 

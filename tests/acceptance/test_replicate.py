@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from benchmarks.proxied_broker import ProxiedBroker, proxied_broker
+from benchmarks.proxy import Proxy
 from conf.settings import Settings, load_settings
 from jobs import replicate
 from jobs.runtime import Stop, system_clock
@@ -24,6 +25,7 @@ from sync.delta_store import table_uri
 from sync.digests import digests_of
 from sync.entries import ForgetEntry, RecordEntry, Update
 from sync.records import Record, Register, decode_record
+from sync.replica import FencedError
 from sync.stamps import Hlc, Stamp
 from thalweg.replica_client import ReplicaClient
 from thalweg.sync_command import sync as sync_command
@@ -61,6 +63,16 @@ def running(spark: Any, settings: Settings) -> Iterator[Any]:
         yield query
     finally:
         query.stop()
+
+
+@contextmanager
+def delayed(proxy: Proxy) -> Iterator[None]:
+    """Let the way be a long one: 100 ms there and back, and one chunk in a hundred lost once."""
+    proxy.delay_s, proxy.loss = 0.05, 0.01
+    try:
+        yield
+    finally:
+        proxy.delay_s, proxy.loss = 0.0, 0.0
 
 
 def until(reached: Callable[[], bool], timeout_s: float = 60.0) -> None:
@@ -118,6 +130,7 @@ def test_two_regions_write_the_same_keys_while_cut_and_end_with_the_same_records
             for region in ("eu", "us")
         )
         assert eu.wait_joined() and us.wait_joined()
+        stack.enter_context(delayed(links.proxies["us"]))
         eu.put("dataset/a", Assign("size_gb", 1.0), Add("copies", ("eu",)))
         until(lambda: us.read("dataset/a") == {"copies": ["eu"], "size_gb": 1.0})
 
@@ -266,6 +279,40 @@ def test_a_lost_update_is_a_gap_that_is_asked_for_and_closed(spark: Any, links: 
         assert gap["closed_at"] >= gap["found_at"]
         assert eu.wait_confirmed()
         until(lambda: "lost" in table_state(settings))
+
+
+def test_a_late_region_starts_from_a_snapshot_and_one_that_leaves_is_not_waited_for(
+    spark: Any, links: ProxiedBroker, tmp_path: Path
+) -> None:
+    settings = settings_for(links.bootstrap, tmp_path, "late")
+    warehouse, file = settings.warehouse.path, tmp_path / "records.gz"
+    with running(spark, settings), ReplicaClient("eu", tmp_path / "eu.db", links.kafka("eu", "late")) as eu:
+        assert eu.wait_joined()
+        with eu.together():
+            for n in range(50):
+                eu.put(f"k{n}", Assign("f", n))
+        until(lambda: len(table_state(settings)) == 50)
+        made = CliRunner().invoke(sync_command, ["--warehouse", warehouse, "--prefix", "late", "--snapshot", str(file)])
+        assert made.exit_code == 0, made.output
+        eu.put("k0", Assign("f", "later"))
+
+        us = ReplicaClient("us", tmp_path / "us.db", links.kafka("us", "late"), snapshot=file)
+        assert us.read("k49") == {"f": 49}, "before it has spoken to anybody"
+        with us:
+            assert us.wait_joined()
+            until(lambda: us.read("k0") == {"f": "later"})
+            until(lambda: us.digests() == eu.digests())
+            us.put("k49", Assign("f", "us"))
+            assert us.leave() and us.lag().fenced
+            with pytest.raises(FencedError):
+                us.put("k48", Assign("f", "us"))
+        until(lambda: eu.read("k49") == {"f": "us"})
+        eu.delete("k1")
+        until(lambda: "k1" not in table_state(settings))
+        assert [(row["region"], row["member"]) for row in rows(settings, "sync_regions")[:2]] == [
+            ("eu", True),
+            ("us", False),
+        ]
 
 
 def test_a_batch_that_spark_takes_again_changes_nothing(spark: Any, links: ProxiedBroker, tmp_path: Path) -> None:
