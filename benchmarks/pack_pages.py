@@ -224,6 +224,7 @@ def _scale(result: dict[str, Any]) -> list[str]:
         ),
     ]
     if spark := result.get("spark"):
+        ratio = spark["spark_seconds"] / spark["one_process_seconds"]
         lines += [
             "",
             *_paragraph(
@@ -237,7 +238,13 @@ def _scale(result: dict[str, Any]) -> list[str]:
             "|---|---|",
             f"| by the packer that packed these nodes before | {spark['one_process_that_packed_before_seconds']:.2f} |",
             f"| afresh, region after region in one process | {spark['one_process_seconds']:.2f} |",
-            f"| afresh, a Spark task per region on {spark['spark_cores']} cores | {spark['spark_seconds']:.2f} |",
+            f"| afresh, a Spark task per region, on the same cores | {spark['spark_seconds']:.2f} |",
+            "",
+            *_paragraph(
+                f"""
+                On {result["machine"]["cores"]} cores Spark tasks take {ratio:.1f} times as long as one process: the nodes' columns are sent to them, and the driver works beside them.
+                """
+            ),
         ]
     return lines
 

@@ -330,7 +330,7 @@ def on_spark(world: Fleet, rng: np.random.Generator, warm: Warm, regions: int) -
     return {
         "regions": len(works),
         "requests": sum(len(work.requests) for work in works),
-        "spark_cores": cores,
+        "spark_default_parallelism": cores,
         "spark_seconds": round(spark_seconds, 3),
         "one_process_seconds": round(alone_seconds, 3),
         "one_process_that_packed_before_seconds": round(warm_seconds, 3),
