@@ -58,6 +58,21 @@ def balance_slope(problem: Problem, gpus_by_pool: FloatArray) -> FloatArray:
     return slope
 
 
+def point_of_slope(problem: Problem, slope: FloatArray) -> FloatArray:
+    """[P] GPUs in each pool at which the balance term has this slope, up to a constant (which no plan can change).
+
+    The point need not be a plan: a tangent of a convex function lies below it wherever it is taken.
+    """
+    pools = problem.pools
+    busy, total = region_gpus(problem, np.zeros(len(pools)))
+    mean = float((total * slope).sum()) / max(float(total.sum()), 1e-300)
+    point = np.zeros(len(pools))
+    first = np.flatnonzero(np.diff(pools.region, prepend=-1))
+    region = pools.region[first]
+    point[first] = (total * ((slope - mean) / (2.0 * problem.weights.balance) + 0.5) - busy)[region]
+    return point
+
+
 def priced_usd(problem: Problem, arcs: Arcs, prices: Prices) -> FloatArray:
     """[C, P] cost of one copy with the prices of everything scarce that it uses."""
     classes, pools = problem.classes, problem.pools
@@ -91,7 +106,7 @@ def lagrangian_bound(problem: Problem, arcs: Arcs, prices: Prices, gpus_by_pool:
     """
     pools, tenants = problem.pools, problem.tenants
     priced = priced_usd(problem, arcs, prices)
-    least = _least_usd(problem, priced)
+    least, _ = least_usd(problem, priced)
     limited = np.isfinite(tenants.quota_gpus)
     rented = float((prices.pool * pools.capacity).sum())
     rented += float((prices.quota[limited] * tenants.quota_gpus[limited]).sum())
@@ -105,13 +120,18 @@ def lagrangian_bound(problem: Problem, arcs: Arcs, prices: Prices, gpus_by_pool:
     return max(0.0, bound - _FLOAT_NOISE * (float(np.abs(least).sum()) + abs(rented)))
 
 
-def _least_usd(problem: Problem, priced: FloatArray) -> FloatArray:
-    """[C] least cost of a class: its tasks in the cheapest places that can hold them, regions distinct, or waiting."""
+def least_usd(problem: Problem, priced: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Least cost of each class: its tasks in the cheapest places that can hold them, regions distinct, or waiting.
+
+    Returns:
+        ([C] cost of the class, [C] the part of it that its dearest task has).
+    """
     classes, pools = problem.classes, problem.pools
     if not len(pools):
-        return np.asarray(classes.count * classes.wait_usd)
+        return np.asarray(classes.count * classes.wait_usd), classes.wait_usd
     cheapest = priced.argmin(axis=1)
-    least = classes.count * np.minimum(priced[np.arange(len(classes)), cheapest], classes.wait_usd)
+    dearest = np.minimum(priced[np.arange(len(classes)), cheapest], classes.wait_usd)
+    least = classes.count * dearest
     single = classes.replicas == 1
     crowded = np.flatnonzero(single & (_whole_copies(problem, np.arange(len(classes)), cheapest) < classes.count))
     if crowded.size:
@@ -122,7 +142,10 @@ def _least_usd(problem: Problem, priced: FloatArray) -> FloatArray:
         count = classes.count[crowded, None]
         taken = np.diff(np.minimum(np.cumsum(np.minimum(fit, count), axis=1), count), prepend=0.0, axis=1)
         filled = (taken * np.take_along_axis(usd, order, axis=1)).sum(axis=1)
-        least[crowded] = filled + (classes.count[crowded] - taken.sum(axis=1)) * classes.wait_usd[crowded]
+        left = classes.count[crowded] - taken.sum(axis=1)
+        least[crowded] = filled + left * classes.wait_usd[crowded]
+        reached = np.where(taken > 0, np.take_along_axis(usd, order, axis=1), -np.inf).max(axis=1)
+        dearest[crowded] = np.where(left > 0, classes.wait_usd[crowded], reached)
     several = np.flatnonzero(~single)
     if several.size:
         starts = np.flatnonzero(np.diff(pools.region, prepend=-1))
@@ -130,8 +153,9 @@ def _least_usd(problem: Problem, priced: FloatArray) -> FloatArray:
         replicas = np.minimum(classes.replicas[several], by_region.shape[1])
         total = np.cumsum(by_region, axis=1)[np.arange(len(several)), replicas - 1]
         total[replicas < classes.replicas[several]] = np.inf
-        least[several] = classes.count[several] * np.minimum(total, classes.wait_usd[several])
-    return np.asarray(least)
+        dearest[several] = np.minimum(total, classes.wait_usd[several])
+        least[several] = classes.count[several] * dearest[several]
+    return np.asarray(least), np.asarray(dearest)
 
 
 def _whole_copies(problem: Problem, class_index: IntArray, pool_index: IntArray) -> FloatArray:

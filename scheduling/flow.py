@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scheduling.arrays import FloatArray
-from scheduling.bound import lagrangian_bound, priced_usd
+from scheduling.bound import priced_usd
 from scheduling.compiled import COMPILED
 from scheduling.cost import Arcs, plan_usd
 from scheduling.draft import Draft
@@ -18,6 +18,8 @@ from scheduling.strategy import Found
 
 LINEAR_ARCS = 4_000
 """Up to so many arcs a balanced problem goes to the linear program as well: milliseconds, and a tighter bound."""
+WORTH_SEARCHING = 5e-3
+"""Gap above which the local search goes on: a million tasks end below it at once, thousands of single tasks do not."""
 
 
 def flow(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: FloatArray | None) -> Found:
@@ -29,7 +31,11 @@ def flow(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: 
     draft = rounded(problem, arcs, relaxed)
     trace = [(0, plan_usd(problem, arcs, *draft.arcs_used()), bound)]
     draft = improve(draft, limits.evaluations)
-    trace.append((1, plan_usd(problem, arcs, *draft.arcs_used()), bound))
+    usd = plan_usd(problem, arcs, *draft.arcs_used())
+    if usd - bound > WORTH_SEARCHING * abs(usd) and limits.more_evaluations and not limits.expired():
+        draft = improve(draft, limits.more_evaluations)
+        usd = plan_usd(problem, arcs, *draft.arcs_used())
+    trace.append((1, usd, bound))
     done = polish(problem, arcs, relaxed, draft, bound, limits)
     trace.append((2, done.objective, done.bound))
     return Found(draft=done.draft, bound=done.bound, prices=relaxed.prices, stopped=done.stopped, trace=tuple(trace))
@@ -38,13 +44,13 @@ def flow(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: 
 def relax(problem: Problem, arcs: Arcs, limits: Limits, start_prices: FloatArray | None) -> tuple[Relaxed, float]:
     """The relaxed optimum, by the cheapest means that honours every limit, and the lower bound it proves."""
     relaxed = uncontended(problem, arcs) or relax_gpus(problem, arcs, start_prices, limits)
-    bound = lagrangian_bound(problem, arcs, relaxed.prices, relaxed.gpus_by_pool(problem))
+    bound = relaxed.bound(problem, arcs)
     if keeps_limits(problem, relaxed, range(problem.dimensions)) and (
         not problem.weights.balance or (COMPILED and arcs.usd.size > LINEAR_ARCS)
     ):
         return relaxed, bound
     relaxed = relax_all(problem, arcs, relaxed, limits)
-    return relaxed, max(bound, lagrangian_bound(problem, arcs, relaxed.prices, relaxed.gpus_by_pool(problem)))
+    return relaxed, max(bound, relaxed.bound(problem, arcs))
 
 
 def rounded(problem: Problem, arcs: Arcs, relaxed: Relaxed) -> Draft:

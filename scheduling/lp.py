@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 
 from scheduling.arrays import FloatArray
-from scheduling.bound import balance_slope, free_prices, lagrangian_bound, priced_usd
+from scheduling.bound import balance_slope, free_prices, priced_usd
 from scheduling.cost import Arcs, plan_usd
 from scheduling.draft import Draft
 from scheduling.model import Problem
@@ -29,7 +29,7 @@ def lp(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: Fl
         rounds = islice(linear_rounds(problem, arcs, relaxed, limits), limits.rounds)
     draft = _rounded(problem, arcs, relaxed)
     usd = plan_usd(problem, arcs, *draft.arcs_used())
-    bound = lagrangian_bound(problem, arcs, relaxed.prices, relaxed.gpus_by_pool(problem))
+    bound = relaxed.bound(problem, arcs)
     prices, stopped, trace = relaxed.prices, Stopped.DONE, [(0, usd, bound)]
     for relaxed, proven in rounds:
         if proven > bound:

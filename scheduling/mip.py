@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scheduling.arrays import FloatArray
-from scheduling.bound import priced_usd
+from scheduling.bound import least_usd, priced_usd
 from scheduling.cost import Arcs, plan_usd
 from scheduling.draft import Draft
 from scheduling.formulation import formulate, solve_integer
@@ -46,6 +46,8 @@ def polish(problem: Problem, arcs: Arcs, relaxed: Relaxed, draft: Draft, bound: 
     objective = plan_usd(problem, arcs, *draft.arcs_used())
     now = Polished(draft=draft, objective=objective, bound=bound, stopped=Stopped.DONE)
     reduced = reduced_usd(problem, arcs, relaxed)
+    # The bound may come from other prices; reduced costs count from that of their own.
+    own = relaxed.bound(problem, arcs)
     for narrowing in (True, True, False):
         gap = now.objective - now.bound
         if gap <= OPTIMAL_GAP * max(abs(now.objective), 1e-9):
@@ -54,7 +56,7 @@ def polish(problem: Problem, arcs: Arcs, relaxed: Relaxed, draft: Draft, bound: 
             return replace(now, stopped=Stopped.EFFORT)
         if limits.expired():
             return replace(now, stopped=Stopped.DEADLINE)
-        possible = reduced <= gap * (1.0 + 1e-9) + 1e-9
+        possible = reduced <= (now.objective - own) * (1.0 + 1e-9) + 1e-9
         number = int(possible.sum())
         if narrowing:
             if number <= PROMISING_ARCS:
@@ -74,19 +76,17 @@ def reduced_usd(problem: Problem, arcs: Arcs, relaxed: Relaxed) -> FloatArray:
     """[C, P] what a plan with a copy on the arc costs at least above the Lagrangian bound of the relaxed prices."""
     priced = priced_usd(problem, arcs, relaxed.prices)
     classes, pools = problem.classes, problem.pools
+    # A copy on the arc takes the place of the class's dearest one in the bound.
+    _, dearest = least_usd(problem, priced)
     others = np.zeros(len(classes))
-    best = priced.min(axis=1, initial=np.inf)
     several = np.flatnonzero(classes.replicas > 1)
     if several.size and len(pools):
         starts = np.flatnonzero(np.diff(pools.region, prepend=-1))
         by_region = np.sort(np.minimum.reduceat(priced[several], starts, axis=1), axis=1)
         total = np.cumsum(by_region, axis=1)
-        replicas = np.minimum(classes.replicas[several], by_region.shape[1])
-        rows = np.arange(len(several))
-        others[several] = total[rows, np.maximum(replicas - 2, 0)]
-        best[several] = np.where(classes.replicas[several] <= by_region.shape[1], total[rows, replicas - 1], np.inf)
-    best = np.minimum(best, classes.wait_usd)
-    return np.asarray(priced + (others - best)[:, None])
+        beside = np.minimum(classes.replicas[several], by_region.shape[1]) - 2
+        others[several] = total[np.arange(len(several)), np.maximum(beside, 0)]
+    return np.asarray(priced + (others - dearest)[:, None])
 
 
 def _solve(

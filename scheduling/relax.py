@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scheduling.arrays import BoolArray, FloatArray, IntArray
-from scheduling.bound import Prices, balance_slope, free_prices, lagrangian_bound, priced_usd
+from scheduling.bound import Prices, balance_slope, free_prices, lagrangian_bound, point_of_slope, priced_usd
 from scheduling.compiled import COMPILED
 from scheduling.cost import Arcs, plan_usd
 from scheduling.formulation import formulate, solve_linear
 from scheduling.model import GPUS, NOWHERE, Problem
 from scheduling.segments import finer_segments, first_segments
 from scheduling.solution import Limits
-from scheduling.transport import Segments, Transport, add_cheapest, solve_transport
+from scheduling.transport import Flow, Transport, add_cheapest, sample_of, solve_transport, worth_sampling
 
 UNITS_PER_GPU = 1000
 """Shares of GPUs are counted in thousandths, as the cluster traces do."""
@@ -24,20 +24,33 @@ FIRST_COLUMNS, ADDED_COLUMNS = 8, 4
 MAX_ROUNDS = 30
 REFINEMENTS = 8
 """Solves with ever finer pieces of the balance term; each is about an eighth as wide as the last."""
-BALANCED_GAP = 1e-5
-"""The pieces are fine enough when the relaxed plan is this close to its bound."""
+BALANCED_GAP, COARSE_GAP, FINE_ARCS = 1e-5, 1e-3, 100_000
+"""The pieces are fine enough when the relaxed plan is this close to its bound; with more than FINE_ARCS arcs, where
+every solve takes a second, a thousandth will do."""
+SAMPLES = ((16, 3), (4, 1))
+"""Every how many-th class is in a sample, and how many times its pieces are refined."""
+_NO_ARCS = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 RELAXED_GAP = 1e-9
 """The linear program counts as solved when its value and the bound differ by less, relatively."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relaxed:
-    """Fractional copies per arc and the prices that prove them."""
+    """Fractional copies per arc and the prices that prove them.
+
+    `tangent` is the point (GPUs by pool) whose balance slope the prices hold; None where it is the plan's own.
+    """
 
     class_index: IntArray
     pool_index: IntArray
     copies: FloatArray
     prices: Prices
+    tangent: FloatArray | None = None
+
+    def bound(self, problem: Problem, arcs: Arcs) -> float:
+        """What the prices prove."""
+        point = self.gpus_by_pool(problem) if self.tangent is None else self.tangent
+        return lagrangian_bound(problem, arcs, self.prices, point)
 
     def gpus_by_pool(self, problem: Problem) -> FloatArray:
         """GPUs held in each pool."""
@@ -97,35 +110,62 @@ def relax_gpus(problem: Problem, arcs: Arcs, start_prices: FloatArray | None, li
     keep = _running_arcs(problem, arcs, rows)
     free_class, free_pool, free_copies = _without_gpus(problem, arcs)
 
-    def solved(start: FloatArray | None, balance: Segments | None, slope: FloatArray | None) -> Relaxed:
-        flow = solve_transport(replace(transport, balance=balance), start, limits.remaining_s, keep, slope)
+    def read(flow: Flow) -> Relaxed:
         prices = free_prices(problem)
         prices.pool[:, GPUS] = flow.prices * scale
-        relaxed = Relaxed(
+        return Relaxed(
             class_index=np.concatenate([rows[flow.class_index], free_class]),
             pool_index=np.concatenate([flow.pool_index, free_pool]),
             copies=np.concatenate([flow.units / units[flow.class_index], free_copies]),
             prices=prices,
         )
-        prices.slope[:] = balance_slope(problem, relaxed.gpus_by_pool(problem))
-        return relaxed
 
     if not problem.weights.balance or not COMPILED:
-        return solved(start, None, None)
-    demand = float((classes.count * classes.replicas * gpus)[rows].sum())
-    segments = first_segments(problem, capacity, scale, demand)
-    slope, best, tightest = None, None, -np.inf
+        relaxed = read(solve_transport(transport, start, limits.remaining_s, keep))
+        relaxed.prices.slope[:] = balance_slope(problem, relaxed.gpus_by_pool(problem))
+        return relaxed
+    return _balanced(problem, arcs, transport, scale, start, limits, read)
+
+
+def _balanced(
+    problem: Problem,
+    arcs: Arcs,
+    transport: Transport,
+    scale: float,
+    start: FloatArray | None,
+    limits: Limits,
+    read: Callable[[Flow], Relaxed],
+) -> Relaxed:
+    """Solve with ever finer pieces of the balance term, first on samples: where a region ends up is soon known."""
+    demand = float((transport.units * transport.copies).sum()) / scale
+    segments = first_segments(problem, transport.capacity, scale, demand)
+    slope: FloatArray | None = None
+    for every, times in SAMPLES if worth_sampling(transport) and not limits.expired() else ():
+        for _ in range(times):
+            sample, share = sample_of(replace(transport, balance=segments), every)
+            flow = solve_transport(sample, start, None, _NO_ARCS, slope)
+            start, slope = flow.prices, flow.region_prices
+            used = np.bincount(flow.pool_index, flow.units, len(problem.pools)) / scale / max(share, 1e-300)
+            segments = finer_segments(problem, segments, used, scale)
+    enough = BALANCED_GAP if transport.unit_usd.size <= FINE_ARCS else COARSE_GAP
+    best: Relaxed | None = None
+    value, bound = np.inf, -np.inf
     for _ in range(REFINEMENTS):
-        relaxed = solved(start, segments, slope)
+        flow = solve_transport(replace(transport, balance=segments), start, limits.remaining_s, _NO_ARCS, slope)
+        start, slope = flow.prices, flow.region_prices
+        relaxed = read(flow)
         point = relaxed.gpus_by_pool(problem)
-        bound = lagrangian_bound(problem, arcs, relaxed.prices, point)
-        if best is None or bound > tightest:
-            best, tightest = relaxed, bound
-        value = plan_usd(problem, arcs, relaxed.class_index, relaxed.pool_index, relaxed.copies)
-        if value - tightest <= BALANCED_GAP * abs(value) or limits.expired():
+        usd = plan_usd(problem, arcs, relaxed.class_index, relaxed.pool_index, relaxed.copies)
+        value = min(value, usd)
+        charged = point if slope is None else point_of_slope(problem, slope * scale)
+        for tangent in (point, charged):
+            prices = replace(relaxed.prices, slope=balance_slope(problem, tangent))
+            proven = lagrangian_bound(problem, arcs, prices, tangent)
+            if best is None or proven > bound:
+                best, bound = replace(relaxed, prices=prices, tangent=tangent), proven
+        if value - bound <= enough * abs(value) or limits.expired():
             break
         segments = finer_segments(problem, segments, point, scale)
-        start, slope = relaxed.prices.pool[:, GPUS] / scale, relaxed.prices.slope / scale
     assert best is not None
     return best
 

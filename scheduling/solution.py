@@ -58,6 +58,7 @@ class Limits:
         mip_nodes: branch-and-bound nodes of the MIP; deterministic, unlike a time limit.
         mip_gap: relative gap above which the MIP is worth starting.
         evaluations: moves the local search looks at, some 50 ns each.
+        more_evaluations: as many more where the plan is then still half a per cent from its bound; 0 for none.
         rounds: generations, sweeps or neighbourhoods of the strategies that search; None for their default.
     """
 
@@ -66,6 +67,7 @@ class Limits:
     mip_nodes: int = 20_000
     mip_gap: float = OPTIMAL_GAP
     evaluations: int = 3_000_000
+    more_evaluations: int = 30_000_000
     rounds: int | None = None
 
     def expired(self) -> bool:
@@ -74,7 +76,7 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
-LIVE = Limits(mip_arcs=800, mip_nodes=200, mip_gap=5e-3, evaluations=100_000)
+LIVE = Limits(mip_arcs=800, mip_nodes=200, mip_gap=5e-3, evaluations=100_000, more_evaluations=0)
 """Effort of a live micro-batch: flow, rounding and a few milliseconds of local search; where half a per cent or more is
 left to gain and few places are in question, an integer program of some twenty milliseconds."""
 

@@ -1,12 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from benchmarks.plan import synthetic
 from scheduling import relax
+from scheduling.bound import free_prices
 from scheduling.cost import arc_costs
+from scheduling.mip import reduced_usd
 from scheduling.model import Tenants, Weights
 from scheduling.order import in_order
-from scheduling.relax import relax_all, relax_gpus
+from scheduling.relax import Relaxed, relax_all, relax_gpus
 from scheduling.solution import LIVE, Limits, Reason, Status, Stopped, spread_copies
 from scheduling.solve import STRATEGIES, solve
 from scheduling.transport import by_column_generation, by_simplex
@@ -148,3 +152,22 @@ def test_a_trace_ends_at_the_plan_and_never_gets_worse(strategy):
     assert usd == sorted(usd, reverse=True) and usd[-1] == pytest.approx(solution.objective, rel=1e-9)
     assert bounds == sorted(bounds) and bounds[-1] == pytest.approx(solution.bound, rel=1e-9)
     assert usd[0] > usd[-1] or strategy == "flow"
+
+
+def test_an_arc_that_the_bound_already_fills_is_never_ruled_out():
+    one = in_order(problem(gpus=[4, 4, 8], prices=[1.0, 2.0, 3.0], need=[4.0], count=[3])).problem
+    arcs = arc_costs(one)
+    free = Relaxed(
+        class_index=np.zeros(0, np.int64), pool_index=np.zeros(0, np.int64), copies=np.zeros(0), prices=free_prices(one)
+    )
+    # One copy fits the cheapest pool and one the next: the bound of 4 + 8 + 12 already uses all three.
+    assert free.bound(one, arcs) == pytest.approx(24.0)
+    assert (reduced_usd(one, arcs, free) <= 0.0).all()
+
+
+def test_a_balanced_problem_of_thousands_of_classes_is_near_its_bound_in_seconds():
+    one = synthetic(7, classes=1_200, pools=120, regions=20, tasks=60_000)
+    one = replace(one, weights=replace(one.weights, balance=100.0))
+    relaxed = relax_gpus(in_order(one).problem, arc_costs(in_order(one).problem), None, LIVE)
+    assert relaxed.tangent is not None
+    assert solve(one, limits=LIVE).gap < 5e-3
