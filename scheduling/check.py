@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from scheduling.arrays import FloatArray, IntArray
-from scheduling.model import NOWHERE, Problem
+from scheduling.model import GPUS, NOWHERE, Problem
+
+MOST = 1e15
+"""Largest amount of anything, and of GPUs asked for in all: in thousandths it stays within 64 bits, and its products
+stay finite."""
 
 
 class ProblemError(ValueError):
@@ -41,13 +45,13 @@ def check_problem(problem: Problem) -> None:
     _at_least("network.rtt_ms", network.rtt_ms, 0.0)
     _at_least("network.gbps", network.gbps, 0.0)
     _at_least("network.usd_per_gb", network.usd_per_gb, 0.0)
-    _at_least("classes.count", classes.count, 0)
+    _at_least("classes.count", classes.count, 0, finite=True)
     _at_least("classes.need", classes.need, 0.0, finite=True)
     _at_least("classes.expected_h", classes.expected_h, 0.0, finite=True)
     _at_least("classes.checkpoint_h", classes.checkpoint_h, 0.0)
     _at_least("classes.max_rtt_ms", classes.max_rtt_ms, 0.0)
     _at_least("classes.max_usd_per_hour", classes.max_usd_per_hour, 0.0)
-    _at_least("classes.replicas", classes.replicas, 1)
+    _at_least("classes.replicas", classes.replicas, 1, finite=True)
     _at_least("classes.wait_usd", classes.wait_usd, 0.0, finite=True)
     _at_least("classes.item_size_gb", classes.item_size_gb, 0.0, finite=True)
     _index("classes.origin", classes.origin, NOWHERE, regions)
@@ -58,8 +62,12 @@ def check_problem(problem: Problem) -> None:
     _at_least("tenants.budget_usd_per_hour", tenants.budget_usd_per_hour, 0.0)
     for name in ("rtt", "risk", "move", "balance"):
         value = getattr(problem.weights, name)
-        if not 0.0 <= value < np.inf:
-            raise ProblemError(f"weights.{name}", 0, value, "a finite number >= 0")
+        if not 0.0 <= value <= MOST:
+            raise ProblemError(f"weights.{name}", 0, value, f"a number from 0 to {MOST:g}")
+    asked = np.cumsum(classes.need[:, GPUS] * classes.count * classes.replicas)
+    if asked.size and asked[-1] > MOST:
+        row = int(np.searchsorted(asked, MOST, side="right"))
+        raise ProblemError("classes.count", row, int(classes.count[row]), f"at most {MOST:g} GPUs asked for in all")
     copies = np.diff(classes.copy_start)
     if copies.size and copies.min() < 1:
         raise ProblemError(
@@ -84,9 +92,10 @@ def _index(where: str, column: IntArray, low: int, high: int) -> None:
 
 
 def _at_least(where: str, column: FloatArray | IntArray, low: float, *, finite: bool = False) -> None:
-    # NaN fails the comparison with low, inf fails the one with the largest float.
-    if column.size and not (column.min() >= low and (not finite or column.max() < np.inf)):
+    # NaN fails the comparison with low.
+    if column.size and not (column.min() >= low and (not finite or column.max() <= MOST)):
         flat = column.reshape(len(column), -1)
-        bad = ~(flat >= low) | (np.isinf(flat) if finite else False)
+        bad = ~(flat >= low) | ((flat > MOST) if finite else False)
         row = int(np.flatnonzero(bad.any(axis=1))[0])
-        raise ProblemError(where, row, flat[row][bad[row]][0], f"a {'finite ' if finite else ''}number >= {low:g}")
+        allowed = f"a number from {low:g} to {MOST:g}" if finite else f"a number >= {low:g}"
+        raise ProblemError(where, row, flat[row][bad[row]][0], allowed)
