@@ -78,14 +78,16 @@ class Spark(_Group):
 class Observe(_Group):
     """`jobs/observe`: telemetry into Delta."""
 
-    trigger_ms: PositiveMs = 500
-    """Commit interval of `telemetry`: two commits a second keep the log small and half a second is fresh enough."""
+    trigger_ms: PositiveMs = 510
+    """Commit interval of `telemetry`: two commits a second, compaction's included, keep the log small."""
     max_records_per_batch: Annotated[int, Field(gt=0)] = 400_000
     """Bounds one micro-batch's memory after an outage."""
     writer: Literal["auto", "driver", "executors"] = "auto"
     """Who writes the Parquet files: the driver (lowest latency), the executors (bulk), or chosen by batch size."""
     executors_from_mb: Annotated[float, Field(gt=0)] = 64
     """With `auto`: batches of at least this many megabytes of records are taken in by the executors."""
+    read_ahead: bool = True
+    """Take a small micro-batch's records from a consumer on the driver that is ahead; false reads all through Spark."""
     latest_every_ms: PositiveMs = 1_000
     """How often `nodes`, `links` and `prices` are brought up to date."""
     compact_every_s: Annotated[int, Field(ge=0)] = 60

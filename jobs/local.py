@@ -27,6 +27,9 @@ Start = Callable[["SparkSession", Settings, Clock, Stop], "StreamingQuery"]
 JOBS: Final = ("place", "observe", "replicate")
 """In this order: placement is ready to serve first."""
 
+LAST_STEPS_S: Final = 5.0
+"""What threads beside a query that failed get to end: a broker that is away would hold them for longer."""
+
 RESTART_AFTER_S: Final = 2.0
 """Pause before a query that failed is started again: long enough not to spin on a broker that is down."""
 
@@ -47,7 +50,7 @@ def run(settings: Settings, jobs: Sequence[str] = JOBS) -> None:
                 if query is not None and query.isActive:
                     continue
                 if query is not None and own_stop is not None:
-                    own_stop.finish()
+                    own_stop.finish(LAST_STEPS_S)
                     log.error("query ended", extra={"fields": {"job": name, "error": str(query.exception())[:2_000]}})
                     if _taken_over(str(query.exception())):
                         log.error("another process writes this warehouse: stopping")
@@ -77,11 +80,11 @@ def _start(spark: "SparkSession", name: str, settings: Settings) -> "tuple[Strea
     try:
         query = start(spark, settings, system_clock, own_stop)
     except BrokerUnavailableError as error:
-        own_stop.finish()
+        own_stop.finish(LAST_STEPS_S)
         log.error("waiting for the broker", extra={"fields": {"job": name, "error": str(error)}})
         return None
     except (OSError, DeltaError) as error:
-        own_stop.finish()
+        own_stop.finish(LAST_STEPS_S)
         log.error("waiting for the warehouse", extra={"fields": {"job": name, "error": str(error)}})
         return None
     log.info("started", extra={"fields": {"job": name}})

@@ -25,9 +25,10 @@ from streams.errors import StreamError
 from streams.intake import take_in
 from streams.lag import records_in_batch
 from streams.publish import KafkaPublisher
+from streams.range_reader import RangeReader, batch_ranges
 from streams.rules import Rule
 from streams.spread import SpreadWork, take_in_spread
-from streams.telemetry import RECORDS
+from streams.telemetry import RECORDS, to_records
 from sync.appender import Appender
 from sync.latest_tables import LatestTables, by_kind
 
@@ -39,6 +40,8 @@ log = logging.getLogger("thalweg.observe")
 # Between two tries of a commit: short enough that a freed disk is used at once, long enough not to fill the log.
 RETRY_AFTER_S: Final = 1.0
 SAY_AGAIN_EVERY: Final = 30
+# How long the reader may be behind the batch before Spark reads it: about what Spark would take.
+READ_AHEAD_TIMEOUT_S: Final = 0.2
 # Before the first batch nothing is known of the records' size; an agent's record of fifty samples is this large.
 _FIRST_GUESS_BYTES: Final = 10_000
 
@@ -59,6 +62,7 @@ class BatchTaker:
         quarantine: Appender,
         latest: LatestTables,
         checkpoint: str,
+        reader: RangeReader | None,
         query_id: "Future[str]",
         clock: Clock,
         stop: Stop,
@@ -73,6 +77,7 @@ class BatchTaker:
             quarantine: of `quarantine`.
             latest: gets every sample that the history holds.
             checkpoint: the query's, where the size of a batch is read from.
+            reader: ahead of the batches, on the driver; None reads all through Spark.
             query_id: known once the query has started.
             clock: the wall clock.
             stop: ends a batch that waits.
@@ -84,6 +89,7 @@ class BatchTaker:
         self._quarantine = quarantine
         self._latest = latest
         self._checkpoint = checkpoint
+        self._reader = reader
         self._query_id = query_id
         self._clock = clock
         self._stop = stop
@@ -112,7 +118,7 @@ class BatchTaker:
         if by_executors:
             self._take_by_executors(batch, transaction)
         else:
-            self._take_in_driver(batch, transaction)
+            self._take_in_driver(self._read(batch, batch_id), transaction)
         metrics.BATCHES.labels("executors" if by_executors else "driver").inc()
         metrics.BATCH_SECONDS.observe(time.perf_counter() - began)
         self._between_batches()
@@ -124,8 +130,14 @@ class BatchTaker:
         records = records_in_batch(self._checkpoint, batch_id)
         return records is None or records * self._record_bytes > observe.executors_from_mb * 1e6
 
-    def _take_in_driver(self, batch: "DataFrame", transaction: Transaction) -> None:
-        records = batch.toArrow().cast(RECORDS)
+    def _read(self, batch: "DataFrame", batch_id: int) -> pa.Table:
+        """Take the batch's records from the reader that is ahead of them, or else through Spark: the same records."""
+        ranges = batch_ranges(self._checkpoint, batch_id) if self._reader is not None else None
+        received = self._reader.read(ranges, READ_AHEAD_TIMEOUT_S) if self._reader is not None and ranges else None
+        metrics.READ_THROUGH.labels("spark" if received is None else "driver").inc()
+        return batch.toArrow().cast(RECORDS) if received is None else to_records(received)
+
+    def _take_in_driver(self, records: pa.Table, transaction: Transaction) -> None:
         if records.num_rows == 0:
             return
         self._record_bytes = records["value"].nbytes / records.num_rows
@@ -219,6 +231,8 @@ class BatchTaker:
         return self._publisher
 
     def close(self) -> None:
-        """Give up the connection for dead letters."""
+        """Give up the connections."""
+        if self._reader is not None:
+            self._reader.close()
         if self._publisher is not None:
             self._publisher.close()

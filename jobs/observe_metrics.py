@@ -11,6 +11,9 @@ SAMPLES = Counter("thalweg_observe_samples", "Samples accepted into the history.
 QUARANTINED = Counter("thalweg_observe_quarantined", "Samples and records quarantined.", ["rule"])
 DEAD_LETTERS = Counter("thalweg_observe_dead_letters", "Records refused to the dead-letter topic.")
 BATCHES = Counter("thalweg_observe_batches", "Micro-batches finished.", ["writer"])
+READ_THROUGH = Counter(
+    "thalweg_observe_read_batches", "Micro-batches of the driver by how their records were read.", ["through"]
+)
 BATCH_SECONDS = Histogram("thalweg_observe_batch_seconds", "Time of a micro-batch in our hands.", buckets=_SECONDS)
 FRESHNESS_SECONDS = Histogram(
     "thalweg_observe_freshness_seconds",

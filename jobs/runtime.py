@@ -143,10 +143,11 @@ class Stop:
         thread.start()
 
     def finish(self, seconds: float = 30.0) -> None:
-        """Ask to stop, and give each thread beside the stream so long for its last step."""
+        """Ask to stop, and give the threads beside the stream so long in all for their last steps."""
         self.ask()
+        deadline = time.monotonic() + seconds
         for thread in self._beside:
-            thread.join(seconds)
+            thread.join(max(deadline - time.monotonic(), 0.0))
 
     def ask(self) -> None:
         """Ask to stop."""

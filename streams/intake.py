@@ -76,7 +76,7 @@ def _refused_records(records: pa.Table, parsed: Parsed) -> tuple[RefusedRecord, 
 
 def _record_row(refused: RefusedRecord, records: pa.Table, row: int) -> dict[str, Any]:
     return {
-        "quarantined_at": _batched_us(records, row),
+        "quarantined_at": _received_us(records, row),
         "flow": refused.flow,
         "rule": refused.rule,
         "reason": refused.reason,
@@ -98,15 +98,15 @@ def _sample_rows(records: pa.Table, quarantined: pa.Table) -> list[dict[str, Any
     rows = []
     for sample in quarantined.select(columns).to_pylist():
         row = sample.pop("record_row")
-        sample["quarantined_at"] = _batched_us(records, row)
+        sample["quarantined_at"] = _received_us(records, row)
         sample["flow"] = FLOW_NAME
         sample["raw"] = bytes(texts[row][sample["sample_index"]])
         rows.append(sample)
     return rows
 
 
-def _batched_us(records: pa.Table, row: int) -> int:
-    return int(records["batched_ms"][row].as_py()) * 1000
+def _received_us(records: pa.Table, row: int) -> int:
+    return int(records["received_at"][row].value)
 
 
 class _SampleTexts(msgspec.Struct):

@@ -30,7 +30,8 @@ LARGEST_RECORDS: Final = 20_000
 """A batch above this (a backlog) goes through Spark, which reads it in parallel; below, the buffers hold it."""
 
 BUFFERED_RECORDS: Final = 200_000
-"""Reading ahead stops at so many records in memory; what was skipped is read through Spark."""
+BUFFERED_BYTES: Final = 256 * 1_048_576
+"""Reading ahead stops at so much in memory; what is missing then is read through Spark."""
 
 _PAUSE_S: Final = 0.02
 """Between two polls while nobody waits: one poll then takes many records instead of each alone. Who waits wakes it."""
@@ -89,16 +90,24 @@ def _offsets(file: Path) -> dict[tuple[str, int], int] | None:
 class RangeReader:
     """Follows topic partitions on a thread of its own; `read` may be called from one other thread."""
 
-    def __init__(self, kafka: Kafka) -> None:
-        """Prepare; partitions are followed from the first time they are asked for."""
+    def __init__(self, kafka: Kafka, *, largest_records: int = LARGEST_RECORDS) -> None:
+        """Prepare; partitions are followed from the first time they are asked for.
+
+        Args:
+            kafka: the broker's settings.
+            largest_records: a batch of more is left to Spark, and its partitions are not followed until a smaller one.
+        """
         self._kafka = kafka
+        self._largest_records = largest_records
         self._changed = threading.Condition()
         self._buffers: dict[tuple[str, int], deque[Row]] = {}
         self._read_up_to: dict[tuple[str, int], int] = {}
         self._given_up_to: dict[tuple[str, int], int] = {}
         self._follow_from: dict[tuple[str, int], int] = {}
+        self._unfollow: set[tuple[str, int]] = set()
         self._waiting = False
         self._buffered = 0
+        self._buffered_bytes = 0
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="range-reader", daemon=True)
         self._thread.start()
@@ -109,8 +118,10 @@ class RangeReader:
         None, too, where a range has holes (a compacted topic, a transaction's markers): whether a hole is the topic's
         or ours is for Spark to find out. What lies before a range is forgotten: ranges are asked for in order.
         """
-        if sum(end - start for start, end in ranges.values()) > LARGEST_RECORDS:
-            self._forget(ranges)
+        if sum(end - start for start, end in ranges.values()) > self._largest_records:
+            with self._changed:
+                for place in ranges:
+                    self._forget(place)
             return None
         deadline = time.monotonic() + timeout_s
         with self._changed:
@@ -141,24 +152,31 @@ class RangeReader:
     # Called with the lock held
 
     def _follow(self, place: tuple[str, int], start: int) -> None:
-        self._buffered -= len(self._buffers.get(place, ()))
+        self._forget(place)
+        self._unfollow.discard(place)
         self._buffers[place] = deque()
         self._read_up_to[place] = self._given_up_to[place] = self._follow_from[place] = start
+
+    def _forget(self, place: tuple[str, int]) -> None:
+        for row in self._buffers.pop(place, ()):
+            self._let_go(row)
+        for places in (self._read_up_to, self._given_up_to, self._follow_from):
+            places.pop(place, None)
+        self._unfollow.add(place)
+
+    def _let_go(self, row: Row) -> None:
+        self._buffered -= 1
+        self._buffered_bytes -= len(row.value or b"")
 
     def _take(self, place: tuple[str, int], start: int, end: int) -> list[Row]:
         buffer, taken = self._buffers[place], list[Row]()
         while buffer and buffer[0].offset < end:
             row = buffer.popleft()
-            self._buffered -= 1
+            self._let_go(row)
             if row.offset >= start:
                 taken.append(row)
         self._given_up_to[place] = end
         return taken
-
-    def _forget(self, ranges: Ranges) -> None:
-        with self._changed:
-            for place, (_, end) in ranges.items():
-                self._follow(place, end)
 
     # The thread
 
@@ -185,20 +203,22 @@ class RangeReader:
         try:
             while not self._closed:
                 self._assign(consumer)
-                if not consumer.assignment() or self._buffered > BUFFERED_RECORDS:
+                full = self._buffered > BUFFERED_RECORDS or self._buffered_bytes > BUFFERED_BYTES
+                if full or not consumer.assignment():
                     time.sleep(_PAUSE_S)
                     continue
                 found = consumer.poll(timeout_ms=20)
                 with self._changed:
                     for partition, records in found.items():
                         place = (partition.topic, partition.partition)
-                        if place in self._follow_from:
-                            continue  # it was moved while this poll was under way
+                        if place in self._follow_from or place not in self._buffers:
+                            continue  # it was moved, or given up, while this poll was under way
                         self._buffers[place].extend(
                             Row(place[0], place[1], record.offset, record.timestamp, record.key, record.value)
                             for record in records
                         )
                         self._buffered += len(records)
+                        self._buffered_bytes += sum(len(record.value or b"") for record in records)
                         self._read_up_to[place] = consumer.position(partition)
                     self._changed.notify_all()
                     if not self._waiting:
@@ -209,11 +229,13 @@ class RangeReader:
     def _assign(self, consumer: KafkaConsumer) -> None:
         with self._changed:
             wanted, self._follow_from = self._follow_from, {}
-        if not wanted:
+            given_up, self._unfollow = self._unfollow, set()
+        if not wanted and not given_up:
             return
-        places = {TopicPartition(*place) for place in wanted}
-        if not places <= consumer.assignment():
-            consumer.assign(sorted(places | consumer.assignment()))
+        followed = consumer.assignment()
+        places = (followed - {TopicPartition(*place) for place in given_up}) | {TopicPartition(*p) for p in wanted}
+        if places != followed:
+            consumer.assign(sorted(places))
         for (topic, number), start in wanted.items():
             consumer.seek(TopicPartition(topic, number), start)
 

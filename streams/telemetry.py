@@ -20,8 +20,8 @@ from streams import topics
 from streams.messages import Sample, Stamp, TelemetryRecord
 from sync.tables import TELEMETRY, TIMESTAMP
 
-# What the Kafka source gives, and what `parse` takes. `batched_ms` is the moment Spark recorded with the micro-batch in
-# its own log: a replay of the batch sees the same one, so it judges stamps from the future the same way.
+# What the Kafka source gives, and what `parse` takes. `received_at` is the broker's clock (the topic is stamped by it),
+# so whoever reads a record again judges a stamp from the future the same way.
 RECORDS: Final = pa.schema(
     [
         ("key", pa.binary()),
@@ -30,7 +30,6 @@ RECORDS: Final = pa.schema(
         ("topic_partition", pa.int32()),
         ("topic_offset", pa.int64()),
         ("received_at", TIMESTAMP),
-        ("batched_ms", pa.int64()),
     ]
 )
 _POSITION: Final = ("topic", "topic_partition", "topic_offset")
@@ -90,6 +89,21 @@ _DECODER: Final = msgspec.json.Decoder(_Record)
 _SAMPLE_COLUMNS: Final = {
     field.name: _WIDE[(_base_types(field.type) - {NoneType}).pop()] for field in msgspec.structs.fields(Sample)
 }
+
+
+def to_records(received: pa.Table) -> pa.Table:
+    """Bring the rows of `streams.range_reader` into the form RECORDS."""
+    columns = {
+        "key": received["key"],
+        "value": received["value"],
+        "topic": received["topic"],
+        "topic_partition": received["partition"],
+        "topic_offset": received["offset"],
+        "received_at": pc.multiply(received["timestamp_ms"], 1000).cast(TIMESTAMP),
+    }
+    return pa.table(columns, schema=RECORDS)
+
+
 PARSED: Final = pa.schema(
     [
         ("region", pa.string()),
@@ -107,8 +121,8 @@ PARSED: Final = pa.schema(
         ("record_row", pa.int32()),
     ]
 )
-"""Rows of `parse`: a sample, its completed stamp, its position, how far its stamp runs ahead of the batch, and the row
-of the record it came from."""
+"""Rows of `parse`: a sample, its completed stamp, its position, how far its stamp runs ahead of its arrival, and the
+row of the record it came from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +197,7 @@ def _columns(
     head_of_sample = pa.array(np.repeat(np.arange(len(heads)), lengths))
     row_of_sample = pa.array(np.repeat(np.asarray(accepted, dtype=np.int64), lengths))
     first_of_head = np.cumsum(lengths) - lengths
-    position = {name: records[name].take(row_of_sample) for name in (*_POSITION, "received_at", "batched_ms")}
+    position = {name: records[name].take(row_of_sample) for name in (*_POSITION, "received_at")}
 
     def of_head(values: list[Any], kind: pa.DataType) -> pa.Array:
         return pa.array(values, kind).take(head_of_sample)
@@ -223,7 +237,7 @@ def _columns(
             (np.arange(len(samples)) - np.repeat(first_of_head, lengths)).astype(np.int32), pa.int32()
         ),
         # Unchecked: a stamp near the end of int64 wraps below zero here and is caught as no moment at all.
-        "ahead_ms": pc.subtract(stamp_ms, position["batched_ms"]),
+        "ahead_ms": pc.subtract(stamp_ms, received_ms),
         "record_row": row_of_sample.cast(pa.int32()),
     }
     return pa.table([columns[name] for name in PARSED.names], schema=PARSED)

@@ -35,7 +35,7 @@ def parsed(*samples: dict[str, Any], **fields: Any) -> pa.Table:
         (node(gpu_utilisation=1.01), "gpu_utilisation_is_a_share"),
         (node(state="burning"), "state_is_known"),
         (node(observed_at=-1), "stamp_is_a_moment"),
-        (node(observed_at=NOW_MS + 5 + 60_001), "stamp_is_not_in_the_future"),
+        (node(observed_at=NOW_MS + 60_001), "stamp_is_not_in_the_future"),
         ({"kind": "link", "rtt_ms": 1.0}, "link_has_a_destination"),
         ({"kind": "price", "gpu_model": "A100"}, "price_has_a_value"),
         ({"kind": "price", "usd_per_gpu_hour": 1.0}, "price_has_a_gpu_model"),
@@ -58,7 +58,7 @@ def test_the_reason_names_the_value_seen_and_the_values_allowed() -> None:
 
 
 def test_a_stamp_at_the_limit_of_the_future_is_accepted() -> None:
-    assert judge(RULES, parsed(node(observed_at=NOW_MS + 5 + 60_000))).quarantined.num_rows == 0
+    assert judge(RULES, parsed(node(observed_at=NOW_MS + 60_000))).quarantined.num_rows == 0
 
 
 def test_a_value_that_compares_with_nothing_is_broken() -> None:
