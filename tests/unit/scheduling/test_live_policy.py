@@ -327,3 +327,44 @@ def _weights(**values: float) -> object:
     from scheduling.model import Weights
 
     return Weights(**values)
+
+
+def test_nothing_starves_under_a_stream_of_higher_priority() -> None:
+    world = world_of(node("east", "n1", 1))
+    ask(world, "low", spec(priority=100, expected_s=7_200.0))
+    ran_ms = 0
+    half_hour_ms = HOUR_MS // 2
+    for step in range(40):
+        now_ms = step * half_hour_ms
+        world.hear("east", now_ms)
+        for name, task in list(world.tasks.items()):
+            if name != "low" and task.copies:
+                applied(world, decide.report(world, "east", "succeeded", name, task.copies[0].epoch, "", 3, now_ms))
+        ask(world, f"urgent{step}", spec(priority=900, expected_s=1_800.0), now_ms=now_ms)
+        placed(world, now_ms=now_ms)
+        ran_ms = ran_ms + half_hour_ms if where(world, "low") else 0
+        if ran_ms >= 4 * half_hour_ms:
+            break
+    # 800 points are eight hours of age; from then on it holds its place, too.
+    assert ran_ms >= 4 * half_hour_ms
+    assert step <= 22
+
+
+def test_gangs_share_too() -> None:
+    world = world_of(node("east", "n1", 8), node("east", "n2", 8))
+    for index in range(4):
+        ask(world, f"a{index}", spec(gpus=4, tenant="a"))
+        ask(world, f"b{index}", spec(gpus=4, tenant="b"))
+    got = [row.task_id[0] for row in placed(world) if row.change is Change.ASSIGNED]
+    assert (got.count("a"), got.count("b")) == (2, 2)
+
+
+def test_whoever_can_stay_after_all_stays() -> None:
+    world = world_of(node("east", "n1", 3))
+    ask(world, "small", spec(gpus=1, priority=100))
+    ask(world, "large", spec(gpus=2, priority=200))
+    placed(world)
+    # The small one is the cheapest a GPU, so it is asked first; but without the large one there is no room for two.
+    ask(world, "urgent", spec(gpus=2, priority=900))
+    assert told(placed(world)) == [("large", "preempted"), ("urgent", "assigned")]
+    assert where(world, "small") == ["east"]
