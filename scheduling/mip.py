@@ -61,7 +61,7 @@ def polish(problem: Problem, arcs: Arcs, relaxed: Relaxed, draft: Draft, bound: 
         if narrowing:
             if number <= PROMISING_ARCS:
                 continue
-            if gap <= WORTH_NARROWING * abs(now.objective) or not limits.mip_arcs:
+            if gap <= WORTH_NARROWING * abs(now.objective) or limits.mip_arcs < PROMISING_ARCS:
                 continue
             threshold = np.partition(reduced[possible], PROMISING_ARCS - 1)[PROMISING_ARCS - 1]
             now = _solve(problem, arcs, relaxed, now, reduced <= threshold, limits, proves=False)
