@@ -242,7 +242,8 @@ def _scale(result: dict[str, Any]) -> list[str]:
             "",
             *_paragraph(
                 f"""
-                On {result["machine"]["cores"]} cores Spark tasks take {ratio:.1f} times as long as one process: the nodes' columns are sent to them, and the driver works beside them.
+                On {result["machine"]["cores"]} cores Spark tasks take {ratio:.1f} times as long as one process: the
+                nodes' columns are sent to them, and the driver works beside them.
                 """
             ),
         ]
