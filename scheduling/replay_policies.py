@@ -150,9 +150,9 @@ class RegionPolicy:
             ):
                 self.reserved[region] = oldest
                 return None
-        return self._choose(region)
+        return self._choose(region, now_s)
 
-    def _choose(self, region: int) -> int | None:
+    def _choose(self, region: int, now_s: float) -> int | None:
         raise NotImplementedError
 
     def _fits(self, region: int) -> Callable[[Key], bool]:
@@ -164,7 +164,7 @@ class StayHome(RegionPolicy):
 
     name = "home"
 
-    def _choose(self, region: int) -> int | None:
+    def _choose(self, region: int, now_s: float) -> int | None:
         return self.queues.first(region, self._fits(region))
 
 
@@ -173,7 +173,7 @@ class Spread(RegionPolicy):
 
     name = "spread"
 
-    def _choose(self, region: int) -> int | None:
+    def _choose(self, region: int, now_s: float) -> int | None:
         firsts = [self.queues.first(home, self._fits(region)) for home in range(len(self.free))]
         return min((job for job in firsts if job is not None), default=None)
 
@@ -184,14 +184,36 @@ class Gravity(RegionPolicy):
     While the queue is long every region takes what fits, so that no GPU is idle. Once less than `SHORT_QUEUE_S` of
     work per GPU waits, what starts decides how demand ends up: a region then takes only jobs that keep it within
     `AHEAD_S` of work per GPU of the fleet, and leaves longer ones to the region that has got the least so far.
+
+    A job that is as much as `LUMP_S` of work per GPU of a region would upset that balance if it were among the last:
+    when it has waited for `LUMP_PATIENCE_S`, the region that has got the least keeps GPUs free until it fits.
     """
 
     name = "gravity"
     AHEAD_S = 8 * HOUR_S
     SHORT_QUEUE_S = 72 * HOUR_S
+    LUMP_S = 72 * HOUR_S
+    LUMP_PATIENCE_S = 72 * HOUR_S
 
-    def _choose(self, region: int) -> int | None:
+    def __init__(self, jobs: Sequence[ReplayJob], fleet: Fleet, tariff: Tariff, *, patience_s: float = np.inf) -> None:
+        """Start with an empty fleet."""
+        super().__init__(jobs, fleet, tariff, patience_s=patience_s)
+        self._lumps: deque[int] = deque()
+
+    def submit(self, job: int, now_s: float) -> None:
+        """Queue the job at its home, and note it if it is large."""
+        super().submit(job, now_s)
+        if self.jobs[job].gpus * self.jobs[job].run_s > self.LUMP_S * max(self.supply):
+            self._lumps.append(job)
+
+    def _choose(self, region: int, now_s: float) -> int | None:
         fits = self._fits(region)
+        least = region == min(range(len(self.free)), key=self._placed_share)
+        if least and (lump := self._overdue(now_s)) is not None and self.jobs[lump].gpus <= self.supply[region]:
+            if self.jobs[lump].gpus <= self.free[region]:
+                return lump
+            self.reserved[region] = lump
+            return None
         supply = sum(self.supply)
         if self.queues.gpu_s > supply * self.SHORT_QUEUE_S:
             return self._own_or_lightest(region, fits)
@@ -199,9 +221,20 @@ class Gravity(RegionPolicy):
         room_gpu_s = self.supply[region] * (fleet_s + self.AHEAD_S) - self.placed_gpu_s[region]
         longest = bisect(LENGTHS_S, room_gpu_s)  # classes below it stay within the room
         chosen = self._own_or_lightest(region, lambda key: fits(key) and key[1] < longest)
-        if chosen is None and region == min(range(len(self.free)), key=self._placed_share):
+        if chosen is None and least:
             return self._own_or_lightest(region, fits)
         return chosen
+
+    def _overdue(self, now_s: float) -> int | None:
+        """Return the large job that has waited longest beyond patience and is promised to no region."""
+        while self._lumps and not self.queues.waits[self._lumps[0]]:
+            self._lumps.popleft()
+        for job in self._lumps:
+            if now_s - self.jobs[job].arrive_s <= self.LUMP_PATIENCE_S:
+                return None
+            if self.queues.waits[job] and job not in self.reserved:
+                return job
+        return None
 
     def _own_or_lightest(self, region: int, may: Callable[[Key], bool]) -> int | None:
         own = self.queues.first(region, may)

@@ -226,12 +226,34 @@ def test_what_runs_at_the_begin_goes_on_and_what_waited_is_counted_from_its_arri
     assert summarise(jobs, ONE, result)["wait_mean_s"] == 40, "only what started after the begin"
 
 
-def test_a_short_queue_lets_long_work_go_to_the_region_that_has_least() -> None:
-    # Region a has got 40 hours of work per GPU, b none: what is long goes to b even though a is free and its home.
+def test_a_short_queue_lets_long_work_wait_for_the_region_that_has_least() -> None:
+    # At hour 31 region a is free and has got 30 hours of work per GPU; b is busy until hour 45 and has got 20.
     hour = 3600.0
-    jobs = [job(0, 0, 40 * hour, 4), job(1, 50 * hour, 20 * hour, 4)]
-    assert replay(jobs, TWO, StayHome(jobs, TWO, TARIFF)).region.tolist() == [0, 0]
-    assert replay(jobs, TWO, Gravity(jobs, TWO, TARIFF)).region.tolist() == [0, 1]
+    jobs = [job(0, 0, 30 * hour, 4), job(1, 25 * hour, 20 * hour, 4, home=1), job(2, 31 * hour, 20 * hour, 4)]
+    assert replay(jobs, TWO, StayHome(jobs, TWO, TARIFF)).start_s.tolist() == [0, 25 * hour, 31 * hour]
+    balanced = replay(jobs, TWO, Gravity(jobs, TWO, TARIFF))
+    assert balanced.region.tolist() == [0, 1, 1]
+    assert balanced.start_s.tolist() == [0, 25 * hour, 45 * hour]
+
+
+def test_a_long_queue_keeps_every_gpu_busy_whoever_is_ahead() -> None:
+    hour = 3600.0
+    backlog = [job(3 + i, 31 * hour + 1, 40 * hour, 4) for i in range(20)]
+    jobs = [job(0, 0, 30 * hour, 4), job(1, 25 * hour, 20 * hour, 4, home=1), job(2, 30.5 * hour, hour, 4), *backlog]
+    result = replay(jobs, TWO, Gravity(jobs, TWO, TARIFF))
+    assert result.start_s[result.job == 3] == 31.5 * hour, "as soon as a GPU of the region that is ahead is free"
+
+
+def test_a_large_job_gets_gpus_kept_for_it_after_three_days_of_being_passed() -> None:
+    hour = 3600.0
+    small = [job(i, 600.0 * i, 2_300, 1) for i in range(1_500)]  # four GPUs always have one of them to run
+    large = job(5_000, 700, 100 * hour, 4)
+    jobs = sorted([*small, large], key=lambda one: (one.arrive_s, one.job_id))
+    index = jobs.index(large)
+    passed = replay(jobs, ONE, StayHome(jobs, ONE, TARIFF))
+    assert passed.start_s[passed.job == index] > 240 * hour
+    kept = replay(jobs, ONE, Gravity(jobs, ONE, TARIFF))
+    assert 72 * hour < kept.start_s[kept.job == index] < 74 * hour
 
 
 def test_demand_by_supply_tells_the_skew_and_what_balancing_does_to_it() -> None:
@@ -240,3 +262,14 @@ def test_demand_by_supply_tells_the_skew_and_what_balancing_does_to_it() -> None
     spread = summarise(jobs, TWO, replay(jobs, TWO, Spread(jobs, TWO, TARIFF)))
     assert home["max_demand_by_supply_ratio_to_fleet"] == 1.5
     assert spread["max_demand_by_supply_ratio_to_fleet"] == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_job_waits_until_its_last_copy_has_started() -> None:
+    twice = ReplayJob(job_id="twice", arrive_s=0, run_s=100, gpus=4, home=0, copies=2)
+    other = ReplayJob(job_id="z", arrive_s=0, run_s=100, gpus=4, home=1)
+    script = Script(
+        {0.0: Decision(starts=[start(0, 0, 100), start(1, 1, 100)]), 100.0: Decision(starts=[start(0, 1, 100)])}
+    )
+    result = replay([twice, other], TWO, script)
+    assert result.start_s.tolist() == [0, 0, 100]
+    assert summarise([twice, other], TWO, result)["wait_mean_s"] == 50

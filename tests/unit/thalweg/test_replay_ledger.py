@@ -16,7 +16,7 @@ from scheduling.world import NodeFacts, World
 from streams.requests import read_spec
 from sync.delta_store import append, open_or_create
 from sync.ledger import Ledger, to_rows
-from sync.tables import LINKS, NODES, PRICES, TableContract
+from sync.tables import DECISIONS, LINKS, NODES, PRICES, TableContract
 from tests.ledger_rows import START, assigned, happened, ledger, submitted
 from thalweg.as_of import Version
 from thalweg.replay_ledger import ledger_scenario
@@ -54,6 +54,24 @@ def put(warehouse: Path, contract: TableContract, rows: list[dict[str, object]])
     append(open_or_create(contract, str(warehouse)), contract.schema.empty_table().from_pylist(rows, contract.schema))
 
 
+def fleet_tables(warehouse: Path) -> None:
+    """Write two regions of one machine each."""
+    nodes = [
+        {"region": region, "node_id": "n1", "gpu_model": "A100", "spot": False, "gpus": 8, "cpus": 96.0,
+         "memory_gb": 512.0, "state": "ready", "observed_at": START}
+        for region in FLEET.regions
+    ]  # fmt: skip
+    put(warehouse, NODES, nodes)
+    put(warehouse, LINKS, [
+        {"region": a, "dst_region": b, "rtt_ms": 60.0, "gbps": 5.0, "usd_per_gb": 0.05, "observed_at": START}
+        for a, b in (("east", "west"), ("west", "east"))
+    ])  # fmt: skip
+    put(warehouse, PRICES, [
+        {"region": region, "gpu_model": "A100", "spot": False, "usd_per_gpu_hour": usd, "observed_at": START}
+        for region, usd in USD.items()
+    ])  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recorder]:
     """A warehouse whose ledger holds what the planner did with sixty tasks, one commit a batch."""
@@ -73,21 +91,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recorder]:
         )
         requests.append(json.dumps(request))
         at_ms += rng.randrange(100, 4_000)
-    seen_at = START
-    nodes = [
-        {"region": region, "node_id": "n1", "gpu_model": "A100", "spot": False, "gpus": 8, "cpus": 96.0,
-         "memory_gb": 512.0, "state": "ready", "observed_at": seen_at}
-        for region in FLEET.regions
-    ]  # fmt: skip
-    put(warehouse, NODES, nodes)
-    put(warehouse, LINKS, [
-        {"region": a, "dst_region": b, "rtt_ms": 60.0, "gbps": 5.0, "usd_per_gb": 0.05, "observed_at": seen_at}
-        for a, b in (("east", "west"), ("west", "east"))
-    ])  # fmt: skip
-    put(warehouse, PRICES, [
-        {"region": region, "gpu_model": "A100", "spot": False, "usd_per_gpu_hour": usd, "observed_at": seen_at}
-        for region, usd in USD.items()
-    ])  # fmt: skip
+    fleet_tables(warehouse)
     world = World()
     world.set_nodes(
         NodeFacts(region=r, node_id="n1", gpu_model="A100", spot=False, gpus=8, cpus=96.0, memory_gb=512.0, ready=True)
@@ -156,6 +160,25 @@ def test_the_history_ends_where_it_is_asked_to(history: tuple[Path, Recorder]) -
         ledger_scenario(str(warehouse), from_version=len(recorder.batches) + 1, as_of=None, strategy="flow")
     with pytest.raises(QueryRefusedError, match="has versions up to"):
         ledger_scenario(str(warehouse), from_version=10_000, as_of=None, strategy="flow")
+
+
+def test_a_copy_that_was_done_at_the_version_is_not_run_again(tmp_path: Path) -> None:
+    fleet_tables(tmp_path)
+    batches = [
+        [submitted("t", replicas=2, per_worker={"gpus": 1}, expected_s=100)],
+        [assigned("t", 1, "east"), assigned("t", 2, "west", copy=1)],
+        [happened("t", "succeeded", 1, region="east")],
+        [happened("t", "succeeded", 2, region="west", copy=1)],
+    ]
+    for second, facts in enumerate(batches):
+        append(open_or_create(DECISIONS, str(tmp_path)), ledger(*facts, batch_id=second * 10))
+    scenario = ledger_scenario(str(tmp_path), from_version=3, as_of=None, strategy="flow")  # version 0 has no rows
+    assert [job.copies for job in scenario.jobs] == [1]
+    result = replay(
+        scenario.jobs, scenario.fleet, scenario.planner("flow", Place(), 0.0), begin_s=0.0, running=scenario.running
+    )
+    assert result.region.tolist() == [1]
+    assert (result.start_s.tolist(), result.end_s.tolist()) == ([-10.0], [10.0])
 
 
 def test_an_empty_ledger_says_what_to_do(tmp_path: Path) -> None:
