@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from sync.conflicts import Conflict
+from sync.conflicts import Conflict, without
 from sync.digests import bucket_of, digests_of, encode_digests
 from sync.entries import (
     BucketEntry,
@@ -31,10 +31,11 @@ from sync.entries import (
     UpMessage,
 )
 from sync.gaps import Gap, GapLog
+from sync.judging import current_life, newest_of, refusal
 from sync.key_merge import Admitted, KeyOutcome, Recent, merge_key
 from sync.lives import RELEASED, Life, LifeImage, heard_of, image, life_from, merged_of
 from sync.parking import Parking
-from sync.records import KeyRefusedError, Record, checked_key, malformed
+from sync.records import Record
 from sync.stamps import (
     DEFAULT_LIMITS,
     ZERO,
@@ -42,10 +43,8 @@ from sync.stamps import (
     Admission,
     FutureLimits,
     Hlc,
-    StampError,
     actor_of,
     admission,
-    checked_stamp,
     observed,
 )
 from sync.tombstones import Unstable, stable_position
@@ -424,65 +423,3 @@ class Centre:
             self.forgotten_through = max(self.forgotten_through, record.deleted)
             out.forgotten.append(key)
             out.entries.append(ForgetEntry(key, record.vector))
-
-
-def without(recent: Recent, dots: Sequence[tuple[str, int]]) -> Recent:
-    """Return the writes that are not among the dots; most often the dots are the first writes, in this order."""
-    first = recent[: len(dots)]
-    if len(first) == len(dots) and all(
-        w.seq == seq and w.actor == actor for w, (actor, seq) in zip(first, dots, strict=True)
-    ):
-        return recent[len(dots) :]
-    gone = set(dots)
-    return tuple(write for write in recent if (write.actor, write.seq) not in gone)
-
-
-def newest_of(messages: Iterable[UpMessage]) -> dict[str, int]:
-    """Return the highest sequence of each writer among the messages."""
-    newest: dict[str, int] = {}
-    for message in messages:
-        if isinstance(message, Update | PlainWrite):
-            actor, seq = message.stamp.actor, message.stamp.seq
-            if seq > newest.get(actor, 0):
-                newest[actor] = seq
-    return newest
-
-
-# ---- judging an update ---------------------------------------------------------------------------------------------
-
-
-def refusal(update: Update, actor: Actor, life: Life | None) -> str | None:
-    """Return why an update of a writer cannot be obeyed, or None."""
-    stamp, record = update.stamp, update.record
-    try:
-        checked_stamp(stamp)
-        checked_key(record.key)
-    except (StampError, KeyRefusedError) as error:
-        return str(error)
-    if (wrong := malformed(record)) is not None:
-        return wrong
-    if life is None or stamp.epoch > life.epoch:
-        return f"update of epoch {stamp.epoch}; {current_life(life)}"
-    if stamp.seq == 0 or record.vector.get(actor) != stamp.seq:
-        return (
-            f"stamp has sequence {stamp.seq} but the record's vector says {record.vector.get(actor)} for "
-            f"{actor}; they must be the same number above 0"
-        )
-    if record.version != stamp.version:
-        return f"stamp has version {stamp.version} but the record {record.version}; they must be the same"
-    at = stamp.hlc
-    if record.at != at:
-        return f"stamp {tuple(at)} is not the record's newest, {tuple(record.at)}; the writer must stamp later"
-    if stamp.epoch == life.epoch and stamp.seq <= life.last_seq and at > life.last_at:
-        return (
-            f"sequence {stamp.seq} of {actor} is stamped later than sequence {life.last_seq}; "
-            "the store was restored from a copy: begin a new epoch"
-        )
-    return None
-
-
-def current_life(life: Life | None) -> str:
-    """Say in words which life of a region is current."""
-    if life is None:
-        return "the region has not joined; send a join first"
-    return f"current is epoch {life.epoch}{'' if life.member else ', which has left'}; join with a higher one"

@@ -6,7 +6,7 @@ so no pair is missed and the memory is bounded.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -57,6 +57,17 @@ def found_conflicts(key: str, write: Write, recent: Iterable[Write], now_ms: int
         for other in recent
         if seen(other.actor, 0) < other.seq and other.vector.get(actor, 0) < seq
     ]
+
+
+def without(recent: tuple[Write, ...], dots: Sequence[tuple[str, int]]) -> tuple[Write, ...]:
+    """Return the writes that are not among the dots; most often the dots are the first writes, in this order."""
+    first = recent[: len(dots)]
+    if len(first) == len(dots) and all(
+        w.seq == seq and w.actor == actor for w, (actor, seq) in zip(first, dots, strict=True)
+    ):
+        return recent[len(dots) :]
+    gone = set(dots)
+    return tuple(write for write in recent if (write.actor, write.seq) not in gone)
 
 
 def conflict(key: str, one: Write, other: Write, now_ms: int) -> Conflict:
