@@ -60,9 +60,13 @@ class Terminal:
         while block := os.read(pipe.fileno(), 65_536):
             self._out += block
 
+    def enter(self, text: str) -> None:
+        """Type some text; what the command does not read yet waits for it."""
+        os.write(self._terminal, text.encode())
+
     def press_ctrl_c(self) -> None:
         """Type the interrupt character."""
-        os.write(self._terminal, b"\x03")
+        self.enter("\x03")
 
     def wait(self, met: Callable[[], bool], seconds: float) -> None:
         """Wait until something is met.

@@ -1,5 +1,6 @@
 """What the documents show is run: snippets, commands, links."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -11,10 +12,15 @@ import pytest
 from click.testing import CliRunner
 from kafka import KafkaConsumer
 
-from conf.environment import PROJECT_ROOT
+from conf.environment import PROJECT_ROOT, find_java
 from conf.settings import Kafka
 from streams.admin import ensure_topics
 from streams.requests import read_request
+from sync.delta_store import append, open_or_create
+from sync.folds import fold_ledger
+from sync.tables import DECISIONS, TASKS
+from tests.acceptance.terminal import Terminal
+from tests.ledger_rows import ledger, submitted
 from thalweg.cli import COMMANDS, cli
 
 README: Final = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
@@ -60,6 +66,25 @@ def test_the_producers_task_arrives_and_is_a_good_request(broker: str) -> None:
         consumer.close()
     request = read_request(record.value)
     assert (request.task_id, request.op, request.per_worker.gpus) == ("hello-1", "submit", 1)
+
+
+@pytest.mark.spark
+@pytest.mark.timeout(400)
+def test_spark_reads_the_tables_as_the_quick_start_shows(tmp_path: Path) -> None:
+    page = (PROJECT_ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
+    snippets = [code for _, code in _FENCE.findall(page)]
+    shell = next(index for index, code in enumerate(snippets) if "bin/pyspark" in code)
+    append(open_or_create(DECISIONS, str(tmp_path)), ledger(submitted("t1"), submitted("t2")))
+    tasks, _ = fold_ledger(ledger(submitted("t1"), submitted("t2")))
+    append(open_or_create(TASKS, str(tmp_path)), tasks)
+    query = snippets[shell + 1].replace(".thalweg/warehouse", str(tmp_path))
+    assert str(tmp_path) in query
+    environ = os.environ | {"JAVA_HOME": str(find_java().home), "SPARK_LOCAL_IP": "127.0.0.1"}
+    with Terminal(["bash", "-euc", snippets[shell]], environ) as terminal:  # without one, Python reads no startup file
+        terminal.enter(query)
+        terminal.wait(lambda: re.search(r"\|\s*waiting\|\s*2\|", terminal.out()) is not None, 200)
+        terminal.enter("\x04")
+        assert terminal.ended(60) == 0
 
 
 def shown_commands() -> list[tuple[str, str]]:
