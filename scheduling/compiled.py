@@ -42,3 +42,8 @@ def compiled(kernel: Kernel) -> Kernel:
         return _NJIT(cache=True)(kernel)  # type: ignore[no-any-return]
     except RuntimeError:  # numba found no place for its cache
         return _NJIT(kernel)  # type: ignore[no-any-return]
+
+
+def inlined(kernel: Kernel) -> Kernel:
+    """Compile into its callers: handing over a dozen arrays would cost a small kernel more than its own work."""
+    return kernel if _NJIT is None else _NJIT(inline="always")(kernel)  # type: ignore[no-any-return]

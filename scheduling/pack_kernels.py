@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scheduling.compiled import compiled
+from scheduling.compiled import compiled, inlined
 from scheduling.nodes import GPU_MILLI, IntArray
 
 NEVER = -(1 << 60)  # below every rank
@@ -109,7 +109,7 @@ class Kept(NamedTuple):
     device: NDArray[np.int8]
 
 
-@compiled
+@inlined
 def offer(
     k: int, pool: int, cpu: int, memory: int, work: IntArray, gpus: int, outlook: Outlook
 ) -> tuple[int, int, int]:
@@ -277,7 +277,7 @@ def node_value(pool: int, cpu: int, memory: int, free: IntArray, gpus: int, outl
     return value
 
 
-@compiled
+@inlined
 def step_score(change: int, milli: int, grain: int) -> int:
     """Turn a change of value into a score, equal for changes that are not worth telling apart.
 
@@ -289,7 +289,7 @@ def step_score(change: int, milli: int, grain: int) -> int:
     return change // grain
 
 
-@compiled
+@inlined
 def value_of(index: int, columns: Columns, kept: Kept, outlook: Outlook, memo: Memo) -> int:
     """Return the value of the node as it is now."""
     row = kept.rows[index]
@@ -307,13 +307,13 @@ def value_of(index: int, columns: Columns, kept: Kept, outlook: Outlook, memo: M
     return kept.value[index]  # type: ignore[no-any-return]
 
 
-@compiled
+@inlined
 def rank_of(score: int, device_free: int, idle: int) -> int:
     """Order candidates in one integer: the score, then the tightest device, then the fullest node."""
     return (int(score) * 1024 + 1023 - max(0, min(1023, int(device_free)))) * 16384 + 16383 - max(0, int(idle))
 
 
-@compiled
+@inlined
 def score_node(index: int, kind: int, columns: Columns, kept: Kept, outlook: Outlook, memo: Memo, grain: int) -> None:
     """Compute rank and device of putting one request of this kind on the node, into `kept`.
 
@@ -374,7 +374,7 @@ def score_node(index: int, kind: int, columns: Columns, kept: Kept, outlook: Out
     kept.rank[kind, index] = rank_of(step_score(change, count * milli, grain), 0, idle)
 
 
-@compiled
+@inlined
 def note_change(index: int, columns: Columns, kept: Kept) -> None:
     """Log that the node is not what the scores know."""
     kept.log[kept.ends[0] & (len(kept.log) - 1)] = index
