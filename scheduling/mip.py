@@ -45,17 +45,21 @@ def polish(problem: Problem, arcs: Arcs, relaxed: Relaxed, draft: Draft, bound: 
     """Improve a draft by integer programs until it is optimal or the limits are reached."""
     objective = plan_usd(problem, arcs, *draft.arcs_used())
     now = Polished(draft=draft, objective=objective, bound=bound, stopped=Stopped.DONE)
+    narrows = objective - bound > WORTH_NARROWING * abs(objective) and limits.mip_arcs >= PROMISING_ARCS
+    stopped = _reason_to_stop(now, limits)
+    # The plan's own arcs can all be in a better plan: where they are too many already, no program is small enough.
+    if stopped is None and not narrows and len(draft.arcs_used()[0]) > limits.mip_arcs:
+        stopped = Stopped.EFFORT
+    if stopped is not None:
+        return replace(now, stopped=stopped)
     reduced = reduced_usd(problem, arcs, relaxed)
     # The bound may come from other prices; reduced costs count from that of their own.
     own = relaxed.bound(problem, arcs)
     for narrowing in (True, True, False):
+        stopped = _reason_to_stop(now, limits)
+        if stopped is not None:
+            return replace(now, stopped=stopped)
         gap = now.objective - now.bound
-        if gap <= OPTIMAL_GAP * max(abs(now.objective), 1e-9):
-            return replace(now, stopped=Stopped.OPTIMAL)
-        if gap <= limits.mip_gap * abs(now.objective):
-            return replace(now, stopped=Stopped.EFFORT)
-        if limits.expired():
-            return replace(now, stopped=Stopped.DEADLINE)
         possible = reduced <= (now.objective - own) * (1.0 + 1e-9) + 1e-9
         number = int(possible.sum())
         if narrowing:
@@ -70,6 +74,15 @@ def polish(problem: Problem, arcs: Arcs, relaxed: Relaxed, draft: Draft, bound: 
         else:
             now = replace(now, stopped=Stopped.EFFORT)
     return now
+
+
+def _reason_to_stop(now: Polished, limits: Limits) -> Stopped | None:
+    gap = now.objective - now.bound
+    if gap <= OPTIMAL_GAP * max(abs(now.objective), 1e-9):
+        return Stopped.OPTIMAL
+    if gap <= limits.mip_gap * abs(now.objective):
+        return Stopped.EFFORT
+    return Stopped.DEADLINE if limits.expired() else None
 
 
 def reduced_usd(problem: Problem, arcs: Arcs, relaxed: Relaxed) -> FloatArray:

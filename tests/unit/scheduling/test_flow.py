@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from benchmarks.plan import synthetic
-from scheduling import relax
+from scheduling import mip, relax
 from scheduling.bound import free_prices
 from scheduling.cost import arc_costs
+from scheduling.formulation import Answer
 from scheduling.mip import reduced_usd
 from scheduling.model import Tenants, Weights
 from scheduling.order import in_order
@@ -15,6 +16,8 @@ from scheduling.solution import LIVE, Limits, Reason, Status, Stopped, spread_co
 from scheduling.solve import STRATEGIES, solve
 from scheduling.transport import by_column_generation, by_simplex
 from tests.unit.scheduling.problems import problem
+
+NOTHING = Answer(copies=None, bound=-np.inf, complete=False)
 
 
 def test_the_cheap_pool_fills_first_and_the_rest_goes_on():
@@ -171,3 +174,11 @@ def test_a_balanced_problem_of_thousands_of_classes_is_near_its_bound_in_seconds
     relaxed = relax_gpus(in_order(one).problem, arc_costs(in_order(one).problem), None, LIVE)
     assert relaxed.tangent is not None
     assert solve(one, limits=LIVE).gap < 5e-3
+
+
+def test_live_limits_start_no_program_larger_than_they_allow(monkeypatch):
+    sizes = []
+    monkeypatch.setattr(mip, "solve_integer", lambda program, *rest: sizes.append(len(program.class_index)) or NOTHING)
+    for seed in range(4):
+        solve(synthetic(seed, classes=150, pools=60, regions=20, tasks=300), limits=LIVE)
+    assert all(size <= LIVE.mip_arcs for size in sizes)
