@@ -46,4 +46,4 @@ def compiled(kernel: Kernel) -> Kernel:
 
 def inlined(kernel: Kernel) -> Kernel:
     """Compile into its callers: handing over a dozen arrays would cost a small kernel more than its own work."""
-    return kernel if _NJIT is None else _NJIT(inline="always")(kernel)  # type: ignore[no-any-return]
+    return kernel if _NJIT is None else _NJIT(inline="always")(kernel)
