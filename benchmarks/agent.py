@@ -18,7 +18,6 @@ import msgspec
 import numpy as np
 import psutil
 
-from benchmarks.machine import describe
 from conf.settings import Kafka
 from streams.admin import ensure_topics
 from streams.consume import KafkaReader
@@ -31,6 +30,7 @@ from thalweg.broker import Broker
 from thalweg.children import Child, ProcessSpec
 from thalweg.figures import load_figures
 from thalweg.fleet import Fleet, simulated_fleet
+from thalweg.machine import describe
 
 TICK_S: Final = 0.02
 GPU_MILLI: Final = 1

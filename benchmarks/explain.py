@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import describe
 from scheduling.explain import Explainer
 from scheduling.live_plan import PlanSettings
 from scheduling.model import Weights
 from scheduling.nodes import Need
 from scheduling.tasks import Change, Part, Share, TaskSpec, Transition
 from scheduling.world import NodeFacts, World
+from thalweg.machine import describe
 
 REGIONS = tuple(f"region-{index:02d}" for index in range(20))
 NODES_PER_REGION = 938

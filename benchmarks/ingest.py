@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from benchmarks.machine import describe
 from conf.environment import PROJECT_ROOT
 from conf.settings import Kafka
 from streams.admin import ensure_topics
 from thalweg.broker import Broker
+from thalweg.machine import describe
 
 REGIONS: Final = (
     "aws:us-east-1",

@@ -20,12 +20,12 @@ from typing import IO, Any, Final
 import numpy as np
 import pyarrow as pa
 
-from benchmarks import machine
 from benchmarks.bare_loop import REGION as BARE_REGION
 from conf.settings import Kafka
 from streams.admin import ensure_topics
 from sync.delta_store import append, open_or_create
 from sync.tables import LINKS, NODES, PLANS, PRICES
+from thalweg import machine
 from thalweg.broker import Broker
 
 REGIONS: Final = tuple(f"region-{index}" for index in range(8))

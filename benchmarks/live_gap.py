@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import describe
 from benchmarks.plan import RESULTS
 from scheduling.decide import Origin, submit
-from scheduling.micro_batch import Plan, PlanSettings, plan
+from scheduling.live_plan import Plan, PlanSettings
+from scheduling.micro_batch import plan
 from scheduling.model import Weights
 from scheduling.nodes import Need, Slot
 from scheduling.tasks import DataNeed, Part, TaskSpec, Transition
 from scheduling.world import NodeFacts, World
+from thalweg.machine import describe
 
 SHAPES = ((1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2))
 SHARES = (0.3, 0.08, 0.05, 0.15, 0.05, 0.15, 0.04, 0.15, 0.03)

@@ -20,7 +20,6 @@ from typing import Any, Final
 import click
 import numpy as np
 
-from benchmarks.machine import describe
 from benchmarks.pack_lists import made_up_lists
 from benchmarks.real_graph import published_folder
 from scheduling import pack_run
@@ -29,6 +28,7 @@ from scheduling.nodes import GPU_MILLI, Need, Nodes, Pool
 from scheduling.pack import Packer, Request, Rule
 from scheduling.pack_ceiling import allocation_ceiling
 from scheduling.pack_run import PackRun, draw_arrivals
+from thalweg.machine import describe
 from thalweg.pack_command import REGION, as_nodes, as_requests, popularity_of
 from thalweg.traces import OpenbNode, OpenbPod, read_openb_nodes, read_openb_pods
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import describe
 from benchmarks.real_graph import published_folder, real_problem
 from scheduling.arrays import IntArray
 from scheduling.cost import arc_costs, plan_usd
@@ -24,6 +23,7 @@ from scheduling.model import Network, Problem, Weights, local_network, make_clas
 from scheduling.nodes import Nodes, Pool
 from scheduling.solution import LIVE, Limits, Solution
 from scheduling.solve import STRATEGIES, solve
+from thalweg.machine import describe
 
 RESULTS = Path(__file__).parent / "results"
 SEEDS = (42, 43, 44)

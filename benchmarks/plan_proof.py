@@ -10,12 +10,12 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.machine import describe
 from benchmarks.plan import RESULTS
 from scheduling.solve import solve
 from tests.properties.random_problems import random_problem
 from tests.properties.reference_mip import best_usd
 from tests.properties.test_plan import violations
+from thalweg.machine import describe
 
 
 def run(first: int, last: int) -> dict[str, Any]:

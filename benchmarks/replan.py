@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import describe
 from benchmarks.plan import RESULTS, synthetic
 from scheduling.arrays import FloatArray, IntArray
 from scheduling.model import Problem
 from scheduling.solution import LIVE, Solution, Warm
 from scheduling.solve import solve
 from scheduling.warm import as_running, moved_tasks, replan
+from thalweg.machine import describe
 
 CHANGED = 0.01
 MOVED = 0.01

@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import describe
 from benchmarks.real_graph import published_folder
+from thalweg.machine import describe
 from thalweg.replay_command import run_policy
 from thalweg.replay_scenario import philly_scenario
 from thalweg.traces import PhillyJob, read_philly_jobs

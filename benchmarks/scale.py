@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import describe
 from benchmarks.plan import synthetic
 from scheduling.arrays import IntArray
 from scheduling.model import Problem
@@ -34,6 +33,7 @@ from scheduling.pack_run import count_violations
 from scheduling.solution import LIVE, Solution, Warm
 from scheduling.solve import solve
 from scheduling.warm import as_running, replan
+from thalweg.machine import describe
 
 # (share of the classes, need of one task): the common GPU sizes of openb, its gangs on one node drawn more often.
 SHAPES = (

@@ -19,7 +19,6 @@ import numpy as np
 import psutil
 from deltalake import DeltaTable
 
-from benchmarks.machine import describe
 from benchmarks.proxied_broker import ProxiedBroker, proxied_broker
 from benchmarks.sync_transfer import transfer
 from conf.environment import PROJECT_ROOT
@@ -29,6 +28,7 @@ from streams.consume import IncomingRecord
 from streams.replica_log import read_entry
 from sync.changes import Add, Assign
 from sync.entries import RecordEntry
+from thalweg.machine import describe
 from thalweg.replica_client import ReplicaClient
 
 REGIONS: Final = ("ap", "eu", "us")

@@ -213,8 +213,8 @@ class Explainer:
                 break
         kind = reason.partition(":")[0]
         if kind in ("quota", "budget"):
-            with self._without_limits(spec.tenant) as change:
-                yield from checked(change(spec, missing), spec)
+            with self._without_limits(spec.tenant) as describe:
+                yield from checked(describe(spec, missing), spec)
         if kind == "capacity":
             yield from self._room(task, now_ms)
             yield from self._priority(task, now_ms)
@@ -422,7 +422,7 @@ class Explainer:
         in_pools = estimate_start(
             need_gpus=spec.gpus,
             usable=usable,
-            free_gpus=np.bincount(nodes.pool, milli, len(nodes.pools)),
+            free_gpus=np.bincount(nodes.pool, milli, len(nodes.pools)).astype(np.float64),
             running_place=seats.column("pool")[rows],
             running_gpus=gpus,
             elapsed_h=elapsed_h,

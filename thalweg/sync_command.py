@@ -12,7 +12,6 @@ import click
 import msgspec
 from deltalake.exceptions import TableNotFoundError
 
-from benchmarks.machine import describe
 from conf.environment import PROJECT_ROOT
 from sync.campaign import Campaign, FoundFailure, run_campaign
 from sync.campaign_record import (
@@ -27,6 +26,7 @@ from sync.mutants import MUTANTS
 from sync.replicate_tables import CENTRE_ROW
 from sync.snapshots import SnapshotError, take_snapshot, write_snapshot
 from thalweg.as_of import AsOf
+from thalweg.machine import describe
 from thalweg.query import query
 from thalweg.reading import reading_command
 from thalweg.render import print_json, print_table
