@@ -5,6 +5,7 @@
 
 import logging
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ from jobs.observe_upkeep import HistoryUpkeep, ProgressReport
 from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main
 from streams import topics
 from streams.admin import ensure_topics
-from streams.intake import FLOW_NAME
+from streams.intake import FLOW_NAME, take_in
+from streams.intake_ahead import PIECE_EVERY_S, IntakeAhead
 from streams.range_reader import RangeReader
 from streams.rules import load_rules
 from streams.sources import read_regions
@@ -73,15 +75,19 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     query_id: Future[str] = Future()
     checkpoint = checkpoint_for(settings, FLOW)
     upkeep = HistoryUpkeep(history, clock, stop)
-    reader = RangeReader(settings.kafka, largest_records=READ_AHEAD_RECORDS) if observe.read_ahead else None
+    rules = load_rules(RULES, PARSED.names, {"future_limit_ms": observe.future_limit_ms})
+    ahead: IntakeAhead | None = None
+    if observe.read_ahead:
+        reader = RangeReader(settings.kafka, largest_records=READ_AHEAD_RECORDS)
+        ahead = IntakeAhead(reader, partial(take_in, rules=rules, topic_prefix=settings.kafka.topic_prefix))
     taker = BatchTaker(
         settings=settings,
-        rules=load_rules(RULES, PARSED.names, {"future_limit_ms": observe.future_limit_ms}),
+        rules=rules,
         history=history,
         quarantine=quarantine,
         latest=latest,
         checkpoint=checkpoint,
-        reader=reader,
+        ahead=ahead,
         query_id=query_id,
         clock=clock,
         stop=stop,
@@ -107,6 +113,8 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     )
     query_id.set_result(str(query.id))
     run_beside("observe-latest", latest.write, every_s=observe.latest_every_ms / 1000, stop=stop, close=taker.close)
+    if ahead is not None:
+        run_beside("observe-ahead", ahead.step, every_s=PIECE_EVERY_S, stop=stop)
     report = ProgressReport(query, settings.kafka)
     run_beside("observe-progress", report.step, every_s=PROGRESS_EVERY_S, stop=stop, close=report.close)
     if observe.compact_every_s:

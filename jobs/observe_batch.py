@@ -22,13 +22,14 @@ from jobs import observe_metrics as metrics
 from jobs.runtime import Clock, Stop
 from streams.deadletter import RefusedRecord, dead_letter
 from streams.errors import StreamError
-from streams.intake import take_in
+from streams.intake import Intake, take_in
+from streams.intake_ahead import IntakeAhead
 from streams.lag import records_in_batch
 from streams.publish import KafkaPublisher
-from streams.range_reader import RangeReader, batch_ranges
+from streams.range_reader import batch_ranges
 from streams.rules import Rule
 from streams.spread import SpreadWork, take_in_spread
-from streams.telemetry import RECORDS, to_records
+from streams.telemetry import RECORDS
 from sync.appender import Appender
 from sync.latest_tables import LatestTables, by_kind
 
@@ -62,7 +63,7 @@ class BatchTaker:
         quarantine: Appender,
         latest: LatestTables,
         checkpoint: str,
-        reader: RangeReader | None,
+        ahead: IntakeAhead | None,
         query_id: "Future[str]",
         clock: Clock,
         stop: Stop,
@@ -77,7 +78,7 @@ class BatchTaker:
             quarantine: of `quarantine`.
             latest: gets every sample that the history holds.
             checkpoint: the query's, where the size of a batch is read from.
-            reader: ahead of the batches, on the driver; None reads all through Spark.
+            ahead: takes in on the driver what comes before the batches; None reads all through Spark.
             query_id: known once the query has started.
             clock: the wall clock.
             stop: ends a batch that waits.
@@ -89,7 +90,7 @@ class BatchTaker:
         self._quarantine = quarantine
         self._latest = latest
         self._checkpoint = checkpoint
-        self._reader = reader
+        self._ahead = ahead
         self._query_id = query_id
         self._clock = clock
         self._stop = stop
@@ -118,7 +119,7 @@ class BatchTaker:
         if by_executors:
             self._take_by_executors(batch, transaction)
         else:
-            self._take_in_driver(self._read(batch, batch_id), transaction)
+            self._take_in_driver(*self._read(batch, batch_id), transaction)
         metrics.BATCHES.labels("executors" if by_executors else "driver").inc()
         metrics.BATCH_SECONDS.observe(time.perf_counter() - began)
         self._between_batches()
@@ -130,18 +131,20 @@ class BatchTaker:
         records = records_in_batch(self._checkpoint, batch_id)
         return records is None or records * self._record_bytes > observe.executors_from_mb * 1e6
 
-    def _read(self, batch: "DataFrame", batch_id: int) -> pa.Table:
-        """Take the batch's records from the reader that is ahead of them, or else through Spark: the same records."""
-        ranges = batch_ranges(self._checkpoint, batch_id) if self._reader is not None else None
-        received = self._reader.read(ranges, READ_AHEAD_TIMEOUT_S) if self._reader is not None and ranges else None
-        metrics.READ_THROUGH.labels("spark" if received is None else "driver").inc()
-        return batch.toArrow().cast(RECORDS) if received is None else to_records(received)
+    def _read(self, batch: "DataFrame", batch_id: int) -> tuple[Intake, pa.Table]:
+        """Take what is ahead of the batch, or else its records through Spark: the same rows."""
+        ranges = batch_ranges(self._checkpoint, batch_id) if self._ahead is not None else None
+        taken = self._ahead.take(ranges, READ_AHEAD_TIMEOUT_S) if self._ahead is not None and ranges else None
+        metrics.READ_THROUGH.labels("spark" if taken is None else "driver").inc()
+        if taken is not None:
+            return taken
+        records = batch.toArrow().cast(RECORDS)
+        return take_in(records, self._rules, self._settings.kafka.topic_prefix), records
 
-    def _take_in_driver(self, records: pa.Table, transaction: Transaction) -> None:
+    def _take_in_driver(self, intake: Intake, records: pa.Table, transaction: Transaction) -> None:
         if records.num_rows == 0:
             return
         self._record_bytes = records["value"].nbytes / records.num_rows
-        intake = take_in(records, self._rules, self._settings.kafka.topic_prefix)
         if self._append(self._history, intake.history, transaction):
             metrics.SAMPLES.labels("driver").inc(intake.history.num_rows)
             oldest = pc.min(intake.history["received_at"]).as_py()
@@ -232,7 +235,7 @@ class BatchTaker:
 
     def close(self) -> None:
         """Give up the connections."""
-        if self._reader is not None:
-            self._reader.close()
+        if self._ahead is not None:
+            self._ahead.close()
         if self._publisher is not None:
             self._publisher.close()

@@ -5,18 +5,22 @@ accounted for: each of its samples is in the history or in quarantine, or the re
 is in quarantine and among the dead letters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from streams.deadletter import RefusedRecord
 from streams.rules import Rule, judge
 from streams.telemetry import Parsed, history_rows, parse
-from sync.tables import QUARANTINE
+from sync.tables import QUARANTINE, TELEMETRY
+
+if TYPE_CHECKING:
+    from streams.range_reader import Ranges  # its consumer is nothing for the executors
 
 FLOW_NAME = "observe"
 
@@ -31,6 +35,40 @@ class Intake:
     """Refused samples and records, as rows of `quarantine`."""
     refused: tuple[RefusedRecord, ...]
     """Records refused as a whole, for the dead-letter topic."""
+
+    def within(self, ranges: "Ranges") -> "Intake":
+        """Leave out what came from other positions."""
+        return Intake(
+            history=rows_within(self.history, ranges),
+            quarantine=rows_within(self.quarantine, ranges),
+            refused=tuple(
+                record
+                for record in self.refused
+                if (place := (record.topic, record.partition)) in ranges
+                and ranges[place][0] <= record.offset < ranges[place][1]
+            ),
+        )
+
+
+def joined(intakes: Iterable[Intake]) -> Intake:
+    """Put together what became of the parts of a batch."""
+    parts = tuple(intakes)
+    return Intake(
+        history=pa.concat_tables([TELEMETRY.schema.empty_table(), *(part.history for part in parts)]),
+        quarantine=pa.concat_tables([QUARANTINE.schema.empty_table(), *(part.quarantine for part in parts)]),
+        refused=tuple(record for part in parts for record in part.refused),
+    )
+
+
+def rows_within(rows: pa.Table, ranges: "Ranges") -> pa.Table:
+    """Keep the rows whose position (topic, topic_partition, topic_offset) lies in the ranges."""
+    inside = pa.array(np.zeros(rows.num_rows, dtype=bool))
+    for (topic, partition), (start, end) in ranges.items():
+        here = pc.and_(pc.equal(rows["topic"], topic), pc.equal(rows["topic_partition"], partition))
+        offsets = rows["topic_offset"]
+        here = pc.and_(here, pc.and_(pc.greater_equal(offsets, start), pc.less(offsets, end)))
+        inside = pc.or_(inside, here)
+    return rows.filter(inside)
 
 
 def take_in(records: pa.Table, rules: Sequence[Rule], topic_prefix: str) -> Intake:

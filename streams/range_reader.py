@@ -142,6 +142,18 @@ class RangeReader:
             finally:
                 self._waiting = False
 
+    def arrived(self, after: Mapping[tuple[str, int], int]) -> pa.Table:
+        """Look at what is here and was not asked for yet, from an offset on for each place; it stays here."""
+        with self._changed:
+            rows = [
+                row
+                for place, buffer in self._buffers.items()
+                if self._read_up_to[place] > after.get(place, -1)
+                for row in buffer
+                if row.offset >= after.get(place, -1)
+            ]
+        return _table(rows)
+
     def close(self) -> None:
         """Stop following."""
         with self._changed:

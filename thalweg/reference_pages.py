@@ -7,6 +7,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Sequence
+from copy import copy
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -140,10 +141,13 @@ def cli_page() -> str:
         _table(("command", "does"), [(f"[`{n}`](#{n})", c.get_short_help_str(120)) for n, c in commands()]),
     ]
     for name, command in commands():
+        # A command keeps the help option of its first call, which may have been one without our settings (a test's).
+        fresh = copy(command)
+        fresh._help_option = None
         context = click.Context(
-            command, info_name=f"thalweg {name}", terminal_width=100, max_content_width=100, **cli.context_settings
+            fresh, info_name=f"thalweg {name}", terminal_width=100, max_content_width=100, **cli.context_settings
         )
-        parts.append(f"## {name}\n\n```text\n{command.get_help(context)}\n```")
+        parts.append(f"## {name}\n\n```text\n{fresh.get_help(context)}\n```")
     return _page("Command line", *parts)
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from conf.settings import Place
-from scheduling.live_plan import PlanSettings
-from scheduling.model import Weights
+from jobs.place_settings import plan_settings, tenants_of
 from scheduling.nodes import Need
 from scheduling.pack import Packer, Rule
 from scheduling.replay import Fleet, Policy, Replay, ReplayJob, Start
@@ -60,8 +59,10 @@ class Scenario:
 
     def planner(self, name: str, place: Place, cycle_s: float) -> LivePlanner:
         """The place job's planner with these settings, on a fresh world."""
+        world = self.world()
+        world.set_tenants(tenants_of(place))
         return LivePlanner(
-            self.world(),
+            world,
             self.jobs,
             self.specs,
             self.fleet,
@@ -71,14 +72,6 @@ class Scenario:
             begin_ms=self.begin_ms,
             seed=place.seed,
         )
-
-
-def plan_settings(place: Place) -> PlanSettings:
-    """Settings of a plan as the place job reads them, but without its deadline, which would make two runs differ."""
-    weights = place.weights
-    same = {f.name: getattr(place, f.name) for f in fields(PlanSettings) if f.name in Place.model_fields}
-    same["weights"] = Weights(rtt=weights.rtt, risk=weights.risk, move=weights.move, balance=weights.balance)
-    return PlanSettings(**same, wait_usd=weights.wait)
 
 
 def philly_scenario(

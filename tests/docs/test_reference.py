@@ -1,5 +1,6 @@
 """The reference is generated: this fails when it is stale, and when what it is generated from says nothing."""
 
+import difflib
 import tomllib
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from sync.tables import CONTRACTS as TABLES
 from thalweg import reference_pages as pages
 from thalweg.cli import COMMANDS
 from thalweg.declared import declared_errors, declared_metrics
-from thalweg.reference import stale
+from thalweg.reference import generated, stale
 
 DOCS = PROJECT_ROOT / "docs"
 
@@ -22,6 +23,10 @@ def page(name: str) -> str:
 
 
 def test_every_generated_document_is_up_to_date() -> None:
+    for name, text in generated().items():
+        written = (PROJECT_ROOT / name).read_text(encoding="utf-8").splitlines()
+        differences = "\n".join(difflib.unified_diff(written, text.splitlines(), name, "generated", n=0, lineterm=""))
+        assert not differences, f"run: python -m thalweg.reference\n{differences}"
     assert stale() == [], "run: python -m thalweg.reference"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from conf.settings import Place
+from jobs.place_settings import plan_settings
 from scheduling import decide
 from scheduling.replay import Ending, Fleet, ReplayJob, replay
 from scheduling.replay_live import LivePlanner
@@ -21,7 +22,6 @@ from tests.ledger_rows import START, assigned, happened, ledger, submitted
 from thalweg.as_of import Version
 from thalweg.replay_ledger import ledger_scenario
 from thalweg.replay_lives import lives_of
-from thalweg.replay_scenario import plan_settings
 from thalweg.sql_statement import QueryRefusedError
 
 BEGIN_MS = 1_780_000_000_000
@@ -211,3 +211,20 @@ def test_lives_tell_observed_run_times_updates_and_cancels() -> None:
     assert (lives["u#2"].arrive_ms, lives["u#2"].run_s) == (begin_ms + 9_000, 70)
     assert [stay.ending for life in (lives["u"], lives["c"]) for stay in life.stays] == [Ending.CANCELLED] * 2
     assert lives["c"].cancel_ms == begin_ms + 9_000
+
+
+def test_a_what_if_of_a_tenants_quota_keeps_to_it(history: tuple[Path, Recorder]) -> None:
+    scenario = ledger_scenario(str(history[0]), from_version=None, as_of=None, strategy="flow")
+    place = Place.model_validate({"tenants": {"default": {"quota_gpus": 8}}})
+    most = []
+    for settings in (Place(), place):
+        done = replay(scenario.jobs, scenario.fleet, scenario.planner("flow", settings, 0.0))
+        moments = zip(done.start_s.tolist(), done.end_s.tolist(), done.gpus.tolist(), strict=True)
+        changes = sorted(change for start, end, gpus in moments for change in ((start, 1, gpus), (end, 0, -gpus)))
+        held = peak = 0.0
+        for _, _, gpus in changes:
+            held += gpus
+            peak = max(peak, held)
+        most.append(peak)
+    assert most[0] > 8
+    assert most[1] <= 8
