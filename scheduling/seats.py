@@ -51,7 +51,8 @@ class Seats:
     """The table. Rows of copies that left are used again."""
 
     def __init__(self) -> None:
-        self._cells = np.full((_FIRST_ROWS, len(_COLUMN)), -1, np.int64)
+        # Column by column in memory: questions run down a column of 150,000 rows, and a seat is written once.
+        self._cells = np.full((_FIRST_ROWS, len(_COLUMN)), -1, np.int64, order="F")
         self._owner: list[tuple[str, int]] = []
         self._free: list[int] = []
 
@@ -67,7 +68,7 @@ class Seats:
             row = len(self._owner)
             self._owner.append(owner)
             if row == len(self._cells):
-                self._cells = np.concatenate([self._cells, np.full_like(self._cells, -1)])
+                self._cells = np.asfortranarray(np.concatenate([self._cells, np.full_like(self._cells, -1)]))
         self._cells[row] = seat
         return row
 
