@@ -4,7 +4,6 @@ The order within a micro-batch (docs/explanation/exactly-once.md) is what lets i
 the ledger has the batch, fold, plan, commit, publish what was committed.
 """
 
-import gc
 import logging
 import sys
 import threading
@@ -19,6 +18,7 @@ from conf.settings import Settings
 from jobs import local
 from jobs import place_metrics as metrics
 from jobs.beside import run_beside
+from jobs.garbage import Garbage
 from jobs.place_settings import plan_settings, tenants_of
 from jobs.place_tables import PlaceTables, PlanRecord
 from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main
@@ -27,6 +27,7 @@ from scheduling.live_plan import Plan, PlanSettings
 from scheduling.micro_batch import plan
 from scheduling.pack import Packer
 from scheduling.tasks import Change, Transition
+from scheduling.warm_up import warm_up
 from scheduling.world import World
 from streams import inbox
 from streams.admin import ensure_topics
@@ -66,10 +67,6 @@ SWITCH_INTERVAL_S: Final = 0.001
 """How long a thread may keep the interpreter from the micro-batch's. Python's 5 ms were paid at every wait of a batch
 (file, broker, Arrow) while the threads beside it fold the ledger."""
 
-FREEZE_EVERY_BATCHES: Final = 100
-"""How often what has survived is taken out of the garbage collector's sight. The world is a hundred thousand objects
-that live long and form no cycles; looking through all of them took 0.3 s, in front of somebody's assignment."""
-
 log = logging.getLogger("thalweg.place")
 
 
@@ -89,12 +86,10 @@ class Placer:
     packer: Packer
     reader: RangeReader | None = None
     """None reads every batch through Spark."""
+    batch_ended: Callable[[], None] = lambda: None
 
     def process(self, batch: "DataFrame", batch_id: int) -> None:
         """Do one micro-batch; see the module's words."""
-        if batch_id % FREEZE_EVERY_BATCHES == 0:
-            gc.collect(1)
-            gc.freeze()
         started = time.perf_counter()
         query_id = batch.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId")
         assert query_id is not None
@@ -103,8 +98,9 @@ class Placer:
         committed = self.ledger.committed_batch(query_id)
         if committed is not None and batch_id <= committed:
             self._publish(self._events(*self._committed(query_id, batch_id)))
-            return
-        self.place(received, query_id, batch_id, read_s)
+        else:
+            self.place(received, query_id, batch_id, read_s)
+        self.batch_ended()
 
     def place(self, received: pa.Table, query_id: str, batch_id: int, read_s: float = 0.0) -> None:
         """Fold, plan, commit and publish a batch that the ledger does not have."""
@@ -371,6 +367,7 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         LeaseHeldError: another place job holds this warehouse.
     """
     hold_lease(settings.warehouse.path, FLOW.name)
+    warm_up(plan_settings(settings.place))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     ensure_topics(settings.kafka, [CONTROL_REGION])
     ledger = Ledger.claim(settings.warehouse.path)
@@ -397,6 +394,7 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         stop=stop,
         packer=Packer(world.nodes),
         reader=reader,
+        batch_ended=Garbage(stop).batch_ended,
     )
     prefix = settings.kafka.topic_prefix
     tables.start(ledger)

@@ -1,0 +1,47 @@
+"""Look for garbage in the time that Spark needs between two micro-batches, not in front of somebody's assignment.
+
+Python's own collector runs whenever enough objects were made, which is in the middle of a batch, and its oldest
+generation holds the world: 25 to 150 ms in front of whoever waits. Here it is a thread that looks after every few
+batches, while the JVM plans the next one, and then takes what has survived out of sight: the world is a hundred
+thousand objects that live long and form no cycles.
+"""
+
+import gc
+import threading
+from typing import Final
+
+from jobs.runtime import Stop
+
+BATCHES_BETWEEN: Final = 4
+LOOK_AT_ALL_AFTER: Final = 20_000
+"""Batches. Something in a cycle may have been taken out of sight while it was in use; about once an hour all of it is
+looked at again."""
+AUTOMATIC: Final = (200_000, 50, 1_000)
+"""Where batches do not come, Python's collector still does: thresholds of its three generations."""
+
+
+class Garbage:
+    """The collector's new timetable, for as long as the process lives."""
+
+    def __init__(self, stop: Stop) -> None:
+        """Take over from the automatic collector; the thread ends when asked to stop."""
+        self._stop = stop
+        self._due = threading.Event()
+        self._batches = 0
+        gc.set_threshold(*AUTOMATIC)
+        stop.start(threading.Thread(target=self._run, name="garbage", daemon=True))
+
+    def batch_ended(self) -> None:
+        """Count a batch; called at its end."""
+        self._batches += 1
+        if self._batches % BATCHES_BETWEEN == 0:
+            self._due.set()
+
+    def _run(self) -> None:
+        while not self._stop.asked():
+            if self._due.wait(1.0):
+                self._due.clear()
+                if self._batches % LOOK_AT_ALL_AFTER < BATCHES_BETWEEN:
+                    gc.unfreeze()
+                gc.collect()
+                gc.freeze()
