@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ from conf.settings import Settings
 from jobs import local
 from jobs import place_metrics as metrics
 from jobs.beside import run_beside
+from jobs.courtesy import Courtesy
 from jobs.garbage import Garbage
 from jobs.place_settings import plan_settings, tenants_of
 from jobs.place_tables import PlaceTables, PlanRecord
@@ -86,10 +87,16 @@ class Placer:
     packer: Packer
     reader: RangeReader | None = None
     """None reads every batch through Spark."""
+    courtesy: Courtesy = field(default_factory=Courtesy)
     batch_ended: Callable[[], None] = lambda: None
 
     def process(self, batch: "DataFrame", batch_id: int) -> None:
         """Do one micro-batch; see the module's words."""
+        with self.courtesy.batch():
+            self._process(batch, batch_id)
+        self.batch_ended()
+
+    def _process(self, batch: "DataFrame", batch_id: int) -> None:
         started = time.perf_counter()
         query_id = batch.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId")
         assert query_id is not None
@@ -100,7 +107,6 @@ class Placer:
             self._publish(self._events(*self._committed(query_id, batch_id)))
         else:
             self.place(received, query_id, batch_id, read_s)
-        self.batch_ended()
 
     def place(self, received: pa.Table, query_id: str, batch_id: int, read_s: float = 0.0) -> None:
         """Fold, plan, commit and publish a batch that the ledger does not have."""
@@ -371,7 +377,8 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     ensure_topics(settings.kafka, [CONTROL_REGION])
     ledger = Ledger.claim(settings.warehouse.path)
-    tables = PlaceTables(settings.warehouse.path, settings.place.folds_every_ms, settings.place.compact_every_s, stop)
+    place, courtesy = settings.place, Courtesy()
+    tables = PlaceTables(settings.warehouse.path, place.folds_every_ms, place.compact_every_s, stop, rest=courtesy.rest)
     began = time.perf_counter()
     world = rebuild(ledger, tables, clock())
     world.set_tenants(tenants_of(settings.place))
@@ -394,6 +401,7 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         stop=stop,
         packer=Packer(world.nodes),
         reader=reader,
+        courtesy=courtesy,
         batch_ended=Garbage(stop).batch_ended,
     )
     prefix = settings.kafka.topic_prefix

@@ -2,18 +2,21 @@
 
 import queue
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
+import pyarrow.compute as pc
 
 from jobs.beside import run_beside
 from jobs.runtime import Stop
 from scheduling.live_plan import Plan
+from scheduling.tasks import TERMINAL
 from scheduling.world import World
 from sync.delta_store import append, open_or_create, table_uri, with_columns
 from sync.folds import FoldChanges, LedgerFold
+from sync.keyed_table import KeyedTable
 from sync.ledger import Ledger
 from sync.tables import DECISIONS, PLACEMENTS, PLANS, TASKS
 from sync.upkeep import Upkeep
@@ -82,7 +85,14 @@ class PlaceTables:
     be written (a full disk, an unreachable store) is kept and written at the next turn.
     """
 
-    def __init__(self, warehouse: str, every_ms: int, compact_every_s: int, stop: Stop) -> None:
+    def __init__(
+        self,
+        warehouse: str,
+        every_ms: int,
+        compact_every_s: int,
+        stop: Stop,
+        rest: Callable[[], None] = lambda: None,
+    ) -> None:
         """Open the tables.
 
         Args:
@@ -90,12 +100,14 @@ class PlaceTables:
             every_ms: how often they are brought up to date.
             compact_every_s: how often their files and the ledger's are compacted; 0 never.
             stop: ends the thread.
+            rest: called every few milliseconds of work.
         """
+        self._rest = rest
         self._upkeep = [Upkeep(table_uri(warehouse, table.name)) for table in (DECISIONS, TASKS, PLACEMENTS, PLANS)]
         self._compact_every_s = compact_every_s
         self._compacted = time.monotonic()
-        self._tasks = open_or_create(TASKS, warehouse)
-        self._placements = open_or_create(PLACEMENTS, warehouse)
+        self._tasks = KeyedTable(TASKS, warehouse)
+        self._placements = KeyedTable(PLACEMENTS, warehouse)
         self._plans = with_columns(open_or_create(PLANS, warehouse), PLANS)
         self._every_s = every_ms / 1_000
         self._stop = stop
@@ -103,7 +115,7 @@ class PlaceTables:
         self._fold = LedgerFold()
         self._rows: queue.SimpleQueue[pa.Table] = queue.SimpleQueue()
         self._new_plans: queue.SimpleQueue[PlanRecord] = queue.SimpleQueue()
-        self._unwritten: list[FoldChanges] = []
+        self._unwritten: list[Callable[[], None]] = []
         self._unwritten_plans: list[PlanRecord] = []
         self._rebuilding = True
 
@@ -124,9 +136,11 @@ class PlaceTables:
         """Write what came since the last step and what an earlier one could not write."""
         rows = _drain(self._rows)
         if rows or self._rebuilding:
-            self._unwritten.append(self._fold.apply(pa.concat_tables(rows) if rows else DECISIONS.schema.empty_table()))
+            news = pa.concat_tables(rows) if rows else DECISIONS.schema.empty_table()
+            self._unwritten += self._writes(self._fold.apply(news, self._rest))
+            self._rebuilding = False
         while self._unwritten:
-            self._write(self._unwritten[0])
+            self._unwritten[0]()
             del self._unwritten[0]
         self._unwritten_plans += _drain(self._new_plans)
         if self._unwritten_plans:
@@ -140,21 +154,29 @@ class PlaceTables:
     def _compact(self) -> None:
         assert self._ledger is not None
         self._ledger.compact()
-        for table in (self._tasks, self._placements, self._plans):
-            table.optimize.compact()
+        for table in (self._tasks, self._placements):
+            table.compact(_now_ms())
+        self._plans.optimize.compact()
         for upkeep in self._upkeep:
             upkeep.checkpoint()
             upkeep.sweep()
 
-    def _write(self, changes: FoldChanges) -> None:
-        """Write one piece; after a failure in its middle the whole of it may be written again."""
-        if self._rebuilding:
-            _overwrite(self._tasks, changes.tasks)
-            _overwrite(self._placements, changes.placements)
-            self._rebuilding = False
-            return
-        _upsert(self._tasks, changes.tasks, TASKS.key)
-        _replace(self._placements, changes.placements, changes.released, PLACEMENTS.key)
+    def _writes(self, changes: FoldChanges) -> list[Callable[[], None]]:
+        """One commit to each table. Each is made once: a table takes what is settled without looking for its key."""
+        ended = pc.is_in(changes.tasks["state"], value_set=_ENDED)
+        never = pa.array([False] * changes.placements.num_rows, pa.bool_())
+        nothing = TASKS.schema.empty_table()
+        return [
+            lambda: self._tasks.write(changes.tasks, nothing, ended, _now_ms()),
+            lambda: self._placements.write(changes.placements, changes.released, never, _now_ms()),
+        ]
+
+
+_ENDED: Final = pa.array([str(state) for state in TERMINAL])
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _fields(plan: PlanRecord) -> dict[str, object]:
@@ -168,48 +190,3 @@ def _drain(source: "queue.SimpleQueue[Item]") -> "list[Item]":
             taken.append(source.get_nowait())
         except queue.Empty:
             return taken
-
-
-def _match(key: tuple[str, ...]) -> str:
-    return " AND ".join(f"target.{column} = source.{column}" for column in key)
-
-
-def _overwrite(table: DeltaTable, rows: pa.Table) -> None:
-    write_deltalake(table, rows, mode="overwrite")
-
-
-def _upsert(table: DeltaTable, rows: pa.Table, key: tuple[str, ...]) -> None:
-    if rows.num_rows:
-        (
-            table.merge(rows, _match(key), source_alias="source", target_alias="target")
-            .when_matched_update_all()
-            .when_not_matched_insert_all()
-            .execute()
-        )
-
-
-def _replace(table: DeltaTable, rows: pa.Table, released: pa.Table, key: tuple[str, ...]) -> None:
-    """Insert or update rows and delete released keys in one commit."""
-    if not rows.num_rows and not released.num_rows:
-        return
-    gone = pa.table(
-        {
-            **{field.name: pa.nulls(released.num_rows, field.type) for field in rows.schema},
-            **{name: released.column(name) for name in key},
-        }
-    ).select(rows.column_names)
-    source = pa.concat_tables(
-        [
-            rows.append_column("gone", pa.array([False] * rows.num_rows)),
-            gone.append_column("gone", pa.array([True] * gone.num_rows)),
-        ],
-        promote_options="permissive",
-    )
-    columns = {name: f"source.{name}" for name in rows.column_names}
-    (
-        table.merge(source, _match(key), source_alias="source", target_alias="target")
-        .when_matched_delete("source.gone")
-        .when_matched_update(columns, "NOT source.gone")
-        .when_not_matched_insert(columns, "NOT source.gone")
-        .execute()
-    )

@@ -6,7 +6,7 @@ the pieces are cut, so the tables may be thrown away at any time. The rules are 
 that has ended is forgotten, and a later `submitted` row of the same id starts it anew.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self
 
@@ -25,6 +25,9 @@ class Position(NamedTuple):
     driver_epoch: int
     batch_id: int
     row: int
+
+
+_ROWS_BETWEEN_RESTS: Final = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +88,12 @@ class LedgerFold:
                 )
         return fold
 
-    def apply(self, rows: pa.Table) -> FoldChanges:
+    def apply(self, rows: pa.Table, rest: Callable[[], None] = lambda: None) -> FoldChanges:
         """Fold `decisions` rows and return what changed.
 
         Args:
             rows: in any order within the piece; pieces come in the ledger's order.
+            rest: called every few milliseconds.
 
         Raises:
             ValueError: a row's transition is unknown.
@@ -99,7 +103,9 @@ class LedgerFold:
         positions = list(map(Position, *(_values(rows, name) for name in Position._fields)))
         facts = list(map(LedgerRow, *(_values(rows, _SOURCE.get(name, name)) for name in LedgerRow._fields)))
         nodes = _nodes_of_assigned(rows)
-        for index in sorted(range(len(positions)), key=positions.__getitem__):
+        for count, index in enumerate(sorted(range(len(positions)), key=positions.__getitem__)):
+            if count % _ROWS_BETWEEN_RESTS == 0:
+                rest()
             if self.position is not None and positions[index] <= self.position:
                 continue
             self.position = positions[index]

@@ -30,6 +30,10 @@ ENGINE: Final = "thalweg"
 # Columns whose range goes into the file's statistics, so that reading one batch opens one file.
 STATISTICS: Final = ("driver_epoch", "batch_id")
 
+# Rows of the files to be compacted are kept, up to so many (some 300 MB of ledger): reading a thousand small files
+# again takes seconds of processor time, which the micro-batches feel.
+MOST_HELD_ROWS: Final = 1_000_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFile:
@@ -54,7 +58,8 @@ class LogWriter:
         self._folder = folder
         self._log = folder / "_delta_log"
         self._lock = threading.Lock()
-        self._small: list[DataFile] = []
+        self._small: list[tuple[DataFile, pa.Table | None]] = []
+        self._held_rows = 0
         self.version = version
 
     def append(self, rows: pa.Table, transactions: Mapping[str, int]) -> int:
@@ -75,7 +80,9 @@ class LogWriter:
         with self._lock:
             self._commit("WRITE", actions)
             if file is not None:
-                self._small.append(file)
+                held = rows if self._held_rows + rows.num_rows <= MOST_HELD_ROWS else None
+                self._held_rows += held.num_rows if held is not None else 0
+                self._small.append((file, held))
             return self.version
 
     def compact(self, at_least: int) -> int:
@@ -84,15 +91,21 @@ class LogWriter:
         Readers of older versions find the old files until they are vacuumed.
         """
         with self._lock:
-            files = list(self._small)
-        if len(files) < at_least:
+            small = list(self._small)
+        if len(small) < at_least:
             return 0
-        rows = pa.concat_tables([pq.read_table(self._folder / file.path) for file in files])
-        merged = self._write(rows)
+        rows = [held if held is not None else self._read(file) for file, held in small]
+        merged = self._write(pa.concat_tables(rows))
         with self._lock:
-            self._commit("OPTIMIZE", [*(_remove(file) for file in files), _add(merged, data_change=False)])
-            self._small = self._small[len(files) :]
-        return len(files)
+            self._commit("OPTIMIZE", [*(_remove(file) for file, _ in small), _add(merged, data_change=False)])
+            self._small = self._small[len(small) :]
+            self._held_rows = sum(held.num_rows for _, held in self._small if held is not None)
+        return len(small)
+
+    def _read(self, file: DataFile) -> pa.Table:
+        # Not read_table: for a file of a few hundred rows its plan costs more than the reading.
+        with pq.ParquetFile(self._folder / file.path) as opened:
+            return opened.read(use_threads=False)
 
     def _write(self, rows: pa.Table) -> DataFile:
         name = f"part-{uuid.uuid4()}.parquet"

@@ -181,7 +181,11 @@ class Replica:
     # ---- sending -------------------------------------------------------------------------------------------------
 
     def join(self, now_ms: int) -> Join:
-        """Return the request to join, beginning a life if the store has none or an obsolete empty one."""
+        """Return the request to join, beginning a life if the store has none or an obsolete empty one.
+
+        To be called once the replica topic was read to its end (`may_join`): it names the lives of earlier stores of
+        this region, which a new life must be above, however the clocks stand.
+        """
         epoch = self.state.epoch
         # An epoch far ahead was drawn by a wrong clock, and the centre does not take it.
         unusable = epoch == 0 or self.state.current_epoch > epoch or epoch > now_ms + DEFAULT_LIMITS.refuse_ms
@@ -191,6 +195,10 @@ class Replica:
                 self._save(epoch=epoch)
             self._actor = actor_of(self.state.region, epoch)
         return Join(region=self.state.region, epoch=epoch, at_ms=now_ms)
+
+    def may_join(self, end: int | None) -> bool:
+        """Say whether a life has begun, or the topic was read to this end of it, so that one may begin."""
+        return self.state.epoch != 0 or (end is not None and self.state.position >= end)
 
     def leave(self) -> Leave:
         """Return the farewell; only useful once nothing is unconfirmed."""

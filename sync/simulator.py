@@ -96,7 +96,7 @@ class Disk:
 class Site:
     """One region: its store, the replica over it, and what the simulator knows about both."""
 
-    __slots__ = ("cut", "gone", "last_at", "offset_ms", "own", "replica", "seen", "store")
+    __slots__ = ("cut", "end", "gone", "last_at", "offset_ms", "own", "replica", "seen", "store")
 
     def __init__(self, region: str, offset_ms: int) -> None:
         self.store = MemoryStore()
@@ -105,6 +105,7 @@ class Site:
         self.seen: dict[str, int] = {}
         self.own: list[KnownWrite] = []  # written here and not merged by the centre yet
         self.last_at = ZERO
+        self.end: int | None = None  # of the log, as an answer has shown it
         self.cut = False
         self.gone = False
 
@@ -247,7 +248,7 @@ class World:
         replica = site.replica
         messages: list[UpMessage]
         if not replica.state.joined:
-            messages = [replica.join(self._wall(site))]
+            messages = [replica.join(self._wall(site))] if replica.may_join(site.end) else []
         else:
             messages = [*replica.outgoing(3), replica.heartbeat(self._wall(site))]
             request = replica.repair_request()
@@ -256,7 +257,8 @@ class World:
                 messages.append(request)
         if self.chance() < self.plan.duplication:
             self.echoes += messages
-        self._transmit(site, self._arrive, messages)
+        if messages:
+            self._transmit(site, self._arrive, messages)
         self._transmit(site, self._fetch, site, replica.state.position)
 
     def _transmit(self, site: Site, *event: Any) -> None:
@@ -279,11 +281,12 @@ class World:
     def _fetch(self, site: Site, position: int) -> None:
         """Answer a reader with the log from its position on."""
         disk = self.disk
-        if position < len(disk.log):
+        if position < len(disk.log) or site.end is None:
             self._transmit(site, self._deliver_log, site, position, disk.log[position:], disk.masks[position:])
 
     def _deliver_log(self, site: Site, start: int, entries: Sequence[Entry | None], masks: Sequence[int]) -> None:
         position = site.replica.state.position
+        site.end = max(site.end or 0, start + len(entries))
         skip = position - start
         if skip < 0 or skip >= len(entries) or site.gone:
             return  # not what this reader waits for: repeated, overtaken, or for a store that is no more
@@ -437,7 +440,7 @@ class World:
                     if request is not None:
                         self.repairs += 1
                         self.inbox.append(request)
-                else:
+                elif site.replica.may_join(site.end):
                     self.inbox.append(site.replica.join(self._wall(site)))
             self._batch()
             if number >= 2:

@@ -222,15 +222,16 @@ class ReplicaClient:
                 if self._replica.state.joined and not self._replica.fenced:
                     messages += self._replica.outgoing(BATCH_UPDATES)
                 if (messages or now_ms >= next_heartbeat_ms) and not self._replica.fenced:
-                    messages += self._regular(now_ms)
-                    next_heartbeat_ms = now_ms + HEARTBEAT_MS
+                    if regular := self._regular(now_ms, connection):
+                        messages += regular
+                        next_heartbeat_ms = now_ms + HEARTBEAT_MS
                     self._repeat_if_silent(now_ms)
             if messages:
                 connection.send(messages)
 
-    def _regular(self, now_ms: int) -> list[UpMessage]:
+    def _regular(self, now_ms: int, connection: "_Connection") -> list[UpMessage]:
         if not self._replica.state.joined:
-            return [self._replica.join(now_ms)]
+            return [self._replica.join(now_ms)] if self._replica.may_join(connection.end()) else []
         if self._leaving:
             return [self._replica.heartbeat(now_ms), self._replica.leave()]
         repair = self._replica.repair_request()

@@ -1,14 +1,15 @@
 """The tables derived from the ledger: equal to a fold of it, also after a disk that was full for a while."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from jobs import place_tables
 from jobs.place_tables import PlaceTables
 from jobs.runtime import Stop
+from sync.appender import Appender
 from sync.delta_store import table_uri
 from sync.folds import fold_ledger
 from sync.ledger import Ledger
@@ -34,20 +35,20 @@ def agrees_with_ledger(folder: Path) -> bool:
     )
 
 
-@pytest.mark.parametrize("failing", ["_overwrite", "_upsert", "_replace"])
+@pytest.mark.parametrize("failing", ["tasks", "placements"])
 def test_what_could_not_be_written_is_written_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     tables = PlaceTables(str(tmp_path), every_ms=10, compact_every_s=0, stop=Stop())
-    written = getattr(place_tables, failing)
+    commit = Appender.commit
     failures = [OSError("No space left on device")] * 2
 
-    def sometimes(*arguments: object) -> None:
-        if failures:
+    def sometimes(table: Appender, *arguments: Any, **named: Any) -> None:
+        if failures and table.contract.name == failing:
             raise failures.pop()
-        written(*arguments)
+        commit(table, *arguments, **named)
 
-    monkeypatch.setattr(place_tables, failing, sometimes)
+    monkeypatch.setattr(Appender, "commit", sometimes)
     for piece in PIECES:
         tables.put(piece)
         try:

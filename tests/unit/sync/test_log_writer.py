@@ -71,7 +71,11 @@ def test_the_two_kinds_of_writer_fence_each_other(tmp_path: Path) -> None:
         remote.append(rows(2), {})
 
 
-def test_compaction_keeps_every_row_and_leaves_one_file(opened: Open, tmp_path: Path) -> None:
+@pytest.mark.parametrize("held", [1_000, 5, 0])
+def test_compaction_keeps_every_row_and_leaves_one_file(
+    opened: Open, tmp_path: Path, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync.log_writer.MOST_HELD_ROWS", held)
     writer = opened(str(tmp_path))
     for batch in range(12):
         writer.append(rows(batch), {"q": batch})

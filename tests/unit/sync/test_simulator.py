@@ -6,6 +6,7 @@ from sync.campaign import explained, run_campaign
 from sync.histories import history
 from sync.minimise import minimised
 from sync.mutants import MUTANTS, Mutant, broken
+from sync.replica import Replica
 from sync.simulator import run_history, simulate
 
 
@@ -23,6 +24,15 @@ def test_a_seed_gives_the_same_history_and_the_same_end() -> None:
     assert history(7) == history(7)
     assert history(7) != history(8)
     assert simulate(history(7)) == simulate(history(7))
+
+
+# A store destroyed in the millisecond in which it had joined: the next one took the same epoch, and sequences came twice.
+@pytest.mark.parametrize("seed", [368_910, 529_371])
+def test_a_new_store_never_takes_the_life_of_the_one_before(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_history(history(seed)) is None
+    monkeypatch.setattr(Replica, "may_join", lambda self, end: True)
+    failure = run_history(history(seed))
+    assert failure is not None and failure.check == "sequence"
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
