@@ -26,7 +26,7 @@ def test_a_seed_gives_the_same_history_and_the_same_end() -> None:
     assert simulate(history(7)) == simulate(history(7))
 
 
-# A store destroyed in the millisecond in which it had joined: the next one took the same epoch, and sequences came twice.
+# A store destroyed in the millisecond in which it had joined: the next one took its epoch, and sequences came twice.
 @pytest.mark.parametrize("seed", [368_910, 529_371])
 def test_a_new_store_never_takes_the_life_of_the_one_before(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_history(history(seed)) is None
