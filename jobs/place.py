@@ -104,7 +104,7 @@ class Placer:
         read_s = time.perf_counter() - started
         committed = self.ledger.committed_batch(query_id)
         if committed is not None and batch_id <= committed:
-            self._publish(self._events(*self._committed(query_id, batch_id)))
+            self.publish_again(received, query_id, batch_id)
         else:
             self.place(received, query_id, batch_id, read_s)
 
@@ -142,6 +142,24 @@ class Placer:
                 PlanRecord.of(made, plan_id_of(query_id, batch_id), query_id, batch_id, now_ms, self.world, steps)
             )
 
+    def publish_again(self, received: pa.Table, query_id: str, batch_id: int) -> None:
+        """Publish what a batch that the ledger has may not have published: its events, and what it refused.
+
+        Refusals are not in the ledger. They are what the records say again, but for the requests that were taken.
+        """
+        rows, event_ids = self._committed(query_id, batch_id)
+        taken = {(row.topic, row.topic_partition, row.topic_offset) for row in rows}
+        refused: list[OutgoingRecord] = []
+        for item in inbox.read(received, self.settings.kafka.topic_prefix):
+            if isinstance(item, inbox.Malformed):
+                refused.append(self._refuse_malformed(item))
+            elif isinstance(item, inbox.Asked):
+                origin = item.origin
+                if (origin.topic, origin.partition, origin.offset) not in taken:
+                    outcome = self._request(item, self.clock())
+                    refused += [self._refuse_request(item, outcome)] if isinstance(outcome, decide.Refused) else []
+        self._publish([*self._events(rows, event_ids), *refused])
+
     # The steps
 
     def _read(self, batch: "DataFrame", batch_id: int) -> pa.Table:
@@ -160,15 +178,13 @@ class Placer:
         rows += self._take_facts(now_ms)
         for item in inbox.read(received, self.settings.kafka.topic_prefix):
             if isinstance(item, inbox.Malformed):
-                refused.append(self._refuse(item.origin, item.reason, item.key, item.value))
+                refused.append(self._refuse_malformed(item))
             elif isinstance(item, inbox.Reported):
                 rows += self._report(item.event, repeated, now_ms)
             else:
                 outcome = self._request(item, now_ms)
                 if isinstance(outcome, decide.Refused):
-                    refused.append(
-                        self._refuse(item.origin, outcome.reason, item.request.task_id.encode(), item.raw.encode())
-                    )
+                    refused.append(self._refuse_request(item, outcome))
                 else:
                     rows += self._apply(outcome)
         timeout_ms = self.settings.place.heartbeat_timeout_ms
@@ -282,6 +298,12 @@ class Placer:
     def _committed(self, query_id: str, batch_id: int) -> tuple[list[Transition], list[str | None]]:
         rows = self.ledger.batch(query_id, batch_id)
         return from_rows(rows, read_spec), rows.column("event_id").to_pylist()
+
+    def _refuse_malformed(self, item: inbox.Malformed) -> OutgoingRecord:
+        return self._refuse(item.origin, item.reason, item.key, item.value)
+
+    def _refuse_request(self, item: inbox.Asked, outcome: decide.Refused) -> OutgoingRecord:
+        return self._refuse(item.origin, outcome.reason, item.request.task_id.encode(), item.raw.encode())
 
     def _refuse(self, origin: decide.Origin, reason: str, key: bytes | None, value: bytes | None) -> OutgoingRecord:
         refused = RefusedRecord(

@@ -161,3 +161,24 @@ def test_the_same_records_read_in_another_order_give_the_same_plan(tmp_path: Pat
     assert decided[0].equals(decided[1])
     assert decided[0].equals(decided[2])
     assert set(decided[0].column("transition").to_pylist()) == {"submitted", "assigned", "waiting"}
+
+
+def test_a_batch_that_is_repeated_publishes_its_events_and_its_refusals_again(tmp_path: Path) -> None:
+    job, outbox = placer(tmp_path)
+    batch = received(
+        BEAT,
+        TASK,
+        ("thalweg.requests", b"not json"),
+        ("thalweg.requests", {"task_id": "t", "per_worker": {"gpus": 2}}),  # another task's id
+        ("thalweg.requests", {"task_id": "big", "per_worker": {"gpus": 8}, "workers": 100_000}),
+        ("thalweg.requests", {"task_id": "ended", "expected_s": 1}),
+        ("thalweg.requests", {"op": "cancel", "task_id": "ended"}),
+    )
+    job.place(batch, "q", 0)
+    published = list(outbox.records)
+    assert sorted(record.topic for record in published if "assign" not in record.topic) == ["thalweg.deadletter"] * 3
+    outbox.records.clear()
+    job.publish_again(batch, "q", 0)
+    assert {(record.topic, str(record.headers)) for record in outbox.records} == {
+        (record.topic, str(record.headers)) for record in published
+    }
