@@ -1,7 +1,7 @@
 """Look for garbage in the time that Spark needs between two micro-batches, not in front of somebody's assignment.
 
 Python's own collector runs whenever enough objects were made, which is in the middle of a batch, and its oldest
-generation holds the world: 25 to 150 ms in front of whoever waits. Here it is a thread that looks after every few
+generation holds the world: a pause in front of whoever waits. Here it is a thread that looks after every few
 batches, while the JVM plans the next one, and then takes what has survived out of sight: the world is a hundred
 thousand objects that live long and form no cycles.
 """

@@ -1,6 +1,6 @@
 """Have every kernel of a live plan compiled before somebody waits for one.
 
-The first plan on a machine compiles for about ten seconds, and then finds the machine code beside the modules. Where
+The first plan on a machine compiles for seconds; later ones find the machine code beside the modules. Where
 that folder cannot be written, every process compiles anew.
 """
 

@@ -1,8 +1,8 @@
 """Take in the records of the next micro-batch while they arrive, so that little is left when the batch is decided.
 
-Half a second of 50,000 samples takes 100 ms to parse and judge. What becomes of a record depends on the record alone
-(`streams.intake`), so it need not wait for its batch: pieces of what has arrived are taken in as they come, and a batch
-is put together of the pieces, cut at its offsets, and of the few records that came last.
+Parsing and judging half a second of samples was most of a batch's work. What becomes of a record depends on the record
+alone (`streams.intake`), so it need not wait for its batch: pieces of what has arrived are taken in as they come, and a
+batch is put together of the pieces, cut at its offsets, and of the few records that came last.
 """
 
 import threading
@@ -17,7 +17,7 @@ from streams.range_reader import RangeReader, Ranges
 from streams.telemetry import to_records
 
 PIECE_EVERY_S: Final = 0.08
-"""Between two pieces. The records of half of it, on average, are left for the batch; a piece costs about 5 ms."""
+"""Between two pieces. The records of half of it, on average, are left for the batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -252,7 +252,9 @@ class ReplicaClient:
             # By the centre's clock, which wrote both times: ours may be wrong.
             centre_ms = now_ms + (self._replica.centre_offset_ms or 0)
             fresh = not isinstance(entry, DigestEntry) or record.timestamp_ms > centre_ms - STALE_DIGEST_MS
-            if entry is not None and fresh:
+            if entry is None:
+                log.warning("%s: offset %d of the replica topic is not the centre's: skipped", self.region, record.offset)
+            elif fresh:
                 entries.append(entry)
         with self._changed:
             self._replica.apply(entries, records[-1].offset + 1, now_ms)
