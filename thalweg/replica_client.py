@@ -253,7 +253,7 @@ class ReplicaClient:
             centre_ms = now_ms + (self._replica.centre_offset_ms or 0)
             fresh = not isinstance(entry, DigestEntry) or record.timestamp_ms > centre_ms - STALE_DIGEST_MS
             if entry is None:
-                log.warning("%s: offset %d of the replica topic is not the centre's: skipped", self.region, record.offset)
+                log.warning("%s: record %d of the replica topic is not the centre's", self.region, record.offset)
             elif fresh:
                 entries.append(entry)
         with self._changed:
