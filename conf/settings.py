@@ -178,6 +178,10 @@ class Replicate(_Group):
     """Micro-batch interval; 0 starts the next batch as soon as the last ended (lowest latency)."""
     max_records_per_batch: Annotated[int, Field(gt=0)] = 20_000
     """Kafka records a micro-batch takes; one may carry hundreds of updates."""
+    read_ahead: bool = True
+    """Take a micro-batch's records from a consumer on the driver that is ahead of it; false reads all through Spark."""
+    compact_every_s: Annotated[int, Field(gt=0)] = 30
+    """How often small files are merged."""
     park_ms: PositiveMs = 60_000
     """A stamp further ahead than this waits: more than a disciplined clock drifts, less than a wrong time zone."""
     warn_ms: PositiveMs = 500

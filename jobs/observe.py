@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from conf.settings import Settings
 from jobs import local
+from jobs.append_upkeep import AppendUpkeep
 from jobs.beside import run_beside
 from jobs.observe_batch import BatchTaker
-from jobs.observe_upkeep import HistoryUpkeep, ProgressReport
+from jobs.observe_progress import ProgressReport
 from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main
 from streams import topics
 from streams.admin import ensure_topics
@@ -74,7 +75,7 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     latest = LatestTables(settings.warehouse.path)
     query_id: Future[str] = Future()
     checkpoint = checkpoint_for(settings, FLOW)
-    upkeep = HistoryUpkeep(history, clock, stop)
+    upkeep = AppendUpkeep(history, "day", clock, stop)
     rules = load_rules(RULES, PARSED.names, {"future_limit_ms": observe.future_limit_ms})
     ahead: IntakeAhead | None = None
     if observe.read_ahead:

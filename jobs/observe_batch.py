@@ -26,7 +26,7 @@ from streams.intake import Intake, take_in
 from streams.intake_ahead import IntakeAhead
 from streams.lag import records_in_batch
 from streams.publish import KafkaPublisher
-from streams.range_reader import batch_ranges
+from streams.range_reader import BEHIND_S, batch_ranges
 from streams.rules import Rule
 from streams.spread import SpreadWork, take_in_spread
 from streams.telemetry import RECORDS
@@ -41,8 +41,6 @@ log = logging.getLogger("thalweg.observe")
 # Between two tries of a commit: short enough that a freed disk is used at once, long enough not to fill the log.
 RETRY_AFTER_S: Final = 1.0
 SAY_AGAIN_EVERY: Final = 30
-# How long the reader may be behind the batch before Spark reads it: about what Spark would take.
-READ_AHEAD_TIMEOUT_S: Final = 0.2
 # Before the first batch nothing is known of the records' size; an agent's record of fifty samples is this large.
 _FIRST_GUESS_BYTES: Final = 10_000
 
@@ -134,7 +132,7 @@ class BatchTaker:
     def _read(self, batch: "DataFrame", batch_id: int) -> tuple[Intake, pa.Table]:
         """Take what is ahead of the batch, or else its records through Spark: the same rows."""
         ranges = batch_ranges(self._checkpoint, batch_id) if self._ahead is not None else None
-        taken = self._ahead.take(ranges, READ_AHEAD_TIMEOUT_S) if self._ahead is not None and ranges else None
+        taken = self._ahead.take(ranges, BEHIND_S) if self._ahead is not None and ranges else None
         metrics.READ_THROUGH.labels("spark" if taken is None else "driver").inc()
         if taken is not None:
             return taken

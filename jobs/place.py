@@ -38,7 +38,7 @@ from streams.envelope import Envelope, content_id
 from streams.errors import NotAcknowledgedError
 from streams.messages import StatusEvent
 from streams.publish import KafkaPublisher, OutgoingRecord, Publisher, outgoing
-from streams.range_reader import RangeReader, batch_ranges
+from streams.range_reader import RangeReader
 from streams.requests import read_spec, spec_of
 from streams.sources import read_pattern
 from streams.topics import REQUESTS, STATUS, topic_name, topic_pattern
@@ -60,9 +60,6 @@ FLOW: Final = Flow(
 
 CONTROL_REGION: Final = "control"
 """Where this job itself runs. Its own heartbeats make batches come when every region is silent."""
-
-READ_AHEAD_TIMEOUT_S: Final = 0.2
-"""How long the reader may be behind the batch before Spark reads it: about what Spark would take."""
 
 SWITCH_INTERVAL_S: Final = 0.001
 """How long a thread may keep the interpreter from the micro-batch's. Python's 5 ms were paid at every wait of a batch
@@ -164,8 +161,8 @@ class Placer:
 
     def _read(self, batch: "DataFrame", batch_id: int) -> pa.Table:
         """Take the batch's records from the reader that is ahead of them, or else through Spark: the same records."""
-        ranges = batch_ranges(checkpoint_for(self.settings, FLOW), batch_id) if self.reader is not None else None
-        received = self.reader.read(ranges, READ_AHEAD_TIMEOUT_S) if self.reader is not None and ranges else None
+        ahead = self.reader
+        received = None if ahead is None else ahead.read_batch(checkpoint_for(self.settings, FLOW), batch_id)
         metrics.READ_THROUGH.labels("spark" if received is None else "driver").inc()
         return collect(batch) if received is None else received
 

@@ -2,24 +2,30 @@
 
 `state.<region>` -> `records`, `conflicts`, `sync_gaps`, `sync_regions`, `sync_refused` -> `replica`.
 
-The driver holds the records in memory and merges small batches itself: microseconds a key. A batch that changes many
-keys is merged in Spark's tasks by the same function, and written by Spark's MERGE.
+The driver holds the records in memory and reads, merges and writes small batches itself: microseconds a key. A batch
+that changes many keys is merged in Spark's tasks by the same function, and written by Spark's MERGE.
 """
 
-import gc
 import logging
+import time
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from prometheus_client import Counter, Gauge, Histogram
 
 from conf.settings import Settings
-from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main, spark_session, system_clock
+from jobs import local
+from jobs.append_upkeep import AppendUpkeep
+from jobs.beside import run_beside
+from jobs.garbage import Garbage
+from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main
 from jobs.spark_merge import SparkMerge
 from streams.admin import ensure_topics
 from streams.consume import KafkaReader
 from streams.deadletter import dead_letter
 from streams.publish import KafkaPublisher
+from streams.range_reader import RangeReader
 from streams.replica_log import KafkaReplicaLog
 from streams.replication import FLOW_NAME, BatchReport, Replication, ReplicationLimits
 from streams.sources import read_regions
@@ -27,6 +33,7 @@ from streams.state_messages import StateInput
 from streams.topics import DEADLETTER, REPLICA, STATE, topic_name
 from sync.replicate_tables import ReplicateTables
 from sync.stamps import FutureLimits
+from sync.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -39,11 +46,17 @@ FLOW: Final = Flow(
     writes_tables=("records", "conflicts", "sync_gaps", "sync_regions", "sync_refused"),
 )
 
+READ_AHEAD_RECORDS: Final = 5_000
+"""Above this many records a micro-batch, Spark's own consumer is cheaper than one in Python."""
+
 log = logging.getLogger("thalweg.replicate")
 
 UPDATES = Counter("thalweg_replicate_updates_total", "Updates merged.")
 REFUSED = Counter("thalweg_replicate_refused_total", "Messages refused.")
 CONFLICTS = Counter("thalweg_replicate_conflicts_total", "Concurrent pairs of writes.")
+READ_THROUGH = Counter(
+    "thalweg_replicate_read_batches_total", "Micro-batches by how their records were read.", ["through"]
+)
 RECORDS_HELD = Gauge("thalweg_replicate_records", "Records in the driver's memory.")
 BATCH_SECONDS = Histogram(
     "thalweg_replicate_batch_seconds",
@@ -56,36 +69,50 @@ BATCH_SECONDS = Histogram(
 class Replicator:
     """One run of the flow: what it holds between micro-batches."""
 
-    def __init__(self, spark: "SparkSession", settings: Settings, clock: Clock) -> None:
+    def __init__(self, spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -> None:
         ensure_topics(settings.kafka, contracts=(REPLICA, DEADLETTER))
         self._settings = settings
         self._clock = clock
+        self._checkpoint = checkpoint_for(settings, FLOW)
         self._dead_letters = KafkaPublisher(settings.kafka, client_id="thalweg-replicate-refused")
         tables = ReplicateTables(settings.warehouse.path)
-        self.replication = Replication(
-            tables, KafkaReplicaLog(settings.kafka), limits_of(settings), end_of_replica_topic(settings)
-        )
+        self._replica_log = KafkaReplicaLog(settings.kafka)
+        self.replication = Replication(tables, self._replica_log, limits_of(settings), end_of_replica_topic(settings))
         self._spark_merge = SparkMerge(spark, tables, settings.warehouse.path)
-        gc.collect()
-        gc.freeze()  # hundreds of thousands of records that live for ever need no looking at
+        self.upkeep = TablesUpkeep(tables, settings.replicate.compact_every_s, clock, stop)
+        self._garbage = Garbage(stop)
+        self._reader = (
+            RangeReader(settings.kafka, largest_records=READ_AHEAD_RECORDS) if settings.replicate.read_ahead else None
+        )
 
     def take_batch(self, batch: "DataFrame", batch_id: int) -> None:
         """Take one micro-batch; safe to repeat."""
-        records = state_inputs(batch.toArrow())
+        records = state_inputs(self._read(batch, batch_id))
         if not records:
             return
         now_ms = self._clock()
-        # A batch makes many objects and no cycles; looking for cycles meanwhile takes ten times as long as decoding.
-        gc.disable()
-        try:
-            with self._spark_merge.batch(self.replication.centre, self._settings.replicate, now_ms) as (merge, write):
-                report = self.replication.take(records, batch_id, now_ms, merge, write)
-        finally:
-            gc.enable()
+        with self._spark_merge.batch(self.replication.centre, self._settings.replicate, now_ms) as (merge, write):
+            report = self.replication.take(records, batch_id, now_ms, merge, write)
         if report.refused:
             prefix = self._settings.kafka.topic_prefix
             self._dead_letters.publish([dead_letter(record, prefix) for record in report.refused])
         self._note(report)
+        self.upkeep.between_batches()
+        self._garbage.batch_ended()
+
+    def _read(self, batch: "DataFrame", batch_id: int) -> pa.Table:
+        """Take the batch's records from the reader that is ahead of them, or else through Spark: the same records."""
+        ahead = self._reader
+        received = None if ahead is None else ahead.read_batch(self._checkpoint, batch_id)
+        READ_THROUGH.labels("spark" if received is None else "driver").inc()
+        return batch.toArrow() if received is None else received
+
+    def close(self) -> None:
+        """Give up the connections."""
+        if self._reader is not None:
+            self._reader.close()
+        self._dead_letters.close()
+        self._replica_log.close()
 
     def _note(self, report: BatchReport) -> None:
         UPDATES.inc(report.updates)
@@ -97,6 +124,37 @@ class Replicator:
         fields = {"records": report.records, "updates": report.updates, "keys": report.keys}
         fields |= {f"{step}_ms": round(milliseconds) for step, milliseconds in report.steps_ms.items()}
         log.debug("batch", extra={"fields": fields})
+
+
+class TablesUpkeep:
+    """Keeps the files and logs of the job's tables few: most of it beside the stream, the commits between batches."""
+
+    def __init__(self, tables: ReplicateTables, every_s: int, clock: Clock, stop: Stop) -> None:
+        self._tables = tables
+        self._clock = clock
+        self._every_s = every_s
+        self._compacted = time.monotonic()
+        self._appended = [
+            AppendUpkeep(tables.conflicts, "found_at", clock, stop),
+            AppendUpkeep(tables.refused, "at", clock, stop),
+        ]
+        self._keyed = [Upkeep(table.uri) for table in tables.keyed]
+
+    def step(self) -> None:
+        """Prepare what is due; called beside the stream."""
+        for appended in self._appended:
+            appended.step()
+        for keyed in self._keyed:
+            keyed.checkpoint()
+
+    def between_batches(self) -> None:
+        """Commit what is prepared; called in the thread that writes."""
+        for appended in self._appended:
+            appended.commit()
+        if time.monotonic() - self._compacted >= self._every_s:
+            self._compacted = time.monotonic()
+            for table in self._tables.keyed:
+                table.compact(self._clock())
 
 
 def limits_of(settings: Settings) -> ReplicationLimits:
@@ -121,7 +179,8 @@ def end_of_replica_topic(settings: Settings) -> int:
 
 def state_inputs(rows: pa.Table) -> list[StateInput]:
     """Turn a batch into records, in order of offset within each partition."""
-    rows = rows.sort_by([("topic", "ascending"), ("partition", "ascending"), ("offset", "ascending")])
+    order = [("topic", "ascending"), ("partition", "ascending"), ("offset", "ascending")]
+    rows = rows.take(pc.sort_indices(rows, order))
     names = ("topic", "partition", "offset", "timestamp_ms", "key", "value")
     return [
         StateInput(topic=topic, partition=partition, offset=offset, timestamp_ms=at, key=key, value=value)
@@ -131,9 +190,11 @@ def state_inputs(rows: pa.Table) -> list[StateInput]:
 
 def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -> "StreamingQuery":
     """Start the query and return it; the caller decides how long to wait."""
-    del stop  # nothing runs beside this query
-    replicator = Replicator(spark, settings, clock)
+    replicator = Replicator(spark, settings, clock, stop)
     group = settings.replicate
+    run_beside(
+        "replicate-upkeep", replicator.upkeep.step, every_s=group.compact_every_s, stop=stop, close=replicator.close
+    )
     return (
         read_regions(spark, settings.kafka, STATE, max_records_per_batch=group.max_records_per_batch)
         .selectExpr("topic", "partition", "offset", "unix_millis(timestamp) AS timestamp_ms", "key", "value")
@@ -146,13 +207,8 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
 
 
 def run(settings: Settings) -> None:
-    """Run until asked to stop."""
-    stop = Stop().on_signals()
-    with spark_session(FLOW.name, settings) as spark:
-        query = start(spark, settings, system_clock, stop)
-        while not stop.wait(0.2) and query.isActive:
-            pass
-        query.stop()
+    """Run as a Spark application of its own, until asked to stop; a query that fails is started again."""
+    local.run(settings, (FLOW.name,))
 
 
 if __name__ == "__main__":

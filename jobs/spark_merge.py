@@ -54,12 +54,12 @@ class SparkMerge:
                 return merge_here(admitted)
             return merge_by_spark(self._spark, centre, admitted, now_ms)
 
-        def write_records(rows: pa.Table) -> None:
+        def write_records(rows: pa.Table, now_ms: int) -> None:
             if large and rows.num_rows:
                 self._merge_table(rows)
-                self._tables.refresh()
+                self._tables.records_written_elsewhere()
             else:
-                self._tables.merge_records(rows)
+                self._tables.write_records(rows, now_ms)
 
         yield merge_keys, write_records
 

@@ -94,7 +94,9 @@ class IntakeAhead:
 
 
 def _spans(records: pa.Table) -> Ranges:
-    ends = records.group_by(["topic", "topic_partition"]).aggregate([("topic_offset", "min"), ("topic_offset", "max")])
+    # On this thread: the shared pool may be busy with somebody's file.
+    places = records.group_by(["topic", "topic_partition"], use_threads=False)
+    ends = places.aggregate([("topic_offset", "min"), ("topic_offset", "max")])
     return {
         (row["topic"], row["topic_partition"]): (row["topic_offset_min"], row["topic_offset_max"] + 1)
         for row in ends.to_pylist()

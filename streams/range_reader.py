@@ -33,6 +33,9 @@ BUFFERED_RECORDS: Final = 200_000
 BUFFERED_BYTES: Final = 256 * 1_048_576
 """Reading ahead stops at so much in memory; what is missing then is read through Spark."""
 
+BEHIND_S: Final = 0.2
+"""How long the reader may be behind a batch before Spark reads it: about what Spark would take."""
+
 _PAUSE_S: Final = 0.02
 """Between two polls while nobody waits: one poll then takes many records instead of each alone. Who waits wakes it."""
 
@@ -141,6 +144,11 @@ class RangeReader:
                 return _table(rows) if complete else None
             finally:
                 self._waiting = False
+
+    def read_batch(self, checkpoint: str, batch_id: int) -> pa.Table | None:
+        """Hand over a micro-batch's records, or None when Spark must read them."""
+        ranges = batch_ranges(checkpoint, batch_id)
+        return self.read(ranges, BEHIND_S) if ranges else None
 
     def arrived(self, after: Mapping[tuple[str, int], int]) -> pa.Table:
         """Look at what is here and was not asked for yet, from an offset on for each place; it stays here."""

@@ -56,7 +56,7 @@ class BatchReport:
     steps_ms: dict[str, float] = field(default_factory=dict)
 
 
-WriteRecords = Callable[[pa.Table], None]
+WriteRecords = Callable[[pa.Table, int], None]
 
 
 class Replication:
@@ -108,7 +108,7 @@ class Replication:
             batch_id: the micro-batch's.
             now_ms: the wall clock.
             merge_keys: merges elsewhere (Spark); None merges here.
-            write_records: writes the record rows elsewhere; None merges them through `deltalake`.
+            write_records: writes the record rows, given the time, elsewhere; None writes them here.
         """
         report = BatchReport(records=len(records))
         started = time.perf_counter()
@@ -119,7 +119,7 @@ class Replication:
         encoded = {key: encode_record(record) for key, record in out.records.items()}
         self._publish(out, encoded, now_ms)
         published = time.perf_counter()
-        self._write(out, encoded, unreadable, batch_id, now_ms, write_records or self._tables.merge_records)
+        self._write(out, encoded, unreadable, batch_id, now_ms, write_records or self._tables.write_records)
         written = time.perf_counter()
         report.updates, report.keys = len(out.merged), len(out.records)
         report.conflicts, report.parked, report.gaps = len(out.conflicts), len(out.parked), len(out.gaps)
@@ -186,13 +186,13 @@ class Replication:
         write_records: WriteRecords,
     ) -> None:
         tables = self._tables
-        tables.add_conflicts(out.conflicts, batch_id)
+        tables.add_conflicts(out.conflicts, batch_id, now_ms)
         tables.keep(out.records)
         if out.records or tables.forgetting:
-            write_records(record_rows(out.records, self.centre.recents, encoded, now_ms))
-        tables.merge_gaps(out.gaps)
+            write_records(record_rows(out.records, self.centre.recents, encoded, now_ms), now_ms)
+        tables.write_gaps(out.gaps, now_ms)
         rows = _refused_rows(out, unreadable, self._limits.topic_prefix, batch_id, now_ms)
-        tables.add_refused(rows)
+        tables.add_refused(rows, now_ms)
         said = [(region_of_topic(r.topic, STATE, self._limits.topic_prefix), reason) for r, reason in unreadable]
         counts = counted(self._row, out, said).counts
         self._row = CentreRow(forgotten_through=self.centre.forgotten_through, counts=counts)

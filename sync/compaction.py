@@ -6,7 +6,7 @@ thread: a table has one writer, and a second one would make its next append fail
 """
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,9 +23,9 @@ from sync.file_bounds import FileBounds, merged
 LARGE_BYTES: Final = 32 * 1_048_576
 # Fewer small files are not worth a rewrite: a reader opens this many in tens of milliseconds.
 FEW_FILES: Final = 32
-# Rows of so many files become one row group: large enough for readers, and one step short enough (tens of
-# milliseconds at 25,000 rows a file) that the stream beside does not feel it.
-_FILES_PER_STEP: Final = 4
+# So many rows become one row group: large enough for readers, and one step short enough (tens of milliseconds) that
+# the stream beside does not feel it.
+_ROWS_PER_STEP: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,9 +114,8 @@ def rewrite(table_uri: str, group: Sequence[SmallFile], now_ms: int, pause: Call
         target, schema, filesystem=filesystem, compression=COMPRESSION, compression_level=COMPRESSION_LEVEL
     )
     try:
-        for first in range(0, len(group), _FILES_PER_STEP):
-            step = group[first : first + _FILES_PER_STEP]
-            writer.write_table(pa.concat_tables([_read(filesystem, f"{folder}/{file.path}", schema) for file in step]))
+        for step in _steps(_row_groups(filesystem, [f"{folder}/{file.path}" for file in group], schema)):
+            writer.write_table(step)
             if pause():
                 return None
         complete = True
@@ -141,6 +140,25 @@ def rewrite(table_uri: str, group: Sequence[SmallFile], now_ms: int, pause: Call
     )
 
 
-def _read(filesystem: pafs.FileSystem, path: str, schema: pa.Schema) -> pa.Table:
-    # One thread: the other core is the stream's.
-    return pq.read_table(path, filesystem=filesystem, partitioning=None, use_threads=False).cast(schema)
+def _row_groups(filesystem: pafs.FileSystem, paths: Sequence[str], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Read the files' rows in order, one row group after the other.
+
+    On one thread, the other core is the stream's, and not through Arrow's datasets: they decode in the pool of threads
+    that the whole process shares, and a file of millions of rows would keep everybody else waiting for seconds.
+    """
+    for path in paths:
+        with pq.ParquetFile(path, filesystem=filesystem) as file:
+            for number in range(file.num_row_groups):
+                yield file.read_row_group(number, use_threads=False).cast(schema)
+
+
+def _steps(row_groups: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Put row groups together until a step is full."""
+    step: list[pa.Table] = []
+    for rows in row_groups:
+        step.append(rows)
+        if sum(part.num_rows for part in step) >= _ROWS_PER_STEP:
+            yield pa.concat_tables(step)
+            step = []
+    if step:
+        yield pa.concat_tables(step)

@@ -83,7 +83,8 @@ def _partitions(rows: pa.Table, partition_by: Sequence[str]) -> Iterator[tuple[M
     if not partition_by:
         yield {}, rows
         return
-    groups = rows.select(list(partition_by)).group_by(list(partition_by)).aggregate([]).to_pylist()
+    # On this thread: a commit does not wait for the shared pool, which may be busy with somebody's file.
+    groups = rows.select(list(partition_by)).group_by(list(partition_by), use_threads=False).aggregate([]).to_pylist()
     for group in groups:
         part = rows
         if len(groups) > 1:

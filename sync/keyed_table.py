@@ -11,14 +11,17 @@ File".)
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.transaction import AddAction, RemoveAction
 
 from sync.appender import Appender
+from sync.data_files import folder_of
+from sync.delta_store import open_or_create, with_columns
 from sync.tables import TableContract
 
 LARGEST_ROWS: Final = 8_192
@@ -38,10 +41,10 @@ class _File:
 
 
 class KeyedTable:
-    """The one writer of a table; it is written anew when it is opened. For one thread."""
+    """The one writer of a table. For one thread."""
 
     def __init__(self, contract: TableContract, warehouse: str) -> None:
-        """Open the table; what it holds is replaced by the first `write`.
+        """Open the table to write it anew: what it holds is replaced by the first `write`.
 
         Args:
             contract: with the key; the table has no partitions.
@@ -49,11 +52,39 @@ class KeyedTable:
         """
         self._table = Appender(contract, warehouse, ())
         self._key = contract.key
-        self._old: tuple[AddAction, ...] | None = None
+        self._old: tuple[AddAction, ...] = tuple(_files_of(self._table))
         self._changing: dict[int, _File] = {}
         self._settled: list[_File] = []
         self._file_of: dict[str, int] = {}
         self._next = 0
+
+    @classmethod
+    def resumed(cls, contract: TableContract, warehouse: str) -> Self:
+        """Open the table to go on with it: its rows are read, and any of them may change.
+
+        Args:
+            contract: with the key; columns that a table of an older version lacks are added to it.
+            warehouse: folder or URI.
+        """
+        with_columns(open_or_create(contract, warehouse), contract)
+        table = cls(contract, warehouse)
+        filesystem, folder = folder_of(table.uri)
+        for action in table._old:
+            stored = pq.read_table(f"{folder}/{action.path}", filesystem=filesystem, partitioning=None)
+            empty = contract.schema.empty_table()
+            rows = pa.concat_tables([empty, stored], promote_options="permissive").select(contract.schema.names)
+            table._hold(_File(action, rows.cast(contract.schema)))
+        table._old = ()
+        return table
+
+    @property
+    def uri(self) -> str:
+        """Where it lies."""
+        return self._table.uri
+
+    def rows(self) -> pa.Table:
+        """All rows that may still change."""
+        return pa.concat_tables([self._table.contract.schema.empty_table(), *(f.rows for f in self._changing.values())])
 
     def write(self, rows: pa.Table, gone: pa.Table, settled: pa.ChunkedArray | pa.Array, now_ms: int) -> None:
         """Put rows in the place of those with their keys, and take others away; one commit, none if nothing changes.
@@ -77,8 +108,6 @@ class KeyedTable:
         ]
         changing = pa.concat_tables([*staying, rows.filter(pc.invert(settled))]).combine_chunks()
         replaced = [self._changing[number].action for number in hit]
-        if self._old is None:
-            self._old = tuple(_files_of(self._table))
         self._swap([*self._old, *replaced], hit, changing, rows.filter(settled), touched, now_ms, is_news=True)
         self._old = ()
 
@@ -132,11 +161,14 @@ class KeyedTable:
         for number in hit:
             del self._changing[number]
         for file in files:
-            self._changing[self._next] = file
-            self._file_of.update(dict.fromkeys(self._keys(file.rows).to_pylist(), self._next))
-            self._next += 1
+            self._hold(file)
         if done and sum(file.rows.num_rows for file in self._settled) + settled.num_rows <= MOST_HELD_ROWS:
             self._settled += done
+
+    def _hold(self, file: _File) -> None:
+        self._changing[self._next] = file
+        self._file_of.update(dict.fromkeys(self._keys(file.rows).to_pylist(), self._next))
+        self._next += 1
 
     def _write(self, rows: pa.Table, now_ms: int, is_news: bool) -> AddAction:
         (action,) = self._table.write(rows, now_ms)

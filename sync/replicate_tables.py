@@ -1,7 +1,8 @@
 """The centre's tables: read at start, written batch by batch, each write harmless when it is repeated.
 
-`records` by MERGE on the key, older stamps never over newer ones; `conflicts` by appending rows whose ids are new;
-`sync_gaps` by MERGE; `sync_regions` last and whole, because it says which updates are known as repetitions.
+`records`, `sync_gaps` and `sync_regions` have one row for each key; `conflicts` gains rows whose ids are new.
+`sync_regions` comes last, because it says which updates are known as repetitions. What is written is the centre's
+merge, which began with what the tables held, so an older stamp never replaces a newer one.
 """
 
 from collections import Counter
@@ -12,15 +13,15 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, write_deltalake
-from deltalake.exceptions import CommitFailedError
+from deltalake import DeltaTable
 
+from sync.appender import Appender
 from sync.centre import Outcome
 from sync.conflicts import Conflict, Write
-from sync.delta_store import AnotherWriterError, open_or_create
 from sync.entries import Heartbeat, PlainWrite, Update
 from sync.gaps import Gap, GapStatus
 from sync.key_merge import Recent
+from sync.keyed_table import KeyedTable
 from sync.lives import Life, LifeImage, image
 from sync.records import Record, canonical, decode_record, view
 from sync.stamps import ZERO, Hlc
@@ -31,11 +32,6 @@ CENTRE_ROW: Final = "@centre"  # no region's name: they hold no @
 _RECENT: Final = msgspec.json.Decoder(tuple[Write, ...])
 _IMAGE: Final = msgspec.json.Decoder(LifeImage)
 _ENCODER: Final = msgspec.json.Encoder()
-
-_NOT_OLDER: Final = (
-    "s.stamp_ms > t.stamp_ms OR (s.stamp_ms = t.stamp_ms AND (s.stamp_counter > t.stamp_counter OR "
-    "(s.stamp_counter = t.stamp_counter AND s.stamp_region >= t.stamp_region)))"
-)
 
 
 class RegionCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -68,11 +64,13 @@ class ReplicateTables:
     """The five tables of `jobs/replicate`, for its one writer."""
 
     def __init__(self, warehouse: str) -> None:
-        self._tables = {
-            contract.name: open_or_create(contract, warehouse)
-            for contract in (RECORDS, CONFLICTS, SYNC_GAPS, SYNC_REGIONS, SYNC_REFUSED)
-        }
-        self._forgotten: set[str] = set()  # to be removed with the next merge
+        self._warehouse = warehouse
+        self._records = KeyedTable.resumed(RECORDS, warehouse)
+        self._gaps = KeyedTable.resumed(SYNC_GAPS, warehouse)
+        self._regions = KeyedTable.resumed(SYNC_REGIONS, warehouse)
+        self.conflicts = Appender(CONFLICTS, warehouse, ("found_at",))
+        self.refused = Appender(SYNC_REFUSED, warehouse, ("at",))
+        self._forgotten: set[str] = set()  # to be removed with the next write
         # The first batch after a start may be one that had got half-way; until it is through, rows may be there.
         self._may_repeat = True
 
@@ -80,7 +78,7 @@ class ReplicateTables:
 
     def load(self) -> Loaded:
         """Read what a centre starts from."""
-        rows = self._tables[RECORDS.name].to_pyarrow_table(columns=["state", "recent"])
+        rows = self._records.rows()
         records, recents = {}, {}
         for state, recent in zip(rows["state"].to_pylist(), rows["recent"].to_pylist(), strict=True):
             record = decode_record(state)
@@ -88,12 +86,12 @@ class ReplicateTables:
             if recent:
                 recents[record.key] = _RECENT.decode(recent)
         regions, centre = [], CentreRow()
-        for row in self._tables[SYNC_REGIONS.name].to_pyarrow_table(columns=["region", "image"]).to_pylist():
+        for row in self._regions.rows().select(["region", "image"]).to_pylist():
             if row["region"] == CENTRE_ROW:
                 centre = msgspec.json.decode(row["image"], type=CentreRow)
             else:
                 regions.append(_IMAGE.decode(row["image"]))
-        gaps = self._tables[SYNC_GAPS.name].to_pyarrow_table()
+        gaps = self._gaps.rows()
         still_open = gaps.filter(pc.equal(gaps["status"], GapStatus.OPEN.value)).to_pylist()
         return Loaded(
             records=records,
@@ -115,52 +113,31 @@ class ReplicateTables:
 
     # ---- writing, in this order ----------------------------------------------------------------------------------
 
-    def add_conflicts(self, found: Sequence[Conflict], batch_id: int) -> int:
+    def add_conflicts(self, found: Sequence[Conflict], batch_id: int, now_ms: int) -> int:
         """Append the conflicts that are not there yet; return how many that were."""
         known = self._known_conflicts(found) if self._may_repeat and found else set()
-        new = [row for row in found if row.conflict_id not in known]
-        if new:
-            self._append(CONFLICTS, pa.Table.from_pylist([conflict_row(c, batch_id) for c in new], CONFLICTS.schema))
+        new = [conflict_row(row, batch_id) for row in found if row.conflict_id not in known]
+        _append(self.conflicts, new, now_ms)
         return len(new)
 
     def _known_conflicts(self, found: Sequence[Conflict]) -> set[str]:
         """Return which of the rows the table holds."""
-        ids = self._tables[CONFLICTS.name].to_pyarrow_table(columns=["conflict_id"])["conflict_id"]
+        ids = DeltaTable(self.conflicts.uri).to_pyarrow_table(columns=["conflict_id"])["conflict_id"]
         wanted = pa.array([row.conflict_id for row in found], ids.type)
         return set(ids.filter(pc.is_in(ids, wanted)).to_pylist())
 
-    def merge_records(self, rows: pa.Table) -> None:
-        """Merge record rows, and remove what was forgotten before."""
+    def write_records(self, rows: pa.Table, now_ms: int) -> None:
+        """Write record rows, and remove what was forgotten before."""
         gone = self._forgotten - set(rows["key"].to_pylist())
-        source = rows.append_column("forget", pa.repeat(pa.scalar(False), rows.num_rows))
-        if gone:
-            empty = {name: pa.nulls(len(gone), RECORDS.schema.field(name).type) for name in RECORDS.schema.names}
-            tombs = pa.table({**empty, "key": sorted(gone), "forget": [True] * len(gone)}, schema=source.schema)
-            source = pa.concat_tables([source, tombs])
-        if not source.num_rows:
-            return
-        columns = {name: f"s.{name}" for name in RECORDS.schema.names}
-        table = self._tables[RECORDS.name]
-        self._commit(
-            RECORDS,
-            lambda: (
-                table.merge(
-                    source,
-                    "t.key = s.key",
-                    source_alias="s",
-                    target_alias="t",
-                    commit_properties=CommitProperties(max_commit_retries=0),
-                )
-                .when_matched_delete("s.forget")
-                .when_matched_update(columns, f"NOT s.forget AND ({_NOT_OLDER})")
-                .when_not_matched_insert(columns, "NOT s.forget")
-                .execute()
-            ),
-        )
+        self._records.write(rows, pa.table({"key": pa.array(sorted(gone), pa.string())}), _never(rows), now_ms)
         self._forgotten -= gone
 
+    def records_written_elsewhere(self) -> None:
+        """See what Spark has written to `records`."""
+        self._records = KeyedTable.resumed(RECORDS, self._warehouse)
+
     def forget(self, keys: Iterable[str]) -> None:
-        """Remove these records with the next merge; one that is found again after a crash is forgotten again."""
+        """Remove these records with the next write; one that is found again after a crash is forgotten again."""
         self._forgotten.update(keys)
 
     def keep(self, keys: Iterable[str]) -> None:
@@ -172,33 +149,14 @@ class ReplicateTables:
         """How many records wait for their removal."""
         return len(self._forgotten)
 
-    def merge_gaps(self, gaps: Sequence[Gap]) -> None:
-        """Merge gap rows by region, epoch and first sequence."""
-        if not gaps:
-            return
-        newest = {(gap.region, gap.epoch, gap.first_seq): gap for gap in gaps}
-        rows = pa.Table.from_pylist([gap_row(gap) for gap in newest.values()], SYNC_GAPS.schema)
-        table = self._tables[SYNC_GAPS.name]
-        self._commit(
-            SYNC_GAPS,
-            lambda: (
-                table.merge(
-                    rows,
-                    "t.region = s.region AND t.epoch = s.epoch AND t.first_seq = s.first_seq",
-                    source_alias="s",
-                    target_alias="t",
-                    commit_properties=CommitProperties(max_commit_retries=0),
-                )
-                .when_matched_update_all()
-                .when_not_matched_insert_all()
-                .execute()
-            ),
-        )
+    def write_gaps(self, gaps: Sequence[Gap], now_ms: int) -> None:
+        """Write gap rows by region, epoch and first sequence; of one gap the last row counts."""
+        newest = {(gap.region, gap.epoch, gap.first_seq): gap_row(gap) for gap in gaps}
+        _put(self._gaps, list(newest.values()), SYNC_GAPS, now_ms)
 
-    def add_refused(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def add_refused(self, rows: Sequence[Mapping[str, Any]], now_ms: int) -> None:
         """Append what was refused or parked."""
-        if rows:
-            self._append(SYNC_REFUSED, pa.Table.from_pylist(list(rows), SYNC_REFUSED.schema))
+        _append(self.refused, rows, now_ms)
 
     def write_regions(self, lives: Iterable[Life], centre: CentreRow, position: int, now_ms: int) -> None:
         """Write every region's row and the centre's own: the last commit of a batch."""
@@ -211,43 +169,27 @@ class ReplicateTables:
                 "image": _ENCODER.encode(centre).decode(),
             }
         )
-        table = self._tables[SYNC_REGIONS.name]
-        self._commit(
-            SYNC_REGIONS,
-            lambda: write_deltalake(
-                table,
-                pa.Table.from_pylist(rows, SYNC_REGIONS.schema),
-                mode="overwrite",
-                schema_mode="overwrite",  # a warehouse of an older version gains the new columns
-                commit_properties=CommitProperties(max_commit_retries=0),
-            ),
-        )
+        _put(self._regions, rows, SYNC_REGIONS, now_ms)
         self._may_repeat = False
 
-    def table(self, contract: TableContract) -> DeltaTable:
-        """Return a table as last seen."""
-        return self._tables[contract.name]
+    @property
+    def keyed(self) -> tuple[KeyedTable, ...]:
+        """The tables with one row for each key."""
+        return self._records, self._gaps, self._regions
 
-    def refresh(self) -> None:
-        """See what was committed through Spark."""
-        for table in self._tables.values():
-            table.update_incremental()
 
-    def _append(self, contract: TableContract, rows: pa.Table) -> None:
-        table = self._tables[contract.name]
-        self._commit(
-            contract,
-            lambda: write_deltalake(
-                table, rows, mode="append", commit_properties=CommitProperties(max_commit_retries=0)
-            ),
-        )
+def _put(table: KeyedTable, rows: Sequence[Mapping[str, Any]], contract: TableContract, now_ms: int) -> None:
+    found = pa.Table.from_pylist(list(rows), schema=contract.schema)
+    table.write(found, contract.schema.empty_table(), _never(found), now_ms)
 
-    def _commit(self, contract: TableContract, write: Any) -> None:
-        seen = self._tables[contract.name].version()
-        try:
-            write()
-        except CommitFailedError as error:
-            raise AnotherWriterError(contract.name, seen) from error
+
+def _append(table: Appender, rows: Sequence[Mapping[str, Any]], now_ms: int) -> None:
+    if rows:
+        table.commit(table.write(pa.Table.from_pylist(list(rows), schema=table.contract.schema), now_ms))
+
+
+def _never(rows: pa.Table) -> pa.Array:
+    return pa.repeat(pa.scalar(False), rows.num_rows)
 
 
 # ---- rows ----------------------------------------------------------------------------------------------------------

@@ -1,9 +1,12 @@
 import json
 from pathlib import Path
 
+from deltalake import DeltaTable
+
 from scheduling.world import DatasetFacts
 from sync.changes import Add, Assign, Remove, changed_record
 from sync.dataset_records import dataset_facts, read_dataset_facts
+from sync.delta_store import table_uri
 from sync.records import encode_record, view
 from sync.replicate_tables import ReplicateTables, record_rows
 from sync.stamps import Hlc
@@ -20,8 +23,10 @@ def test_a_dataset_that_moves_lies_elsewhere(tmp_path: Path) -> None:
     for state, regions in ((here, ("eu",)), (moved, ("us",))):
         records = {record.key: record for record in (state, other)}
         encoded = {key: encode_record(record) for key, record in records.items()}
-        tables.merge_records(record_rows(records, {}, encoded, 1_000))
-        assert read_dataset_facts(tables.table(RECORDS)) == {"a": DatasetFacts(regions=regions, size_gb=7.0)}
+        tables.write_records(record_rows(records, {}, encoded, 1_000), 1_000)
+        assert read_dataset_facts(DeltaTable(table_uri(str(tmp_path), RECORDS.name))) == {
+            "a": DatasetFacts(regions=regions, size_gb=7.0)
+        }
     assert view(moved) == {"copies": ["us"], "size_gb": 7}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from sync import keyed_table
 from sync.appender import Appender
@@ -98,6 +98,32 @@ def test_an_update_rewrites_its_neighbours_and_never_what_is_settled(tmp_path: P
     assert len(stored(tmp_path, TASKS).file_uris()) < files - 30
     assert stored(tmp_path, TASKS).to_pyarrow_table().num_rows == 40_000
     assert write(tasks(0, 0, "running")) == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whoever_goes_on_with_a_table_holds_what_it_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(keyed_table, "LARGEST_ROWS", 8)
+    chance, model = random.Random(seed), Model()
+    for turn in range(20):
+        table = KeyedTable.resumed(PLACEMENTS, str(tmp_path))
+        assert {(row["task_id"], row["copy"]): row["epoch"] for row in table.rows().to_pylist()} == model
+        for _ in range(2):
+            news = {(f"t{chance.randrange(30)}", 0): turn for _ in range(5)}
+            table.write(placements(news), placements({}), pa.repeat(pa.scalar(False), len(news)), turn)
+            model |= news
+        assert epochs(tmp_path) == sorted((task, copy, epoch) for (task, copy), epoch in model.items())
+
+
+def test_a_table_of_an_older_version_gains_its_columns(tmp_path: Path) -> None:
+    older = pa.schema([field for field in PLACEMENTS.schema if field.name != "plan_id"])
+    rows = placements({("t1", 0): 1}).drop_columns(["plan_id"]).cast(older)
+    write_deltalake(table_uri(str(tmp_path), PLACEMENTS.name), rows)
+    table = KeyedTable.resumed(PLACEMENTS, str(tmp_path))
+    table.write(placements({("t2", 0): 2}), placements({}), pa.array([False]), 0)
+    assert epochs(tmp_path) == [("t1", 0, 1), ("t2", 0, 2)]
+    assert KeyedTable.resumed(PLACEMENTS, str(tmp_path)).rows().schema == PLACEMENTS.schema
 
 
 def test_compacting_changes_no_data_for_whoever_follows_the_table(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_a_deleted_record_leaves_the_table_when_every_region_has_acknowledged(tm
 
 
 @pytest.mark.parametrize(
-    "stop_before", ["add_conflicts", "merge_records", "merge_gaps", "add_refused", "write_regions", "forget"]
+    "stop_before", ["add_conflicts", "write_records", "write_gaps", "add_refused", "write_regions", "forget"]
 )
 def test_a_crash_before_any_write_is_repaired_by_taking_the_batch_again(
     tmp_path: Path, stop_before: str, monkeypatch: pytest.MonkeyPatch
@@ -199,7 +199,7 @@ def test_two_crashes_of_one_batch_list_no_conflict_twice(tmp_path: Path, monkeyp
     put(eu, "k", Assign("f", 2), stage.now)
     batch = stage.said(ap, eu)
     found = []
-    for stop_before in ("merge_records", "write_regions"):
+    for stop_before in ("write_records", "write_regions"):
 
         def crash(*_: object) -> None:
             raise KeyboardInterrupt

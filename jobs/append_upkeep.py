@@ -1,0 +1,70 @@
+"""Keep an append-only table small beside the stream that writes it: compaction, retention, checkpoints, sweeping."""
+
+import logging
+import queue
+import time
+from typing import Final
+
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+from deltalake.transaction import AddAction, RemoveAction
+
+from jobs.runtime import Clock, Stop
+from sync.appender import Appender
+from sync.compaction import files_of, groups_to_merge, rewrite
+from sync.upkeep import Upkeep, expired
+
+log = logging.getLogger("thalweg.upkeep")
+
+SWEEP_EVERY_S: Final = 600
+# A step of the rewrite takes a core for some tens of milliseconds; with this pause it takes a tenth of one.
+_PACE_S: Final = 0.4
+
+
+class AppendUpkeep:
+    """Keeps one table small. `step` prepares in a thread of its own; `commit` belongs to the writer's thread."""
+
+    def __init__(self, table: Appender, time_column: str, clock: Clock, stop: Stop) -> None:
+        """Look after a table.
+
+        Args:
+            table: its writer; only `commit` uses it.
+            time_column: partition or bounded column by which rows grow old.
+            clock: the wall clock.
+            stop: ends a rewrite in the middle; nothing is left behind.
+        """
+        self._table = table
+        self._time_column = time_column
+        self._clock = clock
+        self._stop = stop
+        self._upkeep = Upkeep(table.uri)
+        self._prepared: queue.SimpleQueue[tuple[str, list[AddAction | RemoveAction]]] = queue.SimpleQueue()
+        self._swept_at = time.monotonic()
+
+    def step(self) -> None:
+        """Prepare what is due."""
+        self._upkeep.checkpoint()
+        if self._prepared.empty() and not self._stop.asked():
+            files = files_of(DeltaTable(self._table.uri))
+            old = expired(files, self._table.contract, self._time_column, self._clock())
+            if old:
+                self._prepared.put(("retention", list(old)))
+            else:
+                for group in groups_to_merge(files):
+                    merged = rewrite(self._table.uri, group, self._clock(), lambda: self._stop.wait(_PACE_S))
+                    if merged is not None:
+                        self._prepared.put(("compaction", merged.actions))
+        if time.monotonic() - self._swept_at > SWEEP_EVERY_S:
+            self._upkeep.sweep()
+            self._swept_at = time.monotonic()
+
+    def commit(self) -> None:
+        """Commit what is prepared."""
+        while not self._prepared.empty():
+            purpose, actions = self._prepared.get()
+            try:
+                self._table.commit(actions, purpose=purpose)
+            except (OSError, DeltaError) as error:
+                self._prepared.put((purpose, actions))
+                log.warning("%s of %s is put off: %s", purpose, self._table.contract.name, error)
+                return
