@@ -7,18 +7,17 @@ that changes many keys is merged in Spark's tasks by the same function, and writ
 """
 
 import logging
-import time
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from prometheus_client import Counter, Gauge, Histogram
 
 from conf.settings import Settings
 from jobs import local
-from jobs.append_upkeep import AppendUpkeep
+from jobs import replicate_metrics as metrics
 from jobs.beside import run_beside
 from jobs.garbage import Garbage
+from jobs.replicate_upkeep import TablesUpkeep
 from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main
 from jobs.spark_merge import SparkMerge
 from streams.admin import ensure_topics
@@ -33,7 +32,6 @@ from streams.state_messages import StateInput
 from streams.topics import DEADLETTER, REPLICA, STATE, topic_name
 from sync.replicate_tables import ReplicateTables
 from sync.stamps import FutureLimits
-from sync.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -50,20 +48,6 @@ READ_AHEAD_RECORDS: Final = 5_000
 """Above this many records a micro-batch, Spark's own consumer is cheaper than one in Python."""
 
 log = logging.getLogger("thalweg.replicate")
-
-UPDATES = Counter("thalweg_replicate_updates_total", "Updates merged.")
-REFUSED = Counter("thalweg_replicate_refused_total", "Messages refused.")
-CONFLICTS = Counter("thalweg_replicate_conflicts_total", "Concurrent pairs of writes.")
-READ_THROUGH = Counter(
-    "thalweg_replicate_read_batches_total", "Micro-batches by how their records were read.", ["through"]
-)
-RECORDS_HELD = Gauge("thalweg_replicate_records", "Records in the driver's memory.")
-BATCH_SECONDS = Histogram(
-    "thalweg_replicate_batch_seconds",
-    "Time of one micro-batch by step.",
-    ["step"],
-    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
-)
 
 
 class Replicator:
@@ -104,7 +88,7 @@ class Replicator:
         """Take the batch's records from the reader that is ahead of them, or else through Spark: the same records."""
         ahead = self._reader
         received = None if ahead is None else ahead.read_batch(self._checkpoint, batch_id)
-        READ_THROUGH.labels("spark" if received is None else "driver").inc()
+        metrics.READ_THROUGH.labels("spark" if received is None else "driver").inc()
         return batch.toArrow() if received is None else received
 
     def close(self) -> None:
@@ -115,46 +99,15 @@ class Replicator:
         self._replica_log.close()
 
     def _note(self, report: BatchReport) -> None:
-        UPDATES.inc(report.updates)
-        REFUSED.inc(len(report.refused))
-        CONFLICTS.inc(report.conflicts)
-        RECORDS_HELD.set(len(self.replication.centre.records))
+        metrics.UPDATES.inc(report.updates)
+        metrics.REFUSED.inc(len(report.refused))
+        metrics.CONFLICTS.inc(report.conflicts)
+        metrics.RECORDS_HELD.set(len(self.replication.centre.records))
         for step, milliseconds in report.steps_ms.items():
-            BATCH_SECONDS.labels(step).observe(milliseconds / 1000)
+            metrics.BATCH_SECONDS.labels(step).observe(milliseconds / 1000)
         fields = {"records": report.records, "updates": report.updates, "keys": report.keys}
         fields |= {f"{step}_ms": round(milliseconds) for step, milliseconds in report.steps_ms.items()}
         log.debug("batch", extra={"fields": fields})
-
-
-class TablesUpkeep:
-    """Keeps the files and logs of the job's tables few: most of it beside the stream, the commits between batches."""
-
-    def __init__(self, tables: ReplicateTables, every_s: int, clock: Clock, stop: Stop) -> None:
-        self._tables = tables
-        self._clock = clock
-        self._every_s = every_s
-        self._compacted = time.monotonic()
-        self._appended = [
-            AppendUpkeep(tables.conflicts, "found_at", clock, stop),
-            AppendUpkeep(tables.refused, "at", clock, stop),
-        ]
-        self._keyed = [Upkeep(table.uri) for table in tables.keyed]
-
-    def step(self) -> None:
-        """Prepare what is due; called beside the stream."""
-        for appended in self._appended:
-            appended.step()
-        for keyed in self._keyed:
-            keyed.checkpoint()
-
-    def between_batches(self) -> None:
-        """Commit what is prepared; called in the thread that writes."""
-        for appended in self._appended:
-            appended.commit()
-        if time.monotonic() - self._compacted >= self._every_s:
-            self._compacted = time.monotonic()
-            for table in self._tables.keyed:
-                table.compact(self._clock())
 
 
 def limits_of(settings: Settings) -> ReplicationLimits:
