@@ -1,0 +1,39 @@
+"""What `jobs/replicate` does for its tables beside its stream and between batches."""
+
+import time
+
+from jobs.append_upkeep import AppendUpkeep
+from jobs.runtime import Clock, Stop
+from sync.replicate_tables import ReplicateTables
+from sync.upkeep import Upkeep
+
+
+class TablesUpkeep:
+    """Keeps the files and logs of the job's tables few: most of it beside the stream, the commits between batches."""
+
+    def __init__(self, tables: ReplicateTables, every_s: int, clock: Clock, stop: Stop) -> None:
+        self._tables = tables
+        self._clock = clock
+        self._every_s = every_s
+        self._compacted = time.monotonic()
+        self._appended = [
+            AppendUpkeep(tables.conflicts, "found_at", clock, stop),
+            AppendUpkeep(tables.refused, "at", clock, stop),
+        ]
+        self._keyed = [Upkeep(table.uri) for table in tables.keyed]
+
+    def step(self) -> None:
+        """Prepare what is due; called beside the stream."""
+        for appended in self._appended:
+            appended.step()
+        for keyed in self._keyed:
+            keyed.checkpoint()
+
+    def between_batches(self) -> None:
+        """Commit what is prepared; called in the thread that writes."""
+        for appended in self._appended:
+            appended.commit()
+        if time.monotonic() - self._compacted >= self._every_s:
+            self._compacted = time.monotonic()
+            for table in self._tables.keyed:
+                table.compact(self._clock())
