@@ -37,7 +37,7 @@ def transfer(links: ProxiedBroker, region: str, count: int) -> dict[str, Any]:
         sent = {
             "each_alone": _bytes_per_update(links, region, alone, len(updates), batch_size=0),
             "batched": _bytes_per_update(links, region, together, len(updates)),
-            "batched_and_compressed": _bytes_per_update(links, region, together, len(updates), compression_type="gzip"),
+            "batched_and_compressed": _bytes_per_update(links, region, together, len(updates), compression_type="zstd"),
         }
     finally:
         proxy.delay_s, proxy.loss = delay_s, loss

@@ -26,6 +26,8 @@ _ENCODER: Final = msgspec.json.Encoder()
 _FORGOTTEN: Final = "forgotten"
 _RECORD_START: Final = b'{"kind":"record","record":'
 _BATCH_BYTES: Final = 524_288
+# A batch leaves when it is full or when we flush, as in `streams.publish`.
+_UNTIL_FLUSHED_MS: Final = 100
 
 
 class LogRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,9 +101,9 @@ class KafkaReplicaLog:
                 acks="all",
                 # Order within the partition is what regions rely on; idempotence keeps it across retries.
                 enable_idempotence=True,
-                linger_ms=5,
+                linger_ms=_UNTIL_FLUSHED_MS,
                 batch_size=_BATCH_BYTES,
-                compression_type="gzip",  # each region reads all of it over a long way
+                compression_type="zstd",  # each region reads all of it over a long way
                 delivery_timeout_ms=timeout_ms,
                 max_block_ms=timeout_ms,
                 max_request_size=2 * REPLICA.max_message_bytes,

@@ -285,7 +285,7 @@ class _Connection:
                 client_id=f"thalweg-replica-{region}",
                 acks="all",
                 enable_idempotence=True,
-                compression_type="gzip",
+                compression_type="zstd",
                 linger_ms=0,
                 delivery_timeout_ms=20_000,
                 max_block_ms=10_000,
