@@ -16,7 +16,7 @@ import pyarrow as pa
 from streams.deadletter import RefusedRecord
 from streams.replica_log import LogRecord, ReplicaLog, record_entry, write_entry
 from streams.state_messages import Policies, StateInput, StateRefusedError, read_state
-from streams.topics import REPLICA, STATE, region_of_topic
+from streams.topics import REPLICA, STATE, region_of_topic, topic_name
 from sync.centre import Centre, MergeKeys, Outcome
 from sync.digests import DigestLedger, encoded_hash
 from sync.entries import Entry, PlainWrite, RecordEntry, Update, UpMessage
@@ -117,9 +117,11 @@ class Replication:
         out = self.centre.take(messages, now_ms, merge_keys)
         merged = time.perf_counter()
         encoded = {key: encode_record(record) for key, record in out.records.items()}
-        self._publish(out, encoded, now_ms)
+        foreign = self._publish(out, encoded, now_ms)
         published = time.perf_counter()
-        self._write(out, encoded, unreadable, batch_id, now_ms, write_records or self._tables.write_records)
+        rows = _refused_rows(out, unreadable, self._limits.topic_prefix, batch_id, now_ms)
+        rows += [_foreign_row(foreign, self._limits.topic_prefix, batch_id, now_ms)] if foreign else []
+        self._write(out, encoded, unreadable, rows, batch_id, now_ms, write_records or self._tables.write_records)
         written = time.perf_counter()
         report.updates, report.keys = len(out.merged), len(out.records)
         report.conflicts, report.parked, report.gaps = len(out.conflicts), len(out.parked), len(out.gaps)
@@ -150,7 +152,8 @@ class Replication:
                 report.refused.append(_refused_record(record, "unreadable", str(error)))
         return messages, unreadable
 
-    def _publish(self, out: Outcome, encoded: Mapping[str, bytes], now_ms: int) -> None:
+    def _publish(self, out: Outcome, encoded: Mapping[str, bytes], now_ms: int) -> range:
+        """Publish; return the positions that somebody else has written since the last time."""
         outgoing: list[LogRecord] = []
         for entry in out.entries:
             outgoing += self._outgoing(entry, encoded)
@@ -161,7 +164,10 @@ class Replication:
         if now_ms >= self._next_digest_ms:
             outgoing.append(write_entry(self.centre.digest_entry(self._digests.buckets)))
             self._next_digest_ms = now_ms + self._limits.digest_every_ms
-        self.centre.published(max(self._log.publish(outgoing), self.centre.position))
+        expected = self.centre.position
+        end = max(self._log.publish(outgoing), expected)
+        self.centre.published(end)
+        return range(expected, end - len(outgoing)) if outgoing else range(0)
 
     def _outgoing(self, entry: Entry, encoded: Mapping[str, bytes]) -> list[LogRecord]:
         if not isinstance(entry, RecordEntry):
@@ -181,6 +187,7 @@ class Replication:
         out: Outcome,
         encoded: Mapping[str, bytes],
         unreadable: Sequence[tuple[StateInput, str]],
+        refused: Sequence[Mapping[str, Any]],
         batch_id: int,
         now_ms: int,
         write_records: WriteRecords,
@@ -191,12 +198,11 @@ class Replication:
         if out.records or tables.forgetting:
             write_records(record_rows(out.records, self.centre.recents, encoded, now_ms), now_ms)
         tables.write_gaps(out.gaps, now_ms)
-        rows = _refused_rows(out, unreadable, self._limits.topic_prefix, batch_id, now_ms)
-        tables.add_refused(rows, now_ms)
+        tables.add_refused(refused, now_ms)
         said = [(region_of_topic(r.topic, STATE, self._limits.topic_prefix), reason) for r, reason in unreadable]
         counts = counted(self._row, out, said).counts
         self._row = CentreRow(forgotten_through=self.centre.forgotten_through, counts=counts)
-        if out.regions or rows:
+        if out.regions or refused:
             tables.write_regions(self.centre.lives.values(), self._row, self.centre.position, now_ms)
         tables.forget(out.forgotten)
 
@@ -258,6 +264,20 @@ def _refused_rows(
     ]
     rows += [_parked_row(message, at, batch_id, now_ms) for message in out.parked]
     return rows
+
+
+def _foreign_row(foreign: range, prefix: str, batch_id: int, now_ms: int) -> dict[str, Any]:
+    seen = "a record" if len(foreign) == 1 else f"{len(foreign)} records"
+    return {
+        "at": pa.scalar(now_ms * 1000, pa.timestamp("us", tz="UTC")).as_py(),
+        "verdict": "foreign",
+        "key": "",
+        "reason": f"{seen} here that the centre did not write: only it may; readers skip what is none of its entries",
+        "topic": topic_name(REPLICA, prefix),
+        "topic_partition": 0,
+        "topic_offset": foreign.start,
+        "batch_id": batch_id,
+    }
 
 
 def _parked_row(message: Update | PlainWrite, at: Any, batch_id: int, now_ms: int) -> dict[str, Any]:

@@ -70,10 +70,10 @@ class KeyedTable:
         table = cls(contract, warehouse)
         filesystem, folder = folder_of(table.uri)
         for action in table._old:
-            stored = pq.read_table(f"{folder}/{action.path}", filesystem=filesystem, partitioning=None)
-            empty = contract.schema.empty_table()
-            rows = pa.concat_tables([empty, stored], promote_options="permissive").select(contract.schema.names)
-            table._hold(_File(action, rows.cast(contract.schema)))
+            path = f"{folder}/{action.path}"
+            # Spark writes moments as INT96, which reads as nanoseconds without a zone; they are UTC.
+            stored = pq.read_table(path, filesystem=filesystem, partitioning=None, coerce_int96_timestamp_unit="us")
+            table._hold(_File(action, _conformed(stored, contract.schema)))
         table._old = ()
         return table
 
@@ -179,6 +179,15 @@ class KeyedTable:
         """One string for the key of each row."""
         columns = [rows[name].cast(pa.string()) for name in self._key]
         return pc.binary_join_element_wise(*columns, "\0")
+
+
+def _conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Give rows a table's types; columns that an older version of it lacks are null."""
+    columns = [
+        rows[field.name].cast(field.type) if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
 
 
 def _files_of(table: Appender) -> Iterable[AddAction]:

@@ -376,7 +376,8 @@ SYNC_REFUSED = TableContract(
     ),
     key=("at", "region", "verdict", "key"),
     writer="jobs/replicate",
-    meaning="State messages that were refused (also in the dead-letter topic) or parked because their stamp is ahead.",
+    meaning="State messages that were refused (also in the dead-letter topic) or parked because their stamp is ahead, "
+    "and foreign records on the replica topic.",
     retention_days=30,
 )
 FORECASTS = TableContract(

@@ -58,11 +58,13 @@ def settings_for(bootstrap: str, folder: Path, prefix: str, **replicate_options:
 
 @contextmanager
 def running(spark: Any, settings: Settings) -> Iterator[Any]:
-    query = replicate.start(spark, settings, system_clock, Stop())
+    stop = Stop()
+    query = replicate.start(spark, settings, system_clock, stop)
     try:
         yield query
     finally:
         query.stop()
+        stop.finish()
 
 
 @contextmanager
@@ -212,14 +214,16 @@ def test_bad_messages_are_refused_with_a_reason_and_the_stream_goes_on(
         for name, update in forged_updates(stamp, epoch).items():
             bad[name] = encode_batch([update])
             producer.send(topic, bad[name], key=b"k")
-        # Something foreign on the replica topic itself: readers skip it.
+        # Something foreign on the replica topic itself: readers skip it, and the centre says so.
         producer.send(topic_name(REPLICA, "bad"), b"hello", key=b"foreign")
         producer.flush()
         producer.close()
 
         until(lambda: eu.read("ключ 🔑\n") == {"old": 1, "new field": {"deep": [1, None]}})
         until(lambda: len([r for r in rows(settings, "sync_refused") if r["verdict"] == "refused"]) >= len(bad))
+        until(lambda: any(r["verdict"] == "foreign" for r in rows(settings, "sync_refused")))
         listed = rows(settings, "sync_refused")
+        assert [r["topic"] for r in listed if r["verdict"] == "foreign"] == [topic_name(REPLICA, "bad")]
         assert len([r for r in listed if r["verdict"] == "refused"]) == len(bad)
         assert [r["key"] for r in listed if r["verdict"] == "parked"] == ["early"]
         assert eu.read("early") is None and eu.read("k") is None

@@ -234,6 +234,24 @@ def test_a_message_of_5_mb_is_refused_and_says_so(tmp_path: Path) -> None:
     assert row["refused"] == 1 and "950000" in row["last_refusal"]
 
 
+def test_what_somebody_else_writes_to_the_replica_topic_is_shown(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    eu = stage.join("eu")
+    put(eu, "k", Assign("f", 1))
+    stage.exchange(eu)
+    start = len(stage.log.records)
+    stage.log.records += [LogRecord(key=b"k", value=b'{"kind":"gossip"}'), LogRecord(key=b"k", value=None)]
+    put(eu, "k", Assign("f", 2), NOW + 1)
+    stage.exchange(eu)
+    stage.exchange(eu)
+    [row] = stage.rows("sync_refused")
+    assert (row["verdict"], row["topic"], row["topic_offset"]) == ("foreign", "t.replica", start)
+    assert "2 records" in row["reason"] and eu.read("k") == {"f": 2}
+    stage.restart()
+    stage.exchange(eu)
+    assert len(stage.rows("sync_refused")) == 1
+
+
 def test_parked_gaps_and_counts_survive_a_restart(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     eu = stage.join("eu")
