@@ -78,7 +78,7 @@ class Spark(_Group):
 class Observe(_Group):
     """`jobs/observe`: telemetry into Delta."""
 
-    trigger_ms: PositiveMs = 510
+    trigger_ms: PositiveMs = 505
     """Commit interval of `telemetry`: two commits a second, compaction's included, keep the log small."""
     max_records_per_batch: Annotated[int, Field(gt=0)] = 400_000
     """Bounds one micro-batch's memory after an outage."""

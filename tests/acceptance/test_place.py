@@ -144,6 +144,61 @@ def test_status_frees_capacity_and_failures_are_tried_again(broker: str, spark: 
         setting.close()
 
 
+def test_the_important_task_takes_the_room_of_another_which_comes_back_when_there_is_room(
+    broker: str, spark: SparkSession, tmp_path: Path
+) -> None:
+    setting = Setting(broker, tmp_path, gpus=8)
+    running = Running(spark, setting)
+    try:
+        setting.request({"task_id": "low", "priority": 10, "per_worker": {"gpus": 8}, "allowed_regions": [NEAR]})
+        setting.heard(lambda: "low" in setting.assigned())
+        setting.request({"task_id": "high", "priority": 900, "per_worker": {"gpus": 8}, "allowed_regions": [NEAR]})
+        setting.heard(lambda: "high" in setting.assigned())
+        order = [(event["type"], event["task_id"]) for event in setting.events]
+        assert order.index(("revoke", "low")) < order.index(("assign", "high")), "room is made before it is given"
+        setting.report(NEAR, type="succeeded", task_id="high", epoch=1)
+        setting.heard(lambda: len(setting.assigned()["low"]) == 2)
+        revoked, again = (
+            next(e for e in setting.events if (e["type"], e["task_id"]) == ("revoke", "low")),
+            setting.assigned()["low"][1],
+        )
+        assert 1 < revoked["epoch"] < again["epoch"], "the fence lets neither stand behind the other"
+        assert sum(plan["revoked"] for plan in setting.table("plans")) == 1
+    finally:
+        running.stop()
+        setting.close()
+
+
+def test_a_malleable_task_starts_small_and_grows_into_room_that_becomes_free(
+    broker: str, spark: SparkSession, tmp_path: Path
+) -> None:
+    setting = Setting(broker, tmp_path, gpus=8)
+    place_settings = setting.settings.place.model_copy(update={"resize_every_ms": 500})
+    setting.settings = setting.settings.model_copy(update={"place": place_settings})
+    running = Running(spark, setting)
+    try:
+        setting.request({"task_id": "rigid", "per_worker": {"gpus": 6}, "allowed_regions": [NEAR]})
+        setting.heard(lambda: "rigid" in setting.assigned())
+        elastic = {"task_id": "elastic", "workers": 8, "min_workers": 1, "per_worker": {"gpus": 1}}
+        setting.request(elastic | {"allowed_regions": [NEAR]})
+        setting.heard(lambda: "elastic" in setting.assigned())
+        assert workers_of(setting.assigned()["elastic"][0]) == 2
+        setting.report(NEAR, type="succeeded", task_id="rigid", epoch=1)
+        setting.heard(lambda: workers_of(setting.assigned()["elastic"][-1]) == 8)
+        epochs = [event["epoch"] for event in setting.assigned()["elastic"]]
+        assert epochs == sorted(set(epochs)), "each size is an assignment of its own, with the next epoch"
+    finally:
+        running.stop()
+        setting.close()
+
+
+def workers_of(event: dict[str, object]) -> int:
+    """Workers that an assignment gives a task, over its nodes."""
+    nodes = event["nodes"]
+    assert isinstance(nodes, list)
+    return sum(node.get("workers", 1) for node in nodes)
+
+
 def forget(log: Path, first: int) -> None:
     """Remove a checkpoint log's entries from a batch on, with their checksums."""
     for file in log.iterdir():
