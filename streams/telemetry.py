@@ -5,8 +5,9 @@ both ways of writing give the same rows. Types are judged here and strictly, by 
 value is believable is a question for the rules (`streams.rules`), which refuse one sample and not its whole record.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from operator import attrgetter
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
@@ -85,6 +86,9 @@ _Record = _without_bounds(
     stamp=_Stamp | None,
 )
 _DECODER: Final = msgspec.json.Decoder(_Record)
+_UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError, TypeError)
+_REGION: Final = attrgetter("region")
+_SAMPLES: Final = attrgetter("samples")
 
 _SAMPLE_COLUMNS: Final = {
     field.name: _WIDE[(_base_types(field.type) - {NoneType}).pop()] for field in msgspec.structs.fields(Sample)
@@ -154,32 +158,41 @@ def parse(records: pa.Table, topic_prefix: str) -> Parsed:
         topic: topics.region_of_topic(topic, topics.TELEMETRY, topic_prefix)
         for topic in pc.unique(records["topic"]).to_pylist()
     }
-    samples: list[Any] = []
+    values = records["value"].to_pylist()
+    expected = list(map(regions.__getitem__, records["topic"].to_pylist()))
+    try:
+        # Most batches hold no bad record, and then no loop of Python's is needed to find that out.
+        heads = list(map(_DECODER.decode, values))
+        if list(map(_REGION, heads)) == expected:
+            return Parsed(samples=_columns(records, range(len(heads)), heads), refusals=())
+    except _UNREADABLE:
+        pass
+    return _parse_one_by_one(records, values, expected)
+
+
+def _parse_one_by_one(records: pa.Table, values: Sequence[bytes | None], expected: Sequence[str]) -> Parsed:
+    """Read records of which some are bad."""
     accepted: list[int] = []
-    counts: list[int] = []
     heads: list[Any] = []
     refusals: list[Refusal] = []
-    decode = _DECODER.decode
-    for row, (value, topic) in enumerate(zip(records["value"].to_pylist(), records["topic"].to_pylist(), strict=True)):
+    for row, (value, region) in enumerate(zip(values, expected, strict=True)):
         try:
-            record: Any = decode(value)
-        except (msgspec.DecodeError, ValueError, RecursionError, TypeError) as error:
+            record: Any = _DECODER.decode(value)  # type: ignore[arg-type]
+        except _UNREADABLE as error:
             refusals.append(_refusal(row, value, error))
             continue
-        if record.region != regions[topic]:
+        if record.region != region:
             refusals.append(
                 Refusal(
                     record_row=row,
                     rule="region_matches_topic",
-                    reason=f"region is {record.region[:200]!r}; the topic belongs to {regions[topic]!r}",
+                    reason=f"region is {record.region[:200]!r}; the topic belongs to {region!r}",
                 )
             )
             continue
-        samples += record.samples
         accepted.append(row)
-        counts.append(len(record.samples))
         heads.append(record)
-    return Parsed(samples=_columns(records, accepted, counts, heads, samples), refusals=tuple(refusals))
+    return Parsed(samples=_columns(records, accepted, heads), refusals=tuple(refusals))
 
 
 def _refusal(row: int, value: bytes | None, error: Exception) -> Refusal:
@@ -190,16 +203,17 @@ def _refusal(row: int, value: bytes | None, error: Exception) -> Refusal:
     return Refusal(record_row=row, rule="json_is_well_formed", reason=str(error) or type(error).__name__)
 
 
-def _columns(
-    records: pa.Table, accepted: list[int], counts: list[int], heads: list[Any], samples: list[Any]
-) -> pa.Table:
-    lengths = np.asarray(counts, dtype=np.int64)
+def _columns(records: pa.Table, accepted: Sequence[int], heads: Sequence[Any]) -> pa.Table:
+    """Put the accepted records' samples side by side; `accepted` are the rows of `heads`."""
+    lists = list(map(_SAMPLES, heads))
+    samples = list(chain.from_iterable(lists))
+    lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
     head_of_sample = pa.array(np.repeat(np.arange(len(heads)), lengths))
     row_of_sample = pa.array(np.repeat(np.asarray(accepted, dtype=np.int64), lengths))
     first_of_head = np.cumsum(lengths) - lengths
     position = {name: records[name].take(row_of_sample) for name in (*_POSITION, "received_at")}
 
-    def of_head(values: list[Any], kind: pa.DataType) -> pa.Array:
+    def of_head(values: Any, kind: pa.DataType) -> pa.Array:
         return pa.array(values, kind).take(head_of_sample)
 
     stamps = [head.stamp for head in heads]
@@ -207,7 +221,7 @@ def _columns(
     stamped_counter = of_head([stamp and stamp.counter for stamp in stamps], pa.int64())
     stamped_region = of_head([stamp and stamp.region for stamp in stamps], pa.string())
     stamped_version = of_head([stamp and stamp.version for stamp in stamps], pa.int64())
-    region = of_head([head.region for head in heads], pa.string())
+    region = of_head(list(map(_REGION, heads)), pa.string())
 
     columns: dict[str, Any] = {
         name: pa.array(list(map(attrgetter(name), samples)), kind) for name, kind in _SAMPLE_COLUMNS.items()
