@@ -325,7 +325,12 @@ def _job(folder: Path, bootstrap: str, prefix: str, settings: str) -> Iterator[s
             [sys.executable, "-m", "jobs.replicate", *arguments], cwd=PROJECT_ROOT, stderr=log, stdout=log
         )
         try:
-            _until((folder / "checkpoints" / "replicate" / "offsets").is_dir, 120)
+            started = folder / "checkpoints" / "replicate" / "offsets"
+            _until(lambda: started.is_dir() or job.poll() is not None, 120)
+            if job.poll() is not None:
+                raise RuntimeError(
+                    f"the job ended; its log ends with:\n{(folder / 'replicate.log').read_text()[-3000:]}"
+                )
             yield job
         finally:
             job.terminate()

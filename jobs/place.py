@@ -142,18 +142,26 @@ class Placer:
     def publish_again(self, received: pa.Table, query_id: str, batch_id: int) -> None:
         """Publish what a batch that the ledger has may not have published: its events, and what it refused.
 
-        Refusals are not in the ledger. They are what the records say again, but for the requests that were taken.
+        Refusals are not in the ledger. They are what the records say again, but for the requests that were taken; one
+        that came before its own task is judged by a world without tasks, as it was.
         """
         rows, event_ids = self._committed(query_id, batch_id)
         taken = {(row.topic, row.topic_partition, row.topic_offset) for row in rows}
+        begun = {
+            row.task_id: (row.topic_timestamp_ms, row.topic, row.topic_partition, row.topic_offset)
+            for row in rows
+            if row.change is Change.SUBMITTED
+        }
         refused: list[OutgoingRecord] = []
         for item in inbox.read(received, self.settings.kafka.topic_prefix):
             if isinstance(item, inbox.Malformed):
                 refused.append(self._refuse_malformed(item))
             elif isinstance(item, inbox.Asked):
                 origin = item.origin
-                if (origin.topic, origin.partition, origin.offset) not in taken:
-                    outcome = self._request(item, self.clock())
+                at = (origin.topic, origin.partition, origin.offset)
+                if at not in taken:
+                    too_early = (origin.timestamp_ms, *at) < begun.get(item.request.task_id, ())
+                    outcome = self._request(item, self.clock(), World() if too_early else self.world)
                     refused += [self._refuse_request(item, outcome)] if isinstance(outcome, decide.Refused) else []
         self._publish([*self._events(rows, event_ids), *refused])
 
@@ -179,7 +187,7 @@ class Placer:
             elif isinstance(item, inbox.Reported):
                 rows += self._report(item.event, repeated, now_ms)
             else:
-                outcome = self._request(item, now_ms)
+                outcome = self._request(item, now_ms, self.world)
                 if isinstance(outcome, decide.Refused):
                     refused.append(self._refuse_request(item, outcome))
                 else:
@@ -205,17 +213,17 @@ class Placer:
         hit = self.world.set_nodes(facts.nodes)
         return self._apply(decide.lose_copies(self.world, hit, "its node is gone", now_ms))
 
-    def _request(self, asked: inbox.Asked, now_ms: int) -> list[Transition] | decide.Refused:
+    def _request(self, asked: inbox.Asked, now_ms: int, world: World) -> list[Transition] | decide.Refused:
         metrics.REQUESTS_SEEN.inc()
         request = asked.request
         if request.op == "cancel":
-            return decide.cancel(self.world, request.task_id, asked.origin, now_ms)
+            return decide.cancel(world, request.task_id, asked.origin, now_ms)
         spec = spec_of(request)
         most = self.settings.place.max_task_gpus
         if spec.gpus > most:
             return decide.Refused(reason=f"{spec.gpus:.0f} GPUs in all: allowed are {most} (place.max_task_gpus)")
         take = decide.submit if request.op == "submit" else decide.update
-        return take(self.world, request.task_id, spec, asked.raw, asked.content_hash, asked.origin, now_ms)
+        return take(world, request.task_id, spec, asked.raw, asked.content_hash, asked.origin, now_ms)
 
     def _report(self, event: StatusEvent, repeated: list[tuple[Transition, str]], now_ms: int) -> list[Transition]:
         self.world.hear(event.region, now_ms)

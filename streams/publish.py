@@ -24,7 +24,7 @@ from streams.topics import TopicContract, topic_name
 _RECORD_OVERHEAD_BYTES: Final = 128
 
 # A batch leaves when it is full or when we flush, never by time: while one thread still encodes, the sender's thread
-# would take the interpreter from it to send crumbs. Measured for 200 events over 10 topics: 4.5 ms against 12 ms.
+# would take the interpreter from it to send crumbs.
 _UNTIL_FLUSHED_MS: Final = 100
 _BATCH_BYTES: Final = 262_144
 

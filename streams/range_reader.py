@@ -1,10 +1,10 @@
 """Read exactly a micro-batch's offset ranges on the driver, from a consumer that has them before they are asked for.
 
-A Spark job that reads ten partitions of a hundred records costs 80 to 110 ms on two cores: planning, a task for each
-partition, a fetch each, and the way to Python. The records themselves are a few kilobytes. So Spark decides what the
-batch is (its offsets log, written before the batch runs), and this reader, which follows the same topics all the time,
-hands over just these offsets. Whatever it cannot hand over in time, completely, is read through Spark instead: the
-result is the same (docs/decisions/0020-batches-read-on-the-driver.md).
+A Spark job that reads ten partitions of a hundred records costs many times what the records do: planning, a task for
+each partition, a fetch each, and the way to Python, for a few kilobytes. So Spark decides what the batch is (its
+offsets log, written before the batch runs), and this reader, which follows the same topics all the time, hands over
+just these offsets. Whatever it cannot hand over in time, completely, is read through Spark instead: the result is the
+same (docs/decisions/0020-batches-read-on-the-driver.md).
 """
 
 import json

@@ -5,9 +5,8 @@ after the one this process has seen: a second writer makes it fail instead of in
 driver that lost its lease.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
@@ -88,30 +87,3 @@ def append(table: DeltaTable, rows: pa.Table, transactions: Sequence[Transaction
     except CommitFailedError as error:
         raise AnotherWriterError(table.table_uri, seen) from error
     return table.version()
-
-
-class Commits(Protocol):
-    """Commits to one table by its only writer: on a local disk (`sync.log_writer`) or through `deltalake`."""
-
-    def append(self, rows: pa.Table, transactions: Mapping[str, int]) -> int:
-        """Add rows as one commit at exactly the next version, with application transactions; return the version."""
-
-    def compact(self, at_least: int) -> int:
-        """Merge small files if there are at least so many; return how many were merged."""
-
-
-class RemoteCommits:
-    """Commits through `deltalake`, for object stores."""
-
-    def __init__(self, table: DeltaTable) -> None:
-        self._table = table
-
-    def append(self, rows: pa.Table, transactions: Mapping[str, int]) -> int:
-        """Append; see `append` in this module."""
-        return append(self._table, rows, [Transaction(name, version) for name, version in transactions.items()])
-
-    def compact(self, at_least: int) -> int:
-        """Compact on the caller's thread, which must be the one that appends."""
-        if len(self._table.file_uris()) < at_least:
-            return 0
-        return int(self._table.optimize.compact()["numFilesRemoved"])

@@ -8,14 +8,12 @@ finds that version taken and stops.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 
 from scheduling.tasks import Change, Money, Share, TaskSpec, Transition
-from sync.delta_store import Commits, RemoteCommits, open_or_create, table_uri
 from sync.log_writer import LogWriter
 from sync.tables import DECISIONS
 
@@ -35,10 +33,10 @@ _MONEY_COLUMNS = tuple(asdict(_NO_MONEY))
 class Ledger:
     """The ledger as one driver holds it."""
 
-    def __init__(self, uri: str, commits: Commits, driver_epoch: int, transactions: dict[str, int]) -> None:
-        self._uri = uri
+    def __init__(self, commits: LogWriter, driver_epoch: int) -> None:
+        self._uri = commits.uri
         self._commits = commits
-        self._transactions = transactions
+        self._transactions: dict[str, int] = {}
         self.driver_epoch = driver_epoch
 
     @classmethod
@@ -48,12 +46,12 @@ class Ledger:
         Raises:
             AnotherWriterError: another driver claims it at the same moment.
         """
-        table = open_or_create(DECISIONS, warehouse)
-        uri = table_uri(warehouse, DECISIONS.name)
-        commits = LogWriter(Path(uri), table.version()) if "://" not in uri else RemoteCommits(table)
-        epoch = (table.transaction_version(DRIVER) or 0) + 1
+        commits = LogWriter(DECISIONS, warehouse)
+        # Of the very version that the claim must follow: a driver between the two would be fenced by nobody.
+        before = DeltaTable(commits.uri, version=commits.version)
+        epoch = (before.transaction_version(DRIVER) or 0) + 1
         commits.append(DECISIONS.schema.empty_table(), {DRIVER: epoch})
-        return cls(uri, commits, epoch, {})
+        return cls(commits, epoch)
 
     def committed_batch(self, query_id: str) -> int | None:
         """Last batch of the query that the ledger holds."""

@@ -173,10 +173,13 @@ def test_a_batch_that_is_repeated_publishes_its_events_and_its_refusals_again(tm
         ("thalweg.requests", {"task_id": "big", "per_worker": {"gpus": 8}, "workers": 100_000}),
         ("thalweg.requests", {"task_id": "ended", "expected_s": 1}),
         ("thalweg.requests", {"op": "cancel", "task_id": "ended"}),
+        ("thalweg.requests", {"op": "cancel", "task_id": "late"}),  # nobody has asked for it yet
+        ("thalweg.requests", {"op": "update", "task_id": "late", "priority": 7}),
+        ("thalweg.requests", {"task_id": "late", "priority": 7}),
     )
     job.place(batch, "q", 0)
     published = list(outbox.records)
-    assert sorted(record.topic for record in published if "assign" not in record.topic) == ["thalweg.deadletter"] * 3
+    assert sorted(record.topic for record in published if "assign" not in record.topic) == ["thalweg.deadletter"] * 5
     outbox.records.clear()
     job.publish_again(batch, "q", 0)
     assert {(record.topic, str(record.headers)) for record in outbox.records} == {

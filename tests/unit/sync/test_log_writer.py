@@ -1,4 +1,4 @@
-"""The local log writer, and the remote one behind the same door: commits, fencing, compaction."""
+"""The log writer over both kinds of commit: appending, fencing, compaction."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,26 +7,19 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from sync.delta_store import AnotherWriterError, Commits, RemoteCommits, open_or_create, table_uri
+from sync import appender, commits
+from sync.delta_store import AnotherWriterError, table_uri
 from sync.log_writer import LogWriter
 from sync.tables import PLANS
 
-Open = Callable[[str], Commits]
+Open = Callable[[str], LogWriter]
 
 
-def open_local(warehouse: str) -> Commits:
-    table = open_or_create(PLANS, warehouse)
-    return LogWriter(Path(table_uri(warehouse, PLANS.name)), table.version())
-
-
-def open_remote(warehouse: str) -> Commits:
-    return RemoteCommits(open_or_create(PLANS, warehouse))
-
-
-@pytest.fixture(params=[open_local, open_remote])
-def opened(request: pytest.FixtureRequest) -> Open:
-    found: Open = request.param
-    return found
+@pytest.fixture(params=[commits.commit_locally, commits.commit_remotely])
+def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Open:
+    """Open a writer that commits one way or the other."""
+    monkeypatch.setattr(appender, "commit_for", lambda _: request.param)
+    return lambda warehouse: LogWriter(PLANS, warehouse)
 
 
 def rows(*batches: int) -> pa.Table:
@@ -64,9 +57,10 @@ def test_a_writer_is_refused_once_another_has_committed(opened: Open, tmp_path: 
     assert read(tmp_path) == ["p1"]
 
 
-def test_the_two_kinds_of_writer_fence_each_other(tmp_path: Path) -> None:
-    local, remote = open_local(str(tmp_path)), open_remote(str(tmp_path))
+def test_the_two_kinds_of_commit_fence_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local, remote = LogWriter(PLANS, str(tmp_path)), LogWriter(PLANS, str(tmp_path))
     local.append(rows(1), {})
+    monkeypatch.setattr(appender, "commit_for", lambda _: commits.commit_remotely)
     with pytest.raises(AnotherWriterError):
         remote.append(rows(2), {})
 
@@ -89,7 +83,7 @@ def test_compaction_keeps_every_row_and_leaves_one_file(
 
 
 def test_reading_one_batch_opens_only_files_whose_statistics_allow_it(tmp_path: Path) -> None:
-    writer = open_local(str(tmp_path))
+    writer = LogWriter(PLANS, str(tmp_path))
     for batch in range(5):
         writer.append(rows(batch), {})
     table = DeltaTable(table_uri(str(tmp_path), PLANS.name))
@@ -97,12 +91,12 @@ def test_reading_one_batch_opens_only_files_whose_statistics_allow_it(tmp_path: 
 
 
 def test_a_failed_write_leaves_no_file_and_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = open_local(str(tmp_path))
+    writer = LogWriter(PLANS, str(tmp_path))
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sync.log_writer.pq.write_table", full)
+    monkeypatch.setattr("sync.data_files.pq.write_table", full)
     with pytest.raises(OSError, match="No space left"):
         writer.append(rows(1), {})
     monkeypatch.undo()
