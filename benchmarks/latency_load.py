@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from kafka import KafkaConsumer, KafkaProducer
 
+from streams.consume import FETCH_MAX_WAIT_MS
 from streams.topics import ASSIGNMENTS, REQUESTS, STATUS, topic_name
 
 TICK_S: Final = 0.005
@@ -37,6 +38,7 @@ def run(parameters: dict[str, Any]) -> dict[str, Any]:
         bootstrap_servers=parameters["bootstrap"],
         auto_offset_reset="earliest",
         fetch_min_bytes=1,
+        fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
     )
     finishing: list[tuple[float, str, str, int]] = []
     decode = msgspec.json.Decoder(Event).decode

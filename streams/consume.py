@@ -20,6 +20,10 @@ from streams.errors import BrokerUnavailableError
 # New regions appear by their first message; a look at the topic list every two seconds costs one small request.
 _DISCOVER_EVERY_S: Final = 2.0
 
+FETCH_MAX_WAIT_MS: Final = 50
+"""How long the broker may hold a fetch. There is one at a time, without the partitions of which records lie unread here:
+where one region speaks and the others are silent, its next records wait for that fetch to come back."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncomingRecord:
@@ -89,7 +93,7 @@ class KafkaReader:
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
                 max_poll_records=max_records,
-                fetch_max_wait_ms=100,
+                fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
                 allow_auto_create_topics=False,
                 metrics_enabled=False,
                 **connection_options(kafka),
