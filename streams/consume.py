@@ -21,7 +21,7 @@ from streams.errors import BrokerUnavailableError
 _DISCOVER_EVERY_S: Final = 2.0
 
 FETCH_MAX_WAIT_MS: Final = 50
-"""How long the broker may hold a fetch. There is one at a time, without the partitions of which records lie unread here:
+"""How long the broker may hold a fetch. There is one at a time, without the partitions whose records lie unread here:
 where one region speaks and the others are silent, its next records wait for that fetch to come back."""
 
 
