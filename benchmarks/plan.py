@@ -148,7 +148,9 @@ def balanced() -> dict[str, Any]:
 def million() -> dict[str, Any]:
     """1,000,000 tasks in 5,000 classes over 600 pools, cold and with the prices of the solve before."""
     problem = synthetic(7, classes=5_000, pools=600, regions=62, tasks=1_000_000)
-    cold_s, cold_cpu_s, solution = _timed(problem)
+    # The same work takes half as long again when the machine is slow: the median of several, and all of them.
+    runs = sorted((_timed(problem) for _ in range(7)), key=lambda timed: timed[0])
+    cold_s, cold_cpu_s, solution = runs[len(runs) // 2]
     warm_s, warm_cpu_s, _ = _timed(problem, solution)
     return {
         "tasks": int(problem.classes.count.sum()),
@@ -156,6 +158,7 @@ def million() -> dict[str, Any]:
         "pools": len(problem.pools),
         "cold_seconds": round(cold_s, 3),
         "cold_cpu_seconds": round(cold_cpu_s, 3),
+        "cold_seconds_of_each": [round(seconds, 3) for seconds, _, _ in runs],
         "warm_seconds": round(warm_s, 3),
         "warm_cpu_seconds": round(warm_cpu_s, 3),
         "gap": solution.gap,

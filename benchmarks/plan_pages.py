@@ -72,11 +72,12 @@ def _plan(result: dict[str, Any]) -> list[str]:
             "",
         ]
     million = result["million_tasks"]
+    each = million["cold_seconds_of_each"]
     lines += [
         "## A million tasks",
         "",
         f"{million['tasks']:,} tasks in {million['classes']:,} classes over {million['pools']} pools: cold "
-        f"{million['cold_seconds']} s ({million['cold_cpu_seconds']} s of processor time), with the "
+        f"{million['cold_seconds']} s (median of {len(each)}, {each[0]} to {each[-1]} s), with the "
         f"prices of the plan before {million['warm_seconds']} s; gap {million['gap']:.3%}, "
         f"{million['waiting']} waiting.",
         "",
