@@ -1,11 +1,15 @@
 """What `jobs/replicate` does for its tables beside its stream and between batches."""
 
 import time
+from typing import Final
 
 from jobs.append_upkeep import AppendUpkeep
 from jobs.runtime import Clock, Stop
 from sync.replicate_tables import ReplicateTables
 from sync.upkeep import Upkeep
+
+SWEEP_EVERY_S: Final = 120
+"""Between two sweeps of the tables that are written anew with every micro-batch."""
 
 
 class TablesUpkeep:
@@ -21,6 +25,7 @@ class TablesUpkeep:
             AppendUpkeep(tables.refused, "at", clock, stop),
         ]
         self._keyed = [Upkeep(table.uri) for table in tables.keyed]
+        self._swept = time.monotonic()
 
     def step(self) -> None:
         """Prepare what is due; called beside the stream."""
@@ -28,6 +33,10 @@ class TablesUpkeep:
             appended.step()
         for keyed in self._keyed:
             keyed.checkpoint()
+        if time.monotonic() - self._swept >= SWEEP_EVERY_S:
+            self._swept = time.monotonic()
+            for keyed in self._keyed:
+                keyed.sweep()
 
     def between_batches(self) -> None:
         """Commit what is prepared; called in the thread that writes."""

@@ -25,9 +25,10 @@ from sync.delta_store import open_or_create, with_columns
 from sync.tables import TableContract
 
 LARGEST_ROWS: Final = 8_192
-"""Rows of a file that may still change: what one changed row may have to take with it."""
-SMALL_ROWS: Final = 2_048
-"""A file below this is merged with others of its kind when files are compacted."""
+"""Rows of a file that may still change, unless the table's owner says otherwise: what one changed row may have to take
+with it."""
+_SMALL_SHARE: Final = 4
+"""A file below this part of the largest is merged with others of its kind when files are compacted."""
 MOST_HELD_ROWS: Final = 500_000
 """Settled rows held until they are compacted; files beyond stay as they are."""
 
@@ -43,13 +44,15 @@ class _File:
 class KeyedTable:
     """The one writer of a table. For one thread."""
 
-    def __init__(self, contract: TableContract, warehouse: str) -> None:
+    def __init__(self, contract: TableContract, warehouse: str, largest_rows: int | None = None) -> None:
         """Open the table to write it anew: what it holds is replaced by the first `write`.
 
         Args:
             contract: with the key; the table has no partitions.
             warehouse: folder or URI.
+            largest_rows: of a file that may change; None takes LARGEST_ROWS.
         """
+        self._largest_rows = LARGEST_ROWS if largest_rows is None else largest_rows
         self._table = Appender(contract, warehouse, ())
         self._key = contract.key
         self._old: tuple[AddAction, ...] = tuple(_files_of(self._table))
@@ -59,15 +62,16 @@ class KeyedTable:
         self._next = 0
 
     @classmethod
-    def resumed(cls, contract: TableContract, warehouse: str) -> Self:
+    def resumed(cls, contract: TableContract, warehouse: str, largest_rows: int | None = None) -> Self:
         """Open the table to go on with it: its rows are read, and any of them may change.
 
         Args:
             contract: with the key; columns that a table of an older version lacks are added to it.
             warehouse: folder or URI.
+            largest_rows: as for the constructor.
         """
         with_columns(open_or_create(contract, warehouse), contract)
-        table = cls(contract, warehouse)
+        table = cls(contract, warehouse, largest_rows)
         filesystem, folder = folder_of(table.uri)
         for action in table._old:
             path = f"{folder}/{action.path}"
@@ -113,7 +117,9 @@ class KeyedTable:
 
     def compact(self, now_ms: int) -> int:
         """Merge small files of both kinds; returns how many."""
-        few = {number for number, file in self._changing.items() if file.rows.num_rows < SMALL_ROWS}
+        few = {
+            number for number, file in self._changing.items() if file.rows.num_rows * _SMALL_SHARE < self._largest_rows
+        }
         few = few if len(few) > 1 else set()
         written = self._settled if len(self._settled) > 1 else []
         if not few and not written:
@@ -145,7 +151,8 @@ class KeyedTable:
         is_news: bool,
     ) -> None:
         """Commit new files in the place of others, and only then believe in them."""
-        parts = [changing.slice(start, LARGEST_ROWS) for start in range(0, changing.num_rows, LARGEST_ROWS)]
+        starts = range(0, changing.num_rows, self._largest_rows)
+        parts = [changing.slice(start, self._largest_rows) for start in starts]
         files = [_File(self._write(part, now_ms, is_news), part) for part in parts]
         done = [_File(self._write(settled, now_ms, is_news), settled)] if settled.num_rows else []
         removed = [

@@ -27,6 +27,9 @@ from sync.records import Record, canonical, decode_record, view
 from sync.stamps import ZERO, Hlc
 from sync.tables import CONFLICTS, RECORDS, SYNC_GAPS, SYNC_REFUSED, SYNC_REGIONS, TableContract
 
+RECORDS_IN_A_FILE: Final = 1_024
+"""Few, because the records of a micro-batch lie anywhere, and each file that holds one of them is written anew."""
+
 CENTRE_ROW: Final = "@centre"  # no region's name: they hold no @
 
 _RECENT: Final = msgspec.json.Decoder(tuple[Write, ...])
@@ -65,7 +68,7 @@ class ReplicateTables:
 
     def __init__(self, warehouse: str) -> None:
         self._warehouse = warehouse
-        self._records = KeyedTable.resumed(RECORDS, warehouse)
+        self._records = KeyedTable.resumed(RECORDS, warehouse, RECORDS_IN_A_FILE)
         self._gaps = KeyedTable.resumed(SYNC_GAPS, warehouse)
         self._regions = KeyedTable.resumed(SYNC_REGIONS, warehouse)
         self.conflicts = Appender(CONFLICTS, warehouse, ("found_at",))
@@ -134,7 +137,7 @@ class ReplicateTables:
 
     def records_written_elsewhere(self) -> None:
         """See what Spark has written to `records`."""
-        self._records = KeyedTable.resumed(RECORDS, self._warehouse)
+        self._records = KeyedTable.resumed(RECORDS, self._warehouse, RECORDS_IN_A_FILE)
 
     def forget(self, keys: Iterable[str]) -> None:
         """Remove these records with the next write; one that is found again after a crash is forgotten again."""

@@ -19,6 +19,12 @@ BUSY_LOG: Final[Mapping[str, str]] = {
     "delta.logRetentionDuration": "interval 6 hours",
     "delta.deletedFileRetentionDuration": "interval 1 hours",
 }
+HOT_LOG: Final[Mapping[str, str]] = {
+    # Written anew ten times a second: an hour of what was replaced would be tens of thousands of files.
+    "delta.checkpointInterval": "100",
+    "delta.logRetentionDuration": "interval 1 hours",
+    "delta.deletedFileRetentionDuration": "interval 10 minutes",
+}
 QUIET_LOG: Final[Mapping[str, str]] = {
     "delta.checkpointInterval": "20",
     "delta.logRetentionDuration": "interval 7 days",
@@ -284,7 +290,7 @@ RECORDS = TableContract(
     meaning="Replicated records: the merged winner per key, tombstones included until collected. `value` is what an "
     "application reads; `state` is what is merged; `recent` are writes that some region may not have seen yet.",
     append_only=False,
-    configuration=BUSY_LOG,
+    configuration=HOT_LOG,
 )
 CONFLICTS = TableContract(
     name="conflicts",
@@ -361,7 +367,7 @@ SYNC_REGIONS = TableContract(
     meaning="Each region's side of replication: what has arrived, what it has applied, its clock, its digests. The row "
     "`@centre` holds the centre's own state.",
     append_only=False,
-    configuration=BUSY_LOG,
+    configuration=HOT_LOG,
 )
 SYNC_REFUSED = TableContract(
     name="sync_refused",

@@ -38,7 +38,6 @@ def epochs(warehouse: Path) -> list[tuple[str, int, int]]:
 @pytest.mark.parametrize("seed", range(12))
 def test_it_holds_what_a_dictionary_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(keyed_table, "LARGEST_ROWS", 8)
-    monkeypatch.setattr(keyed_table, "SMALL_ROWS", 4)
     monkeypatch.setattr(keyed_table, "MOST_HELD_ROWS", 20)
     if seed % 4 == 3:
         monkeypatch.setattr(appender, "commit_for", lambda _: commit_remotely)
