@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
 from conf.settings import Kafka
 
 
@@ -24,3 +27,17 @@ def connection_options(kafka: Kafka) -> dict[str, Any]:
     if kafka.ssl_cafile is not None:
         options["ssl_cafile"] = kafka.ssl_cafile
     return options
+
+
+def close_producer(producer: KafkaProducer, timeout_s: float) -> None:
+    """Close a producer, whatever the broker does; what is not acknowledged within the timeout is given up.
+
+    `close` waits for everything to be sent, and where that fails it raises and leaves the producer open: its thread
+    would go on sending. Told to end, the thread fails what is left, and then there is nothing to wait for.
+    """
+    try:
+        producer.close(timeout=timeout_s)
+    except KafkaError:
+        sender: Any = producer._sender
+        sender.force_close()
+        sender.join(1.0)

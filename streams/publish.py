@@ -16,7 +16,7 @@ from kafka.errors import KafkaError
 
 from conf.settings import Kafka
 from streams import envelope
-from streams.connection import connection_options
+from streams.connection import close_producer, connection_options
 from streams.errors import BrokerUnavailableError, MessageTooLargeError, NotAcknowledgedError
 from streams.topics import TopicContract, topic_name
 
@@ -174,7 +174,7 @@ class KafkaPublisher:
         """
         with self._connecting:
             if self._producer is not None:
-                self._producer.close(timeout=0)
+                close_producer(self._producer, 0)
                 self._producer = None
 
     def _failure(
@@ -192,7 +192,7 @@ class KafkaPublisher:
         """Close the connection; what is not acknowledged by now is given up after a second."""
         with self._connecting:
             if self._producer is not None:
-                self._producer.close(timeout=1)
+                close_producer(self._producer, 1)
                 self._producer = None
 
     def __enter__(self) -> "KafkaPublisher":

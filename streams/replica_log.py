@@ -13,7 +13,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from conf.settings import Kafka
-from streams.connection import connection_options
+from streams.connection import close_producer, connection_options
 from streams.errors import BrokerUnavailableError, NotAcknowledgedError
 from streams.topics import REPLICA, topic_name
 from sync.entries import BucketEntry, DigestEntry, Entry, ForgetEntry, RecordEntry, RegionEntry
@@ -143,4 +143,4 @@ class KafkaReplicaLog:
 
     def close(self) -> None:
         """Close the connection."""
-        self._producer.close(timeout=1)
+        close_producer(self._producer, 1)

@@ -26,7 +26,7 @@ from kafka.errors import KafkaError
 
 from conf.settings import Kafka
 from streams.admin import ensure_topics
-from streams.connection import connection_options
+from streams.connection import close_producer, connection_options
 from streams.consume import IncomingRecord, KafkaReader
 from streams.errors import StreamError
 from streams.replica_log import read_entry
@@ -313,7 +313,7 @@ class _Connection:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._producer.close(timeout=2)
+        close_producer(self._producer, 2)
         self._reader.close()
 
 
