@@ -7,6 +7,7 @@ that changes many keys is merged in Spark's tasks by the same function, and writ
 """
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
@@ -22,7 +23,7 @@ from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main
 from jobs.spark_merge import SparkMerge
 from streams.admin import ensure_topics
 from streams.consume import KafkaReader
-from streams.deadletter import dead_letter
+from streams.deadletter import RefusedRecord, dead_letter
 from streams.publish import KafkaPublisher
 from streams.range_reader import RangeReader
 from streams.replica_log import KafkaReplicaLog
@@ -61,7 +62,9 @@ class Replicator:
         self._dead_letters = KafkaPublisher(settings.kafka, client_id="thalweg-replicate-refused")
         tables = ReplicateTables(settings.warehouse.path)
         self._replica_log = KafkaReplicaLog(settings.kafka)
-        self.replication = Replication(tables, self._replica_log, limits_of(settings), end_of_replica_topic(settings))
+        self.replication = Replication(
+            tables, self._replica_log, self._refuse, limits_of(settings), end_of_replica_topic(settings)
+        )
         self._spark_merge = SparkMerge(spark, tables, settings.warehouse.path)
         self.upkeep = TablesUpkeep(tables, settings.replicate.compact_every_s, clock, stop)
         self._garbage = Garbage(stop)
@@ -77,9 +80,6 @@ class Replicator:
         now_ms = self._clock()
         with self._spark_merge.batch(self.replication.centre, self._settings.replicate, now_ms) as (merge, write):
             report = self.replication.take(records, batch_id, now_ms, merge, write)
-        if report.refused:
-            prefix = self._settings.kafka.topic_prefix
-            self._dead_letters.publish([dead_letter(record, prefix) for record in report.refused])
         self._note(report)
         self.upkeep.between_batches()
         self._garbage.batch_ended()
@@ -90,6 +90,10 @@ class Replicator:
         received = None if ahead is None else ahead.read_batch(self._checkpoint, batch_id)
         metrics.READ_THROUGH.labels("spark" if received is None else "driver").inc()
         return batch.toArrow() if received is None else received
+
+    def _refuse(self, refused: Sequence[RefusedRecord]) -> None:
+        prefix = self._settings.kafka.topic_prefix
+        self._dead_letters.publish([dead_letter(record, prefix) for record in refused])
 
     def close(self) -> None:
         """Give up the connections."""

@@ -1,7 +1,7 @@
 """One micro-batch of replication: state records in; merged, published, written.
 
-The order survives a crash anywhere (`sync.centre`): publish, conflicts, records, gaps, and the regions last. Kafka
-keeps the batch until all of it is done, so a crash means that the same batch is taken once more.
+The order survives a crash anywhere (`sync.centre`): publish, dead letters, conflicts, records, gaps, and the regions
+last. Kafka keeps the batch until all of it is done, so a crash means that the same batch is taken once more.
 """
 
 import logging
@@ -57,22 +57,27 @@ class BatchReport:
 
 
 WriteRecords = Callable[[pa.Table, int], None]
+Refuse = Callable[[Sequence[RefusedRecord]], None]
 
 
 class Replication:
     """The centre over its tables and its topic."""
 
-    def __init__(self, tables: ReplicateTables, log: ReplicaLog, limits: ReplicationLimits, position: int) -> None:
+    def __init__(
+        self, tables: ReplicateTables, log: ReplicaLog, refuse: Refuse, limits: ReplicationLimits, position: int
+    ) -> None:
         """Start from the tables.
 
         Args:
             tables: the centre's.
             log: the replica topic.
+            refuse: writes dead letters, and returns when they are acknowledged.
             limits: from the settings.
             position: end of the replica topic.
         """
         self._tables = tables
         self._log = log
+        self._refuse = refuse
         self._limits = limits
         loaded = tables.load()
         self._row = loaded.centre
@@ -118,6 +123,10 @@ class Replication:
         merged = time.perf_counter()
         encoded = {key: encode_record(record) for key, record in out.records.items()}
         foreign = self._publish(out, encoded, now_ms)
+        report.refused += self._refused_by_centre(out)
+        if report.refused:
+            # Before the regions' state, by which a repeated batch would know the message and not refuse it again.
+            self._refuse(report.refused)
         published = time.perf_counter()
         rows = _refused_rows(out, unreadable, self._limits.topic_prefix, batch_id, now_ms)
         rows += [_foreign_row(foreign, self._limits.topic_prefix, batch_id, now_ms)] if foreign else []
@@ -125,7 +134,6 @@ class Replication:
         written = time.perf_counter()
         report.updates, report.keys = len(out.merged), len(out.records)
         report.conflicts, report.parked, report.gaps = len(out.conflicts), len(out.parked), len(out.gaps)
-        report.refused += self._refused_by_centre(out)
         report.steps_ms = {
             "read": (read - started) * 1000,
             "merge": (merged - read) * 1000,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
+from streams.deadletter import RefusedRecord
 from streams.replica_log import LogRecord, read_entry, write_entry
 from streams.replication import Replication, ReplicationLimits
 from streams.state_messages import StateInput, encode_batch
@@ -55,6 +56,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.log = MemoryLog()
+        self.letters: list[RefusedRecord] = []
         self.offsets: dict[str, int] = {}
         self.batch_id = 0
         self.now = NOW
@@ -62,7 +64,7 @@ class Stage:
 
     def restart(self) -> None:
         self.tables = ReplicateTables(str(self.folder))
-        self.replication = Replication(self.tables, self.log, LIMITS, len(self.log.records))
+        self.replication = Replication(self.tables, self.log, self.letters.extend, LIMITS, len(self.log.records))
 
     def inputs(self, region: str, values: Sequence[bytes | None], key: bytes | None = None) -> list[StateInput]:
         first = self.offsets.get(region, 0)
@@ -163,7 +165,8 @@ def test_a_crash_before_any_write_is_repaired_by_taking_the_batch_again(
     put(us, "k", Assign("f", 2))
     put(us, "gone", Delete())
     counter = json.dumps({"key": "n", "value": {"n": 1}, "policies": {"n": "counter"}, "observed_at": NOW}).encode()
-    batch = [*stage.said(eu, us), *stage.inputs("eu", [counter, b"nonsense"])]
+    years_ahead = json.dumps({"key": "k", "value": 1, "observed_at": NOW + 10**11}).encode()
+    batch = [*stage.said(eu, us), *stage.inputs("eu", [counter, b"nonsense", years_ahead])]
 
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
@@ -174,6 +177,7 @@ def test_a_crash_before_any_write_is_repaired_by_taking_the_batch_again(
     stage.restart()
     stage.batch_id -= 1
     stage.take(batch)
+    assert {letter.value for letter in stage.letters} == {b"nonsense", years_ahead}
     stage.read(eu, us)
     assert eu.read("k") == us.read("k") == {"f": 2} and eu.read("n") == {"n": 1}
     assert len(stage.rows("conflicts")) == 1
