@@ -19,6 +19,9 @@ looked at again."""
 AUTOMATIC: Final = (200_000, 50, 1_000)
 """Where batches do not come, Python's collector still does: thresholds of its three generations."""
 
+_COLLECTING: Final = threading.Lock()
+"""Jobs that share a process share its interpreter: the timetable is that of the first, whose batches are waited for."""
+
 
 class Garbage:
     """The collector's new timetable, for as long as the process lives."""
@@ -38,10 +41,15 @@ class Garbage:
             self._due.set()
 
     def _run(self) -> None:
-        while not self._stop.asked():
-            if self._due.wait(1.0):
-                self._due.clear()
-                if self._batches % LOOK_AT_ALL_AFTER < BATCHES_BETWEEN:
-                    gc.unfreeze()
-                gc.collect()
-                gc.freeze()
+        if not _COLLECTING.acquire(blocking=False):
+            return
+        try:
+            while not self._stop.asked():
+                if self._due.wait(1.0):
+                    self._due.clear()
+                    if self._batches % LOOK_AT_ALL_AFTER < BATCHES_BETWEEN:
+                        gc.unfreeze()
+                    gc.collect()
+                    gc.freeze()
+        finally:
+            _COLLECTING.release()

@@ -39,3 +39,19 @@ def test_a_cycle_is_freed_after_a_few_batches_and_what_lives_is_out_of_sight(sto
         time.sleep(0.01)
     assert freed() is None
     assert gc.get_freeze_count() > 0
+
+
+def test_a_second_job_in_the_process_leaves_the_timetable_to_the_first(stop: Stop) -> None:
+    first, second, knot = Garbage(stop), Garbage(stop), Knot()
+    freed = weakref.ref(knot)
+    del knot
+    for _ in range(BATCHES_BETWEEN):
+        second.batch_ended()
+    time.sleep(0.3)
+    assert freed() is not None
+    for _ in range(BATCHES_BETWEEN):
+        first.batch_ended()
+    deadline = time.monotonic() + 10
+    while freed() is not None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert freed() is None
