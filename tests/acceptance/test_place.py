@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,20 @@ def running(spark: SparkSession, setting: Setting) -> Iterator[Running]:
     job = Running(spark, setting)
     yield job
     job.stop()
+
+
+@contextmanager
+def on_one_node(broker: str, spark: SparkSession, folder: Path, **place_settings: object) -> Iterator[Setting]:
+    """A world with one node of eight GPUs in each region, and the job in it."""
+    setting = Setting(broker, folder, gpus=8)
+    changed = setting.settings.place.model_copy(update=place_settings)
+    setting.settings = setting.settings.model_copy(update={"place": changed})
+    job = Running(spark, setting)
+    try:
+        yield setting
+    finally:
+        job.stop()
+        setting.close()
 
 
 def task(name: str, **more: object) -> dict[str, object]:
@@ -122,9 +137,7 @@ def test_a_region_that_falls_silent_loses_its_tasks_to_another_and_is_corrected_
 
 
 def test_status_frees_capacity_and_failures_are_tried_again(broker: str, spark: SparkSession, tmp_path: Path) -> None:
-    setting = Setting(broker, tmp_path, gpus=8)
-    running = Running(spark, setting)
-    try:
+    with on_one_node(broker, spark, tmp_path) as setting:
         setting.request({"task_id": "big", "workers": 2, "per_worker": {"gpus": 4}, "allowed_regions": [NEAR]})
         setting.request(task("next", allowed_regions=[NEAR]))
         setting.heard(lambda: "big" in setting.assigned())
@@ -139,17 +152,12 @@ def test_status_frees_capacity_and_failures_are_tried_again(broker: str, spark: 
         until(lambda: {row["task_id"]: row["state"] for row in setting.table("tasks")}.get("next") == "failed")
         states = {row["task_id"]: row["state"] for row in setting.table("tasks")}
         assert states["big"] == "succeeded"
-    finally:
-        running.stop()
-        setting.close()
 
 
 def test_the_important_task_takes_the_room_of_another_which_comes_back_when_there_is_room(
     broker: str, spark: SparkSession, tmp_path: Path
 ) -> None:
-    setting = Setting(broker, tmp_path, gpus=8)
-    running = Running(spark, setting)
-    try:
+    with on_one_node(broker, spark, tmp_path) as setting:
         setting.request({"task_id": "low", "priority": 10, "per_worker": {"gpus": 8}, "allowed_regions": [NEAR]})
         setting.heard(lambda: "low" in setting.assigned())
         setting.request({"task_id": "high", "priority": 900, "per_worker": {"gpus": 8}, "allowed_regions": [NEAR]})
@@ -158,25 +166,16 @@ def test_the_important_task_takes_the_room_of_another_which_comes_back_when_ther
         assert order.index(("revoke", "low")) < order.index(("assign", "high")), "room is made before it is given"
         setting.report(NEAR, type="succeeded", task_id="high", epoch=1)
         setting.heard(lambda: len(setting.assigned()["low"]) == 2)
-        revoked, again = (
-            next(e for e in setting.events if (e["type"], e["task_id"]) == ("revoke", "low")),
-            setting.assigned()["low"][1],
-        )
+        revoked = next(e for e in setting.events if (e["type"], e["task_id"]) == ("revoke", "low"))
+        again = setting.assigned()["low"][1]
         assert 1 < revoked["epoch"] < again["epoch"], "the fence lets neither stand behind the other"
         assert sum(plan["revoked"] for plan in setting.table("plans")) == 1
-    finally:
-        running.stop()
-        setting.close()
 
 
 def test_a_malleable_task_starts_small_and_grows_into_room_that_becomes_free(
     broker: str, spark: SparkSession, tmp_path: Path
 ) -> None:
-    setting = Setting(broker, tmp_path, gpus=8)
-    place_settings = setting.settings.place.model_copy(update={"resize_every_ms": 500})
-    setting.settings = setting.settings.model_copy(update={"place": place_settings})
-    running = Running(spark, setting)
-    try:
+    with on_one_node(broker, spark, tmp_path, resize_every_ms=500) as setting:
         setting.request({"task_id": "rigid", "per_worker": {"gpus": 6}, "allowed_regions": [NEAR]})
         setting.heard(lambda: "rigid" in setting.assigned())
         elastic = {"task_id": "elastic", "workers": 8, "min_workers": 1, "per_worker": {"gpus": 1}}
@@ -187,9 +186,6 @@ def test_a_malleable_task_starts_small_and_grows_into_room_that_becomes_free(
         setting.heard(lambda: workers_of(setting.assigned()["elastic"][-1]) == 8)
         epochs = [event["epoch"] for event in setting.assigned()["elastic"]]
         assert epochs == sorted(set(epochs)), "each size is an assignment of its own, with the next epoch"
-    finally:
-        running.stop()
-        setting.close()
 
 
 def workers_of(event: dict[str, object]) -> int:

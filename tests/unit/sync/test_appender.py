@@ -4,9 +4,11 @@ import os
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, Transaction, write_deltalake
 
+from sync import compaction
 from sync.appender import Appender
 from sync.compaction import files_of, groups_to_merge, rewrite
 from sync.delta_store import AnotherWriterError, open_or_create
@@ -121,6 +123,33 @@ def test_compaction_swaps_files_and_keeps_rows_order_and_bounds(appender: Append
     assert big.bounds.highest["received_at"].timestamp() == 1_700_000_000.009
     # A reader that opened the table before still finds its files.
     assert DeltaTable(appender.uri, version=5).to_pyarrow_table().num_rows == 5
+
+
+def test_a_file_that_was_merged_before_is_merged_again_a_step_at_a_time(
+    appender: Appender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "_ROWS_PER_STEP", 2)
+    pauses: list[int] = []
+
+    def merge_all() -> None:
+        pauses.append(0)
+
+        def pause() -> bool:
+            pauses[-1] += 1
+            return False
+
+        merged = rewrite(appender.uri, files_of(DeltaTable(appender.uri)), 0, pause)
+        assert merged is not None
+        appender.commit(merged.actions, purpose="compaction")
+
+    for number in range(6):
+        put(appender, f"n{number}", received_ms=1_700_000_000_000 + number)
+    merge_all()
+    put(appender, "n6", received_ms=1_700_000_000_006)
+    merge_all()
+    assert pauses == [3, 4], "a pause after every two rows, and not after every file"
+    (path,) = DeltaTable(appender.uri).file_uris()
+    assert pq.read_table(path, columns=["node_id"])["node_id"].to_pylist() == [f"n{number}" for number in range(7)]
 
 
 def test_a_rewrite_that_is_stopped_leaves_nothing_behind(appender: Appender, tmp_path: Path) -> None:
