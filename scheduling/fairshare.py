@@ -21,7 +21,7 @@ class Entitlements:
 
     Attributes:
         amount: [T, D] of each resource.
-        dominant_share: [T] largest share of any resource.
+        dominant_share: [T] largest share of any resource; 0 for a tenant that asks for something nobody has.
         borrowed_gpus: [T] above what its weight alone would give it while others ask for less than theirs.
     """
 
@@ -70,7 +70,7 @@ def entitlements(
     guaranteed = np.where(possible, weight / total, 0.0) * capacity[GPUS]
     return Entitlements(
         amount=amount,
-        dominant_share=dominant * progress,
+        dominant_share=np.where(possible, dominant, 0.0) * progress,
         borrowed_gpus=np.maximum(amount[:, GPUS] - guaranteed, 0.0),
     )
 
@@ -82,7 +82,8 @@ def tasks_within_share(
     """How many tasks of each class lie within their tenant's share; all of them while there is room for everybody.
 
     A share counts as open until it is reached, so the last task may reach beyond it: a gang larger than its tenant's
-    share would otherwise never be within.
+    share would otherwise never be within. What needs a resource of which there is none waits for that, and not for its
+    tenant's share: it is within, and takes nothing of it.
 
     Args:
         tenant: [C] index of each class's tenant; classes in the order in which a tenant's share is to be filled.
@@ -94,14 +95,15 @@ def tasks_within_share(
         quota_gpus: [T].
     """
     demand = held.copy()
-    np.add.at(demand, tenant, need * count[:, None])
+    exists: BoolArray = ~((need > 0) & (capacity <= 0)).any(axis=1)
+    np.add.at(demand, tenant[exists], (need * count[:, None])[exists])
     if (demand.sum(axis=0) <= capacity).all():
         return count
     share = entitlements(demand, capacity, weight, quota_gpus).dominant_share
     used, within = held.copy(), np.zeros_like(count)
     for row, owner in enumerate(tenant.tolist()):
         needed = need[row] > 0
-        if not needed.any():
+        if not needed.any() or not exists[row]:
             within[row] = count[row]
             continue
         open_ = (share[owner] * capacity - used[owner])[needed] / need[row, needed]

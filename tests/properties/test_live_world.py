@@ -178,14 +178,14 @@ class LiveWorld(RuleBasedStateMachine):
             self.world.lose_region(region)
             self.commit(decide.lose_region(self.world, region, TIMEOUT_MS, self.now_ms))
 
-    @rule()
-    def crash(self) -> None:
-        """The driver dies: a new one rebuilds the world from the ledger."""
+    @rule(heard_at_once=st.booleans())
+    def crash(self, heard_at_once: bool) -> None:
+        """The driver dies: a new one rebuilds the world from the ledger, and may plan before it hears any region."""
         heard = self.world.regions
-        self.world = rebuilt(self.ledger)
+        self.world = rebuilt(self.ledger, heard=heard_at_once)
         for name, state in heard.items():
             self.world.expect(name, self.now_ms)
-            if not state.lost:
+            if heard_at_once and not state.lost:
                 self.world.hear(name, self.now_ms)
 
     @invariant()
@@ -277,14 +277,14 @@ class LiveWorld(RuleBasedStateMachine):
             assert self.agents[region].held == ledger
 
 
-def fresh() -> World:
-    world = world_of(*NODES)
+def fresh(*, heard: bool = True) -> World:
+    world = world_of(*NODES, heard=heard)
     world.set_tenants({"limited": Tenant(quota_gpus=QUOTA_GPUS)})
     return world
 
 
-def rebuilt(ledger: list[Transition]) -> World:
-    world = fresh()
+def rebuilt(ledger: list[Transition], *, heard: bool = True) -> World:
+    world = fresh(heard=heard)
     for row in ledger:
         world.apply(row)
     return world

@@ -288,6 +288,15 @@ def test_priority_goes_first_when_room_is_short() -> None:
     assert [row.task_id for row in rows if row.change is Change.ASSIGNED] == ["high"]
 
 
+def test_tenants_that_compete_before_any_region_is_heard_wait_for_one() -> None:
+    world = world_of(node("eu", "n1"), heard=False)
+    ask(world, "t1", spec(tenant="one"))
+    ask(world, "t2", spec(tenant="two"))
+    assert [held.task_id for held in planned(world).held] == ["t1", "t2"]
+    world.hear("eu", 1)
+    assert {row.task_id for row in placed(world, 1) if row.change is Change.ASSIGNED} == {"t1", "t2"}
+
+
 def test_a_region_without_price_or_heartbeat_takes_nothing() -> None:
     world = world_of(node("east", "n1"))
     world.set_prices({})

@@ -39,6 +39,17 @@ def test_tasks_lie_within_a_share_until_it_is_reached_and_all_of_them_while_ther
     assert within([50, 50], held=(10.0, 2.0)) == [0, 1]
 
 
+def test_what_asks_for_something_nobody_has_is_no_matter_of_shares():
+    need = np.array([[1.0, 0.0], [0.0, 2.0], [0.0, 2.0]])  # the first tenant's first class wants what is not there
+    within = tasks_within_share(
+        tenant=np.array([0, 0, 1]), need=need, count=np.array([9, 9, 9]), held=np.zeros((2, 2)),
+        capacity=np.array([0.0, 8.0]), weight=np.ones(2), quota_gpus=np.full(2, np.inf),
+    )  # fmt: skip
+    assert within.tolist() == [9, 2, 2]
+    nothing = entitlements(np.ones((2, 2)), np.zeros(2), np.ones(2))
+    assert nothing.dominant_share.tolist() == [0.0, 0.0]
+
+
 def test_malleable_tasks_share_what_is_idle_by_weight_and_keep_their_limits():
     held = grow(
         idle_gpus=np.array([7.0, 0.0]), pool=np.array([0, 0, 1]), least_gpus=np.array([1.0, 1.0, 2.0]),

@@ -18,14 +18,16 @@ def node(
     )
 
 
-def world_of(*nodes: NodeFacts, now_ms: int = 0, usd: dict[str, float] | None = None) -> World:
-    """A world whose regions all reach each other in 50 ms and were just heard."""
+def world_of(
+    *nodes: NodeFacts, now_ms: int = 0, usd: dict[str, float] | None = None, heard: bool = True
+) -> World:
+    """A world whose regions all reach each other in 50 ms and were just heard, or not yet."""
     world = World()
     regions = sorted({fact.region for fact in nodes})
     world.set_nodes(nodes)
     world.set_links({(a, b): (50.0, 5.0, 0.05) for a in regions for b in regions if a != b})
     world.set_prices({(fact.region, fact.gpu_model, fact.spot): (usd or {}).get(fact.region, 2.0) for fact in nodes})
-    for region in regions:
+    for region in regions if heard else ():
         world.hear(region, now_ms)
     return world
 
