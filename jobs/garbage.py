@@ -1,13 +1,15 @@
 """Look for garbage in the time that Spark needs between two micro-batches, not in front of somebody's assignment.
 
-Python's own collector runs whenever enough objects were made, which is in the middle of a batch, and its oldest
-generation holds the world: a pause in front of whoever waits. Here it is a thread that looks after every few
-batches, while the JVM plans the next one, and then takes what has survived out of sight: the world is a hundred
+Python's own collector runs whenever enough objects were made, which is in the middle of a batch, again and again where
+a batch makes many; and its oldest generation holds the world. Here it rests during a batch. A thread looks after every
+few batches, while the JVM plans the next one, and then takes what has survived out of sight: the world is a hundred
 thousand objects that live long and form no cycles.
 """
 
 import gc
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from jobs.runtime import Stop
@@ -34,11 +36,17 @@ class Garbage:
         gc.set_threshold(*AUTOMATIC)
         stop.start(threading.Thread(target=self._run, name="garbage", daemon=True))
 
-    def batch_ended(self) -> None:
-        """Count a batch; called at its end."""
-        self._batches += 1
-        if self._batches % BATCHES_BETWEEN == 0:
-            self._due.set()
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Surround a batch. Another job's in this process may end the rest early, which costs no more than time."""
+        gc.disable()
+        try:
+            yield
+        finally:
+            gc.enable()
+            self._batches += 1
+            if self._batches % BATCHES_BETWEEN == 0:
+                self._due.set()
 
     def _run(self) -> None:
         if not _COLLECTING.acquire(blocking=False):

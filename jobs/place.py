@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -85,13 +86,13 @@ class Placer:
     reader: RangeReader | None = None
     """None reads every batch through Spark."""
     courtesy: Courtesy = field(default_factory=Courtesy)
-    batch_ended: Callable[[], None] = lambda: None
+    surround: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Around each batch."""
 
     def process(self, batch: "DataFrame", batch_id: int) -> None:
         """Do one micro-batch; see the module's words."""
-        with self.courtesy.batch():
+        with self.courtesy.batch(), self.surround():
             self._process(batch, batch_id)
-        self.batch_ended()
 
     def _process(self, batch: "DataFrame", batch_id: int) -> None:
         started = time.perf_counter()
@@ -429,7 +430,7 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         packer=Packer(world.nodes),
         reader=reader,
         courtesy=courtesy,
-        batch_ended=Garbage(stop).batch_ended,
+        surround=Garbage(stop).batch,
     )
     prefix = settings.kafka.topic_prefix
     tables.start(ledger)

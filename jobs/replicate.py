@@ -74,6 +74,11 @@ class Replicator:
 
     def take_batch(self, batch: "DataFrame", batch_id: int) -> None:
         """Take one micro-batch; safe to repeat."""
+        with self._garbage.batch():
+            self._take(batch, batch_id)
+        self.upkeep.between_batches()
+
+    def _take(self, batch: "DataFrame", batch_id: int) -> None:
         records = state_inputs(self._read(batch, batch_id))
         if not records:
             return
@@ -81,8 +86,6 @@ class Replicator:
         with self._spark_merge.batch(self.replication.centre, self._settings.replicate, now_ms) as (merge, write):
             report = self.replication.take(records, batch_id, now_ms, merge, write)
         self._note(report)
-        self.upkeep.between_batches()
-        self._garbage.batch_ended()
 
     def _read(self, batch: "DataFrame", batch_id: int) -> pa.Table:
         """Take the batch's records from the reader that is ahead of them, or else through Spark: the same records."""

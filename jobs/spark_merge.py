@@ -13,9 +13,8 @@ import pyarrow as pa
 from conf.settings import Replicate
 from streams.replication import WriteRecords
 from sync.centre import Centre, MergeKeys
-from sync.conflicts import Write
 from sync.delta_store import table_uri
-from sync.key_merge import Admitted, KeyOutcome, merge_key
+from sync.key_merge import Admitted, KeyOutcome, Recent, merge_key
 from sync.records import Record
 from sync.replicate_tables import ReplicateTables
 from sync.stamps import Hlc
@@ -109,7 +108,7 @@ def merge_by_spark(
 def merged_rows(batch: pa.RecordBatch, forgotten_through: Hlc, now_ms: int) -> pa.RecordBatch:
     """Merge one Arrow batch of keys; runs in a Spark task."""
     known = msgspec.json.Decoder(Record | None)
-    recent = msgspec.json.Decoder(tuple[Write, ...])
+    recent = msgspec.json.Decoder(Recent)
     admitted = msgspec.json.Decoder(list[Admitted])
     keys, outcomes = [], []
     for key, before, writes, items in zip(*(batch.column(n).to_pylist() for n in _SENT.names), strict=True):

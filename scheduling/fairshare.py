@@ -95,7 +95,7 @@ def tasks_within_share(
         quota_gpus: [T].
     """
     demand = held.copy()
-    exists: BoolArray = ~((need > 0) & (capacity <= 0)).any(axis=1)
+    exists: BoolArray = np.logical_not(((need > 0) & (capacity <= 0)).any(axis=1))
     np.add.at(demand, tenant[exists], (need * count[:, None])[exists])
     if (demand.sum(axis=0) <= capacity).all():
         return count

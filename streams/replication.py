@@ -96,7 +96,6 @@ class Replication:
         for key, record in self.centre.records.items():
             self._digests.put(key, encoded_hash(encode_record(record)))
         self._next_digest_ms = 0
-        self._origins: dict[int, StateInput] = {}  # of the batch's messages, by identity
 
     def take(
         self,
@@ -117,13 +116,13 @@ class Replication:
         """
         report = BatchReport(records=len(records))
         started = time.perf_counter()
-        messages, unreadable = self._read(records, report)
+        readable, unreadable = self._read(records, report)
         read = time.perf_counter()
-        out = self.centre.take(messages, now_ms, merge_keys)
+        out = self.centre.take((one for _, said in readable for one in said), now_ms, merge_keys)
         merged = time.perf_counter()
         encoded = {key: encode_record(record) for key, record in out.records.items()}
         foreign = self._publish(out, encoded, now_ms)
-        report.refused += self._refused_by_centre(out)
+        report.refused += _refused_by_centre(out, readable)
         if report.refused:
             # Before the regions' state, by which a repeated batch would know the message and not refuse it again.
             self._refuse(report.refused)
@@ -146,19 +145,17 @@ class Replication:
 
     def _read(
         self, records: Sequence[StateInput], report: BatchReport
-    ) -> tuple[list[UpMessage], list[tuple[StateInput, str]]]:
-        self._origins.clear()
-        messages: list[UpMessage] = []
+    ) -> tuple[list[tuple[StateInput, list[UpMessage]]], list[tuple[StateInput, str]]]:
+        """Return what the records say, and of those that say nothing the reason."""
+        readable: list[tuple[StateInput, list[UpMessage]]] = []
         unreadable: list[tuple[StateInput, str]] = []
         for record in records:
             try:
-                found = read_state(record, self._limits.topic_prefix, self._limits.policies)
-                messages += found
-                self._origins.update((id(message), record) for message in found)
+                readable.append((record, read_state(record, self._limits.topic_prefix, self._limits.policies)))
             except StateRefusedError as error:
                 unreadable.append((record, str(error)))
                 report.refused.append(_refused_record(record, "unreadable", str(error)))
-        return messages, unreadable
+        return readable, unreadable
 
     def _publish(self, out: Outcome, encoded: Mapping[str, bytes], now_ms: int) -> range:
         """Publish; return the positions that somebody else has written since the last time."""
@@ -214,17 +211,21 @@ class Replication:
             tables.write_regions(self.centre.lives.values(), self._row, self.centre.position, now_ms)
         tables.forget(out.forgotten)
 
-    def _refused_by_centre(self, out: Outcome) -> list[RefusedRecord]:
-        """Make the dead letters of what the centre refused; of a batch only the message itself."""
-        found = []
-        for refusal in out.refused:
-            origin = self._origins.get(id(refusal.message))
-            if origin is not None:  # else it was parked before, and its record is gone
-                letter = _refused_record(origin, "refused", refusal.reason)
-                if not isinstance(refusal.message, PlainWrite):
-                    letter = replace(letter, value=_ENCODER.encode(refusal.message))
-                found.append(letter)
-        return found
+
+def _refused_by_centre(out: Outcome, readable: Iterable[tuple[StateInput, Sequence[UpMessage]]]) -> list[RefusedRecord]:
+    """Make the dead letters of what the centre refused; of a batch only the message itself."""
+    if not out.refused:
+        return []
+    origins = {id(message): record for record, said in readable for message in said}
+    found = []
+    for refusal in out.refused:
+        origin = origins.get(id(refusal.message))
+        if origin is not None:  # else it was parked before, and its record is gone
+            letter = _refused_record(origin, "refused", refusal.reason)
+            if not isinstance(refusal.message, PlainWrite):
+                letter = replace(letter, value=_ENCODER.encode(refusal.message))
+            found.append(letter)
+    return found
 
 
 def _refused_record(record: StateInput, rule: str, reason: str) -> RefusedRecord:

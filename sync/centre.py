@@ -132,7 +132,8 @@ class Centre:
         self.unstable = Unstable()
         self.forgotten_through = forgotten_through
         self._aging: list[str] = []  # stable tombstones that are not old enough
-        self._arriving: dict[str, int] = {}  # newest sequences in the present batch
+        self._batch: tuple[UpMessage, ...] = ()  # the present one
+        self._arriving: dict[str, int] | None = None  # newest sequences in it, once they are asked for
         self._heard = heard_of(self.lives.values())
         self.clock = ZERO
         for record in self.records.values():
@@ -155,9 +156,8 @@ class Centre:
         for kept in self.parking.due(now_ms):
             touched.add(self._release(kept, admitted))
         repairs: set[int] = set()
-        messages = tuple(messages)
-        self._arriving = newest_of(messages)
-        for message in messages:
+        self._batch, self._arriving = tuple(messages), None
+        for message in self._batch:
             if isinstance(message, Update):
                 touched.add(self._update(message, out, admitted, now_ms))
             elif isinstance(message, Heartbeat):
@@ -175,6 +175,7 @@ class Centre:
             life.settle_acks()
             out.gaps += self.gap_log.review(region, life.epoch, life.received, now_ms)
         self._forget_stable(out, now_ms)
+        self._batch, self._arriving = (), None
         out.entries += [RecordEntry(record) for record in out.records.values()]
         if repairs:
             self._repair(repairs, out)
@@ -249,7 +250,7 @@ class Centre:
         if stamp.seq > self._heard.get(actor, 0):
             self._heard[actor] = stamp.seq
         if arrived is life.received and stamp.seq > life.last_seq:
-            life.last_seq, life.last_at = stamp.seq, stamp.hlc
+            life.last_seq, life.last_at = stamp.seq, update.record.at  # which is the stamp's reading
         if self._admitted(update, life, out, now_ms):
             admitted.setdefault(update.record.key, []).append(Admitted(update, actor, stamp.seq))
         return stamp.region
@@ -283,6 +284,8 @@ class Centre:
         for actor, seq in update.record.vector.items():
             # A replica knows of others' writes only what was published, so nobody can have seen more than arrived.
             if actor != own and not 0 < seq <= self._heard.get(actor, 0):
+                if self._arriving is None:
+                    self._arriving = newest_of(self._batch)
                 newest = max(self._heard.get(actor, 0), self._arriving.get(actor, 0))
                 if not 0 < seq <= newest:  # topics replayed after a loss: a batch holds the regions one by one
                     return (
@@ -295,6 +298,8 @@ class Centre:
         """Say whether a message may be merged now; otherwise it is kept aside or refused."""
         stamp = message.stamp
         verdict = self.parking.judge(message, now_ms)
+        if verdict is Admission.ACCEPT:
+            return True
         if verdict is Admission.REFUSE:
             reason = f"stamp is {stamp.ms - now_ms} ms ahead; allowed are {self.parking.limits.refuse_ms} ms"
             out.refused.append(Refusal(region=life.region, reason=reason, message=message))
@@ -303,7 +308,8 @@ class Centre:
             out.parked.append(message)
         elif verdict is Admission.WARN:
             out.warned.append(message)
-        return verdict in (Admission.ACCEPT, Admission.WARN)
+            return True
+        return False
 
     def _release(self, message: Update | PlainWrite, admitted: dict[str, list[Admitted]]) -> str:
         """Let a message go that was kept aside."""

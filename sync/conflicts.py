@@ -29,6 +29,31 @@ class Write(msgspec.Struct, frozen=True, array_like=True):
     deletes: bool = False
 
 
+class KeptWrite(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A write in the form in which it is stored, and what tells without reading it that another has seen it.
+
+    Nearly all are forgotten without ever being read. As objects they would take many times the room, scattered among
+    what each micro-batch makes and drops; and the table's rows would be encoded anew for as long as they are kept.
+    """
+
+    actor: str
+    seq: int
+    encoded: bytes  # JSON of the `Write`
+
+    def read(self) -> Write:
+        """Return the write."""
+        return _WRITE.decode(self.encoded)
+
+
+_WRITE = msgspec.json.Decoder(Write)
+_ENCODER = msgspec.json.Encoder()
+
+
+def kept(write: Write) -> KeptWrite:
+    """Return the form in which a write is kept."""
+    return KeptWrite(write.actor, write.seq, _ENCODER.encode(write))
+
+
 class Resolution(StrEnum):
     """What became of the two values."""
 
@@ -49,17 +74,14 @@ class Conflict(msgspec.Struct, frozen=True, kw_only=True):
     found_ms: int
 
 
-def found_conflicts(key: str, write: Write, recent: Iterable[Write], now_ms: int) -> list[Conflict]:
+def found_conflicts(key: str, write: Write, recent: Iterable[KeptWrite], now_ms: int) -> list[Conflict]:
     """Return a row for each recent write that is concurrent to this one: neither writer had seen the other's."""
     seen, actor, seq = write.vector.get, write.actor, write.seq
-    return [
-        conflict(key, write, other, now_ms)
-        for other in recent
-        if seen(other.actor, 0) < other.seq and other.vector.get(actor, 0) < seq
-    ]
+    unseen = (other.read() for other in recent if seen(other.actor, 0) < other.seq)
+    return [conflict(key, write, other, now_ms) for other in unseen if other.vector.get(actor, 0) < seq]
 
 
-def without(recent: tuple[Write, ...], dots: Sequence[tuple[str, int]]) -> tuple[Write, ...]:
+def without(recent: tuple[KeptWrite, ...], dots: Sequence[tuple[str, int]]) -> tuple[KeptWrite, ...]:
     """Return the writes that are not among the dots; most often the dots are the first writes, in this order."""
     first = recent[: len(dots)]
     if len(first) == len(dots) and all(

@@ -31,9 +31,9 @@ def refusal(update: Update, actor: Actor, life: Life | None) -> str | None:
         )
     if record.version != stamp.version:
         return f"stamp has version {stamp.version} but the record {record.version}; they must be the same"
-    at = stamp.hlc
-    if record.at != at:
-        return f"stamp {tuple(at)} is not the record's newest, {tuple(record.at)}; the writer must stamp later"
+    at = record.at
+    if at != (stamp.ms, stamp.counter, stamp.region):
+        return f"stamp {tuple(stamp.hlc)} is not the record's newest, {tuple(at)}; the writer must stamp later"
     if stamp.epoch == life.epoch and stamp.seq <= life.last_seq and at > life.last_at:
         return (
             f"sequence {stamp.seq} of {actor} is stamped later than sequence {life.last_seq}; "

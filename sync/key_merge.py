@@ -3,21 +3,22 @@
 Pure and separate per key, so a small batch runs it on the driver and a large one in Spark tasks, with the same result.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
 
 import msgspec
 
 from sync.changes import changed_fields, changed_record, is_delete
-from sync.conflicts import Conflict, Write, found_conflicts
+from sync.conflicts import Conflict, KeptWrite, Write, found_conflicts, kept
 from sync.entries import PlainWrite, Update
 from sync.merge import merge, merged_fields
 from sync.policies import Policy
 from sync.records import Record, checked_key
 from sync.stamps import Hlc, StampError, checked_stamp
-from sync.vectors import covers
+from sync.vectors import covers, dominates
 
-Recent = tuple[Write, ...]
+Recent = tuple[KeptWrite, ...]
 
 
 class Admitted(msgspec.Struct, frozen=True, array_like=True):
@@ -57,7 +58,7 @@ def merge_key(
     """
     out = KeyOutcome(record=known, recent=recent)
     writes = list(recent)
-    compared = {(write.actor, write.seq) for write in recent}
+    newest = newest_writes(recent)
     dots: list[tuple[str, int]] = []
     for item in admitted:
         try:
@@ -67,22 +68,36 @@ def merge_key(
             out.refused.append((item.message, f"cannot be merged: {error}"))
             continue
         out.record = record
-        # A batch taken again finds its writes merged and their conflicts found.
-        if (write.actor, write.seq) not in compared:
+        actor, seq = write.actor, write.seq
+        if seq <= newest.get(actor, 0):
+            # A batch taken again finds its writes merged and their conflicts found.
+            if any(other.seq == seq and other.actor == actor for other in writes):
+                continue
+        else:
+            newest[actor] = seq
+        if not dominates(write.vector, newest):  # else its writer had seen all of them
             out.conflicts += found_conflicts(record.key, write, writes, now_ms)
-            writes.append(write)
-            compared.add((write.actor, write.seq))
-            dots.append((write.actor, write.seq))
+        writes.append(kept(write))
+        dots.append((actor, seq))
     out.recent, out.dots = tuple(writes), tuple(dots)
     return out
+
+
+def newest_writes(recent: Iterable[KeptWrite]) -> dict[str, int]:
+    """Return the highest sequence of each writer."""
+    newest: dict[str, int] = {}
+    for write in recent:
+        if write.seq > newest.get(write.actor, 0):
+            newest[write.actor] = write.seq
+    return newest
 
 
 def _merged(known: Record | None, item: Admitted, forgotten_through: Hlc) -> tuple[Record, Write]:
     if isinstance(item.message, PlainWrite):
         return _with_plain(known, item.message, item.actor, item.seq, forgotten_through)
-    update, stamp = item.message, item.message.stamp
+    update = item.message
     value = None if update.deletes else changed_value(update.record, update.changed)
-    write = Write(item.actor, item.seq, stamp.hlc, update.record.vector, update.changed, value, update.deletes)
+    write = Write(item.actor, item.seq, update.record.at, update.record.vector, update.changed, value, update.deletes)
     return merge(known, update.record), write
 
 
@@ -125,17 +140,25 @@ def changed_value(record: Record, fields: Iterable[str]) -> dict[str, Any]:
     """Return the value of the changed fields ("policy:field") as their writer saw them."""
     shown: dict[str, Any] = {}
     for name in fields:
-        policy, _, field = name.partition(":")
-        if policy == Policy.LAST_WRITER:
-            shown[field] = record.last[field].value
-        elif policy == Policy.ADD_WINS_SET:
-            shown[field] = sorted(record.sets.get(field, ()))
-        elif policy == Policy.COUNTER:
-            shown[field] = sum(tally.total for tally in record.counters[field].values())
-        elif policy == Policy.MAX:
-            shown[field] = max(register.value for register in record.maxima[field])
-        elif policy == Policy.MIN:
-            shown[field] = min(register.value for register in record.minima[field])
-        else:
+        policy, field = policy_and_field(name)
+        value_of = _VALUE_OF.get(policy)
+        if value_of is None:
             raise ValueError(f"policy {policy!r} is unknown; allowed are {', '.join(Policy)}")
+        shown[field] = value_of(record, field)
     return shown
+
+
+_VALUE_OF: Final[Mapping[str, Callable[[Record, str], Any]]] = {
+    Policy.LAST_WRITER: lambda record, field: record.last[field].value,
+    Policy.ADD_WINS_SET: lambda record, field: sorted(record.sets.get(field, ())),
+    Policy.COUNTER: lambda record, field: sum(tally.total for tally in record.counters[field].values()),
+    Policy.MAX: lambda record, field: max(register.value for register in record.maxima[field]),
+    Policy.MIN: lambda record, field: min(register.value for register in record.minima[field]),
+}
+
+
+@lru_cache(maxsize=4_096)  # asked for every write; the fields of an application are few
+def policy_and_field(changed: str) -> tuple[str, str]:
+    """Split "policy:field"."""
+    policy, _, field = changed.partition(":")
+    return policy, field

@@ -126,7 +126,7 @@ def _sent_is_done(self: replica.Replica, limit: int = 500) -> list[Any]:
     return sent
 
 
-def _newest_only(key: str, write: conflicts.Write, recent: Sequence[conflicts.Write], now_ms: int) -> list[Any]:
+def _newest_only(key: str, write: conflicts.Write, recent: Sequence[conflicts.KeptWrite], now_ms: int) -> list[Any]:
     return conflicts.found_conflicts(key, write, recent[-1:], now_ms)
 
 

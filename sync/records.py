@@ -75,6 +75,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return max(self.written, self.deleted)
 
 
+_NESTING = (dict, list)  # what `dict | list` would make anew for every value
+
 _DETERMINISTIC = msgspec.json.Encoder(order="deterministic")
 _RECORD = msgspec.json.Decoder(Record)
 
@@ -129,7 +131,7 @@ def malformed(record: Record) -> str | None:
     for name, register in record.last.items():
         if not deleted < register.at <= written:
             return _wrong_stamp(record, name, register.at)
-        if too_deep(register.value):
+        if isinstance(register.value, _NESTING) and too_deep(register.value):
             return f"field {name[:80]!r} is nested deeper than {MAX_DEPTH}"
     for drawer in (record.maxima, record.minima):
         for name, registers in drawer.items():
@@ -171,16 +173,15 @@ def _wrong_sequence(name: str, actor: str, seq: int) -> str:
 
 def too_deep(value: Any) -> bool:
     """Say whether a value is nested deeper than `MAX_DEPTH`."""
-    if not isinstance(value, dict | list):
+    if not isinstance(value, _NESTING):
         return False
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [
             inner
             for one in level
-            if isinstance(one, dict | list)
             for inner in (one.values() if isinstance(one, dict) else one)
-            if isinstance(inner, dict | list)
+            if isinstance(inner, _NESTING)
         ]
         if not level:
             return False

@@ -17,7 +17,7 @@ from deltalake import DeltaTable
 
 from sync.appender import Appender
 from sync.centre import Outcome
-from sync.conflicts import Conflict, Write
+from sync.conflicts import Conflict, Write, kept
 from sync.entries import Heartbeat, PlainWrite, Update
 from sync.gaps import Gap, GapStatus
 from sync.key_merge import Recent
@@ -87,7 +87,7 @@ class ReplicateTables:
             record = decode_record(state)
             records[record.key] = record
             if recent:
-                recents[record.key] = _RECENT.decode(recent)
+                recents[record.key] = tuple(kept(write) for write in _RECENT.decode(recent))
         regions, centre = [], CentreRow()
         for row in self._regions.rows().select(["region", "image"]).to_pylist():
             if row["region"] == CENTRE_ROW:
@@ -227,10 +227,14 @@ def record_rows(
             "version": [state.version for state in states],
             "updated_at": pa.repeat(now, len(keys)),
             "state": [encoded[key].decode() for key in keys],
-            "recent": [_ENCODER.encode(recents[key]).decode() if recents.get(key) else None for key in keys],
+            "recent": [_texts(recents.get(key, ())) for key in keys],
         },
         schema=RECORDS.schema,
     )
+
+
+def _texts(recent: Recent) -> str | None:
+    return f"[{b','.join([write.encoded for write in recent]).decode()}]" if recent else None
 
 
 def policies_of(record: Record) -> str:

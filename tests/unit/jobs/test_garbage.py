@@ -33,7 +33,9 @@ def test_a_cycle_is_freed_after_a_few_batches_and_what_lives_is_out_of_sight(sto
     del knot
     for _ in range(BATCHES_BETWEEN):
         assert freed() is not None
-        garbage.batch_ended()
+        with garbage.batch():
+            assert not gc.isenabled()
+        assert gc.isenabled()
     deadline = time.monotonic() + 10
     while (freed() is not None or gc.get_freeze_count() == 0) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -46,11 +48,13 @@ def test_a_second_job_in_the_process_leaves_the_timetable_to_the_first(stop: Sto
     freed = weakref.ref(knot)
     del knot
     for _ in range(BATCHES_BETWEEN):
-        second.batch_ended()
+        with second.batch():
+            pass
     time.sleep(0.3)
     assert freed() is not None
     for _ in range(BATCHES_BETWEEN):
-        first.batch_ended()
+        with first.batch():
+            pass
     deadline = time.monotonic() + 10
     while freed() is not None and time.monotonic() < deadline:
         time.sleep(0.01)

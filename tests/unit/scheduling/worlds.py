@@ -18,9 +18,7 @@ def node(
     )
 
 
-def world_of(
-    *nodes: NodeFacts, now_ms: int = 0, usd: dict[str, float] | None = None, heard: bool = True
-) -> World:
+def world_of(*nodes: NodeFacts, now_ms: int = 0, usd: dict[str, float] | None = None, heard: bool = True) -> World:
     """A world whose regions all reach each other in 50 ms and were just heard, or not yet."""
     world = World()
     regions = sorted({fact.region for fact in nodes})
