@@ -14,6 +14,7 @@ from deltalake.exceptions import DeltaError
 
 from conf.readiness import announce_ready
 from conf.settings import Settings
+from jobs import local_metrics as metrics
 from jobs.runtime import Clock, Stop, job_main, spark_session, system_clock
 from streams.errors import BrokerUnavailableError
 from sync.delta_store import AnotherWriterError
@@ -51,6 +52,7 @@ def run(settings: Settings, jobs: Sequence[str] = JOBS) -> None:
                     continue
                 if query is not None and own_stop is not None:
                     own_stop.finish(LAST_STEPS_S)
+                    metrics.FAILURES.labels(name).inc()
                     log.error("query ended", extra={"fields": {"job": name, "error": str(query.exception())[:2_000]}})
                     if _taken_over(str(query.exception())):
                         log.error("another process writes this warehouse: stopping")

@@ -66,6 +66,8 @@ SWITCH_INTERVAL_S: Final = 0.001
 """How long a thread may keep the interpreter from the micro-batch's. Python's 5 ms were paid at every wait of a batch
 (file, broker, Arrow) while the threads beside it fold the ledger."""
 
+_UNPLANNABLE: Final[set[tuple[str, int]]] = set()
+
 log = logging.getLogger("thalweg.place")
 
 
@@ -88,6 +90,8 @@ class Placer:
     courtesy: Courtesy = field(default_factory=Courtesy)
     surround: Callable[[], AbstractContextManager[None]] = nullcontext
     """Around each batch."""
+    unplannable: set[tuple[str, int]] = field(default_factory=set)
+    """Query and batch of plans that have failed; outlives this driver's life."""
 
     def process(self, batch: "DataFrame", batch_id: int) -> None:
         """Do one micro-batch; see the module's words."""
@@ -106,12 +110,27 @@ class Placer:
         else:
             self.place(received, query_id, batch_id, read_s)
 
+    def _plan(self, query_id: str, batch_id: int, now_ms: int) -> Plan | None:
+        """Plan, unless this very batch's plan has failed before: its reports may be what ends the trouble.
+
+        What a failed plan has tried on the nodes is not undone, so this driver's life ends; the next one rebuilds the
+        world.
+        """
+        if (query_id, batch_id) in self.unplannable:
+            log.error("a batch is taken without a plan, because its plan failed", extra={"fields": {"batch": batch_id}})
+            return None
+        try:
+            return plan(self.world, self._plan_settings(), now_ms, self.settings.place.seed, self.packer)
+        except Exception:
+            self.unplannable.add((query_id, batch_id))
+            raise
+
     def place(self, received: pa.Table, query_id: str, batch_id: int, read_s: float = 0.0) -> None:
         """Fold, plan, commit and publish a batch that the ledger does not have."""
         now_ms = self.clock()
         started = time.perf_counter()
         transitions, repeated, refused = self._fold(received, now_ms)
-        made = plan(self.world, self._plan_settings(), now_ms, self.settings.place.seed, self.packer)
+        made = self._plan(query_id, batch_id, now_ms)
         if made is not None:
             transitions += self._apply(decide.place(self.world, made, plan_id_of(query_id, batch_id), now_ms))
         planned = time.perf_counter()
@@ -431,6 +450,7 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         reader=reader,
         courtesy=courtesy,
         surround=Garbage(stop).batch,
+        unplannable=_UNPLANNABLE,
     )
     prefix = settings.kafka.topic_prefix
     tables.start(ledger)

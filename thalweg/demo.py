@@ -26,6 +26,7 @@ from thalweg.children import ProcessSpec
 from thalweg.figures import Figures
 from thalweg.fleet import Fleet, NodeSpec, simulated_fleet
 from thalweg.load import Kind, Message
+from thalweg.logs import newest_error
 from thalweg.query import query
 from thalweg.state import StateFolder
 from thalweg.supervisor import ProcessState, Supervisor
@@ -203,8 +204,10 @@ class Demo:
                     told.add(process.spec.name)
                     self._say(f"{process.spec.name} ready")
             if self.elapsed_s() > START_LIMIT_S:
+                logs = self.folder.path / "logs"
+                newest = newest_error(logs) or "none"
                 raise DemoFailedError(
-                    f"no assignment within {START_LIMIT_S:.0f} s; the logs are in {self.folder.path / 'logs'}"
+                    f"no assignment within {START_LIMIT_S:.0f} s; newest error: {newest}. The logs are in {logs}"
                 )
             self.screen.show(self)
             time.sleep(TICK_S)

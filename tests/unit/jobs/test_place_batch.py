@@ -107,6 +107,27 @@ def test_a_batch_that_changes_nothing_commits_nothing(tmp_path: Path) -> None:
     assert [record.topic for record in outbox.records] == ["thalweg.deadletter"]
 
 
+def test_a_batch_whose_plan_fails_is_taken_without_one_the_second_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise ValueError("a mistake of the planner")
+
+    first, _ = placer(tmp_path)
+    with monkeypatch.context() as broken:
+        broken.setattr("jobs.place.plan", fails)
+        with pytest.raises(ValueError, match="mistake"):
+            first.place(received(BEAT, TASK), "q", 0)
+        assert first.ledger.committed_batch("q") is None
+        second, outbox = placer(tmp_path)
+        second.unplannable |= first.unplannable
+        second.place(received(BEAT, TASK), "q", 0)
+        assert [row["transition"] for row in second.ledger.batch("q", 0).to_pylist()] == ["submitted"]
+        assert outbox.records == []
+    second.place(received(BEAT), "q", 1)
+    assert [record.topic for record in outbox.records] == ["thalweg.assignments.east"]
+
+
 def test_a_full_disk_holds_the_batch_until_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job, outbox = placer(tmp_path)
     tries = []
