@@ -50,8 +50,17 @@ def _forbidden(problem: Problem, arcs: Arcs, row: int) -> tuple[Reason, str] | N
             return reason, detail
     fits = open_ & (classes.need[row] <= pools.capacity * (1 + 1e-9)).all(axis=1)
     if not fits.any():
-        largest = pools.capacity[open_, GPUS].max()
-        return Reason.CAPACITY, f"one copy needs {gpus:g} GPUs in one pool; the largest pool it may use has {largest:g}"
+        largest = pools.capacity[open_].max(axis=0)
+        if not largest.any():
+            silent = "no node of theirs is ready, or their regions are silent"
+            return Reason.CAPACITY, f"the pools it may use have no capacity now: {silent}"
+        short = np.flatnonzero(classes.need[row] > largest)
+        if short.size and GPUS not in short:
+            return Reason.CAPACITY, f"no pool it may use has so much of resource dimension {short.tolist()}"
+        return (
+            Reason.CAPACITY,
+            f"one copy needs {gpus:g} GPUs in one pool; the largest pool it may use has {largest[GPUS]:g}",
+        )
     regions = len(np.unique(pools.region[fits]))
     if regions < replicas:
         return Reason.REPLICAS, f"{replicas} copies need {replicas} distinct regions; {regions} can hold one"

@@ -182,3 +182,14 @@ def test_live_limits_start_no_program_larger_than_they_allow(monkeypatch):
     for seed in range(4):
         solve(synthetic(seed, classes=150, pools=60, regions=20, tasks=300), limits=LIVE)
     assert all(size <= LIVE.mip_arcs for size in sizes)
+
+
+def test_a_task_that_needs_more_than_any_pool_has_is_told_of_what():
+    wide = problem(gpus=[3, 3], prices=[1, 1], need=[1.0])
+    pools = replace(wide.pools, capacity=np.array([[3.0, 8.0], [3.0, 16.0]]))
+    needs = replace(wide.classes, need=np.array([[1.0, 32.0]]))
+    (waiting,) = solve(replace(wide, pools=pools, classes=needs)).unplaced
+    assert (waiting.reason, waiting.detail) == (
+        Reason.CAPACITY,
+        "no pool it may use has so much of resource dimension [1]",
+    )

@@ -292,7 +292,9 @@ def test_tenants_that_compete_before_any_region_is_heard_wait_for_one() -> None:
     world = world_of(node("eu", "n1"), heard=False)
     ask(world, "t1", spec(tenant="one"))
     ask(world, "t2", spec(tenant="two"))
-    assert [held.task_id for held in planned(world).held] == ["t1", "t2"]
+    held = planned(world).held
+    assert [one.task_id for one in held] == ["t1", "t2"]
+    assert all("their regions are silent" in one.reason for one in held)
     world.hear("eu", 1)
     assert {row.task_id for row in placed(world, 1) if row.change is Change.ASSIGNED} == {"t1", "t2"}
 
