@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
@@ -25,6 +25,7 @@ from jobs.place_settings import plan_settings, tenants_of
 from jobs.place_tables import PlaceTables, PlanRecord
 from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main
 from scheduling import decide
+from scheduling.facts import NODE_SEPARATOR
 from scheduling.live_plan import Plan, PlanSettings
 from scheduling.micro_batch import plan
 from scheduling.pack import Packer
@@ -92,6 +93,8 @@ class Placer:
     """Around each batch."""
     unplannable: set[tuple[str, int]] = field(default_factory=set)
     """Query and batch of plans that have failed; outlives this driver's life."""
+    left_out: dict[str, dict[Hashable, str]] = field(default_factory=dict)
+    """Facts that were shown as left out."""
 
     def process(self, batch: "DataFrame", batch_id: int) -> None:
         """Do one micro-batch; see the module's words."""
@@ -228,10 +231,25 @@ class Placer:
             self.world.set_prices(facts.prices)
         if facts.datasets is not None:
             self.world.set_datasets(facts.datasets)
-        if facts.nodes is None:
-            return []
-        hit = self.world.set_nodes(facts.nodes)
-        return self._apply(decide.lose_copies(self.world, hit, "its node is gone", now_ms))
+        rows: list[Transition] = []
+        if facts.nodes is not None:
+            hit = self.world.set_nodes(facts.nodes)
+            rows += self._apply(decide.lose_copies(self.world, hit, "its node is gone", now_ms))
+            rows += self._apply(decide.leave_overcommitted(self.world, now_ms))
+        self._show_left_out()
+        return rows
+
+    def _show_left_out(self) -> None:
+        """Say once of each fact that cannot be digested why it is left out."""
+        for kind, left_out in self.world.left_out.items():
+            metrics.LEFT_OUT.labels(kind).set(len(left_out))
+            shown = self.left_out.get(kind, {})
+            for key, reason in left_out.items():
+                if shown.get(key) != reason:
+                    what = key.split(NODE_SEPARATOR) if isinstance(key, str) else key
+                    fields = {"kind": kind, "key": what, "reason": reason}
+                    log.warning("a fact is left out; the others are taken", extra={"fields": fields})
+            self.left_out[kind] = dict(left_out)
 
     def _request(self, asked: inbox.Asked, now_ms: int, world: World) -> list[Transition] | decide.Refused:
         metrics.REQUESTS_SEEN.inc()

@@ -13,6 +13,7 @@ BATCH_SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
 )
 READ_THROUGH = Counter("thalweg_place_read_batches_total", "Micro-batches by how their records were read.", ["through"])
+LEFT_OUT = Gauge("thalweg_place_left_out_facts", "Facts that cannot be digested and are left out, by kind.", ["kind"])
 WAITING_TASKS = Gauge("thalweg_place_waiting_tasks", "Tasks that wait.")
 PLAN_GAP = Gauge("thalweg_place_plan_gap", "Gap of the last plan: (objective - bound) / objective.")
 RECORD_LAG = Gauge("thalweg_place_record_lag_seconds", "Age of the oldest record of the last batch when it was read.")

@@ -133,6 +133,15 @@ def lose_copies(world: World, copies: Iterable[tuple[str, int]], reason: str, no
     return rows
 
 
+def leave_overcommitted(world: World, now_ms: int) -> list[Transition]:
+    """Take copies off nodes that have less than they hold; each is revoked and placed again."""
+    leaving: dict[str, list[Copy]] = {}
+    for task_id, index in world.overcommitted_copies():
+        leaving.setdefault(task_id, []).append(world.tasks[task_id].copies[index])
+    reason = "its node has less than it holds"
+    return [row for task_id, copies in leaving.items() for row in _revoke(world.tasks[task_id], copies, reason, now_ms)]
+
+
 def reconcile(world: World, region: str, held: Mapping[str, int], accept_timeout_ms: int, now_ms: int) -> Repairs:
     """Compare what a region says it holds (task id → epoch) with the ledger.
 

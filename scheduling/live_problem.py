@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scheduling.arrays import BoolArray, FloatArray, IntArray
+from scheduling.empty_fleet import EmptyFleet
 from scheduling.fairshare import tasks_within_share
 from scheduling.live_plan import PlanSettings
 from scheduling.model import GPUS, NOWHERE, Classes, Pools, Problem, Tenants, make_classes
@@ -161,14 +162,14 @@ def _classes(world: World, demands: Sequence[Demand], settings: PlanSettings, no
     model_mask = np.ones((size, len(models)), bool)
     region_mask = np.ones((size, regions), bool)
     cpu_only = models.index("") if "" in models else None
-    open_regions = np.array([world.open_region(region) for region in world.region_names], bool)
+    fleet = EmptyFleet(world)
     for row, demand in enumerate(demands):
         spec, key = demand.key.spec, demand.key
         if spec.gpu_models is not None:
             model_mask[row] = [model in spec.gpu_models for model in models]
         if spec.gpus and cpu_only is not None:
             model_mask[row, cpu_only] = False
-        region_mask[row] = _regions(world, spec, key, open_regions)
+        region_mask[row] = _regions(world, spec, key, fleet)
     item_start, item_size, copy_start, copy_region = [0], list[float](), [0], list[int]()
     for spec in specs:
         for item in spec.data:
@@ -203,19 +204,21 @@ def _classes(world: World, demands: Sequence[Demand], settings: PlanSettings, no
     )
 
 
-def _regions(world: World, spec: TaskSpec, key: ClassKey, open_regions: BoolArray) -> BoolArray:
-    """Regions a class may use; those where it failed only when no other is open."""
+def _regions(world: World, spec: TaskSpec, key: ClassKey, fleet: EmptyFleet) -> BoolArray:
+    """Regions a class may use; those where it failed only when no other that is open could ever hold it."""
     mask = np.ones(len(world.region_names), bool)
     if spec.allowed_regions is not None:
         mask[:] = [region in spec.allowed_regions for region in world.region_names]
-    for taken in key.taken:
+    for taken in key.taken | key.barred:
         mask[world.region_at(taken)] = False
     if not key.avoid:
         return mask
     elsewhere = mask.copy()
     for avoided in key.avoid:
         elsewhere[world.region_at(avoided)] = False
-    return elsewhere if (elsewhere & open_regions).any() else mask
+    able = np.flatnonzero(world.usable_pools(key) & fleet.could_hold(spec)).tolist()
+    found = any(elsewhere[world.region_at(world.nodes.pools[pool].region)] for pool in able)
+    return elsewhere if found else mask
 
 
 def _origin(world: World, spec: TaskSpec) -> int:

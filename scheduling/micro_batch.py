@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from scheduling.arrays import BoolArray, IntArray
+from scheduling.empty_fleet import EmptyFleet
 from scheduling.late_placing import LatePlacing
 from scheduling.live_plan import Held, Plan, PlanSettings
 from scheduling.live_problem import Demand, demands_of, live_problem, split_by_share
@@ -18,9 +19,11 @@ from scheduling.node_limits import with_node_limits, workers_by_pool
 from scheduling.nodes import Need
 from scheduling.pack import Packer
 from scheduling.placing import Limits, Placing
+from scheduling.refusals import in_words
 from scheduling.shadow import live_prices
 from scheduling.solution import LIVE, Solution
 from scheduling.solve import solve
+from scheduling.waiting import ClassKey, WaitingClass
 from scheduling.world import World
 
 GROWTH_LOOK_MS = 1_000
@@ -40,9 +43,13 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     Returns:
         The plan, or None when nothing waits that anything could have changed for, and nothing can grow.
     """
-    window = world.waiting.window(world.loosened, settings.window_tasks, settings.window_classes, now_ms)
+    world.wake(now_ms)
+    if not world.nodes.pools:
+        return None
+    window = _possible_window(world, settings, now_ms)
+    impossible = dict(world.waiting.impossible())
     growing = bool(settings.resize_every_ms and world.malleable and now_ms >= world.grow_at_ms)
-    if not world.nodes.pools or not (window or growing):
+    if not (window or growing or impossible):
         return None
     packer = packer or Packer(world.nodes)
     pools = world.pools()
@@ -51,6 +58,7 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
         demands = split_by_share(world, demands, pools)
     demands, hopeless = _split_hopeless(world, demands)
     base = sum(len(demand.tasks) * demand.wait_usd(now_ms, settings.wait_usd) for demand in hopeless)
+    base += sum(_wait_usd(world, task_id, settings, now_ms) for task_id in impossible)
     limits = Limits(world)
     problem: Problem | None = None
     solution: Solution | None = None
@@ -86,6 +94,7 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     world.waiting.tried(np.array(stuck, np.int64), world.clock)
     objective = placing.objective() if placing is not None else 0.0
     prices = live_prices(problem, solution, late.problem if late is not None else None)
+    held = {task_id: _told(world, task_id, reason, now_ms) for task_id, reason in held.items()} | impossible
     beyond = {task_id: d.key.spec.tenant for d in [*demands, *hopeless] if d.beyond_share for task_id in d.tasks}
     return Plan(
         strategy=solution.strategy if solution is not None else settings.strategy,
@@ -95,13 +104,46 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
             Held(task_id=task_id, reason=_beyond(beyond[task_id], reason) if task_id in beyond else reason)
             for task_id, reason in held.items()
         ),
-        considered=sum(count for _, count in window),
+        considered=sum(count for _, count in window) + len(impossible),
         objective=base + objective,
         bound=base + (min(solution.bound, objective) if solution is not None else 0.0),
         preempted=tuple(late.preempted) if late else (),
         resized=late.resizes() if late else (),
         pool_prices=prices,
     )
+
+
+def _possible_window(world: World, settings: PlanSettings, now_ms: int) -> list[tuple[WaitingClass, int]]:
+    """Choose what is considered; what not even an empty fleet could hold is set apart and takes nobody's turn."""
+    fleet = EmptyFleet(world)
+    while True:
+        window = world.waiting.window(world.loosened, settings.window_tasks, settings.window_classes, now_ms)
+        objections = [(waiting, fleet.objection(waiting.key)) for waiting, _ in window]
+        for waiting, objection in objections:
+            if objection is not None:
+                world.waiting.park(waiting, objection)
+        if all(objection is None for _, objection in objections):
+            return window
+
+
+def _wait_usd(world: World, task_id: str, settings: PlanSettings, now_ms: int) -> float:
+    task = world.tasks[task_id]
+    key = ClassKey(spec=task.spec, missing=task.missing, taken=task.taken, avoid=task.avoid)
+    alone = Demand(key=key, tasks=(task_id,), order=task.order, since_ms=task.submitted_ms)
+    return alone.wait_usd(now_ms, settings.wait_usd)
+
+
+def _told(world: World, task_id: str, reason: str, now_ms: int) -> str:
+    """Say which regions refuse, where that may be what a task waits for."""
+    task = world.tasks[task_id]
+    if task.barred:
+        words = (in_words(region, task.refused[region], now_ms) for region in sorted(task.barred))
+        return f"refused: {'; '.join(words)}; elsewhere: {reason}"
+    closed = world.backing_off()
+    if closed and reason.startswith("capacity:"):
+        words = (in_words(region, world.refusing[region], now_ms) for region in closed)
+        return f"{reason}; {'; '.join(words)}"
+    return reason
 
 
 _NO_ROOM = "capacity: no node of a suitable pool has room for one of its workers now"

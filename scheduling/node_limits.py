@@ -15,24 +15,44 @@ import numpy as np
 
 from scheduling.arrays import FloatArray, IntArray
 from scheduling.model import Problem
-from scheduling.nodes import Need, Nodes
+from scheduling.nodes import GPU_MILLI, Need, Nodes
 from scheduling.tasks import MIB_PER_GB, MILLI, Part
 
 _UNLIMITED = 1 << 31
+_ENDLESS = np.iinfo(np.int32).max
 
 
 def workers_by_pool(nodes: Nodes, need: Need) -> IntArray:
     """Most workers of one need that each pool's ready nodes could take now, were nothing else placed: [P]."""
-    room = np.full(len(nodes), np.iinfo(np.int32).max, np.int64)
+    room = np.full(len(nodes), _ENDLESS, np.int64)
     if need.gpus:
         devices = nodes.gpu_milli_free.clip(min=0) // need.gpu_milli
         # A worker of several GPUs needs distinct devices; each device serves at most as many workers as it has slices.
         room = np.minimum(room, devices.sum(axis=1) // need.gpus)
         room[(devices > 0).sum(axis=1) < need.gpus] = 0
+    return _by_pool(nodes, need, room, nodes.cpu_milli_free, nodes.memory_mib_free)
+
+
+def workers_of_empty_pools(nodes: Nodes, need: Need, *, apart: bool = False) -> IntArray:
+    """Most workers of one need that each pool's ready nodes could take if nothing ran there: [P].
+
+    Args:
+        nodes: of the world.
+        need: of one worker.
+        apart: each worker on a node of its own.
+    """
+    room = np.full(len(nodes), 1 if apart else _ENDLESS, np.int64)
+    if need.gpus:
+        slices = nodes.gpus * (GPU_MILLI // need.gpu_milli)
+        room = np.minimum(room, np.where(nodes.gpus >= need.gpus, slices // need.gpus, 0))
+    return _by_pool(nodes, need, room, nodes.cpu_milli, nodes.memory_mib)
+
+
+def _by_pool(nodes: Nodes, need: Need, room: IntArray, cpu_milli: IntArray, memory_mib: IntArray) -> IntArray:
     if need.cpu_milli:
-        room = np.minimum(room, nodes.cpu_milli_free.clip(min=0) // need.cpu_milli)
+        room = np.minimum(room, cpu_milli.clip(min=0) // need.cpu_milli)
     if need.memory_mib:
-        room = np.minimum(room, nodes.memory_mib_free.clip(min=0) // need.memory_mib)
+        room = np.minimum(room, memory_mib.clip(min=0) // need.memory_mib)
     room[~nodes.ready] = 0
     return np.bincount(nodes.pool, room, len(nodes.pools)).astype(np.int64)
 

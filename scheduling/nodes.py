@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 NodeId = NewType("NodeId", str)
 
 GPU_MILLI = 1000  # one whole GPU
-MAX_DEVICES = 16  # per node; the widest machines rented today (AWS p2.16xlarge, GCP a2-megagpu-16g) have 16
+MAX_DEVICES = 1_024  # per node, here and in every message and rule; a GB200 NVL72 rack has 72
 IntArray = NDArray[np.int64]
 
 _FIRST_ROWS = 64
@@ -94,7 +94,7 @@ class Nodes:
         """Start empty.
 
         Args:
-            devices: width of the device columns; grows by itself up to MAX_DEVICES when a wider node appears.
+            devices: width of the device columns; grows by itself when a wider node appears.
         """
         self.ids: list[NodeId] = []
         self.row_of: dict[NodeId, int] = {}
@@ -206,8 +206,7 @@ class Nodes:
         elif self.pool[row] != index:
             self._members[int(self.pool[row])] = [r for r in self.members(int(self.pool[row])).tolist() if r != row]
             self._join(index, row)
-        if gpus > self.gpu_milli_free.shape[1]:
-            self._widen(gpus)
+        self._widen(gpus)
         if self.pool[row] != index or self.gpus[row] != gpus or self.version[row] == 0:
             self.layout += 1
         self.pool[row] = index
@@ -247,8 +246,12 @@ class Nodes:
         self.force(slot, need)
 
     def force(self, slot: Slot, need: Need) -> None:
-        """Take the need although it may not fit: what a region reports as running is a fact, not a question."""
+        """Take the need although it may not fit: what a region reports as running is a fact, not a question.
+
+        A device that no sample has described yet is one, too: its free goes below zero until one does.
+        """
         row = slot.node
+        self._widen(max(slot.devices, default=-1) + 1)
         for device in slot.devices:
             self.gpu_milli_free[row, device] -= need.gpu_milli
         self.cpu_milli_free[row] -= need.cpu_milli
@@ -288,9 +291,12 @@ class Nodes:
             grown[:have] = column
             self._store[name] = grown
 
-    def _widen(self, gpus: int) -> None:
+    def _widen(self, devices: int) -> None:
         old = self._store["gpu_milli_free"]
-        wide = np.zeros((len(old), min(MAX_DEVICES, 2 * gpus)), np.int64)
+        if devices <= old.shape[1]:
+            return
+        # No wider than needed: every node pays for the widest.
+        wide = np.zeros((len(old), devices), np.int64)
         wide[:, : old.shape[1]] = old
         self._store["gpu_milli_free"] = wide
         self._show()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from itertools import islice
 
 import numpy as np
 
@@ -64,7 +65,7 @@ class Board:
             permitted=np.zeros((8, len(pools)), np.uint8),
             read=np.full(8, -1, np.int64),
             rank=np.zeros((8, len(rows)), np.int64),
-            device=np.zeros((8, len(rows)), np.int8),
+            device=np.zeros((8, len(rows)), np.int16),
         )
         self.outlook: kernels.Outlook
 
@@ -268,7 +269,8 @@ class Packer:
             board.kinds.clear()
         kinds = np.array([board.kind(request) for request in requests], np.int64)
         out_rows = np.empty(len(requests), np.int64)
-        out_devices = np.empty(len(requests), np.int64)
+        devices = [need.gpus for need, _ in requests]
+        out_devices = np.empty(sum(devices), np.int64)
         if spread or avoid:
             board.kept.barred[:] = np.isin(board.kept.rows, np.asarray(avoid, np.int64))
         nodes.clock += kernels.place_in_order(
@@ -284,9 +286,11 @@ class Packer:
         )
         if spread or avoid:
             board.kept.barred[:] = 0
+        taken = iter(out_devices.tolist())
+        chosen = [tuple(islice(taken, count)) for count in devices]
         return [
-            None if index < 0 else Slot(int(board.kept.rows[index]), _devices(bits))
-            for index, bits in zip(out_rows.tolist(), out_devices.tolist(), strict=True)
+            None if index < 0 else Slot(int(board.kept.rows[index]), of_slot)
+            for index, of_slot in zip(out_rows.tolist(), chosen, strict=True)
         ]
 
     def _columns(self) -> kernels.Columns:
@@ -325,7 +329,3 @@ class Packer:
     def _value_anew(self, region: str, board: Board) -> None:
         popularity = self._expected.get(region) or self._counted.get(region) or {}
         board.expect(self.nodes, popularity, rule=self._rule, futures=self._futures, seed=self._seed)
-
-
-def _devices(bits: int) -> tuple[int, ...]:
-    return tuple(d for d in range(bits.bit_length()) if bits >> d & 1)

@@ -16,6 +16,7 @@ from scheduling.compiled import compiled, inlined
 from scheduling.nodes import GPU_MILLI, IntArray
 
 NEVER = -(1 << 60)  # below every rank
+MOST_IDLE = 1 << 20  # above the idle GPU-milli of any node: MAX_DEVICES whole ones
 SIGMOID = 0  # instead of a grain: the score of FGD
 
 # Columns of the table of expected shapes.
@@ -106,7 +107,7 @@ class Kept(NamedTuple):
     permitted: NDArray[np.uint8]
     read: IntArray
     rank: IntArray
-    device: NDArray[np.int8]
+    device: NDArray[np.int16]
 
 
 @inlined
@@ -310,7 +311,8 @@ def value_of(index: int, columns: Columns, kept: Kept, outlook: Outlook, memo: M
 @inlined
 def rank_of(score: int, device_free: int, idle: int) -> int:
     """Order candidates in one integer: the score, then the tightest device, then the fullest node."""
-    return (int(score) * 1024 + 1023 - max(0, min(1023, int(device_free)))) * 16384 + 16383 - max(0, int(idle))
+    tightness = 1023 - max(0, min(1023, int(device_free)))
+    return (int(score) * 1024 + tightness) * MOST_IDLE + MOST_IDLE - 1 - max(0, int(idle))
 
 
 @inlined
@@ -415,7 +417,8 @@ def place_in_order(
     """Place one request after the other on its best node and allocate it; return how many were placed.
 
     `requests` holds kinds; `apart` 1 bars a node once it has taken one of them. Into `out_node` goes the node's index
-    or -1, into `out_devices` its devices as bits. Of equally good nodes the first is taken.
+    or -1, into `out_devices` its devices, one place for every device asked for, request after request. Of equally good
+    nodes the first is taken.
     """
     rows, barred, rank = kept.rows, kept.barred, kept.rank
     free = columns.gpu_free
@@ -423,6 +426,7 @@ def place_in_order(
         if kept.seen[index] != columns.version[rows[index]]:
             note_change(index, columns, kept)
     placed = 0
+    end = 0
     for r in range(len(requests)):
         kind = requests[r]
         refresh(kind, columns, kept, outlook, memo, grain)
@@ -433,21 +437,22 @@ def place_in_order(
                 best = index
                 best_rank = rank[kind, index]
         out_node[r] = best
-        out_devices[r] = 0
+        count = kept.needs[kind, 0]
+        at = end
+        end += count
         if best < 0:
             continue
         row = rows[best]
-        count = kept.needs[kind, 0]
         milli = kept.needs[kind, 1]
         if kept.device[kind, best] >= 0:
             free[row, kept.device[kind, best]] -= milli
-            out_devices[r] = 1 << kept.device[kind, best]
+            out_devices[at] = kept.device[kind, best]
         else:
             taken = 0
             for d in range(columns.gpus[row]):
                 if free[row, d] >= milli and taken < count:
                     free[row, d] -= milli
-                    out_devices[r] |= 1 << d
+                    out_devices[at + taken] = d
                     taken += 1
         columns.cpu_free[row] -= kept.needs[kind, 2]
         columns.memory_free[row] -= kept.needs[kind, 3]

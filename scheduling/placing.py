@@ -7,14 +7,16 @@ import numpy as np
 
 from scheduling.arrays import FloatArray, IntArray
 from scheduling.cost import arc_costs, components
+from scheduling.facts import NODE_SEPARATOR
 from scheduling.live_plan import Assignment, Held
 from scheduling.live_problem import Demand, hourly_usd, left_of
 from scheduling.model import Problem
 from scheduling.nodes import Need, Nodes, Slot
 from scheduling.pack import Packer
+from scheduling.pool_ids import pool_name
 from scheduling.solution import Solution, spread_copies
 from scheduling.tasks import Money, Share, Task, TaskSpec
-from scheduling.world import NODE_SEPARATOR, World, pool_name
+from scheduling.world import World
 
 Fit = tuple[list[tuple[Slot, Need]], list[Share]]
 """What a copy takes of the nodes, and the same as the ledger records it."""

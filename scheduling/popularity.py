@@ -19,6 +19,8 @@ Popularity = Mapping[tuple[Need, frozenset[int]], float]  # (what a worker needs
 # A node is offered 16 arrivals per GPU. Over a whole run of the openb trace 1.7 pods per GPU arrive, but a pod chooses
 # among all nodes, so each node sees far more than it takes. 8 to 64 gave the same allocation within 0.1 points.
 ARRIVALS_PER_GPU = 16
+# A node beyond so many GPUs is offered no more: by then a future says enough of it, and each is as long as this.
+MOST_GPUS = 128
 # Worth of a shape = size / flexibility ** RARITY: what few nodes can take is worth more on them. Between 0.3 and 0.75
 # the result hardly changes; 0 lets pods without a wish fill the only nodes that others may use.
 RARITY = 0.5
@@ -59,7 +61,7 @@ def sample_futures(
         for (need, where), weight in popularity.items()
         if weight > 0 and need.gpus
     )
-    width = ARRIVALS_PER_GPU * int(gpus.max(initial=1))
+    width = ARRIVALS_PER_GPU * min(int(gpus.max(initial=1)), MOST_GPUS)
     if not kinds:
         kinds = [((1, 1000, 0, 0, tuple(range(pools))), 1.0)]
     shapes = np.zeros((len(kinds), 6), np.int64)

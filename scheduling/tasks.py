@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from scheduling.nodes import Need
+from scheduling.nodes import Need, Pool
+from scheduling.refusals import Refusals
 
 MILLI = 1_000
 MIB_PER_GB = 1_000_000_000 / 1_048_576
@@ -139,11 +140,14 @@ class Copy:
     epoch: int
     region: str
     pool_id: str
+    pool: Pool
     shares: tuple[Share, ...]
     state: TaskState
     assigned_ms: int
     misses: int = 0
     """Inventories in a row in which the region did not list it."""
+    accepted: bool = False
+    """Whether its region ever said that it holds it."""
     seats: tuple[int, ...] = ()
     """Its rows in `World.seats`."""
 
@@ -173,22 +177,33 @@ class Task:
     """How often a copy gave way to another task: such a task never makes others give way."""
     copies: dict[int, Copy] = field(default_factory=dict)
     done_copies: set[int] = field(default_factory=set)
+    done_regions: frozenset[str] = frozenset()
+    """Where they succeeded: other copies go elsewhere."""
     ended: TaskState | None = None
     """Set by cancelling and by giving up, whatever the copies do."""
     avoid: frozenset[str] = frozenset()
     """Regions where it failed: elsewhere first."""
+    refused: dict[str, Refusals] = field(default_factory=dict)
+    """By region: how often it was given back."""
+    barred: frozenset[str] = frozenset()
+    """Regions that gave it back and are not tried before their back-off ends."""
     reason: str = ""
 
     @property
     def missing(self) -> int:
-        """Copies that still have to be placed."""
-        return self.spec.replicas - len(self.copies) - len(self.done_copies)
+        """Copies that still have to be placed; an update may ask for fewer than have succeeded."""
+        return max(self.spec.replicas - len(self.copies) - len(self.done_copies), 0)
+
+    @property
+    def taken(self) -> frozenset[str]:
+        """Regions that hold a copy or in which one has succeeded."""
+        return self.done_regions | {copy.region for copy in self.copies.values()}
 
     def state_now(self) -> TaskState:
         """Tell how far the task is: as far as its least advanced copy that has not succeeded."""
         if self.ended is not None:
             return self.ended
-        if len(self.done_copies) == self.spec.replicas:
+        if len(self.done_copies) >= self.spec.replicas:
             return TaskState.SUCCEEDED
         if self.missing > 0:
             return TaskState.WAITING

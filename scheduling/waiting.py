@@ -26,6 +26,8 @@ class ClassKey:
     """Regions that hold other copies of the task: never again the same."""
     avoid: frozenset[str]
     """Regions where the task failed: only where nothing else will do."""
+    barred: frozenset[str] = frozenset()
+    """Regions that gave the task back and are not tried again yet."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -37,6 +39,8 @@ class WaitingClass:
     tasks: deque[str] = field(default_factory=deque)
     oldest_order: int = 0
     oldest_ms: int = 0
+    impossible: str | None = None
+    """Why not even an empty fleet could hold one; such a class is in no window until the fleet has grown."""
     left: set[str] = field(default_factory=set)
     """Ids that left while still in `tasks`; they are dropped when they come to the front."""
 
@@ -67,6 +71,8 @@ class Waiting:
         self._oldest_ms = np.zeros(0, np.int64)
         self._start_by_ms = np.zeros(0, np.int64)
         self._live = np.zeros(0, bool)
+        self._parked = np.zeros(0, bool)
+        self._untold: list[str] = []  # tasks that came to a parked class and were not told why they wait
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -92,6 +98,8 @@ class Waiting:
         (waiting.tasks.appendleft if first else waiting.tasks.append)(task_id)
         self._note_oldest(waiting)
         self._tried[waiting.index] = -1
+        if waiting.impossible is not None:
+            self._untold.append(task_id)
 
     def drop(self, task_id: str) -> None:
         """Let a task wait no longer; nothing happens when it does not."""
@@ -130,6 +138,31 @@ class Waiting:
                 self._pools = np.zeros((len(self._live), width), bool)
             self._pools[waiting.index] = mask
         self._tried[:] = -1
+        self.unpark()
+
+    def park(self, waiting: WaitingClass, reason: str) -> None:
+        """Leave a class out that no empty fleet could hold: it is nobody's turn for it."""
+        waiting.impossible = reason
+        self._parked[waiting.index] = True
+        self._untold += self.first(waiting, len(waiting))
+
+    def unpark(self) -> None:
+        """Consider everything again: nodes have come or grown, or who may use them has changed."""
+        for row in np.flatnonzero(self._parked).tolist():
+            waiting = self._by_index[row]
+            assert waiting is not None
+            waiting.impossible = None
+        self._parked[:] = False
+
+    def impossible(self) -> list[tuple[str, str]]:
+        """Tasks that wait for what no empty fleet has, with the reason, each told once."""
+        told = [
+            (task_id, reason)
+            for task_id in dict.fromkeys(self._untold)
+            if (entry := self._entries.get(task_id)) and (reason := self._classes[entry[0]].impossible) is not None
+        ]
+        self._untold.clear()
+        return told
 
     def tenant_loosened(self, tenant: str) -> None:
         """Let a tenant's classes be tried again: it gave something back, so a limit of its own may bind no more."""
@@ -156,8 +189,9 @@ class Waiting:
         """
         if not self._classes:
             return []
-        may = self._live & (self._tried < 0)
-        stuck = np.flatnonzero(self._live & (self._tried >= 0))
+        live = self._live & ~self._parked
+        may = live & (self._tried < 0)
+        stuck = np.flatnonzero(live & (self._tried >= 0))
         if len(stuck) and len(loosened):
             # Per class the newest loosening among its pools, taken pool by pool: few pools loosen in one batch.
             newer = np.flatnonzero(loosened > self._tried[stuck].min())
@@ -181,7 +215,7 @@ class Waiting:
 
     def gpus_ahead(self, usable: BoolArray, doublings: float, now_ms: int) -> float:
         """GPUs that more urgent waiting tasks ask for which may use one of these pools."""
-        rows = np.flatnonzero(self._live)
+        rows = np.flatnonzero(self._live & ~self._parked)
         if not rows.size:
             return 0.0
         mine = urgency(self._priority[rows], now_ms - self._oldest_ms[rows], self._start_by_ms[rows] - now_ms)
@@ -225,7 +259,7 @@ class Waiting:
         if not of_tenant:
             del self._by_tenant[waiting.key.spec.tenant]
         self._by_index[waiting.index] = None
-        self._live[waiting.index] = False
+        self._live[waiting.index] = self._parked[waiting.index] = False
         self._free.append(waiting.index)
 
     def _grow(self, rows: int) -> None:
@@ -240,3 +274,4 @@ class Waiting:
         self._oldest_ms = np.concatenate([self._oldest_ms, np.zeros(more, np.int64)])
         self._start_by_ms = np.concatenate([self._start_by_ms, np.zeros(more, np.int64)])
         self._live = np.concatenate([self._live, np.zeros(more, bool)])
+        self._parked = np.concatenate([self._parked, np.zeros(more, bool)])

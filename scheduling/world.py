@@ -6,14 +6,28 @@ read back from the ledger, and arrives at the same world. Time is an argument ev
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 
 import numpy as np
 
 from scheduling.arrays import BoolArray, FloatArray, IntArray
+from scheduling.facts import (
+    NODE_SEPARATOR,
+    Link,
+    objection_to_dataset,
+    objection_to_link,
+    objection_to_node,
+    objection_to_price,
+    sorted_out,
+)
+from scheduling.facts import DatasetFacts as DatasetFacts
+from scheduling.facts import NodeFacts as NodeFacts
 from scheduling.model import Network, Pools, local_network, make_pools
-from scheduling.nodes import Need, Nodes, Pool, Slot
+from scheduling.nodes import Need, NodeId, Nodes, Pool, Slot
+from scheduling.pool_ids import pool_name, pool_of
+from scheduling.refusals import MOST_MS, Refusals
 from scheduling.seats import MICRO, Seat, Seats
 from scheduling.tasks import (
     MIB_PER_GB,
@@ -29,26 +43,12 @@ from scheduling.tasks import (
 from scheduling.urgency import NO_DEADLINE_MS
 from scheduling.waiting import ClassKey, Waiting
 
-SPOT = "spot"
-ON_DEMAND = "on-demand"
 GAVE_UP = "gave up"
 """First words of the reason of a failure that is final."""
 UNKNOWN_REGION = "(unknown)"
-NODE_SEPARATOR = "\x1f"  # node ids are unique within a region only; no id holds a control character
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeFacts:
-    """A node as its latest sample describes it."""
-
-    region: str
-    node_id: str
-    gpu_model: str
-    spot: bool
-    gpus: int
-    cpus: float
-    memory_gb: float
-    ready: bool
+_NEVER = Refusals()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,14 +59,6 @@ class RegionState:
     lost: bool = False
     confirmed: bool = False
     """True once a heartbeat arrived in this run of the job; before that nothing new is placed there."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetFacts:
-    """Where a dataset's copies lie."""
-
-    regions: tuple[str, ...]
-    size_gb: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +83,6 @@ class Holding:
     micro_usd_per_hour: int = 0
 
 
-def pool_name(pool: Pool) -> str:
-    """Id of a pool: region/model/how it is bought."""
-    return f"{pool.region}/{pool.gpu_model or 'cpu'}/{SPOT if pool.spot else ON_DEMAND}"
-
-
 class World:
     """See the module's words. Columns over pools follow `nodes.pools`, in order of appearance."""
 
@@ -105,7 +92,11 @@ class World:
         self.regions: dict[str, RegionState] = {}
         self.datasets: dict[str, DatasetFacts] = {}
         self.prices: dict[tuple[str, str, bool], float] = {}
-        self.links: dict[tuple[str, str], tuple[float, float, float]] = {}
+        self.links: dict[tuple[str, str], Link] = {}
+        self.left_out: dict[str, dict[Hashable, str]] = {}
+        """Facts that cannot be digested, by kind (nodes, links, prices, datasets) and key, each with the reason."""
+        self.refusing: dict[str, Refusals] = {}
+        """Regions that gave back what they were assigned without ever accepting it, since they last accepted."""
         self.waiting = Waiting(self._pools_of)
         self.seats = Seats()
         self.tenants: dict[str, Tenant] = {}
@@ -118,10 +109,12 @@ class World:
         """Counts what may let a waiting task in; compared with the clock of its last fruitless try."""
         self.loosened = np.zeros(0, np.int64)
         self.count_by_state = dict.fromkeys(TaskState, 0)
-        self._facts: dict[str, NodeFacts] = {}
+        self._facts: dict[NodeId, NodeFacts] = {}
         self._copies_on: dict[int, set[tuple[str, int]]] = {}  # node row -> copies that sit there
         self._copies_in: dict[str, set[tuple[str, int]]] = {}  # region -> copies that sit there
         self._order = 0
+        self._backing_off: set[str] = set()  # regions that take nothing until their back-off ends
+        self._back_offs: list[tuple[int, str, str]] = []  # heap: (end, region, task or "" for the region itself)
         self._region_names: list[str] = [UNKNOWN_REGION]
         self._region_index: dict[str, int] = {UNKNOWN_REGION: 0}
         self._network: Network | None = None
@@ -159,32 +152,59 @@ class World:
     def open_region(self, region: str) -> bool:
         """Whether tasks may be placed in the region."""
         state = self.regions.get(region)
-        return state is not None and state.confirmed and not state.lost
+        return state is not None and state.confirmed and not state.lost and region not in self._backing_off
 
     def set_nodes(self, facts: Iterable[NodeFacts]) -> list[tuple[str, int]]:
         """Bring nodes up to date with their latest samples; nodes that are not listed are gone.
 
+        A node whose sample cannot be digested is as if it drained: it takes nothing new, and what it holds goes on.
+
         Returns:
-            Copies (task id, copy index) on nodes that are gone or not ready any more, ordered.
+            Copies (task id, copy index) on nodes that are gone, ordered.
         """
-        current = {f"{fact.region}{NODE_SEPARATOR}{fact.node_id}": fact for fact in facts}
+        listed = {self.node_key(fact.region, fact.node_id): fact for fact in facts}
+        current, left_out = sorted_out(listed, objection_to_node)
+        self.left_out["nodes"] = left_out
+        for key in self._facts.keys() & left_out.keys():
+            current[key] = replace(self._facts[key], ready=False, draining=True)
+        if current == self._facts:
+            return []
         hit: set[tuple[str, int]] = set()
-        for key in self._facts.keys() - current.keys():
-            hit |= self._lose_node(key)
         for key, fact in current.items():
             if self._facts.get(key) == fact:
                 continue
-            if fact.ready:
+            if fact.ready or fact.draining:
                 self._put_node(key, fact)
             else:
                 hit |= self._lose_node(key)
-        if current != self._facts:
-            self._facts = current
-            self._pools = None
+        # Also nodes that only the ledger knows: in a region that tells of its nodes, one that it does not name is gone.
+        telling = {fact.region for fact in current.values()}
+        for row in [row for row, copies in self._copies_on.items() if copies]:
+            key = self.nodes.ids[row]
+            if key not in listed and (key in self._facts or key.partition(NODE_SEPARATOR)[0] in telling):
+                hit |= self._lose_node(key)
+        for key in self._facts.keys() - current.keys():
+            self._lose_node(key)
+        self._facts = current
+        self._pools = None
         return sorted(hit)
 
-    def set_links(self, links: Mapping[tuple[str, str], tuple[float, float, float]]) -> None:
+    def overcommitted_copies(self) -> list[tuple[str, int]]:
+        """Copies to take off nodes that have less than they hold (a node shrank), ordered.
+
+        The least important leave first, and of these the last to come; nobody leaves whose going does not help.
+        """
+        leaving: set[tuple[str, int]] = set()
+        for row in self.nodes.overcommitted().tolist():
+            fact = self._facts.get(self.nodes.ids[row])
+            if fact is not None and (fact.ready or fact.draining):
+                leaving |= self._too_much_on(row)
+        return sorted(leaving)
+
+    def set_links(self, links: Mapping[tuple[str, str], Link]) -> None:
         """Set (rtt_ms, gbps, usd_per_gb) by (from, to); NaN where unknown."""
+        links, left_out = sorted_out(links, objection_to_link)
+        self.left_out["links"] = left_out
         if links != self.links:
             # Regions first: indexing one makes waiting tasks be judged anew, by links whose ends must be known.
             for source, target in links:
@@ -196,6 +216,8 @@ class World:
 
     def set_prices(self, prices: Mapping[tuple[str, str, bool], float]) -> None:
         """Set US dollars per GPU-hour by (region, GPU model, spot)."""
+        prices, left_out = sorted_out(prices, objection_to_price)
+        self.left_out["prices"] = left_out
         if prices != self.prices:
             self.prices = dict(prices)
             self._pools = None
@@ -203,6 +225,8 @@ class World:
 
     def set_datasets(self, datasets: Mapping[str, DatasetFacts]) -> None:
         """Set where datasets lie."""
+        datasets, left_out = sorted_out(datasets, objection_to_dataset)
+        self.left_out["datasets"] = left_out
         if datasets != self.datasets:
             self.datasets = dict(datasets)
             self._all_loosened()
@@ -236,11 +260,17 @@ class World:
             case Change.ACCEPTED | Change.RUNNING:
                 if (copy := task.copies.get(row.copy)) is not None:
                     copy.state = TaskState.RUNNING if row.change is Change.RUNNING else TaskState.ASSIGNED
-                    copy.misses = 0
+                    copy.accepted, copy.misses = True, 0
+                    self._accepts(copy.region)
             case Change.SUCCEEDED:
                 self._vacate(task, row.copy)
                 task.done_copies.add(row.copy)
-            case Change.FAILED | Change.EVICTED | Change.LOST | Change.REVOKED | Change.PREEMPTED:
+                task.done_regions |= {row.region} if row.region is not None else set()
+            case Change.EVICTED:
+                if (copy := task.copies.get(row.copy)) is not None:
+                    self._refused(task, copy, row.decided_ms)
+                self._vacate(task, row.copy)
+            case Change.FAILED | Change.LOST | Change.REVOKED | Change.PREEMPTED:
                 self._vacate(task, row.copy)
                 task.preempted += row.change is Change.PREEMPTED
                 if row.change in (Change.FAILED, Change.LOST) and row.region is not None:
@@ -258,6 +288,26 @@ class World:
         self._queue(task, row.change)
         self.count_by_state[before] -= 1
         self.count_by_state[task.state] += 1
+
+    def wake(self, now_ms: int) -> None:
+        """Let regions, and tasks in them, be tried again whose back-off has ended."""
+        ends = self._back_offs
+        if ends and ends[0][0] - now_ms > MOST_MS:
+            ends.clear()  # no back-off is as long as that: the clock was set back
+            for task in self.tasks.values():
+                self._unbar(task, task.barred)
+            self._open_again(set(self._backing_off))
+        while ends and ends[0][0] <= now_ms:
+            until_ms, region, task_id = heappop(ends)
+            if not task_id:
+                if self.refusing.get(region, _NEVER).until_ms <= until_ms:
+                    self._open_again({region})
+            elif (task := self.tasks[task_id]).refused[region].until_ms <= until_ms:
+                self._unbar(task, {region})
+
+    def backing_off(self) -> list[str]:
+        """Regions that take nothing new until their back-off ends, ordered."""
+        return sorted(self._backing_off)
 
     def copies_in(self, region: str) -> list[tuple[str, int]]:
         """Copies (task id, copy index) that the ledger has in a region, ordered."""
@@ -290,15 +340,23 @@ class World:
         """
         return self._region_index.get(region, 0)
 
+    def suitable_pools(self, key: ClassKey) -> BoolArray:
+        """Mask of the pools that a class could use once every region is open and every back-off over, [P]."""
+        suitable = self._pools_of(replace(key, barred=frozenset()))
+        spec = key.spec
+        if spec.gpus:
+            suitable &= np.array([pool.gpu_model != "" for pool in self.nodes.pools], bool)
+        return suitable
+
     def usable_pools(self, key: ClassKey) -> BoolArray:
         """Mask of the pools that a class may use and that are open now, [P]."""
         usable = self._pools_of(key)
         usable &= np.array([self.open_region(pool.region) for pool in self.nodes.pools], bool)
         return usable
 
-    def node_key(self, region: str, node_id: str) -> str:
+    def node_key(self, region: str, node_id: str) -> NodeId:
         """Key of a node in `nodes`."""
-        return f"{region}{NODE_SEPARATOR}{node_id}"
+        return NodeId(f"{region}{NODE_SEPARATOR}{node_id}")
 
     # Within
 
@@ -321,11 +379,14 @@ class World:
     def _assign(self, task: Task, row: Transition) -> None:
         assert row.region is not None and row.pool_id is not None
         self._vacate(task, row.copy)
+        pool = pool_of(row.region, row.pool_id)
+        self._pool_at(pool)
         copy = Copy(
             index=row.copy,
             epoch=row.epoch,
             region=row.region,
             pool_id=row.pool_id,
+            pool=pool,
             shares=row.shares,
             state=TaskState.ASSIGNED,
             assigned_ms=row.decided_ms,
@@ -349,7 +410,7 @@ class World:
         own = spec.workers
         copy_gpu_milli = sum(len(slot.devices) * need.gpu_milli for slot, need in slots)
         shared = {
-            "pool": self.nodes.pool_at(self._pool_of_id(copy.pool_id)),
+            "pool": self.nodes.pool_at(copy.pool),
             "priority": spec.priority,
             "preemptible": int(spec.preemptible),
             "surplus": max(workers - least, 0) if least is not None else 0,
@@ -398,6 +459,7 @@ class World:
     def _queue(self, task: Task, change: Change) -> None:
         if task.state in TERMINAL:
             self.waiting.drop(task.task_id)
+            task.barred = frozenset()
             task.request = ""  # the ledger keeps it; a million finished tasks need not
         elif task.missing == 0:
             self.waiting.drop(task.task_id)
@@ -415,61 +477,123 @@ class World:
             self._copies_on[slot.node].discard(held)
         self.malleable.discard(held)
         self._rise(task, copy)
-        self._loosen(copy.pool_id)
+        self._loosen(copy.pool)
 
     def slots_of(self, task: Task, copy: Copy) -> list[tuple[Slot, Need]]:
         """What a placed copy takes of which nodes."""
         slots: list[tuple[Slot, Need]] = []
         for share, need in whole_shares(task.spec.parts, copy.shares):
             key = self.node_key(copy.region, share.node_id)
-            row = self.nodes.row_of.get(key)  # type: ignore[call-overload]
+            row = self.nodes.row_of.get(key)
             if row is None:
                 row = self._put_unseen(key, copy)
             slots.append((Slot(row, share.devices), need))
         return slots
 
-    def _put_unseen(self, key: str, copy: Copy) -> int:
+    def _put_unseen(self, key: NodeId, copy: Copy) -> int:
         """Add a node that the ledger knows and no sample described yet: it has nothing until one does."""
-        self._index_region(copy.region)
-        row = self.nodes.put(key, self._pool_of_id(copy.pool_id), gpus=0, cpu_milli=0, memory_mib=0)
+        row = self.nodes.put(key, copy.pool, gpus=0, cpu_milli=0, memory_mib=0)
         self.nodes.lose(row)
-        self._all_loosened()
         return row
 
-    def _pool_of_id(self, pool_id: str) -> Pool:
-        region, model, bought = pool_id.rsplit("/", 2)
-        return Pool(region=region, gpu_model="" if model == "cpu" else model, spot=bought == SPOT)
+    def _pool_at(self, pool: Pool) -> int:
+        """Index of a pool; a new one is of a known region and may be used by what waits."""
+        self._index_region(pool.region)
+        known = len(self.nodes.pools)
+        index = self.nodes.pool_at(pool)
+        if index == known:
+            self._all_loosened()
+        return index
+
+    def _too_much_on(self, row: int) -> set[tuple[str, int]]:
+        """Copies whose going brings a node back to what it has."""
+        nodes = self.nodes
+        short = np.concatenate([nodes.gpu_milli_free[row], [nodes.cpu_milli_free[row], nodes.memory_mib_free[row]]])
+        held = {owner: np.zeros_like(short) for owner in self._copies_on[row]}
+        for (task_id, index), takes in held.items():
+            task = self.tasks[task_id]
+            for slot, need in self.slots_of(task, task.copies[index]):
+                if slot.node == row:
+                    np.add.at(takes, np.array(slot.devices, np.int64), need.gpu_milli)
+                    takes[-2:] += need.cpu_milli, need.memory_mib
+
+        def importance(owner: tuple[str, int]) -> tuple[int, int, int, int]:
+            task = self.tasks[owner[0]]
+            return task.spec.priority, -task.copies[owner[1]].assigned_ms, -task.order, owner[1]
+
+        leaving: list[tuple[str, int]] = []
+        for owner in sorted(held, key=importance):
+            if (held[owner][short < 0] > 0).any():
+                leaving.append(owner)
+                short += held[owner]
+        for owner in reversed(list(leaving)):
+            if (short - held[owner] >= 0).all():
+                leaving.remove(owner)
+                short -= held[owner]
+        return set(leaving)
+
+    def _refused(self, task: Task, copy: Copy, now_ms: int) -> None:
+        """Count what a region gave back, for the task there and, where it never accepted it, for the region."""
+        refusals = task.refused.setdefault(copy.region, Refusals())
+        refusals.note(copy.assigned_ms, now_ms)
+        task.barred |= {copy.region}
+        heappush(self._back_offs, (refusals.until_ms, copy.region, task.task_id))
+        if copy.accepted:
+            return
+        of_region = self.refusing.setdefault(copy.region, Refusals())
+        # The first may be the task's fault: other tasks go on there until another refusal follows.
+        if of_region.note(copy.assigned_ms, now_ms, free=1) and of_region.count > 1:
+            self._backing_off.add(copy.region)
+            heappush(self._back_offs, (of_region.until_ms, copy.region, ""))
+            self._region_changed(copy.region)
+
+    def _accepts(self, region: str) -> None:
+        if self.refusing.pop(region, None) is not None:
+            self._open_again({region})
+
+    def _open_again(self, regions: set[str]) -> None:
+        for region in sorted(regions & self._backing_off):
+            self._backing_off.discard(region)
+            self._region_changed(region)
+
+    def _unbar(self, task: Task, regions: Set[str]) -> None:
+        if task.barred & regions:
+            task.barred -= regions
+            if task.task_id in self.waiting:
+                self._wait(task, first=True)
 
     def _wait(self, task: Task, *, first: bool) -> None:
         key = ClassKey(
             spec=task.spec,
             missing=task.missing,
-            taken=frozenset(copy.region for copy in task.copies.values()),
+            taken=task.taken,
             avoid=task.avoid,
+            barred=task.barred,
         )
         self.waiting.put(task.task_id, key, task.order, task.submitted_ms, first=first)
 
-    def _put_node(self, key: str, fact: NodeFacts) -> None:
+    def _put_node(self, key: NodeId, fact: NodeFacts) -> None:
         pool = Pool(region=fact.region, gpu_model=fact.gpu_model if fact.gpus else "", spot=fact.spot)
-        self._index_region(fact.region)
-        pools = len(self.nodes.pools)
-        self.nodes.put(
+        self._pool_at(pool)
+        row = self.nodes.put(
             key,
             pool,
             gpus=fact.gpus,
             cpu_milli=round(fact.cpus * MILLI),
             memory_mib=round(fact.memory_gb * MIB_PER_GB),
         )
-        if len(self.nodes.pools) != pools:
-            self._all_loosened()
+        if fact.ready:
+            self._loosen(pool)
+            self.waiting.unpark()
         else:
-            self._loosen(pool_name(pool))
+            self.nodes.lose(row)
 
-    def _lose_node(self, key: str) -> set[tuple[str, int]]:
-        row = self.nodes.row_of.get(key)  # type: ignore[call-overload]
-        if row is None or not self.nodes.ready[row]:
+    def _lose_node(self, key: NodeId) -> set[tuple[str, int]]:
+        row = self.nodes.row_of.get(key)
+        if row is None:
             return set()
-        self.nodes.lose(row)
+        if self.nodes.ready[row]:
+            self.nodes.lose(row)
         return set(self._copies_on.get(row, ()))
 
     def _index_region(self, region: str) -> int:
@@ -488,11 +612,9 @@ class World:
             if pool.region == region:
                 self._loosened_at(index)
 
-    def _loosen(self, pool_id: str) -> None:
+    def _loosen(self, pool: Pool) -> None:
         self.clock += 1
-        index = self.nodes.pool_index.get(self._pool_of_id(pool_id))
-        if index is not None:
-            self._loosened_at(index)
+        self._loosened_at(self.nodes.pool_index[pool])
 
     def _loosened_at(self, index: int) -> None:
         if len(self.loosened) < len(self.nodes.pools):
@@ -517,6 +639,7 @@ class World:
             mask[index] = (
                 near
                 and pool.region not in key.taken
+                and pool.region not in key.barred
                 and (spec.spot_ok or not pool.spot)
                 and (spec.gpu_models is None or pool.gpu_model in spec.gpu_models)
                 and (spec.allowed_regions is None or pool.region in spec.allowed_regions)

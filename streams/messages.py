@@ -8,13 +8,15 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
+from scheduling.nodes import GPU_MILLI, MAX_DEVICES
+
 # Limits keep one message from moving the arithmetic out of what a float or a plan can hold; they are far above the
 # largest machine rooms in the public traces (openb: 6,212 GPUs, 94 cores and 8 GPUs a node).
 Identifier = Annotated[str, Meta(min_length=1, max_length=256)]
 Region = Annotated[str, Meta(min_length=1, max_length=180)]
-Gpus = Annotated[int, Meta(ge=0, le=1_024)]
+Gpus = Annotated[int, Meta(ge=0, le=MAX_DEVICES)]
 GpuMilli = Annotated[int, Meta(ge=0, le=1_000)]
-NodeGpuMilli = Annotated[int, Meta(ge=0, le=1_024_000)]
+NodeGpuMilli = Annotated[int, Meta(ge=0, le=MAX_DEVICES * GPU_MILLI)]
 Workers = Annotated[int, Meta(ge=1, le=10_000)]
 Cpus = Annotated[float, Meta(ge=0, le=100_000)]
 MemoryGb = Annotated[float, Meta(ge=0, le=1_000_000)]
@@ -151,7 +153,7 @@ class NodeShare(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Whole GPUs of the node, all workers together."""
     gpu_milli: NodeGpuMilli = 0
     """Shares of the node's GPUs in thousandths, all workers together."""
-    devices: list[Annotated[int, Meta(ge=0, le=1_023)]] = []
+    devices: list[Annotated[int, Meta(ge=0, le=MAX_DEVICES - 1)]] = []
     """Indices of the GPUs; one that several workers share is repeated."""
 
 

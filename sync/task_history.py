@@ -5,7 +5,8 @@
 - A copy is placed by `assigned` and released by `revoked`, `preempted`, `lost`, `evicted` and `failed`. A row about a
   copy that is older (by epoch) than its placement is ignored: it speaks of a placement that is gone.
 - A task is as far as its least advanced copy that has not succeeded: waiting, then assigned, then running. A copy that
-  succeeded keeps its placement, in state `succeeded`, until the whole task has ended.
+  succeeded keeps its placement, in state `succeeded`, until the whole task has ended. What counts is how many succeeded,
+  not which: an update to no more replicas than have succeeded ends the task.
 """
 
 from dataclasses import dataclass, field
@@ -76,12 +77,11 @@ class Task:
         """Tell how far the task is."""
         if self.ended is not None:
             return self.ended
-        states = {placement.state for copy, placement in self.copies.items() if copy < self.replicas}
-        if sum(copy < self.replicas for copy in self.copies) < self.replicas:
-            return TaskState.WAITING
-        unfinished = states - {Change.SUCCEEDED}
-        if not unfinished:
+        if sum(placement.state == Change.SUCCEEDED for placement in self.copies.values()) >= self.replicas:
             return TaskState.SUCCEEDED
+        if len(self.copies) < self.replicas:
+            return TaskState.WAITING
+        unfinished = {placement.state for placement in self.copies.values()} - {Change.SUCCEEDED}
         return TaskState.RUNNING if unfinished == {Change.RUNNING} else TaskState.ASSIGNED
 
     def cost_usd_per_hour(self) -> float:

@@ -80,7 +80,7 @@ class WorldTables:
 
 
 def node_facts(rows: pa.Table, timeout_ms: int) -> list[NodeFacts]:
-    """Read the nodes. One that fell silent while others of its region still speak is not ready.
+    """Read the nodes. One that fell silent while others of its region still speak is gone.
 
     Silence is measured against the newest sample of the same region, not against our clock: where telemetry as a whole
     is late, or the job that keeps the table stands still, no node is taken for gone.
@@ -92,6 +92,10 @@ def node_facts(rows: pa.Table, timeout_ms: int) -> list[NodeFacts]:
     newest = rows.group_by("region").aggregate([("seen_ms", "max")])
     newest_ms = dict(zip(newest.column("region").to_pylist(), newest.column("seen_ms_max").to_pylist(), strict=True))
     names = ("region", "node_id", "gpu_model", "spot", "gpus", "cpus", "memory_gb", "state", "seen_ms")
+
+    def is_in_state(wanted: str, region: str, state: str | None, seen_ms: int | None) -> bool:
+        return (state or "ready") == wanted and (seen_ms or 0) >= newest_ms[region] - timeout_ms
+
     return [
         NodeFacts(
             region=region,
@@ -101,7 +105,8 @@ def node_facts(rows: pa.Table, timeout_ms: int) -> list[NodeFacts]:
             gpus=gpus or 0,
             cpus=cpus or 0.0,
             memory_gb=memory_gb or 0.0,
-            ready=(state or "ready") == "ready" and (seen_ms or 0) >= newest_ms[region] - timeout_ms,
+            ready=is_in_state("ready", region, state, seen_ms),
+            draining=is_in_state("draining", region, state, seen_ms),
         )
         for region, node_id, gpu_model, spot, gpus, cpus, memory_gb, state, seen_ms in zip(
             *(rows.column(name).to_pylist() for name in names), strict=True

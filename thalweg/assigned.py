@@ -25,6 +25,9 @@ class AssignedTasks:
 
     def __init__(self, fleets: Sequence[Fleet], store: AgentStore, runner: Runner) -> None:
         self.capacity = Capacity(fleets)
+        """What the ledger gave to whom."""
+        self._occupied = Capacity(fleets)
+        """What processes really sit on: one that is told to stop keeps its GPUs until it is gone."""
         self._regions = {fleet.region for fleet in fleets}
         self._store = store
         self._runner = runner
@@ -136,20 +139,21 @@ class AssignedTasks:
         if held.state is HeldState.ACCEPTED or self._runner.stop(held.key, now):
             self._over(held, "revoked", now)
             return
-        self.capacity.release(held.event)  # the ledger gave it up already
+        self.capacity.release(held.event)  # the ledger gave it up already; its process still sits there
         held.state = HeldState.STOPPING
         self._store.hold(held)
 
     def _startable(self) -> list[Held]:
-        """Accepted tasks of which no older epoch is still ending."""
+        """Accepted tasks of which no older epoch is still ending, on GPUs that nobody's process sits on any more."""
         ready: list[Held] = []
         for key in sorted(self._accepted):
             epochs = self._held.get(key, {})
             accepted = [held for held in epochs.values() if held.state is HeldState.ACCEPTED]
             if not accepted:
                 self._accepted.discard(key)
-            elif len(epochs) == 1:
+            elif len(epochs) == 1 and self._occupied.objection(accepted[0].event) is None:
                 self._accepted.discard(key)
+                self._occupied.take(accepted[0].event)
                 ready += accepted
         return ready
 
@@ -170,6 +174,8 @@ class AssignedTasks:
             self.capacity.take(held.event)
         if held.state is HeldState.ACCEPTED:
             self._accepted.add((region, task_id))
+        else:
+            self._occupied.take(held.event)
 
     def _over(self, held: Held, outcome: str, now: int, *, exit_code: int | None = None, detail: str = "") -> None:
         """Hold a task no longer, and say why."""
@@ -180,6 +186,8 @@ class AssignedTasks:
             del self._held[region, task_id]
         if held.state is not HeldState.STOPPING:
             self.capacity.release(held.event)
+        if held.state is not HeldState.ACCEPTED:
+            self._occupied.release(held.event)
         self._store.drop(held)
         self._store.end_run(held, now, outcome)
         if outcome != "revoked":

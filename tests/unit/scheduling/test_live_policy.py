@@ -279,7 +279,7 @@ def test_nothing_grows_into_what_somebody_waits_for() -> None:
     world = world_of(node("east", "n1", 8))
     ask(world, "m", malleable(1, 2, 8))  # type: ignore[arg-type]
     placed(world)
-    ask(world, "gang", spec(gpus=8, workers=2))
+    ask(world, "gang", spec(gpus=2, workers=4))
     assert told(placed(world, now_ms=200_000)) == [("gang", "waiting")]
     applied(world, decide.cancel(world, "gang", decide.Origin(topic="", partition=0, offset=0, timestamp_ms=0), 0))
     assert told(placed(world, now_ms=400_000)) == [("m", "assigned")]
