@@ -8,6 +8,7 @@ import numpy as np
 from scheduling.arrays import FloatArray, IntArray
 from scheduling.cost import arc_costs, components
 from scheduling.facts import NODE_SEPARATOR
+from scheduling.gangs import Search, orders
 from scheduling.live_plan import Assignment, Held
 from scheduling.live_problem import Demand, hourly_usd, left_of
 from scheduling.model import Problem
@@ -17,6 +18,9 @@ from scheduling.pool_ids import pool_name
 from scheduling.solution import Solution, spread_copies
 from scheduling.tasks import Money, Share, Task, TaskSpec
 from scheduling.world import World
+
+MOST_STEPS = 1_000
+"""Steps that one plan may search for gangs of unlike workers; a thousand take some ten milliseconds."""
 
 Fit = tuple[list[tuple[Slot, Need]], list[Share]]
 """What a copy takes of the nodes, and the same as the ledger records it."""
@@ -71,6 +75,7 @@ class Placing:
         self.queues: dict[int, list[str]] = {row: list(demand.tasks) for row, demand in enumerate(demands)}
         self.done: list[Placed] = []
         self._usd: FloatArray | None = None
+        self._search = Search(world.nodes, MOST_STEPS)
 
     def follow(self, solution: Solution) -> None:
         """Place what the strategy decided, the largest workers first: where sizes divide each other, all of it fits."""
@@ -186,20 +191,37 @@ class Placing:
 
     def fit(self, spec: TaskSpec, pool: int) -> Fit | None:
         """Take slots for every worker of a copy in one pool, or none."""
-        taken: list[tuple[Slot, Need]] = []
-        shares: list[Share] = []
+        for order in orders(spec.parts):
+            by_part = self._slots_in_order(spec, pool, order)
+            if by_part is not None:
+                break
+        else:
+            if len(spec.parts) == 1:
+                return None
+            by_part = self._search.slots(spec.parts, pool, apart=spec.spread_workers)
+        if by_part is None:
+            return None
+        parts = list(zip(spec.parts, by_part, strict=True))
+        return (
+            [(slot, part.need) for part, slots in parts for slot in slots],
+            [share for part, slots in parts for share in _shares(self.world.nodes, part.need, slots)],
+        )
+
+    def _slots_in_order(self, spec: TaskSpec, pool: int, order: Sequence[int]) -> list[Sequence[Slot]] | None:
+        by_part: list[Sequence[Slot]] = [()] * len(spec.parts)
         used: list[int] = []
-        for part in spec.parts:
+        for index in order:
+            part = spec.parts[index]
             slots = self.packer.place(part.need, (pool,), workers=part.workers, spread=spec.spread_workers, avoid=used)
             if slots is None:
-                for slot, need in taken:
-                    self.world.nodes.release(slot, need)
+                self.release(
+                    ([(slot, part.need) for slot in slots], []) for part, slots in zip(spec.parts, by_part, strict=True)
+                )
                 return None
+            by_part[index] = slots
             if spec.spread_workers:
                 used += [slot.node for slot in slots]
-            taken.extend((slot, part.need) for slot in slots)
-            shares.extend(_shares(self.world.nodes, part.need, slots))
-        return taken, shares
+        return by_part
 
     def release(self, fits: Iterable[Fit]) -> None:
         """Give slots back."""

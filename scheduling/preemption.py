@@ -56,10 +56,14 @@ def restart_usd(seats: Seats, rows: IntArray, now_ms: int) -> FloatArray:
 
 
 def new_wait_usd(seats: Seats, rows: IntArray, now_ms: int, base_usd: float) -> FloatArray:
-    """Price of each copy's new wait; its age counts from its submission, so nobody gives way for ever."""
+    """Price of each copy's new wait; its age counts from its submission, so nobody gives way for ever.
+
+    In whole hours: a second of age is worth more than the transfer of hundreds of GB, and equals that came seconds
+    apart are to be told apart by what their going costs.
+    """
     doublings = urgency(
         seats.column("priority")[rows],
-        now_ms - seats.column("submitted_ms")[rows],
+        (now_ms - seats.column("submitted_ms")[rows]) // int(HOUR_MS) * int(HOUR_MS),
         seats.column("start_by_ms")[rows] - now_ms,
     )
     return wait_usd(doublings, seats.column("copy_gpu_milli")[rows] / MILLI, base_usd)

@@ -77,7 +77,7 @@ def estimate_start(
     if not able.any():
         return StartEstimate(p10_h=np.inf, p50_h=np.inf, p90_h=np.inf)
     size = np.where(able, free_gpus + held, 0.0)
-    short = need_gpus + ahead_gpus * size / size.sum() - free_gpus
+    short = need_gpus + ahead_gpus * size / max(float(size.sum()), 1e-9) - free_gpus
     if (able & (short <= 1e-9)).any():
         return StartEstimate(p10_h=0.0, p50_h=0.0, p90_h=0.0)
     mine = np.flatnonzero(able[running_place])

@@ -292,11 +292,6 @@ class World:
     def wake(self, now_ms: int) -> None:
         """Let regions, and tasks in them, be tried again whose back-off has ended."""
         ends = self._back_offs
-        if ends and ends[0][0] - now_ms > MOST_MS:
-            ends.clear()  # no back-off is as long as that: the clock was set back
-            for task in self.tasks.values():
-                self._unbar(task, task.barred)
-            self._open_again(set(self._backing_off))
         while ends and ends[0][0] <= now_ms:
             until_ms, region, task_id = heappop(ends)
             if not task_id:
@@ -304,6 +299,13 @@ class World:
                     self._open_again({region})
             elif (task := self.tasks[task_id]).refused[region].until_ms <= until_ms:
                 self._unbar(task, {region})
+        if ends and ends[0][0] - now_ms > 2 * MOST_MS:
+            # No back-off is as long as that: the clock was set back.
+            for _, region, task_id in ends:
+                if task_id:
+                    self._unbar(self.tasks[task_id], {region})
+            ends.clear()
+            self._open_again(set(self._backing_off))
 
     def backing_off(self) -> list[str]:
         """Regions that take nothing new until their back-off ends, ordered."""

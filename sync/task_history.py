@@ -5,8 +5,8 @@
 - A copy is placed by `assigned` and released by `revoked`, `preempted`, `lost`, `evicted` and `failed`. A row about a
   copy that is older (by epoch) than its placement is ignored: it speaks of a placement that is gone.
 - A task is as far as its least advanced copy that has not succeeded: waiting, then assigned, then running. A copy that
-  succeeded keeps its placement, in state `succeeded`, until the whole task has ended. What counts is how many succeeded,
-  not which: an update to no more replicas than have succeeded ends the task.
+  succeeded keeps its placement, in state `succeeded`, until the whole task has ended. What counts is how many have
+  succeeded, not which: an update to no more replicas than that ends the task.
 """
 
 from dataclasses import dataclass, field

@@ -55,7 +55,7 @@ class History:
         }
         self.links = self.some_links()
         self.datasets = {"d": DatasetFacts(regions=tuple(self.regions), size_gb=self.rnd.choice([1.0, math.nan]))}
-        self.now_ms = 1_000
+        self.now_ms = self.latest_ms = 1_000
         self.rows: list[Transition] = []
         self.batches: list[pa.Table] = []
         self.heard: set[str] = set()
@@ -80,7 +80,7 @@ class History:
             gpu_model=model,
             spot=self.rnd.random() < 0.2,
             gpus=self.rnd.choice(SIZES) if model else 0,
-            cpus=self.rnd.choice([0.0, 0.5, 8.0, 96.0, 100_000.0]),
+            cpus=self.rnd.choice([0.5, 8.0, 96.0, 96.0, 100_000.0]),
             memory_gb=self.rnd.choice([0.0, 64.0, 512.0, 1e6]),
             ready=ready,
             draining=not ready and self.rnd.random() < 0.5,
@@ -120,10 +120,11 @@ class History:
 
     def request(self, name: str, op: str) -> str:
         rnd = self.rnd
-        fields: dict[str, object] = {"task_id": name, "op": op, "workers": rnd.choice([1, 1, 1, 2, 3, 12])}
+        fields: dict[str, object] = {"task_id": name, "op": op, "workers": rnd.choice([1, 1, 1, 1, 1, 2, 3, 12])}
         fields["per_worker"] = rnd.choice(
             [
-                {"gpus": rnd.choice([1, 1, 2, 4, 8, 16, 64, 72, 1_024])},
+                {"gpus": rnd.choice([1, 1, 1, 2, 2, 4, 8, 17])},
+                {"gpus": rnd.choice([1, 2, 3, 64, 72, 1_024])},
                 {"gpu_milli": 300},
                 {"gpu_milli": 500, "cpus": 1},
                 {"cpus": 4},
@@ -142,9 +143,9 @@ class History:
                 for at in range(rnd.randint(1, 3))
             ]
         for chance, field, values in (
-            (0.4, "replicas", [1, 2, 3]),
+            (0.3, "replicas", [1, 2, 2, 3]),
             (0.4, "priority", [0, 100, 900, 1_000]),
-            (0.3, "tenant", ["limited", "poor", "other"]),
+            (0.3, "tenant", ["limited", "poor", "other", "other"]),
             (0.2, "spot_ok", [True]),
             (0.2, "preemptible", [False]),
             (0.2, "spread_workers", [True]),
@@ -245,9 +246,10 @@ class History:
     def batch(self) -> None:
         """One micro-batch: what arrived, then a plan, then the rows go to the ledger."""
         self.now_ms += self.rnd.choice([5, 300, 2_000, 16_000, 700_000, -1_000])
-        for _ in range(self.rnd.randint(0, 6)):
+        self.latest_ms = max(self.latest_ms, self.now_ms)
+        for _ in range(self.rnd.randint(0, 7)):
             self.rnd.choices(
-                [self.ask, self.report, self.inventory, self.change_nodes, self.lose_region], [6, 8, 1, 1, 0.3]
+                [self.ask, self.report, self.inventory, self.change_nodes, self.lose_region], [6, 10, 1, 1.5, 0.3]
             )[0]()
         for region in self.regions:
             if self.rnd.random() < 0.9:
@@ -277,7 +279,7 @@ class History:
         assert not self.rows, f"after a restart nothing is lost that was not lost before: {self.rows}"
         world.set_tenants(LIMITED)
         for each in (world, self.world):
-            each.wake(self.now_ms)
+            each.wake(self.latest_ms)
         return world
 
     def kill(self) -> None:
@@ -420,20 +422,21 @@ def live(seed: int, batches: int) -> None:
 
 
 def main(first_seed: int, seconds: float) -> None:
-    """Let lives happen until the time is over, and print the kinds of failures with a seed of each."""
+    """Let lives happen until the time is over, and write the kinds of failures with a seed of each."""
     seen: Counter[str] = Counter()
     seed, until = first_seed, time.monotonic() + seconds
     while time.monotonic() < until:
         try:
-            live(seed, 2 + seed % 14)
+            live(seed, 2 + seed % 24)
         except Exception as error:
             at = traceback.extract_tb(error.__traceback__)[-1]
             kind = f"{type(error).__name__} {at.filename.rpartition('/')[2]}:{at.lineno}"
             if not seen[kind]:
-                print(f"seed {seed}: {kind}: {str(error)[:400]}", flush=True)
+                sys.stdout.write(f"seed {seed}: {kind}: {str(error)[:400]}\n")
+                sys.stdout.flush()
             seen[kind] += 1
         seed += 1
-    print(f"{seed - first_seed} lives, {sum(seen.values())} failures", dict(seen))
+    sys.stdout.write(f"{seed - first_seed} lives, {sum(seen.values())} failures {dict(seen)}\n")
 
 
 if __name__ == "__main__":
