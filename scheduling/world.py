@@ -544,10 +544,14 @@ class World:
             return
         of_region = self.refusing.setdefault(copy.region, Refusals())
         # The first may be the task's fault: other tasks go on there until another refusal follows.
-        if of_region.note(copy.assigned_ms, now_ms, free=1) and of_region.count > 1:
-            self._backing_off.add(copy.region)
-            heappush(self._back_offs, (of_region.until_ms, copy.region, ""))
-            self._region_changed(copy.region)
+        if not of_region.note(copy.assigned_ms, now_ms, free=1):
+            return
+        if of_region.count == 1:
+            self._open_again({copy.region})
+            return
+        self._backing_off.add(copy.region)
+        heappush(self._back_offs, (of_region.until_ms, copy.region, ""))
+        self._region_changed(copy.region)
 
     def _accepts(self, region: str) -> None:
         if self.refusing.pop(region, None) is not None:

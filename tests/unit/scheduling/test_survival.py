@@ -17,8 +17,6 @@ from tests.unit.scheduling.worlds import ORIGIN, applied, ask, node, placed, spe
 
 ODD = ["a/b", "cpu", "%63pu", "%2F", "spot", "/on-demand", "x/spot"]
 names = st.text(min_size=1, max_size=8) | st.sampled_from(ODD)
-    ["a/b", "cpu", "%63pu", "%2F", "spot", "/on-demand", "x/spot"]
-)
 
 
 def told(rows: list[Transition], task_id: str) -> str:
