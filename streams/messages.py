@@ -260,7 +260,7 @@ class Sample(Struct, frozen=True, omit_defaults=True, kw_only=True):
     memory_used_gb: MemoryGb | None = None
     """node: memory in use, in GB (10⁹ bytes)."""
     state: Literal["ready", "draining", "gone"] | None = None
-    """node: ready takes tasks, draining takes no new ones, gone has none."""
+    """node: ready takes tasks, draining takes no new ones and keeps those it has, gone has none."""
     dst_region: Region | None = None
     """link: region at the other end; the link starts in the record's region."""
     rtt_ms: Ms | None = None

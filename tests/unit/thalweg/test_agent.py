@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 
 from streams.errors import FenceError
-from streams.messages import HeldTask
+from streams.messages import AssignmentEvent, HeldTask
 from streams.topics import DEADLETTER, STATUS, topic_name
 from tests.unit.thalweg.agents import PREFIX, REGION, World, assign, revoke
 from thalweg.agent_store import AgentStore
-from thalweg.runners import SimulateRunner
+from thalweg.runners import Ended, RunKey, SimulateRunner
 
 
 @pytest.fixture
@@ -275,3 +275,58 @@ def test_an_inventory_that_fits_into_no_message_is_said_and_not_sent_and_the_age
     assert "the inventory does not fit into one message" in caplog.text
     assert world.told("a") == ["accepted", "running", "succeeded"]
     assert sum(report.type == "heartbeat" for report in world.reports()) > 10
+
+
+class Lingering(SimulateRunner):
+    """Runs whose processes go on for a while after they are told to stop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: set[RunKey] = set()
+        self.gone: list[Ended] = []
+
+    def start(self, event: AssignmentEvent, now_ms: int) -> int | None:
+        self.alive.add((event.region, event.task_id, event.epoch))
+        return super().start(event, now_ms)
+
+    def stop(self, key: RunKey, now_ms: int) -> bool:
+        return False
+
+    def ended(self, now_ms: int) -> list[Ended]:
+        gone, self.gone = self.gone, []
+        return gone
+
+    def die(self, task_id: str, epoch: int) -> None:
+        self.alive.discard((REGION, task_id, epoch))
+        self.gone.append(Ended(key=(REGION, task_id, epoch), succeeded=False))
+
+
+def test_a_gpu_is_given_on_only_when_the_process_that_sat_on_it_is_gone(tmp_path: Path) -> None:
+    runner = Lingering()
+    world = World(folder=tmp_path, runner=runner)
+    world.send(assign("victim", devices=[0, 1]))
+    world.steps()
+    world.send(revoke("victim", 2), assign("new", devices=[1]), assign("beside", devices=[2]))
+    world.steps(5)
+    assert world.told("new") == ["accepted"]
+    assert world.told("beside") == ["accepted", "running"]
+    assert runner.alive == {(REGION, "victim", 1), (REGION, "beside", 1)}
+    runner.die("victim", 1)
+    world.steps(3)
+    assert world.told("victim") == ["accepted", "running", "revoked"]
+    assert world.told("new") == ["accepted", "running"]
+
+
+def test_of_two_that_were_given_one_gpu_in_turn_the_last_runs_alone(tmp_path: Path) -> None:
+    runner = Lingering()
+    world = World(folder=tmp_path, runner=runner)
+    world.send(assign("a", devices=[0]))
+    world.steps()
+    world.send(revoke("a", 2), assign("b", devices=[0]))
+    world.steps()
+    world.send(revoke("b", 2), assign("c", devices=[0]))
+    world.steps()
+    assert (world.told("b"), world.told("c")) == (["accepted", "revoked"], ["accepted"])
+    runner.die("a", 1)
+    world.steps()
+    assert world.told("c") == ["accepted", "running"]
