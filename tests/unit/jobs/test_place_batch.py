@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from conf.settings import Settings, Warehouse
+from jobs import place_metrics
 from jobs.place import Placer
 from jobs.place_tables import PlaceTables
 from jobs.runtime import Stop
@@ -206,3 +208,34 @@ def test_a_batch_that_is_repeated_publishes_its_events_and_its_refusals_again(tm
     assert {(record.topic, str(record.headers)) for record in outbox.records} == {
         (record.topic, str(record.headers)) for record in published
     }
+
+
+def test_a_fact_that_cannot_be_is_logged_once_and_counted_and_the_others_are_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job, outbox = placer(tmp_path)
+    assert FACTS.nodes is not None
+    odd = replace(FACTS.nodes[0], region="west", gpus=5_000)
+    readings = iter([replace(FACTS, nodes=[*FACTS.nodes, odd]), WorldFacts(), WorldFacts(nodes=[*FACTS.nodes, odd])])
+    job.facts = lambda: next(readings, WorldFacts())
+    for batch in range(3):
+        job.place(received(BEAT, TASK), "q", batch)
+    assert [record.topic for record in outbox.records] == ["thalweg.assignments.east"]
+    assert [record.message for record in caplog.records] == ["a fact is left out; the others are taken"]
+    assert caplog.records[0].fields["key"] == ["west", "n"]  # type: ignore[attr-defined]
+    assert place_metrics.LEFT_OUT.labels("nodes")._value.get() == 1
+
+
+def test_a_node_that_drains_and_then_shrinks_revokes_only_what_it_cannot_hold(tmp_path: Path) -> None:
+    job, outbox = placer(tmp_path)
+    assert FACTS.nodes is not None
+    (node,) = FACTS.nodes
+    drains = replace(node, ready=False, draining=True)
+    readings = iter([FACTS, WorldFacts(nodes=[drains]), WorldFacts(nodes=[replace(drains, gpus=0)])])
+    job.facts = lambda: next(readings, WorldFacts())
+    job.place(received(BEAT, TASK), "q", 0)
+    job.place(received(BEAT), "q", 1)
+    assert len(outbox.records) == 1
+    job.place(received(BEAT), "q", 2)
+    assert job.ledger.batch("q", 2).column("transition")[0].as_py() == "revoked"
+    assert json.loads(outbox.records[1].value or b"")["type"] == "revoke"

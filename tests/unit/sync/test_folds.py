@@ -170,3 +170,15 @@ def test_only_what_changed_is_given_back_with_the_tables_own_schemas() -> None:
 def test_an_unknown_transition_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="'exploded' is none of submitted, updated"):
         fold_ledger(ledger(submitted("t"), happened("t", "exploded")))
+
+
+@pytest.mark.parametrize(("replicas", "state"), [(1, "succeeded"), (2, "succeeded"), (3, "waiting")])
+def test_an_update_counts_how_many_copies_have_succeeded_and_not_which(replicas: int, state: str) -> None:
+    rows = ledger(
+        submitted("t", replicas=3),
+        *(assigned("t", copy=copy, epoch=1 + copy, region="abc"[copy]) for copy in range(3)),
+        *(happened("t", "succeeded", copy=copy, epoch=1 + copy, region="abc"[copy]) for copy in (1, 2)),
+        happened("t", "revoked", copy=0, epoch=4, region="a"),
+        {**submitted("t", replicas=replicas), "transition": "updated"},
+    )
+    assert task(rows)["state"] == state

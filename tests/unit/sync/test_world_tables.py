@@ -59,3 +59,15 @@ def test_a_node_is_silent_only_against_others_of_its_region(tmp_path: Path) -> N
     )  # fmt: skip
     ready = {fact.node_id: fact.ready for fact in node_facts(rows, timeout_ms=60_000)}
     assert ready == {"fresh": True, "silent": False, "drained": False, "alone": True}
+
+
+def test_a_node_that_drains_goes_on_until_it_falls_silent() -> None:
+    rows = pa.Table.from_pylist(
+        [node("fresh", 500), node("drains", 500, state="draining"), node("drained", 100, state="draining"),
+         node("gone", 500, state="gone")],
+        schema=NODES.schema,
+    )  # fmt: skip
+    facts = {fact.node_id: (fact.ready, fact.draining) for fact in node_facts(rows, timeout_ms=60_000)}
+    assert facts == {
+        "fresh": (True, False), "drains": (False, True), "drained": (False, False), "gone": (False, False)
+    }  # fmt: skip
