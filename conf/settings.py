@@ -34,7 +34,7 @@ class Kafka(_Group):
     """The broker and how we speak to it."""
 
     bootstrap_servers: str = "127.0.0.1:9092"
-    """Comma-separated host:port list."""
+    """Comma-separated host:port list. The default is nobody's word: unless it is said, nothing connects there."""
     topic_prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9-]{1,40}$")] = "thalweg"
     """First part of every topic's name; two installations on one broker take two prefixes."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
@@ -51,6 +51,11 @@ class Kafka(_Group):
     """Copies of each topic that we create; 3 on a cluster."""
     request_timeout_ms: PositiveMs = 10_000
     """How long one request to the broker may take before it is tried again."""
+
+    @property
+    def is_named(self) -> bool:
+        """Tell whether a file, the environment or an option named the broker."""
+        return "bootstrap_servers" in self.model_fields_set
 
 
 class Warehouse(_Group):

@@ -191,6 +191,11 @@ def job_main(main: Main, description: str) -> None:
         except SettingsError as error:
             click.echo(str(error), err=True)
             sys.exit(_WRONG_CALL)
+        if not settings.kafka.is_named:
+            click.echo(
+                "no broker is named: --set kafka.bootstrap_servers=HOST:PORT (a local one: thalweg up)", err=True
+            )
+            sys.exit(_WRONG_CALL)
         set_up_logs(settings.logs)
         try:
             serve_metrics(settings.metrics)

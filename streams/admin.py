@@ -57,6 +57,16 @@ def existing_topics(kafka: Kafka) -> dict[str, int]:
         return {name: count for name, count in _existing_partitions(admin).items() if name.startswith(own)}
 
 
+def cluster_id(kafka: Kafka) -> str:
+    """Id of the cluster that answers: every installation's broker has its own, whatever address it listens on.
+
+    Raises:
+        BrokerUnavailableError: nobody answers.
+    """
+    with _admin(kafka) as admin:
+        return str(admin.describe_cluster()["cluster_id"])
+
+
 def identities(kafka: Kafka, topics: Sequence[str]) -> tuple[str, dict[str, str]]:
     """Id of the cluster, and of each topic: a topic deleted and made anew under its name has another.
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from conf.environment import PROJECT_ROOT, JarSet, Java, find_java, jar_paths
-from thalweg.children import Child, ProcessSpec
+from thalweg.children import Child, ChildFailedError, NeverReadyError, ProcessSpec, RestartPolicy
 from thalweg.ports import LOOPBACK, accepts_connections, free_port
 
 SERVER_PROPERTIES = PROJECT_ROOT / "conf" / "broker" / "server.properties"
@@ -86,8 +86,20 @@ def broker_spec(folder: Path, ports: BrokerPorts, *, java: Java, jars: list[Path
         name="broker",
         argv=(*command, "kafka.Kafka", str(properties)),
         ports={"kafka": ports.clients, "controller": ports.controller},
-        is_ready=lambda: answers(ports),
+        is_ready=lambda: answers(ports, cluster_id(folder)),
+        # A port that another process took first is the one failure that starting again, elsewhere, mends.
+        restart=RestartPolicy(max_restarts_before_ready=3),
     )
+
+
+def cluster_id(folder: Path) -> str | None:
+    """Return the cluster id of the broker whose folder this is, as its storage has it; None before it was made."""
+    try:
+        text = (folder / "records" / "meta.properties").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    lines = (line.partition("=") for line in text.splitlines())
+    return next((value.strip() for name, _, value in lines if name.strip() == "cluster.id"), None)
 
 
 def server_properties(ports: BrokerPorts, records: Path) -> str:
@@ -141,8 +153,12 @@ def new_cluster_id(draw: Callable[[], uuid.UUID] = uuid.uuid4) -> str:
     return candidate
 
 
-def answers(ports: BrokerPorts) -> bool:
-    """Tell whether the broker serves clients now; listening alone comes a little earlier."""
+def answers(ports: BrokerPorts, own_cluster: str | None) -> bool:
+    """Tell whether the broker serves clients now; listening alone comes a little earlier.
+
+    Raises:
+        NeverReadyError: Another cluster's broker answers there.
+    """
     if not accepts_connections(ports.clients):
         return False
     # Imported late: it costs a third of a second, and every command that looks for a running stack imports this module.
@@ -154,11 +170,16 @@ def answers(ports: BrokerPorts) -> bool:
     except KafkaError:
         return False
     try:
-        return any(not broker["is_fenced"] for broker in admin.describe_cluster()["brokers"])
+        described = admin.describe_cluster()
     except KafkaError:
         return False
     finally:
         admin.close()
+    if described["cluster_id"] != own_cluster:
+        raise NeverReadyError(
+            f"{ports.bootstrap} is answered by cluster {described['cluster_id']}, not by this stack's {own_cluster}"
+        )
+    return any(not broker["is_fenced"] for broker in described["brokers"])
 
 
 class Broker:
@@ -187,20 +208,28 @@ class Broker:
         return self._child.pid
 
     def start(self) -> None:
-        """Start and wait until clients are served.
+        """Start and wait until clients are served; on other ports where somebody else took the chosen ones first.
 
         Raises:
             ChildFailedError: It ended or was not ready in time.
             BrokerSetupError: Its storage could not be made.
         """
-        self._ports = choose_ports(self._ports)
-        spec = broker_spec(self._folder, self._ports, java=self._java, jars=self._jars)
-        self._child = Child(spec, self._folder / "broker.log")
-        try:
-            self._child.wait_ready()
-        except BaseException:
-            self.stop()
-            raise
+        ports = choose_ports(self._ports)
+        while True:
+            self._ports = ports
+            spec = broker_spec(self._folder, ports, java=self._java, jars=self._jars)
+            self._child = Child(spec, self._folder / "broker.log")
+            try:
+                self._child.wait_ready()
+                return
+            except ChildFailedError:
+                self.stop()
+                ports = choose_ports(self._ports)
+                if ports == self._ports:  # nobody took them, so they were not what failed
+                    raise
+            except BaseException:
+                self.stop()
+                raise
 
     def stop(self) -> None:
         """End the broker in order; it keeps its records."""
