@@ -1,6 +1,7 @@
 """A real Apache Kafka broker as a child process: one node, its own controller, from the locked jars."""
 
 import base64
+import os
 import shutil
 import subprocess
 import uuid
@@ -10,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from conf.environment import PROJECT_ROOT, JarSet, Java, find_java, jar_paths
+from conf.environment import PROJECT_ROOT, JarSet, Java, find_java, jar_paths, utf8_locale
 from thalweg.children import Child, ChildFailedError, NeverReadyError, ProcessSpec, RestartPolicy
 from thalweg.ports import LOOPBACK, accepts_connections, free_port
 
@@ -85,6 +86,7 @@ def broker_spec(folder: Path, ports: BrokerPorts, *, java: Java, jars: list[Path
     return ProcessSpec(
         name="broker",
         argv=(*command, "kafka.Kafka", str(properties)),
+        env=utf8_locale(),
         ports={"kafka": ports.clients, "controller": ports.controller},
         is_ready=lambda: answers(ports, cluster_id(folder)),
         # A port that another process took first is the one failure that starting again, elsewhere, mends.
@@ -109,8 +111,15 @@ def server_properties(ports: BrokerPorts, records: Path) -> str:
         f"listeners=LOCAL://{LOOPBACK}:{ports.clients},CONTROLLER://{LOOPBACK}:{ports.controller}\n"
         f"advertised.listeners=LOCAL://{LOOPBACK}:{ports.clients}\n"
         f"controller.quorum.voters=1@{LOOPBACK}:{ports.controller}\n"
-        f"log.dirs={records}\n"
+        f"log.dirs={_property(records)}\n"
     )
+
+
+def _property(path: Path) -> str:
+    """Write a path as a value of a Java properties file, which is Latin-1 and has escapes."""
+    text = str(path).replace("\\", "\\\\").encode("utf-16-be", "surrogatepass")
+    units = [text[at : at + 2] for at in range(0, len(text), 2)]
+    return "".join(chr(unit[1]) if unit < b"\0\x7f" else f"\\u{unit.hex()}" for unit in units)
 
 
 def _format_storage(command: tuple[str, ...], ports: BrokerPorts, records: Path) -> None:
@@ -122,6 +131,7 @@ def _format_storage(command: tuple[str, ...], ports: BrokerPorts, records: Path)
     try:
         made = subprocess.run(
             [*command, "kafka.tools.StorageTool", "format", "-t", new_cluster_id(), "-c", str(properties)],
+            env={**os.environ, **utf8_locale()},
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for us: what was begun is finished or, at a second one, left
             capture_output=True,

@@ -1,6 +1,7 @@
 """Which broker a command means: the one that is named, else that of the local stack or the demo that runs now.
 
-Never whatever listens on Kafka's own port: that may be another installation, whose tasks and regions would mix with ours.
+Never whatever listens on Kafka's own port: that may be another installation, whose tasks and regions would mix with
+ours.
 """
 
 from collections.abc import Callable

@@ -25,6 +25,7 @@ def examine(config: Path | None = None, overrides: tuple[str, ...] = ()) -> Iter
     yield installed.fit_finding()
     yield installed.java_finding()
     yield installed.jar_finding()
+    yield installed.spark_finding()
     settings = Settings()
     try:
         settings = load_settings(config, overrides)

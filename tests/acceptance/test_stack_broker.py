@@ -11,9 +11,9 @@ from kafka.admin import NewTopic
 from kafka.errors import KafkaError, MessageSizeTooLargeError
 
 from conf.environment import find_java
-from thalweg.bootstrap.jars import ensure_jars
 from thalweg import broker as broker_module
 from thalweg import stack
+from thalweg.bootstrap.jars import ensure_jars
 from thalweg.broker import Broker, BrokerPorts, BrokerSetupError, choose_ports, cluster_id
 from thalweg.identity import ProcessIdentity
 from thalweg.ports import is_free
