@@ -29,8 +29,8 @@ PRESENT = Present(
     table_batch=12,
     cluster_id="c1",
     topic_ids={"requests": "r1", "status": "s1"},
-    starts={place: 0 for place in PLACES},
-    ends={place: 1_000 for place in PLACES},
+    starts=dict.fromkeys(PLACES, 0),
+    ends=dict.fromkeys(PLACES, 1000),
 )
 PARTITIONS = {"requests": 1, "status": 2}
 
