@@ -26,7 +26,7 @@ def test_requests_in_a_topic_made_anew_while_the_job_sleeps_are_not_skipped(brok
     setting.request(*tasks("before", 8))
     process = setting.process()
     try:
-        setting.heard(lambda: len(setting.assigned()) == 8, 180)
+        setting.heard(lambda: len(setting.assigned()) == 8, 400)
         time.sleep(3)  # its topics have been looked at
 
         os.kill(process.pid, signal.SIGSTOP)  # Python, which takes the batches; the JVM waits for it
