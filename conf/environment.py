@@ -22,6 +22,9 @@ SPARK_DEFAULTS = PROJECT_ROOT / "conf" / "spark-defaults.conf"
 
 DEMO = "demo"  # folder within the state folder, and a state folder of its own: the demo's
 
+# Where a shell's profile points to another Spark: its jars and defaults beside our pyspark fail in odd places.
+FOREIGN_SPARK = ("SPARK_HOME", "SPARK_CONF_DIR", "SPARK_DIST_CLASSPATH")
+
 MIN_PYTHON = (3, 11)
 MIN_JAVA_MAJOR = 17  # Spark 4 and Kafka 4 are compiled for 17
 
@@ -89,6 +92,16 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
 def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of the local stack's state: THALWEG_STATE, else ``.thalweg`` in the project."""
     return Path(environ.get("THALWEG_STATE") or PROJECT_ROOT / ".thalweg").expanduser().absolute()
+
+
+def utf8_locale(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return what a JVM must find in its environment to read and write file names as UTF-8, as Python always does.
+
+    A JVM takes the encoding of file names from the locale; under LANG=C it cannot even open a folder with an accent.
+    """
+    effective = environ.get("LC_ALL") or environ.get("LC_CTYPE") or environ.get("LANG") or "C"
+    known = effective.lower().replace("-", "").partition(".")[2].startswith("utf8")
+    return {} if known or sys.platform != "linux" else {"LC_ALL": "C.UTF-8"}
 
 
 def locked_jars(lock: Path = JAR_LOCK) -> tuple[LockedJar, ...]:

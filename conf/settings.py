@@ -1,13 +1,15 @@
 """Settings: one group per stage, each field with its unit, its default's reason and its off-value.
 
 Read from, weakest first: the defaults here, a YAML file (`--config` or THALWEG_CONFIG), environment variables
-(`THALWEG_PLACE__TRIGGER_MS=50`), and `--set place.trigger_ms=50`. Unknown keys are refused.
+(`THALWEG_PLACE__TRIGGER_MS=50`), and `--set place.trigger_ms=50`. Unknown keys are refused. Outside the file a setting
+that is text is taken as it is written; numbers, booleans, lists and mappings are read as YAML.
 """
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -34,7 +36,7 @@ class Kafka(_Group):
     """The broker and how we speak to it."""
 
     bootstrap_servers: str = "127.0.0.1:9092"
-    """Comma-separated host:port list."""
+    """Comma-separated host:port list. The default is nobody's word: unless it is said, nothing connects there."""
     topic_prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9-]{1,40}$")] = "thalweg"
     """First part of every topic's name; two installations on one broker take two prefixes."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
@@ -51,6 +53,11 @@ class Kafka(_Group):
     """Copies of each topic that we create; 3 on a cluster."""
     request_timeout_ms: PositiveMs = 10_000
     """How long one request to the broker may take before it is tried again."""
+
+    @property
+    def is_named(self) -> bool:
+        """Tell whether a file, the environment or an option named the broker."""
+        return "bootstrap_servers" in self.model_fields_set
 
 
 class Warehouse(_Group):
@@ -275,7 +282,7 @@ def load_settings(
 
     Args:
         config: YAML file; None takes THALWEG_CONFIG where set.
-        overrides: `group.field=value` items, strongest; values are YAML scalars.
+        overrides: `group.field=value` items, strongest; read like the environment's.
         environment: None takes the process's.
 
     Raises:
@@ -297,13 +304,15 @@ def load_settings(
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
-        raise SettingsError(_explain(error)) from error
+        raise SettingsError(_explain(error)) from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
+        raise SettingsError(f"settings file {path}: {_yaml_words(error)}") from None
+    except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"settings file {path}: {error}") from error
     if tree is None:
         return {}
@@ -312,16 +321,57 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
+def _yaml_words(error: yaml.YAMLError) -> str:
+    """Say where it is wrong; what is written there stays out, because it may be a secret."""
+    mark = getattr(error, "problem_mark", None)
+    return "no YAML" if mark is None else f"no YAML at line {mark.line + 1}, column {mark.column + 1}"
+
+
 def _put(tree: dict[str, Any], path: Sequence[str], value: str, source: str) -> None:
-    """Set one leaf; the value is read as YAML, so that numbers, booleans and null are themselves."""
+    """Set one leaf: text is itself, whatever it looks like; all else is read as YAML, so that numbers are numbers."""
     for step in path[:-1]:
         tree = tree.setdefault(step, {})
         if not isinstance(tree, dict):
             raise SettingsError(f"{source}: {step!r} is a value, not a group")
     try:
-        tree[path[-1]] = yaml.safe_load(value) if value else value
+        tree[path[-1]] = value if _takes_text(path) else yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise SettingsError(f"{source}: {value!r} cannot be read: {error}") from error
+        raise SettingsError(f"{source}: {value!r} cannot be read: {_yaml_words(error)}") from None
+
+
+def _annotation(path: Sequence[str]) -> Any:
+    """Type of a setting, or None where there is none of this name."""
+    group: Any = Settings
+    for step in path:
+        fields = group.model_fields if isinstance(group, type) and issubclass(group, BaseModel) else {}
+        if step not in fields:
+            return None
+        group = fields[step].annotation
+    return group
+
+
+def _leaves(annotation: Any) -> tuple[Any, ...]:
+    """The alternatives of a union, and of an annotated type the type."""
+    if get_origin(annotation) is Annotated:
+        return _leaves(get_args(annotation)[0])
+    if get_origin(annotation) in (UnionType, Union):
+        return tuple(leaf for part in get_args(annotation) for leaf in _leaves(part))
+    return (annotation,)
+
+
+def _takes_text(path: Sequence[str]) -> bool:
+    """Tell whether a setting is text: a word, a path, a password. An unknown one is left as it is, to be refused."""
+    annotation = _annotation(path)
+    if annotation is None:
+        return True
+    return any(
+        leaf in (str, SecretStr) or (get_origin(leaf) is Literal and all(isinstance(v, str) for v in get_args(leaf)))
+        for leaf in _leaves(annotation)
+    )
+
+
+def _is_secret(path: Sequence[object]) -> bool:
+    return SecretStr in _leaves(_annotation([str(step) for step in path]))
 
 
 def _explain(error: ValidationError) -> str:
@@ -331,7 +381,6 @@ def _explain(error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             lines.append(f"{where}: no such setting (docs/reference/settings.md lists all)")
         else:
-            # The input itself stays out of the message where it may be a secret.
-            seen = "a secret" if "password" in where else repr(problem["input"])
+            seen = "***" if _is_secret(problem["loc"]) else repr(problem["input"])
             lines.append(f"{where}: {problem['msg']}, seen {seen}")
     return "settings: " + "; ".join(lines)

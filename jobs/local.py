@@ -52,6 +52,10 @@ def run(settings: Settings, jobs: Sequence[str] = JOBS) -> None:
                     continue
                 if query is not None and own_stop is not None:
                     own_stop.finish(LAST_STEPS_S)
+                    if query.exception() is None:
+                        log.info("query stopped, and starts anew", extra={"fields": {"job": name}})
+                        running.pop(name)
+                        continue
                     metrics.FAILURES.labels(name).inc()
                     log.error("query ended", extra={"fields": {"job": name, "error": str(query.exception())[:2_000]}})
                     if _taken_over(str(query.exception())):

@@ -15,6 +15,7 @@ from jobs.append_upkeep import AppendUpkeep
 from jobs.beside import run_beside
 from jobs.observe_batch import BatchTaker
 from jobs.observe_progress import ProgressReport
+from jobs.origin import LOOK_EVERY_S, OriginWatch
 from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main
 from streams import topics
 from streams.admin import ensure_topics
@@ -27,6 +28,7 @@ from streams.telemetry import PARSED
 from sync import tables
 from sync.appender import Appender
 from sync.latest_tables import LatestTables
+from sync.recognise import Recogniser, known_until
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -47,6 +49,7 @@ PROGRESS_EVERY_S = 1.0
 # Agents send many samples in a record. Above this many records a micro-batch (10,000 a second) Spark's own consumer is
 # cheaper than one in Python.
 READ_AHEAD_RECORDS = 5_000
+RECOGNISED_RECORDS = 20_000
 # Columns by which readers skip files: by time, by kind and region, and by position when something is traced back.
 HISTORY_BOUNDS = ("received_at", "observed_at", "stamp_ms", "region", "kind", "topic_partition", "topic_offset")
 QUARANTINE_BOUNDS = ("quarantined_at", "topic_offset")
@@ -68,8 +71,16 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     """
     from pyspark.sql import functions as F  # noqa: N812
 
-    ensure_topics(settings.kafka, contracts=[topics.DEADLETTER])
     observe = settings.observe
+    watch = OriginWatch(
+        settings,
+        FLOW,
+        tables.TELEMETRY,
+        topics.topic_pattern(topics.TELEMETRY, settings.kafka.topic_prefix),
+        known=lambda: known_until(settings.warehouse.path),
+    )
+    watch.settle()
+    ensure_topics(settings.kafka, contracts=[topics.DEADLETTER])
     history = Appender(tables.TELEMETRY, settings.warehouse.path, HISTORY_BOUNDS)
     quarantine = Appender(tables.QUARANTINE, settings.warehouse.path, QUARANTINE_BOUNDS)
     latest = LatestTables(settings.warehouse.path)
@@ -81,6 +92,7 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     if observe.read_ahead:
         reader = RangeReader(settings.kafka, largest_records=READ_AHEAD_RECORDS)
         ahead = IntakeAhead(reader, partial(take_in, rules=rules, topic_prefix=settings.kafka.topic_prefix))
+    recogniser = Recogniser(watch.known_until)
     taker = BatchTaker(
         settings=settings,
         rules=rules,
@@ -93,9 +105,16 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         clock=clock,
         stop=stop,
         between_batches=upkeep.commit,
+        recogniser=recogniser,
     )
+    most = observe.max_records_per_batch
     records = read_regions(
-        spark, settings.kafka, topics.TELEMETRY, max_records_per_batch=observe.max_records_per_batch
+        spark,
+        settings.kafka,
+        topics.TELEMETRY,
+        # What is to be recognised goes through the driver, so it comes in batches that the driver can hold.
+        max_records_per_batch=most if recogniser.is_done else min(most, RECOGNISED_RECORDS),
+        begin_at=watch.begin_at,
     ).select(
         "key",
         "value",
@@ -118,6 +137,7 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         run_beside("observe-ahead", ahead.step, every_s=PIECE_EVERY_S, stop=stop)
     report = ProgressReport(query, settings.kafka)
     run_beside("observe-progress", report.step, every_s=PROGRESS_EVERY_S, stop=stop, close=report.close)
+    run_beside("observe-origin", partial(watch.step, query), every_s=LOOK_EVERY_S, stop=stop)
     if observe.compact_every_s:
         run_beside("observe-upkeep", upkeep.step, every_s=observe.compact_every_s, stop=stop)
     return query

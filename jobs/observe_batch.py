@@ -32,6 +32,7 @@ from streams.spread import SpreadWork, take_in_spread
 from streams.telemetry import RECORDS
 from sync.appender import Appender
 from sync.latest_tables import LatestTables, by_kind
+from sync.recognise import Recogniser
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -66,6 +67,7 @@ class BatchTaker:
         clock: Clock,
         stop: Stop,
         between_batches: Callable[[], None],
+        recogniser: Recogniser | None = None,
     ) -> None:
         """Hold what a batch needs.
 
@@ -81,6 +83,7 @@ class BatchTaker:
             clock: the wall clock.
             stop: ends a batch that waits.
             between_batches: called after each batch, in the thread that commits.
+            recogniser: leaves out what an earlier query has written; None where there was none.
         """
         self._settings = settings
         self._rules = tuple(rules)
@@ -93,6 +96,7 @@ class BatchTaker:
         self._clock = clock
         self._stop = stop
         self._between_batches = between_batches
+        self._recogniser = recogniser or Recogniser({})
         self._publisher: KafkaPublisher | None = None
         self._record_bytes: float = _FIRST_GUESS_BYTES
 
@@ -124,6 +128,8 @@ class BatchTaker:
 
     def _belongs_to_executors(self, batch_id: int) -> bool:
         observe = self._settings.observe
+        if not self._recogniser.is_done:
+            return False
         if observe.writer != "auto":
             return observe.writer == "executors"
         records = records_in_batch(self._checkpoint, batch_id)
@@ -149,6 +155,8 @@ class BatchTaker:
             metrics.FRESHNESS_SECONDS.observe(max(0.0, self._clock() / 1000 - oldest.timestamp()))
         self._latest.offer(by_kind(intake.history), self._history.version)
         self._refuse(intake.quarantine, intake.refused, transaction)
+        if not self._recogniser.is_done:
+            self._recogniser.passed(ends_of(records))
 
     def _take_by_executors(self, batch: "DataFrame", transaction: Transaction) -> None:
         work = SpreadWork(
@@ -174,6 +182,8 @@ class BatchTaker:
             metrics.DEAD_LETTERS.inc(len(letters))
 
     def _append(self, table: Appender, rows: pa.Table, transaction: Transaction) -> bool:
+        if not self._recogniser.is_done and not table.has_committed(transaction):
+            rows = self._recogniser.fresh(table.uri, table.contract, rows)
         if rows.num_rows == 0:
             return False
         return self._commit(table, lambda: table.write(rows, self._clock()), transaction)
@@ -237,3 +247,9 @@ class BatchTaker:
             self._ahead.close()
         if self._publisher is not None:
             self._publisher.close()
+
+
+def ends_of(records: pa.Table) -> dict[tuple[str, int], int]:
+    """The offset after the last of each partition's records."""
+    last = records.group_by(["topic", "topic_partition"], use_threads=False).aggregate([("topic_offset", "max")])
+    return {(row["topic"], row["topic_partition"]): row["topic_offset_max"] + 1 for row in last.to_pylist()}

@@ -5,12 +5,14 @@ the ledger has the batch, fold, plan, commit, publish what was committed.
 """
 
 import logging
+import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
@@ -21,6 +23,7 @@ from jobs import place_metrics as metrics
 from jobs.beside import run_beside
 from jobs.courtesy import Courtesy
 from jobs.garbage import Garbage
+from jobs.origin import LOOK_EVERY_S, OriginWatch
 from jobs.place_settings import plan_settings, tenants_of
 from jobs.place_tables import PlaceTables, PlanRecord
 from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main
@@ -40,12 +43,13 @@ from streams.envelope import Envelope, content_id
 from streams.errors import NotAcknowledgedError
 from streams.messages import StatusEvent
 from streams.publish import KafkaPublisher, OutgoingRecord, Publisher, outgoing
-from streams.range_reader import RangeReader
+from streams.range_reader import RangeReader, Ranges, batch_ranges
 from streams.requests import read_spec, spec_of
 from streams.sources import read_pattern
 from streams.topics import REQUESTS, STATUS, topic_name, topic_pattern
 from sync.lease import hold_lease
 from sync.ledger import Ledger, from_rows, to_rows
+from sync.tables import DECISIONS
 from sync.world_tables import WorldFacts, WorldTables
 
 if TYPE_CHECKING:
@@ -95,6 +99,8 @@ class Placer:
     """Query and batch of plans that have failed; outlives this driver's life."""
     left_out: dict[str, dict[Hashable, str]] = field(default_factory=dict)
     """Facts that were shown as left out."""
+    unread: Callable[[Ranges, Mapping[tuple[str, int], int]], None] = lambda *_: None
+    """Told when a batch has fewer records than offsets: its ranges, and the first offset read of each partition."""
 
     def process(self, batch: "DataFrame", batch_id: int) -> None:
         """Do one micro-batch; see the module's words."""
@@ -195,7 +201,13 @@ class Placer:
         ahead = self.reader
         received = None if ahead is None else ahead.read_batch(checkpoint_for(self.settings, FLOW), batch_id)
         metrics.READ_THROUGH.labels("spark" if received is None else "driver").inc()
-        return collect(batch) if received is None else received
+        if received is not None:
+            return received
+        received = collect(batch)
+        ranges = batch_ranges(checkpoint_for(self.settings, FLOW), batch_id) or {}
+        if received.num_rows < sum(end - start for start, end in ranges.values()):
+            self.unread(ranges, first_offsets(received))
+        return received
 
     def _fold(
         self, received: pa.Table, now_ms: int
@@ -386,6 +398,12 @@ def collect(batch: "DataFrame") -> pa.Table:
     ).toArrow()
 
 
+def first_offsets(received: pa.Table) -> dict[tuple[str, int], int]:
+    """First offset of each partition among a batch's records."""
+    first = received.group_by(["topic", "partition"], use_threads=False).aggregate([("offset", "min")])
+    return {(row["topic"], row["partition"]): row["offset_min"] for row in first.to_pylist()}
+
+
 def rebuild(ledger: Ledger, tables: PlaceTables, now_ms: int) -> World:
     """Make the world that the ledger's rows lead to."""
     world = World()
@@ -440,6 +458,10 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     hold_lease(settings.warehouse.path, FLOW.name)
     warm_up(plan_settings(settings.place))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    prefix = settings.kafka.topic_prefix
+    pattern = f"{re.escape(topic_name(REQUESTS, prefix))}|{topic_pattern(STATUS, prefix)}"
+    watch = OriginWatch(settings, FLOW, DECISIONS, pattern)
+    watch.settle()
     ensure_topics(settings.kafka, [CONTROL_REGION])
     ledger = Ledger.claim(settings.warehouse.path)
     place, courtesy = settings.place, Courtesy()
@@ -469,8 +491,8 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         courtesy=courtesy,
         surround=Garbage(stop).batch,
         unplannable=_UNPLANNABLE,
+        unread=watch.unread,
     )
-    prefix = settings.kafka.topic_prefix
     tables.start(ledger)
     run_beside(
         "place-facts",
@@ -486,17 +508,22 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         stop=stop,
         close=publisher.close,
     )
-    pattern = f"{topic_name(REQUESTS, prefix)}|{topic_pattern(STATUS, prefix)}".replace(
-        f"{prefix}.requests", f"{prefix}\\.requests"
+    records = read_pattern(
+        spark,
+        settings.kafka,
+        pattern,
+        max_records_per_batch=settings.place.max_records_per_batch,
+        begin_at=watch.begin_at,
     )
-    return (
-        read_pattern(spark, settings.kafka, pattern, max_records_per_batch=settings.place.max_records_per_batch)
-        .writeStream.queryName(FLOW.name)
+    query = (
+        records.writeStream.queryName(FLOW.name)
         .option("checkpointLocation", checkpoint_for(settings, FLOW))
         .trigger(processingTime=f"{settings.place.trigger_ms} milliseconds")
         .foreachBatch(placer.process)
         .start()
     )
+    run_beside("place-origin", partial(watch.step, query), every_s=LOOK_EVERY_S, stop=stop)
+    return query
 
 
 def run(settings: Settings) -> None:

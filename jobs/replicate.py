@@ -8,6 +8,7 @@ that changes many keys is merged in Spark's tasks by the same function, and writ
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from jobs import local
 from jobs import replicate_metrics as metrics
 from jobs.beside import run_beside
 from jobs.garbage import Garbage
+from jobs.origin import LOOK_EVERY_S, OriginWatch
 from jobs.replicate_upkeep import TablesUpkeep
 from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main
 from jobs.spark_merge import SparkMerge
@@ -30,9 +32,10 @@ from streams.replica_log import KafkaReplicaLog
 from streams.replication import FLOW_NAME, BatchReport, Replication, ReplicationLimits
 from streams.sources import read_regions
 from streams.state_messages import StateInput
-from streams.topics import DEADLETTER, REPLICA, STATE, topic_name
+from streams.topics import DEADLETTER, REPLICA, STATE, topic_name, topic_pattern
 from sync.replicate_tables import ReplicateTables
 from sync.stamps import FutureLimits
+from sync.tables import RECORDS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -150,20 +153,26 @@ def state_inputs(rows: pa.Table) -> list[StateInput]:
 
 def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -> "StreamingQuery":
     """Start the query and return it; the caller decides how long to wait."""
+    watch = OriginWatch(settings, FLOW, RECORDS, topic_pattern(STATE, settings.kafka.topic_prefix))
+    watch.settle()
     replicator = Replicator(spark, settings, clock, stop)
     group = settings.replicate
     run_beside(
         "replicate-upkeep", replicator.upkeep.step, every_s=group.compact_every_s, stop=stop, close=replicator.close
     )
-    return (
-        read_regions(spark, settings.kafka, STATE, max_records_per_batch=group.max_records_per_batch)
-        .selectExpr("topic", "partition", "offset", "unix_millis(timestamp) AS timestamp_ms", "key", "value")
+    records = read_regions(
+        spark, settings.kafka, STATE, max_records_per_batch=group.max_records_per_batch, begin_at=watch.begin_at
+    )
+    query = (
+        records.selectExpr("topic", "partition", "offset", "unix_millis(timestamp) AS timestamp_ms", "key", "value")
         .writeStream.queryName(FLOW.name)
         .option("checkpointLocation", checkpoint_for(settings, FLOW))
         .trigger(processingTime=f"{group.trigger_ms} milliseconds")
         .foreachBatch(replicator.take_batch)
         .start()
     )
+    run_beside("replicate-origin", partial(watch.step, query), every_s=LOOK_EVERY_S, stop=stop)
+    return query
 
 
 def run(settings: Settings) -> None:

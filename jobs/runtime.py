@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -94,6 +94,19 @@ def read_spark_defaults(path: Path = environment.SPARK_DEFAULTS) -> dict[str, st
     return settings
 
 
+def use_own_spark(environ: MutableMapping[str, str], *, local: bool) -> None:
+    """Let pyspark start the Spark it brings, and this Python, whatever other installation the environment names.
+
+    Args:
+        environ: of this process; changed.
+        local: whether Spark's tasks run here; elsewhere, which Python there is the cluster's affair.
+    """
+    for name in environment.FOREIGN_SPARK:
+        environ.pop(name, None)
+    if local:
+        environ["PYSPARK_PYTHON"] = environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+
+
 @contextmanager
 def spark_session(name: str, settings: Settings) -> "Iterator[SparkSession]":
     """Give a Spark session and stop it at the end.
@@ -105,6 +118,8 @@ def spark_session(name: str, settings: Settings) -> "Iterator[SparkSession]":
     if not submitted:
         # The JVM that pyspark starts is found through JAVA_HOME; the driver's memory only through the command line.
         os.environ["JAVA_HOME"] = str(environment.find_java().home)
+        use_own_spark(os.environ, local=settings.spark.master.startswith("local"))
+        os.environ |= environment.utf8_locale()
         os.environ["PYSPARK_SUBMIT_ARGS"] = f"--driver-memory {settings.spark.driver_memory} pyspark-shell"
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     from pyspark.sql import SparkSession  # imported late: it costs half a second, and the command line needs none of it
@@ -190,6 +205,11 @@ def job_main(main: Main, description: str) -> None:
             settings = load_settings(config, overrides)
         except SettingsError as error:
             click.echo(str(error), err=True)
+            sys.exit(_WRONG_CALL)
+        if not settings.kafka.is_named:
+            click.echo(
+                "no broker is named: --set kafka.bootstrap_servers=HOST:PORT (a local one: thalweg up)", err=True
+            )
             sys.exit(_WRONG_CALL)
         set_up_logs(settings.logs)
         try:

@@ -1,9 +1,11 @@
 """Make topics by their contracts; safe to call again, and from several processes at once."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from conf.settings import Kafka
@@ -57,6 +59,16 @@ def existing_topics(kafka: Kafka) -> dict[str, int]:
         return {name: count for name, count in _existing_partitions(admin).items() if name.startswith(own)}
 
 
+def cluster_id(kafka: Kafka) -> str:
+    """Id of the cluster that answers: every installation's broker has its own, whatever address it listens on.
+
+    Raises:
+        BrokerUnavailableError: nobody answers.
+    """
+    with _admin(kafka) as admin:
+        return str(admin.describe_cluster()["cluster_id"])
+
+
 def identities(kafka: Kafka, topics: Sequence[str]) -> tuple[str, dict[str, str]]:
     """Id of the cluster, and of each topic: a topic deleted and made anew under its name has another.
 
@@ -68,6 +80,66 @@ def identities(kafka: Kafka, topics: Sequence[str]) -> tuple[str, dict[str, str]
         return str(admin.describe_cluster()["cluster_id"]), {
             topic["name"]: str(topic["topic_id"]) for topic in described
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicsNow:
+    """The cluster, and its topics of some names, at one moment."""
+
+    cluster_id: str
+    topic_ids: Mapping[str, str]
+    partitions: Mapping[str, int]
+
+
+def topics_now(kafka: Kafka, pattern: str) -> TopicsNow:
+    """Look which topics there are whose whole name matches a pattern.
+
+    Raises:
+        BrokerUnavailableError: nobody answers.
+    """
+    with _admin(kafka) as admin:
+        try:
+            cluster = str(admin.describe_cluster()["cluster_id"])
+            found = [
+                topic
+                for topic in admin.describe_topics()
+                if not topic["error_code"] and re.fullmatch(pattern, topic["name"])
+            ]
+        except KafkaError as error:
+            raise BrokerUnavailableError(kafka.bootstrap_servers, error) from error
+    return TopicsNow(
+        cluster_id=cluster,
+        topic_ids={topic["name"]: str(topic["topic_id"]) for topic in found},
+        partitions={topic["name"]: len(topic["partitions"]) for topic in found},
+    )
+
+
+def bounds_now(
+    kafka: Kafka, places: Iterable[tuple[str, int]]
+) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int], int]]:
+    """First offset held and the one after the last, of those of these partitions that are there.
+
+    Raises:
+        BrokerUnavailableError: nobody answers.
+    """
+    try:
+        consumer = KafkaConsumer(**connection_options(kafka))
+        try:
+            there = [
+                TopicPartition(topic, partition)
+                for topic, partition in places
+                if partition in (consumer.partitions_for_topic(topic) or ())
+            ]
+            starts = consumer.beginning_offsets(there) if there else {}
+            ends = consumer.end_offsets(there) if there else {}
+        finally:
+            consumer.close()
+    except (KafkaError, OSError) as error:
+        raise BrokerUnavailableError(kafka.bootstrap_servers, error) from error
+    return (
+        {(place.topic, place.partition): offset for place, offset in starts.items()},
+        {(place.topic, place.partition): offset for place, offset in ends.items()},
+    )
 
 
 @contextmanager

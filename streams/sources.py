@@ -1,8 +1,12 @@
 """Kafka as a streaming source: every region's copy of a topic by pattern, options from the settings."""
 
+import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from conf.settings import Kafka
+from streams.origin import Place
+from streams.query_checkpoint import places_as_tree
 from streams.topics import TopicContract, topic_pattern
 
 if TYPE_CHECKING:
@@ -48,14 +52,26 @@ def _quoted(text: str) -> str:
 
 
 def read_regions(
-    spark: "SparkSession", kafka: Kafka, contract: TopicContract, *, max_records_per_batch: int
+    spark: "SparkSession",
+    kafka: Kafka,
+    contract: TopicContract,
+    *,
+    max_records_per_batch: int,
+    begin_at: Mapping[Place, int] | None = None,
 ) -> "DataFrame":
     """Stream every region's copy of a per-region topic (`read_pattern`)."""
     pattern = topic_pattern(contract, kafka.topic_prefix)
-    return read_pattern(spark, kafka, pattern, max_records_per_batch=max_records_per_batch)
+    return read_pattern(spark, kafka, pattern, max_records_per_batch=max_records_per_batch, begin_at=begin_at)
 
 
-def read_pattern(spark: "SparkSession", kafka: Kafka, pattern: str, *, max_records_per_batch: int) -> "DataFrame":
+def read_pattern(
+    spark: "SparkSession",
+    kafka: Kafka,
+    pattern: str,
+    *,
+    max_records_per_batch: int,
+    begin_at: Mapping[Place, int] | None = None,
+) -> "DataFrame":
     """Stream every topic whose name matches a pattern, from the earliest record on.
 
     A topic that matches the pattern is read from the next micro-batch after it was made, whole: the source lists the
@@ -66,13 +82,14 @@ def read_pattern(spark: "SparkSession", kafka: Kafka, pattern: str, *, max_recor
         kafka: the broker's settings.
         pattern: regular expression for the whole name, as Java reads it.
         max_records_per_batch: bounds a micro-batch after an outage.
+        begin_at: where a query without a batch begins, for every partition there is; None, or nothing, is the earliest.
     """
     options = kafka_options(kafka) | {
         "subscribePattern": pattern,
-        "startingOffsets": "earliest",
+        "startingOffsets": json.dumps(places_as_tree(begin_at)) if begin_at else "earliest",
         "maxOffsetsPerTrigger": str(max_records_per_batch),
         # A region's topic may be deleted with its region, and retention may overtake a job that was down for a day.
-        # Neither may stop the other regions' stream; the gap is visible in the offsets of the history.
+        # Neither may stop the other regions' stream. What is skipped is said and counted (`jobs.origin`).
         "failOnDataLoss": "false",
         "kafka.fetch.max.wait.ms": str(FETCH_WAIT_MS),
         "kafka.max.poll.records": str(POLL_RECORDS),

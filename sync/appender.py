@@ -12,7 +12,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from sync.commits import Entry, VersionTakenError, commit_for
 from sync.data_files import write_files
-from sync.delta_store import AnotherWriterError, open_or_create
+from sync.delta_store import AnotherWriterError, address_of, open_or_create
 from sync.tables import TableContract
 
 # Commits that add and remove no rows: housekeeping by somebody else does not make another writer.
@@ -33,7 +33,7 @@ class Appender:
         self.contract = contract
         self.bounded = tuple(bounded)
         table = open_or_create(contract, warehouse)
-        self.uri = table.table_uri.removeprefix("file://").rstrip("/")
+        self.uri = address_of(table)
         self.version = table.version()
         self._done: dict[str, int] = {}
 

@@ -7,6 +7,7 @@ driver that lost its lease.
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
@@ -34,6 +35,12 @@ class AnotherWriterError(StoreError):
 def table_uri(warehouse: str, name: str) -> str:
     """Address of a table in a warehouse (a folder or an object-store URI)."""
     return f"{warehouse.rstrip('/')}/{name}"
+
+
+def address_of(table: DeltaTable) -> str:
+    """Address of an open table, as it was opened: a local folder's plain path, where Delta has a URL with escapes."""
+    uri = table.table_uri.rstrip("/")
+    return unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri
 
 
 def open_or_create(contract: TableContract, warehouse: str) -> DeltaTable:

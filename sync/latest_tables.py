@@ -19,7 +19,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from sync.data_files import folder_of
-from sync.delta_store import open_or_create, table_uri
+from sync.delta_store import address_of, open_or_create, table_uri
 from sync.latest import latest
 from sync.tables import LINKS, NODES, PRICES, TELEMETRY, TableContract
 
@@ -119,7 +119,7 @@ class LatestTables:
             return
         files = set(_paths(history)) - _paths_at(history, folded)
         log.info("reading %d files of telemetry that nodes, links and prices have not seen", len(files))
-        filesystem, folder = folder_of(history.table_uri.removeprefix("file://"))
+        filesystem, folder = folder_of(address_of(history))
         for path in sorted(files):
             yield pq.read_table(f"{folder}/{path}", filesystem=filesystem, partitioning=None)
 
@@ -131,7 +131,7 @@ def _paths(table: DeltaTable) -> list[str]:
 
 def _paths_at(table: DeltaTable, version: int) -> set[str]:
     try:
-        return set(_paths(DeltaTable(table.table_uri, version=version)))
+        return set(_paths(DeltaTable(address_of(table), version=version)))
     except DeltaError:  # the log no longer reaches back: read everything, which only takes longer
         return set()
 

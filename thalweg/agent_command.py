@@ -12,14 +12,14 @@ from conf.environment import state_folder
 from conf.readiness import announce_ready
 from conf.settings import Kafka, Settings, SettingsError, load_settings
 from jobs.runtime import Stop, set_up_logs, system_clock
-from streams.admin import ensure_topics, identities
+from streams.admin import cluster_id, ensure_topics, identities
 from streams.consume import KafkaReader
 from streams.errors import BrokerUnavailableError, StreamError
 from streams.publish import KafkaPublisher
 from streams.topics import ASSIGNMENTS, DEADLETTER, STATUS, TELEMETRY, region_suffix, topic_name
 from thalweg.agent import RegionalAgent
 from thalweg.agent_store import AgentStore, new_agent_id
-from thalweg.connection import with_broker
+from thalweg.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
 from thalweg.figures import UnknownRegionError, load_figures
 from thalweg.fleet import Fleet, FleetError, host_fleet, read_fleet, simulated_fleet
 from thalweg.runners import ProcessRunner, Runner, SimulateRunner
@@ -57,6 +57,7 @@ _T = TypeVar("_T")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of simulated times and failures.")
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="YAML settings file.")
 @click.option("--set", "overrides", multiple=True, metavar="GROUP.FIELD=VALUE", help="One setting; repeatable.")
+@bootstrap_option
 def agent(
     regions: tuple[str, ...],
     runner: str,
@@ -69,6 +70,7 @@ def agent(
     seed: int,
     config: Path | None,
     overrides: tuple[str, ...],
+    bootstrap: str | None,
 ) -> None:
     """Host one or several regions: run what is assigned to them, report, and send telemetry.
 
@@ -76,11 +78,11 @@ def agent(
     committed, and never runs a task twice in the same epoch.
     """
     try:
-        settings = with_broker(load_settings(config, overrides))
+        settings = with_broker(load_settings(config, with_bootstrap(overrides, bootstrap)))
         fleets = [_fleet(region, nodes, fleet, host or (runner == "process" and fleet is None)) for region in regions]
         if len(set(regions)) != len(regions) or (fleet is not None and len(regions) > 1):
             raise FleetError("give each --region once, and a --fleet to a single region")
-    except (SettingsError, FleetError, UnknownRegionError) as error:
+    except (SettingsError, FleetError, UnknownRegionError, NoBrokerError) as error:
         click.echo(str(error), err=True)
         sys.exit(2)
     set_up_logs(settings.logs)
@@ -150,9 +152,10 @@ def run_agent(
 def _connect(
     kafka: Kafka, regions: list[str], topics: list[str], store: AgentStore
 ) -> tuple[KafkaReader, KafkaPublisher, dict[str, str]]:
+    # Whose cluster it is comes first: on another's, not even a topic is made.
+    store.fence.bind({"cluster": cluster_id(kafka), "topic prefix": kafka.topic_prefix})
     ensure_topics(kafka, regions, [ASSIGNMENTS, STATUS, TELEMETRY, DEADLETTER])
-    cluster, topic_ids = identities(kafka, topics)
-    store.fence.bind({"cluster": cluster, "topic prefix": kafka.topic_prefix})
+    topic_ids = identities(kafka, topics)[1]
     reader = KafkaReader(
         kafka,
         topics=topics,

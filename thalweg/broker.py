@@ -1,6 +1,7 @@
 """A real Apache Kafka broker as a child process: one node, its own controller, from the locked jars."""
 
 import base64
+import os
 import shutil
 import subprocess
 import uuid
@@ -10,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from conf.environment import PROJECT_ROOT, JarSet, Java, find_java, jar_paths
-from thalweg.children import Child, ProcessSpec
+from conf.environment import PROJECT_ROOT, JarSet, Java, find_java, jar_paths, utf8_locale
+from thalweg.children import Child, ChildFailedError, NeverReadyError, ProcessSpec, RestartPolicy
 from thalweg.ports import LOOPBACK, accepts_connections, free_port
 
 SERVER_PROPERTIES = PROJECT_ROOT / "conf" / "broker" / "server.properties"
@@ -85,9 +86,22 @@ def broker_spec(folder: Path, ports: BrokerPorts, *, java: Java, jars: list[Path
     return ProcessSpec(
         name="broker",
         argv=(*command, "kafka.Kafka", str(properties)),
+        env=utf8_locale(),
         ports={"kafka": ports.clients, "controller": ports.controller},
-        is_ready=lambda: answers(ports),
+        is_ready=lambda: answers(ports, cluster_id(folder)),
+        # A port that another process took first is the one failure that starting again, elsewhere, mends.
+        restart=RestartPolicy(max_restarts_before_ready=3),
     )
+
+
+def cluster_id(folder: Path) -> str | None:
+    """Return the cluster id of the broker whose folder this is, as its storage has it; None before it was made."""
+    try:
+        text = (folder / "records" / "meta.properties").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    lines = (line.partition("=") for line in text.splitlines())
+    return next((value.strip() for name, _, value in lines if name.strip() == "cluster.id"), None)
 
 
 def server_properties(ports: BrokerPorts, records: Path) -> str:
@@ -97,8 +111,15 @@ def server_properties(ports: BrokerPorts, records: Path) -> str:
         f"listeners=LOCAL://{LOOPBACK}:{ports.clients},CONTROLLER://{LOOPBACK}:{ports.controller}\n"
         f"advertised.listeners=LOCAL://{LOOPBACK}:{ports.clients}\n"
         f"controller.quorum.voters=1@{LOOPBACK}:{ports.controller}\n"
-        f"log.dirs={records}\n"
+        f"log.dirs={_property(records)}\n"
     )
+
+
+def _property(path: Path) -> str:
+    """Write a path as a value of a Java properties file, which is Latin-1 and has escapes."""
+    text = str(path).replace("\\", "\\\\").encode("utf-16-be", "surrogatepass")
+    units = [text[at : at + 2] for at in range(0, len(text), 2)]
+    return "".join(chr(unit[1]) if unit < b"\0\x7f" else f"\\u{unit.hex()}" for unit in units)
 
 
 def _format_storage(command: tuple[str, ...], ports: BrokerPorts, records: Path) -> None:
@@ -110,6 +131,7 @@ def _format_storage(command: tuple[str, ...], ports: BrokerPorts, records: Path)
     try:
         made = subprocess.run(
             [*command, "kafka.tools.StorageTool", "format", "-t", new_cluster_id(), "-c", str(properties)],
+            env={**os.environ, **utf8_locale()},
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for us: what was begun is finished or, at a second one, left
             capture_output=True,
@@ -141,8 +163,12 @@ def new_cluster_id(draw: Callable[[], uuid.UUID] = uuid.uuid4) -> str:
     return candidate
 
 
-def answers(ports: BrokerPorts) -> bool:
-    """Tell whether the broker serves clients now; listening alone comes a little earlier."""
+def answers(ports: BrokerPorts, own_cluster: str | None) -> bool:
+    """Tell whether the broker serves clients now; listening alone comes a little earlier.
+
+    Raises:
+        NeverReadyError: Another cluster's broker answers there.
+    """
     if not accepts_connections(ports.clients):
         return False
     # Imported late: it costs a third of a second, and every command that looks for a running stack imports this module.
@@ -154,11 +180,16 @@ def answers(ports: BrokerPorts) -> bool:
     except KafkaError:
         return False
     try:
-        return any(not broker["is_fenced"] for broker in admin.describe_cluster()["brokers"])
+        described = admin.describe_cluster()
     except KafkaError:
         return False
     finally:
         admin.close()
+    if described["cluster_id"] != own_cluster:
+        raise NeverReadyError(
+            f"{ports.bootstrap} is answered by cluster {described['cluster_id']}, not by this stack's {own_cluster}"
+        )
+    return any(not broker["is_fenced"] for broker in described["brokers"])
 
 
 class Broker:
@@ -187,20 +218,28 @@ class Broker:
         return self._child.pid
 
     def start(self) -> None:
-        """Start and wait until clients are served.
+        """Start and wait until clients are served; on other ports where somebody else took the chosen ones first.
 
         Raises:
             ChildFailedError: It ended or was not ready in time.
             BrokerSetupError: Its storage could not be made.
         """
-        self._ports = choose_ports(self._ports)
-        spec = broker_spec(self._folder, self._ports, java=self._java, jars=self._jars)
-        self._child = Child(spec, self._folder / "broker.log")
-        try:
-            self._child.wait_ready()
-        except BaseException:
-            self.stop()
-            raise
+        ports = choose_ports(self._ports)
+        while True:
+            self._ports = ports
+            spec = broker_spec(self._folder, ports, java=self._java, jars=self._jars)
+            self._child = Child(spec, self._folder / "broker.log")
+            try:
+                self._child.wait_ready()
+                return
+            except ChildFailedError:
+                self.stop()
+                ports = choose_ports(self._ports)
+                if ports == self._ports:  # nobody took them, so they were not what failed
+                    raise
+            except BaseException:
+                self.stop()
+                raise
 
     def stop(self) -> None:
         """End the broker in order; it keeps its records."""

@@ -49,6 +49,13 @@ class ProcessSpec:
     ready_timeout_seconds: float = 60.0
     stop_timeout_seconds: float = 15.0
     restart: RestartPolicy = RestartPolicy()
+    again: Callable[[], "ProcessSpec"] | None = None
+    """Makes the spec anew before each start of a process that was never ready: what was free when it was first made,
+    a port above all, may be somebody else's by now. What has been ready keeps its spec, for others know its address."""
+
+
+class NeverReadyError(Exception):
+    """A check from outside found that the process cannot become ready as it is; the message says what was seen."""
 
 
 class ChildFailedError(Exception):
@@ -92,7 +99,11 @@ class Child:
         return self._process.poll()
 
     def is_ready(self) -> bool:
-        """Tell whether it is ready now, by its own word and by the check from outside, where it has them."""
+        """Tell whether it is ready now, by its own word and by the check from outside, where it has them.
+
+        Raises:
+            NeverReadyError: It cannot become ready as it is.
+        """
         if self.spec.announces_ready and not self._announcement.exists():
             return False
         return self.spec.is_ready is None or self.spec.is_ready()
@@ -108,8 +119,11 @@ class Child:
             code = self.exit_code()
             if code is not None:
                 raise ChildFailedError(self.spec.name, f"ended with code {code} before it was ready", self.log)
-            if self.is_ready():
-                return
+            try:
+                if self.is_ready():
+                    return
+            except NeverReadyError as error:
+                raise ChildFailedError(self.spec.name, f"cannot become ready: {error}", self.log) from error
             if time.monotonic() > deadline:
                 raise ChildFailedError(
                     self.spec.name, f"was not ready within {self.spec.ready_timeout_seconds:.0f} s", self.log

@@ -1,6 +1,6 @@
 """The client library for applications: submit, update, cancel, wait, and consume a region's assignments.
 
-    with Client("127.0.0.1:9092") as client:
+    with Client() as client:  # of the stack that runs here; Client("HOST:PORT") of any other
         task_id = client.submit({"task_id": "train-1", "per_worker": {"gpus": 2}, "expected_s": 600})
         print(client.wait(task_id, timeout_s=3600).state)
 
@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
-from conf.settings import Kafka
+from conf.settings import Kafka, load_settings
 from streams.admin import identities
 from streams.consume import IncomingRecord, KafkaReader
 from streams.envelope import Envelope, content_id, write_headers
@@ -28,6 +28,7 @@ from streams.fence import Fence, Verdict
 from streams.messages import AssignmentEvent, StatusEvent, TaskRequest
 from streams.publish import KafkaPublisher, OutgoingRecord
 from streams.topics import ASSIGNMENTS, DEADLETTER, REQUESTS, STATUS, topic_name, topic_pattern
+from thalweg.connection import NoBrokerError, with_broker
 
 SOURCE: Final = "/thalweg/client"
 DEFAULT_ATTEMPTS: Final = 3
@@ -124,8 +125,8 @@ class Client:
 
     def __init__(
         self,
-        bootstrap: str = "127.0.0.1:9092",
-        prefix: str = "thalweg",
+        bootstrap: str | None = None,
+        prefix: str | None = None,
         *,
         kafka: Kafka | None = None,
         timeout_ms: int = 10_000,
@@ -134,16 +135,18 @@ class Client:
         """Connect.
 
         Args:
-            bootstrap: host:port of a broker, several separated by commas.
-            prefix: first part of the installation's topics.
+            bootstrap: host:port of a broker, several separated by commas; None means the one that the settings name,
+                or else that of the stack that runs here.
+            prefix: first part of the installation's topics; None means the settings'.
             kafka: full settings (TLS, SASL), instead of the two above.
             timeout_ms: how long sending waits for the broker's acknowledgement.
             clock: milliseconds since 1970.
 
         Raises:
+            NoBrokerError: none was named, and no stack runs here.
             BrokerUnavailableError: nobody answers.
         """
-        self._kafka = kafka or Kafka(bootstrap_servers=bootstrap, topic_prefix=prefix)
+        self._kafka = kafka or _installation(bootstrap, prefix)
         self._clock = clock
         self._since_ms = clock() - _CLOCK_SLACK_MS
         self._publisher = KafkaPublisher(self._kafka, timeout_ms=timeout_ms, client_id="thalweg-client")
@@ -334,6 +337,15 @@ class Client:
         self.close()
 
 
+def _installation(bootstrap: str | None, prefix: str | None) -> Kafka:
+    """Settings from the environment and the file it names, with what the caller named over them."""
+    settings = load_settings()
+    named = {"bootstrap_servers": bootstrap, "topic_prefix": prefix}
+    if bootstrap is None:
+        settings = with_broker(settings)
+    return settings.kafka.model_copy(update={name: value for name, value in named.items() if value is not None})
+
+
 def _checked(request: TaskRequest | Mapping[str, Any], op: str) -> tuple[TaskRequest, dict[str, Any]]:
     """Check a request and return it with its full content; unknown fields are kept."""
     content = msgspec.to_builtins(request) if isinstance(request, TaskRequest) else dict(request)
@@ -358,6 +370,7 @@ __all__ = [
     "Client",
     "ClientError",
     "InvalidRequestError",
+    "NoBrokerError",
     "Outcome",
     "OutcomeState",
     "RequestRefusedError",

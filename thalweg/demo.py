@@ -125,10 +125,6 @@ class Demo:
         for name in ("broker", "warehouse", "checkpoints", "agents", "logs"):
             shutil.rmtree(self.folder.path / name, ignore_errors=True)
         specs = stack.local_specs(self.folder, self.settings, self.plan.overrides, self.plan.config)
-        port = next(spec for spec in specs if spec.name == "broker").ports["kafka"]
-        self.settings = self.settings.model_copy(
-            update={"kafka": self.settings.kafka.model_copy(update={"bootstrap_servers": f"127.0.0.1:{port}"})}
-        )
         return [*specs, *(self._agent_spec(number) for number in range(self.plan.agent_processes))]
 
     def _agent_spec(self, number: int) -> ProcessSpec:
@@ -141,7 +137,13 @@ class Demo:
         argv += ["--config", str(self.plan.config.absolute())] if self.plan.config else []
         for item in (*self.plan.overrides, f"kafka.bootstrap_servers={self.kafka.bootstrap_servers}"):
             argv += ["--set", item]
-        return ProcessSpec(name=f"agents-{number + 1}", argv=tuple(argv), needs=("broker",), announces_ready=True)
+        return ProcessSpec(
+            name=f"agents-{number + 1}",
+            argv=tuple(argv),
+            needs=("broker",),
+            announces_ready=True,
+            again=lambda: self._agent_spec(number),
+        )
 
     def agent_folder(self, number: int) -> Path:
         """Folder of one agent process."""
@@ -149,8 +151,8 @@ class Demo:
 
     @property
     def kafka(self) -> Kafka:
-        """How to reach the broker."""
-        return self.settings.kafka
+        """How to reach the broker, at the address it was last given."""
+        return self.settings.kafka.model_copy(update={"bootstrap_servers": stack.local_bootstrap(self.folder)})
 
     @property
     def warehouse(self) -> str:

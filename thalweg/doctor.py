@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -10,6 +11,8 @@ from rich.console import Console
 
 from conf.environment import cache_folder, state_folder
 from conf.settings import Kafka, Settings, SettingsError, load_settings
+from streams.origin import Present, Standing
+from thalweg.broker import cluster_id
 from thalweg.checkup import brokers, checkpoints, installed, leases, machine, stacks
 from thalweg.checkup.finding import Finding, Status, fine, problem
 from thalweg.ports import LOOPBACK
@@ -25,6 +28,7 @@ def examine(config: Path | None = None, overrides: tuple[str, ...] = ()) -> Iter
     yield installed.fit_finding()
     yield installed.java_finding()
     yield installed.jar_finding()
+    yield installed.spark_finding()
     settings = Settings()
     try:
         settings = load_settings(config, overrides)
@@ -40,11 +44,19 @@ def examine(config: Path | None = None, overrides: tuple[str, ...] = ()) -> Iter
     yield machine.memory_finding(settings.spark.driver_memory, stack_runs=bool(ports))
     yield machine.clock_finding()
     kafka = settings.kafka
-    if "kafka" in ports:
+    stack_runs = "kafka" in ports
+    # The local broker's id lies on disk: whose checkpoints are is known before it runs.
+    own_cluster = cluster_id(state / "broker")
+    if stack_runs:
         kafka = kafka.model_copy(update={"bootstrap_servers": f"{LOOPBACK}:{ports['kafka']}"})
-    yield from brokers.broker_findings(kafka, must_answer="kafka" in ports)
+    yield from brokers.broker_findings(
+        kafka,
+        must_answer=stack_runs,
+        is_ours=stack_runs or kafka.is_named,
+        cluster=own_cluster if stack_runs else None,
+    )
     yield from leases.lease_findings(_in_state(state, "warehouse", settings.warehouse.path), stack_runs=bool(ports))
-    yield from _checkpoint_findings(settings, kafka, state)
+    yield from _checkpoint_findings(settings, kafka, state, own_cluster, stack_runs=stack_runs)
 
 
 def _in_state(state: Path, name: str, configured: str) -> str:
@@ -54,12 +66,36 @@ def _in_state(state: Path, name: str, configured: str) -> str:
     return str(state / name) if unchanged else configured
 
 
-def _checkpoint_findings(settings: Settings, kafka: Kafka, state: Path) -> Iterator[Finding]:
+def _checkpoint_findings(
+    settings: Settings, kafka: Kafka, state: Path, own_cluster: str | None, *, stack_runs: bool
+) -> Iterator[Finding]:
     where = _in_state(state, "checkpoints", settings.spark.checkpoints)
     if "://" in where:
         yield fine("checkpoints", f"in {where}, not looked at: no local folder")
         return
-    yield from checkpoints.checkpoint_findings(Path(where), lambda positions: brokers.end_offsets(kafka, positions))
+    warehouse = _in_state(state, "warehouse", settings.warehouse.path)
+    is_local = stack_runs or not settings.kafka.is_named
+    not_compared = ""
+    if is_local and not stack_runs:
+        not_compared = "the stack's broker runs only with it; thalweg up compares them, and doctor after that"
+
+    def look(query: str, standing: Standing) -> Present:
+        nonlocal not_compared
+        table = checkpoints.table_present(warehouse, query, standing)
+        if is_local and not stack_runs:
+            return replace(table, cluster_id=own_cluster or "none yet")
+        topics = brokers.topics_present(kafka, standing)
+        if topics is None or (stack_runs and topics.cluster_id != own_cluster):
+            not_compared = "no broker of ours answers"
+            return table
+        return replace(
+            topics,
+            warehouse_id=table.warehouse_id,
+            table_version=table.table_version,
+            table_batch=table.table_batch,
+        )
+
+    yield from checkpoints.checkpoint_findings(Path(where), look, lambda: not_compared)
 
 
 @click.command()

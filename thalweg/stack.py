@@ -19,7 +19,7 @@ from thalweg.identity import ProcessIdentity
 from thalweg.leftovers import SUPERVISED_IN, end_leftovers
 from thalweg.ports import LOOPBACK, free_port
 from thalweg.state import StateFolder, identity_in
-from thalweg.supervisor import Supervisor
+from thalweg.supervisor import ProcessState, Supervisor
 
 # Kafka's own port, where it is free: what has no word of the stack, such as a plain producer, tries it first.
 KAFKA_PORTS = BrokerPorts(clients=9092, controller=9093)
@@ -40,17 +40,35 @@ def local_specs(
         overrides: The ``--set`` items given, handed on to the jobs.
         config: The settings file given, handed on too.
     """
-    remembered = folder.port("kafka"), folder.port("controller")
-    match remembered:
+    return [local_broker(folder), local_jobs(folder, settings, overrides, config)]
+
+
+def local_broker(folder: StateFolder) -> ProcessSpec:
+    """Prepare the broker's folder and choose its ports: those it had, else Kafka's own, else others that are free.
+
+    Free is what they are now. Whoever is faster to bind them has them, and this broker, which then ends, is made anew.
+    """
+    match folder.port("kafka"), folder.port("controller"):
         case int(clients), int(controller):
             ports = choose_ports(BrokerPorts(clients=clients, controller=controller))
         case _:
             ports = choose_ports(KAFKA_PORTS)
-    taken = [ports.clients, ports.controller]
+    folder.remember_ports({"kafka": ports.clients, "controller": ports.controller})
+    spec = broker_spec(folder.path / "broker", ports, java=find_java(), jars=jar_paths(JarSet.BROKER))
+    return replace(spec, again=lambda: local_broker(folder))
+
+
+def local_bootstrap(folder: StateFolder) -> str:
+    """Return the address that the folder's broker was last given."""
+    return f"{LOOPBACK}:{folder.port('kafka')}"
+
+
+def local_jobs(folder: StateFolder, settings: Settings, overrides: Sequence[str], config: Path | None) -> ProcessSpec:
+    """Return the jobs' process, which speaks to the broker where that is now; see `local_specs`."""
+    taken = [port for name in ("kafka", "controller") if (port := folder.port(name)) is not None]
     metrics_port = settings.metrics.port or free_port(preferred=folder.port("metrics"), taken=taken)
-    folder.remember_ports({"kafka": ports.clients, "controller": ports.controller, "metrics": metrics_port})
-    broker = broker_spec(folder.path / "broker", ports, java=find_java(), jars=jar_paths(JarSet.BROKER))
-    chosen = [f"kafka.bootstrap_servers={ports.bootstrap}", f"metrics.port={metrics_port}"]
+    folder.remember_ports({"metrics": metrics_port})
+    chosen = [f"kafka.bootstrap_servers={local_bootstrap(folder)}", f"metrics.port={metrics_port}"]
     defaults = Settings()
     if settings.warehouse.path == defaults.warehouse.path:
         chosen.append(f"warehouse.path={folder.path / 'warehouse'}")
@@ -59,7 +77,7 @@ def local_specs(
     arguments = ["--config", str(config.absolute())] if config else []
     for item in [*overrides, *chosen]:
         arguments += ["--set", item]
-    jobs = ProcessSpec(
+    return ProcessSpec(
         name="jobs",
         argv=(sys.executable, "-P", "-m", "jobs.local", *arguments),
         # Spark would listen on the machine's first network address; nothing local should be seen from outside.
@@ -69,8 +87,8 @@ def local_specs(
         announces_ready=True,
         ready_timeout_seconds=JOBS_READY_SECONDS,
         stop_timeout_seconds=JOBS_STOP_SECONDS,
+        again=lambda: local_jobs(folder, settings, overrides, config),
     )
-    return [broker, jobs]
 
 
 @contextlib.contextmanager
@@ -99,7 +117,8 @@ def running(
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
         shared = {"THALWEG_STATE": str(folder.path), **scratch_environment(scratch, os.environ)}
-        specs = [replace(spec, env={**shared, **spec.env, SUPERVISED_IN: str(folder.path)}) for spec in make_specs()]
+        shared[SUPERVISED_IN] = str(folder.path)
+        specs = [_with_environment(spec, shared) for spec in make_specs()]
         supervisor = Supervisor(specs, folder.path / "logs")
         supervisor.on_change = lambda: folder.write_stack(record_of(supervisor))
         supervisor.on_change()
@@ -109,6 +128,15 @@ def running(
             if killed := supervisor.stop():
                 say(f"Did not end when asked and were killed: {', '.join(killed)}.")
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _with_environment(spec: ProcessSpec, shared: Mapping[str, str]) -> ProcessSpec:
+    again = spec.again
+    return replace(
+        spec,
+        env={**shared, **spec.env},
+        again=None if again is None else lambda: _with_environment(again(), shared),
+    )
 
 
 def scratch_environment(scratch: Path, environ: Mapping[str, str]) -> dict[str, str]:
@@ -185,7 +213,7 @@ def up(
     started = time.monotonic()
     with running(folder, make_specs, say=say) as supervisor:
         if supervisor.wait_ready(interrupted=interruption.asked):
-            ports = {name: port for spec in supervisor.specs for name, port in spec.ports.items()}
+            ports = {name: port for child in supervisor.processes.values() for name, port in child.spec.ports.items()}
             told = ", ".join(f"{name} {LOOPBACK}:{port}" for name, port in ports.items())
             say(f"Ready after {time.monotonic() - started:.1f} s: {told}. Logs: {folder.path / 'logs'}")
         while not interruption.asked():
@@ -250,11 +278,15 @@ def down(folder: StateFolder, *, timeout_seconds: float) -> list[str]:
 
 
 def running_bootstrap(folder: Path) -> str | None:
-    """Return the address of the broker that runs in a state folder now, or None."""
+    """Return the address of the broker that runs in a state folder now, or None.
+
+    One that is not ready yet does not count: until then its port may be another's.
+    """
     if not (folder / "stack.json").exists():
         return None
     for process in StateFolder(folder).stack().get("processes", []):
         identity = identity_in(process)
-        if process.get("name") == "broker" and identity is not None and identity.is_alive():
+        ready = process.get("name") == "broker" and process.get("state") == ProcessState.READY
+        if ready and identity is not None and identity.is_alive():
             return f"{LOOPBACK}:{process['ports']['kafka']}"
     return None

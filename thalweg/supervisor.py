@@ -11,7 +11,7 @@ from enum import StrEnum
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from thalweg.children import Child, ChildFailedError, ProcessSpec
+from thalweg.children import Child, ChildFailedError, NeverReadyError, ProcessSpec
 from thalweg.identity import ProcessIdentity
 
 
@@ -89,6 +89,8 @@ class Supervisor:
 
     def _start(self, process: Supervised) -> None:
         process.started_seconds = self.clock_seconds()
+        if process.spec.again is not None and not process.was_ready:
+            process.spec = process.spec.again()
         try:
             process.child = Child(process.spec, process.log)
         except OSError as error:
@@ -99,7 +101,12 @@ class Supervisor:
 
     def _see_whether_ready(self, process: Supervised, now: float) -> None:
         assert process.child is not None
-        if process.child.is_ready():
+        try:
+            ready = process.child.is_ready()
+        except NeverReadyError as error:
+            self._ended(process, f"cannot become ready: {error}")
+            return
+        if ready:
             process.state = ProcessState.READY
             process.was_ready = True
         elif now - process.started_seconds > process.spec.ready_timeout_seconds:

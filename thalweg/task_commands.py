@@ -12,7 +12,7 @@ from conf.settings import SettingsError, load_settings
 from streams.envelope import content_id
 from streams.errors import StreamError
 from thalweg.client import Client, ClientError, InvalidRequestError
-from thalweg.connection import with_broker
+from thalweg.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
 
 _FAILED: Final = 1
 _WRONG_CALL: Final = 2
@@ -22,6 +22,7 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="YAML settings file."),
         click.option("--set", "overrides", multiple=True, metavar="GROUP.FIELD=VALUE", help="One setting; repeatable."),
+        bootstrap_option,
         click.option("--wait", "wait_s", type=float, metavar="SECONDS", help="Wait so long for the task to end."),
         click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output."),
     ):
@@ -55,7 +56,7 @@ def submit(file: Path | None, as_json: bool, wait_s: float | None, **options: An
     FILE holds one JSON object, a list of them, or one a line; - reads standard input. A task submitted twice with the
     same content is one task.
     """
-    config, overrides = options.pop("config"), options.pop("overrides")
+    config, overrides = options.pop("config"), with_bootstrap(options.pop("overrides"), options.pop("bootstrap"))
     try:
         requests = _read(file) if file is not None else [_from_options(**options)]
     except ValueError as error:
@@ -74,7 +75,7 @@ def cancel(task_ids: tuple[str, ...], as_json: bool, wait_s: float | None, **opt
             client.cancel(task_id)
         return _report(client, list(task_ids), wait_s, as_json, "cancelled")
 
-    _call(options["config"], options["overrides"], run)
+    _call(options["config"], with_bootstrap(options["overrides"], options["bootstrap"]), run)
 
 
 def _submit(client: Client, requests: list[dict[str, Any]], wait_s: float | None, as_json: bool) -> int:
@@ -166,7 +167,7 @@ def _call(config: Path | None, overrides: tuple[str, ...], run: Callable[[Client
         settings = with_broker(load_settings(config, overrides))
         with Client(kafka=settings.kafka) as client:
             code = run(client)
-    except (SettingsError, InvalidRequestError) as error:
+    except (SettingsError, InvalidRequestError, NoBrokerError) as error:
         _end(str(error), _WRONG_CALL)
     except (StreamError, ClientError) as error:
         _end(str(error), _FAILED)

@@ -339,3 +339,37 @@ def _group_offsets(admin: KafkaAdminClient, group: str) -> list[int]:
     except KafkaError:
         return []
     return [place.offset for places in offsets.values() for place in places.values()] if offsets else []
+
+
+def test_a_checkpoint_moved_away_duplicates_nothing_in_the_tables(world: World) -> None:
+    world.send(OREGON, {"samples": [node("n1"), {"kind": "unheard of"}]}, b"no JSON", {"samples": [node("n2")]})
+    world.start()
+    world.drain()
+    before = {table: world.sorted_rows(table) for table in ("telemetry", "quarantine")}
+    assert [len(rows) for rows in before.values()] == [2, 2]
+    world.stop()
+    (world.folder / "checkpoints" / "observe").rename(world.folder / "moved")
+    world.send(OREGON, {"samples": [node("n3")]})
+    world.start()
+    world.drain()
+    assert [row["node_id"] for row in world.rows("telemetry")] == ["n1", "n2", "n3"]
+    assert world.sorted_rows("quarantine") == before["quarantine"]
+
+
+def test_a_topic_made_anew_while_the_query_runs_is_read_from_its_beginning(world: World) -> None:
+    world.send(OREGON, *({"samples": [node(f"old-{number}")]} for number in range(5)))
+    world.send(IOWA, {"samples": [node("iowa")]})
+    first = world.start()
+    world.drain()
+    time.sleep(3)  # its topics have been looked at
+    topic = topics.topic_name(topics.TELEMETRY, world.settings.kafka.topic_prefix, OREGON)
+    admin = KafkaAdminClient(bootstrap_servers=world.settings.kafka.bootstrap_servers)
+    admin.delete_topics([topic])
+    assert eventually(lambda: topic not in admin.list_topics(), seconds=20)
+    admin.close()
+    world.send(OREGON, {"samples": [node("new-0")]}, {"samples": [node("new-1")]})
+    assert eventually(lambda: not first.isActive, seconds=30)
+    world.start()
+    world.drain()
+    told = [str(row["node_id"]) for row in world.rows("telemetry")]
+    assert sorted(told) == ["iowa", "new-0", "new-1", *(f"old-{number}" for number in range(5))]

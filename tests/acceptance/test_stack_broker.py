@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,14 @@ from kafka.admin import NewTopic
 from kafka.errors import KafkaError, MessageSizeTooLargeError
 
 from conf.environment import find_java
+from thalweg import broker as broker_module
+from thalweg import stack
 from thalweg.bootstrap.jars import ensure_jars
-from thalweg.broker import Broker, BrokerSetupError
+from thalweg.broker import Broker, BrokerPorts, BrokerSetupError, choose_ports, cluster_id
 from thalweg.identity import ProcessIdentity
 from thalweg.ports import is_free
+from thalweg.state import StateFolder
+from thalweg.supervisor import Supervisor
 
 pytestmark = pytest.mark.acceptance
 
@@ -113,3 +118,46 @@ def test_a_records_folder_of_somebody_else_is_refused_and_left_alone(tmp_path: P
     with pytest.raises(BrokerSetupError, match="no broker wrote them"):
         Broker(tmp_path / "broker").start()
     assert [entry.name for entry in (tmp_path / "broker" / "records").iterdir()] == ["photos.zip"]
+
+
+def first_those_of(taken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the first choice of ports fall on another broker's, as when two look at the same free port at once."""
+    answers = [BrokerPorts(clients=int(taken.rpartition(":")[2]), controller=choose_ports().controller)]
+
+    def choose(preferred: BrokerPorts | None = None) -> BrokerPorts:
+        return answers.pop() if answers else choose_ports(preferred)
+
+    monkeypatch.setattr(broker_module, "choose_ports", choose)
+    monkeypatch.setattr(stack, "choose_ports", choose)
+
+
+def test_of_two_brokers_that_chose_one_port_the_second_goes_elsewhere(
+    broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first_those_of(broker, monkeypatch)
+    with Broker(tmp_path / "broker") as second:
+        assert second.bootstrap != broker
+        admin = KafkaAdminClient(bootstrap_servers=second.bootstrap)
+        assert admin.describe_cluster()["cluster_id"] == cluster_id(tmp_path / "broker")
+        admin.close()
+
+
+def test_of_two_stacks_that_chose_one_port_the_second_never_works_on_the_others_cluster(
+    broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first_those_of(broker, monkeypatch)
+    folder = StateFolder(tmp_path)
+    own = stack.local_broker(folder)
+    assert f"127.0.0.1:{own.ports['kafka']}" == broker
+    # As if the port had been free when it was chosen, and taken before it was bound: it is first started as it is.
+    supervisor = Supervisor([replace(own, again=lambda: own)], tmp_path / "logs")
+    assert supervisor.wait_ready()
+    try:
+        process = supervisor.processes["broker"]
+        assert "is answered by cluster" in process.last_failure or "exit code" in process.last_failure
+        admin = KafkaAdminClient(bootstrap_servers=stack.local_bootstrap(folder))
+        assert admin.describe_cluster()["cluster_id"] == cluster_id(tmp_path / "broker")
+        admin.close()
+        assert stack.local_bootstrap(folder) != broker
+    finally:
+        supervisor.stop()

@@ -17,6 +17,7 @@ from kafka.admin import NewTopic
 
 from conf.environment import find_java
 from conf.settings import Kafka
+from streams.origin import Present, Standing
 from thalweg.bootstrap.jars import ensure_jars
 from thalweg.checkup import brokers, checkpoints
 from thalweg.checkup.finding import Status
@@ -175,17 +176,26 @@ def test_the_doctor_recognises_a_checkpoint_of_another_broker(broker: str, tmp_p
     (tmp_path / "place" / "offsets").mkdir(parents=True)
     (tmp_path / "place" / "metadata").touch()
 
-    def judged(offset: int, of_topic: str = topic) -> Status:
-        positions = json.dumps({of_topic: {"0": offset}})
+    def judged(offset: int) -> Status:
+        positions = json.dumps({topic: {"0": offset}})
         (tmp_path / "place" / "offsets" / "0").write_text(f"v1\n{{}}\n{positions}")
-        (finding,) = checkpoints.checkpoint_findings(tmp_path, lambda where: brokers.end_offsets(kafka, where))
+        (finding,) = checkpoints.checkpoint_findings(tmp_path, look)
         return finding.status
 
+    def look(_: str, standing: Standing) -> Present:
+        present = brokers.topics_present(kafka, standing)
+        assert present is not None
+        return present
+
     assert judged(1) is Status.OK
-    assert judged(2) is Status.PROBLEM
-    assert judged(0, of_topic=f"{topic}-deleted") is Status.PROBLEM
+    assert judged(2) is Status.WARNING
     clock = {finding.check: finding for finding in brokers.broker_findings(kafka, must_answer=True)}["broker's clock"]
     assert clock.status is Status.OK
     assert "agrees with ours" in clock.seen
+    (foreign,) = brokers.broker_findings(kafka, must_answer=False, is_ours=False)
+    assert "another installation's, and is left alone" in foreign.seen
+    (wrong,) = brokers.broker_findings(kafka, must_answer=True, cluster="ours")
+    assert wrong.status is Status.PROBLEM
+    assert "in the place of this stack's cluster ours" in wrong.seen
     assert set(admin.list_topics()) == before  # the doctor leaves no topic behind
     admin.close()

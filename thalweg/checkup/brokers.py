@@ -1,18 +1,20 @@
-"""Look at the broker: whether it answers, what its clock says, where its topics end."""
+"""Look at the broker: whose it is, whether it answers, what its clock says, which topics it has."""
 
-import contextlib
+import re
 import socket
 import time
 import uuid
-from collections.abc import Mapping
 from typing import Any
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 from kafka.errors import KafkaError
 
 from conf.settings import Kafka
+from streams.admin import bounds_now, topics_now
 from streams.connection import connection_options
+from streams.errors import BrokerUnavailableError
+from streams.origin import Present, Standing
 from thalweg.checkup.finding import Finding, fine, problem
 from thalweg.checkup.machine import skew_finding
 
@@ -20,12 +22,16 @@ from thalweg.checkup.machine import skew_finding
 PATIENCE_MS = 5_000
 
 
-def broker_findings(kafka: Kafka, *, must_answer: bool) -> list[Finding]:
-    """Judge the broker, if there is one.
+def broker_findings(
+    kafka: Kafka, *, must_answer: bool, is_ours: bool = True, cluster: str | None = None
+) -> list[Finding]:
+    """Judge the broker, if there is one; whose it is comes first, and on another's nothing is made.
 
     Args:
         kafka: How to reach it.
         must_answer: Whether a stack runs that says it is there; else nobody listening is nothing wrong.
+        is_ours: Whether it was named, or is the running stack's; else it is whoever listens on Kafka's own port.
+        cluster: The id it must have; None for one that was named, which may have any.
     """
     where = kafka.bootstrap_servers
     if not must_answer and not _somebody_listens(where):
@@ -33,11 +39,18 @@ def broker_findings(kafka: Kafka, *, must_answer: bool) -> list[Finding]:
     try:
         admin = KafkaAdminClient(**_options(kafka))
     except KafkaError as error:
+        if not is_ours:
+            return [fine("broker", f"no stack runs here; what listens at {where} is not its broker")]
         fix = "See the broker's log, and kafka.security_protocol; a local one: thalweg down && thalweg up"
         return [problem("broker", f"{where} does not answer: {error}", fix)]
     try:
         described = admin.describe_cluster()
         seen = f"{where}, cluster {described['cluster_id']}, {len(described['brokers'])} node(s)"
+        if not is_ours:
+            return [fine("broker", f"no stack runs here; {seen}, is another installation's, and is left alone")]
+        if cluster is not None and described["cluster_id"] != cluster:
+            fix = "thalweg down && thalweg up, which takes other ports"
+            return [problem("broker", f"{seen}, answers in the place of this stack's cluster {cluster}", fix)]
         return [fine("broker", seen), _clock_finding(kafka, admin)]
     except KafkaError as error:
         fix = "See the broker's log; on a secured cluster the user must be allowed to describe it"
@@ -69,26 +82,15 @@ def _clock_finding(kafka: Kafka, admin: KafkaAdminClient) -> Finding:
     return skew_finding(stamped.timestamp, before_ms - 1, after_ms)
 
 
-def end_offsets(kafka: Kafka, positions: Mapping[str, Mapping[int, int]]) -> dict[tuple[str, int], int] | None:
-    """Return where each of these partitions ends now; one that is not there is left out. None: no broker answers."""
+def topics_present(kafka: Kafka, standing: Standing) -> Present | None:
+    """Look at the cluster and the topics a checkpoint stands in, and nothing else. None: no broker answers."""
+    hurried = kafka.model_copy(update={"request_timeout_ms": PATIENCE_MS})
     try:
-        consumer = KafkaConsumer(**_options(kafka))
-    except KafkaError:
+        topics = topics_now(hurried, f"{re.escape(kafka.topic_prefix)}\\..*")
+        starts, ends = bounds_now(hurried, standing.planned)
+    except BrokerUnavailableError:
         return None
-    try:
-        there = [
-            TopicPartition(topic, partition)
-            for topic, partitions in positions.items()
-            for partition in partitions
-            if partition in (consumer.partitions_for_topic(topic) or ())
-        ]
-        ends = consumer.end_offsets(there) if there else {}
-        return {(place.topic, place.partition): end for place, end in ends.items()}
-    except KafkaError:
-        return None
-    finally:
-        with contextlib.suppress(KafkaError):
-            consumer.close()
+    return Present(cluster_id=topics.cluster_id, topic_ids=topics.topic_ids, starts=starts, ends=ends)
 
 
 def _somebody_listens(bootstrap_servers: str) -> bool:

@@ -1,78 +1,78 @@
-"""Look at the queries' checkpoints: whole, and not ahead of the broker they were made with."""
+"""Look at the queries' checkpoints: whole, and made with this cluster, these topics and these tables."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
-from thalweg.checkup.finding import Finding, fine, problem
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
-Positions = dict[str, dict[int, int]]
-EndOffsets = Callable[[Mapping[str, Mapping[int, int]]], dict[tuple[str, int], int] | None]
+from streams.origin import Present, Standing, compare
+from streams.query_checkpoint import DamagedCheckpointError, QueryCheckpoint
+from sync.delta_store import table_uri
+from sync.tables import DECISIONS, RECORDS, TELEMETRY, TableContract
+from thalweg.checkup.finding import Finding, fine, problem, warning
+
+FIRST_TABLE: Final[Mapping[str, TableContract]] = {"place": DECISIONS, "observe": TELEMETRY, "replicate": RECORDS}
+"""The table that a query's checkpoint is compared with."""
+
+NO_TABLE: Final = "none"
+
+Look = Callable[[str, Standing], Present]
+"""Says what is here now of what a query (by name) stands on."""
 
 
-class DamagedCheckpointError(Exception):
-    """A checkpoint's newest offsets cannot be read."""
-
-
-def checkpoint_findings(folder: Path, ends: EndOffsets) -> list[Finding]:
+def checkpoint_findings(folder: Path, look: Look, not_compared: Callable[[], str] = str) -> list[Finding]:
     """Judge every checkpoint in a folder.
 
     Args:
-        folder: Where they lie; one folder per query.
-        ends: Says where the broker's partitions end, or None if no broker answers.
+        folder: where they lie; one folder per query.
+        look: see `Look`.
+        not_compared: why the broker's topics could not be looked at; empty if they were. Asked after `look`.
     """
     if not folder.is_dir():
         return [fine("checkpoints", f"none yet in {folder}")]
-    return [_judge(checkpoint, ends) for checkpoint in sorted(folder.iterdir()) if (checkpoint / "offsets").is_dir()]
+    there = [checkpoint for checkpoint in sorted(folder.iterdir()) if (checkpoint / "offsets").is_dir()]
+    return [finding for checkpoint in there for finding in _judge(checkpoint, look, not_compared)]
 
 
-def _judge(checkpoint: Path, ends: EndOffsets) -> Finding:
-    check = f"checkpoint: {checkpoint.name}"
+def _judge(folder: Path, look: Look, not_compared: Callable[[], str]) -> list[Finding]:
+    check = f"checkpoint: {folder.name}"
     anew = (
-        f"Move it away (mv {checkpoint} {checkpoint}.old) and start again: the query reads from the earliest record the"
-        " broker holds, and what the tables already have is recognised"
+        f"Move it away while nothing runs (mv {folder} {folder}.old) and start again: the query reads from the earliest"
+        " record the broker holds, and what the tables already have is recognised"
     )
+    checkpoint = QueryCheckpoint(folder)
     try:
-        batch, positions = newest_offsets(checkpoint)
+        standing = checkpoint.standing()
     except DamagedCheckpointError as error:
-        return problem(check, str(error), anew)
-    if batch is None:
-        return fine(check, "no batch yet")
-    if not (checkpoint / "metadata").is_file():
+        return [problem(check, str(error), anew)]
+    if standing.batch is None:
+        return [fine(check, "no batch yet")]
+    if not (folder / "metadata").is_file():
         # Spark 4 refuses to go on without the id in it.
-        return problem(check, f"batch {batch}, but its file `metadata` is missing: Spark will not start from it", anew)
-    known = ends(positions)
-    if known is None:
-        return fine(check, f"batch {batch}; not compared with a broker, none answers")
-    for topic, partitions in positions.items():
-        for partition, offset in partitions.items():
-            end = known.get((topic, partition))
-            if end is None or end < offset:
-                there = "is not there" if end is None else f"ends at {end}"
-                seen = f"batch {batch} stands at {topic}/{partition} offset {offset}, which {there} on this broker"
-                return problem(check, f"{seen}: it was made with another broker or with records since deleted", anew)
-    return fine(check, f"batch {batch}, within what the broker holds")
+        seen = f"batch {standing.batch}, but its file `metadata` is missing: Spark will not start from it"
+        return [problem(check, seen, anew)]
+    origin = checkpoint.origin()
+    found = compare(origin, standing, look(folder.name, standing))
+    if found:
+        # The query's start finds the same and does what is said: a person should know, and may want something else.
+        return [warning(check, f"batch {standing.batch}; {each.sentence}", each.remedy) for each in found]
+    if why := not_compared():
+        return [fine(check, f"batch {standing.batch}; not compared with the topics: {why}")]
+    return [fine(check, f"batch {standing.batch}, of this cluster, these topics and this warehouse")]
 
 
-def newest_offsets(checkpoint: Path) -> tuple[int | None, Positions]:
-    """Return the newest batch planned and the Kafka positions it ends at; (None, {}) if there is none.
-
-    Raises:
-        DamagedCheckpointError: The file is not as Spark writes it: a version line, a JSON line, one line per source.
-    """
-    batches = [int(file.name) for file in (checkpoint / "offsets").iterdir() if file.name.isdigit()]
-    if not batches:
-        return None, {}
-    newest = checkpoint / "offsets" / str(max(batches))
-    positions: Positions = {}
+def table_present(warehouse: str, query: str, standing: Standing) -> Present:
+    """Look at a query's first table, as a `Present` that knows nothing else."""
+    contract = FIRST_TABLE.get(query)
+    if contract is None:
+        return Present()
     try:
-        version, _, *sources = newest.read_text(encoding="utf-8").splitlines()
-        if not version.startswith("v"):
-            raise ValueError(f"version {version!r}")
-        for source in sources:
-            for topic, partitions in json.loads(source).items() if source.startswith("{") else ():
-                if isinstance(partitions, dict):
-                    positions[topic] = {int(partition): int(offset) for partition, offset in partitions.items()}
-    except (OSError, ValueError) as error:
-        raise DamagedCheckpointError(f"{newest} cannot be read ({error})") from error
-    return max(batches), positions
+        table = DeltaTable(table_uri(warehouse, contract.name))
+    except TableNotFoundError:
+        return Present(warehouse_id=NO_TABLE)
+    except (DeltaError, OSError):
+        return Present()
+    batch = table.transaction_version(standing.query_id) if standing.query_id is not None else None
+    return Present(warehouse_id=str(table.metadata().id), table_version=table.version(), table_batch=batch)

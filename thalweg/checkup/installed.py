@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from conf.environment import (
+    FOREIGN_SPARK,
     MIN_PYTHON,
     REQUIREMENTS_LOCK,
     JarSet,
@@ -122,6 +123,22 @@ def java_finding(environ: Mapping[str, str] = os.environ) -> Finding:
             f"export JAVA_HOME={java.home}",
         )
     return fine("java", seen)
+
+
+def spark_finding(environ: Mapping[str, str] = os.environ, python: str = sys.executable) -> Finding:
+    """Judge what the environment says of Spark: the jobs that we start use the Spark of the locked pyspark."""
+    foreign = {name: environ[name] for name in FOREIGN_SPARK if environ.get(name)}
+    for name in ("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"):
+        if environ.get(name) and Path(environ[name]).absolute() != Path(python).absolute():
+            foreign[name] = environ[name]
+    if not foreign:
+        return fine("spark's environment", "names no other installation")
+    told = ", ".join(f"{name}={value}" for name, value in foreign.items())
+    return warning(
+        "spark's environment",
+        f"{told}: passed over by the jobs that thalweg starts, but not by a plain spark-submit",
+        f"Before a spark-submit: unset {' '.join(foreign)}; export PYSPARK_PYTHON={python}",
+    )
 
 
 def jar_finding(environ: Mapping[str, str] = os.environ, folder: Path | None = None) -> Finding:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from thalweg.broker import BrokerPorts, choose_ports, new_cluster_id, server_properties
+from thalweg.broker import BrokerPorts, answers, choose_ports, cluster_id, new_cluster_id, server_properties
+from thalweg.children import NeverReadyError
 from thalweg.ports import FIRST_PORT, LAST_PORT, accepts_connections, free_port, is_free
 
 
@@ -47,3 +48,36 @@ def test_a_broker_gets_two_different_ports() -> None:
 def test_a_port_somebody_listens_on_is_not_free_whatever_the_address(listening: str) -> None:
     with socket.create_server((listening, 0)) as server:
         assert not is_free(server.getsockname()[1])
+
+
+class FakeAdmin:
+    """Answers as the broker of one cluster."""
+
+    def __init__(self, **_: object) -> None:
+        pass
+
+    def describe_cluster(self) -> dict[str, object]:
+        return {"cluster_id": "theirs", "brokers": [{"is_fenced": False}]}
+
+    def close(self) -> None:
+        pass
+
+
+def test_only_a_broker_of_the_own_cluster_makes_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kafka.KafkaAdminClient", FakeAdmin)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ports = BrokerPorts(clients=server.getsockname()[1], controller=1)
+        assert answers(ports, "theirs")
+        with pytest.raises(NeverReadyError, match=r"answered by cluster theirs, not by this stack's ours"):
+            answers(ports, "ours")
+        with pytest.raises(NeverReadyError):
+            answers(ports, None)
+
+
+def test_the_cluster_id_is_the_one_in_the_storage(tmp_path: Path) -> None:
+    assert cluster_id(tmp_path) is None
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "meta.properties").write_text(
+        "#\nversion=1\ncluster.id=aPCVaQGTRtmOgS5LbA8_ew\nnode.id=1\n"
+    )
+    assert cluster_id(tmp_path) == "aPCVaQGTRtmOgS5LbA8_ew"

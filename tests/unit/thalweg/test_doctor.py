@@ -11,8 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from conf.environment import JarSet, jar_paths
-from thalweg.checkup import checkpoints, installed, leases, machine, stacks
-from thalweg.checkup.checkpoints import EndOffsets
+from conf.settings import Kafka
+from streams.origin import Origin, Present
+from streams.query_checkpoint import QueryCheckpoint
+from sync.delta_store import append, open_or_create
+from sync.tables import DECISIONS
+from thalweg.checkup import brokers, checkpoints, installed, leases, machine, stacks
+from thalweg.checkup.checkpoints import Look
 from thalweg.checkup.finding import Status
 from thalweg.doctor import doctor
 from thalweg.ports import free_port
@@ -160,8 +165,8 @@ def checkpoint(folder: Path, batch: int, offsets: dict[str, dict[str, int]], *, 
     return folder
 
 
-def ends_at(**ends: int) -> EndOffsets:
-    return lambda _: {(topic, 0): end for topic, end in ends.items()}
+def ends_at(**ends: int) -> Look:
+    return lambda *_: Present(ends={(topic, 0): end for topic, end in ends.items()})
 
 
 def test_a_checkpoint_within_the_broker_is_fine(tmp_path: Path) -> None:
@@ -171,18 +176,20 @@ def test_a_checkpoint_within_the_broker_is_fine(tmp_path: Path) -> None:
     assert "batch 12" in found.seen
 
 
-@pytest.mark.parametrize("ends", [ends_at(requests=499), ends_at(), ends_at(other=900)])
-def test_a_checkpoint_ahead_of_the_broker_is_stale(tmp_path: Path, ends: EndOffsets) -> None:
+def test_a_checkpoint_ahead_of_its_topic_is_told_with_what_will_happen(tmp_path: Path) -> None:
     checkpoint(tmp_path / "place", 12, {"requests": {"0": 500}})
-    (found,) = checkpoints.checkpoint_findings(tmp_path, ends)
-    assert found.status is Status.PROBLEM
-    assert "requests/0 offset 500" in found.seen
-    assert f"mv {tmp_path / 'place'}" in found.fix
+    (found,) = checkpoints.checkpoint_findings(tmp_path, ends_at(requests=499))
+    assert found.status is Status.WARNING
+    assert "requests/0 ends at 499, the checkpoint stands at 500" in found.seen
+    assert "set aside; this topic is read from its earliest record" in found.seen
+    assert found.fix
 
 
 def test_a_checkpoint_without_its_metadata_is_a_problem(tmp_path: Path) -> None:
     checkpoint(tmp_path / "place", 12, {"requests": {"0": 5}}, metadata=False)
-    assert checkpoints.checkpoint_findings(tmp_path, ends_at(requests=5))[0].status is Status.PROBLEM
+    (found,) = checkpoints.checkpoint_findings(tmp_path, ends_at(requests=5))
+    assert found.status is Status.PROBLEM
+    assert f"mv {tmp_path / 'place'}" in found.fix
 
 
 @pytest.mark.parametrize("damage", ["", "v1", "v1\n{}\n{half", "\0\0\0\0", "v1\n{}\n" + '{"requests":{"0":"many"}}'])
@@ -196,8 +203,8 @@ def test_a_damaged_checkpoint_is_a_problem(tmp_path: Path, damage: str) -> None:
 
 def test_without_a_broker_a_whole_checkpoint_is_not_condemned(tmp_path: Path) -> None:
     checkpoint(tmp_path / "place", 12, {"requests": {"0": 5}})
-    assert checkpoints.checkpoint_findings(tmp_path, lambda _: None)[0].status is Status.OK
-    assert checkpoints.checkpoint_findings(tmp_path / "none", lambda _: None)[0].status is Status.OK
+    assert checkpoints.checkpoint_findings(tmp_path, lambda *_: Present())[0].status is Status.OK
+    assert checkpoints.checkpoint_findings(tmp_path / "none", lambda *_: Present())[0].status is Status.OK
 
 
 def test_looking_at_a_state_folder_writes_nothing(tmp_path: Path) -> None:
@@ -266,3 +273,96 @@ def test_a_lease_held_outside_the_stack_is_a_warning_and_an_old_one_nothing(tmp_
         assert leases.lease_findings(str(tmp_path), stack_runs=True)[0].status is Status.OK
     assert leases.lease_findings(str(tmp_path), stack_runs=False)[0].status is Status.OK
     assert leases.lease_findings("s3://bucket/warehouse", stack_runs=False) == []
+
+
+class ForeignBroker:
+    """A broker of somebody else's on Kafka's own port: it may be asked whose it is, and nothing more."""
+
+    def __init__(self, **_: object) -> None:
+        pass
+
+    def describe_cluster(self) -> dict[str, object]:
+        return {"cluster_id": "theirs", "brokers": [{}]}
+
+    def create_topics(self, *_: object) -> None:
+        raise AssertionError("made a topic on a foreign broker")
+
+    def close(self) -> None:
+        pass
+
+
+def cut_off_state(folder: Path) -> Path:
+    """A state folder of cluster `ours` in which nothing runs: broker storage, a ledger, and a checkpoint of both."""
+    StateFolder(folder)
+    (folder / "broker" / "records").mkdir(parents=True)
+    (folder / "broker" / "records" / "meta.properties").write_text("cluster.id=ours\n")
+    table = open_or_create(DECISIONS, str(folder / "warehouse"))
+    append(table, DECISIONS.schema.empty_table())
+    place = checkpoint(folder / "checkpoints" / "place", 12, {"thalweg.requests": {"0": 500}})
+    QueryCheckpoint(place).write_origin(
+        Origin(
+            warehouse_id=str(table.metadata().id),
+            cluster_id="ours",
+            topic_ids={"thalweg.requests": "r1"},
+            table_version=table.version(),
+        )
+    )
+    return folder
+
+
+def findings_of(state: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, str]]:
+    monkeypatch.setenv("THALWEG_STATE", str(state))
+    monkeypatch.delenv("THALWEG_KAFKA__BOOTSTRAP_SERVERS", raising=False)
+    monkeypatch.setattr(brokers, "KafkaAdminClient", ForeignBroker)
+    monkeypatch.setattr(brokers, "_somebody_listens", lambda _: True)
+    monkeypatch.setattr(brokers, "topics_present", lambda *_: pytest.fail("looked into a foreign broker's topics"))
+    result = CliRunner().invoke(doctor, ["--json"])
+    return {finding["check"]: finding for finding in json.loads(result.stdout)["findings"]}
+
+
+def test_a_foreign_broker_is_called_foreign_and_says_nothing_of_our_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = findings_of(cut_off_state(tmp_path / "state"), monkeypatch)
+    assert "cluster theirs" in found["broker"]["seen"]
+    assert "another installation's, and is left alone" in found["broker"]["seen"]
+    assert "broker's clock" not in found
+    assert found["checkpoint: place"]["status"] == "ok"
+    assert "the stack's broker runs only with it" in found["checkpoint: place"]["seen"]
+    assert found["checkpoint: place"]["fix"] == ""
+
+
+@pytest.mark.parametrize(
+    ("restored", "words"),
+    [
+        ("older table", "the table is older than the checkpoint: it is at version 0, the checkpoint has seen 1"),
+        ("no table", "the checkpoint was made with table"),
+        ("another broker", "was made with Kafka cluster ours, here is theirs"),
+        ("no broker", "was made with Kafka cluster ours, here is none yet"),
+    ],
+)
+def test_what_was_restored_alone_is_recognised_before_anything_runs(
+    restored: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = cut_off_state(tmp_path / "state")
+    match restored:
+        case "older table":
+            (state / "warehouse" / "decisions" / "_delta_log" / f"{1:020}.json").unlink()
+        case "no table":
+            (state / "warehouse").rename(tmp_path / "elsewhere")
+        case "another broker":
+            (state / "broker" / "records" / "meta.properties").write_text("cluster.id=theirs\n")
+        case "no broker":
+            (state / "broker").rename(tmp_path / "elsewhere")
+    finding = findings_of(state, monkeypatch)["checkpoint: place"]
+    assert finding["status"] == "warning"
+    assert words in finding["seen"]
+    assert "the checkpoint is set aside" in finding["seen"]
+    assert finding["fix"]
+
+
+def test_a_foreign_broker_in_the_place_of_a_running_stacks_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(brokers, "KafkaAdminClient", ForeignBroker)
+    (found,) = brokers.broker_findings(Kafka(), must_answer=True, cluster="ours")
+    assert found.status is Status.PROBLEM
+    assert "in the place of this stack's cluster ours" in found.seen

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from thalweg.children import ChildFailedError, ProcessSpec, RestartPolicy
+from thalweg.children import ChildFailedError, NeverReadyError, ProcessSpec, RestartPolicy
 from thalweg.identity import ProcessIdentity
 from thalweg.leftovers import end_leftovers
 from thalweg.stack import running
@@ -287,3 +287,47 @@ def test_a_very_long_log_is_put_aside_at_the_next_start(tmp_path: Path, monkeypa
     supervisor.stop()
     assert (tmp_path / "one.log.old").read_text() == "more than ten bytes"
     assert (tmp_path / "one.log").read_text() == ""
+
+
+def taken(port: int) -> bool:
+    """Fail as a readiness check does that meets somebody else at its process's port."""
+    if port == 1:
+        raise NeverReadyError("another's cluster answers there")
+    return True
+
+
+def test_what_cannot_become_ready_as_it_is_is_made_anew(tmp_path: Path) -> None:
+    ports = iter((1, 2, 3))
+
+    def made() -> ProcessSpec:
+        port = next(ports)
+        return sleeper("broker", ports={"kafka": port}, is_ready=lambda: taken(port), again=made)
+
+    def reader() -> ProcessSpec:
+        return sleeper("jobs", needs=("broker",), ports={"reads": found()}, again=reader)
+
+    def found() -> int:
+        return supervisor.processes["broker"].spec.ports["kafka"] if supervisor else 0
+
+    supervisor: Supervisor | None = None
+    supervisor = Supervisor([sleeper("broker", again=made), reader()], tmp_path)
+    try:
+        tick_until(supervisor, supervisor.all_ready)
+        broker = supervisor.processes["broker"]
+        assert broker.spec.ports == {"kafka": 2}
+        assert "another's cluster" in broker.last_failure
+        assert supervisor.processes["jobs"].spec.ports == {"reads": 2}  # made when the broker's port was settled
+        assert broker.identity is not None
+        os.kill(broker.identity.pid, signal.SIGKILL)
+        tick_until(supervisor, lambda: broker.state is ProcessState.PAUSING)
+        tick_until(supervisor, supervisor.all_ready)
+        assert broker.spec.ports == {"kafka": 2}  # others know it there
+    finally:
+        supervisor.stop()
+
+
+def test_what_meets_somebody_else_each_time_is_given_up_in_words(tmp_path: Path) -> None:
+    supervisor = Supervisor([sleeper("broker", is_ready=lambda: taken(1))], tmp_path)
+    with pytest.raises(ChildFailedError, match=r"cannot become ready: another's cluster answers there"):
+        supervisor.wait_ready()
+    supervisor.stop()
