@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from streams.deadletter import RefusedRecord
 from streams.rules import Rule, judge
 from streams.telemetry import Parsed, history_rows, parse
-from sync.tables import QUARANTINE, TELEMETRY
+from sync.tables import QUARANTINE, TELEMETRY, wide_text
 
 if TYPE_CHECKING:
     from streams.range_reader import Ranges  # its consumer is nothing for the executors
@@ -95,7 +95,11 @@ def take_in(records: pa.Table, rules: Sequence[Rule], topic_prefix: str) -> Inta
 
 
 def _refused_records(records: pa.Table, parsed: Parsed) -> tuple[RefusedRecord, ...]:
-    wanted = records.take(pa.array([refusal.record_row for refusal in parsed.refusals], pa.int64())).to_pylist()
+    if not parsed.refusals:
+        return ()
+    wanted = (
+        wide_text(records).take(pa.array([refusal.record_row for refusal in parsed.refusals], pa.int64())).to_pylist()
+    )
     return tuple(
         RefusedRecord(
             flow=FLOW_NAME,
