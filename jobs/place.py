@@ -34,7 +34,7 @@ from scheduling.tasks import TERMINAL, Change, Transition
 from scheduling.warm_up import warm_up
 from scheduling.world import World
 from streams import inbox
-from streams.admin import ensure_topics
+from streams.admin import ensure_topics, raise_limits
 from streams.assignments import event_id_of, event_record
 from streams.deadletter import RefusedRecord, dead_letter
 from streams.envelope import Envelope, content_id
@@ -389,7 +389,7 @@ class Placer:
         refused = RefusedRecord(
             flow=FLOW.name,
             rule="request" if origin.topic.endswith(REQUESTS.topic) else "report",
-            reason=reason[:1_000],  # a reason quotes what was seen, which may be long: in full it is the record's value
+            reason=reason,
             topic=origin.topic,
             partition=origin.partition,
             offset=origin.offset,
@@ -506,6 +506,7 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     warm_up(plan_settings(settings.place))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     ensure_topics(settings.kafka, [CONTROL_REGION])
+    raise_limits(settings.kafka)
     ledger = Ledger.claim(settings.warehouse.path)
     place, courtesy = settings.place, Courtesy()
     tables = PlaceTables(settings.warehouse.path, place.folds_every_ms, place.compact_every_s, stop, rest=courtesy.rest)

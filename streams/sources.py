@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from conf.settings import Kafka
+from streams.connection import ISOLATION
 from streams.topics import TopicContract, topic_pattern
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def read_pattern(spark: "SparkSession", kafka: Kafka, pattern: str, *, max_recor
         # A region's topic may be deleted with its region, and retention may overtake a job that was down for a day.
         # Neither may stop the other regions' stream; the gap is visible in the offsets of the history.
         "failOnDataLoss": "false",
+        "kafka.isolation.level": ISOLATION,
         "kafka.fetch.max.wait.ms": str(FETCH_WAIT_MS),
         "kafka.max.poll.records": str(POLL_RECORDS),
         "kafka.max.partition.fetch.bytes": str(FETCH_BYTES),
