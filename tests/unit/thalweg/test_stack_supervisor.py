@@ -287,3 +287,27 @@ def test_a_very_long_log_is_put_aside_at_the_next_start(tmp_path: Path, monkeypa
     supervisor.stop()
     assert (tmp_path / "one.log.old").read_text() == "more than ten bytes"
     assert (tmp_path / "one.log").read_text() == ""
+
+
+def test_a_process_that_runs_and_does_not_do_its_work_is_failing_with_its_own_words(tmp_path: Path) -> None:
+    order = tmp_path / "order"
+    program = f"""
+        import os, pathlib, time
+        ready, order = pathlib.Path(os.environ["THALWEG_READY_FILE"]), pathlib.Path({str(order)!r})
+        while True:
+            ready.write_text(order.read_text() if order.exists() else "")
+            time.sleep(0.01)
+    """
+    supervisor = Supervisor([python("jobs", program, announces_ready=True)], tmp_path)
+    jobs = supervisor.processes["jobs"]
+    try:
+        assert supervisor.wait_ready()
+        order.write_text("place failed 3 times")
+        tick_until(supervisor, lambda: jobs.state is ProcessState.FAILING and jobs.last_failure == order.read_text())
+        assert supervisor.all_ready() and supervisor.failed() == [], "it is not ended for that"
+        order.write_text("")
+        tick_until(supervisor, lambda: jobs.state is ProcessState.READY)
+        os.kill(jobs.child.pid if jobs.child else 0, signal.SIGKILL)
+        tick_until(supervisor, lambda: jobs.restarts == 1)
+    finally:
+        supervisor.stop()
