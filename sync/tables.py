@@ -17,6 +17,11 @@ TEXT: Final = pa.large_string()
 passes; to Delta and Parquet both are strings."""
 
 
+def type_name(kind: pa.DataType) -> str:
+    """Name a column's type for people: what is one type in the table has one name."""
+    return str(kind).removeprefix("large_")
+
+
 def wide_text(table: pa.Table) -> pa.Table:
     """Let the texts and bytes of a table be sorted, taken and joined beyond 2 GiB."""
     fields = [field.with_type(_WIDE.get(field.type, field.type)) for field in table.schema]
@@ -213,7 +218,7 @@ DECISIONS = TableContract(
         *_POSITION,
         ("topic_timestamp_ms", pa.int64()),
     ),
-    key=("query_id", "batch_id", "row"),
+    key=("query_id", "batch_id", "driver_epoch", "row"),
     writer="jobs/place",
     meaning="The ledger: every task transition with its plan and reason. The truth of placement.",
     configuration=BUSY_LOG,
