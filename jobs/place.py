@@ -39,6 +39,7 @@ from streams.assignments import event_id_of, event_record
 from streams.deadletter import RefusedRecord, dead_letter
 from streams.envelope import Envelope, content_id
 from streams.errors import NotAcknowledgedError
+from streams.lost_offsets import LostOffsets
 from streams.messages import StatusEvent
 from streams.publish import KafkaPublisher, OutgoingRecord, Publisher, check_sizes, outgoing
 from streams.range_reader import RangeReader
@@ -93,6 +94,8 @@ class Placer:
     packer: Packer
     reader: RangeReader | None = None
     """None reads every batch through Spark."""
+    lost: LostOffsets | None = None
+    """Notices requests that nobody can read any more."""
     courtesy: Courtesy = field(default_factory=Courtesy)
     surround: Callable[[], AbstractContextManager[None]] = nullcontext
     """Around each batch."""
@@ -112,6 +115,7 @@ class Placer:
         assert query_id is not None
         received = self._read(batch, batch_id)
         read_s = time.perf_counter() - started
+        self._tell_lost(received, batch_id)
         committed = self.ledger.committed_batch(query_id)
         if committed is not None and batch_id <= committed:
             self.publish_again(received, query_id, batch_id)
@@ -209,6 +213,19 @@ class Placer:
         received = None if ahead is None else ahead.read_batch(checkpoint_for(self.settings, FLOW), batch_id)
         metrics.READ_THROUGH.labels("spark" if received is None else "driver").inc()
         return collect(batch) if received is None else received
+
+    def _tell_lost(self, received: pa.Table, batch_id: int) -> None:
+        if self.lost is None:
+            return
+        for (topic, partition), (first, end) in self.lost.look(
+            checkpoint_for(self.settings, FLOW), batch_id, received
+        ).items():
+            metrics.LOST_OFFSETS.inc(end - first)
+            log.error(
+                "requests were lost before they were read: they expired, or their topic was made anew; whoever sent "
+                "them must send them again",
+                extra={"fields": {"topic": topic, "partition": partition, "first": first, "last": end - 1}},
+            )
 
     def _fold(self, received: pa.Table, now_ms: int) -> "_Folded":
         folded = _Folded(transitions=self._take_facts(now_ms))
@@ -521,6 +538,7 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     facts.read()  # the first batch knows the world
     publisher = KafkaPublisher(settings.kafka, timeout_ms=settings.place.publish_timeout_ms, client_id="thalweg-place")
     reader = RangeReader(settings.kafka) if settings.place.read_ahead else None
+    lost = LostOffsets(settings.kafka, [topic_name(REQUESTS, settings.kafka.topic_prefix)])
     placer = Placer(
         settings=settings,
         ledger=ledger,
@@ -532,11 +550,18 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         stop=stop,
         packer=Packer(world.nodes),
         reader=reader,
+        lost=lost,
         courtesy=courtesy,
         surround=Garbage(stop).batch,
         unplannable=_UNPLANNABLE,
         isolation=_ISOLATION,
     )
+
+    def close_readers() -> None:
+        lost.close()
+        if reader is not None:
+            reader.close()
+
     prefix = settings.kafka.topic_prefix
     tables.start(ledger)
     run_beside(
@@ -544,7 +569,7 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         facts.read,
         every_s=settings.place.world_every_ms / 1000,
         stop=stop,
-        close=reader.close if reader is not None else None,
+        close=close_readers,
     )
     run_beside(
         "place-heartbeat",

@@ -5,6 +5,9 @@ from prometheus_client import Counter, Gauge, Histogram
 BATCHES = Counter("thalweg_place_batches_total", "Micro-batches ended.")
 REQUESTS_SEEN = Counter("thalweg_place_requests_total", "Requests read.")
 REFUSED = Counter("thalweg_place_refused_total", "Records refused to the dead-letter topic.")
+LOST_OFFSETS = Counter(
+    "thalweg_place_lost_offsets_total", "Requests that expired, or whose topic was made anew, before they were read."
+)
 EVENTS = Counter("thalweg_place_events_total", "Assignment events published.")
 BATCH_SECONDS = Histogram(
     "thalweg_place_batch_seconds",

@@ -71,13 +71,22 @@ def batch_ranges(checkpoint: str, batch_id: int) -> Ranges | None:
 
     That is a checkpoint on an object store, the first batch, and a batch with a partition that the one before had not.
     """
+    bounds = batch_bounds(checkpoint, batch_id)
+    if bounds is None or not bounds[1].keys() <= bounds[0].keys():
+        return None
+    starts, ends = bounds
+    return {place: (starts[place], end) for place, end in ends.items() if end > starts[place]}
+
+
+def batch_bounds(
+    checkpoint: str, batch_id: int
+) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int], int]] | None:
+    """Read the offsets at which a micro-batch begins and ends; None where the log does not say it plainly."""
     if "://" in checkpoint or batch_id == 0:
         return None
     folder = Path(checkpoint) / "offsets"
     ends, starts = _offsets(folder / str(batch_id)), _offsets(folder / str(batch_id - 1))
-    if ends is None or starts is None or not ends.keys() <= starts.keys():
-        return None
-    return {place: (starts[place], end) for place, end in ends.items() if end > starts[place]}
+    return None if ends is None or starts is None else (starts, ends)
 
 
 def _offsets(file: Path) -> dict[tuple[str, int], int] | None:

@@ -275,3 +275,23 @@ def test_an_inventory_that_fits_into_no_message_is_said_and_not_sent_and_the_age
     assert "the inventory does not fit into one message" in caplog.text
     assert world.told("a") == ["accepted", "running", "succeeded"]
     assert sum(report.type == "heartbeat" for report in world.reports()) > 10
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"event_id":"e","deep":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"event_id":"e","type":"assign","task_id":"x","epoch":1e400,"region":"r"}',
+        b'{"event_id":"e","type":"assign","task_id":"x","epoch":' + b"9" * 5_000 + b"}",
+        b'{"event_id":"\xff"}',
+        b'{"event_id":"\\ud800"}',
+        b"",
+    ],
+    ids=["deep", "overflow", "digits", "no text", "surrogate", "empty"],
+)
+def test_no_bytes_on_its_topic_stop_an_agent(world: World, value: bytes) -> None:
+    world.send_raw(value)
+    world.send(assign("t"))
+    world.steps()
+    assert world.told("t")[:2] == ["accepted", "running"]
+    assert len(world.broker.topics[topic_name(DEADLETTER, PREFIX)]) == 1
