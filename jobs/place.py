@@ -33,7 +33,7 @@ from scheduling.pack import Packer
 from scheduling.tasks import TERMINAL, Change, Transition
 from scheduling.warm_up import warm_up
 from scheduling.world import World
-from streams import inbox
+from streams import event_size, inbox
 from streams.admin import ensure_topics, raise_limits
 from streams.assignments import event_id_of, event_record
 from streams.deadletter import RefusedRecord, dead_letter
@@ -315,6 +315,8 @@ class Placer:
         most = self.settings.place.max_task_gpus
         if spec.gpus > most:
             return decide.Refused(reason=f"{spec.gpus:.0f} GPUs in all: allowed are {most} (place.max_task_gpus)")
+        if (too_large := event_size.objection(request)) is not None:
+            return decide.Refused(reason=too_large)
         take = decide.submit if request.op == "submit" else decide.update
         return take(world, request.task_id, spec, asked.raw, asked.content_hash, asked.origin, now_ms)
 

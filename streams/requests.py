@@ -9,7 +9,6 @@ import msgspec
 from scheduling.nodes import Need
 from scheduling.tasks import MIB_PER_GB, MILLI, DataNeed, Part, TaskSpec
 from streams.decode import UndecodableError, check_depth, decoded
-from streams.event_size import objection
 from streams.messages import PerWorker, TaskRequest
 
 _DECODER: Final = msgspec.json.Decoder(TaskRequest)
@@ -59,8 +58,6 @@ def read_request(raw: bytes | str | None) -> TaskRequest:
         raise RequestError(
             f"replicas {request.replicas} in distinct regions, but allowed_regions has {len(request.allowed_regions)}"
         )
-    if request.op != "cancel" and (too_large := objection(request)) is not None:
-        raise RequestError(too_large)
     return request
 
 

@@ -16,6 +16,7 @@ from scheduling import decide
 from scheduling.pack import Packer
 from scheduling.tasks import Transition
 from scheduling.world import World
+from streams.publish import check_sizes
 from sync.delta_store import AnotherWriterError
 from sync.folds import fold_ledger
 from sync.ledger import OFFSETS
@@ -195,6 +196,20 @@ def test_a_record_whose_rows_cannot_be_written_is_found_and_refused(
     outbox.records.clear()
     second.publish_again(batch, "q", 0)
     assert refused(outbox).keys() == {b"2"}
+
+
+def test_a_request_as_large_as_its_topic_allows_is_placed_and_one_whose_event_would_not_fit_is_refused(
+    tmp_path: Path,
+) -> None:
+    job, outbox = placer(tmp_path)
+    many = [{"subtask_id": str(number), "workers": 10_000} for number in range(2)]
+    batch = received(BEAT, request("large", command=["x" * 1_048_000]), request("many", subtasks=many))
+    job.place(batch, "q", 0)
+    assert [record.key for record in outbox.records if "assignments" in record.topic] == [b"large"]
+    check_sizes(outbox.records)
+    assert "allowed are 20,971,520" in refused(outbox)[b"2"]
+    outbox.records.clear()
+    next_life(tmp_path)[0].publish_again(batch, "q", 0)
 
 
 # A batch id is believed only with its offsets
