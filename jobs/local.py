@@ -7,14 +7,16 @@ import importlib
 import logging
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from deltalake.exceptions import DeltaError
 
-from conf.readiness import announce_ready
+from conf.readiness import announce_ready, announce_trouble
 from conf.settings import Settings
 from jobs import local_metrics as metrics
+from jobs.health import CrashLoops
 from jobs.runtime import Clock, Stop, job_main, spark_session, system_clock
 from streams.errors import BrokerUnavailableError
 from sync.delta_store import AnotherWriterError
@@ -45,6 +47,7 @@ def run(settings: Settings, jobs: Sequence[str] = JOBS) -> None:
     with spark_session("-".join(("thalweg", *jobs)), settings) as spark:
         importing.join()
         running: dict[str, tuple[StreamingQuery, Stop]] = {}
+        loops, said = CrashLoops(), None
         while not stop.asked():
             for name in jobs:
                 query, own_stop = running.get(name, (None, None))
@@ -57,8 +60,10 @@ def run(settings: Settings, jobs: Sequence[str] = JOBS) -> None:
                         running.pop(name)
                         continue
                     metrics.FAILURES.labels(name).inc()
-                    log.error("query ended", extra={"fields": {"job": name, "error": str(query.exception())[:2_000]}})
-                    if _taken_over(str(query.exception())):
+                    error = str(query.exception())
+                    loops.note(name, error, time.monotonic())
+                    log.error("query ended", extra={"fields": {"job": name, "error": error[:2_000]}})
+                    if _taken_over(error):
                         log.error("another process writes this warehouse: stopping")
                         sys.exit(1)
                     stop.wait(RESTART_AFTER_S)
@@ -66,12 +71,22 @@ def run(settings: Settings, jobs: Sequence[str] = JOBS) -> None:
                 if started is not None:
                     running[name] = started
             if len(running) == len(jobs):
-                announce_ready()
+                said = _say_how_it_is(loops.failing(time.monotonic()), jobs, said)
             stop.wait(0.5)
         for name, (query, own_stop) in running.items():
             log.info("stopping", extra={"fields": {"job": name}})
             query.stop()
             own_stop.finish()
+
+
+def _say_how_it_is(failing: Mapping[str, str], jobs: Sequence[str], said: str | None) -> str:
+    """Tell the supervisor and Prometheus, where that changes; return what was said."""
+    for name in jobs:
+        metrics.FAILING.labels(name).set(name in failing)
+    words = "; ".join(failing.values())
+    if words != said:
+        announce_trouble(words) if words else announce_ready()
+    return words
 
 
 def _import_all(jobs: Sequence[str]) -> None:

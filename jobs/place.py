@@ -24,6 +24,7 @@ from jobs.beside import run_beside
 from jobs.courtesy import Courtesy
 from jobs.garbage import Garbage
 from jobs.origin import LOOK_EVERY_S, OriginWatch
+from jobs.isolation import Indigestible, Isolation, Place
 from jobs.place_settings import plan_settings, tenants_of
 from jobs.place_tables import PlaceTables, PlanRecord
 from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main
@@ -32,17 +33,17 @@ from scheduling.facts import NODE_SEPARATOR
 from scheduling.live_plan import Plan, PlanSettings
 from scheduling.micro_batch import plan
 from scheduling.pack import Packer
-from scheduling.tasks import Change, Transition
+from scheduling.tasks import TERMINAL, Change, Transition
 from scheduling.warm_up import warm_up
 from scheduling.world import World
-from streams import inbox
-from streams.admin import ensure_topics
+from streams import event_size, inbox
+from streams.admin import ensure_topics, raise_limits
 from streams.assignments import event_id_of, event_record
 from streams.deadletter import RefusedRecord, dead_letter
 from streams.envelope import Envelope, content_id
 from streams.errors import NotAcknowledgedError
 from streams.messages import StatusEvent
-from streams.publish import KafkaPublisher, OutgoingRecord, Publisher, outgoing
+from streams.publish import KafkaPublisher, OutgoingRecord, Publisher, check_sizes, outgoing
 from streams.range_reader import RangeReader, Ranges, batch_ranges
 from streams.requests import read_spec, spec_of
 from streams.sources import read_pattern
@@ -67,11 +68,15 @@ FLOW: Final = Flow(
 CONTROL_REGION: Final = "control"
 """Where this job itself runs. Its own heartbeats make batches come when every region is silent."""
 
+LONGEST_DETAIL: Final = 4_000
+"""Characters of a report's words that become a row's reason."""
+
 SWITCH_INTERVAL_S: Final = 0.001
 """How long a thread may keep the interpreter from the micro-batch's. Python's 5 ms were paid at every wait of a batch
 (file, broker, Arrow) while the threads beside it fold the ledger."""
 
 _UNPLANNABLE: Final[set[tuple[str, int]]] = set()
+_ISOLATION: Final = Isolation()
 
 log = logging.getLogger("thalweg.place")
 
@@ -101,6 +106,8 @@ class Placer:
     """Facts that were shown as left out."""
     unread: Callable[[Ranges, Mapping[tuple[str, int], int]], None] = lambda *_: None
     """Told when a batch has fewer records than offsets: its ranges, and the first offset read of each partition."""
+    isolation: Isolation = field(default_factory=Isolation)
+    """Records that cannot be digested; outlives this driver's life."""
 
     def process(self, batch: "DataFrame", batch_id: int) -> None:
         """Do one micro-batch; see the module's words."""
@@ -138,21 +145,22 @@ class Placer:
         """Fold, plan, commit and publish a batch that the ledger does not have."""
         now_ms = self.clock()
         started = time.perf_counter()
-        transitions, repeated, refused = self._fold(received, now_ms)
+        offsets = inbox.offsets_digest(received)
+        plan_id = plan_id_of(query_id, batch_id, offsets)
+        folded = self._fold(received, now_ms)
+        transitions, refused = folded.transitions, folded.refused
         made = self._plan(query_id, batch_id, now_ms)
         if made is not None:
-            transitions += self._apply(decide.place(self.world, made, plan_id_of(query_id, batch_id), now_ms))
+            transitions += self._apply(decide.place(self.world, made, plan_id, now_ms))
         planned = time.perf_counter()
-        event_ids = [event_id_of(row) for row in transitions]
+        rows, events = self._written(transitions, folded, query_id, batch_id)
         if transitions:
-            rows = to_rows(
-                transitions, event_ids, query_id=query_id, batch_id=batch_id, driver_epoch=self.ledger.driver_epoch
-            )
-            self._commit(rows, query_id, batch_id)
+            self._commit(rows, query_id, batch_id, offsets)
             self.tables.put(rows)
+        else:
+            self.ledger.check_driver()  # a batch without a commit has no other fence
         committed = time.perf_counter()
-        events = self._events(transitions, event_ids)
-        self._publish([*events, *self._again(repeated), *refused])
+        self._publish([*events, *self._again(folded.repeated), *refused])
         published = time.perf_counter()
         self._note(made, received, now_ms, len(events), len(refused))
         steps = {
@@ -164,34 +172,41 @@ class Placer:
         for step, seconds in steps.items():
             metrics.BATCH_SECONDS.labels(step).observe(seconds)
         if made is not None:
-            self.tables.put_plan(
-                PlanRecord.of(made, plan_id_of(query_id, batch_id), query_id, batch_id, now_ms, self.world, steps)
-            )
+            self.tables.put_plan(PlanRecord.of(made, plan_id, query_id, batch_id, now_ms, self.world, steps))
 
     def publish_again(self, received: pa.Table, query_id: str, batch_id: int) -> None:
         """Publish what a batch that the ledger has may not have published: its events, and what it refused.
 
         Refusals are not in the ledger. They are what the records say again, but for the requests that were taken; one
         that came before its own task is judged by a world without tasks, as it was.
+
+        Where the ledger has the id with other offsets, the checkpoint was put back, and the records are decided as new
+        ones; requests that are in the ledger are known by their offsets.
         """
+        if not self.ledger.holds(query_id, batch_id, inbox.offsets_digest(received)):
+            log.warning(
+                "the ledger has this batch's id with other records, because the checkpoint is older than the ledger (a "
+                "copy that was put back, or a lost write); its records are decided as new, and requests that were "
+                "taken before are known by their offsets: nothing is dropped and nothing runs twice",
+                extra={"fields": {"batch": batch_id, "ledger_has": self.ledger.committed_batch(query_id)}},
+            )
+            self.place(received, query_id, batch_id)
+            return
         rows, event_ids = self._committed(query_id, batch_id)
-        taken = {(row.topic, row.topic_partition, row.topic_offset) for row in rows}
-        begun = {
-            row.task_id: (row.topic_timestamp_ms, row.topic, row.topic_partition, row.topic_offset)
-            for row in rows
-            if row.change is Change.SUBMITTED
-        }
+        taken = {Place(row.topic or "", row.topic_partition or 0, row.topic_offset or 0): row for row in rows}
+        later = {row.task_id for row in rows if row.change is Change.SUBMITTED}
+        """Tasks that the batch submits further on."""
         refused: list[OutgoingRecord] = []
         for item in inbox.read(received, self.settings.kafka.topic_prefix):
-            if isinstance(item, inbox.Malformed):
-                refused.append(self._refuse_malformed(item))
-            elif isinstance(item, inbox.Asked):
-                origin = item.origin
-                at = (origin.topic, origin.partition, origin.offset)
-                if at not in taken:
-                    too_early = (origin.timestamp_ms, *at) < begun.get(item.request.task_id, ())
-                    outcome = self._request(item, self.clock(), World() if too_early else self.world)
-                    refused += [self._refuse_request(item, outcome)] if isinstance(outcome, decide.Refused) else []
+            place = place_of(item)
+            if place in taken:
+                later.discard(taken[place].task_id)
+                continue
+            world = World() if isinstance(item, inbox.Asked) and item.request.task_id in later else self.world
+            outcome = self.isolation.judge(place, partial(self._refusal, item, world))
+            if outcome is not None:
+                reason = outcome.reason if isinstance(outcome, Indigestible) else outcome
+                refused.append(self._refuse(item, reason))
         self._publish([*self._events(rows, event_ids), *refused])
 
     # The steps
@@ -209,31 +224,71 @@ class Placer:
             self.unread(ranges, first_offsets(received))
         return received
 
-    def _fold(
-        self, received: pa.Table, now_ms: int
-    ) -> tuple[list[Transition], list[tuple[Transition, str]], list[OutgoingRecord]]:
-        rows: list[Transition] = []
-        repeated: list[tuple[Transition, str]] = []
-        refused: list[OutgoingRecord] = []
-        rows += self._take_facts(now_ms)
+    def _fold(self, received: pa.Table, now_ms: int) -> "_Folded":
+        folded = _Folded(transitions=self._take_facts(now_ms))
+        rows = folded.transitions
         for item in inbox.read(received, self.settings.kafka.topic_prefix):
-            if isinstance(item, inbox.Malformed):
-                refused.append(self._refuse_malformed(item))
-            elif isinstance(item, inbox.Reported):
-                rows += self._report(item.event, repeated, now_ms)
-            else:
-                outcome = self._request(item, now_ms, self.world)
-                if isinstance(outcome, decide.Refused):
-                    refused.append(self._refuse_request(item, outcome))
-                else:
-                    rows += self._apply(outcome)
+            place = place_of(item)
+            outcome = self.isolation.judge(place, partial(self._judge, item, now_ms))
+            if isinstance(outcome, Indigestible | decide.Refused):
+                folded.refused.append(self._refuse(item, outcome.reason))
+                continue
+            with self.isolation.applying(place):
+                rows += self._apply(outcome.transitions)
+            folded.repeated += [(decide.assigned_again(task, copy), task.request) for task, copy in outcome.again]
+            if outcome.transitions:
+                folded.of_records.append((place, outcome.transitions))
         timeout_ms = self.settings.place.heartbeat_timeout_ms
         for region in self.world.silent_regions(now_ms, timeout_ms):
             silent_ms = now_ms - self.world.regions[region].heard_ms
             log.warning("region lost", extra={"fields": {"region": region, "silent_ms": silent_ms}})
             self.world.lose_region(region)
             rows += self._apply(decide.lose_region(self.world, region, silent_ms, now_ms))
-        return rows, repeated, refused
+        return folded
+
+    def _judge(self, item: inbox.Item, now_ms: int) -> decide.Repairs | decide.Refused:
+        """Say what follows from one record; the caller applies it."""
+        if isinstance(item, inbox.Malformed):
+            return decide.Refused(reason=item.reason)
+        if isinstance(item, inbox.Reported):
+            return self._report(item.event, now_ms)
+        origin = item.origin
+        if self.ledger.taken.has(
+            item.request.task_id, origin.topic, origin.partition, origin.offset, origin.timestamp_ms
+        ):
+            return decide.Repairs()
+        outcome = self._request(item, now_ms, self.world)
+        return outcome if isinstance(outcome, decide.Refused) else decide.Repairs(transitions=outcome)
+
+    def _refusal(self, item: inbox.Item, world: World) -> str | None:
+        """Say why a record of a batch that was taken is refused; None for one that is not."""
+        if isinstance(item, inbox.Malformed):
+            return item.reason
+        if isinstance(item, inbox.Reported):
+            return None
+        outcome = self._request(item, self.clock(), world)
+        return outcome.reason if isinstance(outcome, decide.Refused) else None
+
+    def _written(
+        self, transitions: list[Transition], folded: "_Folded", query_id: str, batch_id: int
+    ) -> tuple[pa.Table, list[OutgoingRecord]]:
+        """Make the ledger's rows and the events before either leaves: what is committed can always be published."""
+
+        def write(transitions: list[Transition]) -> tuple[pa.Table, list[OutgoingRecord]]:
+            event_ids = [event_id_of(row) for row in transitions]
+            rows = to_rows(
+                transitions, event_ids, query_id=query_id, batch_id=batch_id, driver_epoch=self.ledger.driver_epoch
+            )
+            events = self._events(transitions, event_ids)
+            check_sizes(events)
+            return rows, events
+
+        try:
+            return write(transitions)
+        except Exception:
+            if not self.isolation.blame(folded.of_records, write):
+                self.unplannable.add((query_id, batch_id))  # no record is to blame, so the plan is
+            raise
 
     def _take_facts(self, now_ms: int) -> list[Transition]:
         facts = self.facts()
@@ -272,27 +327,27 @@ class Placer:
         most = self.settings.place.max_task_gpus
         if spec.gpus > most:
             return decide.Refused(reason=f"{spec.gpus:.0f} GPUs in all: allowed are {most} (place.max_task_gpus)")
+        if (too_large := event_size.objection(request)) is not None:
+            return decide.Refused(reason=too_large)
         take = decide.submit if request.op == "submit" else decide.update
         return take(world, request.task_id, spec, asked.raw, asked.content_hash, asked.origin, now_ms)
 
-    def _report(self, event: StatusEvent, repeated: list[tuple[Transition, str]], now_ms: int) -> list[Transition]:
+    def _report(self, event: StatusEvent, now_ms: int) -> decide.Repairs:
         self.world.hear(event.region, now_ms)
         place = self.settings.place
         if event.type == "inventory":
             held = {task.task_id: task.epoch for task in event.tasks}
-            repairs = decide.reconcile(self.world, event.region, held, place.accept_timeout_ms, now_ms)
-            repeated += ((decide.assigned_again(task, copy), task.request) for task, copy in repairs.again)
-            return self._apply(repairs.transitions)
+            return decide.reconcile(self.world, event.region, held, place.accept_timeout_ms, now_ms)
         if event.task_id is None:
-            return []
-        return self._apply(
-            decide.report(
+            return decide.Repairs()
+        return decide.Repairs(
+            transitions=decide.report(
                 self.world,
                 event.region,
                 event.type,
                 event.task_id,
                 event.epoch,
-                event.detail,
+                event.detail[:LONGEST_DETAIL],
                 place.max_attempts,
                 now_ms,
             )
@@ -307,11 +362,11 @@ class Placer:
         deadline = time.perf_counter() + self.settings.place.plan_deadline_ms / 1000
         return replace(plan_settings(self.settings.place), remaining_s=lambda: deadline - time.perf_counter())
 
-    def _commit(self, rows: pa.Table, query_id: str, batch_id: int) -> None:
+    def _commit(self, rows: pa.Table, query_id: str, batch_id: int, offsets: int) -> None:
         """Commit, and try again for as long as the warehouse does not take it (a full disk, an unreachable store)."""
         while True:
             try:
-                self.ledger.commit(rows, query_id, batch_id)
+                self.ledger.commit(rows, query_id, batch_id, offsets)
                 return
             except OSError as error:
                 log.error(
@@ -337,7 +392,7 @@ class Placer:
         return [
             event_record(row, event_id, self._request_text(row.task_id), prefix)
             for row, event_id in zip(transitions, event_ids, strict=True)
-            if event_id is not None
+            if event_id is not None and not (row.change is Change.ASSIGNED and self._has_ended(row.task_id))
         ]
 
     def _again(self, repeated: list[tuple[Transition, str]]) -> Iterator[OutgoingRecord]:
@@ -345,6 +400,11 @@ class Placer:
             event_id = event_id_of(row)
             assert event_id is not None
             yield event_record(row, event_id, request, self.settings.kafka.topic_prefix)
+
+    def _has_ended(self, task_id: str) -> bool:
+        """Tell whether a task is over: nothing of it is begun any more, and its request is no longer kept."""
+        task = self.world.tasks.get(task_id)
+        return task is None or task.state in TERMINAL
 
     def _request_text(self, task_id: str) -> str:
         task = self.world.tasks.get(task_id)
@@ -354,17 +414,13 @@ class Placer:
         rows = self.ledger.batch(query_id, batch_id)
         return from_rows(rows, read_spec), rows.column("event_id").to_pylist()
 
-    def _refuse_malformed(self, item: inbox.Malformed) -> OutgoingRecord:
-        return self._refuse(item.origin, item.reason, item.key, item.value)
-
-    def _refuse_request(self, item: inbox.Asked, outcome: decide.Refused) -> OutgoingRecord:
-        return self._refuse(item.origin, outcome.reason, item.request.task_id.encode(), item.raw.encode())
-
-    def _refuse(self, origin: decide.Origin, reason: str, key: bytes | None, value: bytes | None) -> OutgoingRecord:
+    def _refuse(self, item: inbox.Item, reason: str) -> OutgoingRecord:
+        origin = item.origin
+        key, value = _bytes_of(item)
         refused = RefusedRecord(
             flow=FLOW.name,
             rule="request" if origin.topic.endswith(REQUESTS.topic) else "report",
-            reason=reason[:1_000],  # a reason quotes what was seen, which may be long: in full it is the record's value
+            reason=reason,
             topic=origin.topic,
             partition=origin.partition,
             offset=origin.offset,
@@ -386,9 +442,37 @@ class Placer:
             metrics.RECORD_LAG.set(max(now_ms - oldest, 0) / 1000)
 
 
-def plan_id_of(query_id: str, batch_id: int) -> str:
-    """Id of a batch's plan: a replay of the batch gives the same."""
-    return content_id(query_id, batch_id)[:16]
+@dataclass(slots=True, kw_only=True)
+class _Folded:
+    """What a batch's records came to."""
+
+    transitions: list[Transition]
+    """Applied, in order."""
+    of_records: list[tuple[Place, list[Transition]]] = field(default_factory=list)
+    """Those that follow from one record."""
+    repeated: list[tuple[Transition, str]] = field(default_factory=list)
+    """Assignments whose event is sent once more, with the task's request."""
+    refused: list[OutgoingRecord] = field(default_factory=list)
+    """Dead letters."""
+
+
+def place_of(item: inbox.Item) -> Place:
+    """Where an item's record lies."""
+    return Place(item.origin.topic, item.origin.partition, item.origin.offset)
+
+
+def _bytes_of(item: inbox.Item) -> tuple[bytes | None, bytes | None]:
+    """Key and value of a refused record."""
+    if isinstance(item, inbox.Malformed):
+        return item.key, item.value
+    if isinstance(item, inbox.Asked):
+        return item.request.task_id.encode(), item.raw.encode()
+    return (item.event.task_id or item.event.region).encode(), item.value
+
+
+def plan_id_of(query_id: str, batch_id: int, offsets: int) -> str:
+    """Id of a batch's plan: a replay of the batch gives the same, other records under its id another."""
+    return content_id(query_id, batch_id, offsets)[:16]
 
 
 def collect(batch: "DataFrame") -> pa.Table:
@@ -463,6 +547,7 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     watch = OriginWatch(settings, FLOW, DECISIONS, pattern)
     watch.settle()
     ensure_topics(settings.kafka, [CONTROL_REGION])
+    raise_limits(settings.kafka)
     ledger = Ledger.claim(settings.warehouse.path)
     place, courtesy = settings.place, Courtesy()
     tables = PlaceTables(settings.warehouse.path, place.folds_every_ms, place.compact_every_s, stop, rest=courtesy.rest)
@@ -492,6 +577,7 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         surround=Garbage(stop).batch,
         unplannable=_UNPLANNABLE,
         unread=watch.unread,
+        isolation=_ISOLATION,
     )
     tables.start(ledger)
     run_beside(

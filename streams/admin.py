@@ -1,17 +1,24 @@
 """Make topics by their contracts; safe to call again, and from several processes at once."""
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from conf.settings import Kafka
 from streams.connection import connection_options
 from streams.errors import BrokerUnavailableError, TopicMismatchError
-from streams.topics import CONTRACTS, TopicContract, topic_name
+from streams.topics import CONTRACTS, TopicContract, contract_of, topic_name
+
+_LIMIT: Final = "max.message.bytes"
+
+log = logging.getLogger("thalweg.admin")
 
 
 def ensure_topics(
@@ -46,6 +53,41 @@ def ensure_topics(
         created = _create(admin, {name: wanted[name] for name in missing}, kafka.replication_factor)
         admin.wait_for_topics(missing, timeout_ms=kafka.request_timeout_ms)
         return created
+
+
+def raise_limits(kafka: Kafka) -> list[str]:
+    """Let topics of an earlier version take messages as large as their contract says now; return which were changed.
+
+    Without it an event that is in the ledger might never fit its topic. A limit above the contract's stays.
+
+    Raises:
+        BrokerUnavailableError: nobody answers.
+    """
+    with _admin(kafka) as admin:
+        contracts = {name: contract_of(name, kafka.topic_prefix) for name in _existing_partitions(admin)}
+        asked = [
+            ConfigResource(ConfigResourceType.TOPIC, name, [_LIMIT]) for name, contract in contracts.items() if contract
+        ]
+        if not asked:
+            return []
+        found = admin.describe_configs(asked, config_filter="all")["topic"]
+        low = {
+            name: contract.max_message_bytes
+            for name, contract in contracts.items()
+            if contract is not None and int(found[name][_LIMIT]["value"]) < contract.max_message_bytes
+        }
+        if not low:
+            return []
+        changes = [ConfigResource(ConfigResourceType.TOPIC, name, {_LIMIT: str(limit)}) for name, limit in low.items()]
+        answer = admin.alter_configs(changes, raise_on_unknown=False)["topic"]
+    for name, result in answer.items():
+        if result != "OK":
+            log.warning(
+                "a topic takes smaller messages than its contract says, and its limit cannot be raised: set "
+                "max.message.bytes by hand",
+                extra={"fields": {"topic": name, "wanted_bytes": low[name], "error": result}},
+            )
+    return sorted(name for name, result in answer.items() if result == "OK")
 
 
 def existing_topics(kafka: Kafka) -> dict[str, int]:

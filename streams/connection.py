@@ -1,11 +1,14 @@
 """From settings to what kafka-python's clients take; the one place that knows both vocabularies."""
 
-from typing import Any
+from typing import Any, Final
 
 from kafka import KafkaProducer
-from kafka.errors import KafkaError
+from kafka.errors import CorruptRecordError, KafkaError, UnsupportedCodecError
 
 from conf.settings import Kafka
+
+ISOLATION: Final = "read_committed"
+"""Kafka's own default hands out records of transactions that are open or were aborted."""
 
 
 def connection_options(kafka: Kafka) -> dict[str, Any]:
@@ -27,6 +30,19 @@ def connection_options(kafka: Kafka) -> dict[str, Any]:
     if kafka.ssl_cafile is not None:
         options["ssl_cafile"] = kafka.ssl_cafile
     return options
+
+
+def consumer_options(kafka: Kafka) -> dict[str, Any]:
+    """Options of every consumer of ours.
+
+    What a transaction has not committed, or has taken back, was never sent: it must not become a task.
+    """
+    return connection_options(kafka) | {"isolation_level": ISOLATION}
+
+
+def is_unreadable(error: BaseException) -> bool:
+    """Tell whether a consumer's error speaks of the records, and not of the way to the broker."""
+    return isinstance(error, UnsupportedCodecError | CorruptRecordError) or not isinstance(error, KafkaError | OSError)
 
 
 def close_producer(producer: KafkaProducer, timeout_s: float) -> None:

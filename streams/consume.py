@@ -14,8 +14,8 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from conf.settings import Kafka
-from streams.connection import connection_options
-from streams.errors import BrokerUnavailableError
+from streams.connection import consumer_options, is_unreadable
+from streams.errors import BrokerUnavailableError, UnreadableError
 
 # New regions appear by their first message; a look at the topic list every two seconds costs one small request.
 _DISCOVER_EVERY_S: Final = 2.0
@@ -86,6 +86,7 @@ class KafkaReader:
         self._start = start
         self._taken: set[TopicPartition] = set()
         self._next_discovery = 0.0
+        self._unreadable: UnreadableError | None = None
         try:
             self._consumer = KafkaConsumer(
                 client_id=client_id,
@@ -96,7 +97,7 @@ class KafkaReader:
                 fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
                 allow_auto_create_topics=False,
                 metrics_enabled=False,
-                **connection_options(kafka),
+                **consumer_options(kafka),
             )
             self._discover(since_ms)
         except (KafkaError, OSError) as error:
@@ -132,18 +133,27 @@ class KafkaReader:
                 self._consumer.seek_to_beginning(partition)
 
     def poll(self, timeout_ms: int) -> list[IncomingRecord]:
-        """Return what arrived; an unreachable broker looks like silence, and is tried again with the next call."""
+        """Return what arrived; an unreachable broker looks like silence, and is tried again with the next call.
+
+        Raises:
+            UnreadableError: records lie there that this client cannot read; they are not silence.
+        """
         if self._pattern is not None and time.monotonic() >= self._next_discovery:
             try:
                 self._discover(None)
             except KafkaError:
                 # The broker is away; the topics will still be there when it is back.
                 self._next_discovery = time.monotonic() + _DISCOVER_EVERY_S
+        if self._unreadable is not None:
+            raise self._unreadable  # the consumer would go round the same records for ever
         try:
             batches = self._consumer.poll(timeout_ms=timeout_ms)
-        except KafkaError:
-            time.sleep(min(timeout_ms, 100) / 1000)
-            return []
+        except Exception as error:
+            if isinstance(error, KafkaError | OSError) and not is_unreadable(error):
+                time.sleep(min(timeout_ms, 100) / 1000)
+                return []
+            self._unreadable = UnreadableError(sorted({place.topic for place in self._taken}), error)
+            raise self._unreadable from error
         return [
             IncomingRecord(
                 topic=record.topic,
@@ -162,6 +172,11 @@ class KafkaReader:
         """Offset after the newest record, of each partition read."""
         ends = self._consumer.end_offsets(sorted(self._taken))
         return {(partition.topic, partition.partition): offset for partition, offset in ends.items()}
+
+    def position(self, topic: str, partition: int) -> int:
+        """Next offset to read: everything before it was handed over, or is nothing that readers get."""
+        found: int = self._consumer.position(TopicPartition(topic, partition))
+        return found
 
     def known_end(self, topic: str, partition: int) -> int | None:
         """Offset after the newest record as the last fetch has shown it; None before the first."""

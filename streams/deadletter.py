@@ -1,10 +1,15 @@
 """Dead letters: what was refused, with its raw bytes as value and the reason and position as headers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from streams import envelope
 from streams.publish import OutgoingRecord
 from streams.topics import DEADLETTER, topic_name
+
+LONGEST_REASON: Final = 1_000
+"""Characters: a reason quotes what was seen, which may be long; in full it is the record's value."""
+_CUT_HEADER_BYTES: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,17 +41,25 @@ def dead_letter(refused: RefusedRecord, topic_prefix: str) -> OutgoingRecord:
     # The value is what was refused, so nothing can be promised about its content type.
     headers = [header for header in envelope.write_headers(event) if header[0] != "content-type"]
     headers += [
-        ("reason", refused.reason.encode("utf-8", "backslashreplace")),
+        ("reason", refused.reason[:LONGEST_REASON].encode("utf-8", "backslashreplace")),
         ("rule", refused.rule.encode()),
         ("flow", refused.flow.encode()),
         ("topic", refused.topic.encode()),
         ("partition", str(refused.partition).encode()),
         ("offset", str(refused.offset).encode()),
     ]
-    return OutgoingRecord(
+    letter = OutgoingRecord(
         topic=topic_name(DEADLETTER, topic_prefix),
         key=refused.key,
         value=refused.value,
         headers=headers,
         max_bytes=DEADLETTER.max_message_bytes,
     )
+    excess = letter.size_bytes() - letter.max_bytes
+    if excess <= 0:
+        return letter
+    # The record came through a topic with a higher limit than its contract's. Its beginning, and where all of it lies,
+    # say more than a refusal that can never be written.
+    value = refused.value or b""
+    headers.append(("cut-from-bytes", str(len(value)).encode()))
+    return replace(letter, value=value[: max(0, len(value) - excess - _CUT_HEADER_BYTES)], headers=headers)

@@ -16,6 +16,7 @@ Headers = list[tuple[str, bytes]]
 
 SPEC_VERSION: Final = b"1.0"
 TYPE_PREFIX: Final = "thalweg."
+_LAST_MS: Final = 253_402_300_799_999  # the end of the year 9999
 _JSON: Final = ("content-type", b"application/json")
 _SPEC: Final = ("ce_specversion", SPEC_VERSION)
 
@@ -56,7 +57,8 @@ def write_headers(envelope: Envelope) -> Headers:
 
 @functools.lru_cache(maxsize=256)  # the events of one batch share their moment
 def _timestamp(time_ms: int) -> bytes:
-    """RFC 3339 with milliseconds."""
+    """RFC 3339 with milliseconds. A record's own time may be anything; what is no date becomes the nearest one."""
+    time_ms = min(max(time_ms, 0), _LAST_MS)
     moment = datetime.fromtimestamp(time_ms // 1000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z".encode()
 

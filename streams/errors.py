@@ -4,12 +4,16 @@ StreamError
 ├── BrokerUnavailableError     nobody answers at the bootstrap servers; try again
 ├── NotAcknowledgedError       records were handed over but not all were acknowledged in time; publish them again
 ├── MessageTooLargeError       refused before sending; make it smaller
+├── UnreadableError            records lie in a topic that this client cannot read: a codec it lacks, damage
 ├── TopicMismatchError         a topic exists with other partitions than its contract says
 └── FenceError                 the fence's file is not one, or belongs to another consumer
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
+
+CODECS: Final = ("gzip", "snappy", "lz4", "zstd")
 
 
 class StreamError(Exception):
@@ -51,6 +55,20 @@ class MessageTooLargeError(StreamError):
         self.topic = topic
         self.size_bytes = size_bytes
         self.limit_bytes = limit_bytes
+
+
+class UnreadableError(StreamError):
+    """Records that this client cannot read: they are compressed in a way it does not know, or damaged.
+
+    Reading does not go on behind them by itself: what is passed over is lost.
+    """
+
+    def __init__(self, topics: Sequence[str], cause: BaseException) -> None:
+        super().__init__(
+            f"topics {', '.join(topics)[:300]}: records that cannot be read ({type(cause).__name__}: "
+            f"{str(cause)[:300]}). Readable are uncompressed records and {', '.join(CODECS)}: install what is missing "
+            "(`./run doctor` installs the locked packages), or set the topic's compression.type to one of these"
+        )
 
 
 class TopicMismatchError(StreamError):

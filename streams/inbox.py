@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from scheduling.decide import Origin
+from streams.decode import UndecodableError, decoded
+from streams.envelope import content_id
 from streams.messages import StatusEvent, TaskRequest
 from streams.requests import RequestError, content_hash, read_request
 from streams.topics import REQUESTS, STATUS, region_of_topic, topic_name
@@ -33,9 +35,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
-    """A well-formed report of a region."""
+    """A well-formed report of a region, and its bytes."""
 
     event: StatusEvent
+    value: bytes
     origin: Origin
 
 
@@ -49,30 +52,57 @@ class Malformed:
     origin: Origin
 
 
-def read(batch: "pa.Table", prefix: str) -> Iterator[Asked | Reported | Malformed]:
-    """Decode a batch with COLUMNS, by broker time, then topic, partition and offset: the same batch, the same order."""
+Item = Asked | Reported | Malformed
+
+
+def read(batch: "pa.Table", prefix: str) -> Iterator[Item]:
+    """Decode a batch with COLUMNS in the order of `in_order`."""
     requests_topic = topic_name(REQUESTS, prefix)
     columns = [batch.column(name).to_pylist() for name in COLUMNS]
-    rows = sorted(zip(*columns, strict=True), key=lambda row: (row[3], row[0], row[1], row[2]))
-    for topic, partition, offset, timestamp_ms, key, value in rows:
+    for topic, partition, offset, timestamp_ms, key, value in in_order(list(zip(*columns, strict=True))):
         origin = Origin(topic=topic, partition=partition, offset=offset, timestamp_ms=timestamp_ms)
         try:
-            if value is None:
-                raise RequestError("an empty record (tombstone): allowed is a JSON object")
             if topic == requests_topic:
-                yield Asked(
-                    request=read_request(value), raw=value.decode(), content_hash=content_hash(value), origin=origin
-                )
+                request = read_request(value)
+                yield Asked(request=request, raw=value.decode(), content_hash=content_hash(value), origin=origin)
             else:
-                yield Reported(event=_read_status(value, region_of_topic(topic, STATUS, prefix)), origin=origin)
-        except RequestError as error:
+                event = _read_status(value, region_of_topic(topic, STATUS, prefix))
+                yield Reported(event=event, value=value, origin=origin)
+        except (RequestError, UnicodeDecodeError) as error:
             yield Malformed(reason=str(error), key=key, value=value, origin=origin)
 
 
-def _read_status(value: bytes, region: str) -> StatusEvent:
+def offsets_digest(batch: "pa.Table") -> int:
+    """Tell batches apart by the offsets they hold, below 2**60: a batch that is read again has the same digest."""
+    places = batch.select(["topic", "partition", "offset"]).group_by(["topic", "partition"], use_threads=False)
+    spans = places.aggregate([("offset", "min"), ("offset", "max"), ("offset", "count")]).to_pylist()
+    parts = sorted(
+        (span["topic"], span["partition"], span["offset_min"], span["offset_max"], span["offset_count"])
+        for span in spans
+    )
+    return int(content_id(*(value for span in parts for value in span))[:15], 16)
+
+
+def in_order(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Order records (topic, partition, offset, timestamp in ms, …): the same records, the same order.
+
+    Within a partition, so within a key, the order is the broker's. Only between partitions does time decide, and there
+    a record counts as no earlier than those in front of it: a producer's clock moves nothing ahead of its own offset.
+    """
+    rows = sorted(rows, key=lambda row: (row[0], row[1], row[2]))
+    place, latest_ms = None, 0
+    timed = []
+    for row in rows:
+        latest_ms = row[3] if place != row[:2] else max(latest_ms, row[3])
+        place = row[:2]
+        timed.append((latest_ms, row[0], row[1], row[2]))
+    return [rows[index] for index in sorted(range(len(rows)), key=timed.__getitem__)]
+
+
+def _read_status(value: bytes | None, region: str) -> StatusEvent:
     try:
-        event = _STATUS.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        event = decoded(_STATUS, value)
+    except UndecodableError as error:
         raise RequestError(str(error)) from error
     if event.region != region:
         raise RequestError(f"region {event.region!r} on the topic of region {region!r}: a region writes its own topic")

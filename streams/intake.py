@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from streams.deadletter import RefusedRecord
 from streams.rules import Rule, judge
-from streams.telemetry import Parsed, history_rows, parse
-from sync.tables import QUARANTINE, TELEMETRY
+from streams.telemetry import Parsed, Refusal, history_rows, parse
+from sync.tables import QUARANTINE, TELEMETRY, wide_text
 
 if TYPE_CHECKING:
     from streams.range_reader import Ranges  # its consumer is nothing for the executors
@@ -72,14 +72,30 @@ def rows_within(rows: pa.Table, ranges: "Ranges") -> pa.Table:
 
 
 def take_in(records: pa.Table, rules: Sequence[Rule], topic_prefix: str) -> Intake:
-    """Parse and judge records.
+    """Parse and judge records; one that makes this fail is found by halving, and refused.
 
     Args:
         records: by the schema `streams.telemetry.RECORDS`.
         rules: value rules, in the order in which a broken one is reported.
         topic_prefix: first part of the topics' names.
     """
-    parsed = parse(records, topic_prefix)
+    try:
+        return _take_in(records, parse(records, topic_prefix), rules)
+    except MemoryError:
+        raise  # says nothing about the records
+    except Exception as error:
+        if records.num_rows == 0:
+            raise
+        if records.num_rows == 1:
+            reason = f"it cannot be processed ({type(error).__name__}: {str(error)[:500]})"
+            refusal = Refusal(record_row=0, rule="record_can_be_processed", reason=reason)
+            nothing = parse(records.slice(0, 0), topic_prefix).samples
+            return _take_in(records, Parsed(samples=nothing, refusals=(refusal,)), rules)
+        half = records.num_rows // 2
+        return joined(take_in(part, rules, topic_prefix) for part in (records.slice(0, half), records.slice(half)))
+
+
+def _take_in(records: pa.Table, parsed: Parsed, rules: Sequence[Rule]) -> Intake:
     verdict = judge(rules, parsed.samples)
     refused = _refused_records(records, parsed)
     rows = [
@@ -95,7 +111,11 @@ def take_in(records: pa.Table, rules: Sequence[Rule], topic_prefix: str) -> Inta
 
 
 def _refused_records(records: pa.Table, parsed: Parsed) -> tuple[RefusedRecord, ...]:
-    wanted = records.take(pa.array([refusal.record_row for refusal in parsed.refusals], pa.int64())).to_pylist()
+    if not parsed.refusals:
+        return ()
+    wanted = (
+        wide_text(records).take(pa.array([refusal.record_row for refusal in parsed.refusals], pa.int64())).to_pylist()
+    )
     return tuple(
         RefusedRecord(
             flow=FLOW_NAME,

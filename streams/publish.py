@@ -18,7 +18,7 @@ from conf.settings import Kafka
 from streams import envelope
 from streams.connection import close_producer, connection_options
 from streams.errors import BrokerUnavailableError, MessageTooLargeError, NotAcknowledgedError
-from streams.topics import TopicContract, topic_name
+from streams.topics import LARGEST_MESSAGE_BYTES, TopicContract, topic_name
 
 # Batch header (61 bytes) and the record's own lengths, flags and checksums; rounded up.
 _RECORD_OVERHEAD_BYTES: Final = 128
@@ -131,7 +131,7 @@ class KafkaPublisher:
                 delivery_timeout_ms=self._timeout_ms,
                 max_block_ms=self._timeout_ms,
                 # The limit that counts is each topic's own (`check_sizes`); the producer's must not be below any.
-                max_request_size=16 * 1_048_576,
+                max_request_size=LARGEST_MESSAGE_BYTES + _BATCH_BYTES,
                 allow_auto_create_topics=False,
                 metrics_enabled=False,
                 **options,

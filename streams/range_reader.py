@@ -18,10 +18,9 @@ from typing import Final, NamedTuple
 
 import pyarrow as pa
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
 
 from conf.settings import Kafka
-from streams.connection import connection_options
+from streams.connection import consumer_options, is_unreadable
 
 Ranges = Mapping[tuple[str, int], tuple[int, int]]
 """(topic, partition) → first offset and the offset after the last."""
@@ -38,6 +37,9 @@ BEHIND_S: Final = 0.2
 
 _PAUSE_S: Final = 0.02
 """Between two polls while nobody waits: one poll then takes many records instead of each alone. Who waits wakes it."""
+
+_UNREADABLE_PAUSE_S: Final = 30.0
+"""After records that this client cannot read and Spark can: until then they have gone by."""
 
 SCHEMA: Final = pa.schema(
     [
@@ -69,13 +71,22 @@ def batch_ranges(checkpoint: str, batch_id: int) -> Ranges | None:
 
     That is a checkpoint on an object store, the first batch, and a batch with a partition that the one before had not.
     """
+    bounds = batch_bounds(checkpoint, batch_id)
+    if bounds is None or not bounds[1].keys() <= bounds[0].keys():
+        return None
+    starts, ends = bounds
+    return {place: (starts[place], end) for place, end in ends.items() if end > starts[place]}
+
+
+def batch_bounds(
+    checkpoint: str, batch_id: int
+) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int], int]] | None:
+    """Read the offsets at which a micro-batch begins and ends; None where the log does not say it plainly."""
     if "://" in checkpoint or batch_id == 0:
         return None
     folder = Path(checkpoint) / "offsets"
     ends, starts = _offsets(folder / str(batch_id)), _offsets(folder / str(batch_id - 1))
-    if ends is None or starts is None or not ends.keys() <= starts.keys():
-        return None
-    return {place: (starts[place], end) for place, end in ends.items() if end > starts[place]}
+    return None if ends is None or starts is None else (starts, ends)
 
 
 def _offsets(file: Path) -> dict[tuple[str, int], int] | None:
@@ -118,8 +129,10 @@ class RangeReader:
     def read(self, ranges: Ranges, timeout_s: float) -> pa.Table | None:
         """Hand over exactly these offsets, or None when they are not all here in time.
 
-        None, too, where a range has holes (a compacted topic, a transaction's markers): whether a hole is the topic's
-        or ours is for Spark to find out. What lies before a range is forgotten: ranges are asked for in order.
+        A range may have holes: offsets of transaction markers, of records that were taken back, or that compaction has
+        removed. Nobody gets these, Spark neither; what counts is that the reader's position has passed the range. A
+        range whose first offsets the broker does not have any more is left to Spark. What lies before a range is
+        forgotten: ranges are asked for in order.
         """
         if sum(end - start for start, end in ranges.values()) > self._largest_records:
             with self._changed:
@@ -139,9 +152,7 @@ class RangeReader:
                     if left <= 0 or self._closed:
                         return None
                     self._changed.wait(left)
-                rows = [row for place, span in ranges.items() for row in self._take(place, *span)]
-                complete = len(rows) == sum(end - start for start, end in ranges.values())
-                return _table(rows) if complete else None
+                return _table([row for place, span in ranges.items() for row in self._take(place, *span)])
             finally:
                 self._waiting = False
 
@@ -204,12 +215,21 @@ class RangeReader:
         while not self._closed:
             try:
                 self._consume()
-            except (KafkaError, OSError) as error:
-                log.warning("reading ahead stopped and starts again", extra={"fields": {"error": str(error)[:300]}})
+            except Exception as error:  # whatever it is: the records come through Spark meanwhile
+                unreadable = is_unreadable(error)
+                log.warning(
+                    "reading ahead stopped and starts again",
+                    extra={"fields": {"error": f"{type(error).__name__}: {str(error)[:300]}"}},
+                )
                 with self._changed:
-                    # Partitions go on where they stand; what is asked for meanwhile comes through Spark.
-                    self._follow_from.update(self._read_up_to)
-                time.sleep(1.0)
+                    # Partitions go on where they stand; what is asked for meanwhile comes through Spark. What cannot be
+                    # read is not tried again: the partitions are followed from where a batch asks for them next.
+                    if unreadable:
+                        for place in list(self._buffers):
+                            self._forget(place)
+                    else:
+                        self._follow_from.update(self._read_up_to)
+                    self._changed.wait_for(lambda: self._closed, _UNREADABLE_PAUSE_S if unreadable else 1.0)
 
     def _consume(self) -> None:
         consumer = KafkaConsumer(
@@ -218,7 +238,7 @@ class RangeReader:
             fetch_max_wait_ms=100,
             fetch_min_bytes=1,
             max_poll_records=5_000,
-            **connection_options(self._kafka),
+            **consumer_options(self._kafka),
         )
         try:
             while not self._closed:
@@ -229,17 +249,19 @@ class RangeReader:
                     continue
                 found = consumer.poll(timeout_ms=20)
                 with self._changed:
-                    for partition, records in found.items():
+                    for partition in consumer.assignment():
                         place = (partition.topic, partition.partition)
                         if place in self._follow_from or place not in self._buffers:
                             continue  # it was moved, or given up, while this poll was under way
+                        records = found.get(partition, ())
                         self._buffers[place].extend(
                             Row(place[0], place[1], record.offset, record.timestamp, record.key, record.value)
                             for record in records
                         )
                         self._buffered += len(records)
                         self._buffered_bytes += sum(len(record.value or b"") for record in records)
-                        self._read_up_to[place] = consumer.position(partition)
+                        # Also of those without records: what lies between may be nothing that readers get.
+                        self._read_up_to[place] = max(self._read_up_to[place], consumer.position(partition))
                     self._changed.notify_all()
                     if not self._waiting:
                         self._changed.wait(_PAUSE_S)

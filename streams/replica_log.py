@@ -14,6 +14,7 @@ from kafka.errors import KafkaError
 
 from conf.settings import Kafka
 from streams.connection import close_producer, connection_options
+from streams.decode import decoded
 from streams.errors import BrokerUnavailableError, NotAcknowledgedError
 from streams.topics import REPLICA, topic_name
 from sync.entries import BucketEntry, DigestEntry, Entry, ForgetEntry, RecordEntry, RegionEntry
@@ -68,11 +69,11 @@ def read_entry(key: bytes | None, value: bytes | None, headers: Sequence[tuple[s
     """Read an entry; None for a foreign record, which readers skip: only the centre may write here."""
     try:
         if value is not None:
-            entry: Entry = _ENTRY.decode(value)
+            entry: Entry = decoded(_ENTRY, value)
             return entry
         vector = dict(headers).get(_FORGOTTEN)
-        return None if vector is None or key is None else ForgetEntry(key.decode(), _VECTOR.decode(vector))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None if vector is None or key is None else ForgetEntry(key.decode(), decoded(_VECTOR, vector))
+    except ValueError:  # undecodable, or a key that is no text
         return None
 
 

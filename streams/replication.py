@@ -152,9 +152,13 @@ class Replication:
         for record in records:
             try:
                 readable.append((record, read_state(record, self._limits.topic_prefix, self._limits.policies)))
-            except StateRefusedError as error:
-                unreadable.append((record, str(error)))
-                report.refused.append(_refused_record(record, "unreadable", str(error)))
+            except MemoryError:
+                raise  # says nothing about the record
+            except Exception as error:
+                known = isinstance(error, StateRefusedError)
+                reason = str(error) if known else f"it cannot be processed ({type(error).__name__}: {str(error)[:500]})"
+                unreadable.append((record, reason))
+                report.refused.append(_refused_record(record, "unreadable", reason))
         return readable, unreadable
 
     def _publish(self, out: Outcome, encoded: Mapping[str, bytes], now_ms: int) -> range:

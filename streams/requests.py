@@ -2,15 +2,17 @@
 
 import hashlib
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from scheduling.nodes import Need
 from scheduling.tasks import MIB_PER_GB, MILLI, DataNeed, Part, TaskSpec
+from streams.decode import UndecodableError, check_depth, decoded
 from streams.messages import PerWorker, TaskRequest
 
 _DECODER: Final = msgspec.json.Decoder(TaskRequest)
+_CONTENT: Final = msgspec.json.Decoder(dict[str, Any])
 _SORTED: Final = msgspec.json.Encoder(order="sorted")
 
 _DEADLINE_STEP_MS: Final = 900_000
@@ -23,15 +25,16 @@ class RequestError(ValueError):
     """A request that cannot be obeyed; the message names the field, what was seen and what is allowed."""
 
 
-def read_request(raw: bytes | str) -> TaskRequest:
+def read_request(raw: bytes | str | None) -> TaskRequest:
     """Decode and check one request.
 
     Raises:
         RequestError: not JSON, a wrong type, a value out of range, or needs that contradict each other.
     """
     try:
-        request = _DECODER.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        request = decoded(_DECODER, raw)
+        check_depth(raw or b"")  # it is stored, and read again by others
+    except UndecodableError as error:
         raise RequestError(str(error)) from error
     for worker in (request.per_worker, *(subtask.per_worker for subtask in request.subtasks)):
         if worker.gpus and worker.gpu_milli:
@@ -108,11 +111,19 @@ def _start_by_ms(request: TaskRequest) -> int | None:
 
 
 def content_hash(raw: bytes | str) -> str:
-    """Tell requests apart by what they ask for, unknown fields included: 128 bits, in hex."""
-    content = msgspec.json.decode(raw)
-    for name in _NOT_CONTENT:
-        content.pop(name, None)
-    return hashlib.blake2b(_SORTED.encode(content), digest_size=16).hexdigest()
+    """Tell requests apart by what they ask for, unknown fields included: 128 bits, in hex.
+
+    Raises:
+        RequestError: an unknown field holds what cannot be read: a number or a text that is none.
+    """
+    try:
+        content = decoded(_CONTENT, raw)
+        for name in _NOT_CONTENT:
+            content.pop(name, None)
+        text = _SORTED.encode(content)
+    except (UndecodableError, OverflowError, msgspec.EncodeError) as error:
+        raise RequestError(f"a field that is not ours cannot be read: {error}") from error
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
 @lru_cache(maxsize=4_096)

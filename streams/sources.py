@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from conf.settings import Kafka
 from streams.origin import Place
 from streams.query_checkpoint import places_as_tree
+from streams.connection import ISOLATION
 from streams.topics import TopicContract, topic_pattern
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def read_pattern(
         # A region's topic may be deleted with its region, and retention may overtake a job that was down for a day.
         # Neither may stop the other regions' stream. What is skipped is said and counted (`jobs.origin`).
         "failOnDataLoss": "false",
+        "kafka.isolation.level": ISOLATION,
         "kafka.fetch.max.wait.ms": str(FETCH_WAIT_MS),
         "kafka.max.poll.records": str(POLL_RECORDS),
         "kafka.max.partition.fetch.bytes": str(FETCH_BYTES),

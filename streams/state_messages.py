@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from streams.decode import decoded
 from streams.messages import Count, EpochMs
 from streams.topics import STATE, region_of_topic
 from sync.changes import Change, Delete, changes_from_value
@@ -101,7 +102,7 @@ def read_state(record: StateInput, prefix: str, policies: Policies) -> list[UpMe
                 f"the message has {len(record.value)} bytes; allowed are {MAX_MESSAGE_BYTES}. Store the value "
                 "elsewhere and send its address"
             )
-        said = StateRecord(value=None) if record.value is None else _RECORD.decode(record.value)
+        said = StateRecord(value=None) if record.value is None else decoded(_RECORD, record.value)
         if said.batch is not None:
             return _own(said.batch, region)
         return [_plain(said, record, region, policies)]

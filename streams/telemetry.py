@@ -86,7 +86,7 @@ _Record = _without_bounds(
     stamp=_Stamp | None,
 )
 _DECODER: Final = msgspec.json.Decoder(_Record)
-_UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError, TypeError)
+_UNREADABLE: Final = (ValueError, RecursionError, TypeError, OverflowError)
 _REGION: Final = attrgetter("region")
 _SAMPLES: Final = attrgetter("samples")
 

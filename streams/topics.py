@@ -99,6 +99,8 @@ ASSIGNMENTS = TopicContract(
     writer="jobs/place",
     meaning="Assign and revoke events for one region; a move is a revoke and an assign with the next epoch.",
     per_region=True,
+    # A task of the most workers, each on a node with the longest name (streams.event_size).
+    max_message_bytes=20 * 1_048_576,
 )
 UPDATES = TopicContract(
     topic="updates",
@@ -118,10 +120,12 @@ DEADLETTER = TopicContract(
     meaning="What was refused: raw bytes as value; reason, topic, partition and offset as headers.",
     retention_ms=30 * DAY_MS,
     # A refused record may be as large as any accepted one, and its headers come on top.
-    max_message_bytes=9 * 1_048_576,
+    max_message_bytes=21 * 1_048_576,
 )
 
 CONTRACTS: Final = (REQUESTS, TELEMETRY, STATUS, STATE, REPLICA, ASSIGNMENTS, UPDATES, MODELS, DEADLETTER)
+
+LARGEST_MESSAGE_BYTES: Final = max(contract.max_message_bytes for contract in CONTRACTS)
 
 
 def _escape(character: str) -> str:
@@ -166,6 +170,15 @@ def topic_name(contract: TopicContract, prefix: str, region: str | None = None) 
 def topic_pattern(contract: TopicContract, prefix: str) -> str:
     """Regular expression (Java and Python) that matches every region's copy of a per-region topic."""
     return re.escape(f"{prefix}.{contract.topic}").replace("\\-", "-") + r"\.[a-zA-Z0-9._-]+"
+
+
+def contract_of(name: str, prefix: str) -> TopicContract | None:
+    """Contract of a topic by its full name; None for a topic that is not ours."""
+    for contract in CONTRACTS:
+        own = f"{prefix}.{contract.topic}"
+        if name.startswith(f"{own}.") if contract.per_region else name == own:
+            return contract
+    return None
 
 
 @lru_cache(maxsize=4_096)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
-from sync.commits import Entry, VersionTakenError, commit_for
+from sync.commits import Entry, VersionTakenError, commit_for, is_taken
 from sync.data_files import write_files
 from sync.delta_store import AnotherWriterError, address_of, open_or_create
 from sync.tables import TableContract
@@ -75,14 +75,26 @@ class Appender:
         try:
             self._commit(entry)
         except VersionTakenError as error:
-            seen = self.version
-            table = DeltaTable(self.uri)
-            news = table.history(table.version() - seen)
-            if not news or any(commit.get("operation") not in _HOUSEKEEPING for commit in news):
-                raise AnotherWriterError(self.contract.name, seen) from error
-            self.version = table.version()
+            self._pass_housekeeping(error)
             self._commit(entry)
         self._done.update((mark.app_id, mark.version) for mark in transactions)
+
+    def check(self) -> None:
+        """Look whether somebody else has written to the table.
+
+        Raises:
+            AnotherWriterError: somebody else changed the table since this process read it.
+        """
+        if is_taken(self.uri, self.version + 1):
+            self._pass_housekeeping(None)
+
+    def _pass_housekeeping(self, cause: Exception | None) -> None:
+        seen = self.version
+        table = DeltaTable(self.uri)
+        news = table.history(table.version() - seen)
+        if not news or any(commit.get("operation") not in _HOUSEKEEPING for commit in news):
+            raise AnotherWriterError(self.contract.name, seen) from cause
+        self.version = table.version()
 
     def _commit(self, entry: Entry) -> None:
         commit_for(self.uri)(self.uri, self.version + 1, entry)

@@ -50,6 +50,13 @@ def commit_for(uri: str) -> Commit:
     return commit_remotely if "://" in uri else commit_locally
 
 
+def is_taken(uri: str, version: int) -> bool:
+    """Tell whether a version of a table exists."""
+    if "://" in uri:
+        return DeltaTable(uri).version() >= version
+    return (Path(uri) / "_delta_log" / f"{version:020d}.json").exists()
+
+
 def commit_locally(uri: str, version: int, entry: Entry) -> None:
     """Link the entry into the log."""
     now_ms = time.time_ns() // 1_000_000

@@ -181,11 +181,16 @@ _unpack = msgspec.msgpack.Decoder().decode
 
 def _nodes_of_assigned(rows: pa.Table) -> dict[int, bytes]:
     """Row index to nodes, for assigned rows alone: nested values are by far the dearest to convert."""
-    transitions = rows.column("transition").to_pylist()
-    indices = [index for index, transition in enumerate(transitions) if transition == Change.ASSIGNED]
-    if not indices:
-        return {}
-    return dict(zip(indices, map(_pack, rows.column("nodes").take(indices).to_pylist()), strict=True))
+    found: dict[int, bytes] = {}
+    first = 0
+    # Batch by batch: taking from a column of many chunks would join them, and its texts may not fit into one array.
+    for batch in rows.select(["transition", "nodes"]).to_batches():
+        transitions = batch.column("transition").to_pylist()
+        indices = [index for index, transition in enumerate(transitions) if transition == Change.ASSIGNED]
+        nodes = batch.column("nodes").take(pa.array(indices, pa.int64())).to_pylist()
+        found |= {first + index: _pack(listed) for index, listed in zip(indices, nodes, strict=True)}
+        first += batch.num_rows
+    return found
 
 
 def _times(microseconds: list[int]) -> pa.Array:

@@ -1,7 +1,9 @@
 """The ledger: the append-only table `decisions`, its rows as transitions, and the fence between two drivers.
 
-A micro-batch is one commit that carries (query id, batch id) as Delta application transaction, so a batch that was
-committed is known by that, and is read back instead of being decided again. A driver claims the ledger with a commit of
+A micro-batch is one commit that carries (query id, batch id) as Delta application transaction, and a digest of the
+batch's offsets as another. A batch that was committed is known by both, and is read back instead of being decided
+again. Delta itself takes any batch for done whose id is not above the last; after a checkpoint was put back, the same
+id holds other records. A driver claims the ledger with a commit of
 its own; from then on it commits only at exactly the version after the one it has seen. An older driver that wakes up
 finds that version taken and stops.
 """
@@ -15,10 +17,15 @@ from deltalake import DeltaTable, QueryBuilder
 
 from scheduling.tasks import Change, Money, Share, TaskSpec, Transition
 from sync.log_writer import LogWriter
-from sync.tables import DECISIONS
+from sync.tables import DECISIONS, wide_text
+from sync.taken import COLUMNS as TAKEN_COLUMNS
+from sync.taken import TakenRequests
 
 DRIVER = "thalweg-place-driver"
 """Application id under which a driver's epoch is recorded."""
+
+OFFSETS = "#offsets"
+"""Ends the application id under which the digest of a query's last batch is recorded."""
 
 COMPACT_FILES = 50
 """Merging fewer small files than this is not worth its commit."""
@@ -36,8 +43,9 @@ class Ledger:
     def __init__(self, commits: LogWriter, driver_epoch: int) -> None:
         self._uri = commits.uri
         self._commits = commits
-        self._transactions: dict[str, int] = {}
+        self._transactions: dict[str, int | None] = {}
         self.driver_epoch = driver_epoch
+        self.taken = TakenRequests(lambda: self._query(f"SELECT {', '.join(TAKEN_COLUMNS)} FROM ledger"))
 
     @classmethod
     def claim(cls, warehouse: str) -> "Ledger":
@@ -55,40 +63,68 @@ class Ledger:
 
     def committed_batch(self, query_id: str) -> int | None:
         """Last batch of the query that the ledger holds."""
-        if query_id not in self._transactions:
-            version = DeltaTable(self._uri).transaction_version(query_id)
-            if version is None:
-                return None
-            self._transactions[query_id] = version
-        return self._transactions[query_id]
+        return self._transaction(query_id)
 
-    def commit(self, rows: pa.Table, query_id: str, batch_id: int) -> int:
+    def holds(self, query_id: str, batch_id: int, offsets: int) -> bool:
+        """Tell whether the ledger holds this very batch: its id, with these offsets.
+
+        Only the last batch of a query is ever repeated. An id before it comes from a checkpoint that was put back, and
+        says nothing about the records. A ledger of an older version has no digest; there the id is believed.
+        """
+        if self._transaction(query_id) != batch_id:
+            return False
+        return self._transaction(query_id + OFFSETS) in (None, offsets)
+
+    def commit(self, rows: pa.Table, query_id: str, batch_id: int, offsets: int) -> int:
         """Append a batch's rows and return the table's version.
+
+        Args:
+            rows: of the batch.
+            query_id: of the streaming query.
+            batch_id: within it.
+            offsets: digest of the batch's offsets.
 
         Raises:
             AnotherWriterError: another driver has taken over.
         """
-        version = self._commits.append(rows, {query_id: batch_id})
-        self._transactions[query_id] = batch_id
+        transactions = {query_id: batch_id, query_id + OFFSETS: offsets}
+        version = self._commits.append(rows, transactions)
+        self._transactions.update(transactions)
         return version
+
+    def check_driver(self) -> None:
+        """Look whether this is still the ledger's driver: what an overtaken one judges is judged by an old world.
+
+        Raises:
+            AnotherWriterError: another driver has taken over.
+        """
+        self._commits.check()
+
+    def _transaction(self, name: str) -> int | None:
+        if name not in self._transactions:
+            self._transactions[name] = DeltaTable(self._uri).transaction_version(name)
+        return self._transactions[name]
 
     def batch(self, query_id: str, batch_id: int) -> pa.Table:
         """Rows of one committed batch, in order."""
-        # Not through a pyarrow dataset: deltalake 1.6 takes a column without statistics for one that holds nothing.
         text = query_id.replace("'", "''")
-        found = (
-            QueryBuilder()
-            .register("ledger", DeltaTable(self._uri))
-            .execute(f"SELECT * FROM ledger WHERE query_id = '{text}' AND batch_id = {batch_id:d} ORDER BY row")
-            .read_all()
-        )
-        return pa.table(found).cast(DECISIONS.schema)
+        of_batch = f"FROM ledger WHERE query_id = '{text}' AND batch_id = {batch_id:d}"
+        # An id that was decided by two drivers, because a checkpoint was put back, is the later one's.
+        last = f"(SELECT max(driver_epoch) {of_batch})"
+        return self._query(f"SELECT * {of_batch} AND driver_epoch = {last} ORDER BY row").cast(DECISIONS.schema)
+
+    def _query(self, statement: str) -> pa.Table:
+        # Not through a pyarrow dataset: deltalake 1.6 takes a column without statistics for one that holds nothing.
+        return pa.table(QueryBuilder().register("ledger", DeltaTable(self._uri)).execute(statement).read_all())
 
     def all_rows(self) -> Iterator[pa.Table]:
         """Every row, in the order it was decided."""
-        table = DeltaTable(self._uri).to_pyarrow_table()
+        table = wide_text(DeltaTable(self._uri).to_pyarrow_table())
         order = [("driver_epoch", "ascending"), ("batch_id", "ascending"), ("row", "ascending")]
-        yield from (pa.Table.from_batches([batch]) for batch in table.sort_by(order).to_batches(max_chunksize=65_536))
+        for batch in table.sort_by(order).to_batches(max_chunksize=65_536):
+            rows = pa.Table.from_batches([batch]).cast(DECISIONS.schema)
+            self.taken.note(rows)
+            yield rows
 
     def compact(self) -> int:
         """Merge the small files of the last batches; safe beside `commit`. Return how many were merged."""

@@ -71,6 +71,15 @@ class LogWriter:
                 self._small.append((file, held))
             return self._table.version
 
+    def check(self) -> None:
+        """Look whether this is still the only writer.
+
+        Raises:
+            AnotherWriterError: somebody else changed the table since this process read it.
+        """
+        with self._lock:
+            self._table.check()
+
     def compact(self, at_least: int) -> int:
         """Replace the small files added so far by one, if there are enough; return how many were replaced.
 

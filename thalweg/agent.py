@@ -17,6 +17,7 @@ import msgspec
 from conf.settings import Agent as AgentSettings
 from streams.consume import IncomingRecord, Reader
 from streams.deadletter import RefusedRecord, dead_letter
+from streams.decode import UndecodableError, decoded
 from streams.envelope import Envelope, content_id
 from streams.errors import NotAcknowledgedError
 from streams.messages import AssignmentEvent, Sample, StatusEvent, TelemetryRecord
@@ -135,10 +136,10 @@ class RegionalAgent:
         fence.move_on(record.topic, record.partition, record.offset + 1, self._topic_ids.get(record.topic, ""))
         region = region_of_topic(record.topic, ASSIGNMENTS, self._prefix)
         try:
-            event = _EVENT.decode(record.value or b"")
+            event = decoded(_EVENT, record.value)
             if event.region != region:
-                raise msgspec.ValidationError(f"region {event.region!r} on the topic of region {region!r}")
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise UndecodableError(f"region {event.region!r} on the topic of region {region!r}")
+        except UndecodableError as error:
             position = {"topic": record.topic, "offset": record.offset, "reason": str(error)}
             log.error("a record that is no assignment was refused", extra={"fields": position})
             self._refused.append(_dead_letter(record, str(error), self._prefix))

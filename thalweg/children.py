@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conf.readiness import READY_FILE
+from conf.readiness import READY_FILE, trouble_in
 from thalweg import leash
 
 LEASH = Path(leash.__file__)
@@ -107,6 +107,10 @@ class Child:
         if self.spec.announces_ready and not self._announcement.exists():
             return False
         return self.spec.is_ready is None or self.spec.is_ready()
+
+    def trouble(self) -> str:
+        """Return why it does not do its work although it runs, in its own words; "" where it does."""
+        return trouble_in(self._announcement) if self.spec.announces_ready else ""
 
     def wait_ready(self) -> None:
         """Wait until the process is ready.

@@ -22,6 +22,7 @@ import msgspec
 from conf.settings import Kafka, load_settings
 from streams.admin import identities
 from streams.consume import IncomingRecord, KafkaReader
+from streams.decode import UndecodableError, decoded
 from streams.envelope import Envelope, content_id, write_headers
 from streams.errors import StreamError
 from streams.fence import Fence, Verdict
@@ -271,8 +272,8 @@ class Client:
                 followed.refused = headers.get("reason", b"").decode(errors="replace")
             return
         try:
-            event = _STATUS.decode(record.value or b"")
-        except msgspec.DecodeError:
+            event = decoded(_STATUS, record.value)
+        except UndecodableError:
             return  # somebody else's record; the place job puts it into the dead-letter topic
         followed = self._followed.get(event.task_id or "")
         if followed is not None:
@@ -360,8 +361,8 @@ def _checked(request: TaskRequest | Mapping[str, Any], op: str) -> tuple[TaskReq
 
 def _event_of(record: IncomingRecord) -> AssignmentEvent | None:
     try:
-        return _EVENT.decode(record.value or b"")
-    except msgspec.DecodeError:
+        return decoded(_EVENT, record.value)
+    except UndecodableError:
         return None
 
 

@@ -13,7 +13,7 @@ from streams.asyncapi import PUBLISHED, asyncapi, message_schema
 from streams.topics import CONTRACTS as TOPICS
 from streams.topics import TopicContract
 from sync.tables import CONTRACTS as TABLES
-from sync.tables import TableContract
+from sync.tables import TableContract, type_name
 from thalweg.reading import WrongCall
 from thalweg.render import print_json, print_table
 
@@ -136,7 +136,7 @@ def _columns(contract: TableContract) -> list[dict[str, Any]]:
     return [
         {
             "name": field.name,
-            "type": str(field.type),
+            "type": type_name(field.type),
             "nullable": field.nullable,
             "key": field.name in contract.key,
         }

@@ -285,7 +285,8 @@ class Demo:
             now_s = time.monotonic()
             # A process that was killed meanwhile is given the time it needs to be back.
             if all(
-                process.state in (ProcessState.READY, ProcessState.STOPPED) for process in supervisor.processes.values()
+                process.state in (ProcessState.READY, ProcessState.FAILING, ProcessState.STOPPED)
+                for process in supervisor.processes.values()
             ):
                 left_s -= now_s - last_s
             if left_s <= 0:

@@ -21,6 +21,7 @@ from streams.asyncapi import PUBLISHED, message_name, message_schema
 from streams.topics import CONTRACTS as TOPICS
 from streams.topics import DAY_MS
 from sync.tables import CONTRACTS as TABLES
+from sync.tables import type_name
 from thalweg.cli import COMMANDS, cli
 from thalweg.declared import declared_errors, declared_metrics
 
@@ -112,7 +113,7 @@ def tables_page() -> str:
         parts.append(
             _table(
                 ("column", "type", "null"),
-                [(f"`{f.name}`", f"`{f.type}`", "yes" if f.nullable else "no") for f in contract.schema],
+                [(f"`{f.name}`", f"`{type_name(f.type)}`", "yes" if f.nullable else "no") for f in contract.schema],
             )
         )
     return _page("Tables", *parts)

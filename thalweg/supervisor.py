@@ -21,6 +21,7 @@ class ProcessState(StrEnum):
     WAITING = "waiting"  # for what it needs
     STARTING = "starting"  # runs, not ready yet
     READY = "ready"
+    FAILING = "failing"  # was ready, runs, and says that it does not do its work
     PAUSING = "pausing"  # ended by itself; will be started again
     FAILED = "failed"  # ended by itself too often
     STOPPED = "stopped"
@@ -79,13 +80,17 @@ class Supervisor:
             case ProcessState.PAUSING:
                 if now >= process.start_again_seconds:
                     self._start(process)
-            case ProcessState.STARTING | ProcessState.READY:
+            case ProcessState.STARTING | ProcessState.READY | ProcessState.FAILING:
                 assert process.child is not None
                 code = process.child.exit_code()
                 if code is not None:
                     self._ended(process, f"ended with {_exit_words(code)}")
                 elif process.state is ProcessState.STARTING:
                     self._see_whether_ready(process, now)
+                elif trouble := process.child.trouble():
+                    process.state, process.last_failure = ProcessState.FAILING, trouble
+                else:
+                    process.state = ProcessState.READY
 
     def _start(self, process: Supervised) -> None:
         process.started_seconds = self.clock_seconds()
@@ -130,8 +135,8 @@ class Supervisor:
         process.state = ProcessState.PAUSING
 
     def all_ready(self) -> bool:
-        """Tell whether every process is ready."""
-        return all(process.state is ProcessState.READY for process in self.processes.values())
+        """Tell whether every process has become ready; one may have got into trouble since."""
+        return all(process.state in (ProcessState.READY, ProcessState.FAILING) for process in self.processes.values())
 
     def failed(self) -> list[Supervised]:
         """Return the processes that were given up."""

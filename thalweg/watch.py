@@ -15,6 +15,7 @@ import msgspec
 
 from conf.settings import Kafka
 from streams.consume import IncomingRecord, KafkaReader
+from streams.decode import UndecodableError, decoded
 from streams.messages import AssignmentEvent, StatusEvent
 from streams.topics import ASSIGNMENTS, DEADLETTER, REQUESTS, STATUS, region_of_topic, topic_name, topic_pattern
 
@@ -67,18 +68,17 @@ def records_until_now(
         ends = {place: end for place, end in reader.end_offsets().items() if end}
         deadline = time.monotonic() + _CATCH_UP_LIMIT_S
         while ends and time.monotonic() < deadline:
-            for record in reader.poll(500):
-                yield record
-                if record.offset + 1 >= ends.get((record.topic, record.partition), 0):
-                    ends.pop((record.topic, record.partition), None)
+            yield from reader.poll(500)
+            # Positions, not the records' offsets: the last offset may be a transaction's marker, which nobody gets.
+            ends = {place: end for place, end in ends.items() if reader.position(*place) < end}
 
 
 def requested_tasks(kafka: Kafka) -> set[str]:
     """Ids of all tasks that the requests topic speaks of, whoever sent them."""
     found = set()
     for record in records_until_now(kafka, topics=[topic_name(REQUESTS, kafka.topic_prefix)]):
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
-            found.add(_NAMED.decode(record.value or b"").task_id)
+        with contextlib.suppress(UndecodableError):
+            found.add(decoded(_NAMED, record.value).task_id)
     return found
 
 
@@ -142,12 +142,12 @@ class Watcher:
             region = self._region(region_of_topic(record.topic, ASSIGNMENTS, prefix))
             region.records += 1
             # What is no message of ours is for the jobs and agents to refuse; the bystander goes on.
-            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
-                self._note_assignment(_EVENT.decode(record.value or b""), region, now_ms)
+            with contextlib.suppress(UndecodableError):
+                self._note_assignment(decoded(_EVENT, record.value), region, now_ms)
         else:
             name = region_of_topic(record.topic, STATUS, prefix)
-            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
-                self._note_report(_STATUS.decode(record.value or b""), name)
+            with contextlib.suppress(UndecodableError):
+                self._note_report(decoded(_STATUS, record.value), name)
 
     def _region(self, name: str) -> RegionView:
         return self.regions.setdefault(name, RegionView())

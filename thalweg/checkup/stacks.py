@@ -23,7 +23,12 @@ def state_finding(path: Path) -> tuple[Finding, dict[str, int]]:
     if folder.is_held():
         unwell = [row for row in rows if row.state not in ("ready", "stopped")]
         if unwell:
-            told = ", ".join(f"{row.name} is {row.state}" for row in unwell)
+            told = ", ".join(
+                f"{row.name} is {row.state}" + (f" ({row.last_failure})" if row.state == "failing" else "")
+                for row in unwell
+            )
+            if any(row.state == "failing" for row in unwell):
+                return problem("state folder", f"a stack runs in {path}, but {told}", f"See {unwell[0].log}"), {}
             return warning("state folder", f"a stack runs in {path}, but {told}", f"See {unwell[0].log}"), {}
         return fine("state folder", f"a stack runs in {path}"), {n: p for row in rows for n, p in row.ports.items()}
     left: list[psutil.Process] = leftovers(folder)

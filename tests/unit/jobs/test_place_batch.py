@@ -135,12 +135,12 @@ def test_a_full_disk_holds_the_batch_until_there_is_room(tmp_path: Path, monkeyp
     tries = []
     write = job.ledger.commit
 
-    def full_twice(rows: pa.Table, query_id: str, batch_id: int) -> int:
+    def full_twice(rows: pa.Table, query_id: str, batch_id: int, offsets: int) -> int:
         tries.append(batch_id)
         if len(tries) < 3:
             assert outbox.records == []
             raise OSError(28, "No space left on device")
-        return write(rows, query_id, batch_id)
+        return write(rows, query_id, batch_id, offsets)
 
     monkeypatch.setattr(job.ledger, "commit", full_twice)
     job.place(received(BEAT, TASK), "q", 0)

@@ -1,5 +1,6 @@
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,3 +54,9 @@ def test_ids_are_equal_exactly_when_contents_are(left: list[str | int | bytes], 
 def test_moving_a_letter_between_parts_changes_the_id() -> None:
     assert content_id("ab", "c") != content_id("a", "bc")
     assert content_id(1) != content_id("1")
+
+
+@pytest.mark.parametrize("time_ms", [-(2**63), -1, 2**63 - 1])
+def test_a_record_whose_time_is_no_date_still_gets_an_envelope(time_ms: int) -> None:
+    written = write_headers(Envelope(event_id="e", source="/s", event_type="t", time_ms=time_ms))
+    assert read_headers(written) is not None

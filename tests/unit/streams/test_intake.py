@@ -4,11 +4,13 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
+from streams import intake
 from streams.deadletter import dead_letter
 from streams.intake import take_in
 from streams.rules import load_rules
-from streams.telemetry import PARSED
+from streams.telemetry import PARSED, Parsed
 from sync.tables import QUARANTINE
 from tests.unit.streams.test_telemetry import NOW_MS, node, record, records
 
@@ -17,11 +19,11 @@ RULES = load_rules(Path("conf/rules/telemetry.yaml"), PARSED.names, {"future_lim
 
 def test_every_sample_and_record_is_accounted_for_with_its_bytes() -> None:
     batch = records(record(node(), node(gpus=-1, note="kept")), b"not json", record(node()))
-    intake = take_in(batch, RULES, "thalweg")
+    taken = take_in(batch, RULES, "thalweg")
 
-    assert intake.history["topic_offset"].to_pylist() == [0, 2]
-    assert intake.quarantine.schema.equals(QUARANTINE.schema)
-    rows = intake.quarantine.to_pylist()
+    assert taken.history["topic_offset"].to_pylist() == [0, 2]
+    assert taken.quarantine.schema.equals(QUARANTINE.schema)
+    rows = taken.quarantine.to_pylist()
     assert [(row["topic_offset"], row["sample_index"], row["rule"]) for row in rows] == [
         (1, None, "json_is_well_formed"),
         (0, 1, "gpus_in_range"),
@@ -29,7 +31,7 @@ def test_every_sample_and_record_is_accounted_for_with_its_bytes() -> None:
     assert rows[0]["raw"] == b"not json"
     assert rows[1]["raw"] == b'{"kind": "node", "node_id": "n1", "gpus": -1, "note": "kept"}'
     assert {int(row["quarantined_at"].timestamp() * 1000) for row in rows} == {NOW_MS}
-    assert [refused.offset for refused in intake.refused] == [1]
+    assert [refused.offset for refused in taken.refused] == [1]
 
 
 def test_a_dead_letter_carries_the_raw_bytes_the_reason_and_the_position() -> None:
@@ -66,3 +68,26 @@ def test_splitting_a_batch_changes_nothing() -> None:
         (row["topic_offset"], row["sample_index"]) for part in parts for row in part.quarantine.to_pylist()
     )
     assert positions == Counter((row["topic_offset"], row["sample_index"]) for row in whole.quarantine.to_pylist())
+
+
+def test_a_record_that_our_own_code_fails_on_is_refused_and_the_others_are_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parse = intake.parse
+
+    def fails_on_poison(batch: pa.Table, prefix: str) -> Parsed:
+        if any(value and b"poison" in value for value in batch["value"].to_pylist()):
+            raise ZeroDivisionError("not thought of")
+        return parse(batch, prefix)
+
+    monkeypatch.setattr(intake, "parse", fails_on_poison)
+    batch = records(record(node()), record(node(node_id="poison")), record(node(gpus=-1)), b"x", b"poison")
+    taken = take_in(batch, RULES, "thalweg")
+    assert taken.history["topic_offset"].to_pylist() == [0]
+    assert [(refused.offset, refused.rule) for refused in taken.refused] == [
+        (1, "record_can_be_processed"),
+        (3, "json_is_well_formed"),
+        (4, "record_can_be_processed"),
+    ]
+    assert taken.refused[0].reason == "it cannot be processed (ZeroDivisionError: not thought of)"
+    assert taken.quarantine["topic_offset"].to_pylist() == [1, 2, 3, 4]

@@ -3,8 +3,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from sync import folds
 from sync.folds import LedgerFold, Position, fold_ledger
-from sync.tables import PLACEMENTS, TASKS
+from sync.tables import DECISIONS, PLACEMENTS, TASKS, wide_text
 from tests.ledger_rows import START, assigned, happened, ledger, submitted
 
 
@@ -182,3 +183,26 @@ def test_an_update_counts_how_many_copies_have_succeeded_and_not_which(replicas:
         {**submitted("t", replicas=replicas), "transition": "updated"},
     )
     assert task(rows)["state"] == state
+def test_texts_that_grow_with_the_number_of_tasks_are_sorted_and_taken_beyond_two_gibibytes() -> None:
+    assert {table.name: table.schema.field("request").type for table in (DECISIONS, TASKS)} == {
+        "decisions": pa.large_string(),
+        "tasks": pa.large_string(),
+    }
+    chunk = pa.array(["x" * 1_000_000] * 40)  # one chunk of 40 MB, 58 times: 2.3 GB of text that take no memory
+    narrow = pa.table({"request": pa.chunked_array([chunk] * 58)})
+    with pytest.raises(pa.ArrowInvalid, match="offset overflow"):
+        narrow.take(list(range(narrow.num_rows)))
+    assert not {pa.string(), pa.binary(), pa.string_view()} & set(wide_text(narrow.slice(0, 3)).schema.types)
+
+
+def test_nodes_are_read_chunk_by_chunk() -> None:
+    chunk = pa.array(["n" * 1_000_000] * 40)
+    shares = pa.StructArray.from_arrays([chunk], names=["node_id"])
+    nodes = pa.ListArray.from_arrays(pa.array([0, 40], pa.int32()), shares)
+    rows = pa.table(
+        {
+            "transition": pa.chunked_array([pa.array(["waiting"])] * 57 + [pa.array(["assigned"])]),
+            "nodes": pa.chunked_array([nodes] * 58),
+        }
+    )
+    assert folds._nodes_of_assigned(rows).keys() == {57}

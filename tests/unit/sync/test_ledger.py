@@ -29,7 +29,7 @@ ROWS = [
 def commit(ledger: Ledger, batch_id: int, rows: list[Transition]) -> None:
     ids = [f"e{batch_id}" if row.change is Change.ASSIGNED else None for row in rows]
     table = to_rows(rows, ids, query_id="q", batch_id=batch_id, driver_epoch=ledger.driver_epoch)
-    ledger.commit(table, "q", batch_id)
+    ledger.commit(table, "q", batch_id, offsets=batch_id)
 
 
 def test_a_committed_batch_is_known_and_read_back_as_it_was_decided(tmp_path: Path) -> None:

@@ -330,3 +330,21 @@ def test_of_two_that_were_given_one_gpu_in_turn_the_last_runs_alone(tmp_path: Pa
     runner.die("a", 1)
     world.steps()
     assert world.told("c") == ["accepted", "running"]
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"event_id":"e","deep":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"event_id":"e","type":"assign","task_id":"x","epoch":1e400,"region":"r"}',
+        b'{"event_id":"e","type":"assign","task_id":"x","epoch":' + b"9" * 5_000 + b"}",
+        b'{"event_id":"\xff"}',
+        b'{"event_id":"\\ud800"}',
+        b"",
+    ],
+    ids=["deep", "overflow", "digits", "no text", "surrogate", "empty"],
+)
+def test_no_bytes_on_its_topic_stop_an_agent(world: World, value: bytes) -> None:
+    world.send_raw(value)
+    world.send(assign("t"))
+    world.steps()
+    assert world.told("t")[:2] == ["accepted", "running"]
+    assert len(world.broker.topics[topic_name(DEADLETTER, PREFIX)]) == 1

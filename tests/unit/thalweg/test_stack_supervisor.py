@@ -331,3 +331,25 @@ def test_what_meets_somebody_else_each_time_is_given_up_in_words(tmp_path: Path)
     with pytest.raises(ChildFailedError, match=r"cannot become ready: another's cluster answers there"):
         supervisor.wait_ready()
     supervisor.stop()
+def test_a_process_that_runs_and_does_not_do_its_work_is_failing_with_its_own_words(tmp_path: Path) -> None:
+    order = tmp_path / "order"
+    program = f"""
+        import os, pathlib, time
+        ready, order = pathlib.Path(os.environ["THALWEG_READY_FILE"]), pathlib.Path({str(order)!r})
+        while True:
+            ready.write_text(order.read_text() if order.exists() else "")
+            time.sleep(0.01)
+    """
+    supervisor = Supervisor([python("jobs", program, announces_ready=True)], tmp_path)
+    jobs = supervisor.processes["jobs"]
+    try:
+        assert supervisor.wait_ready()
+        order.write_text("place failed 3 times")
+        tick_until(supervisor, lambda: jobs.state is ProcessState.FAILING and jobs.last_failure == order.read_text())
+        assert supervisor.all_ready() and supervisor.failed() == [], "it is not ended for that"
+        order.write_text("")
+        tick_until(supervisor, lambda: jobs.state is ProcessState.READY)
+        os.kill(jobs.child.pid if jobs.child else 0, signal.SIGKILL)
+        tick_until(supervisor, lambda: jobs.restarts == 1)
+    finally:
+        supervisor.stop()

@@ -1,0 +1,99 @@
+"""What a micro-batch cannot digest is set apart, record by record, so that no record stops the others.
+
+Taking a record has two halves. *Judging* reads the job's state and changes nothing: where it raises, the record is
+refused on the spot and the batch goes on. *Applying* changes the state: where that raises, half of the effect may
+stand, and nothing that the state says can be believed any more. The record's place is noted and the job's life ends;
+the next one makes its state anew from what was committed and refuses the record before it looks at it. So a record
+costs at most one life, whatever it holds, and none of its effect stays.
+
+Notes live as long as the process. After that a record that is still in an unfinished batch is found once more.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+Outcome = TypeVar("Outcome")
+Part = TypeVar("Part")
+
+log = logging.getLogger("thalweg.isolation")
+
+
+class Place(NamedTuple):
+    """Where a record lies."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Indigestible:
+    """A record that cannot be taken, and why."""
+
+    reason: str
+
+
+class Isolation:
+    """Remembers the records that cannot be digested."""
+
+    def __init__(self) -> None:
+        self._noted: dict[Place, Indigestible] = {}
+
+    def judge(self, place: Place, judge: Callable[[], Outcome]) -> Outcome | Indigestible:
+        """Judge a record, unless it is known to be indigestible.
+
+        Args:
+            place: of the record.
+            judge: reads the state and changes nothing of it.
+        """
+        noted = self._noted.get(place)
+        if noted is not None:
+            return noted
+        try:
+            return judge()
+        except MemoryError:
+            raise  # says nothing about this record
+        except Exception as error:
+            return self._note(place, error)
+
+    @contextmanager
+    def applying(self, place: Place) -> Iterator[None]:
+        """Around what changes the state; a failure is noted for the next life and ends this one."""
+        try:
+            yield
+        except MemoryError:
+            raise
+        except Exception as error:
+            self._note(place, error)
+            raise
+
+    def blame(self, parts: Iterable[tuple[Place, Part]], step: Callable[[Part], object]) -> bool:
+        """Find the records whose part makes a step fail that failed for all of them together, and note them.
+
+        Args:
+            parts: what each record contributes.
+            step: may be done for one part alone.
+
+        Returns:
+            Whether any was found; then the life that has applied them must end.
+        """
+        found = False
+        for place, part in parts:
+            try:
+                step(part)
+            except Exception as error:
+                self._note(place, error)
+                found = True
+        return found
+
+    def _note(self, place: Place, error: Exception) -> Indigestible:
+        reason = f"it cannot be processed ({type(error).__name__}: {str(error)[:500]})"
+        log.error(
+            "a record is set apart: it goes to the dead-letter topic, the others go on",
+            extra={"fields": {**place._asdict(), "reason": reason}},
+            exc_info=error,
+        )
+        return self._noted.setdefault(place, Indigestible(reason=reason))
