@@ -23,12 +23,14 @@ from jobs.courtesy import Courtesy
 from jobs.garbage import Garbage
 from jobs.place_settings import plan_settings, tenants_of
 from jobs.place_tables import PlaceTables, PlanRecord
-from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main
+from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main, steady_clock
 from scheduling import decide
+from scheduling.hearing import BEAT_MS, Hearing, Position, Reached, Sounding
 from scheduling.live_plan import Plan, PlanSettings
 from scheduling.micro_batch import plan
 from scheduling.pack import Packer
 from scheduling.tasks import Change, Transition
+from scheduling.told import Told
 from scheduling.warm_up import warm_up
 from scheduling.world import World
 from streams import inbox
@@ -37,12 +39,14 @@ from streams.assignments import event_id_of, event_record
 from streams.deadletter import RefusedRecord, dead_letter
 from streams.envelope import Envelope, content_id
 from streams.errors import NotAcknowledgedError
-from streams.messages import StatusEvent
+from streams.lag import end_of_batch
+from streams.messages import Stamp, StatusEvent
 from streams.publish import KafkaPublisher, OutgoingRecord, Publisher, outgoing
 from streams.range_reader import RangeReader
 from streams.requests import read_spec, spec_of
+from streams.soundings import TopicEnds
 from streams.sources import read_pattern
-from streams.topics import REQUESTS, STATUS, topic_name, topic_pattern
+from streams.topics import ASSIGNMENTS, REQUESTS, STATUS, topic_name, topic_pattern
 from sync.lease import hold_lease
 from sync.ledger import Ledger, from_rows, to_rows
 from sync.world_tables import WorldFacts, WorldTables
@@ -60,7 +64,8 @@ FLOW: Final = Flow(
 )
 
 CONTROL_REGION: Final = "control"
-"""Where this job itself runs. Its own heartbeats make batches come when every region is silent."""
+"""Where this job itself runs. Its own heartbeats make batches come when every region is silent, and are what tells that
+regions could be heard (scheduling.hearing)."""
 
 SWITCH_INTERVAL_S: Final = 0.001
 """How long a thread may keep the interpreter from the micro-batch's. Python's 5 ms were paid at every wait of a batch
@@ -92,6 +97,16 @@ class Placer:
     """Around each batch."""
     unplannable: set[tuple[str, int]] = field(default_factory=set)
     """Query and batch of plans that have failed; outlives this driver's life."""
+    hearing: Hearing = None  # type: ignore[assignment]  # set below where nobody takes soundings
+    end_of_batch: Callable[[int], Reached | None] = lambda _: None
+    """Up to where a batch reads; None where only its records tell."""
+    told: Told = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Listen."""
+        place = self.settings.place
+        self.hearing = self.hearing or Hearing(timeout_ms=place.heartbeat_timeout_ms)
+        self.told = Told(self.hearing, place.accept_timeout_ms)
 
     def process(self, batch: "DataFrame", batch_id: int) -> None:
         """Do one micro-batch; see the module's words."""
@@ -129,7 +144,7 @@ class Placer:
         """Fold, plan, commit and publish a batch that the ledger does not have."""
         now_ms = self.clock()
         started = time.perf_counter()
-        transitions, repeated, refused = self._fold(received, now_ms)
+        transitions, repeated, refused = self._fold(received, batch_id, now_ms)
         made = self._plan(query_id, batch_id, now_ms)
         if made is not None:
             transitions += self._apply(decide.place(self.world, made, plan_id_of(query_id, batch_id), now_ms))
@@ -195,7 +210,7 @@ class Placer:
         return collect(batch) if received is None else received
 
     def _fold(
-        self, received: pa.Table, now_ms: int
+        self, received: pa.Table, batch_id: int, now_ms: int
     ) -> tuple[list[Transition], list[tuple[Transition, str]], list[OutgoingRecord]]:
         rows: list[Transition] = []
         repeated: list[tuple[Transition, str]] = []
@@ -205,20 +220,25 @@ class Placer:
             if isinstance(item, inbox.Malformed):
                 refused.append(self._refuse_malformed(item))
             elif isinstance(item, inbox.Reported):
-                rows += self._report(item.event, repeated, now_ms)
+                rows += self._report(item.event, item.origin, repeated, now_ms)
             else:
                 outcome = self._request(item, now_ms, self.world)
                 if isinstance(outcome, decide.Refused):
                     refused.append(self._refuse_request(item, outcome))
                 else:
                     rows += self._apply(outcome)
-        timeout_ms = self.settings.place.heartbeat_timeout_ms
-        for region in self.world.silent_regions(now_ms, timeout_ms):
-            silent_ms = now_ms - self.world.regions[region].heard_ms
+        for region, silent_ms in self._silent_regions(batch_id).items():
             log.warning("region lost", extra={"fields": {"region": region, "silent_ms": silent_ms}})
             self.world.lose_region(region)
             rows += self._apply(decide.lose_region(self.world, region, silent_ms, now_ms))
         return rows, repeated, refused
+
+    def _silent_regions(self, batch_id: int) -> dict[str, int]:
+        prefix = self.settings.kafka.topic_prefix
+        topics = {
+            region: topic_name(STATUS, prefix, region) for region, state in self.world.regions.items() if not state.lost
+        }
+        return self.hearing.silent(topics, lambda: self.end_of_batch(batch_id) or {})
 
     def _take_facts(self, now_ms: int) -> list[Transition]:
         facts = self.facts()
@@ -245,12 +265,23 @@ class Placer:
         take = decide.submit if request.op == "submit" else decide.update
         return take(world, request.task_id, spec, asked.raw, asked.content_hash, asked.origin, now_ms)
 
-    def _report(self, event: StatusEvent, repeated: list[tuple[Transition, str]], now_ms: int) -> list[Transition]:
-        self.world.hear(event.region, now_ms)
+    def _report(
+        self, event: StatusEvent, origin: decide.Origin, repeated: list[tuple[Transition, str]], now_ms: int
+    ) -> list[Transition]:
+        record = Position(topic=origin.topic, partition=origin.partition, offset=origin.offset)
+        if event.region == CONTROL_REGION and event.type == "heartbeat" and event.agent_id == self.hearing.life:
+            self.hearing.read_back(event.stamp.seq if event.stamp is not None else 0)
+        if self.hearing.hear(event.region, record, event.agent_id):
+            if event.type == "goodbye":
+                self.world.close_region(event.region)
+            else:
+                self.world.hear(event.region, now_ms)
         place = self.settings.place
         if event.type == "inventory":
             held = {task.task_id: task.epoch for task in event.tasks}
-            repairs = decide.reconcile(self.world, event.region, held, place.accept_timeout_ms, now_ms)
+            topic = topic_name(ASSIGNMENTS, self.settings.kafka.topic_prefix, event.region)
+            knew = self.told.knew(topic, record, event.read_to)
+            repairs = decide.reconcile(self.world, event.region, held, knew, now_ms)
             repeated += ((decide.assigned_again(task, copy), task.request) for task, copy in repairs.again)
             return self._apply(repairs.transitions)
         if event.task_id is None:
@@ -296,11 +327,15 @@ class Placer:
         while records:
             try:
                 self.publisher.publish(records)
-                return
+                break
             except NotAcknowledgedError as error:
                 log.error("events not acknowledged; published again", extra={"fields": {"error": str(error)}})
                 if self.stop.wait(0.5):
                     raise
+        assignments = f"{self.settings.kafka.topic_prefix}.{ASSIGNMENTS.topic}."
+        for record in records:
+            if record.topic.startswith(assignments):
+                self.told.note(record.topic, record.key.decode())
 
     def _events(self, transitions: list[Transition], event_ids: list[str | None]) -> list[OutgoingRecord]:
         prefix = self.settings.kafka.topic_prefix
@@ -401,9 +436,15 @@ class FactsReader:
         return fresh
 
 
-def heartbeat(prefix: str, now_ms: int) -> OutgoingRecord:
-    """Make this job's own heartbeat, by which silence of all regions is noticed too."""
-    beat = StatusEvent(type="heartbeat", region=CONTROL_REGION, observed_at=now_ms)
+def heartbeat(prefix: str, now_ms: int, life: str = "", number: int = 0) -> OutgoingRecord:
+    """Make this job's own heartbeat: of the sounding of this number in this life of the job."""
+    beat = StatusEvent(
+        type="heartbeat",
+        region=CONTROL_REGION,
+        agent_id=life,
+        observed_at=now_ms,
+        stamp=Stamp(ms=now_ms, seq=number) if number else None,
+    )
     event = Envelope(
         event_id=content_id("heartbeat", CONTROL_REGION, now_ms),
         source="/thalweg/place",
@@ -437,6 +478,13 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     facts.read()  # the first batch knows the world
     publisher = KafkaPublisher(settings.kafka, timeout_ms=settings.place.publish_timeout_ms, client_id="thalweg-place")
     reader = RangeReader(settings.kafka) if settings.place.read_ahead else None
+    prefix = settings.kafka.topic_prefix
+    ends = TopicEnds(settings.kafka, f"{topic_pattern(STATUS, prefix)}|{topic_pattern(ASSIGNMENTS, prefix)}")
+    hearing = Hearing(
+        timeout_ms=place.heartbeat_timeout_ms,
+        life=content_id("place", settings.warehouse.path, ledger.driver_epoch, clock()),
+        start=Sounding(number=0, made_ms=steady_clock(), ends=ends.look()),
+    )
     placer = Placer(
         settings=settings,
         ledger=ledger,
@@ -451,8 +499,9 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         courtesy=courtesy,
         surround=Garbage(stop).batch,
         unplannable=_UNPLANNABLE,
+        hearing=hearing,
+        end_of_batch=lambda batch_id: end_of_batch(checkpoint_for(settings, FLOW), batch_id),
     )
-    prefix = settings.kafka.topic_prefix
     tables.start(ledger)
     run_beside(
         "place-facts",
@@ -461,13 +510,17 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         stop=stop,
         close=reader.close if reader is not None else None,
     )
-    run_beside(
-        "place-heartbeat",
-        lambda: publisher.publish([heartbeat(prefix, clock())]),
-        every_s=1.0,
-        stop=stop,
-        close=publisher.close,
-    )
+
+    def sound() -> None:
+        number = hearing.begin()
+        hearing.sounded(Sounding(number=number, made_ms=steady_clock(), ends=ends.look()))
+        publisher.publish([heartbeat(prefix, clock(), hearing.life, number)])
+
+    def close() -> None:
+        ends.close()
+        publisher.close()
+
+    run_beside("place-heartbeat", sound, every_s=BEAT_MS / 1000, stop=stop, close=close)
     pattern = f"{topic_name(REQUESTS, prefix)}|{topic_pattern(STATUS, prefix)}".replace(
         f"{prefix}.requests", f"{prefix}\\.requests"
     )
