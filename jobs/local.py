@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from deltalake.exceptions import DeltaError
 
-from conf.readiness import announce_ready
+from conf.readiness import announce_progress, announce_ready
 from conf.settings import Settings
 from jobs import local_metrics as metrics
 from jobs.runtime import Clock, Stop, job_main, spark_session, system_clock
@@ -90,6 +90,7 @@ def _start(spark: "SparkSession", name: str, settings: Settings) -> "tuple[Strea
         log.error("waiting for the warehouse", extra={"fields": {"job": name, "error": str(error)}})
         return None
     log.info("started", extra={"fields": {"job": name}})
+    announce_progress(f"{name}: started")
     return query, own_stop
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
+from conf.readiness import announce_progress
 from conf.settings import Settings
 from jobs import local
 from jobs import place_metrics as metrics
@@ -405,8 +406,10 @@ def collect(batch: "DataFrame") -> pa.Table:
 
 def rebuild(ledger: Ledger, tables: PlaceTables, now_ms: int) -> World:
     """Make the world that the ledger's rows lead to."""
-    world = World()
+    world, read = World(), 0
     for rows in ledger.all_rows():
+        read += rows.num_rows
+        announce_progress(f"place: {read:,} rows of the ledger read")
         tables.put(rows)
         for row in from_rows(rows, read_spec):
             world.apply(row)
