@@ -61,7 +61,7 @@ class Position:
     offset: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Region:
     era: int = -1
     undated: dict[int, Position] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class _Region:
     agent: str = ""
     unbroken: bool = False
     """Whether the gap that ends with the next sign of life says how regularly the region speaks."""
-    patience: Patience = field(default_factory=Patience)
+    patience: Patience
 
 
 class Hearing:
@@ -79,19 +79,28 @@ class Hearing:
     Heartbeats without a number (no soundings are taken) count as one interval each, and everything read is up to date.
     """
 
-    def __init__(self, *, timeout_ms: int, life: str = "", start: Sounding | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        timeout_ms: int,
+        life: str = "",
+        start: Sounding | None = None,
+        patience: Callable[[], Patience] = Patience,
+    ) -> None:
         """Begin to listen.
 
         Args:
             timeout_ms: how long a region that spoke regularly may be silent.
             life: names this life of the job: only its own heartbeats count.
             start: taken before the query began: what lies before its ends is the past.
+            patience: how a region's patience is learned.
         """
         start = start or Sounding(number=0, made_ms=0, ends={})
         self.life = life
         self.now_ms = 0
         """The hearing clock."""
         self._timeout_ms = timeout_ms
+        self._patience = patience
         self._start = start.ends
         self._made = start.number
         self._read_ms = start.made_ms
@@ -155,7 +164,7 @@ class Hearing:
         self._reached[record.topic, record.partition] = record.offset + 1
         if self.is_past(record):
             return False
-        known = self._regions.setdefault(region, _Region())
+        known = self._known(region)
         known.undated[record.partition] = record
         if agent and agent != known.agent:
             known.unbroken, known.agent = False, agent
@@ -177,7 +186,7 @@ class Hearing:
         newest = self._unjudged[-1]
         self._reached.update(reached())
         for region, topic in sorted(topics.items()):
-            known = self._regions.setdefault(region, _Region())
+            known = self._known(region)
             if not _read_up_to(newest.ends.get(topic, {}), topic, self._reached):
                 known.unbroken = False
                 continue
@@ -200,6 +209,12 @@ class Hearing:
     def first_after(self, number: int) -> Heard | None:
         """Give the oldest sounding of those remembered and read back that began after a number was given out."""
         return next((heard for heard in self._heard if heard.number > number), None)
+
+    def _known(self, region: str) -> _Region:
+        known = self._regions.get(region)
+        if known is None:
+            known = self._regions[region] = _Region(patience=self._patience())
+        return known
 
     def _date(self, known: _Region) -> None:
         """Bring a region's silence up to date with the soundings read back since the last judgement."""

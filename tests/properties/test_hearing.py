@@ -63,7 +63,7 @@ def happens(stage: Stage, what: str, how: object) -> None:
 @given(
     trouble=st.lists(TROUBLE, min_size=1, max_size=7), seed=st.integers(0, 99), says=st.booleans(), beat=st.just(1)
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_whatever_happens_to_the_hearing_no_task_of_a_living_region_is_touched(
     trouble: list[tuple[str, object]], seed: int, says: bool, beat: int
 ) -> None:
