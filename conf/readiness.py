@@ -1,6 +1,7 @@
-"""How a supervised process says how it is.
+"""How a supervised process says how it is: ready, how far on its way to that, or in trouble.
 
-It is ready when it makes the file that its supervisor named in the environment, and in trouble while words stand in it.
+It is ready when it makes the file that its supervisor named in the environment, in trouble while words stand in it, and
+on its way as long as the words in the file beside it change.
 """
 
 import os
@@ -28,3 +29,14 @@ def trouble_in(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except OSError:
         return ""
+
+
+def announce_progress(words: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Say how far this process is on its way to being ready: what takes long is not stuck as long as the words change."""
+    if file := environ.get(READY_FILE):
+        progress_file(Path(file)).write_text(words, encoding="utf-8")
+
+
+def progress_file(ready_file: Path) -> Path:
+    """Return where the words of progress are, beside the file that says ready."""
+    return ready_file.with_suffix(".progress")

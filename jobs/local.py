@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from deltalake.exceptions import DeltaError
 
-from conf.readiness import announce_ready, announce_trouble
+from conf.readiness import announce_progress, announce_ready, announce_trouble
 from conf.settings import Settings
 from jobs import local_metrics as metrics
 from jobs.health import CrashLoops
@@ -109,6 +109,7 @@ def _start(spark: "SparkSession", name: str, settings: Settings) -> "tuple[Strea
         log.error("waiting for the warehouse", extra={"fields": {"job": name, "error": str(error)}})
         return None
     log.info("started", extra={"fields": {"job": name}})
+    announce_progress(f"{name}: started")
     return query, own_stop
 
 

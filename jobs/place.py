@@ -17,23 +17,26 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
+from conf.readiness import announce_progress
 from conf.settings import Settings
 from jobs import local
 from jobs import place_metrics as metrics
 from jobs.beside import run_beside
 from jobs.courtesy import Courtesy
 from jobs.garbage import Garbage
-from jobs.origin import LOOK_EVERY_S, OriginWatch
 from jobs.isolation import Indigestible, Isolation, Place
+from jobs.origin import LOOK_EVERY_S, OriginWatch
 from jobs.place_settings import plan_settings, tenants_of
 from jobs.place_tables import PlaceTables, PlanRecord
-from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main
+from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main, steady_clock
 from scheduling import decide
 from scheduling.facts import NODE_SEPARATOR
+from scheduling.hearing import BEAT_MS, Hearing, Position, Reached, Sounding
 from scheduling.live_plan import Plan, PlanSettings
 from scheduling.micro_batch import plan
 from scheduling.pack import Packer
 from scheduling.tasks import TERMINAL, Change, Transition
+from scheduling.told import Told
 from scheduling.warm_up import warm_up
 from scheduling.world import World
 from streams import event_size, inbox
@@ -42,12 +45,14 @@ from streams.assignments import event_id_of, event_record
 from streams.deadletter import RefusedRecord, dead_letter
 from streams.envelope import Envelope, content_id
 from streams.errors import NotAcknowledgedError
-from streams.messages import StatusEvent
+from streams.lag import end_of_batch
+from streams.messages import Stamp, StatusEvent
 from streams.publish import KafkaPublisher, OutgoingRecord, Publisher, check_sizes, outgoing
 from streams.range_reader import RangeReader, Ranges, batch_ranges
 from streams.requests import read_spec, spec_of
+from streams.soundings import TopicEnds
 from streams.sources import read_pattern
-from streams.topics import REQUESTS, STATUS, topic_name, topic_pattern
+from streams.topics import ASSIGNMENTS, REQUESTS, STATUS, topic_name, topic_pattern
 from sync.lease import hold_lease
 from sync.ledger import Ledger, from_rows, to_rows
 from sync.tables import DECISIONS
@@ -66,7 +71,8 @@ FLOW: Final = Flow(
 )
 
 CONTROL_REGION: Final = "control"
-"""Where this job itself runs. Its own heartbeats make batches come when every region is silent."""
+"""Where this job itself runs. Its own heartbeats make batches come when every region is silent, and are what tells that
+regions could be heard (scheduling.hearing)."""
 
 LONGEST_DETAIL: Final = 4_000
 """Characters of a report's words that become a row's reason."""
@@ -108,6 +114,16 @@ class Placer:
     """Told when a batch has fewer records than offsets: its ranges, and the first offset read of each partition."""
     isolation: Isolation = field(default_factory=Isolation)
     """Records that cannot be digested; outlives this driver's life."""
+    hearing: Hearing = None  # type: ignore[assignment]  # set below where nobody takes soundings
+    end_of_batch: Callable[[int], Reached | None] = lambda _: None
+    """Up to where a batch reads; None where only its records tell."""
+    told: Told = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Listen."""
+        place = self.settings.place
+        self.hearing = self.hearing or Hearing(timeout_ms=place.heartbeat_timeout_ms)
+        self.told = Told(self.hearing, place.accept_timeout_ms)
 
     def process(self, batch: "DataFrame", batch_id: int) -> None:
         """Do one micro-batch; see the module's words."""
@@ -147,7 +163,7 @@ class Placer:
         started = time.perf_counter()
         offsets = inbox.offsets_digest(received)
         plan_id = plan_id_of(query_id, batch_id, offsets)
-        folded = self._fold(received, now_ms)
+        folded = self._fold(received, batch_id, now_ms)
         transitions, refused = folded.transitions, folded.refused
         made = self._plan(query_id, batch_id, now_ms)
         if made is not None:
@@ -224,11 +240,14 @@ class Placer:
             self.unread(ranges, first_offsets(received))
         return received
 
-    def _fold(self, received: pa.Table, now_ms: int) -> "_Folded":
+    def _fold(self, received: pa.Table, batch_id: int, now_ms: int) -> "_Folded":
         folded = _Folded(transitions=self._take_facts(now_ms))
         rows = folded.transitions
         for item in inbox.read(received, self.settings.kafka.topic_prefix):
             place = place_of(item)
+            if isinstance(item, inbox.Reported):
+                with self.isolation.applying(place):
+                    self._hear(item, now_ms)
             outcome = self.isolation.judge(place, partial(self._judge, item, now_ms))
             if isinstance(outcome, Indigestible | decide.Refused):
                 folded.refused.append(self._refuse(item, outcome.reason))
@@ -238,9 +257,7 @@ class Placer:
             folded.repeated += [(decide.assigned_again(task, copy), task.request) for task, copy in outcome.again]
             if outcome.transitions:
                 folded.of_records.append((place, outcome.transitions))
-        timeout_ms = self.settings.place.heartbeat_timeout_ms
-        for region in self.world.silent_regions(now_ms, timeout_ms):
-            silent_ms = now_ms - self.world.regions[region].heard_ms
+        for region, silent_ms in self._silent_regions(batch_id).items():
             log.warning("region lost", extra={"fields": {"region": region, "silent_ms": silent_ms}})
             self.world.lose_region(region)
             rows += self._apply(decide.lose_region(self.world, region, silent_ms, now_ms))
@@ -251,7 +268,7 @@ class Placer:
         if isinstance(item, inbox.Malformed):
             return decide.Refused(reason=item.reason)
         if isinstance(item, inbox.Reported):
-            return self._report(item.event, now_ms)
+            return self._report(item, now_ms)
         origin = item.origin
         if self.ledger.taken.has(
             item.request.task_id, origin.topic, origin.partition, origin.offset, origin.timestamp_ms
@@ -289,6 +306,13 @@ class Placer:
             if not self.isolation.blame(folded.of_records, write):
                 self.unplannable.add((query_id, batch_id))  # no record is to blame, so the plan is
             raise
+
+    def _silent_regions(self, batch_id: int) -> dict[str, int]:
+        prefix = self.settings.kafka.topic_prefix
+        topics = {
+            region: topic_name(STATUS, prefix, region) for region, state in self.world.regions.items() if not state.lost
+        }
+        return self.hearing.silent(topics, lambda: self.end_of_batch(batch_id) or {})
 
     def _take_facts(self, now_ms: int) -> list[Transition]:
         facts = self.facts()
@@ -332,12 +356,24 @@ class Placer:
         take = decide.submit if request.op == "submit" else decide.update
         return take(world, request.task_id, spec, asked.raw, asked.content_hash, asked.origin, now_ms)
 
-    def _report(self, event: StatusEvent, now_ms: int) -> decide.Repairs:
-        self.world.hear(event.region, now_ms)
-        place = self.settings.place
+    def _hear(self, said: inbox.Reported, now_ms: int) -> None:
+        """Note a sign of life: of a region, or of this job itself, by which it knows what can be heard."""
+        event, record = said.event, position_of(said)
+        if event.region == CONTROL_REGION and event.type == "heartbeat" and event.agent_id == self.hearing.life:
+            self.hearing.read_back(event.stamp.seq if event.stamp is not None else 0)
+        if self.hearing.hear(event.region, record, event.agent_id):
+            if event.type == "goodbye":
+                self.world.close_region(event.region)
+            else:
+                self.world.hear(event.region, now_ms)
+
+    def _report(self, said: inbox.Reported, now_ms: int) -> decide.Repairs:
+        place, event = self.settings.place, said.event
         if event.type == "inventory":
             held = {task.task_id: task.epoch for task in event.tasks}
-            return decide.reconcile(self.world, event.region, held, place.accept_timeout_ms, now_ms)
+            topic = topic_name(ASSIGNMENTS, self.settings.kafka.topic_prefix, event.region)
+            knew = self.told.knew(topic, position_of(said), event.read_to)
+            return decide.reconcile(self.world, event.region, held, knew, now_ms)
         if event.task_id is None:
             return decide.Repairs()
         return decide.Repairs(
@@ -381,11 +417,15 @@ class Placer:
         while records:
             try:
                 self.publisher.publish(records)
-                return
+                break
             except NotAcknowledgedError as error:
                 log.error("events not acknowledged; published again", extra={"fields": {"error": str(error)}})
                 if self.stop.wait(0.5):
                     raise
+        assignments = f"{self.settings.kafka.topic_prefix}.{ASSIGNMENTS.topic}."
+        for record in records:
+            if record.topic.startswith(assignments):
+                self.told.note(record.topic, record.key.decode())
 
     def _events(self, transitions: list[Transition], event_ids: list[str | None]) -> list[OutgoingRecord]:
         prefix = self.settings.kafka.topic_prefix
@@ -461,6 +501,11 @@ def place_of(item: inbox.Item) -> Place:
     return Place(item.origin.topic, item.origin.partition, item.origin.offset)
 
 
+def position_of(item: inbox.Item) -> Position:
+    """Where an item's record lies, as hearing has it."""
+    return Position(topic=item.origin.topic, partition=item.origin.partition, offset=item.origin.offset)
+
+
 def _bytes_of(item: inbox.Item) -> tuple[bytes | None, bytes | None]:
     """Key and value of a refused record."""
     if isinstance(item, inbox.Malformed):
@@ -490,8 +535,10 @@ def first_offsets(received: pa.Table) -> dict[tuple[str, int], int]:
 
 def rebuild(ledger: Ledger, tables: PlaceTables, now_ms: int) -> World:
     """Make the world that the ledger's rows lead to."""
-    world = World()
+    world, read = World(), 0
     for rows in ledger.all_rows():
+        read += rows.num_rows
+        announce_progress(f"place: {read:,} rows of the ledger read")
         tables.put(rows)
         for row in from_rows(rows, read_spec):
             world.apply(row)
@@ -521,9 +568,15 @@ class FactsReader:
         return fresh
 
 
-def heartbeat(prefix: str, now_ms: int) -> OutgoingRecord:
-    """Make this job's own heartbeat, by which silence of all regions is noticed too."""
-    beat = StatusEvent(type="heartbeat", region=CONTROL_REGION, observed_at=now_ms)
+def heartbeat(prefix: str, now_ms: int, life: str = "", number: int = 0) -> OutgoingRecord:
+    """Make this job's own heartbeat: of the sounding of this number in this life of the job."""
+    beat = StatusEvent(
+        type="heartbeat",
+        region=CONTROL_REGION,
+        agent_id=life,
+        observed_at=now_ms,
+        stamp=Stamp(ms=now_ms, seq=number) if number else None,
+    )
     event = Envelope(
         event_id=content_id("heartbeat", CONTROL_REGION, now_ms),
         source="/thalweg/place",
@@ -562,6 +615,13 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     facts.read()  # the first batch knows the world
     publisher = KafkaPublisher(settings.kafka, timeout_ms=settings.place.publish_timeout_ms, client_id="thalweg-place")
     reader = RangeReader(settings.kafka) if settings.place.read_ahead else None
+    prefix = settings.kafka.topic_prefix
+    ends = TopicEnds(settings.kafka, f"{topic_pattern(STATUS, prefix)}|{topic_pattern(ASSIGNMENTS, prefix)}")
+    hearing = Hearing(
+        timeout_ms=place.heartbeat_timeout_ms,
+        life=content_id("place", settings.warehouse.path, ledger.driver_epoch, clock()),
+        start=Sounding(number=0, made_ms=steady_clock(), ends=ends.look()),
+    )
     placer = Placer(
         settings=settings,
         ledger=ledger,
@@ -578,6 +638,8 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         unplannable=_UNPLANNABLE,
         unread=watch.unread,
         isolation=_ISOLATION,
+        hearing=hearing,
+        end_of_batch=lambda batch_id: end_of_batch(checkpoint_for(settings, FLOW), batch_id),
     )
     tables.start(ledger)
     run_beside(
@@ -587,13 +649,17 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         stop=stop,
         close=reader.close if reader is not None else None,
     )
-    run_beside(
-        "place-heartbeat",
-        lambda: publisher.publish([heartbeat(prefix, clock())]),
-        every_s=1.0,
-        stop=stop,
-        close=publisher.close,
-    )
+
+    def sound() -> None:
+        number = hearing.begin()
+        hearing.sounded(Sounding(number=number, made_ms=steady_clock(), ends=ends.look()))
+        publisher.publish([heartbeat(prefix, clock(), hearing.life, number)])
+
+    def close() -> None:
+        ends.close()
+        publisher.close()
+
+    run_beside("place-heartbeat", sound, every_s=BEAT_MS / 1000, stop=stop, close=close)
     records = read_pattern(
         spark,
         settings.kafka,

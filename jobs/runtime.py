@@ -37,6 +37,11 @@ def system_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
+def steady_clock() -> int:
+    """Read a clock that never steps, in milliseconds since an unknown moment: for durations."""
+    return time.monotonic_ns() // 1_000_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
     """What a job reads and writes, declared as data: `thalweg graph` draws it and a test checks it."""

@@ -5,7 +5,7 @@ input that means nothing any more (a repeated request, a report of an old epoch)
 makes it safe to receive twice.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from scheduling.live_plan import Plan
@@ -142,12 +142,15 @@ def leave_overcommitted(world: World, now_ms: int) -> list[Transition]:
     return [row for task_id, copies in leaving.items() for row in _revoke(world.tasks[task_id], copies, reason, now_ms)]
 
 
-def reconcile(world: World, region: str, held: Mapping[str, int], accept_timeout_ms: int, now_ms: int) -> Repairs:
+def reconcile(world: World, region: str, held: Mapping[str, int], knew: Callable[[str], bool], now_ms: int) -> Repairs:
     """Compare what a region says it holds (task id → epoch) with the ledger.
 
     - Held, but not by the ledger: revoked with an epoch above the held one.
-    - By the ledger, but not held: an assignment that is not accepted yet is sent again after the timeout; one that was
-      accepted, or was sent again in vain, is lost and placed again with the next epoch.
+    - By the ledger, but not held: an assignment that is not accepted yet is sent again; one that was accepted, or was
+      sent again in vain, is lost and placed again with the next epoch.
+
+    Either is so only of a task of which the region knew, when it made the list, all that it was told (`knew`): the
+    list cannot speak of what came later.
     """
     repairs = Repairs()
     for task_id, epoch in sorted(held.items()):
@@ -155,6 +158,8 @@ def reconcile(world: World, region: str, held: Mapping[str, int], accept_timeout
         copy = None if task is None else next((c for c in task.copies.values() if c.region == region), None)
         if copy is not None and copy.epoch >= epoch:
             copy.misses = 0 if copy.epoch == epoch else copy.misses
+            continue
+        if not knew(task_id):
             continue
         repairs.transitions.append(
             Transition(
@@ -169,7 +174,7 @@ def reconcile(world: World, region: str, held: Mapping[str, int], accept_timeout
     for task_id, index in world.copies_in(region):
         task = world.tasks[task_id]
         copy = task.copies[index]
-        if held.get(task_id) == copy.epoch or now_ms - copy.assigned_ms < accept_timeout_ms:
+        if held.get(task_id) == copy.epoch or not knew(task_id):
             continue
         copy.misses += 1
         if copy.state is TaskState.ASSIGNED and copy.misses == 1:

@@ -56,6 +56,7 @@ class RegionState:
     """What is known of a region's agent."""
 
     heard_ms: int
+    """When it was heard last on the driver's wall clock, for people: silence is judged elsewhere (scheduling.hearing)."""
     lost: bool = False
     confirmed: bool = False
     """True once a heartbeat arrived in this run of the job; before that nothing new is placed there."""
@@ -135,19 +136,20 @@ class World:
                 self._region_changed(region)
 
     def expect(self, region: str, now_ms: int) -> None:
-        """At start: give a region that the ledger knows the usual time to be heard before it counts as lost."""
+        """At start: a region that the ledger knows counts as lost if it stays silent."""
         self.regions.setdefault(region, RegionState(heard_ms=now_ms))
-
-    def silent_regions(self, now_ms: int, timeout_ms: int) -> list[str]:
-        """Regions that are not lost yet and were not heard for longer than the timeout."""
-        return sorted(
-            name for name, state in self.regions.items() if not state.lost and now_ms - state.heard_ms > timeout_ms
-        )
 
     def lose_region(self, region: str) -> None:
         """Take nothing new there until it is heard again."""
         self.regions[region].lost = True
         self._region_changed(region)
+
+    def close_region(self, region: str) -> None:
+        """Take nothing new there until it is heard again; what it holds stays."""
+        state = self.regions.get(region)
+        if state is not None and state.confirmed:
+            state.confirmed = False
+            self._region_changed(region)
 
     def open_region(self, region: str) -> bool:
         """Whether tasks may be placed in the region."""

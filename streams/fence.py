@@ -221,6 +221,15 @@ class Fence:
         ).fetchone()
         return row[0] if row is not None and row[1] == topic_id else 0
 
+    def read_to(self, topic: str, topic_id: str = "") -> list[int]:
+        """Where to read next in each partition, by number, as `next_offset`; partitions beyond the list: 0."""
+        found = dict(
+            self.connection.execute(
+                "SELECT partition, next_offset FROM fence_positions WHERE topic = ? AND topic_id = ?", (topic, topic_id)
+            )
+        )
+        return [found.get(partition, 0) for partition in range(max(found, default=-1) + 1)]
+
     def counts(self, region: str) -> FenceCounts:
         """Events of one region by verdict."""
         row = self.connection.execute(

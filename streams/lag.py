@@ -43,6 +43,14 @@ def records_in_batch(checkpoint: str, batch_id: int) -> int | None:
     return records_behind(begin, end)
 
 
+def end_of_batch(checkpoint: str, batch_id: int) -> Offsets | None:
+    """Read from the query's offset log up to where a micro-batch reads; None where it cannot be read from here."""
+    try:
+        return _logged_offsets(checkpoint, batch_id)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def _logged_offsets(checkpoint: str, batch_id: int) -> dict[tuple[str, int], int]:
     """Read one entry of the offset log: its version, the batch's metadata, then a line per source."""
     filesystem, folder = folder_of(checkpoint)

@@ -204,12 +204,21 @@ class HeldTask(Struct, frozen=True, array_like=True):
 
 
 class StatusEvent(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What a region reports: itself (heartbeat, inventory) or one of its tasks."""
+    """What a region reports: itself (heartbeat, inventory, goodbye) or one of its tasks."""
 
     type: Literal[
-        "heartbeat", "inventory", "accepted", "running", "progress", "succeeded", "failed", "evicted", "revoked"
+        "heartbeat",
+        "inventory",
+        "goodbye",
+        "accepted",
+        "running",
+        "progress",
+        "succeeded",
+        "failed",
+        "evicted",
+        "revoked",
     ]
-    """What is reported."""
+    """What is reported; `goodbye` says that the region's agent stops in order and takes nothing new."""
     region: Region
     """Who reports."""
     task_id: Identifier | None = None
@@ -226,6 +235,9 @@ class StatusEvent(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Names one start of one agent; a new value means that the agent restarted."""
     tasks: list[HeldTask] = []
     """For `inventory`: every task the region holds."""
+    read_to: list[Count] | None = None
+    """For `inventory`: how far the region had read its assignments when it made the list, the next offset of each
+    partition, by number. An assignment that lies behind cannot be missing from the list."""
     observed_at: EpochMs | None = None
     """When it happened, milliseconds since 1970."""
     stamp: Stamp | None = None

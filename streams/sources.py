@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from conf.settings import Kafka
+from streams.connection import ISOLATION
 from streams.origin import Place
 from streams.query_checkpoint import places_as_tree
-from streams.connection import ISOLATION
 from streams.topics import TopicContract, topic_pattern
 
 if TYPE_CHECKING:

@@ -22,11 +22,12 @@ from streams.envelope import Envelope, content_id
 from streams.errors import NotAcknowledgedError
 from streams.messages import AssignmentEvent, Sample, StatusEvent, TelemetryRecord
 from streams.publish import OutgoingRecord, Publisher, outgoing
-from streams.topics import ASSIGNMENTS, TELEMETRY, region_of_topic
+from streams.topics import ASSIGNMENTS, TELEMETRY, region_of_topic, topic_name
 from thalweg.agent_store import AgentStore, inventory, status_record
 from thalweg.assigned import AssignedTasks
 from thalweg.fleet import Fleet, host_load, link_samples, node_samples, price_samples
 from thalweg.runners import Runner
+from thalweg.steady import without_steps_back
 
 log = logging.getLogger("thalweg.agent")
 
@@ -44,7 +45,7 @@ _EVENT: Final = msgspec.json.Decoder(AssignmentEvent)
 
 
 class RegionalAgent:
-    """See the module's words. One thread; time comes from `clock` alone."""
+    """See the module's words. One thread; time comes from its two clocks alone."""
 
     def __init__(
         self,
@@ -60,8 +61,19 @@ class RegionalAgent:
         clock: Callable[[], int],
         topic_ids: Mapping[str, str],
         seed: int = 0,
+        steady: Callable[[], int] | None = None,
     ) -> None:
-        self.tasks = AssignedTasks(fleets, store, runner)
+        """Put an agent together.
+
+        Args:
+            clock: the wall clock, for what the agent says of when something happened.
+            steady: a clock that never steps, for durations, from the wall clock's time on (thalweg.steady); None takes
+                the wall clock without its steps back.
+            topic_ids: of each topic of assignments: what was read of a topic of the same name is another's.
+            seed: of simulated link probes.
+        """
+        self._steady = steady or without_steps_back(clock)
+        self.tasks = AssignedTasks(fleets, store, runner, self._steady)
         self._fleets = fleets
         self._settings = settings
         self._prefix = prefix
@@ -96,12 +108,12 @@ class RegionalAgent:
             for record in records:
                 self._take(record, now)
             starting = self.tasks.advance(now)
-            if self._is_due("progress", now, self._settings.progress_ms):
+            if self._is_due("progress", self._settings.progress_ms):
                 self.tasks.report_progress(now)
-            if self._is_due("forget", now, FORGET_EVERY_MS):
+            if self._is_due("forget", FORGET_EVERY_MS):
                 self._store.forget(now)
             self._store.save_clocks()
-        self.tasks.start(starting, now)
+        self.tasks.start(starting)
         self._publish(now)
         return len(records)
 
@@ -114,17 +126,27 @@ class RegionalAgent:
         self.stop()
 
     def stop(self) -> None:
-        """Give up what would not survive, publish what is left to say, and end."""
+        """Give up what would not survive, publish what is left to say, say goodbye, and end.
+
+        The goodbye goes last and alone: once it is read, nothing new is assigned here, and what came before it stands.
+        """
         self._runner.close()
         with self._store.fence.transaction():
             self._clear_outbox()
             if not self._runner.survives_restart:
                 self.tasks.evict_all(self._clock())
         self._publish(self._clock())
+        self._say_goodbye(self._clock())
         with self._store.fence.transaction():
             self._clear_outbox()
             self._store.save_clocks()
         self._store.close()
+
+    def _say_goodbye(self, now: int) -> None:
+        try:
+            self._publisher.publish([self._region_report(fleet.region, "goodbye", now) for fleet in self._fleets])
+        except NotAcknowledgedError as error:
+            log.warning("stopped without a goodbye: silence will tell", extra={"fields": {"error": str(error)}})
 
     def _clear_outbox(self) -> None:
         if self._acknowledged:
@@ -151,10 +173,10 @@ class RegionalAgent:
     def _publish(self, now: int) -> None:
         reports, last = self._store.outbox(self._prefix, OUTBOX_BATCH)
         records = [*self._refused, *reports, *self._telemetry(now)]
-        if self._is_due("heartbeat", now, self._settings.heartbeat_ms):
+        if self._is_due("heartbeat", self._settings.heartbeat_ms):
             records += (self._region_report(fleet.region, "heartbeat", now) for fleet in self._fleets)
         # An inventory speaks of everything reported before it, so it waits until all of that goes with it.
-        if len(reports) < OUTBOX_BATCH and self._is_due("inventory", now, self._settings.inventory_ms):
+        if len(reports) < OUTBOX_BATCH and self._is_due("inventory", self._settings.inventory_ms):
             records += self._inventories(now)
         if not records:
             return
@@ -181,19 +203,22 @@ class RegionalAgent:
         return records
 
     def _region_report(self, region: str, kind: str, now: int) -> OutgoingRecord:
+        listed = kind == "inventory"
+        assignments = topic_name(ASSIGNMENTS, self._prefix, region)
         status = StatusEvent(
-            type=kind,  # type: ignore[arg-type]  # heartbeat or inventory
+            type=kind,  # type: ignore[arg-type]  # heartbeat, inventory or goodbye
             region=region,
             agent_id=self._agent_id,
-            tasks=inventory(self.tasks.held(region)) if kind == "inventory" else [],
+            tasks=inventory(self.tasks.held(region)) if listed else [],
+            read_to=self._store.fence.read_to(assignments, self._topic_ids.get(assignments, "")) if listed else None,
             observed_at=now,
             stamp=self._store.stamp(region, now, numbered=False),
         )
         return status_record(status, self._prefix)
 
     def _telemetry(self, now: int) -> list[OutgoingRecord]:
-        nodes = self._is_due("nodes", now, self._settings.telemetry_ms)
-        links = self._is_due("links", now, self._settings.links_ms)
+        nodes = self._is_due("nodes", self._settings.telemetry_ms)
+        links = self._is_due("links", self._settings.links_ms)
         if not nodes and not links:
             return []
         records: list[OutgoingRecord] = []
@@ -228,8 +253,9 @@ class RegionalAgent:
             records.append(outgoing(TELEMETRY, self._prefix, record, key=region, region=region, event=event))
         return records
 
-    def _is_due(self, what: str, now: int, every_ms: int) -> bool:
+    def _is_due(self, what: str, every_ms: int) -> bool:
         """Whether it is time. The next time follows from this one's plan, so that late rounds do not add up."""
+        now = self._steady()
         due = self._due.get(what, now)
         if now < due:
             return False

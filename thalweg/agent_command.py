@@ -11,7 +11,7 @@ import click
 from conf.environment import state_folder
 from conf.readiness import announce_ready
 from conf.settings import Kafka, Settings, SettingsError, load_settings
-from jobs.runtime import Stop, set_up_logs, system_clock
+from jobs.runtime import Stop, set_up_logs, steady_clock, system_clock
 from streams.admin import cluster_id, ensure_topics, identities
 from streams.consume import KafkaReader
 from streams.errors import BrokerUnavailableError, StreamError
@@ -23,6 +23,7 @@ from thalweg.connection import NoBrokerError, bootstrap_option, with_bootstrap, 
 from thalweg.figures import UnknownRegionError, load_figures
 from thalweg.fleet import Fleet, FleetError, host_fleet, read_fleet, simulated_fleet
 from thalweg.runners import ProcessRunner, Runner, SimulateRunner
+from thalweg.steady import counted_from
 
 log = logging.getLogger("thalweg.agent")
 
@@ -135,6 +136,7 @@ def run_agent(
         publisher=publisher,
         runner=runner,
         clock=system_clock,
+        steady=counted_from(system_clock, steady_clock),
         topic_ids=topic_ids,
         seed=seed,
     )

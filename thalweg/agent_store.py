@@ -21,7 +21,7 @@ from streams.fence import KEEP_MS, Fence
 from streams.messages import AssignmentEvent, HeldTask, Stamp, StatusEvent
 from streams.publish import OutgoingRecord, outgoing
 from streams.topics import STATUS
-from sync.stamps import Hlc, tick
+from sync.stamps import DEFAULT_LIMITS, Hlc, tick
 
 FILE_NAME: Final = "agent.sqlite"
 
@@ -104,6 +104,10 @@ class AgentStore:
         """Read the region's clock; numbered stamps count on in the region's dense sequence."""
         # A store made anew counts as a new life of the region; the second it was made in orders its lives.
         last, epoch, seq = self._clocks.get(region) or (Hlc(0, 0, region), now_ms // 1000, 0)
+        if last.ms - now_ms > DEFAULT_LIMITS.park_ms:
+            # The wall clock had been ahead and was set right. What was stamped then is parked, quarantined or refused
+            # everywhere, and so would be all that follows it: the sequence ends, and another life begins at the truth.
+            last, epoch, seq = Hlc(0, 0, region), max(epoch + 1, now_ms // 1000), 0
         reading = tick(last, now_ms, region)
         seq += numbered
         self._clocks[region] = (reading, epoch, seq)

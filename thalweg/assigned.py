@@ -5,7 +5,7 @@ is committed before the runner is called, so that a crash in between is seen: wh
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from streams.fence import Verdict
@@ -23,7 +23,15 @@ REFUSED: Final = "refused"
 class AssignedTasks:
     """Held tasks of all regions of one agent."""
 
-    def __init__(self, fleets: Sequence[Fleet], store: AgentStore, runner: Runner) -> None:
+    def __init__(self, fleets: Sequence[Fleet], store: AgentStore, runner: Runner, steady: Callable[[], int]) -> None:
+        """Hold nothing yet.
+
+        Args:
+            fleets: the regions and their nodes.
+            store: the agent's file.
+            runner: what runs tasks; its time is the steady clock's.
+            steady: milliseconds, without steps. Every other time here is the wall clock's, for what is said.
+        """
         self.capacity = Capacity(fleets)
         """What the ledger gave to whom."""
         self._occupied = Capacity(fleets)
@@ -31,6 +39,7 @@ class AssignedTasks:
         self._regions = {fleet.region for fleet in fleets}
         self._store = store
         self._runner = runner
+        self._steady = steady
         self._held: dict[tuple[str, str], dict[int, Held]] = {}
         self._accepted: set[tuple[str, str]] = set()
         self._started: list[tuple[Held, int | None, str]] = []
@@ -52,7 +61,8 @@ class AssignedTasks:
             if held.state is HeldState.STOPPING:
                 self._over(held, "revoked", now)
             elif self._runner.survives_restart and held.started_ms is not None:
-                self._runner.resume(held.event, held.started_ms)
+                # The wall clock may have been set back since: then it is as if it had just begun.
+                self._runner.resume(held.event, min(held.started_ms, self._steady()))
                 if held.state is HeldState.STARTING:
                     self._started.append((held, None, ""))
             else:
@@ -85,7 +95,7 @@ class AssignedTasks:
             self._store.hold(held)
             self._report(held.event, "running", now)
         self._started.clear()
-        for ended in self._runner.ended(now):
+        for ended in self._runner.ended(self._steady()):
             self._take_end(ended, now)
         starting = self._startable()
         for held in starting:
@@ -94,11 +104,11 @@ class AssignedTasks:
             self._store.hold(held)
         return starting
 
-    def start(self, starting: Iterable[Held], now: int) -> None:
+    def start(self, starting: Iterable[Held]) -> None:
         """Start what `advance` chose; outside any transaction, after its commit."""
         for held in starting:
             try:
-                self._started.append((held, self._runner.start(held.event, now), ""))
+                self._started.append((held, self._runner.start(held.event, self._steady()), ""))
             except RunnerError as error:
                 self._started.append((held, None, str(error)))
 
@@ -106,7 +116,7 @@ class AssignedTasks:
         """Report how far each running task is."""
         for epochs in self._held.values():
             for held in epochs.values():
-                share = self._runner.progress(held.key, now) if held.state is HeldState.RUNNING else None
+                share = self._runner.progress(held.key, self._steady()) if held.state is HeldState.RUNNING else None
                 if share is not None:
                     self._report(held.event, "progress", now, progress=round(share, 4))
 
@@ -136,7 +146,7 @@ class AssignedTasks:
     def _revoke(self, held: Held, now: int) -> None:
         if held.state is HeldState.STOPPING:
             return
-        if held.state is HeldState.ACCEPTED or self._runner.stop(held.key, now):
+        if held.state is HeldState.ACCEPTED or self._runner.stop(held.key, self._steady()):
             self._over(held, "revoked", now)
             return
         self.capacity.release(held.event)  # the ledger gave it up already; its process still sits there

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conf.readiness import READY_FILE, trouble_in
+from conf.readiness import READY_FILE, progress_file, trouble_in
 from thalweg import leash
 
 LEASH = Path(leash.__file__)
@@ -46,7 +46,7 @@ class ProcessSpec:
     ports: Mapping[str, int] = field(default_factory=dict)  # what it listens on, for people and for `ps`
     is_ready: Callable[[], bool] | None = None  # None: ready as soon as it runs, or when it says so itself
     announces_ready: bool = False  # it calls conf.readiness.announce_ready()
-    ready_timeout_seconds: float = 60.0
+    ready_timeout_seconds: float = 60.0  # from its start, or from its last word of progress (announce_progress)
     stop_timeout_seconds: float = 15.0
     restart: RestartPolicy = RestartPolicy()
     again: Callable[[], "ProcessSpec"] | None = None
@@ -76,6 +76,7 @@ class Child:
         self._announcement = log.with_suffix(".ready")
         log.parent.mkdir(parents=True, exist_ok=True)
         self._announcement.unlink(missing_ok=True)
+        progress_file(self._announcement).unlink(missing_ok=True)
         if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
             log.rename(log.with_suffix(".log.old"))
         with log.open("ab") as output:
@@ -111,6 +112,13 @@ class Child:
     def trouble(self) -> str:
         """Return why it does not do its work although it runs, in its own words; "" where it does."""
         return trouble_in(self._announcement) if self.spec.announces_ready else ""
+
+    def progress(self) -> str:
+        """Return how far it says it is on its way to being ready; empty if it says nothing."""
+        try:
+            return progress_file(self._announcement).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
 
     def wait_ready(self) -> None:
         """Wait until the process is ready.

@@ -37,6 +37,8 @@ class Supervised:
     child: Child | None = None
     identity: ProcessIdentity | None = None
     started_seconds: float = 0.0  # on the supervisor's clock, like the next two
+    moved_seconds: float = 0.0  # when it was started, or its words of progress changed
+    progress: str = ""
     start_again_seconds: float = 0.0
     was_ready: bool = False
     restarts: int = 0  # since it was last healthy
@@ -93,7 +95,8 @@ class Supervisor:
                     process.state = ProcessState.READY
 
     def _start(self, process: Supervised) -> None:
-        process.started_seconds = self.clock_seconds()
+        process.started_seconds = process.moved_seconds = self.clock_seconds()
+        process.progress = ""
         if process.spec.again is not None and not process.was_ready:
             process.spec = process.spec.again()
         try:
@@ -114,8 +117,13 @@ class Supervisor:
         if ready:
             process.state = ProcessState.READY
             process.was_ready = True
-        elif now - process.started_seconds > process.spec.ready_timeout_seconds:
-            self._ended(process, f"was not ready within {process.spec.ready_timeout_seconds:.0f} s")
+            return
+        # Getting ready may take as long as there is history to read; standing still may not.
+        if (progress := process.child.progress()) != process.progress:
+            process.progress, process.moved_seconds = progress, now
+        if now - process.moved_seconds > process.spec.ready_timeout_seconds:
+            since = f" after its last word of progress ({process.progress})" if process.progress else ""
+            self._ended(process, f"was not ready within {process.spec.ready_timeout_seconds:.0f} s{since}")
 
     def _ended(self, process: Supervised, how: str) -> None:
         if process.child is not None:

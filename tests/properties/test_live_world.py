@@ -55,6 +55,7 @@ class LiveWorld(RuleBasedStateMachine):
         self.now_ms = 0
         self.count = 0
         self.up = dict.fromkeys(REGIONS, True)
+        self.heard_ms = dict.fromkeys(REGIONS, 0)
 
     def commit(self, rows: list[Transition] | decide.Refused) -> None:
         if isinstance(rows, decide.Refused):
@@ -152,7 +153,7 @@ class LiveWorld(RuleBasedStateMachine):
         if kind in ("succeeded", "failed", "evicted"):
             del self.agents[region].held[task]
         if self.up[region] and not lost:
-            self.world.hear(region, self.now_ms)
+            self.hear(region)
             self.commit(decide.report(self.world, region, kind, task, epoch, "", 3, self.now_ms))
 
     @rule(data=st.data())
@@ -170,13 +171,30 @@ class LiveWorld(RuleBasedStateMachine):
         self.now_ms += ms
         for region in REGIONS:
             if self.up[region]:
-                self.world.hear(region, self.now_ms)
-                repairs = decide.reconcile(self.world, region, self.agents[region].held, 15_000, self.now_ms)
+                self.hear(region)
+                repairs = decide.reconcile(self.world, region, self.agents[region].held, self.knew, self.now_ms)
                 self.commit(repairs.transitions)
                 self.undelivered += [decide.assigned_again(task, copy) for task, copy in repairs.again]
-        for region in self.world.silent_regions(self.now_ms, TIMEOUT_MS):
+        for region in self.silent():
             self.world.lose_region(region)
             self.commit(decide.lose_region(self.world, region, TIMEOUT_MS, self.now_ms))
+
+    def hear(self, region: str) -> None:
+        self.world.hear(region, self.now_ms)
+        self.heard_ms[region] = self.now_ms
+
+    def silent(self) -> list[str]:
+        """Regions that are not lost yet and were not heard for longer than the time-out."""
+        return [
+            name
+            for name, state in sorted(self.world.regions.items())
+            if not state.lost and self.now_ms - self.heard_ms[name] > TIMEOUT_MS
+        ]
+
+    def knew(self, task_id: str) -> bool:
+        """A region knows what it was told a while ago."""
+        copies = self.world.tasks[task_id].copies.values() if task_id in self.world.tasks else ()
+        return all(self.now_ms - copy.assigned_ms >= 15_000 for copy in copies)
 
     @rule(heard_at_once=st.booleans())
     def crash(self, heard_at_once: bool) -> None:
@@ -185,6 +203,7 @@ class LiveWorld(RuleBasedStateMachine):
         self.world = rebuilt(self.ledger, heard=heard_at_once)
         for name, state in heard.items():
             self.world.expect(name, self.now_ms)
+            self.heard_ms[name] = self.now_ms
             if heard_at_once and not state.lost:
                 self.world.hear(name, self.now_ms)
 
@@ -266,6 +285,7 @@ class LiveWorld(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Once every region is back and everything is delivered, regions hold what the ledger says."""
         self.up = dict.fromkeys(REGIONS, True)
+        self.heard_ms = dict.fromkeys(REGIONS, 0)
         for _ in range(6):
             self.time_passes(20_000)
             for row in self.undelivered:

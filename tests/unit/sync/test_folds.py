@@ -183,6 +183,8 @@ def test_an_update_counts_how_many_copies_have_succeeded_and_not_which(replicas:
         {**submitted("t", replicas=replicas), "transition": "updated"},
     )
     assert task(rows)["state"] == state
+
+
 def test_texts_that_grow_with_the_number_of_tasks_are_sorted_and_taken_beyond_two_gibibytes() -> None:
     assert {table.name: table.schema.field("request").type for table in (DECISIONS, TASKS)} == {
         "decisions": pa.large_string(),

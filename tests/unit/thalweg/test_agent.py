@@ -330,6 +330,8 @@ def test_of_two_that_were_given_one_gpu_in_turn_the_last_runs_alone(tmp_path: Pa
     runner.die("a", 1)
     world.steps()
     assert world.told("c") == ["accepted", "running"]
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -138,6 +138,23 @@ def test_a_process_not_ready_in_time_is_killed_and_given_up(tmp_path: Path) -> N
         supervisor.wait_ready()
 
 
+def test_a_process_that_gets_on_may_take_its_time_and_one_that_stands_still_may_not(tmp_path: Path) -> None:
+    program = f"""
+        import itertools, sys, time
+        sys.path.insert(0, {os.getcwd()!r})
+        from conf.readiness import announce_progress
+        for number in itertools.count():
+            announce_progress(str(min(number, 15)) + " steps")
+            time.sleep(0.1)
+    """
+    spec = python("long", program, announces_ready=True, ready_timeout_seconds=0.6)
+    supervisor = Supervisor([spec], tmp_path)
+    started = time.monotonic()
+    with pytest.raises(ChildFailedError, match=r"not ready within 1 s after its last word of progress \(15 steps\)"):
+        supervisor.wait_ready()
+    assert time.monotonic() - started > 2 * 1.5, "both of its starts took all their steps"
+
+
 def test_a_process_says_itself_when_it_is_ready(tmp_path: Path) -> None:
     program = """
         import os, pathlib, time
@@ -331,6 +348,8 @@ def test_what_meets_somebody_else_each_time_is_given_up_in_words(tmp_path: Path)
     with pytest.raises(ChildFailedError, match=r"cannot become ready: another's cluster answers there"):
         supervisor.wait_ready()
     supervisor.stop()
+
+
 def test_a_process_that_runs_and_does_not_do_its_work_is_failing_with_its_own_words(tmp_path: Path) -> None:
     order = tmp_path / "order"
     program = f"""
