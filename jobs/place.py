@@ -615,7 +615,6 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     facts.read()  # the first batch knows the world
     publisher = KafkaPublisher(settings.kafka, timeout_ms=settings.place.publish_timeout_ms, client_id="thalweg-place")
     reader = RangeReader(settings.kafka) if settings.place.read_ahead else None
-    prefix = settings.kafka.topic_prefix
     ends = TopicEnds(settings.kafka, f"{topic_pattern(STATUS, prefix)}|{topic_pattern(ASSIGNMENTS, prefix)}")
     hearing = Hearing(
         timeout_ms=place.heartbeat_timeout_ms,
