@@ -424,7 +424,7 @@ class Placer:
                     raise
         assignments = f"{self.settings.kafka.topic_prefix}.{ASSIGNMENTS.topic}."
         for record in records:
-            if record.topic.startswith(assignments):
+            if record.topic.startswith(assignments) and record.key is not None:
                 self.told.note(record.topic, record.key.decode())
 
     def _events(self, transitions: list[Transition], event_ids: list[str | None]) -> list[OutgoingRecord]:
