@@ -14,7 +14,7 @@ def announce_ready(environ: Mapping[str, str] = os.environ) -> None:
 
 
 def announce_progress(words: str, environ: Mapping[str, str] = os.environ) -> None:
-    """Say how far this process is on its way to being ready: what takes long is not stuck as long as the words change."""
+    """Say how far this process is on its way to being ready: it is not stuck as long as the words change."""
     if file := environ.get(READY_FILE):
         progress_file(Path(file)).write_text(words, encoding="utf-8")
 

@@ -133,9 +133,7 @@ def lose_copies(world: World, copies: Iterable[tuple[str, int]], reason: str, no
     return rows
 
 
-def reconcile(
-    world: World, region: str, held: Mapping[str, int], knew: Callable[[str], bool], now_ms: int
-) -> Repairs:
+def reconcile(world: World, region: str, held: Mapping[str, int], knew: Callable[[str], bool], now_ms: int) -> Repairs:
     """Compare what a region says it holds (task id → epoch) with the ledger.
 
     - Held, but not by the ledger: revoked with an epoch above the held one.

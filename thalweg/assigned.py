@@ -23,9 +23,7 @@ REFUSED: Final = "refused"
 class AssignedTasks:
     """Held tasks of all regions of one agent."""
 
-    def __init__(
-        self, fleets: Sequence[Fleet], store: AgentStore, runner: Runner, steady: Callable[[], int]
-    ) -> None:
+    def __init__(self, fleets: Sequence[Fleet], store: AgentStore, runner: Runner, steady: Callable[[], int]) -> None:
         """Hold nothing yet.
 
         Args:

@@ -42,7 +42,7 @@ def happens(stage: Stage, what: str, how: object) -> None:
         case "job suspended", int(seconds):
             stage.suspended = True
             stage.run(seconds).suspended = False
-        case ("job down" | "checkpoint moved away"), int(seconds):
+        case (("job down" | "checkpoint moved away"), int(seconds)):
             stage.suspended = True
             stage.run(seconds).suspended = False
             stage.start(from_beginning=what != "job down")
@@ -60,9 +60,7 @@ def happens(stage: Stage, what: str, how: object) -> None:
     stage.run(1)
 
 
-@given(
-    trouble=st.lists(TROUBLE, min_size=1, max_size=7), seed=st.integers(0, 99), says=st.booleans(), beat=st.just(1)
-)
+@given(trouble=st.lists(TROUBLE, min_size=1, max_size=7), seed=st.integers(0, 99), says=st.booleans(), beat=st.just(1))
 @settings(max_examples=12, deadline=None)
 def test_whatever_happens_to_the_hearing_no_task_of_a_living_region_is_touched(
     trouble: list[tuple[str, object]], seed: int, says: bool, beat: int
@@ -101,9 +99,7 @@ def after_a_pause(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("meanwhile", [killed, with_a_set_clock, after_a_restart, after_a_replay, after_a_pause])
-def test_a_dead_region_is_lost_in_about_the_time_configured(
-    meanwhile: Callable[[Stage], None], tmp_path: Path
-) -> None:
+def test_a_dead_region_is_lost_in_about_the_time_configured(meanwhile: Callable[[Stage], None], tmp_path: Path) -> None:
     stage = Stage(folder=tmp_path).run(2).submit(*TASKS)
     stage.run(20)
     dead = next(row[3] for row in stage.told() if row[1] == "running")

@@ -206,3 +206,13 @@ def test_a_batch_that_is_repeated_publishes_its_events_and_its_refusals_again(tm
     assert {(record.topic, str(record.headers)) for record in outbox.records} == {
         (record.topic, str(record.headers)) for record in published
     }
+
+
+def test_a_region_that_said_goodbye_is_given_nothing_new_until_it_speaks_again(tmp_path: Path) -> None:
+    job, outbox = placer(tmp_path)
+    goodbye = ("thalweg.status.east", {"type": "goodbye", "region": "east"})
+    job.place(received(BEAT, goodbye), "q", 0)
+    job.place(received(TASK), "q", 1)
+    assert outbox.records == []
+    job.place(received(BEAT), "q", 2)
+    assert [record.topic for record in outbox.records] == ["thalweg.assignments.east"]
