@@ -21,7 +21,7 @@ from thalweg.machine import describe
 
 TIMEOUT_MS: Final = 10_000
 DAYS: Final = 2
-DEATHS: Final = 100
+DEATHS: Final = 20
 DAY_S: Final = 86_400
 WARM_S: Final = 600
 
@@ -32,7 +32,7 @@ REGIONS: Final[dict[str, tuple[str, Gap]]] = {
     "regular": ("a beat a second, 5 % early or late", lambda r: r.uniform(0.95, 1.05)),
     "lossy": ("a beat a second, each lost with a chance of 30 %", lambda r: _lossy(r, 0.3)),
     "pausing": ("regular, and a pause of 2 to 12 s every 100 beats", lambda r: _pausing(r, 2, 12)),
-    "heavy_tailed": ("gaps lognormal: median 1 s, σ = 1", lambda r: r.lognormvariate(0.0, 1.0)),
+    "heavy_tailed": ("gaps lognormal: median 1 s, sigma 1", lambda r: r.lognormvariate(0.0, 1.0)),
     "slow": ("a plain producer's beat every 5 s, 20 % early or late", lambda r: r.uniform(4.0, 6.0)),
     "very_slow": ("a plain producer's beat every 9 s, 20 % early or late", lambda r: r.uniform(7.2, 10.8)),
 }

@@ -114,7 +114,7 @@ class Hearing:
     # The thread that takes soundings
 
     def begin(self) -> int:
-        """Number the next sounding, before it looks: what is published from now on may lie before or behind its ends."""
+        """Number the next sounding, before it looks: what is published now may lie before or behind its ends."""
         self._made += 1
         return self._made
 

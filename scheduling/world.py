@@ -56,7 +56,7 @@ class RegionState:
     """What is known of a region's agent."""
 
     heard_ms: int
-    """When it was heard last on the driver's wall clock, for people: silence is judged elsewhere (scheduling.hearing)."""
+    """When it was heard last on the driver's wall clock, for people: silence is scheduling.hearing's to judge."""
     lost: bool = False
     confirmed: bool = False
     """True once a heartbeat arrived in this run of the job; before that nothing new is placed there."""

@@ -66,6 +66,14 @@ class RegionalAgent:
         """Put an agent together.
 
         Args:
+            fleets: the regions it hosts.
+            settings: its intervals.
+            prefix: of the topics.
+            agent_id: names this start of it.
+            store: its file.
+            reader: of the regions' assignments.
+            publisher: of reports and telemetry.
+            runner: what runs tasks.
             clock: the wall clock, for what the agent says of when something happened.
             steady: a clock that never steps, for durations, from the wall clock's time on (thalweg.steady); None takes
                 the wall clock without its steps back.

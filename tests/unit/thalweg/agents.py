@@ -1,6 +1,6 @@
 """A regional agent on a broker in memory, with a clock that the test moves."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,7 +49,7 @@ class World:
         self.broker.create([topic_name(DEADLETTER, PREFIX)])
         self.start()
 
-    def start(self) -> None:
+    def start(self, steady: Callable[[], int] | None = None) -> None:
         fleet = Fleet(
             region=REGION,
             nodes={"n1": NodeSpec(node_id="n1", gpu_model="T4", gpus=4, cpus=48, memory_gb=192)},
@@ -69,6 +69,7 @@ class World:
             runner=self.runner,
             clock=self.clock,
             topic_ids={},
+            steady=steady,
         )
         self.agent.resume()
 

@@ -5,7 +5,7 @@ import pytest
 from streams.errors import FenceError
 from streams.messages import AssignmentEvent, HeldTask
 from streams.topics import DEADLETTER, STATUS, topic_name
-from tests.unit.thalweg.agents import PREFIX, REGION, World, assign, revoke
+from tests.unit.thalweg.agents import PREFIX, REGION, Clock, World, assign, revoke
 from thalweg.agent_store import AgentStore
 from thalweg.runners import Ended, RunKey, SimulateRunner
 
@@ -350,3 +350,58 @@ def test_no_bytes_on_its_topic_stop_an_agent(world: World, value: bytes) -> None
     world.steps()
     assert world.told("t")[:2] == ["accepted", "running"]
     assert len(world.broker.topics[topic_name(DEADLETTER, PREFIX)]) == 1
+@pytest.mark.parametrize("step_ms", [-3 * 3_600_000, -600_000, 30_000, 3 * 3_600_000])
+def test_a_wall_clock_that_is_set_neither_silences_the_agent_nor_ends_its_runs(world: World, step_ms: int) -> None:
+    world.clock.now_ms = 1_790_000_000_000
+    steady = Clock()
+    world.store.close()
+    world.start(steady)
+    world.send(assign("t", expected_s=10_000))
+    for second in range(60):
+        if second == 20:
+            world.clock.now_ms += step_ms
+        world.steps(1, advance_ms=1_000)
+        steady.now_ms += 1_000
+    assert sum(r.type == "heartbeat" for r in world.reports()) == 60
+    assert len(world.telemetry()) >= 60
+    assert world.told("t") == ["accepted", "running"]
+
+
+def test_a_clock_that_was_ahead_and_is_right_again_stamps_the_truth(world: World) -> None:
+    world.steps(1)
+    world.clock.now_ms += 86_400_000
+    world.steps(2, advance_ms=1_000)
+    ahead = world.telemetry()[-1].stamp
+    world.clock.now_ms -= 86_400_000
+    world.restart()
+    world.steps(2, advance_ms=1_000)
+    stamp = world.telemetry()[-1].stamp
+    assert ahead is not None and stamp is not None
+    assert abs(stamp.ms - world.clock.now_ms) < 5_000
+    assert stamp.epoch > ahead.epoch, "another life: its sequence begins anew"
+
+
+def test_an_inventory_says_how_far_the_assignments_were_read(world: World) -> None:
+    world.steps(1)
+    assert [r.read_to for r in world.reports() if r.type == "inventory"] == [[]]
+    world.send(assign("t"), assign("u"))
+    world.steps(600)
+    inventories = [r for r in world.reports() if r.type == "inventory"]
+    assert inventories[-1].read_to == [2]
+    world.restart()
+    world.steps(1)
+    assert [r for r in world.reports() if r.type == "inventory"][-1].read_to == [2]
+
+
+def test_an_orderly_stop_says_goodbye_last(world: World) -> None:
+    world.send(assign("t", expected_s=100))
+    world.steps()
+    world.agent.stop()
+    assert world.reports()[-1].type == "goodbye"
+
+
+def test_a_stop_while_the_broker_is_away_goes_without_a_goodbye(world: World) -> None:
+    world.steps()
+    world.broker.down = True
+    world.agent.stop()
+    assert world.reports()[-1].type != "goodbye"
