@@ -369,7 +369,6 @@ def test_a_topic_made_anew_while_the_query_runs_is_read_from_its_beginning(world
     admin.close()
     world.send(OREGON, {"samples": [node("new-0")]}, {"samples": [node("new-1")]})
     assert eventually(lambda: not first.isActive, seconds=30)
-    world.start()
-    world.drain()
+    world.restart()
     told = [str(row["node_id"]) for row in world.rows("telemetry")]
     assert sorted(told) == ["iowa", "new-0", "new-1", *(f"old-{number}" for number in range(5))]

@@ -36,7 +36,9 @@ class Shell:
 
     def __init__(self, state: Path) -> None:
         self.state = state
-        self.environ = {**os.environ, "THALWEG_STATE": str(state)}
+        # As unlucky as it comes: another Spark's environment, and a locale in which a JVM knows no accents.
+        unlucky = {"SPARK_HOME": "/nowhere", "PYSPARK_PYTHON": "/nowhere/python", "LANG": "C", "LC_ALL": "C"}
+        self.environ = {**os.environ, **unlucky, "THALWEG_STATE": str(state)}
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-W", "ignore", "-P", "-m", "thalweg.cli", *arguments]
@@ -62,7 +64,7 @@ class Shell:
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
     ensure_jars(find_java())
-    shell = Shell(tmp_path / "state")
+    shell = Shell(tmp_path / "état à deux")
     yield shell
     shell.run("down")
 
