@@ -47,9 +47,6 @@ PROGRESS_EVERY_S = 1.0
 # Agents send many samples in a record. Above this many records a micro-batch (10,000 a second) Spark's own consumer is
 # cheaper than one in Python.
 READ_AHEAD_RECORDS = 5_000
-# Columns by which readers skip files: by time, by kind and region, and by position when something is traced back.
-HISTORY_BOUNDS = ("received_at", "observed_at", "stamp_ms", "region", "kind", "topic_partition", "topic_offset")
-QUARANTINE_BOUNDS = ("quarantined_at", "topic_offset")
 
 
 def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -> "StreamingQuery":
@@ -70,13 +67,18 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
 
     ensure_topics(settings.kafka, contracts=[topics.DEADLETTER])
     observe = settings.observe
-    history = Appender(tables.TELEMETRY, settings.warehouse.path, HISTORY_BOUNDS)
-    quarantine = Appender(tables.QUARANTINE, settings.warehouse.path, QUARANTINE_BOUNDS)
+    history = Appender(tables.TELEMETRY, settings.warehouse.path)
+    quarantine = Appender(tables.QUARANTINE, settings.warehouse.path)
     latest = LatestTables(settings.warehouse.path)
     query_id: Future[str] = Future()
     checkpoint = checkpoint_for(settings, FLOW)
-    upkeep = AppendUpkeep(history, "day", clock, stop)
+    upkeeps = [AppendUpkeep(table, clock, stop) for table in (history, quarantine)]
     rules = load_rules(RULES, PARSED.names, {"future_limit_ms": observe.future_limit_ms})
+
+    def commit_upkeep() -> None:
+        for upkeep in upkeeps:
+            upkeep.commit()
+
     ahead: IntakeAhead | None = None
     if observe.read_ahead:
         reader = RangeReader(settings.kafka, largest_records=READ_AHEAD_RECORDS)
@@ -92,7 +94,7 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         query_id=query_id,
         clock=clock,
         stop=stop,
-        between_batches=upkeep.commit,
+        between_batches=commit_upkeep,
     )
     records = read_regions(
         spark, settings.kafka, topics.TELEMETRY, max_records_per_batch=observe.max_records_per_batch
@@ -119,7 +121,8 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     report = ProgressReport(query, settings.kafka)
     run_beside("observe-progress", report.step, every_s=PROGRESS_EVERY_S, stop=stop, close=report.close)
     if observe.compact_every_s:
-        run_beside("observe-upkeep", upkeep.step, every_s=observe.compact_every_s, stop=stop)
+        for name, step in (("telemetry", upkeeps[0].step), ("quarantine", upkeeps[1].step), ("latest", latest.tidy)):
+            run_beside(f"observe-upkeep-{name}", step, every_s=observe.compact_every_s, stop=stop)
     return query
 
 

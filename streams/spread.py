@@ -38,8 +38,6 @@ class SpreadWork:
     """What a task needs to know; it travels to the executors."""
 
     table_uri: str
-    bounded: tuple[str, ...]
-    """Columns whose bounds let readers skip files."""
     rules: tuple[Rule, ...]
     topic_prefix: str
     now_ms: int
@@ -132,7 +130,7 @@ def _write(tables: Sequence[pa.Table], work: SpreadWork) -> list[AddAction]:
     rows = pa.concat_tables([TELEMETRY.schema.empty_table(), *tables])
     if rows.num_rows == 0:
         return []
-    return write_files(work.table_uri, rows, TELEMETRY.partition_by, work.bounded, work.now_ms)
+    return write_files(work.table_uri, rows, TELEMETRY, work.now_ms)
 
 
 def _bytes(tables: Sequence[pa.Table]) -> bytes | None:

@@ -2,8 +2,8 @@
 
 A micro-batch is one commit that carries (query id, batch id) as Delta application transaction, so a batch that was
 committed is known by that, and is read back instead of being decided again. A driver claims the ledger with a commit of
-its own; from then on it commits only at exactly the version after the one it has seen. An older driver that wakes up
-finds that version taken and stops.
+its own; from then on it commits only at exactly the version after the one it has seen, or behind commits that change no
+row and claim nothing. An older driver that wakes up finds its successor's claim in the log and stops.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +15,7 @@ from deltalake import DeltaTable, QueryBuilder
 
 from scheduling.tasks import Change, Money, Share, TaskSpec, Transition
 from sync.log_writer import LogWriter
+from sync.pending import Pending
 from sync.tables import DECISIONS
 
 DRIVER = "thalweg-place-driver"
@@ -86,13 +87,27 @@ class Ledger:
 
     def all_rows(self) -> Iterator[pa.Table]:
         """Every row, in the order it was decided."""
-        table = DeltaTable(self._uri).to_pyarrow_table()
-        order = [("driver_epoch", "ascending"), ("batch_id", "ascending"), ("row", "ascending")]
-        yield from (pa.Table.from_batches([batch]) for batch in table.sort_by(order).to_batches(max_chunksize=65_536))
+        yield from rows_of_ledger(self._uri)
+
+    def is_ours(self) -> bool:
+        """Tell whether no other driver has claimed the ledger since."""
+        return bool(DeltaTable(self._uri).transaction_version(DRIVER) == self.driver_epoch)
+
+    @property
+    def pending(self) -> Pending:
+        """Files written and not committed."""
+        return self._commits.pending
 
     def compact(self) -> int:
         """Merge the small files of the last batches; safe beside `commit`. Return how many were merged."""
         return self._commits.compact(at_least=COMPACT_FILES)
+
+
+def rows_of_ledger(uri: str) -> Iterator[pa.Table]:
+    """Every row of a ledger, in the order it was decided."""
+    table = DeltaTable(uri).to_pyarrow_table()
+    order = [("driver_epoch", "ascending"), ("batch_id", "ascending"), ("row", "ascending")]
+    yield from (pa.Table.from_batches([batch]) for batch in table.sort_by(order).to_batches(max_chunksize=65_536))
 
 
 def to_rows(
