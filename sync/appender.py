@@ -116,12 +116,10 @@ class Appender:
             AnotherWriterError: somebody else changed rows of the table, or claimed it, since this process read it.
             RearrangedError: somebody else's housekeeping has replaced a file that is to be removed.
             TableRefusedError: somebody else switched on a feature that we do not implement.
-            OSError: the disk does not take it; nothing was committed.
+            OSError: the disk does not take it, or a file that waited for its commit is gone; nothing was committed.
         """
         added = [file.path for file in files if isinstance(file, AddAction)]
         removed = {file.path for file in files if isinstance(file, RemoveAction)}
-        # Also finds out whether they are still there: what is prepared may have waited for long.
-        settle(self.uri, added)
         entry = Entry(files=files, transactions=transactions, purpose=purpose, partition_by=self.contract.partition_by)
         self._attempted.add(entry.commit_id)
         for _ in range(_ATTEMPTS):

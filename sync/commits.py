@@ -19,7 +19,7 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Tr
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
-from sync.durable import sync_file, sync_folder
+from sync.durable import sync_folder, sync_together
 from sync.log_news import read_entry
 
 ENGINE: Final = "thalweg"
@@ -78,7 +78,9 @@ def commit_locally(uri: str, version: int, entry: Entry) -> None:
     draft, name = log / f".{uuid.uuid4().hex}.tmp", log / f"{version:020d}.json"
     try:
         draft.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines), "utf-8")
-        sync_file(draft)
+        # All that the entry names, and the entry, before its name.
+        added = [Path(uri) / file.path for file in entry.files if isinstance(file, AddAction)]
+        sync_together([draft, *added])
         # A hard link appears whole or not at all, and never over an existing name.
         os.link(draft, name)
     except FileExistsError:

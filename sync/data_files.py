@@ -15,7 +15,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
-from sync.durable import make_folder, sync_file, sync_folder
+from sync.durable import make_folder, sync_together
 from sync.file_bounds import bounds_of
 from sync.tables import TableContract
 
@@ -52,15 +52,13 @@ def settle(table_uri: str, paths: Sequence[str]) -> None:
     """
     if "://" in table_uri:
         return
-    files = [Path(table_uri) / path for path in paths]
-    for file in files:
-        sync_file(file)
-    for folder in {file.parent for file in files}:
-        sync_folder(folder)
+    sync_together(Path(table_uri) / path for path in paths)
 
 
 def write_files(table_uri: str, rows: pa.Table, contract: TableContract, modified_ms: int) -> list[AddAction]:
     """Write rows as one Parquet file per partition; they belong to the table once the actions are committed.
+
+    The commit waits until they are on the disk; whoever writes large ones beside it settles them before.
 
     Args:
         table_uri: the table's address.
@@ -85,7 +83,6 @@ def write_files(table_uri: str, rows: pa.Table, contract: TableContract, modifie
             pq.write_table(
                 part, target, filesystem=filesystem, compression=COMPRESSION, compression_level=COMPRESSION_LEVEL
             )
-            settle(table_uri, [path])
             size = filesystem.get_file_info(target).size
         except BaseException:
             _remove(filesystem, [target, *(f"{folder}/{action.path}" for action in actions)])

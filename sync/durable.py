@@ -2,11 +2,16 @@
 
 A file system may keep a name without its content, or lose both, until they are synced. So a data file is synced before
 the log entry that names it, an entry before its name, the name before the commit counts. An object store does this by
-itself. It costs 0.4 ms a file on the disk it was measured on, and 0.04 ms where there is nothing to do.
+itself. It costs 0.4 ms a file on the idle disk it was measured on, and 0.04 ms where there is nothing to do.
 """
 
 import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
+
+_together: Final = ThreadPoolExecutor(4, thread_name_prefix="sync")
 
 
 def sync_file(path: str | Path) -> None:
@@ -21,6 +26,19 @@ def sync_file(path: str | Path) -> None:
 def sync_folder(path: str | Path) -> None:
     """Wait until a folder's names are on the disk."""
     _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def sync_together(files: Iterable[str | Path]) -> None:
+    """Wait until files and their names are on the disk, all at once: a file system writes them in one go.
+
+    Raises:
+        FileNotFoundError: one is not there.
+    """
+    paths = [Path(file) for file in files]
+    tasks = [_together.submit(sync_file, path) for path in paths]
+    tasks += [_together.submit(sync_folder, folder) for folder in {path.parent for path in paths}]
+    for task in tasks:
+        task.result()
 
 
 def make_folder(path: Path) -> None:

@@ -61,7 +61,8 @@ def refused_feature(protocol: Action, metadata: Action, *, append_only: bool, ex
     properties: Mapping[str, str] = metadata.get("configuration") or {}
     schema = str(metadata.get("schemaString") or "").replace('\\"', '"')
     for feature in _features(protocol):
-        used = _USED.get(feature, lambda *_: True)(properties, schema)
+        is_used = _USED.get(feature)
+        used = is_used is None or is_used(properties, schema)
         fine = append_only and feature in _FINE_WHEN_ONLY_ADDED
         if feature == "appendOnly":
             fine = append_only and not expires

@@ -32,9 +32,7 @@ def random_rows(contract: TableContract, count: int, chance: random.Random, batc
     for number, name in enumerate(contract.key):
         if number == 0 and pa.types.is_string(contract.schema.field(name).type):
             columns[name] = [f"{batch:03d}-{row:03d}" for row in range(count)]
-    return pa.table(
-        [pa.array(columns[field.name], field.type) for field in contract.schema], schema=contract.schema
-    )
+    return pa.table([pa.array(columns[field.name], field.type) for field in contract.schema], schema=contract.schema)
 
 
 def _value(kind: pa.DataType, chance: random.Random, batch: int) -> Any:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from conf.environment import cache_folder, state_folder
 from conf.settings import Kafka, Settings, SettingsError, load_settings
-from thalweg.checkup import brokers, checkpoints, installed, leases, machine, stacks
+from thalweg.checkup import brokers, checkpoints, installed, leases, machine, stacks, tables
 from thalweg.checkup.finding import Finding, Status, fine, problem
 from thalweg.ports import LOOPBACK
 from thalweg.stack import KAFKA_PORTS
@@ -44,6 +44,7 @@ def examine(config: Path | None = None, overrides: tuple[str, ...] = ()) -> Iter
         kafka = kafka.model_copy(update={"bootstrap_servers": f"{LOOPBACK}:{ports['kafka']}"})
     yield from brokers.broker_findings(kafka, must_answer="kafka" in ports)
     yield from leases.lease_findings(_in_state(state, "warehouse", settings.warehouse.path), stack_runs=bool(ports))
+    yield from tables.table_findings(_in_state(state, "warehouse", settings.warehouse.path))
     yield from _checkpoint_findings(settings, kafka, state)
 
 
@@ -67,7 +68,7 @@ def _checkpoint_findings(settings: Settings, kafka: Kafka, state: Path) -> Itera
 @click.option("--set", "overrides", multiple=True, metavar="GROUP.FIELD=VALUE", help="One setting; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def doctor(config: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Check Python, packages, Java, jars, ports, disk, memory, clock, broker and checkpoints; print each fix.
+    """Check Python, packages, Java, jars, ports, disk, memory, clock, tables, broker, checkpoints; print each fix.
 
     Exit code 1 if anything was found that will fail.
     """

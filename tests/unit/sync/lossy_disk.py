@@ -7,6 +7,7 @@ that was not synced is gone, and names that were not synced are there or not, wh
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ class LossyDisk:
         self._content: dict[int, bytes] = {}  # by inode: what is on the disk
         self._names: dict[Path, dict[str, int]] = {}  # by folder: names on the disk
         self._quiet = False
+        self._one_at_a_time = threading.RLock()
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -32,16 +34,17 @@ class LossyDisk:
 
         def watch(name: str) -> Callable[..., Any]:
             def call(*arguments: Any, **named: Any) -> Any:
-                result = real[name](*arguments, **named)
-                if not self._quiet:
-                    if name == "fsync":
-                        self._synced(arguments[0])
-                    self._quiet = True
-                    try:
-                        self._after_each(self)
-                    finally:
-                        self._quiet = False
-                return result
+                with self._one_at_a_time:
+                    result = real[name](*arguments, **named)
+                    if not self._quiet:
+                        if name == "fsync":
+                            self._synced(arguments[0])
+                        self._quiet = True
+                        try:
+                            self._after_each(self)
+                        finally:
+                            self._quiet = False
+                    return result
 
             return call
 

@@ -144,7 +144,7 @@ def test_the_latest_tables(tmp_path: Path, warehouse: Path) -> None:
 
 
 def test_the_disk_of_these_tests_forgets(tmp_path: Path, warehouse: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sync.data_files.sync_file", lambda path: None)
+    monkeypatch.setattr("sync.commits.sync_together", lambda paths: None)
     table: list[Appender] = []
     row = pa.Table.from_pylist([{"conflict_id": "a", "key": "k"}], schema=CONFLICTS.schema)
     acts: list[tuple[Act, set[object]]] = [

@@ -64,7 +64,7 @@ def by_duckdb(uri: str) -> Count:
 
     def count(column: str, operator: str, value: Any) -> int:
         test, values = ("is null", []) if operator == "is null" else (f"{operator} ?", [value.as_py()])
-        sql = f"SELECT count(*) FROM t WHERE \"{column}\" {test}"
+        sql = f'SELECT count(*) FROM t WHERE "{column}" {test}'
         (found,) = session.execute(sql, values).fetchall()
         return int(found[0])
 

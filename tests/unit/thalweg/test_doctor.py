@@ -11,9 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from conf.environment import JarSet, jar_paths
+from sync.ledger import Ledger
+from tests.ledger_rows import ledger, submitted
 from thalweg.checkup import checkpoints, installed, leases, machine, stacks
 from thalweg.checkup.checkpoints import EndOffsets
 from thalweg.checkup.finding import Status
+from thalweg.checkup.tables import table_findings
 from thalweg.doctor import doctor
 from thalweg.ports import free_port
 from thalweg.state import MARKER, StateFolder
@@ -266,3 +269,15 @@ def test_a_lease_held_outside_the_stack_is_a_warning_and_an_old_one_nothing(tmp_
         assert leases.lease_findings(str(tmp_path), stack_runs=True)[0].status is Status.OK
     assert leases.lease_findings(str(tmp_path), stack_runs=False)[0].status is Status.OK
     assert leases.lease_findings("s3://bucket/warehouse", stack_runs=False) == []
+
+
+def test_a_damaged_table_is_named_with_its_file(tmp_path: Path) -> None:
+    held = Ledger.claim(str(tmp_path))
+    held.commit(ledger(submitted("t")), "q", 0)
+    (found,) = table_findings(str(tmp_path))
+    assert found.status is Status.OK
+    assert found.seen.startswith("version 2, written 0 s ago")
+    max((tmp_path / "decisions" / "_delta_log").glob("*.json")).write_bytes(b"")
+    (found,) = table_findings(str(tmp_path))
+    assert found.status is Status.PROBLEM
+    assert f"{2:020d}.json is empty" in found.seen
