@@ -62,7 +62,9 @@ def parse_entry(path: str, text: bytes) -> list[Action]:
 
 def judge(actions: Iterable[Action]) -> News:
     """Judge an entry. Pure."""
-    changes_rows, added, removed = False, set(), set()
+    changes_rows = False
+    added: set[str] = set()
+    removed: set[str] = set()
     metadata = protocol = commit_id = None
     for action in actions:
         for kind, value in action.items():
