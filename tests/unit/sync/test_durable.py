@@ -151,5 +151,5 @@ def test_the_disk_of_these_tests_forgets(tmp_path: Path, warehouse: Path, monkey
         (lambda: table.append(Appender(CONFLICTS, str(warehouse))), set()),
         (lambda: table[0].commit(table[0].write(row, 0)), {"a"}),
     ]
-    with pytest.raises(AssertionError, match="is empty|has 0 bytes"):
+    with pytest.raises(AssertionError, match=r"is empty|has 0 bytes"):
         rehearse(tmp_path, CONFLICTS, "conflict_id", acts)
