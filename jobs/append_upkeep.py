@@ -12,6 +12,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from jobs.runtime import Clock, Stop
 from sync.appender import Appender
 from sync.compaction import files_of, groups_to_merge, rewrite
+from sync.delta_store import RearrangedError
 from sync.upkeep import Upkeep, expired
 
 log = logging.getLogger("thalweg.upkeep")
@@ -24,17 +25,15 @@ _PACE_S: Final = 0.4
 class AppendUpkeep:
     """Keeps one table small. `step` prepares in a thread of its own; `commit` belongs to the writer's thread."""
 
-    def __init__(self, table: Appender, time_column: str, clock: Clock, stop: Stop) -> None:
+    def __init__(self, table: Appender, clock: Clock, stop: Stop) -> None:
         """Look after a table.
 
         Args:
             table: its writer; only `commit` uses it.
-            time_column: partition or bounded column by which rows grow old.
             clock: the wall clock.
             stop: ends a rewrite in the middle; nothing is left behind.
         """
         self._table = table
-        self._time_column = time_column
         self._clock = clock
         self._stop = stop
         self._upkeep = Upkeep(table.uri)
@@ -44,18 +43,19 @@ class AppendUpkeep:
     def step(self) -> None:
         """Prepare what is due."""
         self._upkeep.checkpoint()
+        self._table.pending.keep_young()
         if self._prepared.empty() and not self._stop.asked():
             files = files_of(DeltaTable(self._table.uri))
-            old = expired(files, self._table.contract, self._time_column, self._clock())
+            old = expired(files, self._table.contract, self._clock())
             if old:
                 self._prepared.put(("retention", list(old)))
             else:
                 for group in groups_to_merge(files):
-                    merged = rewrite(self._table.uri, group, self._clock(), lambda: self._stop.wait(_PACE_S))
+                    merged = rewrite(self._table, group, self._clock(), lambda: self._stop.wait(_PACE_S))
                     if merged is not None:
                         self._prepared.put(("compaction", merged.actions))
         if time.monotonic() - self._swept_at > SWEEP_EVERY_S:
-            self._upkeep.sweep()
+            self._upkeep.sweep(self._table.pending)
             self._swept_at = time.monotonic()
 
     def commit(self) -> None:
@@ -64,6 +64,11 @@ class AppendUpkeep:
             purpose, actions = self._prepared.get()
             try:
                 self._table.commit(actions, purpose=purpose)
+            except (RearrangedError, FileNotFoundError) as error:
+                # The table is not what it was when this was prepared: somebody else has merged its files, or this
+                # process slept so long that the new file was swept. It is prepared anew.
+                self._table.abandon(actions)
+                log.info("%s of %s is begun anew: %s", purpose, self._table.contract.name, error)
             except (OSError, DeltaError) as error:
                 self._prepared.put((purpose, actions))
                 log.warning("%s of %s is put off: %s", purpose, self._table.contract.name, error)

@@ -2,9 +2,18 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
+from prometheus_client import Gauge
+
 from jobs.runtime import Stop
+
+FAILING_SECONDS = Gauge(
+    "thalweg_beside_failing_seconds",
+    "How long a thread beside a stream has failed: what it keeps up to date is as old as that.",
+    ["thread"],
+)
 
 log = logging.getLogger("thalweg.beside")
 
@@ -25,18 +34,20 @@ def run_beside(
     """
 
     def run() -> None:
-        failing = False
+        failing_since: float | None = None
         while True:
             last = stop.wait(every_s)
             try:
                 step()
-                if failing:
+                if failing_since is not None:
                     log.info("%s works again", name)
-                failing = False
+                failing_since = None
+                FAILING_SECONDS.labels(name).set(0)
             except Exception as error:  # the next turn may succeed: a disk is freed, a broker returns
-                if not failing:
+                if failing_since is None:
                     log.error("%s failed and is tried again every %g s", name, every_s, exc_info=error)
-                failing = True
+                    failing_since = time.monotonic()
+                FAILING_SECONDS.labels(name).set(time.monotonic() - failing_since)
             if last:
                 if close is not None:
                     close()

@@ -19,7 +19,7 @@ from jobs import local_metrics as metrics
 from jobs.health import CrashLoops
 from jobs.runtime import Clock, Stop, job_main, spark_session, system_clock
 from streams.errors import BrokerUnavailableError
-from sync.delta_store import AnotherWriterError
+from sync.delta_store import AnotherWriterError, DamagedTableError, TableRefusedError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -104,7 +104,7 @@ def _start(spark: "SparkSession", name: str, settings: Settings) -> "tuple[Strea
         own_stop.finish(LAST_STEPS_S)
         log.error("waiting for the broker", extra={"fields": {"job": name, "error": str(error)}})
         return None
-    except (OSError, DeltaError) as error:
+    except (OSError, DeltaError, DamagedTableError, TableRefusedError) as error:
         own_stop.finish(LAST_STEPS_S)
         log.error("waiting for the warehouse", extra={"fields": {"job": name, "error": str(error)}})
         return None

@@ -101,7 +101,7 @@ class Audit:
 
     def __init__(self, warehouse: str, clock: Clock) -> None:
         """Open it."""
-        self._appender = Appender(tables.AUDIT, warehouse, ("at",))
+        self._appender = Appender(tables.AUDIT, warehouse)
         self._clock = clock
 
     def record(self, action: str, subject: str, outcome: str, detail: object) -> None:
@@ -121,12 +121,12 @@ class Audit:
     def tidy(self) -> None:
         """Compact the table, and drop what is older than its retention."""
         files = files_of(DeltaTable(self._appender.uri))
-        old = expired(files, tables.AUDIT, "at", self._clock())
+        old = expired(files, tables.AUDIT, self._clock())
         if old:
             self._appender.commit(old, purpose="retention")
             return
         for group in groups_to_merge(files):
-            merged = rewrite(self._appender.uri, group, self._clock(), lambda: False)
+            merged = rewrite(self._appender, group, self._clock(), lambda: False)
             if merged is not None:
                 self._appender.commit(merged.actions, purpose="compaction")
 

@@ -50,9 +50,6 @@ PROGRESS_EVERY_S = 1.0
 # cheaper than one in Python.
 READ_AHEAD_RECORDS = 5_000
 RECOGNISED_RECORDS = 20_000
-# Columns by which readers skip files: by time, by kind and region, and by position when something is traced back.
-HISTORY_BOUNDS = ("received_at", "observed_at", "stamp_ms", "region", "kind", "topic_partition", "topic_offset")
-QUARANTINE_BOUNDS = ("quarantined_at", "topic_offset")
 
 
 def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -> "StreamingQuery":
@@ -81,13 +78,18 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     )
     watch.settle()
     ensure_topics(settings.kafka, contracts=[topics.DEADLETTER])
-    history = Appender(tables.TELEMETRY, settings.warehouse.path, HISTORY_BOUNDS)
-    quarantine = Appender(tables.QUARANTINE, settings.warehouse.path, QUARANTINE_BOUNDS)
+    history = Appender(tables.TELEMETRY, settings.warehouse.path)
+    quarantine = Appender(tables.QUARANTINE, settings.warehouse.path)
     latest = LatestTables(settings.warehouse.path)
     query_id: Future[str] = Future()
     checkpoint = checkpoint_for(settings, FLOW)
-    upkeep = AppendUpkeep(history, "day", clock, stop)
+    upkeeps = [AppendUpkeep(table, clock, stop) for table in (history, quarantine)]
     rules = load_rules(RULES, PARSED.names, {"future_limit_ms": observe.future_limit_ms})
+
+    def commit_upkeep() -> None:
+        for upkeep in upkeeps:
+            upkeep.commit()
+
     ahead: IntakeAhead | None = None
     if observe.read_ahead:
         reader = RangeReader(settings.kafka, largest_records=READ_AHEAD_RECORDS)
@@ -104,7 +106,7 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         query_id=query_id,
         clock=clock,
         stop=stop,
-        between_batches=upkeep.commit,
+        between_batches=commit_upkeep,
         recogniser=recogniser,
     )
     most = observe.max_records_per_batch
@@ -139,7 +141,8 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     run_beside("observe-progress", report.step, every_s=PROGRESS_EVERY_S, stop=stop, close=report.close)
     run_beside("observe-origin", partial(watch.step, query), every_s=LOOK_EVERY_S, stop=stop)
     if observe.compact_every_s:
-        run_beside("observe-upkeep", upkeep.step, every_s=observe.compact_every_s, stop=stop)
+        for name, step in (("telemetry", upkeeps[0].step), ("quarantine", upkeeps[1].step), ("latest", latest.tidy)):
+            run_beside(f"observe-upkeep-{name}", step, every_s=observe.compact_every_s, stop=stop)
     return query
 
 

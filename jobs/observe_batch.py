@@ -161,7 +161,6 @@ class BatchTaker:
     def _take_by_executors(self, batch: "DataFrame", transaction: Transaction) -> None:
         work = SpreadWork(
             table_uri=self._history.uri,
-            bounded=self._history.bounded,
             rules=self._rules,
             topic_prefix=self._settings.kafka.topic_prefix,
             now_ms=self._clock(),

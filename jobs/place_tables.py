@@ -1,5 +1,6 @@
 """The tables derived from the ledger, kept up to date beside the stream: `tasks`, `placements` and `plans`."""
 
+import logging
 import queue
 import time
 from collections.abc import Callable
@@ -9,19 +10,23 @@ from typing import Final, Self, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.append_upkeep import AppendUpkeep
 from jobs.beside import run_beside
 from jobs.runtime import Stop
 from scheduling.live_plan import Plan
 from scheduling.tasks import TERMINAL
 from scheduling.world import World
-from sync.delta_store import append, open_or_create, table_uri, with_columns
+from sync.appender import Appender
+from sync.delta_store import AnotherWriterError, table_uri
 from sync.folds import FoldChanges, LedgerFold
 from sync.keyed_table import KeyedTable
-from sync.ledger import Ledger
+from sync.ledger import Ledger, rows_of_ledger
 from sync.tables import DECISIONS, PLACEMENTS, PLANS, TASKS
 from sync.upkeep import Upkeep
 
 Item = TypeVar("Item")
+
+log = logging.getLogger("thalweg.place_tables")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,14 +108,14 @@ class PlaceTables:
             rest: called every few milliseconds of work.
         """
         self._rest = rest
-        self._upkeep = [Upkeep(table_uri(warehouse, table.name)) for table in (DECISIONS, TASKS, PLACEMENTS, PLANS)]
+        self._warehouse = warehouse
+        self._stop = stop
+        self._open()
+        names = (DECISIONS.name, TASKS.name, PLACEMENTS.name)
+        self._upkeep = {name: Upkeep(table_uri(warehouse, name)) for name in names}
         self._compact_every_s = compact_every_s
         self._compacted = time.monotonic()
-        self._tasks = KeyedTable(TASKS, warehouse)
-        self._placements = KeyedTable(PLACEMENTS, warehouse)
-        self._plans = with_columns(open_or_create(PLANS, warehouse), PLANS)
         self._every_s = every_ms / 1_000
-        self._stop = stop
         self._ledger: Ledger | None = None
         self._fold = LedgerFold()
         self._rows: queue.SimpleQueue[pa.Table] = queue.SimpleQueue()
@@ -118,6 +123,13 @@ class PlaceTables:
         self._unwritten: list[Callable[[], None]] = []
         self._unwritten_plans: list[PlanRecord] = []
         self._rebuilding = True
+
+    def _open(self) -> None:
+        """Open the tables to write them anew; `plans` is only added to."""
+        self._tasks = KeyedTable(TASKS, self._warehouse)
+        self._placements = KeyedTable(PLACEMENTS, self._warehouse)
+        self._plans = Appender(PLANS, self._warehouse)
+        self._plans_upkeep = AppendUpkeep(self._plans, _now_ms, self._stop)
 
     def put(self, rows: pa.Table) -> None:
         """Hand over rows that the ledger has, in its order."""
@@ -131,9 +143,36 @@ class PlaceTables:
         """Start writing; the ledger's files are compacted on the way."""
         self._ledger = ledger
         run_beside("place-tables", self.step, every_s=self._every_s, stop=self._stop)
+        if self._compact_every_s:
+            run_beside("place-plans-upkeep", self._tidy_plans, every_s=self._compact_every_s, stop=self._stop)
+
+    def _tidy_plans(self) -> None:
+        self._plans_upkeep.step()
 
     def step(self) -> None:
-        """Write what came since the last step and what an earlier one could not write."""
+        """Write what came since the last step and what an earlier one could not write.
+
+        Raises:
+            AnotherWriterError: another driver has taken over.
+        """
+        try:
+            self._step()
+        except AnotherWriterError as error:
+            # The thread of an older driver may take a last step after this one has opened the tables. They are folds of
+            # the ledger, so whoever owns that writes them anew; whoever does not is the older one and leaves them.
+            if self._ledger is not None and not self._ledger.is_ours():
+                raise
+            log.warning("%s; the tables are folded from the ledger anew", error)
+            self._open()
+            self._fold = LedgerFold()
+            self._unwritten.clear()
+            rows = list(rows_of_ledger(table_uri(self._warehouse, DECISIONS.name)))
+            self._unwritten += self._writes(
+                self._fold.apply(pa.concat_tables([DECISIONS.schema.empty_table(), *rows]), self._rest)
+            )
+            self._step()
+
+    def _step(self) -> None:
         rows = _drain(self._rows)
         if rows or self._rebuilding:
             news = pa.concat_tables(rows) if rows else DECISIONS.schema.empty_table()
@@ -145,8 +184,10 @@ class PlaceTables:
         self._unwritten_plans += _drain(self._new_plans)
         if self._unwritten_plans:
             plans = [_fields(plan) for plan in self._unwritten_plans]
-            append(self._plans, pa.Table.from_pylist(plans, schema=PLANS.schema))
+            rows_of_plans = pa.Table.from_pylist(plans, schema=PLANS.schema)
+            self._plans.commit(self._plans.write(rows_of_plans, _now_ms()))
             self._unwritten_plans.clear()
+        self._plans_upkeep.commit()
         if self._compact_every_s and time.monotonic() - self._compacted >= self._compact_every_s:
             self._compacted = time.monotonic()
             self._compact()
@@ -156,10 +197,14 @@ class PlaceTables:
         self._ledger.compact()
         for table in (self._tasks, self._placements):
             table.compact(_now_ms())
-        self._plans.optimize.compact()
-        for upkeep in self._upkeep:
+        pending = {
+            DECISIONS.name: self._ledger.pending,
+            TASKS.name: self._tasks.pending,
+            PLACEMENTS.name: self._placements.pending,
+        }
+        for name, upkeep in self._upkeep.items():
             upkeep.checkpoint()
-            upkeep.sweep()
+            upkeep.sweep(pending[name])
 
     def _writes(self, changes: FoldChanges) -> list[Callable[[], None]]:
         """One commit to each table. Each is made once: a table takes what is settled without looking for its key."""

@@ -21,8 +21,8 @@ class TablesUpkeep:
         self._every_s = every_s
         self._compacted = time.monotonic()
         self._appended = [
-            AppendUpkeep(tables.conflicts, "found_at", clock, stop),
-            AppendUpkeep(tables.refused, "at", clock, stop),
+            AppendUpkeep(tables.conflicts, clock, stop),
+            AppendUpkeep(tables.refused, clock, stop),
         ]
         self._keyed = [Upkeep(table.uri) for table in tables.keyed]
         self._swept = time.monotonic()
@@ -35,8 +35,8 @@ class TablesUpkeep:
             keyed.checkpoint()
         if time.monotonic() - self._swept >= SWEEP_EVERY_S:
             self._swept = time.monotonic()
-            for keyed in self._keyed:
-                keyed.sweep()
+            for keyed, table in zip(self._keyed, self._tables.keyed, strict=True):
+                keyed.sweep(table.pending)
 
     def between_batches(self) -> None:
         """Commit what is prepared; called in the thread that writes."""

@@ -20,7 +20,7 @@ from prometheus_client import start_http_server
 from conf import environment
 from conf.settings import Logs, Metrics, Settings, SettingsError, load_settings
 from streams.errors import BrokerUnavailableError
-from sync.delta_store import AnotherWriterError
+from sync.delta_store import StoreError
 from sync.lease import LeaseHeldError
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def job_main(main: Main, description: str) -> None:
         try:
             serve_metrics(settings.metrics)
             main(settings)
-        except (environment.SetupIncompleteError, BrokerUnavailableError, LeaseHeldError, AnotherWriterError) as error:
+        except (environment.SetupIncompleteError, BrokerUnavailableError, LeaseHeldError, StoreError) as error:
             click.echo(str(error), err=True)
             sys.exit(_FAILED)
 

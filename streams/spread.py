@@ -18,7 +18,7 @@ from streams.deadletter import RefusedRecord
 from streams.intake import take_in
 from streams.rules import Rule
 from streams.telemetry import RECORDS
-from sync.data_files import write_files
+from sync.data_files import settle, write_files
 from sync.latest import latest
 from sync.latest_tables import KINDS, by_kind
 from sync.tables import QUARANTINE, TELEMETRY
@@ -38,8 +38,6 @@ class SpreadWork:
     """What a task needs to know; it travels to the executors."""
 
     table_uri: str
-    bounded: tuple[str, ...]
-    """Columns whose bounds let readers skip files."""
     rules: tuple[Rule, ...]
     topic_prefix: str
     now_ms: int
@@ -132,7 +130,9 @@ def _write(tables: Sequence[pa.Table], work: SpreadWork) -> list[AddAction]:
     rows = pa.concat_tables([TELEMETRY.schema.empty_table(), *tables])
     if rows.num_rows == 0:
         return []
-    return write_files(work.table_uri, rows, TELEMETRY.partition_by, work.bounded, work.now_ms)
+    files = write_files(work.table_uri, rows, TELEMETRY, work.now_ms)
+    settle(work.table_uri, [file.path for file in files])
+    return files
 
 
 def _bytes(tables: Sequence[pa.Table]) -> bytes | None:

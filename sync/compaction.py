@@ -16,8 +16,10 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.transaction import AddAction, RemoveAction
 
-from sync.data_files import COMPRESSION, COMPRESSION_LEVEL, folder_of
-from sync.file_bounds import FileBounds, merged
+from sync.appender import Appender
+from sync.data_files import COMPRESSION, COMPRESSION_LEVEL, conformed, folder_of, settle
+from sync.file_bounds import FileBounds, bounds_of, merged
+from sync.tables import TableContract
 
 # A file this large is read in one go at disk speed; merging it again would only cost.
 LARGE_BYTES: Final = 32 * 1_048_576
@@ -61,7 +63,7 @@ def files_of(table: DeltaTable) -> list[SmallFile]:
             size_bytes=row["size_bytes"],
             partition_values=tuple((name, str(value)) for name, value in (row.get("partition") or {}).items()),
             bounds=FileBounds(
-                rows=row["num_records"],
+                rows=row["num_records"] or 0,
                 lowest=_present(row.get("min")),
                 highest=_present(row.get("max")),
                 nulls=_present(row.get("null_count")),
@@ -92,11 +94,11 @@ def groups_to_merge(
     return [group for group in by_partition.values() if len(group) >= few_files]
 
 
-def rewrite(table_uri: str, group: Sequence[SmallFile], now_ms: int, pause: Callable[[], bool]) -> Rewrite | None:
+def rewrite(table: Appender, group: Sequence[SmallFile], now_ms: int, pause: Callable[[], bool]) -> Rewrite | None:
     """Write one file with the rows of a group, in their order. Nothing changes in the table before the commit.
 
     Args:
-        table_uri: the table's address.
+        table: the table's writer, who may be at work meanwhile.
         group: files of one partition.
         now_ms: recorded as the time of the change.
         pause: called between steps; True means stop, and then None is returned and nothing is left behind.
@@ -104,18 +106,22 @@ def rewrite(table_uri: str, group: Sequence[SmallFile], now_ms: int, pause: Call
     Raises:
         OSError: a file cannot be read or written; nothing is left behind.
     """
-    filesystem, folder = folder_of(table_uri)
+    filesystem, folder = folder_of(table.uri)
     subfolder = "".join(f"{name}={value}/" for name, value in group[0].partition_values)
     path = f"{subfolder}part-{uuid.uuid4().hex}.parquet"
     target = f"{folder}/{path}"
-    schema = pq.read_schema(f"{folder}/{group[0].path}", filesystem=filesystem)
+    sources = [f"{folder}/{file.path}" for file in group]
+    schema = _widest(table.contract, [pq.read_schema(source, filesystem=filesystem) for source in sources])
     complete = False
+    bounds: list[FileBounds] = []
+    table.pending.add([path])  # before it is there: no sweep may take it for a leftover
     writer = pq.ParquetWriter(
         target, schema, filesystem=filesystem, compression=COMPRESSION, compression_level=COMPRESSION_LEVEL
     )
     try:
-        for step in _steps(_row_groups(filesystem, [f"{folder}/{file.path}" for file in group], schema)):
+        for step in _steps(_row_groups(filesystem, sources, schema)):
             writer.write_table(step)
+            bounds.append(bounds_of(step, table.contract.bounded))
             if pause():
                 return None
         complete = True
@@ -125,6 +131,8 @@ def rewrite(table_uri: str, group: Sequence[SmallFile], now_ms: int, pause: Call
         finally:
             if not complete:
                 filesystem.delete_file(target)
+                table.pending.discard([path])
+    settle(table.uri, [path])
     return Rewrite(
         removed=tuple(
             RemoveAction(file.path, False, now_ms, file.size_bytes, dict(file.partition_values)) for file in group
@@ -135,9 +143,16 @@ def rewrite(table_uri: str, group: Sequence[SmallFile], now_ms: int, pause: Call
             partition_values=dict(group[0].partition_values),
             modification_time=now_ms,
             data_change=False,
-            stats=merged([file.bounds for file in group]).to_json(),
+            stats=merged(bounds).to_json(),
         ),
     )
+
+
+def _widest(contract: TableContract, found: Sequence[pa.Schema]) -> pa.Schema:
+    """Give the columns of all files: those of the contract, and those that somebody else has added."""
+    fields = {field.name: field for schema in found for field in schema}
+    fields |= {field.name: field for field in contract.schema if field.name not in contract.partition_by}
+    return pa.schema(fields.values())
 
 
 def _row_groups(filesystem: pafs.FileSystem, paths: Sequence[str], schema: pa.Schema) -> Iterator[pa.Table]:
@@ -149,7 +164,7 @@ def _row_groups(filesystem: pafs.FileSystem, paths: Sequence[str], schema: pa.Sc
     for path in paths:
         with pq.ParquetFile(path, filesystem=filesystem) as file:
             for number in range(file.num_row_groups):
-                yield file.read_row_group(number, use_threads=False).cast(schema)
+                yield conformed(file.read_row_group(number, use_threads=False), schema)
 
 
 def _steps(row_groups: Iterable[pa.Table]) -> Iterator[pa.Table]:

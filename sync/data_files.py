@@ -5,7 +5,8 @@ writer of the table then commits what was written, a few kilobytes whatever the 
 """
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
@@ -14,7 +15,9 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
+from sync.durable import make_folder, sync_together
 from sync.file_bounds import bounds_of
+from sync.tables import TableContract
 
 COMPRESSION: Final = "zstd"
 COMPRESSION_LEVEL: Final = 1  # files of a second's rows are rewritten by compaction anyway
@@ -28,16 +31,39 @@ def folder_of(table_uri: str) -> tuple[pafs.FileSystem, str]:
     return filesystem, str(path)
 
 
-def write_files(
-    table_uri: str, rows: pa.Table, partition_by: Sequence[str], statistics: Sequence[str], modified_ms: int
-) -> list[AddAction]:
+def conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Give rows a table's types; columns that an older version of it lacks are null."""
+    columns = [
+        rows[field.name].cast(field.type) if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def settle(table_uri: str, paths: Sequence[str]) -> None:
+    """Wait until files of a local table are on the disk, names and all. On an object store they are.
+
+    Args:
+        table_uri: the table's address.
+        paths: relative to it.
+
+    Raises:
+        FileNotFoundError: one is not there.
+    """
+    if "://" in table_uri:
+        return
+    sync_together(Path(table_uri) / path for path in paths)
+
+
+def write_files(table_uri: str, rows: pa.Table, contract: TableContract, modified_ms: int) -> list[AddAction]:
     """Write rows as one Parquet file per partition; they belong to the table once the actions are committed.
+
+    The commit waits until they are on the disk; whoever writes large ones beside it settles them before.
 
     Args:
         table_uri: the table's address.
         rows: with the table's schema.
-        partition_by: partition columns; they go into the path instead of the file.
-        statistics: columns whose smallest and largest value let readers skip the file.
+        contract: the table's; partition columns go into the path instead of the file.
         modified_ms: recorded as the files' time.
 
     Raises:
@@ -45,10 +71,13 @@ def write_files(
     """
     filesystem, folder = folder_of(table_uri)
     actions: list[AddAction] = []
-    for values, part in _partitions(rows, partition_by):
+    for values, part in _partitions(rows, contract.partition_by):
         subfolder = "/".join(f"{column}={value}" for column, value in values.items())
         path = f"{subfolder}/part-{uuid.uuid4().hex}.parquet".lstrip("/")
-        filesystem.create_dir(f"{folder}/{subfolder}".rstrip("/"), recursive=True)
+        if "://" not in table_uri:
+            make_folder(Path(folder) / subfolder)
+        else:
+            filesystem.create_dir(f"{folder}/{subfolder}".rstrip("/"), recursive=True)
         target = f"{folder}/{path}"
         try:
             pq.write_table(
@@ -65,10 +94,16 @@ def write_files(
                 partition_values=values,
                 modification_time=modified_ms,
                 data_change=True,
-                stats=bounds_of(part, statistics).to_json(),
+                stats=bounds_of(part, contract.bounded).to_json(),
             )
         )
     return actions
+
+
+def remove_files(table_uri: str, paths: Iterable[str]) -> None:
+    """Delete files that no commit names, relative to the table; one that cannot be deleted is left for the sweep."""
+    filesystem, folder = folder_of(table_uri)
+    _remove(filesystem, [f"{folder}/{path}" for path in paths])
 
 
 def _remove(filesystem: pafs.FileSystem, paths: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ after the one this process has seen: a second writer makes it fail instead of in
 driver that lost its lease.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
+from sync.durable import make_folder, sync_log
 from sync.tables import TableContract
 
 
@@ -30,6 +31,36 @@ class AnotherWriterError(StoreError):
         )
         self.table = table
         self.seen_version = seen_version
+
+
+class TableRefusedError(StoreError):
+    """The table asks for something that we do not do, so nothing is written to it."""
+
+    def __init__(self, table: str, seen: str, remedy: str) -> None:
+        super().__init__(f"table {table!r}: {seen}. {remedy}")
+        self.table = table
+
+
+class RearrangedError(StoreError):
+    """Housekeeping by somebody else has put the rows of these files into others; read the table, and do it again."""
+
+    def __init__(self, table: str, paths: Collection[str]) -> None:
+        super().__init__(f"table {table!r}: {len(paths)} files that should be replaced are no part of it any more")
+        self.paths = frozenset(paths)
+
+
+class DamagedTableError(StoreError):
+    """A file of the table is not what its log says, or the log itself cannot be read."""
+
+    def __init__(self, path: str, seen: str) -> None:
+        super().__init__(
+            f"{path} {seen}: the machine lost power before it was on the disk, or somebody changed the file. Restore "
+            "the table's folder from a backup. To go on without what this commit held, stop the jobs and move the "
+            "file away (of a data file, the log entry that names it); what it held comes again only where a topic "
+            "still has it"
+        )
+        self.path = path
+        self.seen = seen
 
 
 def table_uri(warehouse: str, name: str) -> str:
@@ -50,16 +81,19 @@ def open_or_create(contract: TableContract, warehouse: str) -> DeltaTable:
         return DeltaTable(uri)
     except TableNotFoundError:
         if "://" not in uri:
-            Path(uri).mkdir(parents=True, exist_ok=True)
-        return DeltaTable.create(
+            make_folder(Path(uri))
+        table = DeltaTable.create(
             uri,
             schema=contract.schema,
             mode="ignore",
             partition_by=list(contract.partition_by) or None,
             name=contract.name,
             description=contract.meaning,
-            configuration=dict(contract.configuration),
+            configuration=dict(contract.properties),
         )
+        if "://" not in uri:
+            sync_log(Path(uri))
+        return table
 
 
 def with_columns(table: DeltaTable, contract: TableContract) -> DeltaTable:
@@ -69,6 +103,8 @@ def with_columns(table: DeltaTable, contract: TableContract) -> DeltaTable:
     missing = [field for field in wanted if field.name not in known and field.nullable]
     if missing:
         table.alter.add_columns(missing)
+        if "://" not in address_of(table):
+            sync_log(Path(address_of(table)))
     return table
 
 

@@ -1,11 +1,13 @@
-"""Statistics of a data file as Delta keeps them: rows, and per column the smallest, the largest and the missing values.
+"""Statistics of a data file as Delta keeps them: rows, and the bounds of some columns: of all of them, or of none.
 
-Readers skip files by them, so they may be wide but never too narrow.
+Readers skip files by them, so they may be wide but never too narrow, and never half there: `deltalake` gives pyarrow a
+column whose bounds are missing as one that holds nothing.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
@@ -20,15 +22,17 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileBounds:
-    """What is known of a file's rows."""
+    """What is known of a file's rows: the three mappings have the same columns."""
 
     rows: int
-    lowest: Mapping[str, Any]
-    highest: Mapping[str, Any]
-    nulls: Mapping[str, int]
+    lowest: Mapping[str, Any] = field(default_factory=dict)
+    highest: Mapping[str, Any] = field(default_factory=dict)
+    nulls: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The form of the Delta protocol ("Per-file Statistics"): timestamps in milliseconds, upper ones rounded up."""
+        if not self.lowest:
+            return json.dumps({"numRecords": self.rows})
         return json.dumps(
             {
                 "numRecords": self.rows,
@@ -40,33 +44,51 @@ class FileBounds:
 
 
 def bounds_of(rows: pa.Table, columns: Sequence[str]) -> FileBounds:
-    """Take the bounds of some columns; one without values has none."""
-    lowest: dict[str, Any] = {}
-    highest: dict[str, Any] = {}
-    for name in columns:
-        found = pc.min_max(rows[name]).as_py()
-        low, high = found["min"], found["max"]
-        if low is not None and not (isinstance(low, str) and max(len(low), len(high)) > _LONGEST_CHARS):
-            lowest[name], highest[name] = low, high
+    """Take the bounds of columns; where one of them has none, of none."""
+    found = {name: _ends(rows[name]) for name in columns}
+    if any(ends is None for ends in found.values()):
+        return FileBounds(rows=rows.num_rows)
+    ends = {name: ends for name, ends in found.items() if ends is not None}
     return FileBounds(
-        rows=rows.num_rows, lowest=lowest, highest=highest, nulls={name: rows[name].null_count for name in columns}
+        rows=rows.num_rows,
+        lowest={name: low for name, (low, _) in ends.items()},
+        highest={name: high for name, (_, high) in ends.items()},
+        nulls={name: rows[name].null_count for name in columns},
     )
 
 
 def merged(parts: Sequence[FileBounds]) -> FileBounds:
-    """Bounds of files together; a column that one file says nothing about gets none.
-
-    A column that is missing throughout one file has no bounds there, so the merged file has none for it either:
-    wider than needed, never too narrow.
-    """
-    bounded = set.intersection(*(set(part.lowest) & set(part.highest) for part in parts))
-    counted = set.intersection(*(set(part.nulls) for part in parts))
+    """Bounds of parts together; none if a part has none."""
+    rows = sum(part.rows for part in parts)
+    parts = [part for part in parts if part.rows]
+    columns = sorted(parts[0].lowest) if parts else []
+    if not columns or any(sorted(part.lowest) != columns for part in parts):
+        return FileBounds(rows=rows)
     return FileBounds(
-        rows=sum(part.rows for part in parts),
-        lowest={name: min(part.lowest[name] for part in parts) for name in sorted(bounded)},
-        highest={name: max(part.highest[name] for part in parts) for name in sorted(bounded)},
-        nulls={name: sum(part.nulls[name] for part in parts) for name in sorted(counted)},
+        rows=rows,
+        lowest={name: min(part.lowest[name] for part in parts) for name in columns},
+        highest={name: max(part.highest[name] for part in parts) for name in columns},
+        nulls={name: sum(part.nulls[name] for part in parts) for name in columns},
     )
+
+
+def _ends(column: pa.ChunkedArray) -> tuple[Any, Any] | None:
+    """Smallest and largest value; None where there is none, or none that can be written down."""
+    try:
+        found = pc.min_max(column).as_py()
+    except (OverflowError, ValueError):  # a moment beyond the years that Python knows
+        return None
+    low, high = found["min"], found["max"]
+    if low is None or (isinstance(low, str) and max(len(low), len(high)) > _LONGEST_CHARS):
+        return None
+    # JSON has no infinity; and readers disagree on whether NaN is larger than a number.
+    if isinstance(low, float) and not (math.isfinite(low) and math.isfinite(high) and not _has_nan(column)):
+        return None
+    return low, high
+
+
+def _has_nan(column: pa.ChunkedArray) -> bool:
+    return bool(pc.any(pc.is_nan(column)).as_py())
 
 
 def _plain(value: Any, *, up: bool = False) -> Any:

@@ -20,8 +20,9 @@ from deltalake import DeltaTable
 from deltalake.transaction import AddAction, RemoveAction
 
 from sync.appender import Appender
-from sync.data_files import folder_of
-from sync.delta_store import open_or_create, with_columns
+from sync.data_files import conformed, folder_of
+from sync.delta_store import RearrangedError
+from sync.pending import Pending
 from sync.tables import TableContract
 
 LARGEST_ROWS: Final = 8_192
@@ -53,13 +54,14 @@ class KeyedTable:
             largest_rows: of a file that may change; None takes LARGEST_ROWS.
         """
         self._largest_rows = LARGEST_ROWS if largest_rows is None else largest_rows
-        self._table = Appender(contract, warehouse, ())
+        self._table = Appender(contract, warehouse)
         self._key = contract.key
         self._old: tuple[AddAction, ...] = tuple(_files_of(self._table))
         self._changing: dict[int, _File] = {}
         self._settled: list[_File] = []
         self._file_of: dict[str, int] = {}
         self._next = 0
+        self._stale = False
 
     @classmethod
     def resumed(cls, contract: TableContract, warehouse: str, largest_rows: int | None = None) -> Self:
@@ -70,21 +72,30 @@ class KeyedTable:
             warehouse: folder or URI.
             largest_rows: as for the constructor.
         """
-        with_columns(open_or_create(contract, warehouse), contract)
         table = cls(contract, warehouse, largest_rows)
-        filesystem, folder = folder_of(table.uri)
-        for action in table._old:
+        table._read()
+        return table
+
+    def _read(self) -> None:
+        """Hold the rows of the table's files; any of them may change from now on."""
+        self._changing, self._settled, self._file_of = {}, [], {}
+        filesystem, folder = folder_of(self.uri)
+        for action in _files_of(self._table):
             path = f"{folder}/{action.path}"
             # Spark writes moments as INT96, which reads as nanoseconds without a zone; they are UTC.
             stored = pq.read_table(path, filesystem=filesystem, partitioning=None, coerce_int96_timestamp_unit="us")
-            table._hold(_File(action, _conformed(stored, contract.schema)))
-        table._old = ()
-        return table
+            self._hold(_File(action, conformed(stored, self._table.contract.schema)))
+        self._old, self._stale = (), False
 
     @property
     def uri(self) -> str:
         """Where it lies."""
         return self._table.uri
+
+    @property
+    def pending(self) -> Pending:
+        """Files written and not committed."""
+        return self._table.pending
 
     def rows(self) -> pa.Table:
         """All rows that may still change."""
@@ -101,8 +112,25 @@ class KeyedTable:
 
         Raises:
             AnotherWriterError: somebody else has written to the table.
-            OSError: the disk does not take it; nothing was committed, and the same call may be made again.
+            OSError: the disk does not take it; the same call may be made again.
         """
+        try:
+            self._write_rows(rows, gone, settled, now_ms)
+        except RearrangedError:
+            self._take_files_anew()
+            self._write_rows(rows, gone, settled, now_ms)
+
+    def _take_files_anew(self) -> None:
+        """Look where the rows lie now: somebody else has merged files, or a commit ended in the dark."""
+        if self._old:  # everything is to be replaced, wherever it lies
+            self._old, self._stale = tuple(_files_of(self._table)), False
+        else:
+            self._read()
+
+    def _write_rows(self, rows: pa.Table, gone: pa.Table, settled: pa.ChunkedArray | pa.Array, now_ms: int) -> None:
+        if self._stale:
+            self._table.refresh()
+            self._take_files_anew()
         keys = self._keys(rows)
         touched = pa.chunked_array([keys, self._keys(gone)], pa.string())
         hit = {self._file_of[key] for key in touched.to_pylist() if key in self._file_of}
@@ -117,6 +145,8 @@ class KeyedTable:
 
     def compact(self, now_ms: int) -> int:
         """Merge small files of both kinds; returns how many."""
+        if self._stale:
+            return 0  # the next write sees to it
         few = {
             number for number, file in self._changing.items() if file.rows.num_rows * _SMALL_SHARE < self._largest_rows
         }
@@ -127,15 +157,19 @@ class KeyedTable:
         changing = [self._changing[number].rows for number in sorted(few)]
         replaced = [*(self._changing[number].action for number in few), *(file.action for file in written)]
         empty = self._table.contract.schema.empty_table()
-        self._swap(
-            replaced,
-            few,
-            pa.concat_tables([empty, *changing]),
-            pa.concat_tables([empty, *(file.rows for file in written)]),
-            pa.chunked_array([], pa.string()),
-            now_ms,
-            is_news=False,
-        )
+        try:
+            self._swap(
+                replaced,
+                few,
+                pa.concat_tables([empty, *changing]),
+                pa.concat_tables([empty, *(file.rows for file in written)]),
+                pa.chunked_array([], pa.string()),
+                now_ms,
+                is_news=False,
+            )
+        except RearrangedError:  # somebody else has merged them
+            self._take_files_anew()
+            return 0
         self._settled = []  # one file now, large enough: its rows are held no longer
         return len(replaced)
 
@@ -162,7 +196,14 @@ class KeyedTable:
         if not removed and not files and not done:
             return
         added = [file.action for file in (*files, *done)]
-        self._table.commit([*removed, *added], purpose="append" if is_news else "optimize")
+        try:
+            self._table.commit([*removed, *added], purpose="append" if is_news else "optimize")
+        except RearrangedError:
+            self._table.abandon(added)
+            raise
+        except OSError:
+            self._stale = True  # it may have been made all the same
+            raise
         for key in touched.to_pylist():
             self._file_of.pop(key, None)
         for number in hit:
@@ -178,7 +219,7 @@ class KeyedTable:
         self._next += 1
 
     def _write(self, rows: pa.Table, now_ms: int, is_news: bool) -> AddAction:
-        (action,) = self._table.write(rows, now_ms)
+        (action,) = self._table.write(rows, now_ms)  # one, because the table has no partitions
         action.data_change = is_news
         return action
 
@@ -186,15 +227,6 @@ class KeyedTable:
         """One string for the key of each row."""
         columns = [rows[name].cast(pa.string()) for name in self._key]
         return pc.binary_join_element_wise(*columns, "\0")
-
-
-def _conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Give rows a table's types; columns that an older version of it lacks are null."""
-    columns = [
-        rows[field.name].cast(field.type) if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
 
 
 def _files_of(table: Appender) -> Iterable[AddAction]:

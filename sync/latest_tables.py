@@ -8,6 +8,7 @@ other has written.
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,13 +16,16 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake import DeltaTable, Transaction
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.transaction import RemoveAction
 
+from sync.appender import Appender
 from sync.data_files import folder_of
-from sync.delta_store import address_of, open_or_create, table_uri
+from sync.delta_store import AnotherWriterError, RearrangedError, address_of, table_uri
 from sync.latest import latest
 from sync.tables import LINKS, NODES, PRICES, TELEMETRY, TableContract
+from sync.upkeep import Upkeep
 
 log = logging.getLogger("thalweg.latest")
 
@@ -47,8 +51,10 @@ class _Fold:
     """One table's state: what it holds, and what it will hold next."""
 
     contract: TableContract
-    table: DeltaTable
+    table: Appender
     rows: pa.Table
+    files: tuple[RemoveAction, ...]
+    """What the next commit replaces."""
     waiting: list[pa.Table] = field(default_factory=list)
 
 
@@ -58,11 +64,13 @@ class LatestTables:
     def __init__(self, warehouse: str) -> None:
         """Read the tables, and from `telemetry` what they have not folded yet."""
         self._lock = threading.Lock()  # guards `waiting` and `_offered`
+        self._warehouse = warehouse
         self._offered = 0
         self._folds: dict[str, _Fold] = {}
         for kind, contract in KINDS.items():
-            table = open_or_create(contract, warehouse)
-            self._folds[kind] = _Fold(contract, table, _conform(table.to_pyarrow_table(), contract))
+            table = Appender(contract, warehouse)
+            self._folds[kind] = _Fold(contract, table, _stored(table), _files_of(table))
+        self._upkeep = {kind: Upkeep(fold.table.uri) for kind, fold in self._folds.items()}
         for samples in self._missed(warehouse):
             for kind, rows in by_kind(samples).items():
                 fold = self._folds[kind]
@@ -97,11 +105,32 @@ class LatestTables:
                 news.append((fold, rows))
         for number, (fold, rows) in enumerate(news, start=1):
             # Only the last commit says how far all three are: a crash between two of them is caught up at the start.
-            fold.rows = _overwrite(fold, rows, offered if number == len(news) else None)
+            fold.rows = self._overwrite(fold, rows, offered if number == len(news) else None)
         with self._lock:
             for kind, waiting in taken.items():
                 del self._folds[kind].waiting[: len(waiting)]
         return len(news)
+
+    def tidy(self) -> None:
+        """Keep the tables' logs short and sweep what was replaced; any thread may."""
+        for kind, upkeep in self._upkeep.items():
+            upkeep.checkpoint()
+            upkeep.sweep(self._folds[kind].table.pending)
+
+    def _overwrite(self, fold: _Fold, rows: pa.Table, folded_version: int | None) -> pa.Table:
+        """Commit a table's rows and return them."""
+        try:
+            _commit(fold, rows, folded_version)
+        except RearrangedError:
+            fold.files = _files_of(fold.table)
+            _commit(fold, rows, folded_version)
+        except AnotherWriterError:
+            # A process that does not know yet that it was replaced: what it wrote is folded in.
+            fold.table = Appender(fold.contract, self._warehouse)
+            fold.files = _files_of(fold.table)
+            rows = latest([rows, _stored(fold.table)], fold.contract.key)
+            _commit(fold, rows, folded_version)
+        return rows
 
     def rows(self, contract: TableContract) -> pa.Table:
         """A table's rows as last written."""
@@ -114,7 +143,7 @@ class LatestTables:
         except TableNotFoundError:
             return
         self._offered = history.version()
-        folded = max(fold.table.transaction_version(FOLDED) or 0 for fold in self._folds.values())
+        folded = max(DeltaTable(fold.table.uri).transaction_version(FOLDED) or 0 for fold in self._folds.values())
         if folded >= history.version():
             return
         files = set(_paths(history)) - _paths_at(history, folded)
@@ -136,26 +165,26 @@ def _paths_at(table: DeltaTable, version: int) -> set[str]:
         return set()
 
 
-def _overwrite(fold: _Fold, rows: pa.Table, folded_version: int | None) -> pa.Table:
-    """Commit a table's rows and return them."""
-    try:
-        _commit(fold.table, rows, folded_version)
-    except CommitFailedError:
-        # Somebody else wrote: housekeeping, or a process that does not know yet that it was replaced.
-        fold.table.update_incremental()
-        rows = latest([rows, _conform(fold.table.to_pyarrow_table(), fold.contract)], fold.contract.key)
-        _commit(fold.table, rows, folded_version)
-    return rows
-
-
-def _commit(table: DeltaTable, rows: pa.Table, folded_version: int | None) -> None:
+def _commit(fold: _Fold, rows: pa.Table, folded_version: int | None) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    added = fold.table.write(rows, now_ms)
     transactions = [] if folded_version is None else [Transaction(FOLDED, folded_version)]
-    write_deltalake(
-        table,
-        rows,
-        mode="overwrite",
-        commit_properties=CommitProperties(app_transactions=transactions, max_commit_retries=0),
-    )
+    try:
+        fold.table.commit([*fold.files, *added], *transactions)
+    except (RearrangedError, AnotherWriterError):
+        fold.table.abandon(added)
+        raise
+    fold.files = tuple(RemoveAction(file.path, True, now_ms, file.size, {}) for file in added)
+
+
+def _files_of(table: Appender) -> tuple[RemoveAction, ...]:
+    now_ms = time.time_ns() // 1_000_000
+    files = pa.table(DeltaTable(table.uri, version=table.version).get_add_actions()).to_pylist()
+    return tuple(RemoveAction(file["path"], True, now_ms, file["size_bytes"], {}) for file in files)
+
+
+def _stored(table: Appender) -> pa.Table:
+    return _conform(DeltaTable(table.uri, version=table.version).to_pyarrow_table(), table.contract)
 
 
 def _conform(rows: pa.Table, contract: TableContract) -> pa.Table:

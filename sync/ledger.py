@@ -3,9 +3,9 @@
 A micro-batch is one commit that carries (query id, batch id) as Delta application transaction, and a digest of the
 batch's offsets as another. A batch that was committed is known by both, and is read back instead of being decided
 again. Delta itself takes any batch for done whose id is not above the last; after a checkpoint was put back, the same
-id holds other records. A driver claims the ledger with a commit of
-its own; from then on it commits only at exactly the version after the one it has seen. An older driver that wakes up
-finds that version taken and stops.
+id holds other records. A driver claims the ledger with a commit of its own; from then on it commits only at exactly the
+version after the one it has seen, or behind commits that change no row and claim nothing. An older driver that wakes up
+finds its successor's claim in the log and stops.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +17,7 @@ from deltalake import DeltaTable, QueryBuilder
 
 from scheduling.tasks import Change, Money, Share, TaskSpec, Transition
 from sync.log_writer import LogWriter
+from sync.pending import Pending
 from sync.tables import DECISIONS, wide_text
 from sync.taken import COLUMNS as TAKEN_COLUMNS
 from sync.taken import TakenRequests
@@ -119,16 +120,30 @@ class Ledger:
 
     def all_rows(self) -> Iterator[pa.Table]:
         """Every row, in the order it was decided."""
-        table = wide_text(DeltaTable(self._uri).to_pyarrow_table())
-        order = [("driver_epoch", "ascending"), ("batch_id", "ascending"), ("row", "ascending")]
-        for batch in table.sort_by(order).to_batches(max_chunksize=65_536):
-            rows = pa.Table.from_batches([batch]).cast(DECISIONS.schema)
+        for rows in rows_of_ledger(self._uri):
             self.taken.note(rows)
             yield rows
+
+    def is_ours(self) -> bool:
+        """Tell whether no other driver has claimed the ledger since."""
+        return bool(DeltaTable(self._uri).transaction_version(DRIVER) == self.driver_epoch)
+
+    @property
+    def pending(self) -> Pending:
+        """Files written and not committed."""
+        return self._commits.pending
 
     def compact(self) -> int:
         """Merge the small files of the last batches; safe beside `commit`. Return how many were merged."""
         return self._commits.compact(at_least=COMPACT_FILES)
+
+
+def rows_of_ledger(uri: str) -> Iterator[pa.Table]:
+    """Every row of a ledger, in the order it was decided."""
+    table = wide_text(DeltaTable(uri).to_pyarrow_table())
+    order = [("driver_epoch", "ascending"), ("batch_id", "ascending"), ("row", "ascending")]
+    for batch in table.sort_by(order).to_batches(max_chunksize=65_536):
+        yield pa.Table.from_batches([batch]).cast(DECISIONS.schema)
 
 
 def to_rows(

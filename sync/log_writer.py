@@ -16,10 +16,9 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from sync.appender import Appender
 from sync.data_files import folder_of
+from sync.delta_store import RearrangedError
+from sync.pending import Pending
 from sync.tables import TableContract
-
-# Columns whose range goes into the file's statistics, so that reading one batch opens one file.
-STATISTICS: Final = ("driver_epoch", "batch_id")
 
 # Rows of the files to be compacted are kept, up to so many (some 300 MB of ledger): reading a thousand small files
 # again takes seconds of processor time, which the micro-batches feel.
@@ -36,7 +35,7 @@ class LogWriter:
             contract: the table's.
             warehouse: folder or URI.
         """
-        self._table = Appender(contract, warehouse, [name for name in STATISTICS if name in contract.schema.names])
+        self._table = Appender(contract, warehouse)
         self._lock = threading.Lock()
         self._small: list[tuple[AddAction, pa.Table | None]] = []
         self._held_rows = 0
@@ -47,19 +46,24 @@ class LogWriter:
         return self._table.uri
 
     @property
+    def pending(self) -> Pending:
+        """Files written and not committed."""
+        return self._table.pending
+
+    @property
     def version(self) -> int:
         """The last version of the table that this writer has seen."""
         return self._table.version
 
     def append(self, rows: pa.Table, transactions: Mapping[str, int]) -> int:
-        """Add rows as one commit at exactly the next version and return it.
+        """Add rows as one commit at exactly the next version, behind housekeeping of others; return that version.
 
         Args:
             rows: with the table's schema.
             transactions: application id → version, recorded with the commit.
 
         Raises:
-            AnotherWriterError: the next version exists already.
+            AnotherWriterError: another writer has changed or claimed the table.
             OSError: the disk does not take it; nothing was committed.
         """
         files = self._table.write(rows, _now_ms()) if rows.num_rows else []
@@ -95,7 +99,13 @@ class LogWriter:
         merged.data_change = False
         removed = [RemoveAction(file.path, False, now_ms, file.size, {}) for file, _ in small]
         with self._lock:
-            self._table.commit([*removed, merged], purpose="optimize")
+            try:
+                self._table.commit([*removed, merged], purpose="optimize")
+            except RearrangedError as error:
+                # Somebody else has merged some of them: what is left is merged next time.
+                self._small = [(file, held) for file, held in self._small if file.path not in error.paths]
+                self._table.abandon([merged])
+                return 0
             self._small = self._small[len(small) :]
             self._held_rows = sum(held.num_rows for _, held in self._small if held is not None)
         return len(small)

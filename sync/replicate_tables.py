@@ -71,8 +71,8 @@ class ReplicateTables:
         self._records = KeyedTable.resumed(RECORDS, warehouse, RECORDS_IN_A_FILE)
         self._gaps = KeyedTable.resumed(SYNC_GAPS, warehouse)
         self._regions = KeyedTable.resumed(SYNC_REGIONS, warehouse)
-        self.conflicts = Appender(CONFLICTS, warehouse, ("found_at",))
-        self.refused = Appender(SYNC_REFUSED, warehouse, ("at",))
+        self.conflicts = Appender(CONFLICTS, warehouse)
+        self.refused = Appender(SYNC_REFUSED, warehouse)
         self._forgotten: set[str] = set()  # to be removed with the next write
         # The first batch after a start may be one that had got half-way; until it is through, rows may be there.
         self._may_repeat = True

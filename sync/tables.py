@@ -67,14 +67,33 @@ class TableContract:
     meaning: str
     append_only: bool = True
     partition_by: tuple[str, ...] = ()
+    bounded: tuple[str, ...] = ()
+    """Columns by whose bounds readers skip files: always filled, so that every file has them. Others have none."""
+    ages_by: str | None = None
+    """Partition or bounded column by which rows grow old."""
     retention_days: int | None = None
-    """Rows older than this are removed by `jobs/maintain`; None keeps them."""
+    """Rows older than this are removed by the table's writer; None keeps them."""
     configuration: Mapping[str, str] = field(default_factory=lambda: QUIET_LOG)
 
     def __post_init__(self) -> None:
-        unknown = {*self.key, *self.partition_by} - set(self.schema.names)
+        unknown = {*self.key, *self.partition_by, *self.bounded} - set(self.schema.names)
         if unknown:
-            raise ValueError(f"table {self.name}: key or partition columns {sorted(unknown)} are not in its schema")
+            raise ValueError(
+                f"table {self.name}: key, partition or bounded columns {sorted(unknown)} are not in its schema"
+            )
+        if (self.ages_by is None) != (self.retention_days is None):
+            raise ValueError(f"table {self.name}: a retention needs the column by which rows grow old, and only then")
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """The table's properties in its log.
+
+        The bounded columns are declared: a reader that expects bounds of a column and finds none in a file takes the
+        file for one that holds no such row (pyarrow's datasets, by way of `deltalake`).
+        """
+        if self.bounded:
+            return {**self.configuration, "delta.dataSkippingStatsColumns": ",".join(self.bounded)}
+        return {**self.configuration, "delta.dataSkippingNumIndexedCols": "0"}
 
 
 def _schema(*columns: tuple[str, pa.DataType] | tuple[str, pa.DataType, bool]) -> pa.Schema:
@@ -121,6 +140,8 @@ TELEMETRY = TableContract(
     writer="jobs/observe",
     meaning="Every accepted sample, in order of arrival; `received_at` is the broker's append time.",
     partition_by=("day",),
+    bounded=("received_at", "observed_at", "stamp_ms", "region", "kind", "topic_partition", "topic_offset"),
+    ages_by="day",
     retention_days=7,
     configuration=BUSY_LOG,
 )
@@ -221,6 +242,7 @@ DECISIONS = TableContract(
     key=("query_id", "batch_id", "driver_epoch", "row"),
     writer="jobs/place",
     meaning="The ledger: every task transition with its plan and reason. The truth of placement.",
+    bounded=("driver_epoch", "batch_id"),
     configuration=BUSY_LOG,
 )
 TASKS = TableContract(
@@ -292,6 +314,8 @@ PLANS = TableContract(
     writer="jobs/place",
     meaning="Each plan's objective, proven bound, gap, counts and timings; `revoked` counts copies that gave way to a "
     "task of higher priority. `pool_prices` are shadow prices: what one GPU more in a pool would have saved.",
+    bounded=("batch_id", "planned_at"),
+    ages_by="planned_at",
     retention_days=30,
 )
 RECORDS = TableContract(
@@ -344,6 +368,7 @@ CONFLICTS = TableContract(
     writer="jobs/replicate",
     meaning="Every concurrent pair of writes, once, with both values, both vectors, the policy and the winner; `left` "
     "is the older write. A null value is a delete.",
+    bounded=("found_at",),
     configuration=BUSY_LOG,
 )
 SYNC_GAPS = TableContract(
@@ -407,6 +432,8 @@ SYNC_REFUSED = TableContract(
     writer="jobs/replicate",
     meaning="State messages that were refused (also in the dead-letter topic) or parked because their stamp is ahead, "
     "and foreign records on the replica topic.",
+    bounded=("at",),
+    ages_by="at",
     retention_days=30,
 )
 FORECASTS = TableContract(
@@ -423,6 +450,8 @@ FORECASTS = TableContract(
     key=("series", "made_at", "for_at"),
     writer="jobs/forecast",
     meaning="Demand, price and loss forecasts with their 80 % interval.",
+    bounded=("made_at", "for_at"),
+    ages_by="made_at",
     retention_days=90,
 )
 MODELS = TableContract(
@@ -454,6 +483,8 @@ QUARANTINE = TableContract(
     key=("topic", "topic_partition", "topic_offset", "sample_index"),
     writer="jobs/observe",
     meaning="Telemetry that broke a rule, with the rule, the reason, the position and the bytes.",
+    bounded=("quarantined_at", "topic_offset"),
+    ages_by="quarantined_at",
     retention_days=30,
 )
 AUDIT = TableContract(
@@ -468,6 +499,7 @@ AUDIT = TableContract(
     ),
     key=("at", "actor", "action", "subject"),
     writer="jobs/maintain",
+    bounded=("at",),
     meaning="Who did what to the system itself: starts, stops, settings, compactions, refused calls.",
 )
 

@@ -7,6 +7,7 @@ retention, is prepared here as actions and committed by the table's one writer (
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from deltalake import DeltaTable
@@ -14,6 +15,8 @@ from deltalake.transaction import RemoveAction
 
 from sync.compaction import SmallFile
 from sync.data_files import folder_of
+from sync.durable import sync_log
+from sync.pending import Pending
 from sync.tables import TableContract
 
 # A reader replays the JSON entries since the last checkpoint: this many take a few milliseconds.
@@ -37,7 +40,7 @@ class Upkeep:
         Args:
             table_uri: its address.
         """
-        self._uri = table_uri
+        self._uri = table_uri.removeprefix("file://").rstrip("/")
         self._checkpointed: int | None = None
 
     def checkpoint(self) -> int | None:
@@ -47,21 +50,32 @@ class Upkeep:
         if self._checkpointed is not None and version - self._checkpointed < ENTRIES_PER_CHECKPOINT:
             return None
         table.create_checkpoint()
+        if "://" not in self._uri:
+            sync_log(Path(self._uri))  # before the entries that it stands for are deleted
         table.cleanup_metadata()
         self._checkpointed = version
         return version
 
-    def sweep(self) -> int:
+    def sweep(self, pending: Pending | None = None) -> int:
         """Delete the files that no version within the table's retention refers to; return how many there were.
 
         The list is Delta's own vacuum, asked only to tell: its run would commit two entries and so get in the way of
-        the table's writer.
+        the table's writer. It goes by the files' age; what waits for its commit is spared whatever its age, and kept
+        young for those who sweep from another process.
+
+        Args:
+            pending: files that the table's writer has not committed yet, where that is this process.
         """
+        spared: frozenset[str] = frozenset()
+        if pending is not None:
+            pending.keep_young()
+            # Before the table is read: what is committed meanwhile is spared still, what was before is in the table.
+            spared = pending.paths()
         table = DeltaTable(self._uri)
         unused = table.vacuum(dry_run=True, full=True)
         filesystem, folder = folder_of(self._uri)
         removed = 0
-        for path in unused:
+        for path in sorted(set(unused) - spared):
             try:
                 filesystem.delete_file(f"{folder}/{path}")
                 removed += 1
@@ -70,24 +84,24 @@ class Upkeep:
         return removed
 
 
-def expired(
-    files: Sequence[SmallFile], contract: TableContract, time_column: str, now_ms: int
-) -> tuple[RemoveAction, ...]:
+def expired(files: Sequence[SmallFile], contract: TableContract, now_ms: int) -> tuple[RemoveAction, ...]:
     """Choose the files whose rows are all older than the table's retention. Pure.
 
     Args:
         files: of the table's current version.
-        contract: with the retention; without one nothing expires.
-        time_column: partition or column with bounds; a file without bounds for it is kept.
+        contract: with the retention and the column by which rows grow old; without them nothing expires. A file
+            without bounds for it is kept.
         now_ms: the time.
     """
-    if contract.retention_days is None:
+    if contract.retention_days is None or contract.ages_by is None:
         return ()
     limit = datetime.fromtimestamp(now_ms / 1000, UTC) - timedelta(days=contract.retention_days)
     return tuple(
         RemoveAction(file.path, True, now_ms, file.size_bytes, dict(file.partition_values))
         for file in files
-        if _is_before(dict(file.partition_values).get(time_column) or file.bounds.highest.get(time_column), limit)
+        if _is_before(
+            dict(file.partition_values).get(contract.ages_by) or file.bounds.highest.get(contract.ages_by), limit
+        )
     )
 
 

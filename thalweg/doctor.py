@@ -13,7 +13,7 @@ from conf.environment import cache_folder, state_folder
 from conf.settings import Kafka, Settings, SettingsError, load_settings
 from streams.origin import Present, Standing
 from thalweg.broker import cluster_id
-from thalweg.checkup import brokers, checkpoints, installed, leases, machine, stacks
+from thalweg.checkup import brokers, checkpoints, installed, leases, machine, stacks, tables
 from thalweg.checkup.finding import Finding, Status, fine, problem
 from thalweg.ports import LOOPBACK
 from thalweg.stack import KAFKA_PORTS
@@ -56,6 +56,7 @@ def examine(config: Path | None = None, overrides: tuple[str, ...] = ()) -> Iter
         cluster=own_cluster if stack_runs else None,
     )
     yield from leases.lease_findings(_in_state(state, "warehouse", settings.warehouse.path), stack_runs=bool(ports))
+    yield from tables.table_findings(_in_state(state, "warehouse", settings.warehouse.path))
     yield from _checkpoint_findings(settings, kafka, state, own_cluster, stack_runs=stack_runs)
 
 
@@ -103,7 +104,7 @@ def _checkpoint_findings(
 @click.option("--set", "overrides", multiple=True, metavar="GROUP.FIELD=VALUE", help="One setting; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def doctor(config: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Check Python, packages, Java, jars, ports, disk, memory, clock, broker and checkpoints; print each fix.
+    """Check Python, packages, Java, jars, ports, disk, memory, clock, tables, broker, checkpoints; print each fix.
 
     Exit code 1 if anything was found that will fail.
     """

@@ -312,7 +312,7 @@ def test_two_jobs_on_one_warehouse_are_told_apart(world: World, tmp_path: Path) 
     world.send(OREGON, {"samples": [node("n1")]})
     first = world.start()
     world.drain()
-    other = Appender(tables.TELEMETRY, world.settings.warehouse.path, ())
+    other = Appender(tables.TELEMETRY, world.settings.warehouse.path)
     other.commit(other.write(DeltaTable(other.uri).to_pyarrow_table(), 0))
     world.send(OREGON, {"samples": [node("n2")]})
 

@@ -1,5 +1,6 @@
 """Spark with conf/spark-defaults.conf reads the tables that were written without it, and sees what we see."""
 
+import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,8 +9,10 @@ import pytest
 
 from sync.delta_store import append, open_or_create
 from sync.folds import fold_ledger
-from sync.tables import CONTRACTS, DECISIONS, PLACEMENTS, TASKS
+from sync.ledger import Ledger
+from sync.tables import CONTRACTS, DECISIONS, PLACEMENTS, TASKS, TableContract
 from tests.ledger_rows import assigned, happened, ledger, submitted
+from tests.unit.sync.test_filtered_reads import by_deltalake, differences, written
 from thalweg.query import query
 
 if TYPE_CHECKING:
@@ -66,3 +69,34 @@ def test_times_are_the_same_moments_in_both(spark: "SparkSession", warehouse: Pa
     (row,) = spark.sql(sql.format(f"delta.`{warehouse}/decisions`")).collect()
     (ours,) = query(sql.format("decisions"), str(warehouse)).rows.to_pylist()
     assert row["at"].replace(" ", "T") == ours["at"].removesuffix("Z")
+
+
+@pytest.mark.parametrize("contract", [DECISIONS, TASKS], ids=lambda contract: contract.name)
+def test_a_filter_in_spark_hides_no_row(spark: "SparkSession", tmp_path: Path, contract: TableContract) -> None:
+    uri = written(contract, tmp_path, random.Random(3))
+    found = spark.sql(f"SELECT * FROM delta.`{uri}`").cache()
+    everything = {name: [row[name] for row in found.collect()] for name in contract.schema.names}
+    found.unpersist()
+    for field in contract.schema:
+        values = [value for value in everything[field.name] if value is not None]
+        asked = {"IS NULL": len(everything[field.name]) - len(values)}
+        if values and not pa.types.is_nested(field.type) and not pa.types.is_timestamp(field.type):
+            text = f"'{values[0].replace(chr(39), chr(92) + chr(39))}'" if isinstance(values[0], str) else values[0]
+            asked[f"= {text}"] = values.count(values[0])
+            asked[f"< {text}"] = sum(value < values[0] for value in values)
+        for test, right in asked.items():
+            (row,) = spark.sql(f"SELECT count(*) AS n FROM delta.`{uri}` WHERE `{field.name}` {test}").collect()
+            assert row.n == right, (field.name, test)
+
+
+def test_spark_may_optimise_and_alter_a_table_beside_its_writer(spark: "SparkSession", tmp_path: Path) -> None:
+    held = Ledger.claim(str(tmp_path))
+    for batch in range(4):
+        held.commit(ledger(submitted(f"t{batch}"), batch_id=batch), "q", batch)
+        spark.sql(f"OPTIMIZE delta.`{tmp_path}/decisions`")
+        spark.sql(f"ALTER TABLE delta.`{tmp_path}/decisions` SET TBLPROPERTIES ('delta.checkpointInterval' = '50')")
+        spark.sql(f"COMMENT ON TABLE delta.`{tmp_path}/decisions` IS 'looked at'")
+    held.commit(ledger(submitted("t4"), batch_id=4), "q", 4)
+    rows = pa.concat_tables(held.all_rows())
+    assert rows["task_id"].to_pylist() == [f"t{batch}" for batch in range(5)]
+    assert differences(f"{tmp_path}/decisions", {"deltalake": by_deltalake}) == []

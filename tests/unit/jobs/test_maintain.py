@@ -22,7 +22,7 @@ def telemetry(gpus: int) -> pa.Table:
 
 
 def test_a_round_frees_files_and_the_writer_goes_on(tmp_path: Path) -> None:
-    writer = Appender(TELEMETRY, str(tmp_path), ("received_at",))
+    writer = Appender(TELEMETRY, str(tmp_path))
     writer.commit(writer.write(telemetry(8), NOW_MS))
     orphan = tmp_path / "telemetry" / "day=1970-01-01" / "part-orphan.parquet"
     orphan.write_bytes(b"x")
@@ -37,8 +37,8 @@ def test_a_round_frees_files_and_the_writer_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_broken_table_does_not_keep_the_others_waiting(tmp_path: Path) -> None:
-    Appender(TELEMETRY, str(tmp_path), ())
-    Appender(QUARANTINE, str(tmp_path), ())
+    Appender(TELEMETRY, str(tmp_path))
+    Appender(QUARANTINE, str(tmp_path))
     (tmp_path / "telemetry" / "_delta_log" / f"{0:020d}.json").write_text("{not json")
 
     done = {one.table: one for one in maintain(str(tmp_path))}
@@ -48,7 +48,7 @@ def test_a_broken_table_does_not_keep_the_others_waiting(tmp_path: Path) -> None
 
 
 def test_stored_rows_that_break_a_rule_are_written_down(tmp_path: Path) -> None:
-    writer = Appender(TELEMETRY, str(tmp_path), ())
+    writer = Appender(TELEMETRY, str(tmp_path))
     writer.commit(writer.write(telemetry(-5), NOW_MS))
     settings = Settings(warehouse=Warehouse(path=str(tmp_path)))
 
@@ -61,7 +61,7 @@ def test_stored_rows_that_break_a_rule_are_written_down(tmp_path: Path) -> None:
 
 
 def test_a_round_over_sound_tables_writes_nothing_down(tmp_path: Path) -> None:
-    writer = Appender(TELEMETRY, str(tmp_path), ())
+    writer = Appender(TELEMETRY, str(tmp_path))
     writer.commit(writer.write(telemetry(8), NOW_MS))
     settings = Settings(warehouse=Warehouse(path=str(tmp_path)))
 

@@ -239,6 +239,8 @@ def test_a_node_that_drains_and_then_shrinks_revokes_only_what_it_cannot_hold(tm
     job.place(received(BEAT), "q", 2)
     assert job.ledger.batch("q", 2).column("transition")[0].as_py() == "revoked"
     assert json.loads(outbox.records[1].value or b"")["type"] == "revoke"
+
+
 def test_a_region_that_said_goodbye_is_given_nothing_new_until_it_speaks_again(tmp_path: Path) -> None:
     job, outbox = placer(tmp_path)
     goodbye = ("thalweg.status.east", {"type": "goodbye", "region": "east"})

@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 from jobs.place_tables import PlaceTables
 from jobs.runtime import Stop
 from sync.appender import Appender
-from sync.delta_store import table_uri
+from sync.delta_store import AnotherWriterError, table_uri
 from sync.folds import fold_ledger
 from sync.ledger import Ledger
 from tests.ledger_rows import assigned, ledger, submitted
@@ -68,3 +68,49 @@ def test_the_last_rows_are_written_before_the_job_ends(tmp_path: Path) -> None:
         tables.put(piece)
     stop.finish()
     assert agrees_with_ledger(tmp_path)
+
+
+def test_an_older_drivers_last_step_does_not_stop_its_successors_tables(tmp_path: Path) -> None:
+    older = Ledger.claim(str(tmp_path))
+    lingering = PlaceTables(str(tmp_path), every_ms=10, compact_every_s=0, stop=NoThreads())
+    lingering.start(older)
+    older.commit(PIECES[0], "q", 1)
+    lingering.put(PIECES[0])
+    lingering.step()
+    newer = Ledger.claim(str(tmp_path))
+    tables = PlaceTables(str(tmp_path), every_ms=10, compact_every_s=0, stop=NoThreads())
+    tables.start(newer)
+    tables.put(PIECES[0])
+    lingering.put(ledger(submitted("ghost"), batch_id=9))
+    lingering.step()  # after the successor has opened the tables
+    for number, piece in enumerate(PIECES[1:], start=2):
+        newer.commit(piece, "q", number)
+        tables.put(piece)
+        tables.step()
+    assert agrees_with_ledger(tmp_path)
+    lingering.put(ledger(submitted("ghost2"), batch_id=10))
+    with pytest.raises(AnotherWriterError):
+        lingering.step()
+    assert agrees_with_ledger(tmp_path), "and the older one does not take them back"
+
+
+@pytest.mark.parametrize("name", ["tasks", "placements", "plans", "decisions"])
+def test_the_tables_go_on_after_somebody_has_optimised_them(tmp_path: Path, name: str) -> None:
+    held = Ledger.claim(str(tmp_path))
+    tables = PlaceTables(str(tmp_path), every_ms=10, compact_every_s=0, stop=NoThreads())
+    tables.start(held)
+    for number, piece in enumerate(PIECES, start=1):
+        held.commit(piece, "q", number)
+        tables.put(piece)
+        tables.step()
+        DeltaTable(table_uri(str(tmp_path), name)).optimize.compact()
+        DeltaTable(table_uri(str(tmp_path), name)).alter.set_table_description("touched")
+    tables.step()
+    assert agrees_with_ledger(tmp_path)
+
+
+class NoThreads(Stop):
+    """Whoever starts a thread with it takes the steps himself."""
+
+    def start(self, thread: Any) -> None:
+        """Leave the thread alone."""

@@ -22,7 +22,14 @@ DAY_MS = 86_400_000
 def rows(*nodes: str, received_ms: int = 1_700_000_000_000) -> pa.Table:
     table = samples(*({"node_id": node, "stamp_ms": 1} for node in nodes))
     moments = pa.array([received_ms * 1000] * len(nodes), pa.int64()).cast(pa.timestamp("us", tz="UTC"))
-    for name, column in {"received_at": moments, "day": moments.cast(pa.date32())}.items():
+    columns = {
+        "received_at": moments,
+        "observed_at": moments,
+        "day": moments.cast(pa.date32()),
+        "topic_partition": pa.array([0] * len(nodes), pa.int32()),
+        "topic_offset": pa.array(range(len(nodes)), pa.int64()),
+    }
+    for name, column in columns.items():
         table = table.set_column(table.schema.get_field_index(name), TELEMETRY.schema.field(name), column)
     return table
 
@@ -38,7 +45,7 @@ def node_ids(folder: Path) -> list[str]:
 
 @pytest.fixture
 def appender(tmp_path: Path) -> Appender:
-    return Appender(TELEMETRY, str(tmp_path), ("received_at", "topic_offset"))
+    return Appender(TELEMETRY, str(tmp_path))
 
 
 def test_rows_appear_with_their_partition_and_can_be_filtered(appender: Appender, tmp_path: Path) -> None:
@@ -65,7 +72,7 @@ def test_a_batch_over_midnight_becomes_a_file_per_day(appender: Appender, tmp_pa
 def test_a_transaction_is_known_after_a_restart(appender: Appender, tmp_path: Path) -> None:
     appender.commit(appender.write(rows("a"), 0), Transaction("query", 7))
 
-    again = Appender(TELEMETRY, str(tmp_path), ())
+    again = Appender(TELEMETRY, str(tmp_path))
     assert again.has_committed(Transaction("query", 7))
     assert again.has_committed(Transaction("query", 6))
     assert not again.has_committed(Transaction("query", 8))
@@ -110,7 +117,7 @@ def test_compaction_swaps_files_and_keeps_rows_order_and_bounds(appender: Append
     for number in range(10):
         put(appender, f"n{number}", received_ms=1_700_000_000_000 + number)
     (group,) = groups_to_merge(files_of(DeltaTable(appender.uri)), few_files=10)
-    merged = rewrite(appender.uri, group, 0, lambda: False)
+    merged = rewrite(appender, group, 0, lambda: False)
     put(appender, "meanwhile")
     assert merged is not None
     appender.commit(merged.actions, purpose="compaction")
@@ -138,7 +145,7 @@ def test_a_file_that_was_merged_before_is_merged_again_a_step_at_a_time(
             pauses[-1] += 1
             return False
 
-        merged = rewrite(appender.uri, files_of(DeltaTable(appender.uri)), 0, pause)
+        merged = rewrite(appender, files_of(DeltaTable(appender.uri)), 0, pause)
         assert merged is not None
         appender.commit(merged.actions, purpose="compaction")
 
@@ -157,7 +164,7 @@ def test_a_rewrite_that_is_stopped_leaves_nothing_behind(appender: Appender, tmp
         put(appender, f"n{number}")
     before = set(tmp_path.rglob("*.parquet"))
 
-    assert rewrite(appender.uri, files_of(DeltaTable(appender.uri)), 0, lambda: True) is None
+    assert rewrite(appender, files_of(DeltaTable(appender.uri)), 0, lambda: True) is None
     assert set(tmp_path.rglob("*.parquet")) == before
 
 
@@ -176,10 +183,10 @@ def test_only_rows_older_than_the_retention_expire(appender: Appender, tmp_path:
     put(appender, "old", received_ms=now_ms - 9 * DAY_MS)
     put(appender, "new", received_ms=now_ms - 6 * DAY_MS)
     files = files_of(DeltaTable(appender.uri))
-    appender.commit(expired(files, TELEMETRY, "day", now_ms), purpose="retention")
+    appender.commit(expired(files, TELEMETRY, now_ms), purpose="retention")
 
     assert node_ids(tmp_path) == ["new"]
-    assert expired(files, PLANS, "no_such_column", now_ms) == ()
+    assert expired(files, PLANS, now_ms) == (), "files without bounds of the column are kept"
 
 
 def test_a_sweep_deletes_what_no_version_needs_and_commits_nothing(appender: Appender, tmp_path: Path) -> None:

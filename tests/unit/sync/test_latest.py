@@ -133,10 +133,10 @@ def test_a_crash_between_two_tables_is_caught_up(tmp_path: Path, monkeypatch: py
 def _failing_on(name: str) -> Any:
     from sync.latest_tables import _commit
 
-    def commit(table: Any, rows: pa.Table, folded_version: int | None) -> None:
-        if table.table_uri.rstrip("/").endswith(name):
+    def commit(fold: Any, rows: pa.Table, folded_version: int | None) -> None:
+        if fold.contract.name == name:
             raise OSError("no space left on device")
-        _commit(table, rows, folded_version)
+        _commit(fold, rows, folded_version)
 
     return commit
 

@@ -11,6 +11,7 @@ from sync import appender, commits
 from sync.delta_store import AnotherWriterError, table_uri
 from sync.log_writer import LogWriter
 from sync.tables import PLANS
+from tests.ledger_rows import START
 
 Open = Callable[[str], LogWriter]
 
@@ -24,7 +25,8 @@ def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> O
 
 def rows(*batches: int) -> pa.Table:
     return pa.Table.from_pylist(
-        [{"plan_id": f"p{batch}", "query_id": "q", "batch_id": batch} for batch in batches], schema=PLANS.schema
+        [{"plan_id": f"p{batch}", "query_id": "q", "batch_id": batch, "planned_at": START} for batch in batches],
+        schema=PLANS.schema,
     )
 
 

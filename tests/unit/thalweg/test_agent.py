@@ -350,6 +350,8 @@ def test_no_bytes_on_its_topic_stop_an_agent(world: World, value: bytes) -> None
     world.steps()
     assert world.told("t")[:2] == ["accepted", "running"]
     assert len(world.broker.topics[topic_name(DEADLETTER, PREFIX)]) == 1
+
+
 @pytest.mark.parametrize("step_ms", [-3 * 3_600_000, -600_000, 30_000, 3 * 3_600_000])
 def test_a_wall_clock_that_is_set_neither_silences_the_agent_nor_ends_its_runs(world: World, step_ms: int) -> None:
     world.clock.now_ms = 1_790_000_000_000

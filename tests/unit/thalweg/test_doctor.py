@@ -15,10 +15,13 @@ from conf.settings import Kafka
 from streams.origin import Origin, Present
 from streams.query_checkpoint import QueryCheckpoint
 from sync.delta_store import append, open_or_create
+from sync.ledger import Ledger
 from sync.tables import DECISIONS
+from tests.ledger_rows import ledger, submitted
 from thalweg.checkup import brokers, checkpoints, installed, leases, machine, stacks
 from thalweg.checkup.checkpoints import Look
 from thalweg.checkup.finding import Status
+from thalweg.checkup.tables import table_findings
 from thalweg.doctor import doctor
 from thalweg.ports import free_port
 from thalweg.state import MARKER, StateFolder
@@ -366,3 +369,15 @@ def test_a_foreign_broker_in_the_place_of_a_running_stacks_is_a_problem(monkeypa
     (found,) = brokers.broker_findings(Kafka(), must_answer=True, cluster="ours")
     assert found.status is Status.PROBLEM
     assert "in the place of this stack's cluster ours" in found.seen
+
+
+def test_a_damaged_table_is_named_with_its_file(tmp_path: Path) -> None:
+    held = Ledger.claim(str(tmp_path))
+    held.commit(ledger(submitted("t")), "q", 0)
+    (found,) = table_findings(str(tmp_path))
+    assert found.status is Status.OK
+    assert found.seen.startswith("version 2, written 0 s ago")
+    max((tmp_path / "decisions" / "_delta_log").glob("*.json")).write_bytes(b"")
+    (found,) = table_findings(str(tmp_path))
+    assert found.status is Status.PROBLEM
+    assert f"{2:020d}.json is empty" in found.seen
