@@ -1,7 +1,7 @@
-"""Derive conf/figures/*.yaml from the published data sets: `python -m benchmarks.figures --data FOLDER`.
+"""Derive conf/figures/*.yaml from the published data sets: `python -m thalweg.benchmarks.figures --data FOLDER`.
 
 The tables in conf/figures are small extracts of facts; this program is how they were made and how they are checked
-(tests/unit/thalweg/test_figures.py runs it where the data is there and compares).
+(tests/unit/thalweg/agent/test_figures.py runs it where the data is there and compares).
 """
 
 import csv
@@ -16,7 +16,7 @@ from typing import Any, Final
 import click
 import yaml
 
-from conf.environment import PROJECT_ROOT
+from thalweg.conf.environment import PROJECT_ROOT
 
 FOLDER: Final = PROJECT_ROOT / "conf" / "figures"
 
@@ -186,7 +186,7 @@ def derive(data: Path) -> dict[str, str]:
     """Text of every table by its name."""
     tables = {"network": network(data), "prices": prices(data), "fleets": machines(data), "tasks": tasks(data)}
     return {
-        name: "".join(f"# {line}\n" for line in (*HEADERS[name], "Derived by `python -m benchmarks.figures`."))
+        name: "".join(f"# {line}\n" for line in (*HEADERS[name], "Derived by `python -m thalweg.benchmarks.figures`."))
         + yaml.dump(table, Dumper=_Rows, sort_keys=False, width=120)
         for name, table in tables.items()
     }

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 from deltalake.exceptions import DeltaError
 
-from conf.readiness import announce_progress, announce_ready, announce_trouble
-from conf.settings import Settings
-from jobs import local_metrics as metrics
-from jobs.health import CrashLoops
-from jobs.runtime import Clock, Stop, job_main, spark_session, system_clock
-from streams.errors import BrokerUnavailableError
-from sync.delta_store import AnotherWriterError, DamagedTableError, TableRefusedError
+from thalweg.conf.readiness import announce_progress, announce_ready, announce_trouble
+from thalweg.conf.settings import Settings
+from thalweg.jobs.runtime import query_metrics as metrics
+from thalweg.jobs.runtime.health import CrashLoops
+from thalweg.jobs.runtime.job import Clock, Stop, job_main, spark_session, system_clock
+from thalweg.streams.broker.errors import BrokerUnavailableError
+from thalweg.sync.delta.store import AnotherWriterError, DamagedTableError, TableRefusedError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

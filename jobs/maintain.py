@@ -18,17 +18,17 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from conf.settings import Settings
-from jobs.runtime import Clock, Flow, Stop, job_main, system_clock
-from streams.rules import Rule, load_rules
-from streams.telemetry import PARSED
-from sync import tables
-from sync.appender import Appender
-from sync.compaction import files_of, groups_to_merge, rewrite
-from sync.data_files import folder_of
-from sync.delta_store import table_uri
-from sync.tables import TableContract
-from sync.upkeep import Upkeep, expired
+from thalweg.conf.settings import Settings
+from thalweg.jobs.runtime.job import Clock, Flow, Stop, job_main, system_clock
+from thalweg.streams.telemetry.parse import PARSED
+from thalweg.streams.telemetry.rules import Rule, load_rules
+from thalweg.sync.delta import contracts as tables
+from thalweg.sync.delta.appender import Appender
+from thalweg.sync.delta.compaction import files_of, groups_to_merge, rewrite
+from thalweg.sync.delta.contracts import TableContract
+from thalweg.sync.delta.data_files import folder_of
+from thalweg.sync.delta.store import table_uri
+from thalweg.sync.delta.upkeep import Upkeep, expired
 
 log = logging.getLogger("thalweg.maintain")
 
@@ -76,7 +76,7 @@ def stored_rows_that_break_rules(warehouse: str, rules: Sequence[Rule]) -> dict[
 
     The stream judges every row before it is stored, so anything found here is a fault of ours.
     """
-    from streams.rule_expectations import broken_rows  # imported late: the library takes two seconds
+    from thalweg.streams.telemetry.rule_expectations import broken_rows  # imported late: the library takes two seconds
 
     uri = table_uri(warehouse, tables.TELEMETRY.name)
     if not DeltaTable.is_deltatable(uri):

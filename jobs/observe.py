@@ -9,26 +9,26 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conf.settings import Settings
-from jobs import local
-from jobs.append_upkeep import AppendUpkeep
-from jobs.beside import run_beside
-from jobs.observe_batch import BatchTaker
-from jobs.observe_progress import ProgressReport
-from jobs.origin import LOOK_EVERY_S, OriginWatch
-from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main
-from streams import topics
-from streams.admin import ensure_topics
-from streams.intake import FLOW_NAME, take_in
-from streams.intake_ahead import PIECE_EVERY_S, IntakeAhead
-from streams.range_reader import RangeReader
-from streams.rules import load_rules
-from streams.sources import read_regions
-from streams.telemetry import PARSED
-from sync import tables
-from sync.appender import Appender
-from sync.latest_tables import LatestTables
-from sync.recognise import Recogniser, known_until
+from thalweg.conf.settings import Settings
+from thalweg.jobs import local
+from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
+from thalweg.jobs.runtime.beside import run_beside
+from thalweg.jobs.runtime.job import Clock, Flow, Stop, checkpoint_for, job_main
+from thalweg.jobs.runtime.origin import LOOK_EVERY_S, OriginWatch
+from thalweg.jobs.telemetry.batch import BatchTaker
+from thalweg.jobs.telemetry.progress import ProgressReport
+from thalweg.streams.broker.admin import ensure_topics
+from thalweg.streams.broker.range_reader import RangeReader
+from thalweg.streams.broker.sources import read_regions
+from thalweg.streams.contract import topics
+from thalweg.streams.telemetry.intake import FLOW_NAME, take_in
+from thalweg.streams.telemetry.intake_ahead import PIECE_EVERY_S, IntakeAhead
+from thalweg.streams.telemetry.parse import PARSED
+from thalweg.streams.telemetry.rules import load_rules
+from thalweg.sync.delta import contracts as tables
+from thalweg.sync.delta.appender import Appender
+from thalweg.sync.tables.latest_tables import LatestTables
+from thalweg.sync.tables.recognise import Recogniser, known_until
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

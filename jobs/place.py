@@ -17,46 +17,46 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from conf.readiness import announce_progress
-from conf.settings import Settings
-from jobs import local
-from jobs import place_metrics as metrics
-from jobs.beside import run_beside
-from jobs.courtesy import Courtesy
-from jobs.garbage import Garbage
-from jobs.isolation import Indigestible, Isolation, Place
-from jobs.origin import LOOK_EVERY_S, OriginWatch
-from jobs.place_settings import plan_settings, tenants_of
-from jobs.place_tables import PlaceTables, PlanRecord
-from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main, steady_clock
-from scheduling import decide
-from scheduling.facts import NODE_SEPARATOR
-from scheduling.hearing import BEAT_MS, Hearing, Position, Reached, Sounding
-from scheduling.live_plan import Plan, PlanSettings
-from scheduling.micro_batch import plan
-from scheduling.pack import Packer
-from scheduling.tasks import TERMINAL, Change, Transition
-from scheduling.told import Told
-from scheduling.warm_up import warm_up
-from scheduling.world import World
-from streams import event_size, inbox
-from streams.admin import ensure_topics, raise_limits
-from streams.assignments import event_id_of, event_record
-from streams.deadletter import RefusedRecord, dead_letter
-from streams.envelope import Envelope, content_id
-from streams.errors import NotAcknowledgedError
-from streams.lag import end_of_batch
-from streams.messages import Stamp, StatusEvent
-from streams.publish import KafkaPublisher, OutgoingRecord, Publisher, check_sizes, outgoing
-from streams.range_reader import RangeReader, Ranges, batch_ranges
-from streams.requests import read_spec, spec_of
-from streams.soundings import TopicEnds
-from streams.sources import read_pattern
-from streams.topics import ASSIGNMENTS, REQUESTS, STATUS, topic_name, topic_pattern
-from sync.lease import hold_lease
-from sync.ledger import Ledger, from_rows, to_rows
-from sync.tables import DECISIONS
-from sync.world_tables import WorldFacts, WorldTables
+from thalweg.conf.readiness import announce_progress
+from thalweg.conf.settings import Settings
+from thalweg.jobs import local
+from thalweg.jobs.placement import metrics
+from thalweg.jobs.placement.settings import plan_settings, tenants_of
+from thalweg.jobs.placement.tables import PlaceTables, PlanRecord
+from thalweg.jobs.runtime.beside import run_beside
+from thalweg.jobs.runtime.courtesy import Courtesy
+from thalweg.jobs.runtime.garbage import Garbage
+from thalweg.jobs.runtime.isolation import Indigestible, Isolation, Place
+from thalweg.jobs.runtime.job import Clock, Flow, Stop, checkpoint_for, job_main, steady_clock
+from thalweg.jobs.runtime.origin import LOOK_EVERY_S, OriginWatch
+from thalweg.scheduling.live import decide
+from thalweg.scheduling.live.live_plan import Plan, PlanSettings
+from thalweg.scheduling.live.micro_batch import plan
+from thalweg.scheduling.live.warm_up import warm_up
+from thalweg.scheduling.liveness.hearing import BEAT_MS, Hearing, Position, Reached, Sounding
+from thalweg.scheduling.liveness.told import Told
+from thalweg.scheduling.pack.packer import Packer
+from thalweg.scheduling.world.facts import NODE_SEPARATOR
+from thalweg.scheduling.world.tasks import TERMINAL, Change, Transition
+from thalweg.scheduling.world.world import World
+from thalweg.streams.broker.admin import ensure_topics, raise_limits
+from thalweg.streams.broker.deadletter import RefusedRecord, dead_letter
+from thalweg.streams.broker.errors import NotAcknowledgedError
+from thalweg.streams.broker.lag import end_of_batch
+from thalweg.streams.broker.publish import KafkaPublisher, OutgoingRecord, Publisher, check_sizes, outgoing
+from thalweg.streams.broker.range_reader import RangeReader, Ranges, batch_ranges
+from thalweg.streams.broker.soundings import TopicEnds
+from thalweg.streams.broker.sources import read_pattern
+from thalweg.streams.contract.envelope import Envelope, content_id
+from thalweg.streams.contract.messages import Stamp, StatusEvent
+from thalweg.streams.contract.topics import ASSIGNMENTS, REQUESTS, STATUS, topic_name, topic_pattern
+from thalweg.streams.placement import event_size, inbox
+from thalweg.streams.placement.assignments import event_id_of, event_record
+from thalweg.streams.placement.requests import read_spec, spec_of
+from thalweg.sync.delta.contracts import DECISIONS
+from thalweg.sync.delta.lease import hold_lease
+from thalweg.sync.ledger.ledger import Ledger, from_rows, to_rows
+from thalweg.sync.tables.world_tables import WorldFacts, WorldTables
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -72,7 +72,7 @@ FLOW: Final = Flow(
 
 CONTROL_REGION: Final = "control"
 """Where this job itself runs. Its own heartbeats make batches come when every region is silent, and are what tells that
-regions could be heard (scheduling.hearing)."""
+regions could be heard (thalweg.scheduling.liveness.hearing)."""
 
 LONGEST_DETAIL: Final = 4_000
 """Characters of a report's words that become a row's reason."""

@@ -14,28 +14,28 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from conf.settings import Settings
-from jobs import local
-from jobs import replicate_metrics as metrics
-from jobs.beside import run_beside
-from jobs.garbage import Garbage
-from jobs.origin import LOOK_EVERY_S, OriginWatch
-from jobs.replicate_upkeep import TablesUpkeep
-from jobs.runtime import Clock, Flow, Stop, checkpoint_for, job_main
-from jobs.spark_merge import SparkMerge
-from streams.admin import ensure_topics
-from streams.consume import KafkaReader
-from streams.deadletter import RefusedRecord, dead_letter
-from streams.publish import KafkaPublisher
-from streams.range_reader import RangeReader
-from streams.replica_log import KafkaReplicaLog
-from streams.replication import FLOW_NAME, BatchReport, Replication, ReplicationLimits
-from streams.sources import read_regions
-from streams.state_messages import StateInput
-from streams.topics import DEADLETTER, REPLICA, STATE, topic_name, topic_pattern
-from sync.replicate_tables import ReplicateTables
-from sync.stamps import FutureLimits
-from sync.tables import RECORDS
+from thalweg.conf.settings import Settings
+from thalweg.jobs import local
+from thalweg.jobs.replication import metrics
+from thalweg.jobs.replication.spark_merge import SparkMerge
+from thalweg.jobs.replication.upkeep import TablesUpkeep
+from thalweg.jobs.runtime.beside import run_beside
+from thalweg.jobs.runtime.garbage import Garbage
+from thalweg.jobs.runtime.job import Clock, Flow, Stop, checkpoint_for, job_main
+from thalweg.jobs.runtime.origin import LOOK_EVERY_S, OriginWatch
+from thalweg.streams.broker.admin import ensure_topics
+from thalweg.streams.broker.consume import KafkaReader
+from thalweg.streams.broker.deadletter import RefusedRecord, dead_letter
+from thalweg.streams.broker.publish import KafkaPublisher
+from thalweg.streams.broker.range_reader import RangeReader
+from thalweg.streams.broker.sources import read_regions
+from thalweg.streams.contract.state_messages import StateInput
+from thalweg.streams.contract.topics import DEADLETTER, REPLICA, STATE, topic_name, topic_pattern
+from thalweg.streams.replication.replica_log import KafkaReplicaLog
+from thalweg.streams.replication.replication import FLOW_NAME, BatchReport, Replication, ReplicationLimits
+from thalweg.sync.delta.contracts import RECORDS
+from thalweg.sync.protocol.stamps import FutureLimits
+from thalweg.sync.tables.replicate_tables import ReplicateTables
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

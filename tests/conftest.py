@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conf.environment import JarSet, find_java, jar_paths
-from jobs.runtime import read_spark_defaults
 from thalweg.bootstrap.jars import ensure_jars
-from thalweg.stack import scratch_environment
+from thalweg.conf.environment import JarSet, find_java, jar_paths
+from thalweg.jobs.runtime.job import read_spark_defaults
+from thalweg.stack.stack import scratch_environment
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -25,7 +25,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Give the bootstrap address of a real Kafka broker; topics are the test's own, so name them uniquely."""
-    from thalweg.broker import Broker
+    from thalweg.stack.broker import Broker
 
     ensure_jars(find_java())
     with Broker(tmp_path_factory.mktemp("broker")) as running:

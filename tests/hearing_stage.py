@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from conf.settings import Place, Settings, Warehouse
-from jobs.place import CONTROL_REGION, Placer, heartbeat, rebuild
-from jobs.place_tables import PlaceTables
-from jobs.runtime import Stop
-from scheduling.hearing import Ends, Hearing, Sounding
-from scheduling.pack import Packer
-from scheduling.world import NodeFacts
-from streams.publish import OutgoingRecord
-from streams.range_reader import SCHEMA
-from streams.topics import ASSIGNMENTS, STATUS, topic_name
-from sync.ledger import Ledger
-from sync.world_tables import WorldFacts
+from thalweg.conf.settings import Place, Settings, Warehouse
+from thalweg.jobs.place import CONTROL_REGION, Placer, heartbeat, rebuild
+from thalweg.jobs.placement.tables import PlaceTables
+from thalweg.jobs.runtime.job import Stop
+from thalweg.scheduling.liveness.hearing import Ends, Hearing, Sounding
+from thalweg.scheduling.pack.packer import Packer
+from thalweg.scheduling.world.world import NodeFacts
+from thalweg.streams.broker.publish import OutgoingRecord
+from thalweg.streams.broker.range_reader import SCHEMA
+from thalweg.streams.contract.topics import ASSIGNMENTS, STATUS, topic_name
+from thalweg.sync.ledger.ledger import Ledger
+from thalweg.sync.tables.world_tables import WorldFacts
 
 PREFIX = "thalweg"
 REQUESTS_TOPIC = "thalweg.requests"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sync.tables import DECISIONS
+from thalweg.sync.delta.contracts import DECISIONS
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 

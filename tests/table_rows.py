@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sync.tables import TableContract
+from thalweg.sync.delta.contracts import TableContract
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 _WORDS = ("a", "b", "ä", "succeeded", "running", "x" * 70, "aws:us-east-1", "", "\U0001f600", "'quoted'")

@@ -14,12 +14,12 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from kafka import KafkaConsumer, KafkaProducer
 
-from conf.settings import Kafka, Place, Settings, Warehouse
-from conf.settings import Spark as SparkSettings
-from streams.admin import ensure_topics
-from streams.topics import ASSIGNMENTS, DEADLETTER, REQUESTS, STATUS, topic_name
-from sync.delta_store import append, open_or_create
-from sync.tables import LINKS, NODES, PRICES
+from thalweg.conf.settings import Kafka, Place, Settings, Warehouse
+from thalweg.conf.settings import Spark as SparkSettings
+from thalweg.streams.broker.admin import ensure_topics
+from thalweg.streams.contract.topics import ASSIGNMENTS, DEADLETTER, REQUESTS, STATUS, topic_name
+from thalweg.sync.delta.contracts import LINKS, NODES, PRICES
+from thalweg.sync.delta.store import append, open_or_create
 
 REGIONS = ("aws:eu-west-1", "gcp:us-central1")
 
@@ -109,7 +109,7 @@ class Setting:
         return rows
 
     def process(self) -> "subprocess.Popen[bytes]":
-        """Start `python -m jobs.place` as a process of its own."""
+        """Start `python -m thalweg.jobs.place` as a process of its own."""
         environment = os.environ | {
             "THALWEG_KAFKA__BOOTSTRAP_SERVERS": self.settings.kafka.bootstrap_servers,
             "THALWEG_KAFKA__TOPIC_PREFIX": self.prefix,
@@ -119,7 +119,11 @@ class Setting:
         }
         log = (self.folder / f"place-{time.time_ns()}.log").open("wb")
         return subprocess.Popen(
-            [sys.executable, "-m", "jobs.place"], env=environment, stdout=log, stderr=log, start_new_session=True
+            [sys.executable, "-m", "thalweg.jobs.place"],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
 
     def close(self) -> None:

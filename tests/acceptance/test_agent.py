@@ -12,14 +12,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from conf.settings import Kafka
-from streams.admin import ensure_topics
-from streams.consume import KafkaReader
-from streams.envelope import Envelope
-from streams.messages import AssignmentEvent, StatusEvent, TelemetryRecord
-from streams.publish import KafkaPublisher, outgoing
-from streams.topics import ASSIGNMENTS, STATUS, TELEMETRY, topic_name
-from thalweg.accounts import read_agents
+from thalweg.audit.accounts import read_agents
+from thalweg.conf.settings import Kafka
+from thalweg.streams.broker.admin import ensure_topics
+from thalweg.streams.broker.consume import KafkaReader
+from thalweg.streams.broker.publish import KafkaPublisher, outgoing
+from thalweg.streams.contract.envelope import Envelope
+from thalweg.streams.contract.messages import AssignmentEvent, StatusEvent, TelemetryRecord
+from thalweg.streams.contract.topics import ASSIGNMENTS, STATUS, TELEMETRY, topic_name
 
 pytestmark = pytest.mark.acceptance
 REGION = "aws:us-east-1"

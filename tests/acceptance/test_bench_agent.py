@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.agent import agent
+from thalweg.benchmarks.agent.agent import agent
 
 pytestmark = pytest.mark.acceptance
 

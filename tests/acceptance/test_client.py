@@ -10,17 +10,17 @@ import pytest
 from click.testing import CliRunner
 from kafka import KafkaConsumer
 
-from conf.settings import Kafka
-from streams.admin import ensure_topics
-from streams.deadletter import RefusedRecord, dead_letter
-from streams.envelope import Envelope, read_headers
-from streams.errors import BrokerUnavailableError, FenceError, MessageTooLargeError
-from streams.messages import AssignmentEvent, StatusEvent, TaskRequest
-from streams.publish import KafkaPublisher, outgoing
-from streams.topics import ASSIGNMENTS, REQUESTS, topic_name
-from thalweg.agent_store import status_record
-from thalweg.cli import cli
-from thalweg.client import Client, InvalidRequestError, OutcomeState, RequestRefusedError, WaitTimeoutError
+from thalweg.agent.store import status_record
+from thalweg.cli.main import cli
+from thalweg.client.client import Client, InvalidRequestError, OutcomeState, RequestRefusedError, WaitTimeoutError
+from thalweg.conf.settings import Kafka
+from thalweg.streams.broker.admin import ensure_topics
+from thalweg.streams.broker.deadletter import RefusedRecord, dead_letter
+from thalweg.streams.broker.errors import BrokerUnavailableError, FenceError, MessageTooLargeError
+from thalweg.streams.broker.publish import KafkaPublisher, outgoing
+from thalweg.streams.contract.envelope import Envelope, read_headers
+from thalweg.streams.contract.messages import AssignmentEvent, StatusEvent, TaskRequest
+from thalweg.streams.contract.topics import ASSIGNMENTS, REQUESTS, topic_name
 
 pytestmark = pytest.mark.acceptance
 REGION = "aws:us-east-1"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from jobs import place, replicate
-from jobs.runtime import Stop, system_clock
-from sync.changes import Add, Assign, Remove
 from tests.acceptance.placing import Setting, until
-from thalweg.replica_client import ReplicaClient
+from thalweg.client.replica_client import ReplicaClient
+from thalweg.jobs import place, replicate
+from thalweg.jobs.runtime.job import Stop, system_clock
+from thalweg.sync.protocol.changes import Add, Assign, Remove
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 

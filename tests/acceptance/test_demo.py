@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.acceptance.terminal import Terminal
-from thalweg.leftovers import leftovers
-from thalweg.state import StateFolder
+from thalweg.stack.leftovers import leftovers
+from thalweg.stack.state import StateFolder
 
 pytestmark = pytest.mark.acceptance
 

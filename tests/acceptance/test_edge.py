@@ -11,15 +11,15 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from conf.settings import Kafka
-from streams.admin import ensure_topics, raise_limits
-from streams.consume import KafkaReader
-from streams.errors import UnreadableError
-from streams.publish import KafkaPublisher, OutgoingRecord
-from streams.range_reader import RangeReader
-from streams.sources import read_pattern
-from streams.topics import ASSIGNMENTS, REQUESTS, topic_name
-from thalweg.watch import records_until_now
+from thalweg.audit.watch import records_until_now
+from thalweg.conf.settings import Kafka
+from thalweg.streams.broker.admin import ensure_topics, raise_limits
+from thalweg.streams.broker.consume import KafkaReader
+from thalweg.streams.broker.errors import UnreadableError
+from thalweg.streams.broker.publish import KafkaPublisher, OutgoingRecord
+from thalweg.streams.broker.range_reader import RangeReader
+from thalweg.streams.broker.sources import read_pattern
+from thalweg.streams.contract.topics import ASSIGNMENTS, REQUESTS, topic_name
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

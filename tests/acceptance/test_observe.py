@@ -16,14 +16,14 @@ from kafka.errors import KafkaError
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from conf.settings import Kafka, Observe, Settings, Warehouse
-from conf.settings import Spark as SparkSettings
-from jobs import observe
-from jobs.runtime import Stop, system_clock
-from streams import topics
-from streams.admin import ensure_topics
-from sync import tables
-from sync.appender import Appender
+from thalweg.conf.settings import Kafka, Observe, Settings, Warehouse
+from thalweg.conf.settings import Spark as SparkSettings
+from thalweg.jobs import observe
+from thalweg.jobs.runtime.job import Stop, system_clock
+from thalweg.streams.broker.admin import ensure_topics
+from thalweg.streams.contract import topics
+from thalweg.sync.delta import contracts as tables
+from thalweg.sync.delta.appender import Appender
 
 pytestmark = pytest.mark.acceptance
 

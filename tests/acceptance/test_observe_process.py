@@ -15,12 +15,12 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from kafka import KafkaProducer
 
-from conf.environment import PROJECT_ROOT, find_java
-from conf.settings import Kafka
-from streams import topics
-from streams.admin import ensure_topics
 from thalweg.bootstrap.jars import ensure_jars
-from thalweg.broker import Broker
+from thalweg.conf.environment import PROJECT_ROOT, find_java
+from thalweg.conf.settings import Kafka
+from thalweg.stack.broker import Broker
+from thalweg.streams.broker.admin import ensure_topics
+from thalweg.streams.contract import topics
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
@@ -29,7 +29,7 @@ PATIENCE_S = 180.0  # a JVM starts in 5 s on a quiet machine and in a minute on 
 
 
 class Job:
-    """`python -m jobs.observe` with folders of its own."""
+    """`python -m thalweg.jobs.observe` with folders of its own."""
 
     def __init__(self, folder: Path, bootstrap: str) -> None:
         self.folder = folder
@@ -50,7 +50,7 @@ class Job:
         with self.log.open("ab") as log:
             # A session of its own, so that a kill takes the JVM along and nothing is left behind.
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "jobs.observe", *arguments],
+                [sys.executable, "-m", "thalweg.jobs.observe", *arguments],
                 cwd=PROJECT_ROOT,
                 stdout=log,
                 stderr=log,

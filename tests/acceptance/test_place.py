@@ -13,11 +13,11 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from jobs import place
-from jobs.runtime import Stop, system_clock
-from sync.delta_store import AnotherWriterError
-from sync.ledger import Ledger
 from tests.acceptance.placing import REGIONS, Setting, until
+from thalweg.jobs import place
+from thalweg.jobs.runtime.job import Stop, system_clock
+from thalweg.sync.delta.store import AnotherWriterError
+from thalweg.sync.ledger.ledger import Ledger
 
 pytestmark = pytest.mark.acceptance
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient
 
-from streams.admin import ensure_topics
-from streams.topics import REQUESTS, topic_name
 from tests.acceptance.placing import Setting, until
+from thalweg.streams.broker.admin import ensure_topics
+from thalweg.streams.contract.topics import REQUESTS, topic_name
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 

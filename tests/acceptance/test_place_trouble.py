@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from conf.environment import find_java
-from jobs import place
-from jobs.runtime import Stop, system_clock
 from tests.acceptance.placing import Setting, until
 from thalweg.bootstrap.jars import ensure_jars
-from thalweg.broker import Broker
+from thalweg.conf.environment import find_java
+from thalweg.jobs import place
+from thalweg.jobs.runtime.job import Stop, system_clock
+from thalweg.stack.broker import Broker
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from conf.environment import find_java
-from conf.settings import Kafka
-from streams.admin import ensure_topics
-from streams.consume import KafkaReader
-from streams.errors import NotAcknowledgedError
-from streams.publish import KafkaPublisher, OutgoingRecord
-from streams.topics import REQUESTS, topic_name
 from thalweg.bootstrap.jars import ensure_jars
-from thalweg.broker import Broker
+from thalweg.conf.environment import find_java
+from thalweg.conf.settings import Kafka
+from thalweg.stack.broker import Broker
+from thalweg.streams.broker.admin import ensure_topics
+from thalweg.streams.broker.consume import KafkaReader
+from thalweg.streams.broker.errors import NotAcknowledgedError
+from thalweg.streams.broker.publish import KafkaPublisher, OutgoingRecord
+from thalweg.streams.contract.topics import REQUESTS, topic_name
 
 pytestmark = pytest.mark.acceptance
 

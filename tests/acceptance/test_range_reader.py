@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import pytest
 from kafka import KafkaProducer
 
-from conf.settings import Kafka
-from streams.admin import ensure_topics
-from streams.range_reader import LARGEST_RECORDS, RangeReader
-from streams.topics import REQUESTS, topic_name
+from thalweg.conf.settings import Kafka
+from thalweg.streams.broker.admin import ensure_topics
+from thalweg.streams.broker.range_reader import LARGEST_RECORDS, RangeReader
+from thalweg.streams.contract.topics import REQUESTS, topic_name
 
 pytestmark = pytest.mark.acceptance
 

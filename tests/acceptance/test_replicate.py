@@ -12,23 +12,23 @@ import pytest
 from click.testing import CliRunner
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from benchmarks.proxied_broker import ProxiedBroker, proxied_broker
-from benchmarks.proxy import Proxy
-from conf.settings import Settings, load_settings
-from jobs import replicate
-from jobs.runtime import Stop, system_clock
-from streams.replica_log import read_entry
-from streams.state_messages import encode_batch
-from streams.topics import DEADLETTER, REPLICA, STATE, topic_name
-from sync.changes import Add, Assign, Increment
-from sync.delta_store import table_uri
-from sync.digests import digests_of
-from sync.entries import ForgetEntry, RecordEntry, Update
-from sync.records import Record, Register, decode_record
-from sync.replica import FencedError
-from sync.stamps import Hlc, Stamp
-from thalweg.replica_client import ReplicaClient
-from thalweg.sync_command import sync as sync_command
+from thalweg.benchmarks.sync.proxied_broker import ProxiedBroker, proxied_broker
+from thalweg.benchmarks.sync.proxy import Proxy
+from thalweg.cli.sync_command import sync as sync_command
+from thalweg.client.replica_client import ReplicaClient
+from thalweg.conf.settings import Settings, load_settings
+from thalweg.jobs import replicate
+from thalweg.jobs.runtime.job import Stop, system_clock
+from thalweg.streams.contract.state_messages import encode_batch
+from thalweg.streams.contract.topics import DEADLETTER, REPLICA, STATE, topic_name
+from thalweg.streams.replication.replica_log import read_entry
+from thalweg.sync.delta.store import table_uri
+from thalweg.sync.protocol.changes import Add, Assign, Increment
+from thalweg.sync.protocol.digests import digests_of
+from thalweg.sync.protocol.entries import ForgetEntry, RecordEntry, Update
+from thalweg.sync.protocol.records import Record, Register, decode_record
+from thalweg.sync.protocol.stamps import Hlc, Stamp
+from thalweg.sync.replica.replica import FencedError
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 
@@ -360,7 +360,7 @@ def test_spark_and_the_driver_merge_alike(spark: Any, links: ProxiedBroker, tmp_
         for how in ("driver", "spark")
     }
     producer = KafkaProducer(bootstrap_servers=links.bootstrap)
-    from streams.admin import ensure_topics
+    from thalweg.streams.broker.admin import ensure_topics
 
     ensure_topics(settings["driver"].kafka, ["eu", "us"], (STATE, REPLICA, DEADLETTER))
     for round_number in range(2):

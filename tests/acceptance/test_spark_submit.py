@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from conf.environment import PROJECT_ROOT, SPARK_DEFAULTS, JarSet, find_java, jar_paths
 from tests.acceptance.placing import Setting
+from thalweg.conf.environment import PROJECT_ROOT, SPARK_DEFAULTS, JarSet, find_java, jar_paths
 
 pytestmark = pytest.mark.acceptance
 
@@ -64,8 +64,8 @@ def test_place_runs_with_spark_submit(broker: str, tmp_path: Path) -> None:
 def test_observe_runs_with_spark_submit(broker: str, tmp_path: Path) -> None:
     setting = Setting(broker, tmp_path)
     try:
-        from streams.admin import ensure_topics
-        from streams.topics import TELEMETRY, topic_name
+        from thalweg.streams.broker.admin import ensure_topics
+        from thalweg.streams.contract.topics import TELEMETRY, topic_name
 
         ensure_topics(setting.settings.kafka, ["new"], [TELEMETRY])
         sample = b'{"region": "new", "samples": [{"kind": "node", "node_id": "n", "gpus": 8, "gpu_model": "A100"}]}'

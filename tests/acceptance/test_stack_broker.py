@@ -10,15 +10,15 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 from kafka.errors import KafkaError, MessageSizeTooLargeError
 
-from conf.environment import find_java
-from thalweg import broker as broker_module
-from thalweg import stack
 from thalweg.bootstrap.jars import ensure_jars
-from thalweg.broker import Broker, BrokerPorts, BrokerSetupError, choose_ports, cluster_id
-from thalweg.identity import ProcessIdentity
-from thalweg.ports import is_free
-from thalweg.state import StateFolder
-from thalweg.supervisor import Supervisor
+from thalweg.conf.environment import find_java
+from thalweg.processes.identity import ProcessIdentity
+from thalweg.processes.ports import is_free
+from thalweg.processes.supervisor import Supervisor
+from thalweg.stack import broker as broker_module
+from thalweg.stack import stack
+from thalweg.stack.broker import Broker, BrokerPorts, BrokerSetupError, choose_ports, cluster_id
+from thalweg.stack.state import StateFolder
 
 pytestmark = pytest.mark.acceptance
 

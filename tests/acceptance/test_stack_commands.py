@@ -15,16 +15,16 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 
-from conf.environment import find_java
-from conf.settings import Kafka
-from streams.origin import Present, Standing
 from thalweg.bootstrap.jars import ensure_jars
 from thalweg.checkup import brokers, checkpoints
 from thalweg.checkup.finding import Status
-from thalweg.identity import ProcessIdentity
-from thalweg.leftovers import leftovers
-from thalweg.stack import running_bootstrap
-from thalweg.state import StateFolder
+from thalweg.conf.environment import find_java
+from thalweg.conf.settings import Kafka
+from thalweg.processes.identity import ProcessIdentity
+from thalweg.stack.leftovers import leftovers
+from thalweg.stack.stack import running_bootstrap
+from thalweg.stack.state import StateFolder
+from thalweg.streams.broker.origin import Present, Standing
 
 pytestmark = pytest.mark.acceptance
 
@@ -41,7 +41,7 @@ class Shell:
         self.environ = {**os.environ, **unlucky, "THALWEG_STATE": str(state)}
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-W", "ignore", "-P", "-m", "thalweg.cli", *arguments]
+        command = [sys.executable, "-W", "ignore", "-P", "-m", "thalweg.cli.main", *arguments]
         return subprocess.Popen(
             command, env=self.environ, cwd="/", text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

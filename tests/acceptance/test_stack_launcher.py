@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from conf.environment import JAR_LOCK, PROJECT_ROOT, REQUIREMENTS_LOCK, cache_folder, find_java
 from thalweg.bootstrap.jars import ensure_jars
+from thalweg.conf.environment import JAR_LOCK, PROJECT_ROOT, REQUIREMENTS_LOCK, cache_folder, find_java
 
 pytestmark = pytest.mark.acceptance
 
@@ -50,7 +50,13 @@ class Clone:
     def __init__(self, folder: Path, downloads: Path) -> None:
         ensure_jars(find_java())
         self.root = folder / "a clone"  # a path with a blank
-        for part in ("conf/environment.py", "conf/installer.lock", "conf/java.lock", "run", "thalweg/leash.py"):
+        for part in (
+            "conf/environment.py",
+            "conf/installer.lock",
+            "conf/java.lock",
+            "run",
+            "thalweg/processes/leash.py",
+        ):
             self._copy(part)
         for source in (PROJECT_ROOT / "thalweg" / "bootstrap").glob("*.py"):
             self._copy(str(source.relative_to(PROJECT_ROOT)))

@@ -7,13 +7,26 @@ from dataclasses import dataclass
 
 import pytest
 
-from conf.settings import Kafka
-from streams.admin import ensure_topics, existing_topics
-from streams.consume import IncomingRecord, KafkaReader, Reader
-from streams.errors import BrokerUnavailableError, MessageTooLargeError, NotAcknowledgedError, TopicMismatchError
-from streams.memory import MemoryBroker, MemoryReader
-from streams.publish import KafkaPublisher, OutgoingRecord, Publisher
-from streams.topics import ASSIGNMENTS, MODELS, REQUESTS, STATUS, TopicContract, topic_name, topic_pattern
+from thalweg.conf.settings import Kafka
+from thalweg.streams.broker.admin import ensure_topics, existing_topics
+from thalweg.streams.broker.consume import IncomingRecord, KafkaReader, Reader
+from thalweg.streams.broker.errors import (
+    BrokerUnavailableError,
+    MessageTooLargeError,
+    NotAcknowledgedError,
+    TopicMismatchError,
+)
+from thalweg.streams.broker.memory import MemoryBroker, MemoryReader
+from thalweg.streams.broker.publish import KafkaPublisher, OutgoingRecord, Publisher
+from thalweg.streams.contract.topics import (
+    ASSIGNMENTS,
+    MODELS,
+    REQUESTS,
+    STATUS,
+    TopicContract,
+    topic_name,
+    topic_pattern,
+)
 
 REGION = "aws:us-east-1"
 

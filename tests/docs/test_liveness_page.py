@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from benchmarks.liveness import RULES
-from benchmarks.plan import RESULTS
-from conf.environment import PROJECT_ROOT
+from thalweg.benchmarks.liveness.liveness import RULES
+from thalweg.benchmarks.placement.plan import RESULTS
+from thalweg.conf.environment import PROJECT_ROOT
 
 RESULT: dict[str, Any] = json.loads((RESULTS / "liveness.json").read_text(encoding="utf-8"))
 

@@ -2,15 +2,15 @@
 
 import pytest
 
-from benchmarks.pack import RESULT
-from benchmarks.pack_pages import BEGIN, END, IMAGES, PAGE, SCALE_RESULT, measured, page, read
+from thalweg.benchmarks.packing.pack import RESULT
+from thalweg.benchmarks.packing.pack_pages import BEGIN, END, IMAGES, PAGE, SCALE_RESULT, measured, page, read
 
 
 def test_the_page_shows_the_results_of_record() -> None:
     result = read(RESULT)
     assert result is not None
     text = PAGE.read_text(encoding="utf-8")
-    assert page(text, result, read(SCALE_RESULT)) == text, "run: python -m benchmarks.pack_pages"
+    assert page(text, result, read(SCALE_RESULT)) == text, "run: python -m thalweg.benchmarks.packing.pack_pages"
     assert text.count(BEGIN) == text.count(END) == 1
     for name in ("packing-allocation.svg", "packing-ceiling.svg"):
         assert f"images/{name}" in text and (IMAGES / name).exists()

@@ -12,16 +12,16 @@ import pytest
 from click.testing import CliRunner
 from kafka import KafkaConsumer
 
-from conf.environment import PROJECT_ROOT, find_java
-from conf.settings import Kafka
-from streams.admin import ensure_topics
-from streams.requests import read_request
-from sync.delta_store import append, open_or_create
-from sync.folds import fold_ledger
-from sync.tables import DECISIONS, TASKS
 from tests.acceptance.terminal import Terminal
 from tests.ledger_rows import ledger, submitted
-from thalweg.cli import COMMANDS, cli
+from thalweg.cli.main import COMMANDS, cli
+from thalweg.conf.environment import PROJECT_ROOT, find_java
+from thalweg.conf.settings import Kafka
+from thalweg.streams.broker.admin import ensure_topics
+from thalweg.streams.placement.requests import read_request
+from thalweg.sync.delta.contracts import DECISIONS, TASKS
+from thalweg.sync.delta.store import append, open_or_create
+from thalweg.sync.ledger.folds import fold_ledger
 
 README: Final = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
 PAGES: Final = sorted([PROJECT_ROOT / "README.md", *(PROJECT_ROOT / "docs").rglob("*.md")], key=str)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from click import Command
 
-from conf.environment import PROJECT_ROOT
-from conf.settings import Settings
-from streams.topics import CONTRACTS as TOPICS
-from sync.tables import CONTRACTS as TABLES
-from thalweg import reference_pages as pages
-from thalweg.cli import COMMANDS
-from thalweg.declared import declared_errors, declared_metrics
-from thalweg.reference import generated, stale
+from thalweg.cli.main import COMMANDS
+from thalweg.conf.environment import PROJECT_ROOT
+from thalweg.conf.settings import Settings
+from thalweg.reference import pages
+from thalweg.reference.declared import declared_errors, declared_metrics
+from thalweg.reference.write import generated, stale
+from thalweg.streams.contract.topics import CONTRACTS as TOPICS
+from thalweg.sync.delta.contracts import CONTRACTS as TABLES
 
 DOCS = PROJECT_ROOT / "docs"
 
@@ -26,8 +26,8 @@ def test_every_generated_document_is_up_to_date() -> None:
     for name, text in generated().items():
         written = (PROJECT_ROOT / name).read_text(encoding="utf-8").splitlines()
         differences = "\n".join(difflib.unified_diff(written, text.splitlines(), name, "generated", n=0, lineterm=""))
-        assert not differences, f"run: python -m thalweg.reference\n{differences}"
-    assert stale() == [], "run: python -m thalweg.reference"
+        assert not differences, f"run: python -m thalweg.reference.write\n{differences}"
+    assert stale() == [], "run: python -m thalweg.reference.write"
 
 
 def test_every_topic_and_table_is_described() -> None:

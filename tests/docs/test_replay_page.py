@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import replay as bench
-from benchmarks import replay_pages as pages
-from benchmarks.real_graph import published_folder
-from thalweg.replay_command import run_policy
-from thalweg.replay_scenario import philly_scenario
-from thalweg.traces import read_philly_jobs
+from thalweg.benchmarks.placement.real_graph import published_folder
+from thalweg.benchmarks.replay import replay as bench
+from thalweg.benchmarks.replay import replay_pages as pages
+from thalweg.cli.replay_command import run_policy
+from thalweg.replay.scenario import philly_scenario
+from thalweg.replay.traces import read_philly_jobs
 
 TRACE = published_folder() / "philly" / "philly_jobs_to_2017-11.csv.gz"
 RESULT = json.loads(bench.RESULT.read_text(encoding="utf-8"))
@@ -18,9 +18,11 @@ RESULT = json.loads(bench.RESULT.read_text(encoding="utf-8"))
 
 def test_the_page_and_its_picture_show_the_recorded_result(tmp_path: Path) -> None:
     text = pages.PAGE.read_text(encoding="utf-8")
-    assert text == pages.filled(text, pages.measured(RESULT)), "python -m benchmarks.replay_pages"
+    assert text == pages.filled(text, pages.measured(RESULT)), "python -m thalweg.benchmarks.replay.replay_pages"
     pages.draw(RESULT, tmp_path / "picture.svg")
-    assert (tmp_path / "picture.svg").read_bytes() == pages.PICTURE.read_bytes(), "python -m benchmarks.replay_pages"
+    assert (tmp_path / "picture.svg").read_bytes() == pages.PICTURE.read_bytes(), (
+        "python -m thalweg.benchmarks.replay.replay_pages"
+    )
 
 
 def test_the_recorded_promises_follow_from_the_recorded_figures() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scheduling.model import Network, Problem, Tenants, Weights, make_classes, make_pools
+from thalweg.scheduling.problem.model import Network, Problem, Tenants, Weights, make_classes, make_pools
 
 
 def random_problem(seed: int, *, classes: int = 6, pools: int = 5, tasks: int = 4, balance: float = 0.0) -> Problem:

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from scheduling.model import Problem
+from thalweg.scheduling.problem.model import Problem
 
 
 def arc_usd(problem: Problem, c: int, p: int) -> float | None:

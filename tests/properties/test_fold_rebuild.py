@@ -7,9 +7,9 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sync.folds import FoldChanges, LedgerFold, fold_ledger
-from sync.tables import PLACEMENTS, TASKS
 from tests.ledger_rows import assigned, happened, ledger, submitted
+from thalweg.sync.delta.contracts import PLACEMENTS, TASKS
+from thalweg.sync.ledger.folds import FoldChanges, LedgerFold, fold_ledger
 
 task_ids = st.sampled_from(["a", "b", "c"])
 others = [

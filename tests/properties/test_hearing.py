@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.topics import STATUS, topic_name
 from tests.hearing_stage import PREFIX, Stage
+from thalweg.streams.contract.topics import STATUS, topic_name
 
 TASKS = tuple(f"t{number}" for number in range(9))
 TIMEOUT_S = 10

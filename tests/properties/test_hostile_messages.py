@@ -8,17 +8,17 @@ import msgspec
 import pyarrow as pa
 from hypothesis import given, settings
 
-from streams.replica_log import read_entry, write_entry
-from streams.state_messages import StateInput, StateRefusedError, encode_batch, read_state
-from streams.topics import STATE, topic_name
-from sync.centre import Centre
-from sync.changes import Add, Assign, Delete, Increment, Raise
-from sync.entries import RegionEntry
-from sync.memory_store import MemoryStore
-from sync.records import encode_record
-from sync.replica import Replica
-from sync.replicate_tables import CentreRow, conflict_row, counted, gap_row, record_rows, region_row
-from sync.tables import CONFLICTS, SYNC_GAPS, SYNC_REGIONS
+from thalweg.streams.contract.state_messages import StateInput, StateRefusedError, encode_batch, read_state
+from thalweg.streams.contract.topics import STATE, topic_name
+from thalweg.streams.replication.replica_log import read_entry, write_entry
+from thalweg.sync.centre.centre import Centre
+from thalweg.sync.delta.contracts import CONFLICTS, SYNC_GAPS, SYNC_REGIONS
+from thalweg.sync.protocol.changes import Add, Assign, Delete, Increment, Raise
+from thalweg.sync.protocol.entries import RegionEntry
+from thalweg.sync.protocol.records import encode_record
+from thalweg.sync.replica.memory_store import MemoryStore
+from thalweg.sync.replica.replica import Replica
+from thalweg.sync.tables.replicate_tables import CentreRow, conflict_row, counted, gap_row, record_rows, region_row
 
 NOW = 1_700_000_000_000
 POLICIES = {"": {"m": "max", "n": "counter", "s": "add_wins_set", "l": "min"}}

@@ -10,13 +10,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from scheduling import decide
-from scheduling.live_plan import Plan, PlanSettings
-from scheduling.micro_batch import plan
-from scheduling.tasks import TERMINAL, Change, TaskSpec, Transition
-from scheduling.world import Tenant, World
-from streams.assignments import event_type_of
 from tests.unit.scheduling.worlds import ORIGIN, node, spec, world_of
+from thalweg.scheduling.live import decide
+from thalweg.scheduling.live.live_plan import Plan, PlanSettings
+from thalweg.scheduling.live.micro_batch import plan
+from thalweg.scheduling.world.tasks import TERMINAL, Change, TaskSpec, Transition
+from thalweg.scheduling.world.world import Tenant, World
+from thalweg.streams.placement.assignments import event_type_of
 
 REGIONS = ("a", "b", "c")
 NODES = [node(region, f"n{index}", 4) for region in REGIONS for index in range(2)]

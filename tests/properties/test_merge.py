@@ -5,11 +5,11 @@ from functools import reduce
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from sync.changes import Add, Assign, Change, Delete, Increment, Lower, Raise, Remove, changed_record
-from sync.merge import merge, merged_fields
-from sync.records import Record, decode_record, encode_record, view
-from sync.stamps import Hlc
-from sync.vectors import dominates
+from thalweg.sync.protocol.changes import Add, Assign, Change, Delete, Increment, Lower, Raise, Remove, changed_record
+from thalweg.sync.protocol.merge import merge, merged_fields
+from thalweg.sync.protocol.records import Record, decode_record, encode_record, view
+from thalweg.sync.protocol.stamps import Hlc
+from thalweg.sync.protocol.vectors import dominates
 
 REGIONS = ("ap", "eu", "us")
 FIELDS = st.sampled_from(["f", "g"])

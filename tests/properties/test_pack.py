@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduling.nodes import Need, Nodes, Pool, Slot
-from scheduling.pack import Packer, Rule
+from thalweg.scheduling.pack.nodes import Need, Nodes, Pool, Slot
+from thalweg.scheduling.pack.packer import Packer, Rule
 
 MODELS = ("", "T4", "G2")
 

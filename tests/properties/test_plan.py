@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scheduling.model import Problem, Weights, make_classes
-from scheduling.order import in_order, reordered
-from scheduling.solution import Limits, Solution, spread_copies
-from scheduling.solve import STRATEGIES, solve
 from tests.properties.random_problems import random_problem
 from tests.properties.reference_mip import arc_usd, best_usd
+from thalweg.scheduling.problem.model import Problem, Weights, make_classes
+from thalweg.scheduling.problem.order import in_order, reordered
+from thalweg.scheduling.problem.solution import Limits, Solution, spread_copies
+from thalweg.scheduling.solve.solve import STRATEGIES, solve
 
 SEEDS = st.integers(0, 2**32 - 1)
 FEW = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)

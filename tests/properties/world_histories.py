@@ -18,17 +18,17 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from scheduling import decide
-from scheduling.facts import NODE_SEPARATOR, NodeFacts
-from scheduling.live_plan import PlanSettings
-from scheduling.micro_batch import plan
-from scheduling.pack import Packer
-from scheduling.tasks import TERMINAL, Copy, Task, TaskState, Transition
-from scheduling.world import DatasetFacts, Tenant, World
-from streams.assignments import event_id_of
-from streams.requests import RequestError, content_hash, read_request, read_spec
-from sync.folds import fold_ledger
-from sync.ledger import from_rows, to_rows
+from thalweg.scheduling.live import decide
+from thalweg.scheduling.live.live_plan import PlanSettings
+from thalweg.scheduling.live.micro_batch import plan
+from thalweg.scheduling.pack.packer import Packer
+from thalweg.scheduling.world.facts import NODE_SEPARATOR, NodeFacts
+from thalweg.scheduling.world.tasks import TERMINAL, Copy, Task, TaskState, Transition
+from thalweg.scheduling.world.world import DatasetFacts, Tenant, World
+from thalweg.streams.placement.assignments import event_id_of
+from thalweg.streams.placement.requests import RequestError, content_hash, read_request, read_spec
+from thalweg.sync.ledger.folds import fold_ledger
+from thalweg.sync.ledger.ledger import from_rows, to_rows
 
 REGIONS = ("a", "a/b", "b/c", "aws:us-east-1", "é", "(unknown)", "x y", "spot", "R" * 180)
 MODELS = ("A100", "RTX 6000/8000", "b/A100", "a/spot", "cpu", "%63pu", "100 % é✓", "on-demand", "", "GB200 NVL72")

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from jobs.pack_regions import pack_on_spark
-from scheduling.pack_regions import pack_region, region_work, requests_by_region
-from tests.unit.scheduling.test_pack_regions import a_world, counted, some_requests
+from tests.unit.scheduling.pack.test_regions import a_world, counted, some_requests
+from thalweg.jobs.placement.pack_regions import pack_on_spark
+from thalweg.scheduling.pack.regions import pack_region, region_work, requests_by_region
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 
-from sync.delta_store import append, open_or_create
-from sync.folds import fold_ledger
-from sync.ledger import Ledger
-from sync.tables import CONTRACTS, DECISIONS, PLACEMENTS, TASKS, TableContract
 from tests.ledger_rows import assigned, happened, ledger, submitted
 from tests.unit.sync.test_filtered_reads import by_deltalake, differences, written
-from thalweg.query import query
+from thalweg.query.query import query
+from thalweg.sync.delta.contracts import CONTRACTS, DECISIONS, PLACEMENTS, TASKS, TableContract
+from thalweg.sync.delta.store import append, open_or_create
+from thalweg.sync.ledger.folds import fold_ledger
+from thalweg.sync.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from streams.rule_columns import split
-from streams.rule_expectations import broken_rows
-from streams.rules import broken_by, judge
-from tests.unit.streams.test_rules import RULES, parsed
+from tests.unit.streams.telemetry.test_rules import RULES, parsed
+from thalweg.streams.telemetry.rule_columns import split
+from thalweg.streams.telemetry.rule_expectations import broken_rows
+from thalweg.streams.telemetry.rules import broken_by, judge
 
 pytestmark = pytest.mark.spark
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tomllib
 
-from conf.environment import PROJECT_ROOT
+from thalweg.conf.environment import PROJECT_ROOT
 
 PYPROJECT = PROJECT_ROOT / "pyproject.toml"
 

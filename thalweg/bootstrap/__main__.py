@@ -8,11 +8,11 @@ from typing import NoReturn
 # Run by path, before the project is installed anywhere; the folder of this file is no place to import from.
 sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)
 
-from conf.environment import SetupIncompleteError  # noqa: E402 (the path above comes first)
 from thalweg.bootstrap import checks, virtualenv  # noqa: E402
 from thalweg.bootstrap.jars import ensure_jars  # noqa: E402
 from thalweg.bootstrap.java import ensure_java  # noqa: E402
 from thalweg.bootstrap.progress import say  # noqa: E402
+from thalweg.conf.environment import SetupIncompleteError  # noqa: E402 (the path above comes first)
 
 
 def main(arguments: list[str]) -> int:
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["test"]:
         return checks.run_all(arguments[1:])
     # -P: the current directory may hold a folder of the name of one of ours.
-    return become_python("-P", "-m", "thalweg.cli", *arguments)
+    return become_python("-P", "-m", "thalweg.cli.main", *arguments)
 
 
 def become_python(*arguments: str) -> NoReturn:

@@ -6,9 +6,9 @@ import sys
 import time
 from pathlib import Path
 
-from conf.environment import PROJECT_ROOT
-from thalweg import leash
 from thalweg.bootstrap.progress import say
+from thalweg.conf.environment import PROJECT_ROOT
+from thalweg.processes import leash
 
 
 def steps(pytest_arguments: list[str]) -> list[tuple[str, list[str]]]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from conf.environment import PROJECT_ROOT, Java, SetupIncompleteError
+from thalweg.conf.environment import PROJECT_ROOT, Java, SetupIncompleteError
 
 SETTINGS = PROJECT_ROOT / "conf" / "jars" / "ivysettings.xml"
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-from conf.environment import JAR_LOCK, Java, LockedJar, SetupIncompleteError, jar_folder, locked_jars
 from thalweg.bootstrap import ivy
 from thalweg.bootstrap.exclusive import exclusive
 from thalweg.bootstrap.progress import Counter, say
+from thalweg.conf.environment import JAR_LOCK, Java, LockedJar, SetupIncompleteError, jar_folder, locked_jars
 
 
 def ensure_jars(java: Java, environ: Mapping[str, str] = os.environ, lock: Path = JAR_LOCK) -> Path:

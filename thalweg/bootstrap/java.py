@@ -8,10 +8,10 @@ in front leaves that argument out.
 import shutil
 from pathlib import Path
 
-from conf.environment import PROJECT_ROOT, Java, SetupIncompleteError, find_java, own_java_home
 from thalweg.bootstrap.exclusive import exclusive
 from thalweg.bootstrap.progress import say
 from thalweg.bootstrap.virtualenv import install_beside
+from thalweg.conf.environment import PROJECT_ROOT, Java, SetupIncompleteError, find_java, own_java_home
 
 JAVA_LOCK = PROJECT_ROOT / "conf" / "java.lock"
 

@@ -2,10 +2,10 @@
 
 import sys
 
-from conf.environment import JarSet, SetupIncompleteError, jar_paths
 from thalweg.bootstrap.jars import ensure_jars
 from thalweg.bootstrap.java import ensure_java
 from thalweg.bootstrap.progress import say
+from thalweg.conf.environment import JarSet, SetupIncompleteError, jar_paths
 
 
 def main() -> int:

@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from conf.environment import JAR_LOCK, JarSet, LockedJar, find_java
 from thalweg.bootstrap import ivy
 from thalweg.bootstrap.jars import file_sha256
 from thalweg.bootstrap.progress import say
+from thalweg.conf.environment import JAR_LOCK, JarSet, LockedJar, find_java
 
 HEADER = """\
 # The JVM jars, exactly. Made from conf/jars/ivy.xml by: .venv/bin/python -m thalweg.bootstrap.relock_jars

@@ -15,10 +15,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from conf.environment import MIN_PYTHON, PROJECT_ROOT, REQUIREMENTS_LOCK, SetupIncompleteError
 from thalweg.bootstrap.exclusive import exclusive
 from thalweg.bootstrap.pip_settings import uv_environment
 from thalweg.bootstrap.progress import say
+from thalweg.conf.environment import MIN_PYTHON, PROJECT_ROOT, REQUIREMENTS_LOCK, SetupIncompleteError
 
 FOLDER = PROJECT_ROOT / ".venv"
 PYTHON = FOLDER / "bin" / "python"

@@ -10,13 +10,13 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 from kafka.errors import KafkaError
 
-from conf.settings import Kafka
-from streams.admin import bounds_now, topics_now
-from streams.connection import connection_options
-from streams.errors import BrokerUnavailableError
-from streams.origin import Present, Standing
 from thalweg.checkup.finding import Finding, fine, problem
 from thalweg.checkup.machine import skew_finding
+from thalweg.conf.settings import Kafka
+from thalweg.streams.broker.admin import bounds_now, topics_now
+from thalweg.streams.broker.connection import connection_options
+from thalweg.streams.broker.errors import BrokerUnavailableError
+from thalweg.streams.broker.origin import Present, Standing
 
 # A look should not hang where a job would patiently try again.
 PATIENCE_MS = 5_000

@@ -7,11 +7,11 @@ from typing import Final
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from streams.origin import Present, Standing, compare
-from streams.query_checkpoint import DamagedCheckpointError, QueryCheckpoint
-from sync.delta_store import table_uri
-from sync.tables import DECISIONS, RECORDS, TELEMETRY, TableContract
 from thalweg.checkup.finding import Finding, fine, problem, warning
+from thalweg.streams.broker.origin import Present, Standing, compare
+from thalweg.streams.broker.query_checkpoint import DamagedCheckpointError, QueryCheckpoint
+from thalweg.sync.delta.contracts import DECISIONS, RECORDS, TELEMETRY, TableContract
+from thalweg.sync.delta.store import table_uri
 
 FIRST_TABLE: Final[Mapping[str, TableContract]] = {"place": DECISIONS, "observe": TELEMETRY, "replicate": RECORDS}
 """The table that a query's checkpoint is compared with."""

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from conf.environment import (
+from thalweg.bootstrap.jars import wrong_jars
+from thalweg.checkup.finding import Finding, fine, problem, warning
+from thalweg.conf.environment import (
     FOREIGN_SPARK,
     MIN_PYTHON,
     REQUIREMENTS_LOCK,
@@ -18,8 +20,6 @@ from conf.environment import (
     java_candidates,
     locked_jars,
 )
-from thalweg.bootstrap.jars import wrong_jars
-from thalweg.checkup.finding import Finding, fine, problem, warning
 
 PREPARE = "./run doctor"
 # A package changed by hand leaves the stamp as it was; without it the launcher looks at every package.

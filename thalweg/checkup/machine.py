@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from thalweg.checkup.finding import Finding, fine, problem, warning
-from thalweg.ports import FIRST_PORT, LAST_PORT, NoFreePortError, accepts_connections, free_port, is_free
+from thalweg.processes.ports import FIRST_PORT, LAST_PORT, NoFreePortError, accepts_connections, free_port, is_free
 
 # An hour of the demo writes some hundred MB; a warehouse under load grows by GB before compaction catches up.
 COMFORTABLE_DISK_GB = 5.0

@@ -5,9 +5,9 @@ from pathlib import Path
 import psutil
 
 from thalweg.checkup.finding import Finding, fine, problem, warning
-from thalweg.leftovers import leftovers
-from thalweg.process_table import process_rows
-from thalweg.state import MARKER, StateFolder, StateFolderError
+from thalweg.stack.leftovers import leftovers
+from thalweg.stack.process_table import process_rows
+from thalweg.stack.state import MARKER, StateFolder, StateFolderError
 
 
 def state_finding(path: Path) -> tuple[Finding, dict[str, int]]:

@@ -6,10 +6,10 @@ from pathlib import Path
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from sync.delta_store import StoreError, table_uri
-from sync.table_health import damage_of
-from sync.tables import CONTRACTS, TableContract
 from thalweg.checkup.finding import Finding, fine, problem
+from thalweg.sync.delta.contracts import CONTRACTS, TableContract
+from thalweg.sync.delta.store import StoreError, table_uri
+from thalweg.sync.delta.table_health import damage_of
 
 _REMEDY = (
     "Restore the table's folder from a backup; or, to go on without what the file held, stop the jobs and move it away "

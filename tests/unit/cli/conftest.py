@@ -3,10 +3,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sync.delta_store import append, open_or_create
-from sync.folds import fold_ledger
-from sync.tables import DECISIONS, LINKS, NODES, PLACEMENTS, PLANS, PRICES, TASKS, TableContract
 from tests.ledger_rows import START, assigned, happened, ledger, submitted
+from thalweg.sync.delta.contracts import DECISIONS, LINKS, NODES, PLACEMENTS, PLANS, PRICES, TASKS, TableContract
+from thalweg.sync.delta.store import append, open_or_create
+from thalweg.sync.ledger.folds import fold_ledger
 
 
 def put(warehouse: Path, contract: TableContract, rows: pa.Table | list[dict[str, object]]) -> None:

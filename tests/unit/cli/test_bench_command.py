@@ -10,8 +10,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from thalweg import bench_command
-from thalweg.bench_command import BENCHMARKS, bench, parameters
+from thalweg.cli import bench_command
+from thalweg.cli.bench_command import BENCHMARKS, bench, parameters
 
 
 def measure(*, rate: float = 5, seconds: int = 1, settings: str = "") -> dict[str, Any]:

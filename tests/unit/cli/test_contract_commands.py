@@ -5,11 +5,19 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from jobs.runtime import Flow
-from streams.topics import CONTRACTS as TOPICS
-from sync.tables import CONTRACTS as TABLES
-from thalweg.cli import cli
-from thalweg.flows import Job, as_mermaid, as_text, awaited_tables, declared_jobs, external_writer, unfed_reads
+from thalweg.cli.main import cli
+from thalweg.jobs.runtime.flows import (
+    Job,
+    as_mermaid,
+    as_text,
+    awaited_tables,
+    declared_jobs,
+    external_writer,
+    unfed_reads,
+)
+from thalweg.jobs.runtime.job import Flow
+from thalweg.streams.contract.topics import CONTRACTS as TOPICS
+from thalweg.sync.delta.contracts import CONTRACTS as TABLES
 
 
 def document(*arguments: str) -> Any:

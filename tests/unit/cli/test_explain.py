@@ -6,11 +6,11 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
-from sync.folds import fold_ledger
-from sync.tables import DECISIONS, LINKS, NODES, PLACEMENTS, PRICES, TASKS
 from tests.ledger_rows import START, assigned, happened, ledger, submitted
 from tests.unit.cli.conftest import put
-from thalweg.cli import cli
+from thalweg.cli.main import cli
+from thalweg.sync.delta.contracts import DECISIONS, LINKS, NODES, PLACEMENTS, PRICES, TASKS
+from thalweg.sync.ledger.folds import fold_ledger
 
 EAST, WEST, NORTH = "aws:us-east-1", "gcp:us-west1", "edge:north"
 PRICE = {EAST: 3.0, WEST: 2.0, NORTH: 1.0}

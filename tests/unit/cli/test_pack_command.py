@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from conf.environment import PROJECT_ROOT
-from scheduling.pack_regions import RegionSlots, RegionWork
-from thalweg.pack_command import pack, pack_here, pack_trace
-from thalweg.traces import TraceError, read_openb_nodes, read_openb_pods, read_philly_jobs
+from thalweg.cli.pack_command import pack, pack_here, pack_trace
+from thalweg.conf.environment import PROJECT_ROOT
+from thalweg.replay.traces import TraceError, read_openb_nodes, read_openb_pods, read_philly_jobs
+from thalweg.scheduling.pack.regions import RegionSlots, RegionWork
 
 DATA = Path(os.environ.get("THALWEG_DATA", PROJECT_ROOT / ".." / "shared" / "data"))
 NO_DATA = pytest.mark.skipif(not (DATA / "openb").is_dir(), reason=f"the traces are not in {DATA} (THALWEG_DATA)")

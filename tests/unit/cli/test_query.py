@@ -7,13 +7,13 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from sync.delta_store import append, open_or_create
-from sync.tables import CONTRACTS, DECISIONS, NODES
 from tests.ledger_rows import START, happened, ledger
-from thalweg import query as query_module
-from thalweg.as_of import FOLDED, TIME_COLUMN, AsOf, LogTooShortError, Version, parse_as_of
-from thalweg.query import WarehouseUnreadableError, query
-from thalweg.sql_statement import QueryRefusedError
+from thalweg.query import query as query_module
+from thalweg.query.as_of import FOLDED, TIME_COLUMN, AsOf, LogTooShortError, Version, parse_as_of
+from thalweg.query.query import WarehouseUnreadableError, query
+from thalweg.query.sql_statement import QueryRefusedError
+from thalweg.sync.delta.contracts import CONTRACTS, DECISIONS, NODES
+from thalweg.sync.delta.store import append, open_or_create
 
 NOW = datetime(2026, 6, 1, 13, tzinfo=UTC)
 

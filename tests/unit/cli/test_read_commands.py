@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from sync.tables import DECISIONS
 from tests.ledger_rows import START, ledger, submitted
 from tests.unit.cli.conftest import put
-from thalweg.cli import cli
-from thalweg.region_report import region_rows
+from thalweg.cli.main import cli
+from thalweg.query.region_report import region_rows
+from thalweg.sync.delta.contracts import DECISIONS
 
 
 def run(*arguments: str) -> Result:

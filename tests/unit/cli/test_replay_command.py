@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from conf.environment import PROJECT_ROOT
-from thalweg.replay_command import replay_trace
+from thalweg.cli.replay_command import replay_trace
+from thalweg.conf.environment import PROJECT_ROOT
 
 DATA = Path(os.environ.get("THALWEG_DATA", PROJECT_ROOT / ".." / "shared" / "data"))
 PHILLY = DATA / "philly" / "philly_jobs_to_2017-11.csv.gz"

@@ -1,6 +1,6 @@
 import pytest
 
-from thalweg.sql_statement import QueryRefusedError, read_only
+from thalweg.query.sql_statement import QueryRefusedError, read_only
 
 
 @pytest.mark.parametrize(

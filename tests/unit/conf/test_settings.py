@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conf.settings import Settings, SettingsError, load_settings
-from jobs.runtime import use_own_spark
 from thalweg.checkup import installed
 from thalweg.checkup.finding import Status
+from thalweg.conf.settings import Settings, SettingsError, load_settings
+from thalweg.jobs.runtime.job import use_own_spark
 
 PASSWORD = "THALWEG_KAFKA__SASL_PASSWORD"
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from conf.settings import Settings, Warehouse
-from jobs.maintain import Audit, maintain, one_round
-from sync.appender import Appender
-from sync.tables import QUARANTINE, TELEMETRY
+from thalweg.conf.settings import Settings, Warehouse
+from thalweg.jobs.maintain import Audit, maintain, one_round
+from thalweg.sync.delta.appender import Appender
+from thalweg.sync.delta.contracts import QUARANTINE, TELEMETRY
 
 NOW_MS = 1_700_000_000_000
 

@@ -8,18 +8,18 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from conf.settings import Settings, Warehouse
-from jobs import place_metrics
-from jobs.place import Placer
-from jobs.place_tables import PlaceTables
-from jobs.runtime import Stop
-from scheduling.pack import Packer
-from scheduling.world import NodeFacts, World
-from streams.errors import NotAcknowledgedError
-from streams.publish import OutgoingRecord
-from streams.range_reader import SCHEMA
-from sync.ledger import Ledger
-from sync.world_tables import WorldFacts
+from thalweg.conf.settings import Settings, Warehouse
+from thalweg.jobs.place import Placer
+from thalweg.jobs.placement import metrics as place_metrics
+from thalweg.jobs.placement.tables import PlaceTables
+from thalweg.jobs.runtime.job import Stop
+from thalweg.scheduling.pack.packer import Packer
+from thalweg.scheduling.world.world import NodeFacts, World
+from thalweg.streams.broker.errors import NotAcknowledgedError
+from thalweg.streams.broker.publish import OutgoingRecord
+from thalweg.streams.broker.range_reader import SCHEMA
+from thalweg.sync.ledger.ledger import Ledger
+from thalweg.sync.tables.world_tables import WorldFacts
 
 FACTS = WorldFacts(
     nodes=[
@@ -117,7 +117,7 @@ def test_a_batch_whose_plan_fails_is_taken_without_one_the_second_time(
 
     first, _ = placer(tmp_path)
     with monkeypatch.context() as broken:
-        broken.setattr("jobs.place.plan", fails)
+        broken.setattr("thalweg.jobs.place.plan", fails)
         with pytest.raises(ValueError, match="mistake"):
             first.place(received(BEAT, TASK), "q", 0)
         assert first.ledger.committed_batch("q") is None

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.isolation import Isolation
-from jobs.place import Placer, rebuild
-from scheduling import decide
-from scheduling.pack import Packer
-from scheduling.tasks import Transition
-from scheduling.world import World
-from streams.publish import check_sizes
-from sync.delta_store import AnotherWriterError
-from sync.folds import fold_ledger
-from sync.ledger import OFFSETS
 from tests.unit.jobs.test_place_batch import BEAT, Outbox, placer, received
+from thalweg.jobs.place import Placer, rebuild
+from thalweg.jobs.runtime.isolation import Isolation
+from thalweg.scheduling.live import decide
+from thalweg.scheduling.pack.packer import Packer
+from thalweg.scheduling.world.tasks import Transition
+from thalweg.scheduling.world.world import World
+from thalweg.streams.broker.publish import check_sizes
+from thalweg.sync.delta.store import AnotherWriterError
+from thalweg.sync.ledger.folds import fold_ledger
+from thalweg.sync.ledger.ledger import OFFSETS
 
 REQUESTS, STATUS = "thalweg.requests", "thalweg.status.east"
 GPU = {"per_worker": {"gpus": 1}}

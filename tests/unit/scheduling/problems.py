@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scheduling.model import Network, Problem, Tenants, Weights, local_network, make_classes, make_pools
+from thalweg.scheduling.problem.model import Network, Problem, Tenants, Weights, local_network, make_classes, make_pools
 
 
 def linked(size: int, *, rtt_ms: float = 50.0, gbps: float = 1.0, usd_per_gb: float = 0.1) -> Network:

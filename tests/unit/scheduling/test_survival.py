@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduling import decide
-from scheduling.nodes import MAX_DEVICES, Need, Nodes, Pool
-from scheduling.pack import Packer
-from scheduling.pool_ids import pool_name, pool_of
-from scheduling.tasks import Change, DataNeed, TaskState, Transition
-from scheduling.world import Tenant, World
 from tests.unit.scheduling.worlds import ORIGIN, applied, ask, node, placed, spec, where, world_of
+from thalweg.scheduling.live import decide
+from thalweg.scheduling.pack.nodes import MAX_DEVICES, Need, Nodes, Pool
+from thalweg.scheduling.pack.packer import Packer
+from thalweg.scheduling.pack.pool_ids import pool_name, pool_of
+from thalweg.scheduling.world.tasks import Change, DataNeed, TaskState, Transition
+from thalweg.scheduling.world.world import Tenant, World
 
 ODD = ["a/b", "cpu", "%63pu", "%2F", "spot", "/on-demand", "x/spot"]
 names = st.text(min_size=1, max_size=8) | st.sampled_from(ODD)

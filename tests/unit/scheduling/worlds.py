@@ -1,11 +1,11 @@
 """Small worlds for tests of the live core."""
 
-from scheduling.decide import Origin, Refused, place, submit
-from scheduling.live_plan import Plan, PlanSettings
-from scheduling.micro_batch import plan
-from scheduling.nodes import Need
-from scheduling.tasks import Part, TaskSpec, Transition
-from scheduling.world import NodeFacts, World
+from thalweg.scheduling.live.decide import Origin, Refused, place, submit
+from thalweg.scheduling.live.live_plan import Plan, PlanSettings
+from thalweg.scheduling.live.micro_batch import plan
+from thalweg.scheduling.pack.nodes import Need
+from thalweg.scheduling.world.tasks import Part, TaskSpec, Transition
+from thalweg.scheduling.world.world import NodeFacts, World
 
 ORIGIN = Origin(topic="requests", partition=0, offset=0, timestamp_ms=0)
 

@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, QueryBuilder
 
-from sync.appender import Appender
-from sync.compaction import files_of, rewrite
-from sync.keyed_table import KeyedTable
-from sync.latest_tables import KINDS, LatestTables
-from sync.tables import CONTRACTS, DECISIONS, TASKS, TELEMETRY, TableContract
-from sync.upkeep import Upkeep
 from tests.ledger_rows import ledger, submitted
 from tests.table_rows import random_rows
+from thalweg.sync.delta.appender import Appender
+from thalweg.sync.delta.compaction import files_of, rewrite
+from thalweg.sync.delta.contracts import CONTRACTS, DECISIONS, TASKS, TELEMETRY, TableContract
+from thalweg.sync.delta.keyed_table import KeyedTable
+from thalweg.sync.delta.upkeep import Upkeep
+from thalweg.sync.tables.latest_tables import KINDS, LatestTables
 
 OPERATORS: dict[str, Callable[[Any, Any], Any]] = {"=": pc.equal, "<": pc.less, ">": pc.greater}
 Count = Callable[[str, str, Any], int]

@@ -8,16 +8,16 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, TableFeatures, write_deltalake
 
-from sync import appender, commits
-from sync.appender import Appender
-from sync.delta_store import AnotherWriterError, DamagedTableError, TableRefusedError
-from sync.keyed_table import KeyedTable
-from sync.latest_tables import LatestTables
-from sync.ledger import Ledger
-from sync.tables import CONFLICTS, DECISIONS, TASKS, TELEMETRY
 from tests.ledger_rows import ledger, submitted
-from tests.unit.sync.test_keyed_table import tasks
-from tests.unit.sync.test_latest import nodes
+from tests.unit.sync.delta.test_keyed_table import tasks
+from tests.unit.sync.tables.test_latest import nodes
+from thalweg.sync.delta import appender, commits
+from thalweg.sync.delta.appender import Appender
+from thalweg.sync.delta.contracts import CONFLICTS, DECISIONS, TASKS, TELEMETRY
+from thalweg.sync.delta.keyed_table import KeyedTable
+from thalweg.sync.delta.store import AnotherWriterError, DamagedTableError, TableRefusedError
+from thalweg.sync.ledger.ledger import Ledger
+from thalweg.sync.tables.latest_tables import LatestTables
 
 
 def optimise(uri: str) -> None:
@@ -54,7 +54,7 @@ def test_the_ledger_goes_on_behind_housekeeping_and_compacts_what_is_left(
     tmp_path: Path, somebody: Tidy, commit: commits.Commit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(appender, "commit_for", lambda _: commit)
-    monkeypatch.setattr("sync.ledger.COMPACT_FILES", 3)
+    monkeypatch.setattr("thalweg.sync.ledger.ledger.COMPACT_FILES", 3)
     held = Ledger.claim(str(tmp_path))
     for batch in range(12):
         held.commit(ledger(submitted(f"t{batch}"), batch_id=batch), "q", batch)

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import msgspec
 
-from conf.settings import Agent as AgentSettings
-from streams.consume import IncomingRecord
-from streams.memory import MemoryBroker, MemoryReader
-from streams.messages import AssignmentEvent, NodeShare, StatusEvent, TelemetryRecord
-from streams.publish import OutgoingRecord
-from streams.topics import ASSIGNMENTS, DEADLETTER, STATUS, TELEMETRY, topic_name
-from thalweg.agent import RegionalAgent
-from thalweg.agent_store import AgentStore
-from thalweg.fleet import Fleet, NodeSpec
-from thalweg.runners import Runner, SimulateRunner
+from thalweg.agent.agent import RegionalAgent
+from thalweg.agent.fleet import Fleet, NodeSpec
+from thalweg.agent.runners import Runner, SimulateRunner
+from thalweg.agent.store import AgentStore
+from thalweg.conf.settings import Agent as AgentSettings
+from thalweg.streams.broker.consume import IncomingRecord
+from thalweg.streams.broker.memory import MemoryBroker, MemoryReader
+from thalweg.streams.broker.publish import OutgoingRecord
+from thalweg.streams.contract.messages import AssignmentEvent, NodeShare, StatusEvent, TelemetryRecord
+from thalweg.streams.contract.topics import ASSIGNMENTS, DEADLETTER, STATUS, TELEMETRY, topic_name
 
 PREFIX = "test"
 REGION = "aws:us-east-1"

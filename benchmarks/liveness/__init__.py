@@ -1,0 +1,1 @@
+"""Silence, judged from gaps."""

@@ -1,0 +1,35 @@
+"""The settings of `place` as the planner wants them: for the job itself and for whoever explains what it does."""
+
+import math
+
+from thalweg.conf.settings import Place
+from thalweg.scheduling.live.live_plan import PlanSettings
+from thalweg.scheduling.problem.model import Weights
+from thalweg.scheduling.world.world import Tenant
+
+
+def plan_settings(place: Place) -> PlanSettings:
+    """What a plan may weigh and spend, its deadline aside."""
+    weights = place.weights
+    return PlanSettings(
+        strategy=place.strategy,
+        weights=Weights(rtt=weights.rtt, risk=weights.risk, move=weights.move, balance=weights.balance),
+        wait_usd=weights.wait,
+        window_tasks=place.window_tasks,
+        lost_spot_per_hour=place.lost_spot_per_hour,
+        fair_share=place.fair_share,
+        most_preempted=place.most_preempted,
+        resize_every_ms=place.resize_every_ms,
+    )
+
+
+def tenants_of(place: Place) -> dict[str, Tenant]:
+    """Weights and limits of the tenants."""
+    return {
+        name: Tenant(
+            weight=tenant.weight,
+            quota_gpus=math.inf if tenant.quota_gpus is None else tenant.quota_gpus,
+            budget_usd_per_hour=math.inf if tenant.budget_usd_per_hour is None else tenant.budget_usd_per_hour,
+        )
+        for name, tenant in place.tenants.items()
+    }

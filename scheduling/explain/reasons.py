@@ -1,0 +1,474 @@
+"""Reasons: what a placed task costs and what else it could have had; why a task waits and what would let it in.
+
+Every answer is asked of the planner itself: the task is priced, packed onto the nodes of the world as it is, and taken
+back. A change is offered only after planning with exactly that change has placed the task. Nothing else is planned
+anew, so an answer takes milliseconds in a world of 150,000 running tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from thalweg.scheduling.arrays import BoolArray, FloatArray
+from thalweg.scheduling.explain.start_estimate import StartEstimate, estimate_start
+from thalweg.scheduling.live.late_placing import LatePlacing
+from thalweg.scheduling.live.live_plan import Assignment, PlanSettings
+from thalweg.scheduling.live.live_problem import Demand, hourly_usd, left_of, live_problem, whole_pools
+from thalweg.scheduling.live.node_limits import with_node_limits, workers_by_pool
+from thalweg.scheduling.live.placing import Limits, Placing, assignment
+from thalweg.scheduling.pack.nodes import Need, Slot
+from thalweg.scheduling.pack.packer import Packer
+from thalweg.scheduling.problem.cost import arc_costs, components
+from thalweg.scheduling.problem.model import Problem
+from thalweg.scheduling.problem.solution import LIVE
+from thalweg.scheduling.solve.solve import solve
+from thalweg.scheduling.world.tasks import MILLI, Task, TaskSpec, sized
+from thalweg.scheduling.world.urgency import HOUR_MS, NO_DEADLINE_MS, urgency
+from thalweg.scheduling.world.waiting import ClassKey
+from thalweg.scheduling.world.world import Tenant, World
+
+_PROBE = "\x1fprobe"  # no task id of a request holds a control character
+
+_PRIORITY_STEP = 100
+_MOST_NODES = 512
+"""Nodes looked at for an estimated start; each stands for as many as there are more of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One region for one copy of a task."""
+
+    region: str
+    best: Assignment | None
+    """The cheapest place for it there now; None where there is none."""
+    reason: str
+    """Why there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """One change that alone would let a waiting task in: the smallest of its kind."""
+
+    change: str
+    regions: tuple[str, ...]
+    usd: float
+    """What its copies would cost then, in all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Why a task waits."""
+
+    reason: str | None
+    """The binding constraint, as a plan would put it now; None when it would be placed."""
+    remedies: tuple[Remedy, ...]
+    """Cheapest outcome first."""
+    start: StartEstimate
+    """When enough is expected to be free, in hours from now, with an 80 % interval."""
+
+
+class Explainer:
+    """Answers about one world; kept between questions it answers faster. It leaves the world as it was."""
+
+    def __init__(self, world: World, settings: PlanSettings, packer: Packer | None = None) -> None:
+        """Look at a world.
+
+        Args:
+            world: as the live job has it, or as it was read from the tables.
+            settings: of the live job.
+            packer: one of its own, so that questions teach the live one nothing.
+        """
+        self.world = world
+        self.settings = settings
+        self._packer = packer or Packer(world.nodes)
+
+    def options(
+        self, spec: TaskSpec, now_ms: int, *, taken: Iterable[str] = (), instead_of: tuple[str, int] | None = None
+    ) -> list[Option]:
+        """Price one copy in each region, cheapest first, those without a place last.
+
+        Args:
+            spec: its needs.
+            now_ms: the moment.
+            taken: regions with other copies of the task, which are left out.
+            instead_of: a placed copy (task id, copy index) whose own room counts as free.
+        """
+        one = replace(spec, replicas=1)
+        with self._without(instead_of):
+            placing = self._placing(self._demand(one, 1, frozenset(), now_ms), now_ms)
+            found: dict[str, Assignment] = {}
+            for pool in placing.cheapest_pools(0).tolist():
+                region = self.world.nodes.pools[pool].region
+                if region not in found and (made := self._fitted(placing, one, pool)) is not None:
+                    found[region] = made
+            known = {pool.region for pool in self.world.nodes.pools} - set(taken)
+            listed = [
+                Option(region=region, best=found[region], reason="")
+                if region in found
+                else Option(region=region, best=None, reason=self._why_not(one, region, now_ms))
+                for region in sorted(known)
+            ]
+        return sorted(listed, key=lambda o: (o.best is None, o.best.usd if o.best else 0.0, o.region))
+
+    def wait(self, task: Task, now_ms: int) -> Wait:
+        """Say why a task waits, what would let it in, and when it will probably start."""
+        placed = self.place(task.spec, task.missing, _taken(task), now_ms)
+        if not isinstance(placed, str):
+            now = StartEstimate(p10_h=0.0, p50_h=0.0, p90_h=0.0)
+            return Wait(reason=None, remedies=(), start=now)
+        return Wait(
+            reason=placed,
+            remedies=tuple(sorted(self._remedies(task, placed, now_ms), key=lambda one: (one.usd, one.change))),
+            start=self._start(task, now_ms),
+        )
+
+    def place(self, spec: TaskSpec, missing: int, taken: frozenset[str], now_ms: int) -> tuple[Assignment, ...] | str:
+        """Place a task of these needs as if nothing else waited: its copies, or the reason it would wait."""
+        if not self.world.nodes.pools:
+            return "capacity: no region has sent a node yet"
+        demand = self._demand(replace(spec, replicas=missing), missing, taken, now_ms)
+        placing = self._placing(demand, now_ms)
+        with self._probe(demand):
+            if placing.place_anywhere(0, _PROBE):
+                placing.undo()
+                return placing.assignments()
+        limited = with_node_limits(placing.problem, self.world.nodes, [demand.key.spec.parts])
+        unplaced = solve(limited, strategy="greedy", limits=LIVE).unplaced
+        return f"{unplaced[0].reason}: {unplaced[0].detail}" if unplaced else "capacity: no node has room for it now"
+
+    # Within
+
+    def _demand(self, spec: TaskSpec, missing: int, taken: frozenset[str], now_ms: int) -> Demand:
+        key = ClassKey(spec=spec, missing=missing, taken=taken, avoid=frozenset())
+        return Demand(key=key, tasks=(_PROBE,), order=0, since_ms=now_ms)
+
+    def _placing(self, demand: Demand, now_ms: int) -> Placing:
+        problem = live_problem(self.world, [demand], self.settings, now_ms)
+        return Placing(self.world, [demand], problem, self._packer, Limits(self.world))
+
+    def _fitted(self, placing: Placing, spec: TaskSpec, pool: int) -> Assignment | None:
+        fit = placing.fit(spec, pool)
+        if fit is None:
+            return None
+        placing.release([fit])
+        row, column = np.zeros(1, np.int64), np.array([pool])
+        money = components(placing.problem, row, column)[0].tolist()
+        rate = float(hourly_usd(placing.problem, row, column)[0])
+        return assignment(self.world, _task(spec), 0, pool, fit[1], money, rate)
+
+    def _why_not(self, spec: TaskSpec, region: str, now_ms: int) -> str:
+        if spec.allowed_regions is not None and region not in spec.allowed_regions:
+            return "residency: not one of its allowed regions"
+        placed = self.place(replace(spec, allowed_regions=(region,)), 1, frozenset(), now_ms)
+        return placed if isinstance(placed, str) else ""
+
+    @contextmanager
+    def _probe(self, demand: Demand) -> Iterator[None]:
+        self.world.tasks[_PROBE] = _task(demand.key.spec)
+        try:
+            yield
+        finally:
+            del self.world.tasks[_PROBE]
+
+    @contextmanager
+    def _without(self, held: tuple[str, int] | None) -> Iterator[None]:
+        """Count a placed copy's room as free."""
+        if held is None:
+            yield
+            return
+        task = self.world.tasks[held[0]]
+        slots = self.world.slots_of(task, task.copies[held[1]])
+        for slot, need in slots:
+            self.world.nodes.release(slot, need)
+        try:
+            yield
+        finally:
+            for slot, need in slots:
+                self.world.nodes.force(slot, need)
+
+    def _remedies(self, task: Task, reason: str, now_ms: int) -> Iterator[Remedy]:
+        spec, missing, taken = task.spec, task.missing, _taken(task)
+
+        def checked(change: str, changed: TaskSpec, copies: int = missing) -> Iterator[Remedy]:
+            placed = self.place(changed, copies, taken, now_ms)
+            if not isinstance(placed, str):
+                usd = sum(copy.usd for copy in placed)
+                yield Remedy(change=change, regions=tuple(copy.region for copy in placed), usd=usd)
+
+        for change, changed in self._loosened(task, now_ms):
+            yield from checked(change, changed)
+        for fewer in range(missing - 1, 0, -1):
+            found = list(checked(f"{spec.replicas - missing + fewer} copies instead of {spec.replicas}", spec, fewer))
+            yield from found
+            if found:
+                break
+        for change, changed in self._smaller(spec):
+            found = list(checked(change, changed))
+            yield from found
+            if found:
+                break
+        kind = reason.partition(":")[0]
+        if kind in ("quota", "budget"):
+            with self._without_limits(spec.tenant) as describe:
+                yield from checked(describe(spec, missing), spec)
+        if kind == "capacity":
+            yield from self._room(task, now_ms)
+            yield from self._priority(task, now_ms)
+
+    def _loosened(self, task: Task, now_ms: int) -> Iterator[tuple[str, TaskSpec]]:
+        """The smallest change of each demand that leaves it a place for one copy."""
+        spec = task.spec
+        nodes, network = self.world.nodes, self.world.network()
+        region_of = np.array([self.world.region_at(pool.region) for pool in nodes.pools], np.int64)
+        if spec.gpu_models is not None:
+            pool = self._first_fit(task, replace(spec, gpu_models=None), now_ms)
+            if pool is not None:
+                model = nodes.pools[pool].gpu_model
+                yield f"GPU model {model} accepted, too", replace(spec, gpu_models=(*spec.gpu_models, model))
+        if spec.allowed_regions is not None:
+            pool = self._first_fit(task, replace(spec, allowed_regions=None), now_ms)
+            if pool is not None:
+                region = nodes.pools[pool].region
+                allowed = (*spec.allowed_regions, region)
+                yield f"region {region} allowed, too", replace(spec, allowed_regions=allowed)
+        if spec.max_rtt_ms is not None and spec.origin_region is not None:
+            rtt_ms = network.rtt_ms[self.world.region_at(spec.origin_region)][region_of]
+            pool = self._first_fit(task, replace(spec, max_rtt_ms=None), now_ms, by=rtt_ms)
+            if pool is not None and np.isfinite(rtt_ms[pool]):
+                change = f"a round trip of {rtt_ms[pool]:g} ms instead of {spec.max_rtt_ms:g}"
+                yield change, replace(spec, max_rtt_ms=float(rtt_ms[pool]))
+        if not spec.spot_ok:
+            yield "spot capacity accepted", replace(spec, spot_ok=True)
+        if spec.max_usd_per_hour is not None:
+            usd = self.world.pools().usd_per_gpu_hour * spec.gpus
+            pool = self._first_fit(task, replace(spec, max_usd_per_hour=None), now_ms, by=usd)
+            if pool is not None:
+                change = f"{usd[pool]:.2f} USD an hour and copy instead of {spec.max_usd_per_hour:.2f}"
+                yield change, replace(spec, max_usd_per_hour=float(usd[pool]))
+        if spec.data:
+            yield "no data to bring", replace(spec, data=())
+
+    def _first_fit(self, task: Task, spec: TaskSpec, now_ms: int, by: FloatArray | None = None) -> int | None:
+        """The first pool that holds one copy: the cheapest, or the least by another measure."""
+        placing = self._placing(self._demand(replace(spec, replicas=1), 1, _taken(task), now_ms), now_ms)
+        pools = placing.cheapest_pools(0)
+        if by is not None:
+            pools = pools[np.argsort(by[pools], kind="stable")]
+        for pool in pools.tolist():
+            fit = placing.fit(spec, pool)
+            if fit is not None:
+                placing.release([fit])
+                return int(pool)
+        return None
+
+    def _smaller(self, spec: TaskSpec) -> Iterator[tuple[str, TaskSpec]]:
+        """Fewer workers, or fewer GPUs for the only one, as many as may fit; the largest first."""
+        if len(spec.parts) > 1:
+            return
+        part = spec.parts[0]
+        if part.workers > 1:
+            most = int(workers_by_pool(self.world.nodes, part.need).max(initial=0))
+            for workers in range(min(most, part.workers - 1), 0, -max(1, part.workers // 8)):
+                yield f"{workers} workers instead of {part.workers}", sized(spec, workers)
+        else:
+            for gpus in range(part.need.gpus - 1, 0, -1):
+                smaller = replace(spec, parts=(replace(part, need=replace(part.need, gpus=gpus)),))
+                yield f"{gpus} GPUs instead of {part.need.gpus}", smaller
+
+    @contextmanager
+    def _without_limits(self, tenant: str) -> Iterator[Callable[[TaskSpec, int], str]]:
+        """Lift a tenant's limits; what it lacks is told by the wording given."""
+        world = self.world
+        left_gpus, _ = left_of(world, tenant)
+        limits = world.tenants[tenant]
+
+        def wording(spec: TaskSpec, missing: int) -> str:
+            gpus = spec.gpus * missing - left_gpus
+            if gpus > 1e-9:
+                return f"{gpus:g} GPUs more quota for tenant {tenant}"
+            return f"a budget above {limits.budget_usd_per_hour:g} USD an hour for tenant {tenant}"
+
+        world.tenants[tenant] = Tenant(weight=limits.weight)
+        try:
+            yield wording
+        finally:
+            world.tenants[tenant] = limits
+
+    def _room(self, task: Task, now_ms: int) -> Iterator[Remedy]:
+        """The fewest GPUs that would have to become free in one pool."""
+        spec = task.spec
+        if task.missing > 1 or len(spec.parts) > 1 or spec.spread_workers or not spec.gpus:
+            return
+        demand = self._demand(replace(spec, replicas=1), 1, _taken(task), now_ms)
+        whole = live_problem(self.world, [demand], self.settings, now_ms, whole_pools(self.world))
+        usable = np.isfinite(arc_costs(whole).usd[0])
+        for pool in self._least_short(spec, usable):
+            freed = self._free_up(spec, pool)
+            try:
+                placing = Placing(self.world, [demand], _only(whole, pool), self._packer, Limits(self.world))
+                made = self._fitted(placing, spec, pool)
+            finally:
+                for slot, need in freed:
+                    self.world.nodes.force(slot, need)
+            if made is not None:
+                gpus = sum(len(slot.devices) * need.gpu_milli for slot, need in freed) / MILLI
+                nodes = len({slot.node for slot, _ in freed})
+                change = f"{gpus:g} GPUs more free on {nodes} node{'s' if nodes > 1 else ''} of {made.pool_id}"
+                yield Remedy(change=change, regions=(made.region,), usd=made.usd)
+                return
+
+    def _least_short(self, spec: TaskSpec, usable: BoolArray) -> list[int]:
+        """Pools by the GPUs they are short of, the three least short."""
+        short = []
+        for pool in np.flatnonzero(usable).tolist():
+            rows = self._nodes_for(spec, pool)
+            if rows:
+                short.append((sum(lack for _, lack in rows), pool))
+        return [pool for _, pool in sorted(short)[:3]]
+
+    def _nodes_for(self, spec: TaskSpec, pool: int) -> list[tuple[int, int]]:
+        """Node and missing GPU-milli for every worker, the least missing first; none where the pool is too small."""
+        nodes, need, workers = self.world.nodes, spec.parts[0].need, spec.parts[0].workers
+        rows = nodes.members(pool)
+        rows = rows[nodes.ready[rows] & (nodes.gpus[rows] >= need.gpus)]
+        if not rows.size:
+            return []
+        free = np.sort(nodes.gpu_milli_free[rows].clip(min=0), axis=1)[:, ::-1]
+        # The lack of the k-th worker of a node, if each takes the freest devices left.
+        per_node = min(int((nodes.gpus[rows] // max(need.gpus, 1)).max()), workers)
+        lacks, owners = [], []
+        for worker in range(per_node):
+            devices = free[:, worker * need.gpus : (worker + 1) * need.gpus]
+            enough = nodes.gpus[rows] >= (worker + 1) * need.gpus
+            lacks.append(np.maximum(need.gpu_milli - devices, 0).sum(axis=1)[enough])
+            owners.append(rows[enough])
+        lack, owner = np.concatenate(lacks), np.concatenate(owners)
+        if len(lack) < workers:
+            return []
+        order = np.lexsort((owner, lack))[:workers]
+        return list(zip(owner[order].tolist(), lack[order].tolist(), strict=True))
+
+    def _free_up(self, spec: TaskSpec, pool: int) -> list[tuple[Slot, Need]]:
+        """Give free what the pool's least short nodes lack; returns what has to be taken again."""
+        nodes, need = self.world.nodes, spec.parts[0].need
+        workers: dict[int, int] = {}
+        for node, _ in self._nodes_for(spec, pool):
+            workers[node] = workers.get(node, 0) + 1
+        freed: list[tuple[Slot, Need]] = []
+        for node, count in workers.items():
+            free = nodes.gpu_milli_free[node, : nodes.gpus[node]]
+            for device in np.argsort(-free, kind="stable")[: need.gpus * count].tolist():
+                lack = need.gpu_milli - int(free[device])
+                if lack > 0:
+                    freed.append((Slot(node, (device,)), Need(gpus=1, gpu_milli=lack)))
+            cpu = max(need.cpu_milli * count - int(nodes.cpu_milli_free[node]), 0)
+            memory = max(need.memory_mib * count - int(nodes.memory_mib_free[node]), 0)
+            if cpu or memory:
+                freed.append((Slot(node, ()), Need(gpus=0, cpu_milli=cpu, memory_mib=memory)))
+        for slot, taken in freed:
+            nodes.release(slot, taken)
+        return freed
+
+    def _priority(self, task: Task, now_ms: int) -> Iterator[Remedy]:
+        """The least priority with which others would give way to it."""
+        if not self.settings.most_preempted or task.preempted:
+            return
+        first = task.spec.priority // _PRIORITY_STEP * _PRIORITY_STEP + _PRIORITY_STEP
+        low, high = 0, len(levels := range(first, 1_001, _PRIORITY_STEP))
+        best: tuple[int, tuple[Assignment, ...], int] | None = None
+        while low < high:
+            # Where half the way does not help, the whole way mostly does not either: one question instead of three.
+            middle = (low + high) // 2 if low == 0 or best else high - 1
+            made = self._let_in(replace(task.spec, priority=levels[middle]), task, now_ms)
+            if made is None:
+                low = middle + 1
+            else:
+                best, high = (levels[middle], *made), middle
+        if best is not None:
+            priority, copies, victims = best
+            yield Remedy(
+                change=f"priority {priority} instead of {task.spec.priority}: {victims} of others would give way",
+                regions=tuple(copy.region for copy in copies),
+                usd=sum(copy.usd for copy in copies),
+            )
+
+    def _let_in(self, spec: TaskSpec, task: Task, now_ms: int) -> tuple[tuple[Assignment, ...], int] | None:
+        demand = replace(
+            self._demand(replace(spec, replicas=task.missing), task.missing, _taken(task), now_ms),
+            since_ms=task.submitted_ms,
+        )
+        with self._probe(demand):
+            late = LatePlacing(self.world, [demand], self.settings, now_ms, self._packer, Limits(self.world))
+            placed = late.try_all()
+            late.undo()
+            return (late.assignments(), len(late.preempted)) if placed else None
+
+    def _start(self, task: Task, now_ms: int) -> StartEstimate:
+        """When enough is free in some pool after those before it, and on one node where one has to hold it."""
+        world, spec = self.world, task.spec
+        key = ClassKey(spec=spec, missing=task.missing, taken=_taken(task), avoid=frozenset())
+        usable = world.usable_pools(key)
+        seats, nodes = world.seats, world.nodes
+        used = seats.used()
+        used &= usable[np.where(used, seats.column("pool"), 0)]
+        rows = np.flatnonzero(used)
+        gpus = seats.column("gpu_milli")[rows] / MILLI
+        elapsed_h = np.maximum(now_ms - seats.column("assigned_ms")[rows], 0) / HOUR_MS
+        expected_h = seats.column("expected_ms")[rows] / HOUR_MS
+        milli = np.where(nodes.ready, nodes.gpu_milli_free.clip(min=0).sum(axis=1), 0) / MILLI
+        in_pools = estimate_start(
+            need_gpus=spec.gpus,
+            usable=usable,
+            free_gpus=np.bincount(nodes.pool, milli, len(nodes.pools)).astype(np.float64),
+            running_place=seats.column("pool")[rows],
+            running_gpus=gpus,
+            elapsed_h=elapsed_h,
+            expected_h=expected_h,
+            ahead_gpus=self._ahead_gpus(task, usable, now_ms),
+        )
+        if spec.workers > 1:
+            return in_pools
+        able = np.flatnonzero(nodes.ready & usable[nodes.pool])
+        if not able.size:
+            return in_pools
+        chosen = able[(np.arange(min(len(able), _MOST_NODES)) * max(len(able) / _MOST_NODES, 1.0)).astype(np.int64)]
+        place = np.full(len(nodes), -1, np.int64)
+        place[chosen] = np.arange(len(chosen))
+        of_seat = place[seats.column("node")[rows]]
+        mine = of_seat >= 0
+        on_nodes = estimate_start(
+            need_gpus=spec.gpus,
+            usable=np.ones(len(chosen), bool),
+            free_gpus=milli[chosen],
+            running_place=of_seat[mine],
+            running_gpus=gpus[mine],
+            elapsed_h=elapsed_h[mine],
+            expected_h=expected_h[mine],
+            alike=len(able) / len(chosen),
+        )
+        return in_pools.at_least(on_nodes)
+
+    def _ahead_gpus(self, task: Task, usable: BoolArray, now_ms: int) -> float:
+        """GPUs that more urgent tasks of the same pools wait for."""
+        start_by_ms = NO_DEADLINE_MS if task.spec.start_by_ms is None else task.spec.start_by_ms
+        mine = urgency(task.spec.priority, now_ms - task.submitted_ms, start_by_ms - now_ms)
+        return self.world.waiting.gpus_ahead(usable, float(mine), now_ms)
+
+
+def _task(spec: TaskSpec) -> Task:
+    return Task(task_id=_PROBE, spec=spec, request="{}", content_hash="", submitted_ms=0, order=0)
+
+
+def _taken(task: Task) -> frozenset[str]:
+    return frozenset(copy.region for copy in task.copies.values())
+
+
+def _only(problem: Problem, pool: int) -> Problem:
+    """The problem with one pool open."""
+    capacity = np.zeros_like(problem.pools.capacity)
+    capacity[pool] = problem.pools.capacity[pool]
+    return replace(problem, pools=replace(problem.pools, capacity=capacity))

@@ -1,0 +1,1 @@
+"""One live micro-batch: what follows from what arrived, and the plan."""

@@ -1,0 +1,95 @@
+"""What not even an empty fleet could hold: it takes no turn, no share and no quota from anybody, and is told why.
+
+Judged by sums and by single workers, which never call impossible what could be packed. Regions count whether they are
+open now or not, prices that are not known yet as acceptable: only what a change of the fleet could help is impossible.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from thalweg.scheduling.arrays import BoolArray, IntArray
+from thalweg.scheduling.live.node_limits import workers_of_empty_pools
+from thalweg.scheduling.pack.nodes import Need
+from thalweg.scheduling.world.tasks import MIB_PER_GB, MILLI, TaskSpec, sized
+from thalweg.scheduling.world.waiting import ClassKey
+from thalweg.scheduling.world.world import Tenant, World
+
+_NO_LIMITS = Tenant()
+
+
+@dataclass(slots=True)
+class EmptyFleet:
+    """The world's nodes as if nothing ran on them; made anew for each plan."""
+
+    world: World
+    _most: dict[tuple[Need, bool], IntArray] = field(default_factory=dict)
+
+    def objection(self, key: ClassKey) -> str | None:
+        """Say why a task could not be placed if nothing else were; None where it could.
+
+        What no pool suits by model, region, latency or how it is bought is left to the planner, which says which of
+        these it was; it takes nothing there.
+        """
+        spec = _least(key.spec)
+        suitable = self.world.suitable_pools(key)
+        if not suitable.any():
+            return None
+        limits = self.world.tenants.get(spec.tenant, _NO_LIMITS)
+        if spec.gpus * key.missing > limits.quota_gpus + 1e-9:
+            return (
+                f"quota: it asks for {spec.gpus * key.missing:g} GPUs, and tenant {spec.tenant} may hold "
+                f"{limits.quota_gpus:g} in all"
+            )
+        holding = suitable & self.could_hold(spec)
+        regions = {self.world.nodes.pools[pool].region for pool in np.flatnonzero(holding).tolist()}
+        if len(regions) >= key.missing:
+            return None
+        if not regions:
+            most = self._most_words(spec, suitable)
+            return f"impossible: no pool could hold {_shape(spec)} even if nothing else ran there{most}"
+        return (
+            f"impossible: {key.missing} regions would have to hold a copy of {_shape(spec)}, and only {len(regions)} "
+            "could, even if nothing else ran there"
+        )
+
+    def could_hold(self, spec: TaskSpec) -> BoolArray:
+        """[P] pools whose ready nodes might hold one copy if nothing ran there."""
+        nodes = self.world.nodes
+        able = np.ones(len(nodes.pools), bool)
+        for part in spec.parts:
+            able &= self._workers(part.need, spec.spread_workers) >= part.workers
+        if len(spec.parts) > 1:
+            for column, asked in (
+                (nodes.gpus * MILLI, round(spec.gpus * MILLI)),
+                (nodes.cpu_milli, sum(part.workers * part.need.cpu_milli for part in spec.parts)),
+                (nodes.memory_mib, sum(part.workers * part.need.memory_mib for part in spec.parts)),
+                (np.ones(len(nodes), np.int64), spec.workers if spec.spread_workers else 0),
+            ):
+                able &= np.bincount(nodes.pool, np.where(nodes.ready, column, 0), len(nodes.pools)) >= asked
+        return able
+
+    def _workers(self, need: Need, apart: bool) -> IntArray:
+        if (need, apart) not in self._most:
+            self._most[need, apart] = workers_of_empty_pools(self.world.nodes, need, apart=apart)
+        return self._most[need, apart]
+
+    def _most_words(self, spec: TaskSpec, suitable: BoolArray) -> str:
+        if len(spec.parts) > 1:
+            return ""
+        most = int(self._workers(spec.parts[0].need, spec.spread_workers)[suitable].max(initial=0))
+        return f": the largest holds {most} of its {spec.workers} workers"
+
+
+def _least(spec: TaskSpec) -> TaskSpec:
+    """The smallest size it may run with."""
+    return spec if spec.min_workers is None else sized(spec, spec.min_workers)
+
+
+def _shape(spec: TaskSpec) -> str:
+    if len(spec.parts) > 1:
+        return f"{spec.workers} workers with {spec.gpus:g} GPUs, {spec.cpus:g} CPUs and {spec.memory_gb:.3g} GB in all"
+    (part,) = spec.parts
+    gpus, cpus, memory_gb = part.need.total_gpu_milli / MILLI, part.need.cpu_milli / MILLI, part.need.memory_mib
+    each = f"{gpus:g} GPUs, {cpus:g} CPUs, {memory_gb / MIB_PER_GB:.3g} GB"
+    return f"{part.workers} worker{'s' if part.workers > 1 else ''} of {each}"

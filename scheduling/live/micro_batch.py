@@ -1,0 +1,193 @@
+"""One micro-batch's plan: waiting tasks in, assignments out; the world is read and left as it was.
+
+Classes go to pools by the global strategy; then each task's workers go to nodes of its pool. A task whose pool had room
+in all but not on its nodes takes the next cheapest pool that does hold it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from thalweg.scheduling.arrays import BoolArray, IntArray
+from thalweg.scheduling.live.empty_fleet import EmptyFleet
+from thalweg.scheduling.live.late_placing import LatePlacing
+from thalweg.scheduling.live.live_plan import Held, Plan, PlanSettings
+from thalweg.scheduling.live.live_problem import Demand, demands_of, live_problem, split_by_share
+from thalweg.scheduling.live.node_limits import with_node_limits, workers_by_pool
+from thalweg.scheduling.live.placing import Limits, Placing
+from thalweg.scheduling.live.shadow import live_prices
+from thalweg.scheduling.pack.nodes import Need
+from thalweg.scheduling.pack.packer import Packer
+from thalweg.scheduling.problem.model import Problem
+from thalweg.scheduling.problem.solution import LIVE, Solution
+from thalweg.scheduling.solve.solve import solve
+from thalweg.scheduling.world.refusals import in_words
+from thalweg.scheduling.world.waiting import ClassKey, WaitingClass
+from thalweg.scheduling.world.world import World
+
+GROWTH_LOOK_MS = 1_000
+"""How often idle GPUs are looked for: growing takes seconds, so looking at every batch would only cost time."""
+
+
+def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: Packer | None = None) -> Plan | None:
+    """Plan the next micro-batch.
+
+    Args:
+        world: read, and left as it was but for the notes which classes were tried and when growth was looked at.
+        settings: strategy and weights.
+        now_ms: the batch's time; ages are counted from it.
+        seed: for the strategies that draw.
+        packer: over `world.nodes`, kept by the caller between plans for its caches.
+
+    Returns:
+        The plan, or None when nothing waits that anything could have changed for, and nothing can grow.
+    """
+    world.wake(now_ms)
+    if not world.nodes.pools:
+        return None
+    window = _possible_window(world, settings, now_ms)
+    impossible = dict(world.waiting.impossible())
+    growing = bool(settings.resize_every_ms and world.malleable and now_ms >= world.grow_at_ms)
+    if not (window or growing or impossible):
+        return None
+    packer = packer or Packer(world.nodes)
+    pools = world.pools()
+    demands = demands_of(world, window)
+    if settings.fair_share:
+        demands = split_by_share(world, demands, pools)
+    demands, hopeless = _split_hopeless(world, demands)
+    base = sum(len(demand.tasks) * demand.wait_usd(now_ms, settings.wait_usd) for demand in hopeless)
+    base += sum(_wait_usd(world, task_id, settings, now_ms) for task_id in impossible)
+    limits = Limits(world)
+    problem: Problem | None = None
+    solution: Solution | None = None
+    placing: Placing | None = None
+    if demands:
+        problem = live_problem(world, demands, settings, now_ms, pools)
+        solution = solve(
+            with_node_limits(problem, world.nodes, [demand.key.spec.parts for demand in demands]),
+            strategy=settings.strategy,
+            limits=replace(LIVE, remaining_s=settings.remaining_s),
+            seed=seed,
+        )
+        placing = Placing(world, demands, problem, packer, limits)
+        placing.follow(solution)
+        placing.mend()
+    held = {task_id: _NO_ROOM for demand in hopeless for task_id in demand.tasks}
+    if placing is not None and solution is not None:
+        held |= {one.task_id: one.reason for one in placing.held(solution)}
+    left = [replace(demand, tasks=rest) for demand in [*demands, *hopeless] if (rest := _left(demand, held))]
+    late: LatePlacing | None = None
+    if left or growing:
+        left.sort(key=lambda demand: (-demand.wait_usd(now_ms, settings.wait_usd), demand.order))
+        late = LatePlacing(world, left, settings, now_ms, packer, limits, pools)
+        for task_id in late.try_all():
+            del held[task_id]
+        if growing:
+            world.grow_at_ms = now_ms + GROWTH_LOOK_MS
+            late.grow_all(_wanted(world, left, held))
+        late.undo()
+    if placing is not None:
+        placing.undo()
+    stuck = [waiting.index for waiting, count in window if any(t in held for t in world.waiting.first(waiting, count))]
+    world.waiting.tried(np.array(stuck, np.int64), world.clock)
+    objective = placing.objective() if placing is not None else 0.0
+    prices = live_prices(problem, solution, late.problem if late is not None else None)
+    held = {task_id: _told(world, task_id, reason, now_ms) for task_id, reason in held.items()} | impossible
+    beyond = {task_id: d.key.spec.tenant for d in [*demands, *hopeless] if d.beyond_share for task_id in d.tasks}
+    return Plan(
+        strategy=solution.strategy if solution is not None else settings.strategy,
+        status="optimal" if solution is None else _status(solution, objective),
+        assignments=(*(placing.assignments() if placing else ()), *(late.assignments() if late else ())),
+        held=tuple(
+            Held(task_id=task_id, reason=_beyond(beyond[task_id], reason) if task_id in beyond else reason)
+            for task_id, reason in held.items()
+        ),
+        considered=sum(count for _, count in window) + len(impossible),
+        objective=base + objective,
+        bound=base + (min(solution.bound, objective) if solution is not None else 0.0),
+        preempted=tuple(late.preempted) if late else (),
+        resized=late.resizes() if late else (),
+        pool_prices=prices,
+    )
+
+
+def _possible_window(world: World, settings: PlanSettings, now_ms: int) -> list[tuple[WaitingClass, int]]:
+    """Choose what is considered; what not even an empty fleet could hold is set apart and takes nobody's turn."""
+    fleet = EmptyFleet(world)
+    while True:
+        window = world.waiting.window(world.loosened, settings.window_tasks, settings.window_classes, now_ms)
+        objections = [(waiting, fleet.objection(waiting.key)) for waiting, _ in window]
+        for waiting, objection in objections:
+            if objection is not None:
+                world.waiting.park(waiting, objection)
+        if all(objection is None for _, objection in objections):
+            return window
+
+
+def _wait_usd(world: World, task_id: str, settings: PlanSettings, now_ms: int) -> float:
+    task = world.tasks[task_id]
+    key = ClassKey(spec=task.spec, missing=task.missing, taken=task.taken, avoid=task.avoid)
+    alone = Demand(key=key, tasks=(task_id,), order=task.order, since_ms=task.submitted_ms)
+    return alone.wait_usd(now_ms, settings.wait_usd)
+
+
+def _told(world: World, task_id: str, reason: str, now_ms: int) -> str:
+    """Say which regions refuse, where that may be what a task waits for."""
+    task = world.tasks[task_id]
+    if task.barred:
+        words = (in_words(region, task.refused[region], now_ms) for region in sorted(task.barred))
+        return f"refused: {'; '.join(words)}; elsewhere: {reason}"
+    closed = world.backing_off()
+    if closed and reason.startswith("capacity:"):
+        words = (in_words(region, world.refusing[region], now_ms) for region in closed)
+        return f"{reason}; {'; '.join(words)}"
+    return reason
+
+
+_NO_ROOM = "capacity: no node of a suitable pool has room for one of its workers now"
+
+
+def _beyond(tenant: str, reason: str) -> str:
+    """Say first that a task waits behind other tenants, where room is what it lacks."""
+    kind, _, detail = reason.partition(": ")
+    return f"share: tenant {tenant} has its fair share while others ask; {detail}" if kind == "capacity" else reason
+
+
+def _status(solution: Solution, objective: float) -> str:
+    return str(solution.status) if objective <= solution.objective * (1 + 1e-9) + 1e-9 else "feasible"
+
+
+def _left(demand: Demand, held: dict[str, str]) -> tuple[str, ...]:
+    return tuple(task_id for task_id in demand.tasks if task_id in held)
+
+
+def _wanted(world: World, left: Sequence[Demand], held: dict[str, str]) -> BoolArray:
+    """Pools that a task which waits on could use: nothing grows there."""
+    wanted = np.zeros(len(world.nodes.pools), bool)
+    for demand in left:
+        if any(task_id in held for task_id in demand.tasks):
+            wanted |= world.usable_pools(demand.key)
+    return wanted
+
+
+def _split_hopeless(world: World, demands: Sequence[Demand]) -> tuple[list[Demand], list[Demand]]:
+    """Set apart the classes that no pool's nodes could hold even if they came first.
+
+    The global strategy sees a pool's free capacity as one sum; on the nodes it may lie in pieces. What does not fit
+    before anything else is placed fits in no plan, so the price of its waiting belongs to the bound as well.
+    """
+    possible: list[Demand] = []
+    hopeless: list[Demand] = []
+    most: dict[Need, IntArray] = {}
+    for demand in demands:
+        usable = world.usable_pools(demand.key)
+        known = usable.any()
+        for part in demand.key.spec.parts:
+            if part.need not in most:
+                most[part.need] = workers_by_pool(world.nodes, part.need)
+            usable = usable & (most[part.need] >= part.workers)
+        # Where not even one pool suits (model, residency, latency), the strategy itself says which of these it was.
+        (possible if usable.any() or not known else hopeless).append(demand)
+    return possible, hopeless

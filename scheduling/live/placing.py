@@ -1,0 +1,293 @@
+"""Takes slots on the nodes while a plan is made, and gives them all back at the end."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from thalweg.scheduling.arrays import FloatArray, IntArray
+from thalweg.scheduling.live.gangs import Search, orders
+from thalweg.scheduling.live.live_plan import Assignment, Held
+from thalweg.scheduling.live.live_problem import Demand, hourly_usd, left_of
+from thalweg.scheduling.pack.nodes import Need, Nodes, Slot
+from thalweg.scheduling.pack.packer import Packer
+from thalweg.scheduling.pack.pool_ids import pool_name
+from thalweg.scheduling.problem.cost import arc_costs, components
+from thalweg.scheduling.problem.model import Problem
+from thalweg.scheduling.problem.solution import Solution, spread_copies
+from thalweg.scheduling.world.facts import NODE_SEPARATOR
+from thalweg.scheduling.world.tasks import Money, Share, Task, TaskSpec
+from thalweg.scheduling.world.world import World
+
+MOST_STEPS = 1_000
+"""Steps that one plan may search for gangs of unlike workers; a thousand take some ten milliseconds."""
+
+Fit = tuple[list[tuple[Slot, Need]], list[Share]]
+"""What a copy takes of the nodes, and the same as the ledger records it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A copy that has its slots."""
+
+    row: int
+    """Of the problem's classes."""
+    task: Task
+    copy: int
+    pool: int
+    slots: list[tuple[Slot, Need]]
+    shares: list[Share]
+
+
+class Limits:
+    """What tenants may still take while a plan is made. Tenants without limits cost nothing here."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._left: dict[str, tuple[float, float]] = {}
+
+    def allow(self, tenant: str, gpus: float, usd_per_hour: float) -> bool:
+        """Whether so much more is within the tenant's quota and budget."""
+        if tenant not in self._world.tenants:
+            return True
+        left_gpus, left_usd = self._left.get(tenant) or left_of(self._world, tenant)
+        return gpus <= left_gpus + 1e-9 and usd_per_hour <= left_usd + 1e-9
+
+    def take(self, tenant: str, gpus: float, usd_per_hour: float) -> None:
+        """Count it; negative amounts give back."""
+        if tenant in self._world.tenants:
+            left_gpus, left_usd = self._left.get(tenant) or left_of(self._world, tenant)
+            self._left[tenant] = left_gpus - gpus, left_usd - usd_per_hour
+
+
+class Placing:
+    """Places demands' tasks on nodes, pool by pool."""
+
+    def __init__(
+        self, world: World, demands: Sequence[Demand], problem: Problem, packer: Packer, limits: Limits
+    ) -> None:
+        """Start with nothing placed; row i of the problem's classes is demands[i]."""
+        self.world = world
+        self.demands = demands
+        self.problem = problem
+        self.packer = packer
+        self.limits = limits
+        self.queues: dict[int, list[str]] = {row: list(demand.tasks) for row, demand in enumerate(demands)}
+        self.done: list[Placed] = []
+        self._usd: FloatArray | None = None
+        self._search = Search(world.nodes, MOST_STEPS)
+
+    def follow(self, solution: Solution) -> None:
+        """Place what the strategy decided, the largest workers first: where sizes divide each other, all of it fits."""
+        starts = np.searchsorted(solution.class_index, np.arange(len(self.demands) + 1))
+        largest = [max(part.need.total_gpu_milli for part in demand.key.spec.parts) for demand in self.demands]
+        for row in sorted(range(len(self.demands)), key=lambda row: -largest[row]):
+            demand = self.demands[row]
+            arcs = slice(int(starts[row]), int(starts[row + 1]))
+            pools, counts = solution.pool_index[arcs], solution.count[arcs]
+            placed = int(solution.placed[row])
+            if not placed:
+                continue
+            region = self.problem.pools.region[pools]
+            spread = spread_copies(region, counts, placed, demand.key.missing)
+            left: list[str] = []
+            for task_id, arc_of in zip(self.queues[row][:placed], spread.tolist(), strict=True):
+                if not self._place(row, task_id, [int(pools[arc]) for arc in arc_of]):
+                    left.append(task_id)
+            self.queues[row] = left + self.queues[row][placed:]
+
+    def mend(self) -> None:
+        """Give tasks that did not fit on their pool's nodes the cheapest pools that do hold them."""
+        for row in range(len(self.demands)):
+            left = self.queues[row]
+            while left and self.place_anywhere(row, left[0]):
+                left = left[1:]
+            # Tasks of a class are alike: where one does not fit, the next does not either.
+            self.queues[row] = left
+
+    def place_anywhere(self, row: int, task_id: str) -> bool:
+        """Place one task into the cheapest pools that hold it, each copy in a region of its own, or not at all."""
+        missing = self.demands[row].key.missing
+        spec = self.demands[row].key.spec
+        taken: list[tuple[int, Fit]] = []
+        regions: set[int] = set()
+        for pool in self.cheapest_pools(row).tolist():
+            region = int(self.problem.pools.region[pool])
+            if region in regions:
+                continue
+            fit = self.fit(spec, pool)
+            if fit is None:
+                continue
+            regions.add(region)
+            taken.append((pool, fit))
+            if len(taken) == missing:
+                break
+        if len(taken) == missing and self.keep(row, task_id, taken):
+            return True
+        self.release(fit for _, fit in taken)
+        return False
+
+    def keep(self, row: int, task_id: str, taken: Sequence[tuple[int, Fit]]) -> bool:
+        """Count a task as placed in these pools; False, and nothing changes, where its tenant may not have so much."""
+        task, spec = self.world.tasks[task_id], self.demands[row].key.spec
+        gpus = spec.gpus * len(taken)
+        usd_per_hour = sum(spec.gpus * float(self.problem.pools.usd_per_gpu_hour[pool]) for pool, _ in taken)
+        if not self.limits.allow(spec.tenant, gpus, usd_per_hour):
+            return False
+        self.limits.take(spec.tenant, gpus, usd_per_hour)
+        free = [
+            index for index in range(task.spec.replicas) if index not in task.copies and index not in task.done_copies
+        ]
+        for copy, (pool, (slots, shares)) in zip(free, taken, strict=False):
+            self.done.append(Placed(row, task, copy, pool, slots, shares))
+        return True
+
+    def undo(self) -> None:
+        """Give every slot back: the ledger's rows, once committed, take them for good."""
+        for placed in reversed(self.done):
+            for slot, need in placed.slots:
+                self.world.nodes.release(slot, need)
+
+    def assignments(self) -> tuple[Assignment, ...]:
+        """The copies placed, in the order placed, each with its money."""
+        if not self.done:
+            return ()
+        rows, pools = self._arcs()
+        money = components(self.problem, rows, pools)
+        rate = hourly_usd(self.problem, rows, pools)
+        return tuple(
+            assignment(self.world, placed.task, placed.copy, placed.pool, placed.shares, parts, usd_per_hour)
+            for placed, parts, usd_per_hour in zip(self.done, money.tolist(), rate.tolist(), strict=True)
+        )
+
+    def held(self, solution: Solution) -> tuple[Held, ...]:
+        """Tasks that wait on, with the strategy's reason where it gave one."""
+        why = {entry.class_index: f"{entry.reason}: {entry.detail}" for entry in solution.unplaced}
+        return tuple(
+            Held(task_id=task_id, reason=why.get(row, "capacity: no node has room for it now"))
+            for row, queue in self.queues.items()
+            for task_id in queue
+        )
+
+    def objective(self) -> float:
+        """US dollars of what was placed, and of what waits on."""
+        waiting = sum(
+            len(queue) * float(self.problem.classes.wait_usd[row]) for row, queue in self.queues.items() if queue
+        )
+        return waiting + (float(components(self.problem, *self._arcs()).sum()) if self.done else 0.0)
+
+    def usd(self, row: int) -> FloatArray:
+        """[P] cost of one copy of the class in each pool; inf where it may not go."""
+        if self._usd is None:
+            self._usd = arc_costs(self.problem).usd
+        return np.asarray(self._usd[row])
+
+    def cheapest_pools(self, row: int) -> IntArray:
+        """Pools that the class may use, cheapest first."""
+        usd = self.usd(row)
+        order = np.argsort(usd, kind="stable")
+        cheapest: IntArray = order[np.isfinite(usd[order])]
+        return cheapest
+
+    def fit(self, spec: TaskSpec, pool: int) -> Fit | None:
+        """Take slots for every worker of a copy in one pool, or none."""
+        for order in orders(spec.parts):
+            by_part = self._slots_in_order(spec, pool, order)
+            if by_part is not None:
+                break
+        else:
+            if len(spec.parts) == 1:
+                return None
+            by_part = self._search.slots(spec.parts, pool, apart=spec.spread_workers)
+        if by_part is None:
+            return None
+        parts = list(zip(spec.parts, by_part, strict=True))
+        return (
+            [(slot, part.need) for part, slots in parts for slot in slots],
+            [share for part, slots in parts for share in _shares(self.world.nodes, part.need, slots)],
+        )
+
+    def _slots_in_order(self, spec: TaskSpec, pool: int, order: Sequence[int]) -> list[Sequence[Slot]] | None:
+        by_part: list[Sequence[Slot]] = [()] * len(spec.parts)
+        used: list[int] = []
+        for index in order:
+            part = spec.parts[index]
+            slots = self.packer.place(part.need, (pool,), workers=part.workers, spread=spec.spread_workers, avoid=used)
+            if slots is None:
+                self.release(
+                    ([(slot, part.need) for slot in slots], []) for part, slots in zip(spec.parts, by_part, strict=True)
+                )
+                return None
+            by_part[index] = slots
+            if spec.spread_workers:
+                used += [slot.node for slot in slots]
+        return by_part
+
+    def release(self, fits: Iterable[Fit]) -> None:
+        """Give slots back."""
+        for slots, _ in fits:
+            for slot, need in slots:
+                self.world.nodes.release(slot, need)
+
+    def _place(self, row: int, task_id: str, pools: Sequence[int]) -> bool:
+        spec = self.demands[row].key.spec
+        taken: list[tuple[int, Fit]] = []
+        for pool in pools:
+            fit = self.fit(spec, pool)
+            if fit is None:
+                break
+            taken.append((pool, fit))
+        if len(taken) == len(pools) and self.keep(row, task_id, taken):
+            return True
+        self.release(fit for _, fit in taken)
+        return False
+
+    def _arcs(self) -> tuple[IntArray, IntArray]:
+        return (
+            np.array([placed.row for placed in self.done], np.int64),
+            np.array([placed.pool for placed in self.done], np.int64),
+        )
+
+
+def assignment(
+    world: World, task: Task, copy: int, pool: int, shares: Sequence[Share], parts: Sequence[float], usd_per_hour: float
+) -> Assignment:
+    """Describe a placed copy; `parts` is its cost by `scheduling.problem.cost.COMPONENTS`."""
+    compute, egress, stall, latency, risk, move = parts
+    where = world.nodes.pools[pool]
+    return Assignment(
+        task_id=task.task_id,
+        copy=copy,
+        region=where.region,
+        pool_id=pool_name(where),
+        shares=tuple(shares),
+        usd=sum(parts),
+        usd_per_hour=usd_per_hour,
+        money=Money(
+            compute_usd=compute,
+            egress_usd=egress,
+            stall_usd=stall,
+            latency_usd=latency,
+            risk_usd=risk,
+            move_usd=move,
+        ),
+    )
+
+
+def _shares(nodes: Nodes, need: Need, slots: Sequence[Slot]) -> list[Share]:
+    by_node: dict[int, list[int]] = {}
+    workers: dict[int, int] = {}
+    for slot in slots:
+        by_node.setdefault(slot.node, []).extend(slot.devices)
+        workers[slot.node] = workers.get(slot.node, 0) + 1
+    whole = need.gpu_milli == 1_000
+    return [
+        Share(
+            node_id=str(nodes.ids[node]).partition(NODE_SEPARATOR)[2],
+            workers=workers[node],
+            gpus=len(devices) if whole else 0,
+            gpu_milli=0 if whole else len(devices) * need.gpu_milli,
+            devices=tuple(devices),
+        )
+        for node, devices in by_node.items()
+    ]

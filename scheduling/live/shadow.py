@@ -1,0 +1,111 @@
+"""Shadow prices of pools: what one more GPU somewhere would save, from the relaxed optimum, and the check by planning.
+
+A price is what the whole plan would cost less; divided by how long the tasks there run it is a rate, to be held against
+what a GPU there costs an hour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from thalweg.scheduling.live.live_plan import PoolPrice as LivePrice
+from thalweg.scheduling.problem.cost import arc_costs
+from thalweg.scheduling.problem.model import GPUS, Problem
+from thalweg.scheduling.problem.solution import DEFAULT_LIMITS, Limits, Solution
+from thalweg.scheduling.solve.solve import solve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolPrice:
+    """What one more unit in a pool is worth.
+
+    Attributes:
+        pool: id.
+        dimension: 0 is GPUs.
+        saves_usd: over the run of the tasks that would move in.
+        saves_usd_per_hour: the same, by the hours the tasks of the pool run on average.
+        usd_per_gpu_hour: what a GPU there costs.
+    """
+
+    pool: str
+    dimension: int
+    saves_usd: float
+    saves_usd_per_hour: float
+    usd_per_gpu_hour: float
+
+
+def shadow_prices(problem: Problem, solution: Solution) -> tuple[PoolPrice, ...]:
+    """Every scarce pool and dimension, the most saving an hour first."""
+    classes, pools = problem.classes, problem.pools
+    gpus = solution.count * classes.need[solution.class_index, GPUS]
+    hours = gpus * classes.expected_h[solution.class_index]
+    held = np.bincount(solution.pool_index, gpus, len(pools))
+    mean_h = np.bincount(solution.pool_index, hours, len(pools)) / np.maximum(held, 1e-300)
+    whole = float(hours.sum() / max(gpus.sum(), 1e-300)) or 1.0
+    mean_h = np.where((held > 0) & (mean_h > 0), mean_h, whole)
+    found = [
+        PoolPrice(
+            pool=pools.pool_ids[p],
+            dimension=int(d),
+            saves_usd=float(solution.prices[p, d]),
+            saves_usd_per_hour=float(solution.prices[p, d] / mean_h[p]),
+            usd_per_gpu_hour=float(pools.usd_per_gpu_hour[p]),
+        )
+        for p, d in zip(*np.nonzero(solution.prices > 0), strict=True)
+    ]
+    return tuple(sorted(found, key=lambda entry: (-entry.saves_usd_per_hour, entry.pool, entry.dimension)))
+
+
+def saving_of(
+    problem: Problem, solution: Solution, pool_index: int, gpus: float, limits: Limits = DEFAULT_LIMITS
+) -> float:
+    """USD that so many GPUs more in a pool would really save: the difference of two plans."""
+    capacity = problem.pools.capacity.copy()
+    capacity[pool_index, GPUS] += gpus
+    richer = replace(problem, pools=replace(problem.pools, capacity=capacity))
+    return solution.objective - solve(richer, solution.strategy, limits, warm=solution.warm).objective
+
+
+MOST_PRICES = 16
+"""Pools named per plan: those where a GPU more would save most."""
+
+
+def live_prices(problem: Problem | None, solution: Solution | None, stuck: Problem | None) -> tuple[LivePrice, ...]:
+    """What one more GPU in each pool would save a live plan, the most saving an hour first.
+
+    Two sources, of which the larger counts: the relaxed optimum's prices for what competed, and, for what no node could
+    hold, the saving of the best task that would move in, spread over its GPUs.
+
+    Args:
+        problem: what was solved, if anything.
+        solution: of it.
+        stuck: the most urgent classes that wait, with pools at their whole capacity.
+    """
+    best: dict[str, LivePrice] = {}
+    if problem is not None and solution is not None:
+        for price in shadow_prices(problem, solution):
+            if price.dimension == GPUS:
+                best[price.pool] = LivePrice(
+                    pool_id=price.pool,
+                    saves_usd=price.saves_usd,
+                    saves_usd_per_hour=price.saves_usd_per_hour,
+                    usd_per_gpu_hour=price.usd_per_gpu_hour,
+                )
+    if stuck is not None and len(stuck.classes):
+        gpus, hours = stuck.classes.need[:, [GPUS]], stuck.classes.expected_h
+        saved = stuck.classes.wait_usd[:, None] - arc_costs(stuck).usd
+        saves = np.where(gpus > 0, saved / np.maximum(gpus, 1e-9), 0.0)
+        for pool in np.flatnonzero((saves > 0).any(axis=0)).tolist():
+            row = int(saves[:, pool].argmax())
+            pool_id, usd = stuck.pools.pool_ids[pool], float(saves[row, pool])
+            if pool_id not in best or best[pool_id].saves_usd < usd:
+                best[pool_id] = LivePrice(
+                    pool_id=pool_id,
+                    saves_usd=usd,
+                    saves_usd_per_hour=usd / max(float(hours[row]), 1e-9),
+                    usd_per_gpu_hour=float(stuck.pools.usd_per_gpu_hour[pool]),
+                )
+    ordered = sorted(best.values(), key=lambda price: (-price.saves_usd_per_hour, price.pool_id))
+    return tuple(ordered[:MOST_PRICES])

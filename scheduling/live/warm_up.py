@@ -1,0 +1,37 @@
+"""Have every kernel of a live plan compiled before somebody waits for one.
+
+The first plan on a machine compiles for seconds; later ones find the machine code beside the modules. Where
+that folder cannot be written, every process compiles anew.
+"""
+
+from __future__ import annotations
+
+from thalweg.scheduling.live.live_plan import PlanSettings
+from thalweg.scheduling.live.micro_batch import plan
+from thalweg.scheduling.pack.nodes import Need
+from thalweg.scheduling.world.tasks import MILLI, Change, Part, TaskSpec, Transition
+from thalweg.scheduling.world.world import NodeFacts, World
+
+
+def warm_up(settings: PlanSettings) -> None:
+    """Plan a few tasks of different kinds, more than fit, for two nodes."""
+    world = World()
+    world.set_nodes(
+        NodeFacts(
+            region=region, node_id="n", gpu_model="A100", spot=False, gpus=2, cpus=8.0, memory_gb=64.0, ready=True
+        )
+        for region in ("a", "b")
+    )
+    world.set_links({("a", "b"): (10.0, 10.0, 0.01), ("b", "a"): (10.0, 10.0, 0.01)})
+    world.set_prices({(region, "A100", False): usd for region, usd in (("a", 1.0), ("b", 2.0))})
+    for region in ("a", "b"):
+        world.hear(region, 0)
+    whole = Need(gpus=1, cpu_milli=1_000, memory_mib=1_024)
+    shared = Need(gpus=1, gpu_milli=MILLI // 2, cpu_milli=1_000, memory_mib=1_024)
+    kinds = [
+        TaskSpec(parts=(Part(workers=workers, need=need),), replicas=replicas)
+        for workers, need, replicas in ((1, whole, 1), (1, shared, 1), (2, whole, 1), (1, whole, 2), (4, whole, 1))
+    ]
+    for index, spec in enumerate(kinds * 2):
+        world.apply(Transition(change=Change.SUBMITTED, task_id=f"t{index}", decided_ms=0, spec=spec, request="{}"))
+    plan(world, settings, 0, seed=0)

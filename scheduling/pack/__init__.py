@@ -1,0 +1,1 @@
+"""Packing onto nodes: which node and which devices."""

@@ -1,0 +1,1 @@
+"""Histories through policies on a virtual clock."""

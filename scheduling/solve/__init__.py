@@ -1,0 +1,1 @@
+"""Solvers of the global problem behind one door: a problem and a strategy's name in, a plan with its bound out."""

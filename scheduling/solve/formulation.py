@@ -1,0 +1,257 @@
+"""The global problem as a linear or integer program over chosen arcs, for the HiGHS solver that scipy carries.
+
+Variables: copies on each arc, tasks waiting of each class, and with a balance weight one cost a region, held up by
+tangents of its square (Kelley 1960), so the program's value is a lower bound however few tangents there are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, linprog, milp
+from scipy.sparse import coo_matrix, csr_matrix
+
+from thalweg.scheduling.arrays import FloatArray, IntArray
+from thalweg.scheduling.problem.cost import Arcs, region_gpus
+from thalweg.scheduling.problem.model import GPUS, NOWHERE, Problem
+from thalweg.scheduling.problem.solution import Limits
+from thalweg.scheduling.solve.bound import Prices, balance_slope, free_prices
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Rows A x <= limit being collected as coordinates."""
+
+    row: list[IntArray] = field(default_factory=list)
+    column: list[IntArray] = field(default_factory=list)
+    value: list[FloatArray] = field(default_factory=list)
+    limit: list[FloatArray] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, row: IntArray, column: IntArray, value: FloatArray, limit: FloatArray) -> slice:
+        """Append len(limit) rows; `row` counts from 0 within them."""
+        self.row.append(row + self.count)
+        self.column.append(column)
+        self.value.append(np.broadcast_to(value, row.shape))
+        self.limit.append(limit)
+        self.count += len(limit)
+        return slice(self.count - len(limit), self.count)
+
+    def matrix(self, columns: int) -> csr_matrix:
+        parts = (np.concatenate(part) if part else np.zeros(0) for part in (self.value, self.row, self.column))
+        value, row, column = parts
+        return coo_matrix((value, (row.astype(np.int64), column.astype(np.int64))), (self.count, columns)).tocsr()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A program over arcs: columns are [arcs, waiting by class, balance cost by region, GPUs by region]."""
+
+    class_index: IntArray
+    pool_index: IntArray
+    usd: FloatArray
+    upper: FloatArray
+    at_most: csr_matrix
+    limit: FloatArray
+    equal: csr_matrix
+    total: FloatArray
+    capacity_rows: slice
+    capacity_of: tuple[IntArray, IntArray]
+    quota_rows: slice
+    budget_rows: slice
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the solver said.
+
+    Attributes:
+        copies: per arc, or None when it has no solution yet.
+        bound: USD, lower bound on the program's optimum.
+        complete: whether the optimum is proven.
+        prices: of a linear program.
+    """
+
+    copies: FloatArray | None
+    bound: float
+    complete: bool
+    prices: Prices | None = None
+
+
+def formulate(
+    problem: Problem, arcs: Arcs, class_index: IntArray, pool_index: IntArray, tangents: list[FloatArray]
+) -> Program:
+    """Write the program over the given arcs.
+
+    Args:
+        problem: in canonical order.
+        arcs: its costs.
+        class_index: arcs, finite ones.
+        pool_index: as class_index.
+        tangents: points (GPUs by pool) where the balance cost is held up.
+    """
+    pools, classes, tenants = problem.pools, problem.classes, problem.tenants
+    number, size, regions = len(class_index), len(classes), len(problem.regions)
+    wait = number + np.arange(size)
+    need = classes.need[class_index]
+    own = np.arange(number)
+    rows = _Rows()
+    scarce_pool, scarce_dimension = [], []
+    start = rows.count
+    for dimension in range(problem.dimensions):
+        uses = need[:, dimension] > 0
+        used_pools, compact = np.unique(pool_index[uses], return_inverse=True)
+        rows.add(compact, own[uses], need[uses, dimension], pools.capacity[used_pools, dimension])
+        scarce_pool.append(used_pools)
+        scarce_dimension.append(np.full(len(used_pools), dimension))
+    capacity_rows = slice(start, rows.count)
+    tenant = classes.tenant[class_index]
+    owned = np.flatnonzero((tenant != NOWHERE) & (need[:, GPUS] > 0))
+    gpus = need[owned, GPUS]
+    quota_rows = rows.add(tenant[owned], owned, gpus, tenants.quota_gpus)
+    rate = gpus * pools.usd_per_gpu_hour[pool_index[owned]]
+    budget_rows = rows.add(tenant[owned], owned, rate, tenants.budget_usd_per_hour)
+    _add_spread(problem, rows, class_index, pool_index)
+    balanced = regions if problem.weights.balance else 0
+    for point in tangents:
+        _add_tangent(problem, rows, number + size, point)
+    columns = number + size + 2 * balanced
+    every_class = np.concatenate([class_index, np.arange(size)])
+    totals = _Rows()
+    totals.add(
+        every_class,
+        np.concatenate([own, wait]),
+        np.concatenate([np.ones(number), classes.replicas]),
+        (classes.count * classes.replicas).astype(float),
+    )
+    if balanced:
+        region_gpus_column = number + size + regions + np.arange(regions)
+        totals.add(
+            np.concatenate([pools.region[pool_index], np.arange(regions)]),
+            np.concatenate([own, region_gpus_column]),
+            np.concatenate([need[:, GPUS], -np.ones(regions)]),
+            np.zeros(regions),
+        )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fit = np.floor(pools.capacity[pool_index] / need * (1.0 + 1e-9))
+    fit = np.where(need > 0, fit, np.inf).min(axis=1, initial=np.inf)
+    return Program(
+        class_index=class_index,
+        pool_index=pool_index,
+        usd=np.concatenate(
+            [arcs.usd[class_index, pool_index], classes.wait_usd, np.ones(balanced), np.zeros(balanced)]
+        ),
+        upper=np.concatenate(
+            [np.minimum(fit, classes.count[class_index]), classes.count, np.full(2 * balanced, np.inf)]
+        ),
+        at_most=rows.matrix(columns),
+        limit=np.concatenate(rows.limit),
+        equal=totals.matrix(columns),
+        total=np.concatenate(totals.limit),
+        tasks=size,
+        capacity_rows=capacity_rows,
+        capacity_of=(np.concatenate(scarce_pool), np.concatenate(scarce_dimension)),
+        quota_rows=quota_rows,
+        budget_rows=budget_rows,
+    )
+
+
+def _add_spread(problem: Problem, rows: _Rows, class_index: IntArray, pool_index: IntArray) -> None:
+    """No region holds more copies of a class than tasks of it are placed."""
+    classes, regions = problem.classes, len(problem.regions)
+    spread = np.flatnonzero(classes.replicas[class_index] > 1)
+    key = class_index[spread] * regions + problem.pools.region[pool_index[spread]]
+    group, compact = np.unique(key, return_inverse=True)
+    owner = group // max(regions, 1)
+    number = len(class_index)
+    rows.add(
+        np.concatenate([compact, np.arange(len(group))]),
+        np.concatenate([spread, number + owner]),
+        np.ones(len(spread) + len(group)),
+        classes.count[owner].astype(float),
+    )
+
+
+def _add_tangent(problem: Problem, rows: _Rows, first: int, point: FloatArray) -> None:
+    """For each region r: cost_r >= w·G_r·(2·v0·v − v0²), v = used_r / G_r − used / G, v0 its value at the point."""
+    regions = len(problem.regions)
+    used0, total = region_gpus(problem, point)
+    busy, _ = region_gpus(problem, np.zeros(len(problem.pools)))
+    held = np.flatnonzero(total > 0)
+    fleet = max(float(total.sum()), 1e-300)
+    deviation = used0[held] / total[held] - used0.sum() / fleet
+    slope = 2.0 * problem.weights.balance * total[held] * deviation
+    row = np.arange(len(held))
+    constant = busy[held] / total[held] - busy.sum() / fleet
+    rows.add(
+        np.concatenate([np.repeat(row, regions), row, row]),
+        np.concatenate(
+            [np.tile(first + regions + np.arange(regions), len(held)), first + regions + held, first + held]
+        ),
+        np.concatenate([-np.repeat(slope / fleet, regions), slope / total[held], -np.ones(len(held))]),
+        problem.weights.balance * total[held] * deviation**2 - slope * constant,
+    )
+
+
+def solve_linear(problem: Problem, program: Program, gpus_by_pool: FloatArray) -> Answer:
+    """Solve the linear relaxation; prices come with it.
+
+    Args:
+        problem: the problem.
+        program: its program.
+        gpus_by_pool: where the balance's slope is taken for the prices.
+    """
+    finite = np.isfinite(program.limit)
+    answer = linprog(
+        program.usd,
+        A_ub=program.at_most[finite],
+        b_ub=program.limit[finite],
+        A_eq=program.equal,
+        b_eq=program.total,
+        bounds=np.column_stack([np.zeros(len(program.upper)), program.upper]),
+        method="highs",
+    )
+    if answer.x is None:
+        return Answer(copies=None, bound=-np.inf, complete=False)
+    marginal = np.zeros(len(program.limit))
+    marginal[finite] = np.maximum(-answer.ineqlin.marginals, 0.0)
+    prices = free_prices(problem)
+    prices.pool[program.capacity_of] = marginal[program.capacity_rows]
+    prices.quota[:] = marginal[program.quota_rows]
+    prices.budget[:] = marginal[program.budget_rows]
+    prices.slope[:] = balance_slope(problem, gpus_by_pool)
+    copies = np.asarray(answer.x[: len(program.class_index)])
+    return Answer(copies=copies, bound=float(answer.fun), complete=answer.status == 0, prices=prices)
+
+
+def solve_integer(program: Program, limits: Limits, cutoff_gap: float) -> Answer:
+    """Solve the integer program within the node limit and the deadline.
+
+    Args:
+        program: see formulate.
+        limits: nodes and deadline.
+        cutoff_gap: relative gap at which it may stop.
+    """
+    integral = np.zeros(len(program.usd))
+    integral[: len(program.class_index) + program.tasks] = 1
+    options: dict[str, float | int] = {"mip_rel_gap": cutoff_gap, "node_limit": limits.mip_nodes}
+    if limits.remaining_s is not None:
+        options["time_limit"] = max(limits.remaining_s(), 0.01)
+    finite = np.isfinite(program.limit)
+    constraints = [LinearConstraint(program.equal, program.total, program.total)]
+    if finite.any():
+        constraints.append(LinearConstraint(program.at_most[finite], -np.inf, program.limit[finite]))
+    # HiGHS works to absolute tolerances near 1e-6: dollars are scaled so that those stay below any price of meaning.
+    scale = 1e6 / max(float(np.abs(program.usd).max(initial=1.0)), 1e-9)
+    answer = milp(
+        program.usd * scale, integrality=integral, bounds=Bounds(0, program.upper), constraints=constraints,
+        options=options,
+    )  # fmt: skip
+    dual = getattr(answer, "mip_dual_bound", None)
+    bound = -np.inf if dual is None or not np.isfinite(dual) else float(dual) / scale
+    # Its own tolerance is taken off, so that the bound stays true.
+    bound -= 1e-9 * abs(bound) if np.isfinite(bound) else 0.0
+    copies = None if answer.x is None else np.asarray(answer.x[: len(program.class_index)])
+    return Answer(copies=copies, bound=bound, complete=answer.status == 0)

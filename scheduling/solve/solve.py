@@ -1,0 +1,99 @@
+"""The one door of the placement core: a problem and a strategy's name in, a plan with its bound out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+
+from thalweg.scheduling.arrays import FloatArray
+from thalweg.scheduling.problem.check import check_problem
+from thalweg.scheduling.problem.cost import arc_costs, plan_usd
+from thalweg.scheduling.problem.model import Problem
+from thalweg.scheduling.problem.order import Ordered, in_order
+from thalweg.scheduling.problem.solution import DEFAULT_LIMITS, OPTIMAL_GAP, Limits, Solution, Status, Stopped, Warm
+from thalweg.scheduling.solve.anneal import anneal
+from thalweg.scheduling.solve.flow import flow
+from thalweg.scheduling.solve.genetic import genetic
+from thalweg.scheduling.solve.greedy import greedy
+from thalweg.scheduling.solve.lp import lp
+from thalweg.scheduling.solve.strategy import Found, Strategy
+from thalweg.scheduling.solve.unplaced import unplaced
+
+STRATEGIES: MappingProxyType[str, Strategy] = MappingProxyType(
+    {"flow": flow, "greedy": greedy, "genetic": genetic, "anneal": anneal, "lp": lp}
+)
+
+
+def solve(
+    problem: Problem, strategy: str = "flow", limits: Limits = DEFAULT_LIMITS, seed: int = 0, warm: Warm | None = None
+) -> Solution:
+    """Place every task of a problem, or say why it waits.
+
+    The result depends on the problem's values only: not on the order of its rows, not on any clock except the deadline
+    in `limits`.
+
+    Args:
+        problem: see Problem.
+        strategy: a name in STRATEGIES.
+        limits: deadline and effort.
+        seed: for the strategies that draw random numbers.
+        warm: what an earlier solve of a similar problem left; changes the time taken, and a plan only among equals.
+
+    Raises:
+        ProblemError: a value of the problem has no meaning.
+        ValueError: no such strategy.
+    """
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy is {strategy!r}; allowed: {', '.join(STRATEGIES)}")
+    check_problem(problem)
+    ordered = in_order(problem)
+    arcs = arc_costs(ordered.problem)
+    found = STRATEGIES[strategy](ordered.problem, arcs, limits, seed, _start_prices(ordered.problem, warm))
+    class_index, pool_index, count = found.draft.arcs_used()
+    objective = plan_usd(ordered.problem, arcs, class_index, pool_index, count)
+    return _in_caller_order(ordered, found, objective, arcs.usd[class_index, pool_index], strategy)
+
+
+def _start_prices(problem: Problem, warm: Warm | None) -> FloatArray | None:
+    if warm is None or warm.prices.shape[1:] != problem.pools.capacity.shape[1:]:
+        return None
+    if warm.pool_ids == problem.pools.pool_ids:
+        return warm.prices
+    known = {pool: row for row, pool in enumerate(warm.pool_ids)}
+    rows = np.array([known.get(pool, -1) for pool in problem.pools.pool_ids], np.int64)
+    return np.where(rows[:, None] >= 0, warm.prices[rows], 0.0) if len(warm.prices) else None
+
+
+def _in_caller_order(ordered: Ordered, found: Found, objective: float, usd: FloatArray, strategy: str) -> Solution:
+    problem, draft = ordered.problem, found.draft
+    class_index, pool_index, count = draft.arcs_used()
+    outer_class, outer_pool = ordered.class_[class_index], ordered.pool[pool_index]
+    order = np.lexsort((outer_pool, outer_class))
+    placed = np.empty_like(draft.placed)
+    placed[ordered.class_] = draft.placed
+    prices = np.empty_like(found.prices.pool)
+    prices[ordered.pool] = found.prices.pool
+    waiting = unplaced(problem, draft.arcs, draft)
+    moved = (replace(row, class_index=int(ordered.class_[row.class_index])) for row in waiting)
+    # The bound is true and the plan is feasible, so a bound above the objective is float noise of equal numbers.
+    bound = min(found.bound, objective)
+    tight = objective - bound <= OPTIMAL_GAP * max(abs(objective), 1e-9)
+    status = Status.EMPTY if not problem.classes.count.sum() else Status.OPTIMAL if tight else Status.FEASIBLE
+    return Solution(
+        strategy=strategy,
+        status=status,
+        class_index=outer_class[order],
+        pool_index=outer_pool[order],
+        count=count[order],
+        placed=placed,
+        objective=objective,
+        bound=bound,
+        usd=usd[order],
+        prices=prices,
+        unplaced=tuple(sorted(moved, key=lambda row: row.class_index)),
+        stopped_because=Stopped.OPTIMAL if status is Status.OPTIMAL else found.stopped,
+        warm=Warm(pool_ids=problem.pools.pool_ids, prices=found.prices.pool),
+        trace=found.trace,
+    )

@@ -1,0 +1,27 @@
+"""What a strategy is: a function from a problem in canonical order to a draft, a bound and prices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from thalweg.scheduling.arrays import FloatArray
+from thalweg.scheduling.problem.cost import Arcs
+from thalweg.scheduling.problem.model import Problem
+from thalweg.scheduling.problem.solution import Limits, Stopped
+from thalweg.scheduling.solve.bound import Prices
+from thalweg.scheduling.solve.draft import Draft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a strategy found, in canonical order."""
+
+    draft: Draft
+    bound: float
+    prices: Prices
+    stopped: Stopped
+    trace: tuple[tuple[int, float, float], ...] = ()
+
+
+Strategy = Callable[[Problem, Arcs, Limits, int, "FloatArray | None"], Found]

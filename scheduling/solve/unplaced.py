@@ -1,0 +1,96 @@
+"""Why a task waits: the first constraint, in a fixed order, that leaves it no place."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from thalweg.scheduling.problem.cost import Arcs
+from thalweg.scheduling.problem.model import GPUS, NOWHERE, Problem
+from thalweg.scheduling.problem.solution import Reason, Unplaced
+from thalweg.scheduling.solve.draft import Draft
+
+
+def unplaced(problem: Problem, arcs: Arcs, draft: Draft) -> tuple[Unplaced, ...]:
+    """Reasons for every class with waiting tasks, by class."""
+    left = problem.classes.count - draft.placed
+    found = []
+    for row in np.flatnonzero(left > 0):
+        reason, detail = _why(problem, arcs, draft, int(row))
+        found.append(Unplaced(class_index=int(row), count=int(left[row]), reason=reason, detail=detail))
+    return tuple(found)
+
+
+def _why(problem: Problem, arcs: Arcs, draft: Draft, row: int) -> tuple[Reason, str]:
+    return _forbidden(problem, arcs, row) or _contended(problem, arcs, draft, row)
+
+
+def _forbidden(problem: Problem, arcs: Arcs, row: int) -> tuple[Reason, str] | None:
+    """The constraint that alone, with those before it, leaves fewer regions than copies."""
+    pools, classes, route = problem.pools, problem.classes, arcs.routes
+    replicas = int(classes.replicas[row])
+    gpus = classes.need[row, GPUS]
+    if not len(pools):
+        return Reason.CAPACITY, "there is no pool at all"
+    open_ = classes.gpu_models[row][pools.gpu_model]
+    if not open_.any():
+        wanted = [problem.gpu_models[m] for m in np.flatnonzero(classes.gpu_models[row])]
+        return Reason.GPU_MODEL, f"no pool has one of the GPU models {wanted or 'asked for'}"
+    here = pools.region
+    steps = (
+        (Reason.RESIDENCY, classes.allowed_regions[row][here], "none with its GPU model lies in an allowed region"),
+        (Reason.LATENCY, route.rtt_allows[row][here], f"none left within {classes.max_rtt_ms[row]:g} ms of its origin"),
+        (Reason.DATA, route.data_reaches[row][here], "no region left can be reached from all of its data"),
+        (Reason.SPOT, ~pools.spot | classes.spot_ok[row], "only spot pools are left and the task refuses spot"),
+        (Reason.PRICE_LIMIT, gpus * pools.usd_per_gpu_hour <= classes.max_usd_per_hour[row] * (1 + 1e-9),
+         f"every pool left costs more than its {classes.max_usd_per_hour[row]:g} USD an hour"),
+    )  # fmt: skip
+    for reason, allowed, detail in steps:
+        open_ = open_ & allowed
+        if not open_.any():
+            return reason, detail
+    fits = open_ & (classes.need[row] <= pools.capacity * (1 + 1e-9)).all(axis=1)
+    if not fits.any():
+        largest = pools.capacity[open_].max(axis=0)
+        if not largest.any():
+            silent = "no node of theirs is ready, or their regions are silent"
+            return Reason.CAPACITY, f"the pools it may use have no capacity now: {silent}"
+        short = np.flatnonzero(classes.need[row] > largest)
+        if short.size and GPUS not in short:
+            return Reason.CAPACITY, f"no pool it may use has so much of resource dimension {short.tolist()}"
+        return (
+            Reason.CAPACITY,
+            f"one copy needs {gpus:g} GPUs in one pool; the largest pool it may use has {largest[GPUS]:g}",
+        )
+    regions = len(np.unique(pools.region[fits]))
+    if regions < replicas:
+        return Reason.REPLICAS, f"{replicas} copies need {replicas} distinct regions; {regions} can hold one"
+    return None
+
+
+def _contended(problem: Problem, arcs: Arcs, draft: Draft, row: int) -> tuple[Reason, str]:
+    pools, classes, tenants = problem.pools, problem.classes, problem.tenants
+    gpus, replicas, tenant = classes.need[row, GPUS], int(classes.replicas[row]), int(classes.tenant[row])
+    open_ = np.isfinite(arcs.usd[row])
+    starts = np.flatnonzero(np.diff(pools.region, prepend=-1))
+    cheapest = float(np.sort(np.minimum.reduceat(arcs.usd[row], starts))[:replicas].sum())
+    if cheapest >= classes.wait_usd[row]:
+        return Reason.COST, f"its cheapest place costs {cheapest:.6g} USD, waiting {classes.wait_usd[row]:.6g}"
+    fits = open_ & (classes.need[row] <= draft.free).all(axis=1)
+    if len(np.unique(pools.region[fits])) >= replicas and tenant != NOWHERE:
+        name = tenants.tenant_ids[tenant]
+        if draft.quota[tenant] < gpus * replicas:
+            left = max(round(draft.quota[tenant], 6), 0.0)
+            return Reason.QUOTA, f"tenant {name} has {left:g} GPUs of quota left, the task needs {gpus * replicas:g}"
+        left = max(round(draft.budget[tenant], 6), 0.0)
+        cheapest_rate = float((gpus * pools.usd_per_gpu_hour[fits]).min()) * replicas
+        return Reason.BUDGET, f"tenant {name} has {left:g} USD an hour of budget left, the task needs {cheapest_rate:g}"
+    free = float(draft.free[open_, GPUS].max())
+    if fits.any():
+        return Reason.REPLICAS, f"{replicas} copies need {replicas} distinct regions with room; fewer have it"
+    short = np.flatnonzero((classes.need[row] > draft.free[open_]).all(axis=0))
+    if short.size and GPUS not in short:
+        return Reason.CAPACITY, f"every pool it may use is short of resource dimension {short.tolist()}"
+    return (
+        Reason.CAPACITY,
+        f"it needs {gpus:g} GPUs in one pool; the pools it may use have at most {max(round(free, 3), 0.0):g} free",
+    )

@@ -1,0 +1,1 @@
+"""The world as placement knows it: tasks, what waits, what sits where."""

@@ -1,0 +1,97 @@
+"""What regions report, as placement takes it in: facts that mean something, and for the others why they are left out.
+
+A fact that cannot be digested concerns its own node, link, price or dataset. It is left out with its reason; raising
+would stop the placement of everybody else.
+"""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from thalweg.scheduling.pack.nodes import MAX_DEVICES
+from thalweg.scheduling.problem.check import MOST
+
+NODE_SEPARATOR: Final = "\x1f"
+"""Between region and node id in the key of a node: node ids are unique within a region only."""
+
+MOST_CPUS: Final = 1e9
+MOST_MEMORY_GB: Final = 1e9
+
+Key = TypeVar("Key", bound=Hashable)
+Fact = TypeVar("Fact")
+Link = tuple[float, float, float]
+"""Round trip in ms, Gbit/s, US dollars a GB; NaN where unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFacts:
+    """A node as its latest sample describes it.
+
+    A node that is neither ready nor draining is gone, and what sat on it is lost.
+    """
+
+    region: str
+    node_id: str
+    gpu_model: str
+    spot: bool
+    gpus: int
+    cpus: float
+    memory_gb: float
+    ready: bool
+    """Takes new tasks."""
+    draining: bool = False
+    """Takes no new tasks, but those on it go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetFacts:
+    """Where a dataset's copies lie."""
+
+    regions: tuple[str, ...]
+    size_gb: float
+
+
+def objection_to_node(fact: NodeFacts) -> str | None:
+    """Say what of a node cannot be; None where it can."""
+    if NODE_SEPARATOR in fact.region or NODE_SEPARATOR in fact.node_id:
+        return f"its region or id holds the control character {NODE_SEPARATOR!r}; allowed are printable names"
+    if not 0 <= fact.gpus <= MAX_DEVICES:
+        return f"it has {fact.gpus} GPUs; allowed are 0 to {MAX_DEVICES}"
+    if not 0.0 <= fact.cpus <= MOST_CPUS:
+        return f"it has {fact.cpus} CPUs; allowed are 0 to {MOST_CPUS:g}"
+    if not 0.0 <= fact.memory_gb <= MOST_MEMORY_GB:
+        return f"it has {fact.memory_gb} GB of memory; allowed are 0 to {MOST_MEMORY_GB:g}"
+    return None
+
+
+def objection_to_link(link: Link) -> str | None:
+    """Say what of a link cannot be; None where it can."""
+    wrong = [value for value in link if value < 0.0]
+    return f"{wrong[0]} is no round trip, bandwidth or price; allowed are numbers >= 0" if wrong else None
+
+
+def objection_to_price(usd: float) -> str | None:
+    """Say why a price cannot be; None where it can."""
+    return None if 0.0 <= usd <= MOST else f"{usd} is no price; allowed are numbers from 0 to {MOST:g}"
+
+
+def objection_to_dataset(facts: DatasetFacts) -> str | None:
+    """Say why a dataset cannot be; None where it can."""
+    if 0.0 <= facts.size_gb <= MOST:
+        return None
+    return f"{facts.size_gb} GB is no size; allowed are numbers from 0 to {MOST:g}"
+
+
+def sorted_out(
+    facts: Mapping[Key, Fact], objection_to: Callable[[Fact], str | None]
+) -> tuple[dict[Key, Fact], dict[Hashable, str]]:
+    """Tell facts that can be digested from the reasons why others cannot."""
+    good: dict[Key, Fact] = {}
+    bad: dict[Hashable, str] = {}
+    for key, fact in facts.items():
+        objection = objection_to(fact)
+        if objection is None:
+            good[key] = fact
+        else:
+            bad[key] = objection
+    return good, bad

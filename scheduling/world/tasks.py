@@ -1,0 +1,280 @@
+"""Tasks as placement sees them: what they need, the copies they run as, and the changes their life is made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from thalweg.scheduling.pack.nodes import Need, Pool
+from thalweg.scheduling.world.refusals import Refusals
+
+MILLI = 1_000
+MIB_PER_GB = 1_000_000_000 / 1_048_576
+
+
+class TaskState(StrEnum):
+    """Where a task stands."""
+
+    WAITING = "waiting"
+    ASSIGNED = "assigned"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TERMINAL = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED})
+
+
+class Change(StrEnum):
+    """What one row of the ledger says happened."""
+
+    SUBMITTED = "submitted"
+    UPDATED = "updated"
+    REFUSED = "refused"
+    ASSIGNED = "assigned"
+    REVOKED = "revoked"
+    PREEMPTED = "preempted"
+    """Revoked for a task of higher priority; it waits again."""
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    EVICTED = "evicted"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+    WAITING = "waiting"
+    REPAIRED = "repaired"
+    """A region was told again what the ledger says; no task changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Identical workers of a task."""
+
+    workers: int
+    need: Need
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataNeed:
+    """One input of a task: a dataset by name, or bytes that lie in a region."""
+
+    dataset: str | None
+    region: str | None
+    size_gb: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSpec:
+    """What a task needs; tasks with equal specs form a class. All parts run in one pool (gang), per copy."""
+
+    parts: tuple[Part, ...]
+    gpu_models: tuple[str, ...] | None = None
+    expected_s: float = 3_600.0
+    priority: int = 500
+    data: tuple[DataNeed, ...] = ()
+    origin_region: str | None = None
+    max_rtt_ms: float | None = None
+    allowed_regions: tuple[str, ...] | None = None
+    replicas: int = 1
+    spot_ok: bool = False
+    preemptible: bool = True
+    max_usd_per_hour: float | None = None
+    tenant: str = "default"
+    start_by_ms: int | None = None
+    """Last moment to start and still meet the deadline, milliseconds since 1970."""
+    min_workers: int | None = None
+    """Fewest workers it runs with; None where it is not malleable: then it runs with exactly those of its parts."""
+    max_workers: int | None = None
+    """Most workers it grows to; None as `min_workers`."""
+    spread_workers: bool = False
+    """Every worker on a node of its own (anti-affinity)."""
+
+    @property
+    def workers(self) -> int:
+        """Workers of one copy."""
+        return sum(part.workers for part in self.parts)
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of one copy, shares counted as fractions."""
+        return sum(part.workers * part.need.total_gpu_milli for part in self.parts) / MILLI
+
+    @property
+    def cpus(self) -> float:
+        """CPUs of one copy."""
+        return sum(part.workers * part.need.cpu_milli for part in self.parts) / MILLI
+
+    @property
+    def memory_gb(self) -> float:
+        """Memory of one copy."""
+        return sum(part.workers * part.need.memory_mib for part in self.parts) / MIB_PER_GB
+
+
+def sized(spec: TaskSpec, workers: int) -> TaskSpec:
+    """Describe a malleable task as it runs with so many workers: the more of them, the sooner the same work is done."""
+    (part,) = spec.parts
+    return replace(
+        spec,
+        parts=(replace(part, workers=workers),),
+        expected_s=spec.expected_s * part.workers / workers,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What one part of a copy takes of one node. `devices` repeats a device that several workers share."""
+
+    node_id: str
+    workers: int
+    gpus: int
+    gpu_milli: int
+    devices: tuple[int, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class Copy:
+    """A placed copy of a task."""
+
+    index: int
+    epoch: int
+    region: str
+    pool_id: str
+    pool: Pool
+    shares: tuple[Share, ...]
+    state: TaskState
+    assigned_ms: int
+    misses: int = 0
+    """Inventories in a row in which the region did not list it."""
+    accepted: bool = False
+    """Whether its region ever said that it holds it."""
+    seats: tuple[int, ...] = ()
+    """Its rows in `World.seats`."""
+
+    @property
+    def workers(self) -> int:
+        """Workers it runs with; a malleable task's may differ from what it asked for."""
+        return sum(share.workers for share in self.shares)
+
+
+@dataclass(slots=True, kw_only=True)
+class Task:
+    """One task and its copies."""
+
+    task_id: str
+    spec: TaskSpec
+    request: str
+    content_hash: str
+    submitted_ms: int
+    order: int
+    """Position in the order of arrival."""
+    state: TaskState = TaskState.WAITING
+    epoch: int = 0
+    """Highest epoch used for any copy; the next decision takes the next one."""
+    attempt: int = 0
+    """Placements that ended in failure."""
+    preempted: int = 0
+    """How often a copy gave way to another task: such a task never makes others give way."""
+    copies: dict[int, Copy] = field(default_factory=dict)
+    done_copies: set[int] = field(default_factory=set)
+    done_regions: frozenset[str] = frozenset()
+    """Where they succeeded: other copies go elsewhere."""
+    ended: TaskState | None = None
+    """Set by cancelling and by giving up, whatever the copies do."""
+    avoid: frozenset[str] = frozenset()
+    """Regions where it failed: elsewhere first."""
+    refused: dict[str, Refusals] = field(default_factory=dict)
+    """By region: how often it was given back."""
+    barred: frozenset[str] = frozenset()
+    """Regions that gave it back and are not tried before their back-off ends."""
+    reason: str = ""
+
+    @property
+    def missing(self) -> int:
+        """Copies that still have to be placed; an update may ask for fewer than have succeeded."""
+        return max(self.spec.replicas - len(self.copies) - len(self.done_copies), 0)
+
+    @property
+    def taken(self) -> frozenset[str]:
+        """Regions that hold a copy or in which one has succeeded."""
+        return self.done_regions | {copy.region for copy in self.copies.values()}
+
+    def state_now(self) -> TaskState:
+        """Tell how far the task is: as far as its least advanced copy that has not succeeded."""
+        if self.ended is not None:
+            return self.ended
+        if len(self.done_copies) >= self.spec.replicas:
+            return TaskState.SUCCEEDED
+        if self.missing > 0:
+            return TaskState.WAITING
+        running = all(copy.state is TaskState.RUNNING for copy in self.copies.values())
+        return TaskState.RUNNING if running else TaskState.ASSIGNED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Money:
+    """Cost of one copy by component, in US dollars over its expected hours (thalweg.scheduling.problem.cost.COMPONENTS)."""
+
+    compute_usd: float = 0.0
+    egress_usd: float = 0.0
+    stall_usd: float = 0.0
+    latency_usd: float = 0.0
+    risk_usd: float = 0.0
+    move_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """One change of one task, as the ledger records it. Applying the ledger's rows in order rebuilds the world."""
+
+    change: Change
+    task_id: str
+    decided_ms: int
+    copy: int = 0
+    epoch: int = 0
+    attempt: int = 0
+    region: str | None = None
+    pool_id: str | None = None
+    shares: tuple[Share, ...] = ()
+    plan_id: str | None = None
+    usd_per_hour: float | None = None
+    money: Money | None = None
+    reason: str | None = None
+    tenant: str | None = None
+    priority: int | None = None
+    spec: TaskSpec | None = None
+    request: str | None = None
+    content_hash: str | None = None
+    topic: str | None = None
+    topic_partition: int | None = None
+    topic_offset: int | None = None
+    topic_timestamp_ms: int | None = None
+
+
+def whole_shares(parts: Sequence[Part], shares: Sequence[Share]) -> list[tuple[Share, Need]]:
+    """Pair each share with all that its workers take of the node together.
+
+    Shares are listed in the order of the parts, so counting workers tells whose they are. A task of one part owns all
+    shares, however many workers it has grown or shrunk to.
+    """
+    paired: list[tuple[Share, Need]] = []
+    remaining = iter(parts)
+    part = next(remaining)
+    left = part.workers
+    for share in shares:
+        while left == 0 and len(parts) > 1:
+            part = next(remaining)
+            left = part.workers
+        paired.append(
+            (
+                share,
+                Need(
+                    gpus=len(share.devices),
+                    gpu_milli=part.need.gpu_milli,
+                    cpu_milli=part.need.cpu_milli * share.workers,
+                    memory_mib=part.need.memory_mib * share.workers,
+                ),
+            )
+        )
+        left -= share.workers
+    return paired

@@ -1,0 +1,277 @@
+"""Waiting tasks, grouped into classes of equal needs, so that a plan's effort follows the news and not the queue.
+
+A class that could not be placed is not looked at again until capacity it could use has loosened: 100,000 tasks that
+wait for a full world cost a micro-batch nothing but a mask.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from thalweg.scheduling.arrays import BoolArray, IntArray
+from thalweg.scheduling.world.tasks import TaskSpec
+from thalweg.scheduling.world.urgency import NO_DEADLINE_MS, urgency
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassKey:
+    """What makes waiting tasks interchangeable."""
+
+    spec: TaskSpec
+    missing: int
+    """Copies that each task still needs."""
+    taken: frozenset[str]
+    """Regions that hold other copies of the task: never again the same."""
+    avoid: frozenset[str]
+    """Regions where the task failed: only where nothing else will do."""
+    barred: frozenset[str] = frozenset()
+    """Regions that gave the task back and are not tried again yet."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class WaitingClass:
+    """Waiting tasks of one key, oldest first."""
+
+    key: ClassKey
+    index: int
+    tasks: deque[str] = field(default_factory=deque)
+    oldest_order: int = 0
+    oldest_ms: int = 0
+    impossible: str | None = None
+    """Why not even an empty fleet could hold one; such a class is in no window until the fleet has grown."""
+    left: set[str] = field(default_factory=set)
+    """Ids that left while still in `tasks`; they are dropped when they come to the front."""
+
+    def __len__(self) -> int:
+        return len(self.tasks) - len(self.left)
+
+
+class Waiting:
+    """The queue. Rows of its columns are reused when a class empties."""
+
+    def __init__(self, pools_of: Callable[[ClassKey], BoolArray]) -> None:
+        """Start empty.
+
+        Args:
+            pools_of: mask of the pools that a class may use at all, [P]; asked when a class appears and after
+                `forget_pools`.
+        """
+        self._pools_of = pools_of
+        self._classes: dict[ClassKey, WaitingClass] = {}
+        self._by_index: list[WaitingClass | None] = []
+        self._by_tenant: dict[str, dict[WaitingClass, None]] = {}
+        self._free: list[int] = []
+        self._entries: dict[str, tuple[ClassKey, int, int]] = {}  # task -> (class, order, waiting since ms)
+        self._pools = np.zeros((0, 0), bool)  # [rows, P]
+        self._tried = np.zeros(0, np.int64)  # clock of the last fruitless try; -1 never tried
+        self._priority = np.zeros(0, np.int64)
+        self._oldest = np.zeros(0, np.int64)
+        self._oldest_ms = np.zeros(0, np.int64)
+        self._start_by_ms = np.zeros(0, np.int64)
+        self._live = np.zeros(0, bool)
+        self._parked = np.zeros(0, bool)
+        self._untold: list[str] = []  # tasks that came to a parked class and were not told why they wait
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, task_id: str) -> bool:
+        return task_id in self._entries
+
+    def classes(self) -> Iterator[WaitingClass]:
+        """All classes with waiting tasks."""
+        return iter(self._classes.values())
+
+    def put(self, task_id: str, key: ClassKey, order: int, since_ms: int, *, first: bool = False) -> None:
+        """Let a task wait; `first` puts it before the others of its class (it was placed once)."""
+        self.drop(task_id)
+        self._entries[task_id] = (key, order, since_ms)
+        waiting = self._classes.get(key)
+        if waiting is None:
+            waiting = self._open(key, order, since_ms)
+        if task_id in waiting.left:
+            # Still in the deque from an earlier wait: take it out for good, so that it stands there once.
+            waiting.left.discard(task_id)
+            waiting.tasks.remove(task_id)
+        (waiting.tasks.appendleft if first else waiting.tasks.append)(task_id)
+        self._note_oldest(waiting)
+        self._tried[waiting.index] = -1
+        if waiting.impossible is not None:
+            self._untold.append(task_id)
+
+    def drop(self, task_id: str) -> None:
+        """Let a task wait no longer; nothing happens when it does not."""
+        entry = self._entries.pop(task_id, None)
+        if entry is None:
+            return
+        waiting = self._classes[entry[0]]
+        if waiting.tasks[0] == task_id:
+            waiting.tasks.popleft()
+            while waiting.tasks and waiting.tasks[0] in waiting.left:
+                waiting.left.discard(waiting.tasks.popleft())
+        else:
+            waiting.left.add(task_id)
+        if len(waiting):
+            self._note_oldest(waiting)
+        else:
+            self._close(waiting)
+
+    def first(self, waiting: WaitingClass, count: int) -> list[str]:
+        """Oldest tasks of a class."""
+        chosen: list[str] = []
+        for task_id in waiting.tasks:
+            if len(chosen) == count:
+                break
+            if task_id not in waiting.left:
+                chosen.append(task_id)
+        return chosen
+
+    def forget_pools(self) -> None:
+        """Ask again which pools every class may use: pools, links or prices have changed. Everything may be tried."""
+        width = 0
+        for waiting in self._classes.values():
+            mask = self._pools_of(waiting.key)
+            width = len(mask)
+            if self._pools.shape[1] != width:
+                self._pools = np.zeros((len(self._live), width), bool)
+            self._pools[waiting.index] = mask
+        self._tried[:] = -1
+        self.unpark()
+
+    def park(self, waiting: WaitingClass, reason: str) -> None:
+        """Leave a class out that no empty fleet could hold: it is nobody's turn for it."""
+        waiting.impossible = reason
+        self._parked[waiting.index] = True
+        self._untold += self.first(waiting, len(waiting))
+
+    def unpark(self) -> None:
+        """Consider everything again: nodes have come or grown, or who may use them has changed."""
+        for row in np.flatnonzero(self._parked).tolist():
+            waiting = self._by_index[row]
+            assert waiting is not None
+            waiting.impossible = None
+        self._parked[:] = False
+
+    def impossible(self) -> list[tuple[str, str]]:
+        """Tasks that wait for what no empty fleet has, with the reason, each told once."""
+        told = [
+            (task_id, reason)
+            for task_id in dict.fromkeys(self._untold)
+            if (entry := self._entries.get(task_id)) and (reason := self._classes[entry[0]].impossible) is not None
+        ]
+        self._untold.clear()
+        return told
+
+    def tenant_loosened(self, tenant: str) -> None:
+        """Let a tenant's classes be tried again: it gave something back, so a limit of its own may bind no more."""
+        for waiting in self._by_tenant.get(tenant, ()):
+            self._tried[waiting.index] = -1
+
+    def tried(self, indices: IntArray, clock: int) -> None:
+        """Note that these classes were considered at this clock and did not all fit."""
+        self._tried[indices] = clock
+
+    def window(
+        self, loosened: IntArray, max_tasks: int, max_classes: int, now_ms: int = 0
+    ) -> list[tuple[WaitingClass, int]]:
+        """Choose what the next plan considers.
+
+        Args:
+            loosened: [P] clock at which capacity of the pool last grew.
+            max_tasks: most tasks in all.
+            max_classes: most classes in all.
+            now_ms: ages and deadlines are counted from it.
+
+        Returns:
+            Classes with the number of tasks to consider, by urgency (priority, age and deadline), then oldest task.
+        """
+        if not self._classes:
+            return []
+        live = self._live & ~self._parked
+        may = live & (self._tried < 0)
+        stuck = np.flatnonzero(live & (self._tried >= 0))
+        if len(stuck) and len(loosened):
+            # Per class the newest loosening among its pools, taken pool by pool: few pools loosen in one batch.
+            newer = np.flatnonzero(loosened > self._tried[stuck].min())
+            for pool in newer:
+                hit = stuck[self._pools[stuck, pool] & (self._tried[stuck] < loosened[pool])]
+                may[hit] = True
+        rows = np.flatnonzero(may)
+        doublings = urgency(self._priority[rows], now_ms - self._oldest_ms[rows], self._start_by_ms[rows] - now_ms)
+        rows = rows[np.lexsort((self._oldest[rows], -doublings))][:max_classes]
+        chosen: list[tuple[WaitingClass, int]] = []
+        room = max_tasks
+        for row in rows.tolist():
+            waiting = self._by_index[row]
+            assert waiting is not None
+            take = min(len(waiting), room)
+            chosen.append((waiting, take))
+            room -= take
+            if room == 0:
+                break
+        return chosen
+
+    def gpus_ahead(self, usable: BoolArray, doublings: float, now_ms: int) -> float:
+        """GPUs that more urgent waiting tasks ask for which may use one of these pools."""
+        rows = np.flatnonzero(self._live & ~self._parked)
+        if not rows.size:
+            return 0.0
+        mine = urgency(self._priority[rows], now_ms - self._oldest_ms[rows], self._start_by_ms[rows] - now_ms)
+        rows = rows[(mine > doublings) & (self._pools[rows] & usable).any(axis=1)]
+        classes = [waiting for row in rows.tolist() if (waiting := self._by_index[row]) is not None]
+        return float(sum(len(one) * one.key.missing * one.key.spec.gpus for one in classes))
+
+    def _open(self, key: ClassKey, order: int, since_ms: int) -> WaitingClass:
+        if self._free:
+            index = self._free.pop()
+        else:
+            index = len(self._by_index)
+            self._by_index.append(None)
+            self._grow(index + 1)
+        waiting = WaitingClass(key=key, index=index, oldest_order=order, oldest_ms=since_ms)
+        self._classes[key] = waiting
+        self._by_index[index] = waiting
+        mask = self._pools_of(key)
+        if self._pools.shape[1] != len(mask):
+            self._pools = np.zeros((len(self._live), len(mask)), bool)
+        self._pools[index] = mask
+        self._priority[index] = key.spec.priority
+        self._oldest[index] = order
+        self._oldest_ms[index] = since_ms
+        self._start_by_ms[index] = NO_DEADLINE_MS if key.spec.start_by_ms is None else key.spec.start_by_ms
+        self._by_tenant.setdefault(key.spec.tenant, {})[waiting] = None
+        self._live[index] = True
+        self._tried[index] = -1
+        return waiting
+
+    def _note_oldest(self, waiting: WaitingClass) -> None:
+        _, order, since_ms = self._entries[waiting.tasks[0]]
+        waiting.oldest_order, waiting.oldest_ms = order, since_ms
+        self._oldest[waiting.index] = order
+        self._oldest_ms[waiting.index] = since_ms
+
+    def _close(self, waiting: WaitingClass) -> None:
+        del self._classes[waiting.key]
+        of_tenant = self._by_tenant[waiting.key.spec.tenant]
+        del of_tenant[waiting]
+        if not of_tenant:
+            del self._by_tenant[waiting.key.spec.tenant]
+        self._by_index[waiting.index] = None
+        self._live[waiting.index] = self._parked[waiting.index] = False
+        self._free.append(waiting.index)
+
+    def _grow(self, rows: int) -> None:
+        have = len(self._live)
+        if rows <= have:
+            return
+        more = max(rows, 2 * have, 64) - have
+        self._pools = np.concatenate([self._pools, np.zeros((more, self._pools.shape[1]), bool)])
+        self._tried = np.concatenate([self._tried, np.full(more, -1, np.int64)])
+        self._priority = np.concatenate([self._priority, np.zeros(more, np.int64)])
+        self._oldest = np.concatenate([self._oldest, np.zeros(more, np.int64)])
+        self._oldest_ms = np.concatenate([self._oldest_ms, np.zeros(more, np.int64)])
+        self._start_by_ms = np.concatenate([self._start_by_ms, np.zeros(more, np.int64)])
+        self._live = np.concatenate([self._live, np.zeros(more, bool)])
+        self._parked = np.concatenate([self._parked, np.zeros(more, bool)])

@@ -1,0 +1,1 @@
+"""The broker's edge: read, publish, make topics."""

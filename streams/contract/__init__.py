@@ -1,0 +1,1 @@
+"""What travels: topics, messages, envelopes, and their published contract."""

@@ -1,0 +1,1 @@
+"""Replication's messages: state in, the replica topic out."""

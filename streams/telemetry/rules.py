@@ -1,0 +1,144 @@
+"""Value rules: what a row must satisfy to be believed, read from a file, judged column by column.
+
+A broken rule sends the row to quarantine with the rule's name and a reason; nothing is repaired or dropped. The same
+file gives the Spark column (`streams.telemetry.rule_columns`) and the Great Expectations suite (`streams.telemetry.rule_expectations`);
+tests hold the three together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+
+Bound = int | float
+
+
+class RulesError(Exception):
+    """A rule file cannot be read; the message names the rule and what is allowed."""
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One demand on one field. A missing value breaks only `required`."""
+
+    name: str
+    field: str
+    when: str | None = None
+    """Only for rows of this `kind`; None means every row."""
+    required: bool = False
+    one_of: list[str] | None = None
+    min: Bound | str | None = None
+    """A number, or in a file the name of a limit."""
+    max: Bound | str | None = None
+    min_chars: int | None = None
+    max_chars: int | None = None
+
+    @property
+    def demand(self) -> str:
+        """What is allowed, in words."""
+        if self.required:
+            return "present"
+        if self.one_of is not None:
+            return "one of " + ", ".join(self.one_of)
+        if self.max_chars is not None:
+            return f"{self.min_chars or 0} to {self.max_chars} characters"
+        if self.min is None:
+            return f"at most {self.max}"
+        return f"at least {self.min}" if self.max is None else f"{self.min} to {self.max}"
+
+
+class _RuleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    rules: list[Rule]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Rows that satisfy every rule, and rows that do not with `rule` and `reason` beside their own columns."""
+
+    valid: pa.Table
+    quarantined: pa.Table
+
+
+VERDICT_COLUMNS: Final = (pa.field("rule", pa.string()), pa.field("reason", pa.string()))
+
+
+def load_rules(path: Path, columns: Sequence[str], limits: Mapping[str, Bound]) -> tuple[Rule, ...]:
+    """Read a rule file.
+
+    Args:
+        path: YAML.
+        columns: what a rule may name.
+        limits: bounds that the file names and the settings give.
+
+    Raises:
+        RulesError: the file is missing or malformed, or a rule names an unknown column or limit.
+    """
+    try:
+        rules = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), _RuleFile).rules
+    except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
+        raise RulesError(f"rule file {path}: {error}") from error
+    for rule in rules:
+        if rule.field not in columns:
+            raise RulesError(f"{path}: rule {rule.name!r} names field {rule.field!r}; allowed are {', '.join(columns)}")
+    return tuple(msgspec.structs.replace(rule, **_resolved(path, rule, limits)) for rule in rules)
+
+
+def _resolved(path: Path, rule: Rule, limits: Mapping[str, Bound]) -> dict[str, Bound | None]:
+    bounds: dict[str, Bound | None] = {}
+    for side, bound in (("min", rule.min), ("max", rule.max)):
+        if isinstance(bound, str) and bound not in limits:
+            raise RulesError(f"{path}: rule {rule.name!r} names limit {bound!r}; allowed are {', '.join(limits)}")
+        bounds[side] = limits[bound] if isinstance(bound, str) else bound
+    return bounds
+
+
+def broken_by(rule: Rule, rows: pa.Table) -> pa.ChunkedArray:
+    """Mask of the rows that break one rule; never null."""
+    values = rows[rule.field]
+    if rule.required:
+        broken = pc.is_null(values)
+    elif rule.one_of is not None:
+        broken = pc.and_(pc.is_valid(values), pc.invert(pc.is_in(values, pa.array(rule.one_of, values.type))))
+    else:
+        measured = pc.utf8_length(values) if rule.max_chars is not None else values
+        low, high = (rule.min_chars, rule.max_chars) if rule.max_chars is not None else (rule.min, rule.max)
+        within: Any = pc.is_valid(values)
+        # "Not within" instead of "below or above", so that a value that compares with nothing (NaN) is broken as well.
+        if low is not None:
+            within = pc.and_(within, pc.greater_equal(measured, low))
+        if high is not None:
+            within = pc.and_(within, pc.less_equal(measured, high))
+        broken = pc.and_(pc.is_valid(values), pc.invert(pc.fill_null(within, False)))
+    if rule.when is not None:
+        broken = pc.and_(broken, pc.fill_null(pc.equal(rows["kind"], rule.when), False))
+    return broken
+
+
+def judge(rules: Sequence[Rule], rows: pa.Table) -> Verdict:
+    """Split rows by the rules; a row is reported under the first rule, in their order, that it breaks."""
+    first_broken: Any = None
+    for number, rule in enumerate(rules):
+        broken = broken_by(rule, rows)
+        if pc.any(broken).as_py():
+            marked = pc.if_else(broken, pa.scalar(number, pa.int32()), pa.scalar(None, pa.int32()))
+            first_broken = marked if first_broken is None else pc.coalesce(first_broken, marked)
+    if first_broken is None:
+        empty = rows.slice(0, 0)
+        for column in VERDICT_COLUMNS:
+            empty = empty.append_column(column, pa.array([], column.type))
+        return Verdict(valid=rows, quarantined=empty)
+    quarantined = rows.filter(pc.is_valid(first_broken))
+    broken_rules = [rules[number] for number in first_broken.drop_null().to_pylist()]
+    reasons = [_reason(rule, quarantined, row) for row, rule in enumerate(broken_rules)]
+    quarantined = quarantined.append_column(VERDICT_COLUMNS[0], pa.array([r.name for r in broken_rules], pa.string()))
+    quarantined = quarantined.append_column(VERDICT_COLUMNS[1], pa.array(reasons, pa.string()))
+    return Verdict(valid=rows.filter(pc.is_null(first_broken)), quarantined=quarantined)
+
+
+def _reason(rule: Rule, rows: pa.Table, row: int) -> str:
+    seen = repr(rows[rule.field][row].as_py())
+    return f"{rule.field} is {seen[:200]}; allowed is {rule.demand}"

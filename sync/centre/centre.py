@@ -1,0 +1,431 @@
+"""The centre: takes what regions send, merges it, finds the conflicts and the gaps, and says what to publish.
+
+Pure: messages and the time in, an outcome out. The replicate job gives it micro-batches from Kafka and writes the
+outcome to Delta and to the replica topic; the simulator gives it batches from a network that loses and reorders.
+
+Written in this order, an outcome survives a crash at any point, because taking the same batch again gives the same:
+the publication, conflicts (by id), records, and last the regions' state with the removals. Only when a region's state
+is durable are its updates known as repetitions. Publishing comes first because regions wait for it and the tables' time
+would be added to theirs.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+
+from thalweg.sync.centre.judging import current_life, newest_of, refusal
+from thalweg.sync.centre.key_merge import Admitted, KeyOutcome, Recent, merge_key
+from thalweg.sync.centre.lives import RELEASED, Life, LifeImage, heard_of, image, life_from, merged_of
+from thalweg.sync.centre.parking import Parking
+from thalweg.sync.centre.tombstones import Unstable, stable_position
+from thalweg.sync.protocol.conflicts import Conflict, without
+from thalweg.sync.protocol.digests import bucket_of, digests_of, encode_digests
+from thalweg.sync.protocol.entries import (
+    BucketEntry,
+    DigestEntry,
+    Entry,
+    ForgetEntry,
+    Heartbeat,
+    Join,
+    Leave,
+    PlainWrite,
+    RecordEntry,
+    RegionEntry,
+    RepairRequest,
+    Update,
+    UpMessage,
+)
+from thalweg.sync.protocol.gaps import Gap, GapLog
+from thalweg.sync.protocol.records import Record
+from thalweg.sync.protocol.stamps import (
+    DEFAULT_LIMITS,
+    ZERO,
+    Actor,
+    Admission,
+    FutureLimits,
+    Hlc,
+    actor_of,
+    admission,
+    observed,
+)
+
+# Writes of a record that are kept for comparing while no region has a replica: nobody acknowledges then.
+KEPT_ALONE = 64
+# Missing ranges that one entry asks for; more are asked for when these have come. Keeps the entry a few kilobytes.
+MAX_ASKED = 100
+
+MergeKeys = Callable[[Mapping[str, Sequence[Admitted]]], Mapping[str, KeyOutcome]]
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """All records at one position of the replica topic, for a region that begins."""
+
+    records: tuple[Record, ...]
+    position: int
+    clock: Hlc
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that was not obeyed, and why."""
+
+    region: str
+    reason: str
+    message: UpMessage
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """What one batch leads to."""
+
+    records: dict[str, Record] = {}  # changed or published again, tombstones included
+    recents: dict[str, Recent] = {}  # of the changed keys
+    forgotten: list[str] = []
+    conflicts: list[Conflict] = []
+    gaps: list[Gap] = []
+    refused: list[Refusal] = []
+    parked: list[Update | PlainWrite] = []
+    warned: list[Update | PlainWrite] = []  # accepted although ahead of time
+    merged: list[Update | PlainWrite] = []
+    repeated: int = 0  # arrived before
+    entries: list[Entry] = []
+    regions: dict[str, LifeImage] = {}  # changed
+
+
+class Centre:
+    """The merged state in memory, and the rules by which it changes."""
+
+    def __init__(
+        self,
+        records: Mapping[str, Record] | None = None,
+        recents: Mapping[str, Recent] | None = None,
+        regions: Iterable[LifeImage] = (),
+        open_gaps: Iterable[Gap] = (),
+        *,
+        position: int = 0,
+        forgotten_through: Hlc = ZERO,
+        limits: FutureLimits = DEFAULT_LIMITS,
+        tombstone_age_ms: int = 0,
+        ask_again_ms: int = 1_000,
+        max_parked: int = 10_000,
+    ) -> None:
+        """Start from what is durable, or from nothing.
+
+        Args:
+            records: By key; tombstones included.
+            recents: Writes that are not yet stable.
+            regions: What is known of each region.
+            open_gaps: Rows of `sync_gaps` that are open.
+            position: Where the next publication goes.
+            forgotten_through: Newest delete that was forgotten.
+            limits: For stamps ahead of time.
+            tombstone_age_ms: A tombstone stays at least this long, stable or not.
+            ask_again_ms: A missing range is asked for again after this long.
+            max_parked: Updates of one region that may wait because their stamps are ahead of time.
+        """
+        self.records: dict[str, Record] = dict(records or {})
+        self.recents: dict[str, Recent] = dict(recents or {})
+        self.lives: dict[str, Life] = {saved.region: life_from(saved) for saved in regions}
+        self.gap_log = GapLog(open_gaps, ask_again_ms)
+        self.position = position
+        self.parking = Parking(limits, (u for life in self.lives.values() for u in life.parked.values()))
+        self.max_parked = max_parked
+        self.tombstone_age_ms = tombstone_age_ms
+        self.unstable = Unstable()
+        self.forgotten_through = forgotten_through
+        self._aging: list[str] = []  # stable tombstones that are not old enough
+        self._batch: tuple[UpMessage, ...] = ()  # the present one
+        self._arriving: dict[str, int] | None = None  # newest sequences in it, once they are asked for
+        self._heard = heard_of(self.lives.values())
+        self.clock = ZERO
+        for record in self.records.values():
+            self.clock = observed(self.clock, record.at)
+        self._await_everybody()
+
+    # ---- a batch -------------------------------------------------------------------------------------------------
+
+    def take(self, messages: Iterable[UpMessage], now_ms: int, merge_keys: MergeKeys | None = None) -> Outcome:
+        """Take a batch and return what it leads to. The state in memory has changed when this returns.
+
+        Args:
+            messages: In order of arrival within a region.
+            now_ms: The centre's clock.
+            merge_keys: Merges the admitted messages of each key; None does it here.
+        """
+        out = Outcome()
+        touched: set[str] = set()
+        admitted: dict[str, list[Admitted]] = {}
+        for kept in self.parking.due(now_ms):
+            touched.add(self._release(kept, admitted))
+        repairs: set[int] = set()
+        self._batch, self._arriving = tuple(messages), None
+        for message in self._batch:
+            if isinstance(message, Update):
+                touched.add(self._update(message, out, admitted, now_ms))
+            elif isinstance(message, Heartbeat):
+                touched.add(self._heartbeat(message, out, now_ms))
+            elif isinstance(message, PlainWrite):
+                touched.add(self._plain(message, out, admitted, now_ms))
+            elif isinstance(message, RepairRequest):
+                repairs.update(message.buckets)
+            else:
+                touched.add(self._membership(message, out, now_ms))
+        self._merge(admitted, merge_keys or self.merge_here(now_ms), out)
+        regions = sorted(touched & self.lives.keys())
+        for region in regions:
+            life = self.lives[region]
+            life.settle_acks()
+            out.gaps += self.gap_log.review(region, life.epoch, life.received, now_ms)
+        self._forget_stable(out, now_ms)
+        self._batch, self._arriving = (), None
+        out.entries += [RecordEntry(record) for record in out.records.values()]
+        if repairs:
+            self._repair(repairs, out)
+        for region in regions:
+            out.regions[region] = image(self.lives[region])
+            out.entries.append(self.region_entry(region, now_ms))
+        return out
+
+    def merge_here(self, now_ms: int) -> MergeKeys:
+        """Return the function that merges in this process."""
+
+        def merge_keys(admitted: Mapping[str, Sequence[Admitted]]) -> dict[str, KeyOutcome]:
+            return {
+                key: merge_key(self.records.get(key), self.recents.get(key, ()), items, self.forgotten_through, now_ms)
+                for key, items in admitted.items()
+            }
+
+        return merge_keys
+
+    def published(self, position: int) -> None:
+        """Note that the outcome's entries are published; the last of them lies just before this position."""
+        self.position = position
+        self.unstable.published(position)
+
+    def region_entry(self, region: str, now_ms: int) -> RegionEntry:
+        """Say what the centre has of a region."""
+        life = self.lives[region]
+        return RegionEntry(
+            region=region,
+            epoch=life.epoch,
+            contiguous=life.received.contiguous,
+            centre_ms=now_ms,
+            missing=tuple(life.received.missing()[:MAX_ASKED]),
+            member=life.member,
+            clock=self.clock,
+        )
+
+    def snapshot(self) -> Snapshot:
+        """Return everything a beginning region needs; take it right after `published`."""
+        return Snapshot(records=tuple(self.records.values()), position=self.position, clock=self.clock)
+
+    def digest_entry(self, buckets: Sequence[int] | None = None) -> DigestEntry:
+        """Return the digests, from the caller's running ledger where it keeps one."""
+        found = digests_of(self.records.values()) if buckets is None else buckets
+        return DigestEntry(buckets=encode_digests(found))
+
+    # ---- messages ------------------------------------------------------------------------------------------------
+
+    def _update(self, update: Update, out: Outcome, admitted: dict[str, list[Admitted]], now_ms: int) -> str:
+        stamp = update.stamp
+        actor = stamp.actor
+        life = self.lives.get(stamp.region)
+        reason = refusal(update, actor, life)
+        if reason:
+            out.refused.append(Refusal(region=stamp.region, reason=reason, message=update))
+            return stamp.region
+        assert life is not None
+        arrived = life.received if stamp.epoch == life.epoch else life.closed.get(actor)
+        if arrived is None or (arrived is not life.received and stamp.seq not in arrived):
+            reason = f"epoch {stamp.epoch} of {stamp.region} was closed by epoch {life.epoch}; its store is obsolete"
+            out.refused.append(Refusal(region=stamp.region, reason=reason, message=update))
+            return stamp.region
+        reason = self._unfounded(update, actor, life) if stamp.seq not in arrived else None
+        if reason:
+            out.refused.append(Refusal(region=stamp.region, reason=reason, message=update))
+            return stamp.region
+        if self._parked_full(stamp.ms, life, now_ms):
+            return stamp.region  # it stays with its writer, which is asked for it again
+        if not arrived.add(stamp.seq):
+            out.repeated += 1
+            return stamp.region
+        if stamp.seq > self._heard.get(actor, 0):
+            self._heard[actor] = stamp.seq
+        if arrived is life.received and stamp.seq > life.last_seq:
+            life.last_seq, life.last_at = stamp.seq, update.record.at  # which is the stamp's reading
+        if self._admitted(update, life, out, now_ms):
+            admitted.setdefault(update.record.key, []).append(Admitted(update, actor, stamp.seq))
+        return stamp.region
+
+    def _plain(self, write: PlainWrite, out: Outcome, admitted: dict[str, list[Admitted]], now_ms: int) -> str:
+        """Take a plain write, or keep it aside while its stamp is ahead of time."""
+        stamp = write.stamp
+        life = self.lives.setdefault(stamp.region, Life.without_store(stamp.region))
+        if stamp.seq <= life.plain.get(stamp.actor, 0):
+            out.repeated += 1
+            return stamp.region
+        life.plain[stamp.actor] = self._heard[stamp.actor] = stamp.seq
+        if self._parked_full(stamp.ms, life, now_ms):
+            reason = f"stamp is {stamp.ms - now_ms} ms ahead, and {len(life.parked)} such messages wait; send it later"
+            out.refused.append(Refusal(region=stamp.region, reason=reason, message=write))
+            return stamp.region
+        if self._admitted(write, life, out, now_ms):
+            admitted.setdefault(write.key, []).append(Admitted(write, stamp.actor, stamp.seq))
+        return stamp.region
+
+    def _parked_full(self, stamp_ms: int, life: Life, now_ms: int) -> bool:
+        """Say whether the message has to wait and no more of its region may: a wrong clock costs bounded room."""
+        return (
+            len(life.parked) >= self.max_parked and admission(stamp_ms, now_ms, self.parking.limits) is Admission.PARK
+        )
+
+    def _unfounded(self, update: Update, own: Actor, life: Life) -> str | None:
+        """Return why an update that is well made may not be obeyed, or None."""
+        if not life.member and update.stamp.epoch == life.epoch:
+            return f"the region has left; {current_life(life)}"
+        for actor, seq in update.record.vector.items():
+            # A replica knows of others' writes only what was published, so nobody can have seen more than arrived.
+            if actor != own and not 0 < seq <= self._heard.get(actor, 0):
+                if self._arriving is None:
+                    self._arriving = newest_of(self._batch)
+                newest = max(self._heard.get(actor, 0), self._arriving.get(actor, 0))
+                if not 0 < seq <= newest:  # topics replayed after a loss: a batch holds the regions one by one
+                    return (
+                        f"the record's vector contains sequence {seq} of {actor[:200]}; the newest that has arrived is "
+                        f"{newest}: a region cannot have seen another's writes before they are there"
+                    )
+        return None
+
+    def _admitted(self, message: Update | PlainWrite, life: Life, out: Outcome, now_ms: int) -> bool:
+        """Say whether a message may be merged now; otherwise it is kept aside or refused."""
+        stamp = message.stamp
+        verdict = self.parking.judge(message, now_ms)
+        if verdict is Admission.ACCEPT:
+            return True
+        if verdict is Admission.REFUSE:
+            reason = f"stamp is {stamp.ms - now_ms} ms ahead; allowed are {self.parking.limits.refuse_ms} ms"
+            out.refused.append(Refusal(region=life.region, reason=reason, message=message))
+        elif verdict is Admission.PARK:
+            life.parked[(stamp.actor, stamp.seq)] = message
+            out.parked.append(message)
+        elif verdict is Admission.WARN:
+            out.warned.append(message)
+            return True
+        return False
+
+    def _release(self, message: Update | PlainWrite, admitted: dict[str, list[Admitted]]) -> str:
+        """Let a message go that was kept aside."""
+        stamp = message.stamp
+        life = self.lives[stamp.region]
+        life.parked.pop((stamp.actor, stamp.seq), None)
+        item = Admitted(message, stamp.actor, stamp.seq)
+        if isinstance(message, PlainWrite):
+            # Its own lane: the partition's later writes have gone ahead, and a vector cannot say "all but this one".
+            life.released += 1
+            item = Admitted(message, actor_of(stamp.region, RELEASED), life.released)
+            self._heard[item.actor] = life.released
+        admitted.setdefault(item.key, []).append(item)
+        return stamp.region
+
+    def _merge(self, admitted: Mapping[str, Sequence[Admitted]], merge_keys: MergeKeys, out: Outcome) -> None:
+        for key, result in merge_keys(admitted).items():
+            if result.refused:
+                out.refused += [
+                    Refusal(region=message.stamp.region, reason=reason, message=message)
+                    for message, reason in result.refused
+                ]
+            if result.record is None:
+                continue
+            self.records[key] = out.records[key] = result.record
+            self.recents[key] = out.recents[key] = result.recent
+            self.clock = observed(self.clock, result.record.at)
+            self.unstable.add(key, result.dots)
+            out.conflicts += result.conflicts
+            out.merged += [item.message for item in admitted[key]]
+            for message, _ in result.refused:
+                out.merged.remove(message)
+
+    def _heartbeat(self, heartbeat: Heartbeat, out: Outcome, now_ms: int) -> str:
+        life = self.lives.get(heartbeat.region)
+        if life is None or heartbeat.epoch != life.epoch or not life.member:
+            reason = f"heartbeat of epoch {heartbeat.epoch}; {current_life(life)}"
+            out.refused.append(Refusal(region=heartbeat.region, reason=reason, message=heartbeat))
+            return heartbeat.region
+        life.received.announce(heartbeat.sent_seq)
+        life.acknowledge(min(heartbeat.position, self.position), heartbeat.last_seq)
+        life.offset_ms = heartbeat.at_ms - now_ms
+        life.heard_ms = now_ms
+        life.heartbeat = heartbeat
+        return heartbeat.region
+
+    def _membership(self, message: Join | Leave, out: Outcome, now_ms: int) -> str:
+        life = self.lives.get(message.region)
+        if isinstance(message, Leave):
+            if life is not None and life.epoch == message.epoch and life.received.contiguous >= message.last_seq:
+                life.member = False
+        elif message.epoch > now_ms + self.parking.limits.refuse_ms:
+            # Obeyed, it would lock every later store of the region out.
+            reason = f"epoch {message.epoch} is {message.epoch - now_ms} ms ahead of the centre's clock; set the clock"
+            out.refused.append(Refusal(region=message.region, reason=reason, message=message))
+        elif life is None:
+            self._welcome()
+            life = self.lives[message.region] = Life(message.region, message.epoch)
+            life.acked = self.position
+        elif message.epoch > life.epoch:
+            out.gaps += self.gap_log.give_up(message.region, message.epoch, now_ms)
+            self._welcome()
+            life.member = False
+            if not life.holds_back:  # updates still parked were written before this life knew anything
+                life.acked = self.position
+            life.begin(message.epoch)
+        return message.region
+
+    @property
+    def _alone(self) -> bool:
+        return not any(life.holds_back for life in self.lives.values())
+
+    def _welcome(self) -> None:
+        """From the first region on, what is kept waits for acknowledgements."""
+        if self._alone:
+            self._await_everybody()
+
+    def _await_everybody(self) -> None:
+        for key, record in self.records.items():
+            if not record.live or key in self.recents:
+                self.unstable.add(key, tuple((w.actor, w.seq) for w in self.recents.get(key, ())))
+
+    def _repair(self, buckets: Iterable[int], out: Outcome) -> None:
+        keys_in: dict[int, list[str]] = {bucket: [] for bucket in sorted(buckets)}
+        for key in sorted(self.records):
+            keys = keys_in.get(bucket_of(key))
+            if keys is not None:
+                keys.append(key)
+        merged = merged_of(self.lives.values())
+        for bucket, keys in keys_in.items():
+            out.entries += [RecordEntry(self.records[key]) for key in keys if key not in out.records]
+            out.entries.append(BucketEntry(bucket=bucket, keys=tuple(keys), merged=merged))
+
+    def _forget_stable(self, out: Outcome, now_ms: int) -> None:
+        if self._alone:
+            self.unstable.clear()
+            for key, recent in out.recents.items():
+                self.recents[key] = out.recents[key] = recent[-KEPT_ALONE:]
+            return
+        due, self._aging = self._aging, []
+        settled = self.unstable.settled(stable_position(self.lives.values()))
+        for key, dots in settled:
+            left = without(self.recents.get(key, ()), dots)
+            if left:
+                self.recents[key] = left
+            else:
+                self.recents.pop(key, None)
+                due.append(key)
+        for key in due:
+            record = self.records.get(key)
+            if record is None or record.live or key in self.recents:
+                continue
+            if key in out.records or now_ms - record.deleted.ms < self.tombstone_age_ms:
+                self._aging.append(key)
+                continue
+            del self.records[key]
+            self.forgotten_through = max(self.forgotten_through, record.deleted)
+            out.forgotten.append(key)
+            out.entries.append(ForgetEntry(key, record.vector))

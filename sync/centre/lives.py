@@ -1,0 +1,186 @@
+"""What the centre knows of a region: its present life, what has arrived of it, what it has acknowledged.
+
+A life is an epoch of the region's store. A new life closes the earlier ones: what of them has not arrived by then is
+gone with the store, and a copy of the old store that goes on writing is refused.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from thalweg.sync.protocol.entries import PlainWrite, Update
+from thalweg.sync.protocol.gaps import Received
+from thalweg.sync.protocol.stamps import FIRST_STORE_EPOCH, ZERO, Actor, Hlc, actor_of, is_plain
+
+# The lane of plain writes that were kept aside: beyond any topic partition, below any store's epoch.
+RELEASED = FIRST_STORE_EPOCH // 2
+
+
+class LifeImage(msgspec.Struct, frozen=True, kw_only=True):
+    """The durable form of a `Life`, one row of `sync_regions`."""
+
+    region: str
+    epoch: int
+    member: bool
+    contiguous: int
+    above: tuple[int, ...]
+    highest: int
+    last_seq: int
+    last_at: Hlc
+    closed: dict[str, tuple[int, tuple[int, ...]]]  # actor -> contiguous, above
+    plain: dict[str, int]
+    released: int
+    parked: tuple[Update | PlainWrite, ...]
+
+
+class Life:
+    """One region as the centre sees it. Mutable; `image` and `life_from` are its durable form."""
+
+    __slots__ = (
+        "acked",
+        "actor",
+        "closed",
+        "epoch",
+        "heard_ms",
+        "heartbeat",
+        "last_at",
+        "last_seq",
+        "member",
+        "offset_ms",
+        "parked",
+        "pending_acks",
+        "plain",
+        "received",
+        "region",
+        "released",
+    )
+
+    def __init__(self, region: str, epoch: int) -> None:
+        self.region = region
+        self.epoch = epoch
+        self.actor: Actor = actor_of(region, epoch)
+        self.member = True
+        self.received = Received()
+        self.closed: dict[str, Received] = {}  # earlier lives, by actor
+        self.plain: dict[str, int] = {}  # plain producers' actors -> newest sequence; a partition keeps its order
+        self.released = 0  # plain writes that were kept aside and merged later
+        self.last_seq = 0  # highest sequence that has arrived
+        self.last_at = ZERO  # its stamp
+        self.parked: dict[tuple[str, int], Update | PlainWrite] = {}  # stamps ahead of time, by actor and sequence
+        self.acked = 0  # every region's states up to here are contained in whatever this one writes next
+        self.pending_acks: list[tuple[int, int]] = []  # (position, last_seq) that do not count yet
+        self.offset_ms = 0  # its wall clock minus ours, transport included
+        self.heard_ms = 0
+        self.heartbeat: msgspec.Struct | None = None  # the last one, for display
+
+    @classmethod
+    def without_store(cls, region: str) -> "Life":
+        """Make the life of a region of which only plain producers are known."""
+        life = cls(region, 0)
+        life.member = False
+        return life
+
+    def begin(self, epoch: int) -> None:
+        """Begin the next life; the present one is closed."""
+        if not is_plain(self.actor):
+            self.closed[self.actor] = self.received
+        self.epoch = epoch
+        self.actor = actor_of(self.region, epoch)
+        self.member = True
+        self.received = Received()
+        self.last_seq = 0
+        self.last_at = ZERO
+        self.pending_acks.clear()
+
+    def acknowledge(self, position: int, last_seq: int) -> None:
+        """Note an acknowledgement and let those count whose writes have all been merged."""
+        if position > self.acked:
+            self.pending_acks.append((position, last_seq))
+        self.settle_acks()
+
+    def settle_acks(self) -> None:
+        """Let acknowledgements count whose earlier writes have been merged."""
+        if not self.pending_acks:
+            return
+        merged = self.merged_through()
+        counting = [position for position, last_seq in self.pending_acks if last_seq <= merged]
+        if counting:
+            self.acked = max(self.acked, *counting)
+            self.pending_acks = [ack for ack in self.pending_acks if ack[0] > self.acked]
+
+    def merged_through(self) -> int:
+        """Return the sequence up to which everything is merged; parked updates have arrived but are not merged.
+
+        -1 while an update of an earlier life is parked: nothing that this region acknowledges counts until then.
+        """
+        merged = self.received.contiguous
+        for actor, seq in self.parked:
+            if actor == self.actor:
+                merged = min(merged, seq - 1)
+            elif not is_plain(actor):
+                return -1
+        return merged
+
+    @property
+    def holds_back(self) -> bool:
+        """Say whether something of this region may yet turn out concurrent: it is a member, or has updates parked."""
+        return self.member or any(not is_plain(actor) for actor, _ in self.parked)
+
+
+def image(life: Life) -> LifeImage:
+    """Return the durable form."""
+    return LifeImage(
+        region=life.region,
+        epoch=life.epoch,
+        member=life.member,
+        contiguous=life.received.contiguous,
+        above=tuple(life.received.above),
+        highest=life.received.highest,
+        last_seq=life.last_seq,
+        last_at=life.last_at,
+        closed={actor: (r.contiguous, tuple(r.above)) for actor, r in life.closed.items()},
+        plain=dict(life.plain),
+        released=life.released,
+        parked=tuple(life.parked.values()),
+    )
+
+
+def life_from(saved: LifeImage) -> Life:
+    """Read the durable form; acknowledgements are heard again."""
+    life = Life(saved.region, saved.epoch)
+    life.member = saved.member
+    life.received = Received(saved.contiguous, saved.above, saved.highest)
+    life.last_seq = saved.last_seq
+    life.last_at = saved.last_at
+    life.closed = {actor: Received(contiguous, above) for actor, (contiguous, above) in saved.closed.items()}
+    life.plain = dict(saved.plain)
+    life.released = saved.released
+    life.parked = {(kept.stamp.actor, kept.stamp.seq): kept for kept in saved.parked}
+    return life
+
+
+def heard_of(lives: Iterable[Life]) -> dict[str, int]:
+    """Return per actor the highest sequence that has arrived."""
+    result: dict[str, int] = {}
+    for life in lives:
+        for actor, received in (*life.closed.items(), (life.actor, life.received)):
+            result[actor] = max([received.contiguous, *received.above])
+        result.update(life.plain)
+        result[actor_of(life.region, RELEASED)] = life.released
+    return result
+
+
+def merged_of(lives: Iterable[Life]) -> dict[str, int]:
+    """Return per actor the sequence up to which every update that can still come is merged."""
+    result: dict[str, int] = {}
+    for life in lives:
+        if not is_plain(life.actor):
+            result[life.actor] = life.received.contiguous
+        for actor, received in life.closed.items():
+            result[actor] = max([received.contiguous, *received.above])
+        result.update(life.plain)
+        result[actor_of(life.region, RELEASED)] = life.released
+        for actor, seq in life.parked:  # arrived, not merged
+            if not is_plain(actor):
+                result[actor] = min(result[actor], seq - 1)
+    return result

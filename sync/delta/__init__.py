@@ -1,0 +1,1 @@
+"""Delta tables without a JVM: contracts, files, commits, upkeep."""

@@ -1,0 +1,244 @@
+"""A table with one row for each key, brought up to date a few thousand keys at a time, at a cost that does not grow.
+
+A MERGE rewrites every file that holds one of its keys, and what it writes is one file: soon the whole table is
+rewritten for every few keys. Here rows that may still change and rows that never will lie in different files. Files
+with rows that may change are small, and their rows are held in memory, so an update writes what it changes and its
+neighbours without reading anything. Rows that are settled are written once.
+
+One commit brings an update: readers see all of it or nothing. (Delta transaction log protocol, "Add File and Remove
+File".)
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from deltalake.transaction import AddAction, RemoveAction
+
+from thalweg.sync.delta.appender import Appender
+from thalweg.sync.delta.contracts import TableContract
+from thalweg.sync.delta.data_files import conformed, folder_of
+from thalweg.sync.delta.pending import Pending
+from thalweg.sync.delta.store import RearrangedError
+
+LARGEST_ROWS: Final = 8_192
+"""Rows of a file that may still change, unless the table's owner says otherwise: what one changed row may have to take
+with it."""
+_SMALL_SHARE: Final = 4
+"""A file below this part of the largest is merged with others of its kind when files are compacted."""
+MOST_HELD_ROWS: Final = 500_000
+"""Settled rows held until they are compacted; files beyond stay as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file of the table's current version, with its rows."""
+
+    action: AddAction
+    rows: pa.Table
+
+
+class KeyedTable:
+    """The one writer of a table. For one thread."""
+
+    def __init__(self, contract: TableContract, warehouse: str, largest_rows: int | None = None) -> None:
+        """Open the table to write it anew: what it holds is replaced by the first `write`.
+
+        Args:
+            contract: with the key; the table has no partitions.
+            warehouse: folder or URI.
+            largest_rows: of a file that may change; None takes LARGEST_ROWS.
+        """
+        self._largest_rows = LARGEST_ROWS if largest_rows is None else largest_rows
+        self._table = Appender(contract, warehouse)
+        self._key = contract.key
+        self._old: tuple[AddAction, ...] = tuple(_files_of(self._table))
+        self._changing: dict[int, _File] = {}
+        self._settled: list[_File] = []
+        self._file_of: dict[str, int] = {}
+        self._next = 0
+        self._stale = False
+
+    @classmethod
+    def resumed(cls, contract: TableContract, warehouse: str, largest_rows: int | None = None) -> Self:
+        """Open the table to go on with it: its rows are read, and any of them may change.
+
+        Args:
+            contract: with the key; columns that a table of an older version lacks are added to it.
+            warehouse: folder or URI.
+            largest_rows: as for the constructor.
+        """
+        table = cls(contract, warehouse, largest_rows)
+        table._read()
+        return table
+
+    def _read(self) -> None:
+        """Hold the rows of the table's files; any of them may change from now on."""
+        self._changing, self._settled, self._file_of = {}, [], {}
+        filesystem, folder = folder_of(self.uri)
+        for action in _files_of(self._table):
+            path = f"{folder}/{action.path}"
+            # Spark writes moments as INT96, which reads as nanoseconds without a zone; they are UTC.
+            stored = pq.read_table(path, filesystem=filesystem, partitioning=None, coerce_int96_timestamp_unit="us")
+            self._hold(_File(action, conformed(stored, self._table.contract.schema)))
+        self._old, self._stale = (), False
+
+    @property
+    def uri(self) -> str:
+        """Where it lies."""
+        return self._table.uri
+
+    @property
+    def pending(self) -> Pending:
+        """Files written and not committed."""
+        return self._table.pending
+
+    def rows(self) -> pa.Table:
+        """All rows that may still change."""
+        return pa.concat_tables([self._table.contract.schema.empty_table(), *(f.rows for f in self._changing.values())])
+
+    def write(self, rows: pa.Table, gone: pa.Table, settled: pa.ChunkedArray | pa.Array, now_ms: int) -> None:
+        """Put rows in the place of those with their keys, and take others away; one commit, none if nothing changes.
+
+        Args:
+            rows: with the table's schema, each key once.
+            gone: the key columns of rows to take away; a key that is not there is no error.
+            settled: for each of the rows, whether it will never change again.
+            now_ms: the time of the files.
+
+        Raises:
+            AnotherWriterError: somebody else has written to the table.
+            OSError: the disk does not take it; the same call may be made again.
+        """
+        try:
+            self._write_rows(rows, gone, settled, now_ms)
+        except RearrangedError:
+            self._take_files_anew()
+            self._write_rows(rows, gone, settled, now_ms)
+
+    def _take_files_anew(self) -> None:
+        """Look where the rows lie now: somebody else has merged files, or a commit ended in the dark."""
+        if self._old:  # everything is to be replaced, wherever it lies
+            self._old, self._stale = tuple(_files_of(self._table)), False
+        else:
+            self._read()
+
+    def _write_rows(self, rows: pa.Table, gone: pa.Table, settled: pa.ChunkedArray | pa.Array, now_ms: int) -> None:
+        if self._stale:
+            self._table.refresh()
+            self._take_files_anew()
+        keys = self._keys(rows)
+        touched = pa.chunked_array([keys, self._keys(gone)], pa.string())
+        hit = {self._file_of[key] for key in touched.to_pylist() if key in self._file_of}
+        staying = [
+            file.rows.filter(pc.invert(pc.is_in(self._keys(file.rows), value_set=touched)))
+            for file in (self._changing[number] for number in sorted(hit))
+        ]
+        changing = pa.concat_tables([*staying, rows.filter(pc.invert(settled))]).combine_chunks()
+        replaced = [self._changing[number].action for number in hit]
+        self._swap([*self._old, *replaced], hit, changing, rows.filter(settled), touched, now_ms, is_news=True)
+        self._old = ()
+
+    def compact(self, now_ms: int) -> int:
+        """Merge small files of both kinds; returns how many."""
+        if self._stale:
+            return 0  # the next write sees to it
+        few = {
+            number for number, file in self._changing.items() if file.rows.num_rows * _SMALL_SHARE < self._largest_rows
+        }
+        few = few if len(few) > 1 else set()
+        written = self._settled if len(self._settled) > 1 else []
+        if not few and not written:
+            return 0
+        changing = [self._changing[number].rows for number in sorted(few)]
+        replaced = [*(self._changing[number].action for number in few), *(file.action for file in written)]
+        empty = self._table.contract.schema.empty_table()
+        try:
+            self._swap(
+                replaced,
+                few,
+                pa.concat_tables([empty, *changing]),
+                pa.concat_tables([empty, *(file.rows for file in written)]),
+                pa.chunked_array([], pa.string()),
+                now_ms,
+                is_news=False,
+            )
+        except RearrangedError:  # somebody else has merged them
+            self._take_files_anew()
+            return 0
+        self._settled = []  # one file now, large enough: its rows are held no longer
+        return len(replaced)
+
+    def _swap(
+        self,
+        replaced: Iterable[AddAction],
+        hit: set[int],
+        changing: pa.Table,
+        settled: pa.Table,
+        touched: pa.ChunkedArray,
+        now_ms: int,
+        *,
+        is_news: bool,
+    ) -> None:
+        """Commit new files in the place of others, and only then believe in them."""
+        starts = range(0, changing.num_rows, self._largest_rows)
+        parts = [changing.slice(start, self._largest_rows) for start in starts]
+        files = [_File(self._write(part, now_ms, is_news), part) for part in parts]
+        done = [_File(self._write(settled, now_ms, is_news), settled)] if settled.num_rows else []
+        removed = [
+            RemoveAction(action.path, is_news, now_ms, action.size, dict(action.partition_values))
+            for action in replaced
+        ]
+        if not removed and not files and not done:
+            return
+        added = [file.action for file in (*files, *done)]
+        try:
+            self._table.commit([*removed, *added], purpose="append" if is_news else "optimize")
+        except RearrangedError:
+            self._table.abandon(added)
+            raise
+        except OSError:
+            self._stale = True  # it may have been made all the same
+            raise
+        for key in touched.to_pylist():
+            self._file_of.pop(key, None)
+        for number in hit:
+            del self._changing[number]
+        for file in files:
+            self._hold(file)
+        if done and sum(file.rows.num_rows for file in self._settled) + settled.num_rows <= MOST_HELD_ROWS:
+            self._settled += done
+
+    def _hold(self, file: _File) -> None:
+        self._changing[self._next] = file
+        self._file_of.update(dict.fromkeys(self._keys(file.rows).to_pylist(), self._next))
+        self._next += 1
+
+    def _write(self, rows: pa.Table, now_ms: int, is_news: bool) -> AddAction:
+        (action,) = self._table.write(rows, now_ms)  # one, because the table has no partitions
+        action.data_change = is_news
+        return action
+
+    def _keys(self, rows: pa.Table) -> pa.Array | pa.ChunkedArray:
+        """One string for the key of each row."""
+        columns = [rows[name].cast(pa.string()) for name in self._key]
+        return pc.binary_join_element_wise(*columns, "\0")
+
+
+def _files_of(table: Appender) -> Iterable[AddAction]:
+    """Files of the version that the table's writer has seen."""
+    actions = pa.table(DeltaTable(table.uri, version=table.version).get_add_actions()).to_pylist()
+    for action in actions:
+        values: Mapping[str, str] = {}
+        yield AddAction(
+            path=action["path"],
+            size=action["size_bytes"],
+            partition_values=values,
+            modification_time=0,
+            data_change=True,
+            stats="",
+        )

@@ -1,0 +1,1 @@
+"""The ledger: its rows, its fence, and the tables folded from it."""

@@ -1,0 +1,232 @@
+"""Fold ledger rows into the rows of `tasks` and `placements`: in one go, or as the ledger grows.
+
+Both tables are derived. `LedgerFold` holds the live tasks in memory, takes new `decisions` rows and gives back only the
+rows that changed. Folding the ledger from its first row gives the same tables as folding it piece by piece, wherever
+the pieces are cut, so the tables may be thrown away at any time. The rules are those of `sync.ledger.task_history`; a task
+that has ended is forgotten, and a later `submitted` row of the same id starts it anew.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Self
+
+import msgspec
+import pyarrow as pa
+
+from thalweg.scheduling.world.tasks import Change
+from thalweg.sync.delta.contracts import PLACEMENTS, TASKS, TIMESTAMP
+from thalweg.sync.ledger.task_history import LedgerRow, Placement, Task, replicas_of
+from thalweg.sync.ledger.transitions import LIVE
+
+
+class Position(NamedTuple):
+    """Place of a row in the ledger. A driver's epoch rises with every start, so this order is the order of commits."""
+
+    driver_epoch: int
+    batch_id: int
+    row: int
+
+
+_ROWS_BETWEEN_RESTS: Final = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldChanges:
+    """What a piece of the ledger changed."""
+
+    tasks: pa.Table
+    """Rows of `tasks` to insert or to replace, one per task."""
+    placements: pa.Table
+    """Rows of `placements` to insert or to replace, one per (task_id, copy)."""
+    released: pa.Table
+    """(task_id, copy) of rows to delete from `placements`; some may never have been written."""
+
+
+class LedgerFold:
+    """The live tasks and their placements after the ledger rows seen so far. Does no IO and reads no clock."""
+
+    def __init__(self) -> None:
+        self._live: dict[str, Task] = {}
+        self.position: Position | None = None
+        """Last row folded; None before the first. Rows up to here are skipped when they come again."""
+
+    def __len__(self) -> int:
+        """Count the live tasks."""
+        return len(self._live)
+
+    @classmethod
+    def restore(cls, tasks: pa.Table, placements: pa.Table, position: Position | None) -> Self:
+        """Continue from the two tables as they were written when the fold stood at `position`."""
+        fold = cls()
+        fold.position = position
+        for row in _rows(tasks):
+            if row["state"] in LIVE:
+                fold._live[row["task_id"]] = Task(
+                    task_id=row["task_id"],
+                    submitted_us=row["submitted_at"],
+                    changed_us=row["changed_at"],
+                    request=row["request"],
+                    replicas=replicas_of(row["request"]),
+                    tenant=row["tenant"],
+                    priority=row["priority"],
+                    epoch=row["epoch"],
+                    attempt=row["attempt"],
+                    reason=row["reason"],
+                )
+        for row in _rows(placements):
+            if task := fold._live.get(row["task_id"]):
+                task.copies[row["copy"]] = Placement(
+                    epoch=row["epoch"],
+                    state=row["state"],
+                    region=row["region"],
+                    pool_id=row["pool_id"],
+                    nodes=_pack(row["nodes"]),
+                    plan_id=row["plan_id"],
+                    cost_usd_per_hour=row["cost_usd_per_hour"],
+                    assigned_us=row["assigned_at"],
+                    changed_us=row["changed_at"],
+                )
+        return fold
+
+    def apply(self, rows: pa.Table, rest: Callable[[], None] = lambda: None) -> FoldChanges:
+        """Fold `decisions` rows and return what changed.
+
+        Args:
+            rows: in any order within the piece; pieces come in the ledger's order.
+            rest: called every few milliseconds.
+
+        Raises:
+            ValueError: a row's transition is unknown.
+        """
+        touched: dict[str, Task] = {}
+        touched_copies: dict[tuple[str, int], None] = {}
+        positions = list(map(Position, *(_values(rows, name) for name in Position._fields)))
+        facts = list(map(LedgerRow, *(_values(rows, _SOURCE.get(name, name)) for name in LedgerRow._fields)))
+        nodes = _nodes_of_assigned(rows)
+        for count, index in enumerate(sorted(range(len(positions)), key=positions.__getitem__)):
+            if count % _ROWS_BETWEEN_RESTS == 0:
+                rest()
+            if self.position is not None and positions[index] <= self.position:
+                continue
+            self.position = positions[index]
+            row = facts[index]
+            task = self._live.get(row.task_id)
+            if task is None:
+                if row.transition != Change.SUBMITTED:
+                    continue
+                task = Task(task_id=row.task_id, submitted_us=row.decided_us, changed_us=row.decided_us)
+                self._live[row.task_id] = task
+            if not task.obey(row, nodes.get(index)):
+                continue
+            touched[row.task_id] = task
+            touched_copies[row.task_id, row.copy] = None
+            if task.state() not in LIVE:
+                touched_copies.update(((row.task_id, copy), None) for copy in task.copies)
+                del self._live[row.task_id]
+        return self._changes(touched, touched_copies)
+
+    def _changes(self, tasks: dict[str, Task], copies: Iterable[tuple[str, int]]) -> FoldChanges:
+        placed: list[tuple[str, int, Placement]] = []
+        released: list[tuple[str, int]] = []
+        for task_id, copy in copies:
+            live = self._live.get(task_id)
+            placement = live.copies.get(copy) if live else None
+            if placement:
+                placed.append((task_id, copy, placement))
+            else:
+                released.append((task_id, copy))
+        return FoldChanges(
+            tasks=_tasks_table(list(tasks.values())),
+            placements=_placements_table(placed),
+            released=pa.table(
+                [
+                    pa.array([key[0] for key in released], pa.string()),
+                    pa.array([key[1] for key in released], pa.int32()),
+                ],
+                names=["task_id", "copy"],
+            ),
+        )
+
+
+def fold_ledger(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Fold a whole ledger, or the part of it up to a moment, into the `tasks` and `placements` of that moment."""
+    changes = LedgerFold().apply(rows)
+    return changes.tasks, changes.placements
+
+
+_SOURCE: Final = {"decided_us": "decided_at"}
+
+LEDGER_COLUMNS: Final = (*Position._fields, *(_SOURCE.get(name, name) for name in LedgerRow._fields), "nodes")
+"""The columns of `decisions` that a fold needs."""
+
+
+def _values(rows: pa.Table, name: str) -> list[Any]:
+    return _plain(rows.column(name)).to_pylist()  # type: ignore[no-any-return]
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    # Microseconds as integers: a datetime object each costs more than the rest of the row.
+    return column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
+
+
+def _rows(table: pa.Table) -> list[dict[str, Any]]:
+    return pa.table([_plain(column) for column in table.columns], names=table.column_names).to_pylist()  # type: ignore[no-any-return]
+
+
+# A hundred thousand placements with lists of dictionaries would cost the garbage collector pauses of 0.3 s; bytes are
+# invisible to it.
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder().decode
+
+
+def _nodes_of_assigned(rows: pa.Table) -> dict[int, bytes]:
+    """Row index to nodes, for assigned rows alone: nested values are by far the dearest to convert."""
+    found: dict[int, bytes] = {}
+    first = 0
+    # Batch by batch: taking from a column of many chunks would join them, and its texts may not fit into one array.
+    for batch in rows.select(["transition", "nodes"]).to_batches():
+        transitions = batch.column("transition").to_pylist()
+        indices = [index for index, transition in enumerate(transitions) if transition == Change.ASSIGNED]
+        nodes = batch.column("nodes").take(pa.array(indices, pa.int64())).to_pylist()
+        found |= {first + index: _pack(listed) for index, listed in zip(indices, nodes, strict=True)}
+        first += batch.num_rows
+    return found
+
+
+def _times(microseconds: list[int]) -> pa.Array:
+    return pa.array(microseconds, pa.int64()).cast(TIMESTAMP)
+
+
+def _tasks_table(tasks: Sequence[Task]) -> pa.Table:
+    columns = {
+        "task_id": [task.task_id for task in tasks],
+        "state": [task.state().value for task in tasks],
+        "epoch": [task.epoch for task in tasks],
+        "attempt": [task.attempt for task in tasks],
+        "regions": [[task.copies[copy].region for copy in sorted(task.copies)] for task in tasks],
+        "tenant": [task.tenant for task in tasks],
+        "priority": [task.priority for task in tasks],
+        "reason": [task.reason for task in tasks],
+        "cost_usd_per_hour": [task.cost_usd_per_hour() for task in tasks],
+        "submitted_at": _times([task.submitted_us for task in tasks]),
+        "changed_at": _times([task.changed_us for task in tasks]),
+        "request": [task.request for task in tasks],
+    }
+    return pa.table(columns, schema=TASKS.schema)
+
+
+def _placements_table(placed: Sequence[tuple[str, int, Placement]]) -> pa.Table:
+    columns = {
+        "task_id": [task_id for task_id, _, _ in placed],
+        "copy": [copy for _, copy, _ in placed],
+        "epoch": [placement.epoch for *_, placement in placed],
+        "state": [placement.state for *_, placement in placed],
+        "region": [placement.region for *_, placement in placed],
+        "pool_id": [placement.pool_id for *_, placement in placed],
+        "nodes": [None if placement.nodes is None else _unpack(placement.nodes) for *_, placement in placed],
+        "plan_id": [placement.plan_id for *_, placement in placed],
+        "cost_usd_per_hour": [placement.cost_usd_per_hour for *_, placement in placed],
+        "assigned_at": _times([placement.assigned_us for *_, placement in placed]),
+        "changed_at": _times([placement.changed_us for *_, placement in placed]),
+    }
+    return pa.table(columns, schema=PLACEMENTS.schema)

@@ -1,0 +1,250 @@
+"""The ledger: the append-only table `decisions`, its rows as transitions, and the fence between two drivers.
+
+A micro-batch is one commit that carries (query id, batch id) as Delta application transaction, and a digest of the
+batch's offsets as another. A batch that was committed is known by both, and is read back instead of being decided
+again. Delta itself takes any batch for done whose id is not above the last; after a checkpoint was put back, the same
+id holds other records. A driver claims the ledger with a commit of its own; from then on it commits only at exactly the
+version after the one it has seen, or behind commits that change no row and claim nothing. An older driver that wakes up
+finds its successor's claim in the log and stops.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable, QueryBuilder
+
+from thalweg.scheduling.world.tasks import Change, Money, Share, TaskSpec, Transition
+from thalweg.sync.delta.contracts import DECISIONS, wide_text
+from thalweg.sync.delta.log_writer import LogWriter
+from thalweg.sync.delta.pending import Pending
+from thalweg.sync.ledger.taken import COLUMNS as TAKEN_COLUMNS
+from thalweg.sync.ledger.taken import TakenRequests
+
+DRIVER = "thalweg-place-driver"
+"""Application id under which a driver's epoch is recorded."""
+
+OFFSETS = "#offsets"
+"""Ends the application id under which the digest of a query's last batch is recorded."""
+
+COMPACT_FILES = 50
+"""Merging fewer small files than this is not worth its commit."""
+
+SpecOf = Callable[[str], TaskSpec]
+"""Reads a stored request; the ledger knows nothing of messages."""
+
+_NO_MONEY = Money()
+_MONEY_COLUMNS = tuple(asdict(_NO_MONEY))
+
+
+class Ledger:
+    """The ledger as one driver holds it."""
+
+    def __init__(self, commits: LogWriter, driver_epoch: int) -> None:
+        self._uri = commits.uri
+        self._commits = commits
+        self._transactions: dict[str, int | None] = {}
+        self.driver_epoch = driver_epoch
+        self.taken = TakenRequests(lambda: self._query(f"SELECT {', '.join(TAKEN_COLUMNS)} FROM ledger"))
+
+    @classmethod
+    def claim(cls, warehouse: str) -> "Ledger":
+        """Open the ledger and become its only driver.
+
+        Raises:
+            AnotherWriterError: another driver claims it at the same moment.
+        """
+        commits = LogWriter(DECISIONS, warehouse)
+        # Of the very version that the claim must follow: a driver between the two would be fenced by nobody.
+        before = DeltaTable(commits.uri, version=commits.version)
+        epoch = (before.transaction_version(DRIVER) or 0) + 1
+        commits.append(DECISIONS.schema.empty_table(), {DRIVER: epoch})
+        return cls(commits, epoch)
+
+    def committed_batch(self, query_id: str) -> int | None:
+        """Last batch of the query that the ledger holds."""
+        return self._transaction(query_id)
+
+    def holds(self, query_id: str, batch_id: int, offsets: int) -> bool:
+        """Tell whether the ledger holds this very batch: its id, with these offsets.
+
+        Only the last batch of a query is ever repeated. An id before it comes from a checkpoint that was put back, and
+        says nothing about the records. A ledger of an older version has no digest; there the id is believed.
+        """
+        if self._transaction(query_id) != batch_id:
+            return False
+        return self._transaction(query_id + OFFSETS) in (None, offsets)
+
+    def commit(self, rows: pa.Table, query_id: str, batch_id: int, offsets: int) -> int:
+        """Append a batch's rows and return the table's version.
+
+        Args:
+            rows: of the batch.
+            query_id: of the streaming query.
+            batch_id: within it.
+            offsets: digest of the batch's offsets.
+
+        Raises:
+            AnotherWriterError: another driver has taken over.
+        """
+        transactions = {query_id: batch_id, query_id + OFFSETS: offsets}
+        version = self._commits.append(rows, transactions)
+        self._transactions.update(transactions)
+        return version
+
+    def check_driver(self) -> None:
+        """Look whether this is still the ledger's driver: what an overtaken one judges is judged by an old world.
+
+        Raises:
+            AnotherWriterError: another driver has taken over.
+        """
+        self._commits.check()
+
+    def _transaction(self, name: str) -> int | None:
+        if name not in self._transactions:
+            self._transactions[name] = DeltaTable(self._uri).transaction_version(name)
+        return self._transactions[name]
+
+    def batch(self, query_id: str, batch_id: int) -> pa.Table:
+        """Rows of one committed batch, in order."""
+        text = query_id.replace("'", "''")
+        of_batch = f"FROM ledger WHERE query_id = '{text}' AND batch_id = {batch_id:d}"
+        # An id that was decided by two drivers, because a checkpoint was put back, is the later one's.
+        last = f"(SELECT max(driver_epoch) {of_batch})"
+        return self._query(f"SELECT * {of_batch} AND driver_epoch = {last} ORDER BY row").cast(DECISIONS.schema)
+
+    def _query(self, statement: str) -> pa.Table:
+        # Not through a pyarrow dataset: deltalake 1.6 takes a column without statistics for one that holds nothing.
+        return pa.table(QueryBuilder().register("ledger", DeltaTable(self._uri)).execute(statement).read_all())
+
+    def all_rows(self) -> Iterator[pa.Table]:
+        """Every row, in the order it was decided."""
+        for rows in rows_of_ledger(self._uri):
+            self.taken.note(rows)
+            yield rows
+
+    def is_ours(self) -> bool:
+        """Tell whether no other driver has claimed the ledger since."""
+        return bool(DeltaTable(self._uri).transaction_version(DRIVER) == self.driver_epoch)
+
+    @property
+    def pending(self) -> Pending:
+        """Files written and not committed."""
+        return self._commits.pending
+
+    def compact(self) -> int:
+        """Merge the small files of the last batches; safe beside `commit`. Return how many were merged."""
+        return self._commits.compact(at_least=COMPACT_FILES)
+
+
+def rows_of_ledger(uri: str) -> Iterator[pa.Table]:
+    """Every row of a ledger, in the order it was decided."""
+    table = wide_text(DeltaTable(uri).to_pyarrow_table())
+    order = [("driver_epoch", "ascending"), ("batch_id", "ascending"), ("row", "ascending")]
+    for batch in table.sort_by(order).to_batches(max_chunksize=65_536):
+        yield pa.Table.from_batches([batch]).cast(DECISIONS.schema)
+
+
+def to_rows(
+    transitions: Sequence[Transition],
+    event_ids: Sequence[str | None],
+    *,
+    query_id: str,
+    batch_id: int,
+    driver_epoch: int,
+) -> pa.Table:
+    """Write transitions as ledger rows, numbered in their order."""
+    count = len(transitions)
+    money = [row.money or _NO_MONEY for row in transitions]
+    columns: dict[str, object] = {
+        "query_id": [query_id] * count,
+        "batch_id": [batch_id] * count,
+        "row": range(count),
+        "driver_epoch": [driver_epoch] * count,
+        "decided_at": [row.decided_ms * 1_000 for row in transitions],
+        "task_id": [row.task_id for row in transitions],
+        "copy": [row.copy for row in transitions],
+        "epoch": [row.epoch for row in transitions],
+        "transition": [row.change.value for row in transitions],
+        "attempt": [row.attempt for row in transitions],
+        "event_id": event_ids,
+        "region": [row.region for row in transitions],
+        "pool_id": [row.pool_id for row in transitions],
+        "nodes": [[_share_fields(share) for share in row.shares] if row.shares else None for row in transitions],
+        "plan_id": [row.plan_id for row in transitions],
+        "cost_usd_per_hour": [row.usd_per_hour for row in transitions],
+        **{
+            name: [getattr(usd, name) if row.money else None for usd, row in zip(money, transitions, strict=True)]
+            for name in _MONEY_COLUMNS
+        },
+        "reason": [row.reason for row in transitions],
+        "tenant": [row.tenant for row in transitions],
+        "priority": [row.priority for row in transitions],
+        "request": [row.request for row in transitions],
+        "content_hash": [row.content_hash for row in transitions],
+        "topic": [row.topic for row in transitions],
+        "topic_partition": [row.topic_partition for row in transitions],
+        "topic_offset": [row.topic_offset for row in transitions],
+        "topic_timestamp_ms": [row.topic_timestamp_ms for row in transitions],
+    }
+    return pa.table(
+        [pa.array(columns[field.name], type=field.type) for field in DECISIONS.schema], schema=DECISIONS.schema
+    )
+
+
+def from_rows(rows: pa.Table, spec_of: SpecOf) -> list[Transition]:
+    """Read ledger rows back as transitions, in order."""
+    micros = rows.column("decided_at").cast(pa.int64()).to_pylist()
+    listed = rows.drop_columns(["decided_at"]).to_pylist()
+    return [_transition(row, decided_us // 1_000, spec_of) for row, decided_us in zip(listed, micros, strict=True)]
+
+
+def _transition(row: dict[str, Any], decided_ms: int, spec_of: SpecOf) -> Transition:
+    change = Change(str(row["transition"]))
+    request = row["request"]
+    money = {name: row[name] for name in _MONEY_COLUMNS}
+    return Transition(
+        change=change,
+        task_id=row["task_id"],
+        decided_ms=decided_ms,
+        copy=row["copy"],
+        epoch=row["epoch"],
+        attempt=row["attempt"] or 0,
+        region=row["region"],
+        pool_id=row["pool_id"],
+        shares=tuple(_share(fields) for fields in row["nodes"] or ()),
+        plan_id=row["plan_id"],
+        usd_per_hour=row["cost_usd_per_hour"],
+        money=None if money["compute_usd"] is None else Money(**money),
+        reason=row["reason"],
+        tenant=row["tenant"],
+        priority=row["priority"],
+        spec=None if request is None else spec_of(str(request)),
+        request=None if request is None else str(request),
+        content_hash=row["content_hash"],
+        topic=row["topic"],
+        topic_partition=row["topic_partition"],
+        topic_offset=row["topic_offset"],
+        topic_timestamp_ms=row["topic_timestamp_ms"],
+    )
+
+
+def _share_fields(share: Share) -> dict[str, object]:
+    return {
+        "node_id": share.node_id,
+        "workers": share.workers,
+        "gpus": share.gpus,
+        "gpu_milli": share.gpu_milli,
+        "devices": share.devices,
+    }
+
+
+def _share(fields: dict[str, Any]) -> Share:
+    return Share(
+        node_id=fields["node_id"],
+        workers=fields["workers"],
+        gpus=fields["gpus"],
+        gpu_milli=fields["gpu_milli"],
+        devices=tuple(fields["devices"] or ()),
+    )

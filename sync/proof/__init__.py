@@ -1,0 +1,1 @@
+"""The sync plane's proof: simulator, oracle, mutants, campaign."""

@@ -1,0 +1,1 @@
+"""Versioned state as values: stamps, vectors, merge, digests. No disk, no clock."""

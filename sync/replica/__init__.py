@@ -1,0 +1,1 @@
+"""A region's side: its replica and where it keeps it."""

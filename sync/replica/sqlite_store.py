@@ -1,0 +1,229 @@
+"""A replica's durable store: one SQLite file in WAL mode.
+
+A transaction is on the disk when it returns (`synchronous=FULL`), so a write that was accepted survives a kill of the
+process and a loss of power. One process owns a file at a time; several threads may share one store under the owner's
+own lock.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from thalweg.sync.protocol.digests import BUCKETS, bucket_of, encoded_hash
+from thalweg.sync.protocol.entries import Update
+from thalweg.sync.protocol.records import Record, decode_record, encode_record
+from thalweg.sync.replica.replica import ReplicaError, ReplicaState
+
+_APPLICATION_ID: Final = 0x7468_616C  # "thal": tells our file from any other SQLite file
+_VERSION: Final = 1
+_SCHEMA: Final = f"""
+CREATE TABLE records (key TEXT PRIMARY KEY, bucket INTEGER NOT NULL, hash INTEGER NOT NULL, state BLOB NOT NULL)
+    WITHOUT ROWID;
+CREATE INDEX records_by_bucket ON records (bucket);
+CREATE TABLE unconfirmed (seq INTEGER PRIMARY KEY, message BLOB NOT NULL);
+CREATE TABLE replica (id INTEGER PRIMARY KEY CHECK (id = 1), state BLOB NOT NULL);
+PRAGMA application_id = {_APPLICATION_ID};
+PRAGMA user_version = {_VERSION};
+"""
+# Decoded records kept for reading; a hundred thousand small records are some tens of megabytes.
+_CACHED: Final = 100_000
+_SIGNED: Final = 1 << 63
+
+_ENCODER: Final = msgspec.json.Encoder()
+_UPDATE: Final = msgspec.json.Decoder(Update)
+_STATE: Final = msgspec.json.Decoder(ReplicaState)
+
+
+class StoreUnusableError(ReplicaError):
+    """The file is not a replica's store, or cannot be opened as one."""
+
+    def __init__(self, path: Path, seen: str, remedy: str) -> None:
+        super().__init__(f"replica store {path}: {seen}. {remedy}")
+        self.path = path
+
+
+class SqliteStore:
+    """A `ReplicaStore` in a file."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or make it.
+
+        Raises:
+            StoreUnusableError: Another process has it open, or it is something else.
+        """
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = _own(path)
+        try:
+            self._db = _open(path)
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self._depth = 0
+        self._cache: dict[str, Record] = {}
+        self._buckets = self._read_digests()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+        os.close(self._lock)
+
+    # ---- transactions --------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make what happens inside durable as one; a transaction within one is part of it."""
+        if self._depth:
+            yield
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        self._depth = 1
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            self._cache.clear()
+            self._buckets = self._read_digests()
+            raise
+        finally:
+            self._depth = 0
+
+    # ---- records -------------------------------------------------------------------------------------------------
+
+    def get(self, key: str) -> Record | None:
+        """Return a record."""
+        found = self._cache.get(key)
+        if found is None:
+            row = self._db.execute("SELECT state FROM records WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                return None
+            found = decode_record(row[0])
+            self._remember(found)
+        return found
+
+    def put(self, record: Record) -> None:
+        """Add or replace."""
+        encoded = encode_record(record)
+        bucket, new_hash = bucket_of(record.key), encoded_hash(encoded)
+        self._buckets[bucket] ^= self._hash_of(record.key) ^ new_hash
+        self._db.execute(
+            "INSERT INTO records VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (key) DO UPDATE SET hash = excluded.hash, state = excluded.state",
+            (record.key, bucket, new_hash - _SIGNED, encoded),
+        )
+        self._remember(record)
+
+    def drop(self, key: str) -> None:
+        """Remove."""
+        self._buckets[bucket_of(key)] ^= self._hash_of(key)
+        self._db.execute("DELETE FROM records WHERE key = ?", (key,))
+        self._cache.pop(key, None)
+
+    def keys_in(self, bucket: int) -> list[str]:
+        """Return the keys of a bucket."""
+        return [row[0] for row in self._db.execute("SELECT key FROM records WHERE bucket = ?", (bucket,))]
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Return the keys of all records, tombstones included, that start with the prefix, ascending."""
+        rows = self._db.execute("SELECT key FROM records WHERE key >= ? ORDER BY key", (prefix,))
+        keys = []
+        for (key,) in rows:
+            if not key.startswith(prefix):
+                break
+            keys.append(key)
+        return keys
+
+    def bucket_digests(self) -> list[int]:
+        """Return the digest of every bucket."""
+        return self._buckets
+
+    def _hash_of(self, key: str) -> int:
+        row = self._db.execute("SELECT hash FROM records WHERE key = ?", (key,)).fetchone()
+        return int(row[0]) + _SIGNED if row else 0
+
+    def _read_digests(self) -> list[int]:
+        buckets = [0] * BUCKETS
+        for bucket, signed in self._db.execute("SELECT bucket, hash FROM records"):
+            buckets[bucket] ^= signed + _SIGNED
+        return buckets
+
+    def _remember(self, record: Record) -> None:
+        if len(self._cache) >= _CACHED:
+            self._cache.clear()
+        self._cache[record.key] = record
+
+    # ---- own writes and state ------------------------------------------------------------------------------------
+
+    def add_unconfirmed(self, update: Update) -> None:
+        """Keep a write."""
+        self._db.execute("INSERT INTO unconfirmed VALUES (?, ?)", (update.stamp.seq, _ENCODER.encode(update)))
+
+    def unconfirmed(self, after_seq: int, limit: int) -> list[Update]:
+        """Return kept writes after a sequence."""
+        rows = self._db.execute(
+            "SELECT message FROM unconfirmed WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, limit)
+        )
+        return [_UPDATE.decode(row[0]) for row in rows]
+
+    def confirm(self, through_seq: int) -> None:
+        """Stop keeping writes."""
+        self._db.execute("DELETE FROM unconfirmed WHERE seq <= ?", (through_seq,))
+
+    def load_state(self) -> ReplicaState | None:
+        """Return the saved state."""
+        row = self._db.execute("SELECT state FROM replica").fetchone()
+        return _STATE.decode(row[0]) if row else None
+
+    def save_state(self, state: ReplicaState) -> None:
+        """Save the state."""
+        self._db.execute("INSERT OR REPLACE INTO replica VALUES (1, ?)", (_ENCODER.encode(state),))
+
+
+def _own(path: Path) -> int:
+    """Take the file's lock; the kernel gives it back when the process ends, however it ends."""
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise StoreUnusableError(
+            path, "another process has it open", "Stop that process, or give this one a file of its own"
+        ) from None
+    return lock
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        application = db.execute("PRAGMA application_id").fetchone()[0]
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        if (application, version) != (_APPLICATION_ID, _VERSION) and not (empty and application == 0):
+            raise StoreUnusableError(
+                path,
+                f"application id {application:#x}, version {version}; "
+                f"expected {_APPLICATION_ID:#x}, version {_VERSION}",
+                "Name another file, or move this one away and let a new one load a snapshot",
+            )
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        if empty:
+            # executescript commits first; one BEGIN around all of it makes a half-made file impossible.
+            db.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
+    except sqlite3.DatabaseError as error:
+        db.close()
+        raise StoreUnusableError(
+            path, f"SQLite cannot read it ({error})", "Move it away and let a new one load a snapshot"
+        ) from error
+    except StoreUnusableError:
+        db.close()
+        raise
+    return db

@@ -1,0 +1,1 @@
+"""What particular tables hold and how they are brought up to date and read."""

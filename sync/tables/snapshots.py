@@ -1,0 +1,81 @@
+"""Snapshots: all records at one position in one compressed file, for a region that joins late.
+
+Without one a new region reads the whole replica topic. With one it loads the file and reads on from its position; the
+two overlap harmlessly, because merging a state again changes nothing.
+"""
+
+import gzip
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from deltalake import DeltaTable
+
+from thalweg.sync.centre.centre import Snapshot
+from thalweg.sync.delta.contracts import RECORDS, SYNC_REGIONS
+from thalweg.sync.delta.store import table_uri
+from thalweg.sync.protocol.records import decode_record
+from thalweg.sync.protocol.stamps import ZERO
+from thalweg.sync.tables.replicate_tables import CENTRE_ROW, CentreRow
+
+# The broker keeps the news that a key was forgotten for a day; an older snapshot could bring such a key back.
+OLDEST: Final = timedelta(hours=12)
+
+
+class SnapshotError(Exception):
+    """The snapshot cannot be made or used."""
+
+
+class SnapshotFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What the file holds."""
+
+    made_at: datetime
+    topic_prefix: str
+    snapshot: Snapshot
+
+
+def take_snapshot(warehouse: str) -> Snapshot:
+    """Read a snapshot from the tables.
+
+    Raises:
+        SnapshotError: The replicate job has not written them yet.
+    """
+    # The position first: records read after it are as new or newer, and newer ones are merged once more.
+    regions = DeltaTable(table_uri(warehouse, SYNC_REGIONS.name)).to_pyarrow_table().to_pylist()
+    centre = next((row for row in regions if row["region"] == CENTRE_ROW), None)
+    if centre is None:
+        raise SnapshotError(
+            f"warehouse {warehouse} has no row {CENTRE_ROW} in sync_regions: start jobs/replicate first"
+        )
+    rows = DeltaTable(table_uri(warehouse, RECORDS.name)).to_pyarrow_table(columns=["state"])
+    records = tuple(decode_record(state) for state in rows["state"].to_pylist())
+    through = msgspec.json.decode(centre["image"], type=CentreRow).forgotten_through
+    clock = max((through, *(record.at for record in records)), default=ZERO)
+    return Snapshot(records=records, position=centre["position"], clock=clock)
+
+
+def write_snapshot(path: Path, snapshot: Snapshot, topic_prefix: str, now: datetime) -> int:
+    """Write a snapshot and return its size in bytes."""
+    content = SnapshotFile(made_at=now.astimezone(UTC), topic_prefix=topic_prefix, snapshot=snapshot)
+    path.write_bytes(gzip.compress(msgspec.json.encode(content), 6))
+    return path.stat().st_size
+
+
+def read_snapshot(path: Path, topic_prefix: str, now: datetime) -> Snapshot:
+    """Read a snapshot that may be used now.
+
+    Raises:
+        SnapshotError: It is none, of another installation, or too old.
+    """
+    try:
+        content = msgspec.json.decode(gzip.decompress(path.read_bytes()), type=SnapshotFile)
+    except (OSError, EOFError, msgspec.DecodeError) as error:
+        raise SnapshotError(f"snapshot {path} cannot be read: {error}") from error
+    if content.topic_prefix != topic_prefix:
+        raise SnapshotError(f"snapshot {path} is of {content.topic_prefix!r}, this installation is {topic_prefix!r}")
+    if now - content.made_at > OLDEST:
+        raise SnapshotError(
+            f"snapshot {path} was made at {content.made_at:%Y-%m-%d %H:%M}; allowed are {OLDEST}. Make a new one"
+        )
+    return content.snapshot

@@ -1,0 +1,131 @@
+"""Nodes, links, prices and datasets as placement reads them from their tables, beside the stream.
+
+A table is read again only when its version has moved, so looking often costs a listing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+from thalweg.scheduling.world.world import DatasetFacts, NodeFacts
+from thalweg.sync.delta.contracts import LINKS, NODES, PRICES, RECORDS, TableContract
+from thalweg.sync.delta.store import table_uri
+from thalweg.sync.tables.dataset_records import read_dataset_facts
+
+Links = dict[tuple[str, str], tuple[float, float, float]]
+Prices = dict[tuple[str, str, bool], float]
+
+Facts = TypeVar("Facts")
+
+_NAN = float("nan")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldFacts:
+    """What the tables say now; None where nothing changed since the last reading."""
+
+    nodes: list[NodeFacts] | None = None
+    links: Links | None = None
+    prices: Prices | None = None
+    datasets: dict[str, DatasetFacts] | None = None
+
+    def updated(self, newer: "WorldFacts") -> "WorldFacts":
+        """Put a newer reading over this one."""
+        return WorldFacts(
+            nodes=self.nodes if newer.nodes is None else newer.nodes,
+            links=self.links if newer.links is None else newer.links,
+            prices=self.prices if newer.prices is None else newer.prices,
+            datasets=self.datasets if newer.datasets is None else newer.datasets,
+        )
+
+
+@dataclass(slots=True)
+class WorldTables:
+    """Reads the three tables and remembers which versions it has seen."""
+
+    warehouse: str
+    node_timeout_ms: int
+    _tables: dict[str, DeltaTable] = field(default_factory=dict)
+    _seen: dict[str, int] = field(default_factory=dict)
+
+    def read(self) -> WorldFacts:
+        """Read what has changed."""
+        return WorldFacts(
+            nodes=self._changed(NODES, lambda table: node_facts(table.to_pyarrow_table(), self.node_timeout_ms)),
+            links=self._changed(LINKS, lambda table: _links(table.to_pyarrow_table())),
+            prices=self._changed(PRICES, lambda table: _prices(table.to_pyarrow_table())),
+            datasets=self._changed(RECORDS, read_dataset_facts),
+        )
+
+    def _changed(self, contract: TableContract, read: Callable[[DeltaTable], Facts]) -> Facts | None:
+        """Read a table if its version is another than at the last reading that succeeded."""
+        try:
+            table = self._tables.get(contract.name)
+            if table is None:
+                table = self._tables[contract.name] = DeltaTable(table_uri(self.warehouse, contract.name))
+            else:
+                table.update_incremental()
+        except TableNotFoundError:
+            return None  # nobody has written it yet
+        if self._seen.get(contract.name) == table.version():
+            return None
+        facts = read(table)
+        self._seen[contract.name] = table.version()
+        return facts
+
+
+def node_facts(rows: pa.Table, timeout_ms: int) -> list[NodeFacts]:
+    """Read the nodes. One that fell silent while others of its region still speak is gone.
+
+    Silence is measured against the newest sample of the same region, not against our clock: where telemetry as a whole
+    is late, or the job that keeps the table stands still, no node is taken for gone.
+    """
+    if not rows.num_rows:
+        return []
+    seen_us = rows.column("observed_at").cast(pa.int64())
+    rows = rows.append_column("seen_ms", pc.divide(seen_us, 1_000))
+    newest = rows.group_by("region").aggregate([("seen_ms", "max")])
+    newest_ms = dict(zip(newest.column("region").to_pylist(), newest.column("seen_ms_max").to_pylist(), strict=True))
+    names = ("region", "node_id", "gpu_model", "spot", "gpus", "cpus", "memory_gb", "state", "seen_ms")
+
+    def is_in_state(wanted: str, region: str, state: str | None, seen_ms: int | None) -> bool:
+        return (state or "ready") == wanted and (seen_ms or 0) >= newest_ms[region] - timeout_ms
+
+    return [
+        NodeFacts(
+            region=region,
+            node_id=node_id,
+            gpu_model=gpu_model or "",
+            spot=bool(spot),
+            gpus=gpus or 0,
+            cpus=cpus or 0.0,
+            memory_gb=memory_gb or 0.0,
+            ready=is_in_state("ready", region, state, seen_ms),
+            draining=is_in_state("draining", region, state, seen_ms),
+        )
+        for region, node_id, gpu_model, spot, gpus, cpus, memory_gb, state, seen_ms in zip(
+            *(rows.column(name).to_pylist() for name in names), strict=True
+        )
+    ]
+
+
+def _links(rows: pa.Table) -> Links:
+    names = ("region", "dst_region", "rtt_ms", "gbps", "usd_per_gb")
+    return {
+        (source, target): tuple(_NAN if value is None else value for value in measured)  # type: ignore[misc]
+        for source, target, *measured in zip(*(rows.column(name).to_pylist() for name in names), strict=True)
+    }
+
+
+def _prices(rows: pa.Table) -> Prices:
+    rows = rows.filter(pc.is_valid(rows.column("usd_per_gpu_hour")))
+    names = ("region", "gpu_model", "spot", "usd_per_gpu_hour")
+    return {
+        (region, gpu_model, spot): usd
+        for region, gpu_model, spot, usd in zip(*(rows.column(name).to_pylist() for name in names), strict=True)
+    }

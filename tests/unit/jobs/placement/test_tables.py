@@ -1,0 +1,116 @@
+"""The tables derived from the ledger: equal to a fold of it, also after a disk that was full for a while."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+from tests.ledger_rows import assigned, ledger, submitted
+from thalweg.jobs.placement.tables import PlaceTables
+from thalweg.jobs.runtime.job import Stop
+from thalweg.sync.delta.appender import Appender
+from thalweg.sync.delta.store import AnotherWriterError, table_uri
+from thalweg.sync.ledger.folds import fold_ledger
+from thalweg.sync.ledger.ledger import Ledger
+
+PIECES = (
+    ledger(submitted("a"), submitted("b"), assigned("a", 1), batch_id=1),
+    ledger({"task_id": "a", "transition": "succeeded", "epoch": 1}, assigned("b", 1), batch_id=2),
+    ledger({"task_id": "b", "transition": "failed", "epoch": 1, "reason": "exit code 1"}, batch_id=3),
+)
+
+
+def stored(folder: Path, table: str, key: str) -> list[dict[str, object]]:
+    rows = DeltaTable(table_uri(str(folder), table)).to_pyarrow_table().to_pylist()
+    return sorted(rows, key=lambda row: str(row[key]))
+
+
+def agrees_with_ledger(folder: Path) -> bool:
+    tasks, placements = fold_ledger(pa.concat_tables(PIECES))
+    return (
+        stored(folder, "tasks", "task_id") == sorted(tasks.to_pylist(), key=lambda row: str(row["task_id"]))
+        and stored(folder, "placements", "task_id") == placements.to_pylist()
+    )
+
+
+@pytest.mark.parametrize("failing", ["tasks", "placements"])
+def test_what_could_not_be_written_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    tables = PlaceTables(str(tmp_path), every_ms=10, compact_every_s=0, stop=Stop())
+    commit = Appender.commit
+    failures = [OSError("No space left on device")] * 2
+
+    def sometimes(table: Appender, *arguments: Any, **named: Any) -> None:
+        if failures and table.contract.name == failing:
+            raise failures.pop()
+        commit(table, *arguments, **named)
+
+    monkeypatch.setattr(Appender, "commit", sometimes)
+    for piece in PIECES:
+        tables.put(piece)
+        try:
+            tables.step()
+        except OSError:
+            continue
+    assert not failures
+    tables.step()
+    assert agrees_with_ledger(tmp_path)
+
+
+def test_the_last_rows_are_written_before_the_job_ends(tmp_path: Path) -> None:
+    stop = Stop()
+    tables = PlaceTables(str(tmp_path), every_ms=60_000, compact_every_s=0, stop=stop)
+    tables.start(Ledger.claim(str(tmp_path)))
+    for piece in PIECES:
+        tables.put(piece)
+    stop.finish()
+    assert agrees_with_ledger(tmp_path)
+
+
+def test_an_older_drivers_last_step_does_not_stop_its_successors_tables(tmp_path: Path) -> None:
+    older = Ledger.claim(str(tmp_path))
+    lingering = PlaceTables(str(tmp_path), every_ms=10, compact_every_s=0, stop=NoThreads())
+    lingering.start(older)
+    older.commit(PIECES[0], "q", 1)
+    lingering.put(PIECES[0])
+    lingering.step()
+    newer = Ledger.claim(str(tmp_path))
+    tables = PlaceTables(str(tmp_path), every_ms=10, compact_every_s=0, stop=NoThreads())
+    tables.start(newer)
+    tables.put(PIECES[0])
+    lingering.put(ledger(submitted("ghost"), batch_id=9))
+    lingering.step()  # after the successor has opened the tables
+    for number, piece in enumerate(PIECES[1:], start=2):
+        newer.commit(piece, "q", number)
+        tables.put(piece)
+        tables.step()
+    assert agrees_with_ledger(tmp_path)
+    lingering.put(ledger(submitted("ghost2"), batch_id=10))
+    with pytest.raises(AnotherWriterError):
+        lingering.step()
+    assert agrees_with_ledger(tmp_path), "and the older one does not take them back"
+
+
+@pytest.mark.parametrize("name", ["tasks", "placements", "plans", "decisions"])
+def test_the_tables_go_on_after_somebody_has_optimised_them(tmp_path: Path, name: str) -> None:
+    held = Ledger.claim(str(tmp_path))
+    tables = PlaceTables(str(tmp_path), every_ms=10, compact_every_s=0, stop=NoThreads())
+    tables.start(held)
+    for number, piece in enumerate(PIECES, start=1):
+        held.commit(piece, "q", number)
+        tables.put(piece)
+        tables.step()
+        DeltaTable(table_uri(str(tmp_path), name)).optimize.compact()
+        DeltaTable(table_uri(str(tmp_path), name)).alter.set_table_description("touched")
+    tables.step()
+    assert agrees_with_ledger(tmp_path)
+
+
+class NoThreads(Stop):
+    """Whoever starts a thread with it takes the steps himself."""
+
+    def start(self, thread: Any) -> None:
+        """Leave the thread alone."""

@@ -1,0 +1,229 @@
+"""The tasks a region holds: admitted, started, watched, stopped, reported; every change in the caller's transaction.
+
+Life of a held task: accepted → starting → running → over; stopping where its process takes a while to end. `starting`
+is committed before the runner is called, so that a crash in between is seen: what may have run is never run again.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from thalweg.agent.capacity import Capacity
+from thalweg.agent.fleet import Fleet
+from thalweg.agent.runners import Ended, Runner, RunnerError
+from thalweg.agent.store import AgentStore, Held, HeldState
+from thalweg.streams.contract.messages import AssignmentEvent, StatusEvent
+from thalweg.streams.placement.fence import Verdict
+
+log = logging.getLogger("thalweg.agent")
+
+REFUSED: Final = "refused"
+
+
+class AssignedTasks:
+    """Held tasks of all regions of one agent."""
+
+    def __init__(self, fleets: Sequence[Fleet], store: AgentStore, runner: Runner, steady: Callable[[], int]) -> None:
+        """Hold nothing yet.
+
+        Args:
+            fleets: the regions and their nodes.
+            store: the agent's file.
+            runner: what runs tasks; its time is the steady clock's.
+            steady: milliseconds, without steps. Every other time here is the wall clock's, for what is said.
+        """
+        self.capacity = Capacity(fleets)
+        """What the ledger gave to whom."""
+        self._occupied = Capacity(fleets)
+        """What processes really sit on: one that is told to stop keeps its GPUs until it is gone."""
+        self._regions = {fleet.region for fleet in fleets}
+        self._store = store
+        self._runner = runner
+        self._steady = steady
+        self._held: dict[tuple[str, str], dict[int, Held]] = {}
+        self._accepted: set[tuple[str, str]] = set()
+        self._started: list[tuple[Held, int | None, str]] = []
+
+    def held(self, region: str) -> Iterable[Held]:
+        """Tasks a region holds, each epoch by itself."""
+        return (
+            held for (of_region, _), epochs in self._held.items() if of_region == region for held in epochs.values()
+        )
+
+    def resume(self, now: int) -> None:
+        """Take up what an earlier life held: go on with it where the runner can, else report what became of it."""
+        for held in self._store.held():
+            if held.event.region not in self._regions:
+                continue  # not hosted by this start of the agent: the region counts as silent
+            self._keep(held)
+            if held.state is HeldState.ACCEPTED:
+                continue
+            if held.state is HeldState.STOPPING:
+                self._over(held, "revoked", now)
+            elif self._runner.survives_restart and held.started_ms is not None:
+                # The wall clock may have been set back since: then it is as if it had just begun.
+                self._runner.resume(held.event, min(held.started_ms, self._steady()))
+                if held.state is HeldState.STARTING:
+                    self._started.append((held, None, ""))
+            else:
+                self._over(held, "failed", now, detail="its agent ended while it ran")
+
+    def take(self, event: AssignmentEvent, now: int) -> Verdict:
+        """Act on an assignment event, if the fence admits it."""
+        verdict = self._store.fence.admit(event)
+        if verdict is not Verdict.ACCEPTED:
+            return verdict
+        key = (event.region, event.task_id)
+        known = key in self._held
+        for held in list(self._held.get(key, {}).values()):
+            self._revoke(held, now)
+        if event.type == "assign":
+            self._assign(event, now)
+        elif not known:
+            self._report(event, "revoked", now)
+        return verdict
+
+    def advance(self, now: int) -> list[Held]:
+        """Note what started and ended since the last call, and return what is to be started after the commit."""
+        for held, pid, trouble in self._started:
+            if self._held.get(held.key[:2], {}).get(held.event.epoch) is not held or held.state is HeldState.STOPPING:
+                continue  # revoked meanwhile
+            if trouble:
+                self._over(held, "failed", now, detail=trouble)
+                continue
+            held.state, held.pid = HeldState.RUNNING, pid
+            self._store.hold(held)
+            self._report(held.event, "running", now)
+        self._started.clear()
+        for ended in self._runner.ended(self._steady()):
+            self._take_end(ended, now)
+        starting = self._startable()
+        for held in starting:
+            held.state, held.started_ms = HeldState.STARTING, now
+            self._store.begin_run(held, now)
+            self._store.hold(held)
+        return starting
+
+    def start(self, starting: Iterable[Held]) -> None:
+        """Start what `advance` chose; outside any transaction, after its commit."""
+        for held in starting:
+            try:
+                self._started.append((held, self._runner.start(held.event, self._steady()), ""))
+            except RunnerError as error:
+                self._started.append((held, None, str(error)))
+
+    def report_progress(self, now: int) -> None:
+        """Report how far each running task is."""
+        for epochs in self._held.values():
+            for held in epochs.values():
+                share = self._runner.progress(held.key, self._steady()) if held.state is HeldState.RUNNING else None
+                if share is not None:
+                    self._report(held.event, "progress", now, progress=round(share, 4))
+
+    def evict_all(self, now: int) -> None:
+        """Give up every task, so that it is placed elsewhere: for an orderly stop of what does not survive one."""
+        for epochs in list(self._held.values()):
+            for held in list(epochs.values()):
+                outcome = "revoked" if held.state is HeldState.STOPPING else "evicted"
+                self._over(held, outcome, now, detail="its agent stops")
+
+    # Within
+
+    def _assign(self, event: AssignmentEvent, now: int) -> None:
+        objection = self.capacity.objection(event)
+        held = Held(event=event)
+        if objection is not None:
+            log.warning("assignment refused", extra={"fields": {"task_id": event.task_id, "reason": objection}})
+            self._store.begin_run(held, now)
+            self._store.end_run(held, now, REFUSED)
+            self._store.fence.finish(event.region, event.task_id, event.epoch)
+            self._report(event, "evicted", now, detail=objection)
+            return
+        self._keep(held)
+        self._store.hold(held)
+        self._report(event, "accepted", now)
+
+    def _revoke(self, held: Held, now: int) -> None:
+        if held.state is HeldState.STOPPING:
+            return
+        if held.state is HeldState.ACCEPTED or self._runner.stop(held.key, self._steady()):
+            self._over(held, "revoked", now)
+            return
+        self.capacity.release(held.event)  # the ledger gave it up already; its process still sits there
+        held.state = HeldState.STOPPING
+        self._store.hold(held)
+
+    def _startable(self) -> list[Held]:
+        """Accepted tasks of which no older epoch is still ending, on GPUs that nobody's process sits on any more."""
+        ready: list[Held] = []
+        for key in sorted(self._accepted):
+            epochs = self._held.get(key, {})
+            accepted = [held for held in epochs.values() if held.state is HeldState.ACCEPTED]
+            if not accepted:
+                self._accepted.discard(key)
+            elif len(epochs) == 1 and self._occupied.objection(accepted[0].event) is None:
+                self._accepted.discard(key)
+                self._occupied.take(accepted[0].event)
+                ready += accepted
+        return ready
+
+    def _take_end(self, ended: Ended, now: int) -> None:
+        region, task_id, epoch = ended.key
+        held = self._held.get((region, task_id), {}).get(epoch)
+        if held is None:
+            return
+        outcome = "succeeded" if ended.succeeded else "failed"
+        if held.state is HeldState.STOPPING:
+            outcome = "revoked"
+        self._over(held, outcome, now, exit_code=ended.exit_code, detail=ended.detail)
+
+    def _keep(self, held: Held) -> None:
+        region, task_id, epoch = held.key
+        self._held.setdefault((region, task_id), {})[epoch] = held
+        if held.state is not HeldState.STOPPING:
+            self.capacity.take(held.event)
+        if held.state is HeldState.ACCEPTED:
+            self._accepted.add((region, task_id))
+        else:
+            self._occupied.take(held.event)
+
+    def _over(self, held: Held, outcome: str, now: int, *, exit_code: int | None = None, detail: str = "") -> None:
+        """Hold a task no longer, and say why."""
+        region, task_id, epoch = held.key
+        epochs = self._held[region, task_id]
+        del epochs[epoch]
+        if not epochs:
+            del self._held[region, task_id]
+        if held.state is not HeldState.STOPPING:
+            self.capacity.release(held.event)
+        if held.state is not HeldState.ACCEPTED:
+            self._occupied.release(held.event)
+        self._store.drop(held)
+        self._store.end_run(held, now, outcome)
+        if outcome != "revoked":
+            self._store.fence.finish(region, task_id, epoch)
+        self._report(held.event, outcome, now, exit_code=exit_code, detail=detail)
+
+    def _report(
+        self,
+        event: AssignmentEvent,
+        kind: str,
+        now: int,
+        *,
+        progress: float | None = None,
+        exit_code: int | None = None,
+        detail: str = "",
+    ) -> None:
+        self._store.report(
+            StatusEvent(
+                type=kind,  # type: ignore[arg-type]  # one of the message's kinds, by the callers above
+                region=event.region,
+                task_id=event.task_id,
+                epoch=event.epoch,
+                progress=progress,
+                exit_code=exit_code,
+                detail=detail,
+                observed_at=now,
+                stamp=self._store.stamp(event.region, now),
+            )
+        )

@@ -1,0 +1,191 @@
+"""The nodes of a region: this machine as it is, a simulated fleet, or a fleet from a file."""
+
+import random
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import yaml
+
+from thalweg.agent.figures import Figures, LinkFigures, UnknownRegionError
+from thalweg.streams.contract.messages import Sample
+
+GB: Final = 1_000_000_000
+
+
+class FleetError(ValueError):
+    """A fleet cannot be read or made; the message says what is allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSpec:
+    """One node."""
+
+    node_id: str
+    gpu_model: str | None = None
+    spot: bool = False
+    gpus: int = 0
+    cpus: float = 0.0
+    memory_gb: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """What one region consists of and what it knows about its surroundings."""
+
+    region: str
+    nodes: Mapping[str, NodeSpec]
+    links: Mapping[str, LinkFigures]
+    prices: Mapping[tuple[str, bool], float]
+    """US dollars per GPU-hour by (GPU model, spot)."""
+    is_host: bool = False
+    """Whether the one node is this machine, whose load can be measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeLoad:
+    """How much of a node is used now; None where nobody knows."""
+
+    gpu_utilisation: float | None = None
+    cpu_utilisation: float | None = None
+    memory_used_gb: float | None = None
+
+
+def simulated_fleet(region: str, figures: Figures, *, nodes: int | None = None) -> Fleet:
+    """Make a region of published machines, links and prices.
+
+    Args:
+        region: must be in the tables.
+        figures: the tables.
+        nodes: number of nodes, dealt out in the tables' proportions; None takes the tables' number.
+
+    Raises:
+        UnknownRegionError: the tables do not have the region.
+        FleetError: fewer than one node.
+    """
+    if region not in figures.regions:
+        raise UnknownRegionError(region, figures.regions)
+    if nodes is not None and nodes < 1:
+        raise FleetError(f"--nodes {nodes}: allowed is 1 or more")
+    kinds = [(model, spot) for model, spot, count in figures.nodes_per_region for _ in range(count)]
+    wanted = len(kinds) if nodes is None else nodes
+    # Every k-th of the list repeated: any number of nodes has the same mixture.
+    chosen = [
+        kinds[index * len(kinds) // wanted % len(kinds)] if wanted < len(kinds) else kinds[index % len(kinds)]
+        for index in range(wanted)
+    ]
+    specs: dict[str, NodeSpec] = {}
+    for index, (model, spot) in enumerate(chosen):
+        machine = figures.machines[model]
+        node_id = f"{model.lower()}{'-spot' if spot else ''}-{index:03d}"
+        specs[node_id] = NodeSpec(
+            node_id=node_id,
+            gpu_model=model,
+            spot=spot,
+            gpus=machine.gpus,
+            cpus=machine.cpus,
+            memory_gb=machine.memory_gb,
+        )
+    prices = {
+        (model, spot): usd
+        for model, spot in sorted(set(chosen))
+        if (usd := figures.price(region, model, spot)) is not None
+    }
+    return Fleet(region=region, nodes=specs, links=figures.links_from(region), prices=prices)
+
+
+def host_fleet(region: str, figures: Figures) -> Fleet:
+    """Take this machine as the region's only node. Its GPUs are not looked for: list them in a fleet file."""
+    node = NodeSpec(
+        node_id=socket.gethostname() or "host",
+        cpus=float(psutil.cpu_count() or 1),
+        memory_gb=psutil.virtual_memory().total / GB,
+    )
+    return Fleet(region=region, nodes={node.node_id: node}, links=figures.links_from(region), prices={}, is_host=True)
+
+
+def read_fleet(path: Path, region: str) -> Fleet:
+    """Read a region's fleet from a YAML file with `nodes`, and optionally `links` and `prices` (docs/agents.md).
+
+    Raises:
+        FleetError: the file cannot be read, or something in it is not allowed.
+    """
+    try:
+        tree: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        unknown = set(tree) - {"nodes", "links", "prices"}
+        if unknown:
+            raise FleetError(f"fleet {path}: {sorted(unknown)[0]!r} is not known; allowed are nodes, links, prices")
+        nodes = [NodeSpec(**node) for node in tree["nodes"]]
+        links = {target: LinkFigures(**link) for target, link in tree.get("links", {}).items()}
+        prices = {
+            (row["gpu_model"], bool(row.get("spot", False))): float(row["usd_per_gpu_hour"])
+            for row in tree.get("prices", [])
+        }
+    except FleetError:
+        raise
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FleetError(f"fleet {path}: {error}") from error
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise FleetError(
+            f"fleet {path}: {error}; wanted is a list `nodes` of node_id, gpu_model, spot, gpus, cpus, memory_gb, and "
+            "optionally `links` (by region: rtt_ms, gbps, usd_per_gb) and `prices` (gpu_model, spot, usd_per_gpu_hour)"
+        ) from error
+    if len({node.node_id for node in nodes}) != len(nodes) or not nodes:
+        raise FleetError(f"fleet {path}: {len(nodes)} nodes; wanted is at least one, each with its own node_id")
+    return Fleet(region=region, nodes={node.node_id: node for node in nodes}, links=links, prices=prices)
+
+
+def host_load() -> NodeLoad:
+    """How busy this machine is: CPU since the last call, memory now."""
+    memory = psutil.virtual_memory()
+    return NodeLoad(
+        cpu_utilisation=min(1.0, psutil.cpu_percent(interval=None) / 100),
+        memory_used_gb=round((memory.total - memory.available) / GB, 3),
+    )
+
+
+def node_samples(fleet: Fleet, loads: Mapping[str, NodeLoad]) -> list[Sample]:
+    """One sample per node."""
+    idle = NodeLoad(gpu_utilisation=0.0)
+    return [
+        Sample(
+            kind="node",
+            node_id=node.node_id,
+            gpu_model=node.gpu_model,
+            spot=node.spot,
+            gpus=node.gpus,
+            cpus=node.cpus,
+            memory_gb=node.memory_gb,
+            gpu_utilisation=load.gpu_utilisation,
+            cpu_utilisation=load.cpu_utilisation,
+            memory_used_gb=load.memory_used_gb,
+            state="ready",
+        )
+        for node in fleet.nodes.values()
+        for load in (loads.get(node.node_id, idle),)
+    ]
+
+
+def link_samples(fleet: Fleet, rng: random.Random) -> list[Sample]:
+    """One sample per link: the published figures with the spread of real probes (3 % of rtt, 5 % of bandwidth)."""
+    return [
+        Sample(
+            kind="link",
+            dst_region=target,
+            rtt_ms=round(link.rtt_ms * (1 + abs(rng.gauss(0, 0.03))), 2),
+            gbps=round(link.gbps * max(0.5, rng.gauss(1, 0.05)), 3),
+            usd_per_gb=link.usd_per_gb,
+        )
+        for target, link in fleet.links.items()
+    ]
+
+
+def price_samples(fleet: Fleet) -> list[Sample]:
+    """One sample per pool."""
+    return [
+        Sample(kind="price", gpu_model=model, spot=spot, usd_per_gpu_hour=usd)
+        for (model, spot), usd in fleet.prices.items()
+    ]

@@ -1,0 +1,1 @@
+"""Bystanders: do the books balance, also when somebody hurts the stack?"""

@@ -1,0 +1,178 @@
+"""`thalweg agent`: run regional agents until stopped."""
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+import click
+
+from thalweg.agent.agent import RegionalAgent
+from thalweg.agent.figures import UnknownRegionError, load_figures
+from thalweg.agent.fleet import Fleet, FleetError, host_fleet, read_fleet, simulated_fleet
+from thalweg.agent.runners import ProcessRunner, Runner, SimulateRunner
+from thalweg.agent.steady import counted_from
+from thalweg.agent.store import AgentStore, new_agent_id
+from thalweg.conf.environment import state_folder
+from thalweg.conf.readiness import announce_ready
+from thalweg.conf.settings import Kafka, Settings, SettingsError, load_settings
+from thalweg.jobs.runtime.job import Stop, set_up_logs, steady_clock, system_clock
+from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
+from thalweg.streams.broker.admin import cluster_id, ensure_topics, identities
+from thalweg.streams.broker.consume import KafkaReader
+from thalweg.streams.broker.errors import BrokerUnavailableError, StreamError
+from thalweg.streams.broker.publish import KafkaPublisher
+from thalweg.streams.contract.topics import ASSIGNMENTS, DEADLETTER, STATUS, TELEMETRY, region_suffix, topic_name
+
+log = logging.getLogger("thalweg.agent")
+
+PUBLISH_TIMEOUT_MS: Final = 5_000
+"""Half the time after which a silent region counts as lost: a stalled request is tried again before that."""
+
+BROKER_WAIT_S: Final = 2.0
+_T = TypeVar("_T")
+
+
+@click.command()
+@click.option("--region", "regions", multiple=True, required=True, help="Region to host; repeatable.")
+@click.option(
+    "--runner",
+    type=click.Choice(["simulate", "process"]),
+    default="simulate",
+    show_default=True,
+    help="Let scaled time pass, or really start each task's command on this machine.",
+)
+@click.option("--nodes", type=click.IntRange(min=1), help="Simulate so many nodes per region instead of the usual 14.")
+@click.option("--fleet", type=click.Path(dir_okay=False, path_type=Path), help="YAML file with the region's nodes.")
+@click.option("--host", is_flag=True, help="The region's one node is this machine, with its real load.")
+@click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="Folder of the agent's memory.")
+@click.option("--time-scale", type=click.FloatRange(min=0, min_open=True), help="Simulated seconds per real second.")
+@click.option(
+    "--failure-share",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of simulated runs that fail.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of simulated times and failures.")
+@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="YAML settings file.")
+@click.option("--set", "overrides", multiple=True, metavar="GROUP.FIELD=VALUE", help="One setting; repeatable.")
+@bootstrap_option
+def agent(
+    regions: tuple[str, ...],
+    runner: str,
+    nodes: int | None,
+    fleet: Path | None,
+    host: bool,
+    state: Path | None,
+    time_scale: float | None,
+    failure_share: float,
+    seed: int,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    bootstrap: str | None,
+) -> None:
+    """Host one or several regions: run what is assigned to them, report, and send telemetry.
+
+    Stop it with Ctrl-C or SIGTERM. After a crash, start it again with the same --state: it goes on from what it had
+    committed, and never runs a task twice in the same epoch.
+    """
+    try:
+        settings = with_broker(load_settings(config, with_bootstrap(overrides, bootstrap)))
+        fleets = [_fleet(region, nodes, fleet, host or (runner == "process" and fleet is None)) for region in regions]
+        if len(set(regions)) != len(regions) or (fleet is not None and len(regions) > 1):
+            raise FleetError("give each --region once, and a --fleet to a single region")
+    except (SettingsError, FleetError, UnknownRegionError, NoBrokerError) as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+    set_up_logs(settings.logs)
+    folder = (state or state_folder() / "agents" / region_suffix(regions[0])).absolute()
+    runs: Runner = (
+        ProcessRunner(folder=folder, timeout_s=settings.agent.task_timeout_s, kill_grace_s=settings.agent.kill_grace_s)
+        if runner == "process"
+        else SimulateRunner(time_scale=time_scale or settings.agent.time_scale, failure_share=failure_share, seed=seed)
+    )
+    stop = Stop().on_signals()
+    try:
+        run_agent(fleets, settings=settings, folder=folder, runner=runs, stop=stop, seed=seed)
+    except StreamError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+
+
+def _fleet(region: str, nodes: int | None, file: Path | None, host: bool) -> Fleet:
+    if file is not None:
+        return read_fleet(file, region)
+    figures = load_figures()
+    return host_fleet(region, figures) if host else simulated_fleet(region, figures, nodes=nodes)
+
+
+def run_agent(
+    fleets: list[Fleet], *, settings: Settings, folder: Path, runner: Runner, stop: Stop, seed: int = 0
+) -> None:
+    """Connect, take up what an earlier life left, and go round until asked to stop.
+
+    Raises:
+        FenceError: the folder belongs to another installation or agent.
+    """
+    kafka = settings.kafka
+    regions = [fleet.region for fleet in fleets]
+    topics = [topic_name(ASSIGNMENTS, kafka.topic_prefix, region) for region in regions]
+    store = AgentStore(folder)
+    connected = _when_there(lambda: _connect(kafka, regions, topics, store), stop)
+    if connected is None:
+        store.close()
+        return
+    reader, publisher, topic_ids = connected
+    agent_id = new_agent_id()
+    regional = RegionalAgent(
+        fleets,
+        settings=settings.agent,
+        prefix=kafka.topic_prefix,
+        agent_id=agent_id,
+        store=store,
+        reader=reader,
+        publisher=publisher,
+        runner=runner,
+        clock=system_clock,
+        steady=counted_from(system_clock, steady_clock),
+        topic_ids=topic_ids,
+        seed=seed,
+    )
+    leftovers = runner.clear_leftovers()
+    regional.resume()
+    log.info("agent runs", extra={"fields": {"agent_id": agent_id, "regions": regions, "leftovers": leftovers}})
+    regional.step(0)
+    announce_ready()
+    regional.run(stop.asked)
+    reader.close()
+    publisher.close()
+    log.info("agent stopped", extra={"fields": {"agent_id": agent_id}})
+
+
+def _connect(
+    kafka: Kafka, regions: list[str], topics: list[str], store: AgentStore
+) -> tuple[KafkaReader, KafkaPublisher, dict[str, str]]:
+    # Whose cluster it is comes first: on another's, not even a topic is made.
+    store.fence.bind({"cluster": cluster_id(kafka), "topic prefix": kafka.topic_prefix})
+    ensure_topics(kafka, regions, [ASSIGNMENTS, STATUS, TELEMETRY, DEADLETTER])
+    topic_ids = identities(kafka, topics)[1]
+    reader = KafkaReader(
+        kafka,
+        topics=topics,
+        start=lambda topic, partition: store.fence.next_offset(topic, partition, topic_ids.get(topic, "")),
+        client_id="thalweg-agent",
+    )
+    return reader, KafkaPublisher(kafka, timeout_ms=PUBLISH_TIMEOUT_MS, client_id="thalweg-agent"), topic_ids
+
+
+def _when_there(connect: Callable[[], _T], stop: Stop) -> _T | None:
+    """Try until the broker answers; None when asked to stop first."""
+    while not stop.asked():
+        try:
+            return connect()
+        except BrokerUnavailableError as error:
+            log.warning("waiting for the broker", extra={"fields": {"error": str(error)}})
+            stop.wait(BROKER_WAIT_S)
+    return None

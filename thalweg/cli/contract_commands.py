@@ -1,0 +1,144 @@
+"""`thalweg topics`, `tables`, `graph`: the contracts, as the code declares them."""
+
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import yaml
+
+from thalweg.cli.reading import WrongCall
+from thalweg.cli.render import print_json, print_table
+from thalweg.conf.settings import SettingsError, load_settings
+from thalweg.streams.contract.asyncapi import PUBLISHED, asyncapi, message_schema
+from thalweg.streams.contract.topics import CONTRACTS as TOPICS
+from thalweg.streams.contract.topics import TopicContract
+from thalweg.sync.delta.contracts import CONTRACTS as TABLES
+from thalweg.sync.delta.contracts import TableContract, type_name
+
+_DAY_MS: Final = 86_400_000
+
+
+@click.command(short_help="Print the Kafka topics and their messages.")
+@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="YAML settings file (topic prefix).")
+@click.option("--asyncapi", "as_asyncapi", is_flag=True, help="Print the AsyncAPI 3.0 document (YAML).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with each message's JSON Schema.")
+def topics(config: Path | None, as_asyncapi: bool, as_json: bool) -> None:
+    """Print the Kafka topics: name, key, writer, partitions, retention, and with --json or --asyncapi their messages.
+
+    \b
+    Examples:
+      thalweg topics
+      thalweg topics --json | jq '.topics[0].message'
+      thalweg topics --asyncapi > asyncapi.yaml
+    """
+    try:
+        prefix = load_settings(config).kafka.topic_prefix
+    except SettingsError as error:
+        raise WrongCall(str(error)) from error
+    if as_asyncapi:
+        click.echo(asyncapi_yaml(prefix), nl=False)
+        return
+    rows = [_topic_row(contract, prefix) for contract in TOPICS]
+    if as_json:
+        print_json({"topics": rows})
+        return
+    for row in rows:
+        del row["message"], row["config"]
+    print_table(list(rows[0]), rows)
+
+
+@click.command(short_help="Print the Delta tables and their columns.")
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with all columns.")
+def tables(name: str | None, as_json: bool) -> None:
+    """Print the Delta tables: key, writer, retention, meaning; with NAME the columns of one table.
+
+    \b
+    Examples:
+      thalweg tables
+      thalweg tables decisions
+      thalweg tables --json
+    """
+    chosen = [contract for contract in TABLES if name in (None, contract.name)]
+    if not chosen:
+        raise WrongCall(f"there is no table {name!r}; there are: {', '.join(sorted(t.name for t in TABLES))}")
+    if as_json:
+        print_json({"tables": [_table_row(contract) | {"columns": _columns(contract)} for contract in chosen]})
+    elif name is not None:
+        print_table(["name", "type", "nullable", "key"], _columns(chosen[0]))
+    else:
+        rows = [_table_row(contract) for contract in chosen]
+        print_table(list(rows[0]), rows)
+
+
+@click.command(short_help="Print which job reads and writes what.")
+@click.option("--mermaid", "as_mermaid_text", is_flag=True, help="Print a Mermaid flowchart.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def graph(as_mermaid_text: bool, as_json: bool) -> None:
+    """Print the flows that the jobs declare: topics and tables -> job -> tables and topics.
+
+    \b
+    Examples:
+      thalweg graph
+      thalweg graph --mermaid
+      thalweg graph --json
+    """
+    from thalweg.jobs.runtime.flows import as_mermaid, as_text, declared_jobs  # late: it imports every job
+
+    declared = declared_jobs()
+    if as_json:
+        print_json({"jobs": [{"job": job.module, **asdict(job.flow)} for job in declared]})
+    else:
+        click.echo(as_mermaid(declared) if as_mermaid_text else as_text(declared))
+
+
+def asyncapi_yaml(prefix: str) -> str:
+    """Write the AsyncAPI document as YAML."""
+    document = asyncapi(prefix, version("thalweg"))
+    return yaml.dump(document, Dumper=_Plain, sort_keys=False, width=120, allow_unicode=True)
+
+
+class _Plain(yaml.SafeDumper):
+    """Without anchors: a shared value is written out wherever it occurs."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _topic_row(contract: TopicContract, prefix: str) -> dict[str, Any]:
+    return {
+        "topic": f"{prefix}.{contract.topic}" + (".<region>" if contract.per_region else ""),
+        "key": contract.key,
+        "writer": contract.writer,
+        "partitions": contract.partitions,
+        "kept": "latest per key" if contract.compacted else f"{contract.retention_ms // _DAY_MS} days",
+        "meaning": contract.meaning,
+        "config": dict(contract.config()),
+        "message": message_schema(contract.topic) if contract.topic in PUBLISHED else None,
+    }
+
+
+def _table_row(contract: TableContract) -> dict[str, Any]:
+    return {
+        "table": contract.name,
+        "key": list(contract.key),
+        "writer": contract.writer,
+        "append_only": contract.append_only,
+        "partitioned_by": list(contract.partition_by),
+        "retention_days": contract.retention_days,
+        "meaning": contract.meaning,
+    }
+
+
+def _columns(contract: TableContract) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": field.name,
+            "type": type_name(field.type),
+            "nullable": field.nullable,
+            "key": field.name in contract.key,
+        }
+        for field in contract.schema
+    ]

@@ -1,0 +1,125 @@
+"""`thalweg explain TASK`."""
+
+import math
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from thalweg.cli.reading import WrongCall, reading_command
+from thalweg.cli.render import print_json, print_table
+from thalweg.query.as_of import AsOf, Version
+from thalweg.query.sql_statement import QueryRefusedError
+
+if TYPE_CHECKING:
+    from thalweg.query.explain import Explanation, PlacedCopy, Waits
+    from thalweg.scheduling.explain.start_estimate import StartEstimate
+
+
+@click.command(short_help="Explain a task: its cost and the next best region, or why it waits.")
+@click.argument("task")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@reading_command
+def explain(task: str, as_json: bool, warehouse: str, as_of: AsOf | None) -> None:
+    """Explain a task from the tables.
+
+    For a placed task: the chosen pool, its cost by component, and every other region with what it would cost more. For
+    a waiting one: the binding constraint, the smallest changes that would place it, each checked by planning with it,
+    and an estimated start. For each: its history.
+
+    What else could be done is asked of the planner itself, over the nodes, links, prices and placements of now.
+
+    \b
+    Examples:
+      thalweg explain job-17
+      thalweg explain job-17 --json
+      thalweg explain job-17 --as-of '10m ago'
+    """
+    # Late: the planner's solvers take a second to load.
+    from thalweg.conf.settings import SettingsError, load_settings
+    from thalweg.query.explain import as_document, explain_task
+
+    if isinstance(as_of, Version):
+        raise QueryRefusedError(f"--as-of {as_of.number} is a version of one table, explain reads six; give a time")
+    try:
+        place = load_settings(click.get_current_context().params["config"]).place
+    except SettingsError as error:
+        raise WrongCall(str(error)) from error
+    found = explain_task(task, warehouse, as_of, place, as_of or datetime.now(UTC))
+    if as_json:
+        print_json(as_document(found))
+        return
+    _print_task(found)
+    for copy in found.placed:
+        _print_placed(copy)
+    if found.waits:
+        _print_wait(found.waits)
+    click.echo("\nHistory")
+    columns = ("decided_at", "transition", "copy", "epoch", "attempt", "region", "pool_id", "reason")
+    print_table(columns, found.history)
+
+
+def _print_task(found: "Explanation") -> None:
+    task = found.task
+    regions = f" in {', '.join(filter(None, task['regions']))}" if task["regions"] else ""
+    click.echo(f"{task['task_id']}: {task['state']}{regions}, priority {task['priority']}, tenant {task['tenant']}")
+    if not found.placed and not found.waits and task["reason"]:
+        click.echo(f"Reason: {task['reason']}")
+
+
+def _print_placed(copy: "PlacedCopy") -> None:
+    recorded = {name: usd for name, usd in copy.chosen_usd.items() if usd is not None}
+    click.echo(f"\nCopy {copy.copy}: {copy.pool_id} ({copy.state}), {copy.cost_usd_per_hour or 0.0:.2f} USD an hour")
+    parts = ", ".join(f"{name.removesuffix('_usd')} {usd:.2f}" for name, usd in recorded.items() if usd)
+    click.echo(f"Cost when decided: {sum(recorded.values()):.2f} USD" + (f" ({parts})" if parts else ""))
+    if copy.next_best is None or copy.next_best.best is None:
+        click.echo("Next best region: none has a place for it now")
+    elif copy.here_now_usd is None:
+        click.echo(f"Next best region: {copy.next_best.region}, {copy.next_best.best.usd:.2f} USD")
+    else:
+        more = copy.next_best.best.usd - copy.here_now_usd
+        click.echo(
+            f"Next best region: {copy.next_best.region}, {copy.next_best.best.usd:.2f} USD: "
+            f"{abs(more):.2f} USD {'more' if more >= 0 else 'less'} than here at the prices of now"
+        )
+    _print_options(copy.options, copy.here_now_usd)
+
+
+def _print_wait(waits: "Waits") -> None:
+    if waits.recorded:
+        click.echo(f"\nWaits, as last planned: {waits.recorded}")
+    click.echo(f"Waits, as of now: {waits.now or 'it would be placed by the next plan that considers it'}")
+    if waits.now:
+        click.echo(_start(waits.start))
+        click.echo("What would change it:" if waits.remedies else "No single change would let it in.")
+        for remedy in waits.remedies:
+            click.echo(f"  {remedy.change}: {', '.join(remedy.regions)} for {remedy.usd:.2f} USD")
+    _print_options(waits.options, None)
+
+
+def _start(start: "StartEstimate") -> str:
+    """Say when it will probably start."""
+    if not math.isfinite(start.p50_h):
+        return "Estimated start: never, as things stand"
+    latest = f"{start.p90_h:.1f} hours" if math.isfinite(start.p90_h) else "never"
+    return f"Estimated start: in {start.p50_h:.1f} hours (80 % interval: {start.p10_h:.1f} to {latest})"
+
+
+def _print_options(options: list[Any], here_usd: float | None) -> None:
+    from thalweg.query.explain import MONEY
+
+    rows = []
+    for option in options:
+        money = option.best.money if option.best else None
+        rows.append(
+            {
+                "region": option.region,
+                "usd": option.best.usd if option.best else None,
+                **({} if here_usd is None else {"more": option.best.usd - here_usd if option.best else None}),
+                **{name.removesuffix("_usd"): getattr(money, name) if money else None for name in MONEY},
+                "pool or reason": option.best.pool_id if option.best else option.reason,
+            }
+        )
+    if rows:
+        click.echo()
+        print_table(list(rows[0]), rows)

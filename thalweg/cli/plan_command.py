@@ -1,0 +1,106 @@
+"""`thalweg plan`: place the tasks of a problem file and print the plan, its bound and why anything waits."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from thalweg.scheduling.problem.check import ProblemError
+from thalweg.scheduling.problem.document import (
+    PlanResult,
+    ProblemFormatError,
+    ReadProblem,
+    read_problem,
+    write_solution,
+)
+from thalweg.scheduling.problem.solution import Limits
+from thalweg.scheduling.solve.solve import STRATEGIES, solve
+
+
+@click.command()
+@click.option(
+    "--problem",
+    "problem_path",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="Problem document (JSON); - reads standard input.",
+)
+@click.option("--strategy", default="flow", show_default=True, type=click.Choice(sorted(STRATEGIES)))
+@click.option(
+    "--deadline",
+    "deadline_s",
+    type=click.FloatRange(min=0.0),
+    help="Seconds to stop after, with the best plan so far. Without it only problem and seed decide.",
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="For strategies that draw.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def plan(problem_path: Path, strategy: str, deadline_s: float | None, seed: int, as_json: bool) -> None:
+    """Place the tasks of a problem file; prints the plan with its objective, lower bound and gap."""
+    raw = sys.stdin.buffer.read() if str(problem_path) == "-" else problem_path.read_bytes()
+    try:
+        read = read_problem(raw)
+        started = time.perf_counter()
+        end = None if deadline_s is None else started + deadline_s
+        limits = Limits(remaining_s=None if end is None else lambda: end - time.perf_counter())
+        with _solvers_speak_to_stderr():
+            solution = solve(read.problem, strategy=strategy, limits=limits, seed=seed)
+    except (ProblemFormatError, ProblemError) as error:
+        click.echo(f"Error: {problem_path}: {error}", err=True)
+        sys.exit(2)
+    result = write_solution(read, solution, (time.perf_counter() - started) * 1e3)
+    if as_json:
+        click.echo(msgspec.json.encode(result).decode())
+    else:
+        _show(read, result)
+
+
+@contextmanager
+def _solvers_speak_to_stderr() -> Iterator[None]:
+    """Keep standard output for the answer: HiGHS now and then prints a line past Python, whatever it is told."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)  # what C has buffered still belongs to the solver
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _show(read: ReadProblem, result: PlanResult) -> None:
+    console = Console()
+    console.print(
+        f"{result.strategy}: {result.status}, {len(result.assignments)} placed, {len(result.unplaced)} waiting, "
+        f"{result.objective:,.2f} USD, bound {result.bound:,.2f}, gap {result.gap:.3%}, {result.solve_ms:.0f} ms "
+        f"(stopped: {result.stopped_because})"
+    )
+    held: Counter[str] = Counter()
+    for entry in result.assignments:
+        held.update(entry.pools)
+    pools = read.problem.pools
+    table = Table("pool", "copies", "USD/GPU h", title="Copies by pool")
+    for pool, copies in sorted(held.items()):
+        price = pools.usd_per_gpu_hour[pools.pool_ids.index(pool)]
+        table.add_row(pool, str(copies), f"{price:.4g}")
+    if held:
+        console.print(table)
+    shown = 20
+    if result.unplaced:
+        waiting = Table("task", "reason", "detail", title="Waiting")
+        for task in result.unplaced[:shown]:
+            waiting.add_row(task.task_id, task.reason, task.detail)
+        if len(result.unplaced) > shown:
+            waiting.add_row(f"and {len(result.unplaced) - shown} more", "", "(--json lists all)")
+        console.print(waiting)

@@ -1,0 +1,115 @@
+"""``thalweg up``, ``down`` and ``ps``."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from thalweg.conf.environment import SetupIncompleteError, state_folder
+from thalweg.conf.settings import SettingsError, load_settings
+from thalweg.processes.children import ChildFailedError
+from thalweg.processes.ports import NoFreePortError
+from thalweg.stack import process_table, stack
+from thalweg.stack.broker import BrokerSetupError
+from thalweg.stack.state import StateFolder, StateFolderError, running_in
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)
+
+
+def _open_state() -> StateFolder:
+    try:
+        return StateFolder(state_folder())
+    except StateFolderError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _what_runs() -> StateFolder:
+    """Return the folder of the stack that runs, be it the demo's; the state folder itself if none does."""
+    own = _open_state()
+    return running_in(own.path) or own
+
+
+@click.command()
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="YAML settings file.")
+@click.option("--set", "overrides", multiple=True, metavar="GROUP.FIELD=VALUE", help="One setting; repeatable.")
+@click.option("--detach", is_flag=True, help="Return when the stack is ready; end it with `thalweg down`.")
+def up(config: Path | None, overrides: tuple[str, ...], detach: bool) -> None:
+    """Start the local stack: a Kafka broker and the streaming jobs. Ctrl-C ends it in order."""
+    folder = _open_state()
+    try:
+        settings = load_settings(config, overrides)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from error
+    if detach:
+        _up_detached(folder, config, overrides)
+        return
+    try:
+        stack.up(
+            folder,
+            lambda: stack.local_specs(folder, settings, overrides, config),
+            say=_say,
+            interruption=stack.Interruption.on_signals(),
+        )
+    except (ChildFailedError, StateFolderError, BrokerSetupError, NoFreePortError, SetupIncompleteError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _up_detached(folder: StateFolder, config: Path | None, overrides: tuple[str, ...]) -> None:
+    command = [sys.executable, "-P", "-m", "thalweg.cli.main", "up"]
+    command += ["--config", str(config.absolute())] if config else []
+    for item in overrides:
+        command += ["--set", item]
+    trouble = stack.up_in_background(command, folder, timeout_seconds=stack.JOBS_READY_SECONDS + 60)
+    if trouble:
+        raise click.ClickException(trouble)
+    _say("Ready. See: thalweg ps. End: thalweg down.")
+
+
+@click.command()
+@click.option(
+    "--timeout", "timeout_seconds", default=90.0, show_default=True, help="Seconds to wait for an orderly end."
+)
+def down(timeout_seconds: float) -> None:
+    """End the local stack in order; what does not end in time, and what a killed stack left, is killed.
+
+    Where no stack runs but a demo does, it ends the demo, as Ctrl-C would.
+    """
+    done = stack.down(_what_runs(), timeout_seconds=timeout_seconds)
+    for line in done or ["nothing runs"]:
+        _say(line[0].upper() + line[1:] + ".")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+def ps(as_json: bool) -> None:
+    """Show the processes of the local stack; where none runs, those of a running demo."""
+    folder = _what_runs()
+    document = process_table.as_document(folder, rows := process_table.process_rows(folder))
+    if as_json:
+        click.echo(json.dumps(document))
+        return
+    if not document["running"]:
+        click.echo(f"No stack runs in {folder.path}. Start one: thalweg up")
+        if not any(row.state == "gone" for row in rows):
+            return
+    table = Table(box=None)
+    for heading in ("process", "state", "pid", "up", "ports", "cpu %", "rss MB", "restarts"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(
+            row.name,
+            row.state,
+            str(row.pid or ""),
+            "" if row.uptime_seconds is None else f"{row.uptime_seconds:.0f} s",
+            ", ".join(f"{name} {port}" for name, port in row.ports.items()),
+            "" if row.cpu_percent is None else f"{row.cpu_percent:.0f}",
+            "" if row.rss_mb is None else f"{row.rss_mb:.0f}",
+            str(row.restarts),
+        )
+    Console(soft_wrap=True).print(table)
+    click.echo(f"Logs: {folder.path / 'logs'}")

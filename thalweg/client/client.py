@@ -1,0 +1,381 @@
+"""The client library for applications: submit, update, cancel, wait, and consume a region's assignments.
+
+    with Client() as client:  # of the stack that runs here; Client("HOST:PORT") of any other
+        task_id = client.submit({"task_id": "train-1", "per_worker": {"gpus": 2}, "expected_s": 600})
+        print(client.wait(task_id, timeout_s=3600).state)
+
+It needs kafka-python and msgspec, no JVM and no Spark. A plain Kafka producer that sends the same JSON does as well;
+what this library adds is checking before sending, waiting for the broker's acknowledgement, and following a task.
+One thread per client.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from thalweg.conf.settings import Kafka, load_settings
+from thalweg.stack.connection import NoBrokerError, with_broker
+from thalweg.streams.broker.admin import identities
+from thalweg.streams.broker.consume import IncomingRecord, KafkaReader
+from thalweg.streams.broker.errors import StreamError
+from thalweg.streams.broker.publish import KafkaPublisher, OutgoingRecord
+from thalweg.streams.contract.decode import UndecodableError, decoded
+from thalweg.streams.contract.envelope import Envelope, content_id, write_headers
+from thalweg.streams.contract.messages import AssignmentEvent, StatusEvent, TaskRequest
+from thalweg.streams.contract.topics import ASSIGNMENTS, DEADLETTER, REQUESTS, STATUS, topic_name, topic_pattern
+from thalweg.streams.placement.fence import Fence, Verdict
+
+SOURCE: Final = "/thalweg/client"
+DEFAULT_ATTEMPTS: Final = 3
+"""`place.max_attempts` of an installation that did not change it."""
+
+_ENCODER: Final = msgspec.json.Encoder()
+_STATUS: Final = msgspec.json.Decoder(StatusEvent)
+_EVENT: Final = msgspec.json.Decoder(AssignmentEvent)
+
+# Clocks of producer and broker may differ a little; records are looked for from this much earlier.
+_CLOCK_SLACK_MS: Final = 2_000
+
+
+class ClientError(Exception):
+    """Base of what this library raises itself; the broker's troubles are `streams.broker.errors`."""
+
+
+class InvalidRequestError(ClientError, ValueError):
+    """The request is not a valid message; nothing was sent."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the request was not sent: {problem}. docs/reference/messages.md lists the fields")
+
+
+class RequestRefusedError(ClientError):
+    """The place job refused the request; its words are the reason."""
+
+    def __init__(self, task_id: str, reason: str) -> None:
+        super().__init__(f"task {task_id!r} was refused: {reason}")
+        self.task_id = task_id
+        self.reason = reason
+
+
+class WaitTimeoutError(ClientError, TimeoutError):
+    """The task did not end in time; it goes on."""
+
+    def __init__(self, task_id: str, timeout_s: float, last: str) -> None:
+        super().__init__(
+            f"task {task_id!r} did not end within {timeout_s:g} s; last seen: {last}. It goes on; `thalweg explain "
+            f"{task_id}` says where it stands"
+        )
+        self.task_id = task_id
+        self.last = last
+
+
+class OutcomeState(StrEnum):
+    """How a task ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The end of a task, as its region reported it."""
+
+    task_id: str
+    state: OutcomeState
+    region: str
+    epoch: int
+    exit_code: int | None = None
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class _Followed:
+    """What is known of a task that somebody waits for."""
+
+    copies: int = 1
+    cancelled: bool = False
+    refused: str | None = None
+    last: StatusEvent | None = None
+    succeeded: set[tuple[str, int]] = field(default_factory=set)
+    failed: set[tuple[str, int]] = field(default_factory=set)
+    revoked: set[tuple[str, int]] = field(default_factory=set)
+
+    def note(self, event: StatusEvent) -> None:
+        self.last = event
+        ended = {"succeeded": self.succeeded, "failed": self.failed, "revoked": self.revoked}.get(event.type)
+        if ended is not None:
+            ended.add((event.region, event.epoch))
+
+    def state(self, attempts: int) -> OutcomeState | None:
+        if len(self.succeeded) >= self.copies:
+            return OutcomeState.SUCCEEDED
+        if self.cancelled and self.revoked:
+            return OutcomeState.CANCELLED
+        return OutcomeState.FAILED if len(self.failed) >= attempts else None
+
+
+class Client:
+    """An application's connection to one installation."""
+
+    def __init__(
+        self,
+        bootstrap: str | None = None,
+        prefix: str | None = None,
+        *,
+        kafka: Kafka | None = None,
+        timeout_ms: int = 10_000,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        """Connect.
+
+        Args:
+            bootstrap: host:port of a broker, several separated by commas; None means the one that the settings name,
+                or else that of the stack that runs here.
+            prefix: first part of the installation's topics; None means the settings'.
+            kafka: full settings (TLS, SASL), instead of the two above.
+            timeout_ms: how long sending waits for the broker's acknowledgement.
+            clock: milliseconds since 1970.
+
+        Raises:
+            NoBrokerError: none was named, and no stack runs here.
+            BrokerUnavailableError: nobody answers.
+        """
+        self._kafka = kafka or _installation(bootstrap, prefix)
+        self._clock = clock
+        self._since_ms = clock() - _CLOCK_SLACK_MS
+        self._publisher = KafkaPublisher(self._kafka, timeout_ms=timeout_ms, client_id="thalweg-client")
+        self._reader: KafkaReader | None = None
+        self._followed: dict[str, _Followed] = {}
+
+    # Requests
+
+    def submit(self, request: TaskRequest | Mapping[str, Any]) -> str:
+        """Submit a task and return its id once the broker has the request.
+
+        Args:
+            request: a TaskRequest, or a mapping with at least `task_id`. The same id with the same content again is
+                nothing new; with other content it is refused.
+
+        Raises:
+            InvalidRequestError: a field is missing, of a wrong type or out of range; nothing was sent.
+            MessageTooLargeError: nothing was sent.
+            NotAcknowledgedError: the broker did not answer in time; submitting again is safe.
+        """
+        return self.submit_all([request])[0]
+
+    def submit_all(self, requests: Sequence[TaskRequest | Mapping[str, Any]]) -> list[str]:
+        """Submit many tasks at once; see `submit`."""
+        return self._send([_checked(request, "submit") for request in requests])
+
+    def update(self, request: TaskRequest | Mapping[str, Any]) -> None:
+        """Replace the request of a live task; where its needs change, it is placed again. Raises as `submit`."""
+        self._send([_checked(request, "update")])
+
+    def cancel(self, task_id: str) -> None:
+        """Cancel a task: it is not placed any more, and revoked where it runs. Raises as `submit`."""
+        self._send([_checked({"task_id": task_id}, "cancel")])
+        self._follow(task_id).cancelled = True
+
+    def _send(self, checked: list[tuple[TaskRequest, dict[str, Any]]]) -> list[str]:
+        now = self._clock()
+        records: list[OutgoingRecord] = []
+        for request, content in checked:
+            value = _ENCODER.encode({"observed_at": now} | content)
+            event = Envelope(
+                event_id=content_id("request", value), source=SOURCE, event_type=f"request.{request.op}", time_ms=now
+            )
+            records.append(
+                OutgoingRecord(
+                    topic=topic_name(REQUESTS, self._kafka.topic_prefix),
+                    key=request.task_id.encode(),
+                    value=value,
+                    headers=write_headers(event),
+                    max_bytes=REQUESTS.max_message_bytes,
+                )
+            )
+        self._publisher.publish(records)
+        for request, _ in checked:
+            if request.op != "cancel":
+                self._follow(request.task_id).copies = request.replicas
+        return [request.task_id for request, _ in checked]
+
+    # Following
+
+    def wait(self, task_id: str, timeout_s: float, *, attempts: int = DEFAULT_ATTEMPTS) -> Outcome:
+        """Wait until a task has ended.
+
+        A failed run is no end while the place job tries again: failure is the end after `attempts` failed runs. A task
+        that was cancelled before it was placed leaves no trace in the status topics, and this waits in vain.
+
+        Args:
+            task_id: submitted by this client, or by anybody after this client was made.
+            timeout_s: how long.
+            attempts: the installation's `place.max_attempts`.
+
+        Raises:
+            RequestRefusedError: the request was refused.
+            WaitTimeoutError: not in time; the message says what was seen last.
+        """
+        followed = self._follow(task_id)
+        deadline = time.monotonic() + timeout_s
+        while True:
+            if followed.refused is not None:
+                raise RequestRefusedError(task_id, followed.refused)
+            state, last = followed.state(attempts), followed.last
+            if state is not None and last is not None:
+                return Outcome(
+                    task_id=task_id,
+                    state=state,
+                    region=last.region,
+                    epoch=last.epoch,
+                    exit_code=last.exit_code,
+                    detail=last.detail,
+                )
+            left = deadline - time.monotonic()
+            if left <= 0:
+                seen = f"{last.type} in {last.region}, epoch {last.epoch} {last.detail}".rstrip() if last else "nothing"
+                raise WaitTimeoutError(task_id, timeout_s, seen)
+            for record in self._following().poll(int(min(left, 0.2) * 1000) + 1):
+                self._note(record)
+
+    def _follow(self, task_id: str) -> _Followed:
+        if task_id not in self._followed:
+            self._followed[task_id] = _Followed()
+            if self._reader is not None:
+                # What was read before did not note this task: read it once more.
+                self._reader.close()
+                self._reader = None
+        return self._followed[task_id]
+
+    def _following(self) -> KafkaReader:
+        if self._reader is None:
+            prefix = self._kafka.topic_prefix
+            pattern = f"{topic_pattern(STATUS, prefix)}|{re.escape(topic_name(DEADLETTER, prefix))}"
+            self._reader = KafkaReader(
+                self._kafka, pattern=pattern, since_ms=self._since_ms, client_id="thalweg-client"
+            )
+        return self._reader
+
+    def _note(self, record: IncomingRecord) -> None:
+        if record.topic == topic_name(DEADLETTER, self._kafka.topic_prefix):
+            followed = self._followed.get((record.key or b"").decode(errors="replace"))
+            headers = dict(record.headers)
+            of_requests = headers.get("topic") == topic_name(REQUESTS, self._kafka.topic_prefix).encode()
+            if followed is not None and of_requests:
+                followed.refused = headers.get("reason", b"").decode(errors="replace")
+            return
+        try:
+            event = decoded(_STATUS, record.value)
+        except UndecodableError:
+            return  # somebody else's record; the place job puts it into the dead-letter topic
+        followed = self._followed.get(event.task_id or "")
+        if followed is not None:
+            followed.note(event)
+
+    # Assignments
+
+    def assignments(
+        self, region: str, *, state: Path | None = None, idle_s: float | None = None
+    ) -> Iterator[AssignmentEvent]:
+        """Yield what a region is to start and stop, each event once, for an agent of your own.
+
+        An event counts as done when the next one is asked for: a crash while it is acted upon brings it again, and an
+        event done is never seen again, whatever is repeated or replayed (`streams.placement.fence`).
+
+        Args:
+            region: whose assignments.
+            state: SQLite file that remembers what was done; None remembers until the iterator ends.
+            idle_s: end after so long without an event; None goes on for ever.
+
+        Raises:
+            FenceError: the file belongs to another installation, or is not one.
+            BrokerUnavailableError: nobody answers.
+        """
+        topic = topic_name(ASSIGNMENTS, self._kafka.topic_prefix, region)
+        cluster, topic_ids = identities(self._kafka, [topic])
+        topic_id = topic_ids.get(topic, "")
+        fence = Fence(state)
+        fence.bind({"cluster": cluster, "topic prefix": self._kafka.topic_prefix})
+        reader = KafkaReader(
+            self._kafka,
+            topics=[topic],
+            start=lambda name, partition: fence.next_offset(name, partition, topic_id),
+            client_id="thalweg-client",
+        )
+        try:
+            last_event = time.monotonic()
+            while idle_s is None or time.monotonic() - last_event < idle_s:
+                for record in reader.poll(200):
+                    with fence.transaction():
+                        fence.move_on(record.topic, record.partition, record.offset + 1, topic_id)
+                        event = _event_of(record)
+                        if event is not None and fence.admit(event) is Verdict.ACCEPTED:
+                            yield event
+                    last_event = time.monotonic()
+        finally:
+            reader.close()
+            fence.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._publisher.close()
+        if self._reader is not None:
+            self._reader.close()
+
+    def __enter__(self) -> "Client":
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+
+def _installation(bootstrap: str | None, prefix: str | None) -> Kafka:
+    """Settings from the environment and the file it names, with what the caller named over them."""
+    settings = load_settings()
+    named = {"bootstrap_servers": bootstrap, "topic_prefix": prefix}
+    if bootstrap is None:
+        settings = with_broker(settings)
+    return settings.kafka.model_copy(update={name: value for name, value in named.items() if value is not None})
+
+
+def _checked(request: TaskRequest | Mapping[str, Any], op: str) -> tuple[TaskRequest, dict[str, Any]]:
+    """Check a request and return it with its full content; unknown fields are kept."""
+    content = msgspec.to_builtins(request) if isinstance(request, TaskRequest) else dict(request)
+    if content.setdefault("op", op) != op:
+        raise InvalidRequestError(f"op is {content['op']!r}, but {op} was called")
+    try:
+        # Through JSON, because JSON is what is judged: NaN, sets and integers of a million digits end here.
+        return msgspec.json.decode(_ENCODER.encode(content), type=TaskRequest), content
+    except (msgspec.MsgspecError, TypeError, OverflowError, ValueError) as error:
+        raise InvalidRequestError(str(error)) from error
+
+
+def _event_of(record: IncomingRecord) -> AssignmentEvent | None:
+    try:
+        return decoded(_EVENT, record.value)
+    except UndecodableError:
+        return None
+
+
+__all__ = [
+    "AssignmentEvent",
+    "Client",
+    "ClientError",
+    "InvalidRequestError",
+    "NoBrokerError",
+    "Outcome",
+    "OutcomeState",
+    "RequestRefusedError",
+    "StreamError",
+    "TaskRequest",
+    "WaitTimeoutError",
+]

@@ -1,0 +1,189 @@
+"""Child processes as values (what to run) and as running things: started on a leash, logged, ended in order."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from thalweg.conf.readiness import READY_FILE, progress_file, trouble_in
+from thalweg.processes import leash
+
+LEASH = Path(leash.__file__)
+# Put aside at a start when it is longer: a stack that is restarted for months must not fill the disk with its logs.
+LOG_LIMIT_BYTES = 50_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartPolicy:
+    """When to start a process again after it ended by itself, and how long to wait before."""
+
+    max_restarts: int = 5
+    # What was never ready will most likely not be: a wrong setting should be told within seconds.
+    max_restarts_before_ready: int = 1
+    first_delay_seconds: float = 1.0
+    max_delay_seconds: float = 30.0
+    # A process that ran this long is healthy: what happens later is a new failure, not the same one repeated.
+    healthy_after_seconds: float = 60.0
+
+    def delay_seconds(self, restarts: int) -> float:
+        """Return the wait before restart number ``restarts + 1``: doubling, so a broken process does not spin."""
+        return min(self.first_delay_seconds * 2.0**restarts, self.max_delay_seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSpec:
+    """A process to run: what, with what, when it counts as ready, and what it needs first."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)  # beside the inherited environment
+    needs: tuple[str, ...] = ()  # names of the processes that must be ready before and end after this one
+    ports: Mapping[str, int] = field(default_factory=dict)  # what it listens on, for people and for `ps`
+    is_ready: Callable[[], bool] | None = None  # None: ready as soon as it runs, or when it says so itself
+    announces_ready: bool = False  # it calls thalweg.conf.readiness.announce_ready()
+    ready_timeout_seconds: float = 60.0  # from its start, or from its last word of progress (announce_progress)
+    stop_timeout_seconds: float = 15.0
+    restart: RestartPolicy = RestartPolicy()
+    again: Callable[[], "ProcessSpec"] | None = None
+    """Makes the spec anew before each start of a process that was never ready: what was free when it was first made,
+    a port above all, may be somebody else's by now. What has been ready keeps its spec, for others know its address."""
+
+
+class NeverReadyError(Exception):
+    """A check from outside found that the process cannot become ready as it is; the message says what was seen."""
+
+
+class ChildFailedError(Exception):
+    """A child process ended, or did not become ready in time; the message ends with the last lines of its log."""
+
+    def __init__(self, name: str, what: str, log: Path) -> None:
+        super().__init__(f"{name} {what}. Last lines of {log}:\n{last_lines(log)}")
+
+
+class Child:
+    """A running process that ends with its parent."""
+
+    def __init__(self, spec: ProcessSpec, log: Path) -> None:
+        """Start it. Its output is appended to ``log``; a very long one is put aside first."""
+        self.spec = spec
+        self.log = log
+        self._stop_by_seconds = 0.0
+        self._announcement = log.with_suffix(".ready")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._announcement.unlink(missing_ok=True)
+        progress_file(self._announcement).unlink(missing_ok=True)
+        if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
+            log.rename(log.with_suffix(".log.old"))
+        with log.open("ab") as output:
+            # A group of its own: Ctrl-C in the terminal reaches the supervisor only, which ends children in order.
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), *spec.argv],
+                env={**os.environ, READY_FILE: str(self._announcement), **spec.env},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Return the process id, which is its group's too."""
+        return self._process.pid
+
+    def exit_code(self) -> int | None:
+        """Return the exit code (negative: the signal that ended it), or None while it runs."""
+        return self._process.poll()
+
+    def is_ready(self) -> bool:
+        """Tell whether it is ready now, by its own word and by the check from outside, where it has them.
+
+        Raises:
+            NeverReadyError: It cannot become ready as it is.
+        """
+        if self.spec.announces_ready and not self._announcement.exists():
+            return False
+        return self.spec.is_ready is None or self.spec.is_ready()
+
+    def trouble(self) -> str:
+        """Return why it does not do its work although it runs, in its own words; "" where it does."""
+        return trouble_in(self._announcement) if self.spec.announces_ready else ""
+
+    def progress(self) -> str:
+        """Return how far it says it is on its way to being ready; empty if it says nothing."""
+        try:
+            return progress_file(self._announcement).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+    def wait_ready(self) -> None:
+        """Wait until the process is ready.
+
+        Raises:
+            ChildFailedError: It ended first, or was not ready within its time.
+        """
+        deadline = time.monotonic() + self.spec.ready_timeout_seconds
+        while True:
+            code = self.exit_code()
+            if code is not None:
+                raise ChildFailedError(self.spec.name, f"ended with code {code} before it was ready", self.log)
+            try:
+                if self.is_ready():
+                    return
+            except NeverReadyError as error:
+                raise ChildFailedError(self.spec.name, f"cannot become ready: {error}", self.log) from error
+            if time.monotonic() > deadline:
+                raise ChildFailedError(
+                    self.spec.name, f"was not ready within {self.spec.ready_timeout_seconds:.0f} s", self.log
+                )
+            time.sleep(0.05)
+
+    def stop(self) -> bool:
+        """End the process: ask, wait as long as it may take, then kill what is left of its group.
+
+        Returns:
+            Whether it ended when asked.
+        """
+        self.ask_to_stop()
+        return self.wait_stopped()
+
+    def ask_to_stop(self) -> None:
+        """Ask the process to end in order; it may take its stop_timeout_seconds from now."""
+        self._stop_by_seconds = time.monotonic() + self.spec.stop_timeout_seconds
+        if self.exit_code() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def wait_stopped(self) -> bool:
+        """Wait for what was asked, then kill what is left; tell whether it ended when asked."""
+        try:
+            self._process.wait(max(0.0, self._stop_by_seconds - time.monotonic()))
+            orderly = True
+        except subprocess.TimeoutExpired:
+            orderly = False
+        self.kill()
+        return orderly
+
+    def kill(self) -> None:
+        """End the process and its group at once."""
+        kill_group(self.pid)
+        self._process.wait()
+
+
+def kill_group(group: int) -> None:
+    """Kill whatever is left of a process group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def last_lines(log: Path, count: int = 12) -> str:
+    """Return the end of a log, for an error message."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 8192))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-count:])
+    except OSError as error:
+        return f"(no log: {error.strerror})"

@@ -1,0 +1,199 @@
+"""Keep a set of processes running: start in order of need, restart with growing pauses, end in reverse order.
+
+One step at a time (`tick`), so that whoever supervises keeps the thread: the demo draws between two ticks, the command
+line sleeps. Stay on that thread: on Linux the children end with the thread that started them.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from thalweg.processes.children import Child, ChildFailedError, NeverReadyError, ProcessSpec
+from thalweg.processes.identity import ProcessIdentity
+
+
+class ProcessState(StrEnum):
+    """Where a supervised process is in its life."""
+
+    WAITING = "waiting"  # for what it needs
+    STARTING = "starting"  # runs, not ready yet
+    READY = "ready"
+    FAILING = "failing"  # was ready, runs, and says that it does not do its work
+    PAUSING = "pausing"  # ended by itself; will be started again
+    FAILED = "failed"  # ended by itself too often
+    STOPPED = "stopped"
+
+
+@dataclass(slots=True, kw_only=True)
+class Supervised:
+    """One process and what is known of it."""
+
+    spec: ProcessSpec
+    log: Path
+    state: ProcessState = ProcessState.WAITING
+    child: Child | None = None
+    identity: ProcessIdentity | None = None
+    started_seconds: float = 0.0  # on the supervisor's clock, like the next two
+    moved_seconds: float = 0.0  # when it was started, or its words of progress changed
+    progress: str = ""
+    start_again_seconds: float = 0.0
+    was_ready: bool = False
+    restarts: int = 0  # since it was last healthy
+    last_failure: str = ""
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """The processes of one stack."""
+
+    specs: Sequence[ProcessSpec]
+    log_folder: Path
+    on_change: Callable[[], None] = lambda: None  # called after every change of any state
+    clock_seconds: Callable[[], float] = time.monotonic
+    processes: dict[str, Supervised] = field(init=False)  # in order of need
+
+    def __post_init__(self) -> None:
+        by_name = {spec.name: spec for spec in self.specs}
+        if len(by_name) != len(self.specs):
+            raise ValueError(f"Two processes have the same name: {sorted(spec.name for spec in self.specs)}")
+        for spec in self.specs:
+            if unknown := set(spec.needs) - by_name.keys():
+                raise ValueError(f"{spec.name} needs {sorted(unknown)}, which is none of {sorted(by_name)}")
+        order = TopologicalSorter({spec.name: spec.needs for spec in self.specs}).static_order()
+        self.processes = {name: Supervised(spec=by_name[name], log=self.log_folder / f"{name}.log") for name in order}
+
+    def tick(self) -> None:
+        """Look at every process once and do what is due; returns at once but for a ready check in flight."""
+        for process in self.processes.values():
+            before = process.state
+            self._advance(process)
+            if process.state is not before:
+                self.on_change()
+
+    def _advance(self, process: Supervised) -> None:
+        now = self.clock_seconds()
+        match process.state:
+            case ProcessState.WAITING:
+                if all(self.processes[name].state is ProcessState.READY for name in process.spec.needs):
+                    self._start(process)
+            case ProcessState.PAUSING:
+                if now >= process.start_again_seconds:
+                    self._start(process)
+            case ProcessState.STARTING | ProcessState.READY | ProcessState.FAILING:
+                assert process.child is not None
+                code = process.child.exit_code()
+                if code is not None:
+                    self._ended(process, f"ended with {_exit_words(code)}")
+                elif process.state is ProcessState.STARTING:
+                    self._see_whether_ready(process, now)
+                elif trouble := process.child.trouble():
+                    process.state, process.last_failure = ProcessState.FAILING, trouble
+                else:
+                    process.state = ProcessState.READY
+
+    def _start(self, process: Supervised) -> None:
+        process.started_seconds = process.moved_seconds = self.clock_seconds()
+        process.progress = ""
+        if process.spec.again is not None and not process.was_ready:
+            process.spec = process.spec.again()
+        try:
+            process.child = Child(process.spec, process.log)
+        except OSError as error:
+            self._ended(process, f"could not be started: {error}")
+            return
+        process.identity = ProcessIdentity.of(process.child.pid)
+        process.state = ProcessState.STARTING
+
+    def _see_whether_ready(self, process: Supervised, now: float) -> None:
+        assert process.child is not None
+        try:
+            ready = process.child.is_ready()
+        except NeverReadyError as error:
+            self._ended(process, f"cannot become ready: {error}")
+            return
+        if ready:
+            process.state = ProcessState.READY
+            process.was_ready = True
+            return
+        # Getting ready may take as long as there is history to read; standing still may not.
+        if (progress := process.child.progress()) != process.progress:
+            process.progress, process.moved_seconds = progress, now
+        if now - process.moved_seconds > process.spec.ready_timeout_seconds:
+            since = f" after its last word of progress ({process.progress})" if process.progress else ""
+            self._ended(process, f"was not ready within {process.spec.ready_timeout_seconds:.0f} s{since}")
+
+    def _ended(self, process: Supervised, how: str) -> None:
+        if process.child is not None:
+            process.child.kill()  # what is left of its group; all of it if it was not ready in time
+        process.child = None
+        process.identity = None
+        process.last_failure = how
+        policy = process.spec.restart
+        now = self.clock_seconds()
+        if now - process.started_seconds >= policy.healthy_after_seconds:
+            process.restarts = 0
+        if process.restarts >= (policy.max_restarts if process.was_ready else policy.max_restarts_before_ready):
+            process.state = ProcessState.FAILED
+            return
+        process.start_again_seconds = now + policy.delay_seconds(process.restarts)
+        process.restarts += 1
+        process.state = ProcessState.PAUSING
+
+    def all_ready(self) -> bool:
+        """Tell whether every process has become ready; one may have got into trouble since."""
+        return all(process.state in (ProcessState.READY, ProcessState.FAILING) for process in self.processes.values())
+
+    def failed(self) -> list[Supervised]:
+        """Return the processes that were given up."""
+        return [process for process in self.processes.values() if process.state is ProcessState.FAILED]
+
+    def wait_ready(self, *, interrupted: Callable[[], bool] = lambda: False) -> bool:
+        """Tick until all are ready; False if ``interrupted`` first.
+
+        Raises:
+            ChildFailedError: One was given up; each has its own time limit, so this ends.
+        """
+        while not self.all_ready():
+            if interrupted():
+                return False
+            self.tick()
+            self.raise_if_failed()
+            time.sleep(0.05)
+        return True
+
+    def raise_if_failed(self) -> None:
+        """Raise for the first process that was given up."""
+        for process in self.failed():
+            raise ChildFailedError(process.spec.name, f"{process.last_failure} and was given up", process.log)
+
+    def stop(self) -> list[str]:
+        """End all, those first that need others; each has its own time to end, then it is killed.
+
+        Returns:
+            The names of those that had to be killed.
+        """
+        killed = []
+        while level := self._needed_by_none():
+            for process in level:  # together: ten agents should not take ten times as long as one
+                if process.child is not None:
+                    process.child.ask_to_stop()
+            for process in level:
+                if process.child is not None and not process.child.wait_stopped():
+                    killed.append(process.spec.name)
+                process.child = None
+                process.identity = None
+                process.state = ProcessState.STOPPED
+                self.on_change()
+        return killed
+
+    def _needed_by_none(self) -> list[Supervised]:
+        running = [process for process in self.processes.values() if process.state is not ProcessState.STOPPED]
+        needed = {name for process in running for name in process.spec.needs}
+        return [process for process in running if process.spec.name not in needed]
+
+
+def _exit_words(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"signal {-code}"

@@ -1,0 +1,210 @@
+"""SQL over the Delta tables without a JVM: DataFusion, by way of the `deltalake` package.
+
+A table that no job has written yet appears empty, with its contract's schema. The jobs commit, compact and vacuum while
+we read; a file that vanished under a query only means that the table must be opened anew.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import pyarrow as pa
+from deltalake import DeltaTable, QueryBuilder, write_deltalake
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from thalweg.query.as_of import FOLDED, TIME_COLUMN, AsOf, LogTooShortError, Version, load_moment, load_version
+from thalweg.query.sql_statement import QueryRefusedError, names_in, read_only
+from thalweg.sync.delta.contracts import CONTRACTS, DECISIONS, TableContract
+from thalweg.sync.delta.store import open_or_create, table_uri
+from thalweg.sync.ledger.folds import LEDGER_COLUMNS, fold_ledger
+
+BY_NAME: Final = {contract.name: contract for contract in CONTRACTS}
+# Each attempt reads the newest version; with two commits a second a second one nearly always succeeds.
+_ATTEMPTS: Final = 5
+_VANISHED: Final = re.compile(
+    r"No such file|Object at location .* not found|NoSuchKey|status code: 404|No files in log"
+)
+
+
+class WarehouseUnreadableError(Exception):
+    """The tables cannot be read, through no fault of the query."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The rows of a query."""
+
+    rows: pa.Table
+    cut_off: bool
+    """There were more rows than asked for."""
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """Give the rows as Python values by column.
+
+        As `rows.to_pylist()` does, but for a timestamp that one imports pandas, which takes longer than most queries.
+        """
+        columns = [_python_values(column) for column in self.rows.columns]
+        return [dict(zip(self.rows.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _python_values(column: pa.ChunkedArray) -> list[Any]:
+    kind = column.type
+    if not pa.types.is_timestamp(kind) or kind.unit == "ns" or kind.tz not in (None, "UTC", "+00:00"):
+        return column.to_pylist()  # type: ignore[no-any-return]
+    epoch = datetime(1970, 1, 1, tzinfo=UTC if kind.tz else None)
+    since_epoch_us = column.cast(pa.timestamp("us", kind.tz)).cast(pa.int64()).to_pylist()
+    return [None if value is None else epoch + timedelta(microseconds=value) for value in since_epoch_us]
+
+
+def query(sql: str, warehouse: str, as_of: AsOf | None = None, max_rows: int | None = None) -> Answer:
+    """Run one reading statement.
+
+    Args:
+        sql: DataFusion's dialect; table names are those of `sync.delta.contracts`.
+        warehouse: folder or object-store URI.
+        as_of: the version of the one table that is read, or a moment; None reads what is there now.
+        max_rows: stop after so many rows; None returns all.
+
+    Raises:
+        QueryRefusedError: the statement writes, is wrong, or names what does not exist.
+        WarehouseUnreadableError: there is no warehouse, or a table in it is damaged.
+        LogTooShortError: the past asked for is no longer there.
+    """
+    statement = read_only(sql)
+    if "://" not in warehouse and not Path(warehouse).is_dir():
+        raise WarehouseUnreadableError(
+            f"there is no warehouse at {warehouse}: start the jobs (thalweg up), or name another with --warehouse"
+        )
+    names = _tables_named(statement)
+    with TemporaryDirectory(prefix="thalweg-query-") as scratch:
+        if isinstance(as_of, Version):
+            names = frozenset(_only_table(statement, as_of, names, warehouse, scratch))
+        return _retried(lambda: _run(statement, names, warehouse, as_of, scratch, max_rows), statement)
+
+
+def quote(text: str) -> str:
+    """Write a string as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _tables_named(statement: str) -> frozenset[str]:
+    """Name the tables that a statement may read: opening no others keeps a query at milliseconds."""
+    words = names_in(statement)
+    # SHOW and the information schema speak of all tables.
+    return frozenset(BY_NAME) if words & {"show", "information_schema"} else words & BY_NAME.keys()
+
+
+def _only_table(statement: str, version: Version, names: Iterable[str], warehouse: str, scratch: str) -> set[str]:
+    """Name the one table that a statement scans, in the engine's own opinion: a column may be named as a table is."""
+    plan = _retried(lambda: _run(f"EXPLAIN {statement}", names, warehouse, None, scratch, None), statement)
+    scanned = set(re.findall(r"TableScan: (\w+)", " ".join(plan.rows.column("plan").to_pylist())))
+    if len(scanned) != 1:
+        raise QueryRefusedError(
+            f"--as-of {version.number} is a version of one table, this query reads "
+            f"{', '.join(sorted(scanned)) or 'none'}; give a time instead"
+        )
+    return scanned
+
+
+def _retried(attempt: Callable[[], Answer], statement: str) -> Answer:
+    for last in (*[False] * (_ATTEMPTS - 1), True):
+        try:
+            return attempt()
+        except (QueryRefusedError, LogTooShortError, WarehouseUnreadableError):
+            raise
+        # The engine raises its own errors, Arrow's, and bare Exception.
+        except Exception as error:
+            if not _VANISHED.search(str(error)):
+                raise _explained(error, statement) from error
+            if last:
+                raise WarehouseUnreadableError(
+                    f"a file of the tables is missing, also after {_ATTEMPTS} attempts: {_first_line(error)}. Either "
+                    "the writer replaces files faster than they are read (ask for fewer rows), or the table is damaged"
+                ) from error
+            time.sleep(0.05)
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _run(
+    statement: str, names: Iterable[str], warehouse: str, as_of: AsOf | None, scratch: str, max_rows: int | None
+) -> Answer:
+    session = QueryBuilder({"datafusion.catalog.information_schema": "true"})
+    for name in sorted(names):
+        _register(session, BY_NAME[name], warehouse, as_of, scratch)
+    reader = pa.RecordBatchReader.from_stream(session.execute(statement))
+    batches, count = [], 0
+    for batch in reader:
+        if max_rows is not None and count + batch.num_rows > max_rows:
+            batches.append(batch.slice(0, max_rows - count))
+            return Answer(rows=pa.Table.from_batches(batches, reader.schema), cut_off=True)
+        batches.append(batch)
+        count += batch.num_rows
+    return Answer(rows=pa.Table.from_batches(batches, reader.schema), cut_off=False)
+
+
+def _register(session: QueryBuilder, contract: TableContract, warehouse: str, as_of: AsOf | None, scratch: str) -> None:
+    name, uri = contract.name, table_uri(warehouse, contract.name)
+    try:
+        if as_of is None:
+            table: DeltaTable | None = DeltaTable(uri)
+        elif isinstance(as_of, Version):
+            table = load_version(uri, name, as_of)
+        elif name in FOLDED:
+            table = _folded(name, warehouse, as_of, scratch)
+        elif name in TIME_COLUMN:
+            session.register(f"all_{name}", DeltaTable(uri))
+            session.execute(
+                f"CREATE VIEW {name} AS SELECT * FROM all_{name} "
+                f"WHERE {TIME_COLUMN[name]} <= TIMESTAMP {quote(as_of.isoformat())}"
+            ).read_all()
+            return
+        else:
+            table = load_moment(uri, name, as_of)
+    except TableNotFoundError:
+        table = None
+    except DeltaError as error:
+        if _VANISHED.search(str(error)):
+            raise
+        raise WarehouseUnreadableError(f"table {name!r} cannot be opened: {_first_line(error)}") from error
+    session.register(name, table or open_or_create(contract, scratch))
+
+
+def _folded(name: str, warehouse: str, moment: datetime, scratch: str) -> DeltaTable:
+    """Give `tasks` or `placements` of a moment, folded from the ledger's rows up to it."""
+    session = QueryBuilder().register("decisions", DeltaTable(table_uri(warehouse, DECISIONS.name)))
+    columns = ", ".join(f'"{column}"' for column in LEDGER_COLUMNS)
+    rows = session.execute(f"SELECT {columns} FROM decisions WHERE decided_at <= TIMESTAMP {quote(moment.isoformat())}")
+    # The engine returns string views, which Arrow cannot take from yet.
+    schema = pa.schema([DECISIONS.schema.field(column) for column in LEDGER_COLUMNS])
+    ledger = pa.RecordBatchReader.from_stream(rows).read_all().cast(schema)
+    write_deltalake(f"{scratch}/{name}", dict(zip(FOLDED, fold_ledger(ledger), strict=True))[name], mode="overwrite")
+    return DeltaTable(f"{scratch}/{name}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _explained(error: Exception, statement: str) -> Exception:
+    """Put the engine's words into ours: what was seen, and what there is."""
+    text = str(error)
+    if missing := re.search(r"table '(?:[^'.]*\.)*([^'.]+)' not found", text):
+        return QueryRefusedError(f"there is no table {missing.group(1)!r}; there are: {', '.join(sorted(BY_NAME))}")
+    if missing := re.search(r"No field named ([^\n]+?)\.(?:\n|$| )", text):
+        columns = "; ".join(
+            f"{name}({', '.join(BY_NAME[name].schema.names)})" for name in sorted(_tables_named(statement))
+        )
+        return QueryRefusedError(
+            f"there is no column {missing.group(1)}; there are: {columns or 'none: no table is read'}"
+        )
+    if isinstance(error, DeltaError) and re.match(
+        r"SQL error|Schema error|Error during planning|This feature|type_", text
+    ):
+        reason = re.sub(r"^SQL error: ParserError\(\"(.*)\"\)$", r"\1", _first_line(error))
+        return QueryRefusedError(f"the query is not understood: {reason}")
+    return WarehouseUnreadableError(f"the query failed: {_first_line(error)}")

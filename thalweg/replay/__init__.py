@@ -1,0 +1,1 @@
+"""What is replayed, and the report."""

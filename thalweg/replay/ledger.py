@@ -1,0 +1,180 @@
+"""The ledger's history as a scenario: what was asked for, when, for how long it ran, and what the place job did.
+
+The history begins at a version of the ledger: what waited and ran then is there from the start, what came later arrives
+when it came. Run times are those that were observed, or the expected ones where a task did not succeed. Failures and
+lost regions are part of what was recorded, not of what is replayed; the fleet is what the tables say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import pyarrow as pa
+
+from thalweg.query.as_of import AsOf, Version
+from thalweg.query.query import query
+from thalweg.query.sql_statement import QueryRefusedError
+from thalweg.replay.lives import Life, RecordedStay, lives_of
+from thalweg.replay.scenario import Scenario
+from thalweg.scheduling.replay.live import fleet_of, moved_gb
+from thalweg.scheduling.replay.replay import Fleet, ReplayJob, Start, Stays
+from thalweg.scheduling.world.tasks import TERMINAL
+from thalweg.scheduling.world.world import World
+from thalweg.streams.placement.requests import read_spec
+from thalweg.sync.delta.contracts import DECISIONS, NODES
+from thalweg.sync.ledger.ledger import from_rows
+from thalweg.sync.tables.dataset_records import dataset_facts
+from thalweg.sync.tables.world_tables import node_facts
+
+RECORDED: Final = "recorded"
+NEVER_SILENT_MS: Final = 10**15  # every node that the table calls ready takes part, whenever it was heard last
+_NAN: Final = float("nan")
+
+
+def ledger_scenario(warehouse: str, *, from_version: int | None, as_of: AsOf | None, strategy: str) -> Scenario:
+    """Read the ledger's history.
+
+    Args:
+        warehouse: folder or URI of the tables.
+        from_version: version of the ledger at which the replay begins; None for its first row.
+        as_of: version or moment at which the history ends; None for now. At a moment, the fleet is read as of it, too.
+        strategy: replayed beside what was recorded when nothing else is named.
+
+    Raises:
+        QueryRefusedError: there is no such version, or nothing to replay.
+        LogTooShortError, WarehouseUnreadableError: see `thalweg.query`.
+    """
+    rows = query("SELECT * FROM decisions ORDER BY driver_epoch, batch_id, row", warehouse, as_of).rows
+    history = from_rows(pa.table(rows).cast(DECISIONS.schema), read_spec)
+    known = 0 if from_version is None else _rows_at(warehouse, from_version)
+    if known >= len(history):
+        raise QueryRefusedError(
+            f"the ledger of {warehouse} has {len(history)} rows up to the end asked for, and version {from_version} "
+            f"had {known} of them: nothing is left to replay. Begin at an earlier --from-version"
+            if history
+            else f"the ledger of {warehouse} is empty: let it place something first (thalweg demo, thalweg submit)"
+        )
+    before, after = history[:known], history[known:]
+    lives = lives_of(before, after)
+    begin_ms = before[-1].decided_ms if before else min(life.arrive_ms for life in lives)
+    fleet_facts = _FleetFacts(warehouse, as_of if isinstance(as_of, datetime) else None)
+
+    def world() -> World:
+        made = fleet_facts.world(begin_ms)
+        for row in before:
+            made.apply(row)
+        return made
+
+    start = world()
+    alive = [life for life in lives if not _over(start, life)]
+    alive.sort(key=lambda life: (life.arrive_ms, life.job_id))
+    supply = dict(zip(fleet_of(start).regions, fleet_of(start).gpus, strict=True))
+    for life in alive:
+        for stay in life.stays:
+            supply.setdefault(stay.region, 0.0)  # it is gone from the tables
+    fleet = Fleet(regions=tuple(sorted(supply)), gpus=tuple(supply[region] for region in sorted(supply)))
+    jobs = [_job(life, start, begin_ms) for life in alive]
+
+    def begun(index: int, stay: RecordedStay, run_s: float) -> tuple[Start, float]:
+        money = stay.row.money
+        one = Start(
+            job=index,
+            region=fleet.regions.index(stay.region),
+            gpus=jobs[index].gpus,
+            run_s=run_s,
+            usd_per_hour=stay.row.usd_per_hour or 0.0,
+            egress_usd=money.egress_usd if money is not None else 0.0,
+            moved_gb=moved_gb(start, alive[index].spec, stay.region),
+        )
+        return one, (stay.row.decided_ms - begin_ms) / 1_000
+
+    recorded, running = Stays.none(), list[tuple[Start, float]]()
+    end_ms = history[-1].decided_ms
+    for index, life in enumerate(alive):
+        for stay in life.stays:
+            if not stay.past:
+                one, at_s = begun(index, stay, life.stayed_s(stay, end_ms))
+                recorded.add(one, at_s, at_s + one.run_s, stay.ending)
+            if stay.runs_at_begin:
+                running.append(begun(index, stay, max(life.would_stay_s(stay), (begin_ms - stay.row.decided_ms) / 1e3)))
+    return Scenario(
+        what={
+            "trace": "ledger",
+            "rows": len(history),
+            "from_version": from_version,
+            "begin_ms": begin_ms,
+            "regions": len(fleet.regions),
+            "gpus": sum(fleet.gpus),
+        },
+        jobs=jobs,
+        specs=[life.spec for life in alive],
+        fleet=fleet,
+        world=world,
+        default=(RECORDED, strategy),
+        begin_s=0.0,
+        begin_ms=begin_ms,
+        running=running,
+        recorded=recorded.result(RECORDED, 0.0, max((job.arrive_s for job in jobs), default=0.0), _NAN),
+    )
+
+
+def _rows_at(warehouse: str, version: int) -> int:
+    """Count the rows that the ledger had at a version."""
+    counted = query("SELECT count(*) AS rows FROM decisions", warehouse, Version(version)).rows
+    return int(counted.column(0)[0].as_py())
+
+
+def _over(start: World, life: Life) -> bool:
+    task = start.tasks.get(life.job_id)
+    return task is not None and task.state in TERMINAL
+
+
+def _job(life: Life, start: World, begin_ms: int) -> ReplayJob:
+    task = start.tasks.get(life.job_id)
+    done = 0 if task is None else len(task.done_copies)
+    return ReplayJob(
+        job_id=life.job_id,
+        arrive_s=(life.arrive_ms - begin_ms) / 1_000,
+        run_s=life.run_s,
+        gpus=life.spec.gpus,
+        home=-1,
+        copies=life.spec.replicas - done,
+        cancel_s=float("inf") if life.cancel_ms is None else (life.cancel_ms - begin_ms) / 1_000,
+    )
+
+
+class _FleetFacts:
+    """Nodes, links, prices and datasets as the tables hold them, read once."""
+
+    def __init__(self, warehouse: str, moment: datetime | None) -> None:
+        def rows(sql: str) -> Sequence[dict[str, Any]]:
+            return query(sql, warehouse, moment).rows.to_pylist()  # type: ignore[no-any-return]
+
+        nodes = query("SELECT * FROM nodes", warehouse, moment).rows
+        self._nodes = node_facts(pa.table(nodes).cast(NODES.schema), NEVER_SILENT_MS)
+        self._links = {
+            (row["region"], row["dst_region"]): tuple(
+                _NAN if row[name] is None else row[name] for name in ("rtt_ms", "gbps", "usd_per_gb")
+            )
+            for row in rows("SELECT * FROM links")
+        }
+        self._prices = {
+            (row["region"], row["gpu_model"], row["spot"]): row["usd_per_gpu_hour"]
+            for row in rows("SELECT * FROM prices WHERE usd_per_gpu_hour IS NOT NULL")
+        }
+        self._datasets = dataset_facts((row["key"], row["value"]) for row in rows("SELECT key, value FROM records"))
+        if not self._nodes:
+            raise QueryRefusedError(f"the table nodes of {warehouse} is empty: there is no fleet to replay on")
+
+    def world(self, begin_ms: int) -> World:
+        """Make a world of them, every region open."""
+        made = World()
+        made.set_nodes(self._nodes)
+        made.set_links(self._links)  # type: ignore[arg-type]
+        made.set_prices(self._prices)
+        made.set_datasets(self._datasets)
+        for region in sorted({node.region for node in self._nodes}):
+            made.hear(region, begin_ms)
+        return made

@@ -1,0 +1,1 @@
+"""The local stack: supervised processes in one state folder."""

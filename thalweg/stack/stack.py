@@ -1,0 +1,292 @@
+"""The local stack: a broker and one Spark application with all streaming queries, supervised in one state folder."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from thalweg.conf.environment import JarSet, find_java, jar_paths
+from thalweg.conf.settings import Settings
+from thalweg.processes.children import ProcessSpec
+from thalweg.processes.identity import ProcessIdentity
+from thalweg.processes.ports import LOOPBACK, free_port
+from thalweg.processes.supervisor import ProcessState, Supervisor
+from thalweg.stack.broker import BrokerPorts, broker_spec, choose_ports
+from thalweg.stack.leftovers import SUPERVISED_IN, end_leftovers
+from thalweg.stack.state import StateFolder, identity_in
+
+# Kafka's own port, where it is free: what has no word of the stack, such as a plain producer, tries it first.
+KAFKA_PORTS = BrokerPorts(clients=9092, controller=9093)
+# One JVM start, a warehouse to open, the queries: a fraction of this on an idle machine, much of it on a crowded one.
+JOBS_READY_SECONDS = 180.0
+# A micro-batch in flight may finish, then Spark stops.
+JOBS_STOP_SECONDS = 30.0
+
+
+def local_specs(
+    folder: StateFolder, settings: Settings, overrides: Sequence[str], config: Path | None
+) -> list[ProcessSpec]:
+    """Prepare the broker's folder, choose ports, and return the stack's processes.
+
+    Args:
+        folder: Where everything of the stack lies.
+        settings: As read; where they keep a default path, the path is put into the state folder.
+        overrides: The ``--set`` items given, handed on to the jobs.
+        config: The settings file given, handed on too.
+    """
+    return [local_broker(folder), local_jobs(folder, settings, overrides, config)]
+
+
+def local_broker(folder: StateFolder) -> ProcessSpec:
+    """Prepare the broker's folder and choose its ports: those it had, else Kafka's own, else others that are free.
+
+    Free is what they are now. Whoever is faster to bind them has them, and this broker, which then ends, is made anew.
+    """
+    match folder.port("kafka"), folder.port("controller"):
+        case int(clients), int(controller):
+            ports = choose_ports(BrokerPorts(clients=clients, controller=controller))
+        case _:
+            ports = choose_ports(KAFKA_PORTS)
+    folder.remember_ports({"kafka": ports.clients, "controller": ports.controller})
+    spec = broker_spec(folder.path / "broker", ports, java=find_java(), jars=jar_paths(JarSet.BROKER))
+    return replace(spec, again=lambda: local_broker(folder))
+
+
+def local_bootstrap(folder: StateFolder) -> str:
+    """Return the address that the folder's broker was last given."""
+    return f"{LOOPBACK}:{folder.port('kafka')}"
+
+
+def local_jobs(folder: StateFolder, settings: Settings, overrides: Sequence[str], config: Path | None) -> ProcessSpec:
+    """Return the jobs' process, which speaks to the broker where that is now; see `local_specs`."""
+    taken = [port for name in ("kafka", "controller") if (port := folder.port(name)) is not None]
+    metrics_port = settings.metrics.port or free_port(preferred=folder.port("metrics"), taken=taken)
+    folder.remember_ports({"metrics": metrics_port})
+    chosen = [f"kafka.bootstrap_servers={local_bootstrap(folder)}", f"metrics.port={metrics_port}"]
+    defaults = Settings()
+    if settings.warehouse.path == defaults.warehouse.path:
+        chosen.append(f"warehouse.path={folder.path / 'warehouse'}")
+    if settings.spark.checkpoints == defaults.spark.checkpoints:
+        chosen.append(f"spark.checkpoints={folder.path / 'checkpoints'}")
+    arguments = ["--config", str(config.absolute())] if config else []
+    for item in [*overrides, *chosen]:
+        arguments += ["--set", item]
+    return ProcessSpec(
+        name="jobs",
+        argv=(sys.executable, "-P", "-m", "thalweg.jobs.local", *arguments),
+        # Spark would listen on the machine's first network address; nothing local should be seen from outside.
+        env={"SPARK_LOCAL_IP": LOOPBACK, "PYTHONUNBUFFERED": "1"},
+        needs=("broker",),
+        ports={"metrics": metrics_port},
+        announces_ready=True,
+        ready_timeout_seconds=JOBS_READY_SECONDS,
+        stop_timeout_seconds=JOBS_STOP_SECONDS,
+        again=lambda: local_jobs(folder, settings, overrides, config),
+    )
+
+
+@contextlib.contextmanager
+def running(
+    folder: StateFolder,
+    make_specs: Callable[[], Sequence[ProcessSpec]],
+    *,
+    say: Callable[[str], None],
+) -> Iterator[Supervisor]:
+    """Be the folder's supervisor for the length of a ``with``; at the end everything is stopped in order.
+
+    The caller ticks. Nothing is started before the first tick.
+
+    Args:
+        folder: Whose stack it is.
+        make_specs: Called once the folder is ours and nothing of an earlier stack runs any more.
+        say: Told what a person should know.
+
+    Raises:
+        StateFolderError: Another supervisor runs in this folder.
+    """
+    with folder.held():
+        if ended := end_leftovers(folder):
+            say(f"The last stack in {folder.path} was cut off; ended what was left of it: {', '.join(ended)}.")
+        scratch = folder.path / "scratch"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        shared = {"THALWEG_STATE": str(folder.path), **scratch_environment(scratch, os.environ)}
+        shared[SUPERVISED_IN] = str(folder.path)
+        specs = [_with_environment(spec, shared) for spec in make_specs()]
+        supervisor = Supervisor(specs, folder.path / "logs")
+        supervisor.on_change = lambda: folder.write_stack(record_of(supervisor))
+        supervisor.on_change()
+        try:
+            yield supervisor
+        finally:
+            if killed := supervisor.stop():
+                say(f"Did not end when asked and were killed: {', '.join(killed)}.")
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _with_environment(spec: ProcessSpec, shared: Mapping[str, str]) -> ProcessSpec:
+    again = spec.again
+    return replace(
+        spec,
+        env={**shared, **spec.env},
+        again=None if again is None else lambda: _with_environment(again(), shared),
+    )
+
+
+def scratch_environment(scratch: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what sends the temporary files of Python, Spark and its JVM into a folder.
+
+    A JVM leaves what it unpacked and Spark its working folders when they are killed, and some of it always: here the
+    supervisor clears it away.
+    """
+    options = (environ.get("SPARK_SUBMIT_OPTS"), f'-Djava.io.tmpdir="{scratch}"', f'-Dspark.local.dir="{scratch}"')
+    return {"TMPDIR": str(scratch), "SPARK_SUBMIT_OPTS": " ".join(filter(None, options))}
+
+
+def record_of(supervisor: Supervisor) -> dict[str, object]:
+    """Return what stack.json says of a supervisor and its processes."""
+    own = ProcessIdentity.own()
+    return {
+        "supervisor": {"pid": own.pid, "started": own.started},
+        "processes": [
+            {
+                "name": process.spec.name,
+                "state": process.state,
+                "pid": process.identity.pid if process.identity else None,
+                "started": process.identity.started if process.identity else None,
+                "ports": dict(process.spec.ports),
+                "restarts": process.restarts,
+                "last_failure": process.last_failure,
+                "log": str(process.log),
+            }
+            for process in supervisor.processes.values()
+        ],
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interruption:
+    """Asked to stop from outside: by Ctrl-C, a signal, or a closed terminal."""
+
+    signals: list[int]
+
+    @classmethod
+    def on_signals(cls) -> "Interruption":
+        """Let SIGINT, SIGTERM and SIGHUP ask; asked again, the process ends at once, and its children with it."""
+        interruption = cls(signals=[])
+
+        def ask(signum: int, _frame: object) -> None:
+            interruption.signals.append(signum)
+            if len(interruption.signals) > 1:
+                if os.isatty(sys.stderr.fileno()):
+                    os.write(sys.stderr.fileno(), b"\x1b[?25h\n")  # the cursor, which a live picture had hidden
+                os._exit(128 + signum)
+
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signum, ask)
+        return interruption
+
+    def asked(self) -> bool:
+        """Tell whether somebody asked."""
+        return bool(self.signals)
+
+
+def up(
+    folder: StateFolder,
+    make_specs: Callable[[], Sequence[ProcessSpec]],
+    *,
+    say: Callable[[str], None],
+    interruption: Interruption,
+) -> None:
+    """Run a stack until asked to stop.
+
+    Raises:
+        ChildFailedError: A process was given up; the rest was stopped.
+        StateFolderError: Another stack runs in this folder.
+    """
+    started = time.monotonic()
+    with running(folder, make_specs, say=say) as supervisor:
+        if supervisor.wait_ready(interrupted=interruption.asked):
+            ports = {name: port for child in supervisor.processes.values() for name, port in child.spec.ports.items()}
+            told = ", ".join(f"{name} {LOOPBACK}:{port}" for name, port in ports.items())
+            say(f"Ready after {time.monotonic() - started:.1f} s: {told}. Logs: {folder.path / 'logs'}")
+        while not interruption.asked():
+            supervisor.tick()
+            supervisor.raise_if_failed()
+            time.sleep(0.2)
+        say("Stopping.")
+    say("Stopped.")
+
+
+def up_in_background(command: Sequence[str], folder: StateFolder, *, timeout_seconds: float) -> str | None:
+    """Start a stack in a process of its own and wait until it is ready.
+
+    Args:
+        command: The command that runs it in the foreground.
+        folder: Where it will run.
+        timeout_seconds: How long to wait.
+
+    Returns:
+        None when it is ready, else what happened instead.
+    """
+    log = folder.path / "logs" / "supervisor.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        position = output.tell()
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    deadline = time.monotonic() + timeout_seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            return log.read_bytes()[position:].decode(errors="replace").strip()
+        supervisor = folder.supervisor()
+        states = [process["state"] for process in folder.stack().get("processes", [])]
+        if supervisor is not None and supervisor.pid == process.pid and states and set(states) == {"ready"}:
+            return None
+        time.sleep(0.1)
+    return f"Not ready after {timeout_seconds:.0f} s; it goes on trying. See: thalweg ps, {log}"
+
+
+def down(folder: StateFolder, *, timeout_seconds: float) -> list[str]:
+    """End the folder's stack, in order if it can be had, else hard.
+
+    Returns:
+        What was done, in words; empty if nothing ran.
+    """
+    done = []
+    supervisor = folder.supervisor()
+    if folder.is_held() and supervisor is not None and supervisor.is_alive():
+        os.kill(supervisor.pid, signal.SIGTERM)
+        deadline = time.monotonic() + timeout_seconds
+        while folder.is_held() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if folder.is_held():
+            os.kill(supervisor.pid, signal.SIGKILL)
+            done.append(f"the supervisor ({supervisor.pid}) did not end within {timeout_seconds:.0f} s and was killed")
+        else:
+            done.append(f"ended the stack of supervisor {supervisor.pid} in order")
+    if not folder.is_held() and (ended := end_leftovers(folder)):
+        done.append(f"killed what a cut-off stack had left: {', '.join(ended)}")
+    return done
+
+
+def running_bootstrap(folder: Path) -> str | None:
+    """Return the address of the broker that runs in a state folder now, or None.
+
+    One that is not ready yet does not count: until then its port may be another's.
+    """
+    if not (folder / "stack.json").exists():
+        return None
+    for process in StateFolder(folder).stack().get("processes", []):
+        identity = identity_in(process)
+        ready = process.get("name") == "broker" and process.get("state") == ProcessState.READY
+        if ready and identity is not None and identity.is_alive():
+            return f"{LOOPBACK}:{process['ports']['kafka']}"
+    return None

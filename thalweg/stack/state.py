@@ -1,0 +1,169 @@
+"""The state folder of a local stack: whose it is, what runs, where things listen; written so that a kill is harmless.
+
+Layout: ``thalweg.json`` marks the folder and its format; ``lock`` is held by the running supervisor; ``stack.json``
+says what runs; ``ports.json`` remembers ports; ``logs/``, ``broker/``, ``warehouse/``, ``checkpoints/``, ``agents/``
+hold what they say; ``scratch/`` is the processes' temporary folder, cleared at start and end; ``demo/`` is a state
+folder of its own, the demo's.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from thalweg.conf.environment import DEMO
+from thalweg.processes.identity import ProcessIdentity
+
+FORMAT = 1
+MARKER = "thalweg.json"
+# What may lie in a folder without a marker: jobs and agents write there on their own, and a damaged marker is deleted.
+OURS = frozenset(
+    {"warehouse", "checkpoints", "logs", "broker", "agents", "scratch", DEMO, "lock"}
+    | {f"{name}{half_written}" for name in (MARKER, "stack.json", "ports.json") for half_written in ("", ".new")}
+)
+
+
+class StateFolderError(Exception):
+    """The state folder cannot be used; the message says what was found there and what to do."""
+
+
+class StateFolder:
+    """A folder that is ours."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the folder, making and marking it if it is new.
+
+        Raises:
+            StateFolderError: It is somebody else's, damaged, or of another version's format.
+        """
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self.check(path)
+            if not (path / MARKER).exists():
+                write_json(path / MARKER, {"what": "state folder of a local thalweg stack", "format": FORMAT})
+        except OSError as error:
+            raise StateFolderError(
+                f"State folder {path} cannot be used: {error.strerror}. Name another one in THALWEG_STATE."
+            ) from error
+
+    @staticmethod
+    def check(path: Path) -> None:
+        """Look whether an existing folder is ours or could become ours, and write nothing.
+
+        Raises:
+            StateFolderError: It is not.
+        """
+        marker = path / MARKER
+        if not marker.exists():
+            if foreign := sorted(entry.name for entry in path.iterdir() if entry.name not in OURS):
+                raise StateFolderError(
+                    f"{path} is not a state folder of thalweg: it has no {MARKER} but holds"
+                    f" {', '.join(foreign[:5])}. Name another folder in THALWEG_STATE, or move this one away."
+                )
+            return
+        found = read_json(marker)
+        if not isinstance(found, dict) or not isinstance(found.get("format"), int):
+            raise StateFolderError(
+                f"{marker} is damaged: it should say which format the folder has. If the folder is this stack's,"
+                " delete that file and start again (tables and records are checked by their own readers);"
+                " else move the folder away."
+            )
+        if found["format"] != FORMAT:
+            raise StateFolderError(
+                f"{path} has format {found['format']}; this version of thalweg reads format {FORMAT}."
+                " Use the version that wrote it, or name another folder in THALWEG_STATE."
+            )
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the only supervisor of this folder; the kernel lets go when this process ends, however it ends.
+
+        Raises:
+            StateFolderError: Another supervisor runs; the message names it.
+        """
+        with (self.path / "lock").open("a+b") as lock:
+            # Whoever only looks whether the lock is held holds it for that moment himself.
+            for _ in range(20):
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                time.sleep(0.05)
+            else:
+                holder = self.supervisor()
+                who = f"process {holder.pid}" if holder else "another process"
+                raise StateFolderError(
+                    f"A stack already runs in {self.path} ({who}). See it: thalweg ps. End it: thalweg down."
+                )
+            yield
+
+    def is_held(self) -> bool:
+        """Tell whether a supervisor runs in this folder now."""
+        with (self.path / "lock").open("a+b") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+
+    def write_stack(self, stack: Mapping[str, object]) -> None:
+        """Record what runs."""
+        write_json(self.path / "stack.json", stack)
+
+    def stack(self) -> dict[str, Any]:
+        """Return what was last recorded as running; empty if nothing was, or if the record is damaged."""
+        found = read_json(self.path / "stack.json")
+        return found if isinstance(found, dict) else {}
+
+    def supervisor(self) -> ProcessIdentity | None:
+        """Return the supervisor that wrote the record last, alive or not."""
+        return identity_in(self.stack().get("supervisor"))
+
+    def port(self, name: str) -> int | None:
+        """Return the port this name had the last time."""
+        found = read_json(self.path / "ports.json")
+        port = found.get(name) if isinstance(found, dict) else None
+        return port if isinstance(port, int) and 0 < port < 65_536 else None
+
+    def remember_ports(self, ports: Mapping[str, int]) -> None:
+        """Remember ports by name, beside those known."""
+        known = read_json(self.path / "ports.json")
+        write_json(self.path / "ports.json", {**(known if isinstance(known, dict) else {}), **ports})
+
+
+def running_in(path: Path) -> StateFolder | None:
+    """Return the folder whose stack runs now: this state folder, else the demo's within it; None if neither does."""
+    for place in (path, path / DEMO):
+        if (place / MARKER).exists() and (folder := StateFolder(place)).is_held():
+            return folder
+    return None
+
+
+def identity_in(record: object) -> ProcessIdentity | None:
+    """Return the process a record names, or None if it names none."""
+    match record:
+        case {"pid": int(pid), "started": str(started)}:
+            return ProcessIdentity(pid=pid, started=started)
+    return None
+
+
+def write_json(file: Path, content: object) -> None:
+    """Replace a file as a whole: a reader sees the old or the new, never half of it."""
+    fresh = file.with_name(f"{file.name}.new")
+    with fresh.open("w", encoding="utf-8") as handle:
+        json.dump(content, handle, indent=1)
+        handle.flush()
+        os.fsync(handle.fileno())
+    fresh.rename(file)
+
+
+def read_json(file: Path) -> object:
+    """Return a file's content, or None if it is missing or damaged."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
