@@ -92,12 +92,12 @@ def _say_how_it_is(failing: Mapping[str, str], jobs: Sequence[str], said: str | 
 def _import_all(jobs: Sequence[str]) -> None:
     """Import the jobs while the JVM starts on the other core: solver, compiler and tables take as long as it does."""
     for name in jobs:
-        importlib.import_module(f"jobs.{name}")
+        importlib.import_module(f"thalweg.jobs.{name}")
 
 
 def _start(spark: "SparkSession", name: str, settings: Settings) -> "tuple[StreamingQuery, Stop] | None":
     own_stop = Stop()
-    start: Start = importlib.import_module(f"jobs.{name}").start
+    start: Start = importlib.import_module(f"thalweg.jobs.{name}").start
     try:
         query = start(spark, settings, system_clock, own_stop)
     except BrokerUnavailableError as error:

@@ -118,8 +118,8 @@ def _steady(folder: Path, load: _Load, warm_up_s: float, broker_pid: int, overri
         _wait((table / "_delta_log").is_dir, job, 120)
         watcher = _Processor({"job": job.pid, "broker": broker_pid})
         reader = _python(
-            "thalweg.benchmarks.ingest.freshness", "--table", str(table), "--seconds", str(load.seconds + 60), "--samples",
-            str(expected - 2 * 10_000),
+            "thalweg.benchmarks.ingest.freshness", "--table", str(table), "--seconds", str(load.seconds + 60),
+            "--samples", str(expected - 2 * 10_000),
         )  # fmt: skip
         sender = subprocess.Popen(load.argv, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True)
         sent = json.loads(sender.communicate(timeout=load.seconds + 120)[0])

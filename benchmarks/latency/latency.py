@@ -1,7 +1,7 @@
 """`bench latency`: from the producer's clock before send to the regional consumer's clock after receipt.
 
-In one run, at one rate: the bare Spark loop (`benchmarks.latency.bare_loop`), then the whole path (`jobs.place`: ledger first,
-then the event). Broker, application, and load each are processes of their own; all share this machine's cores.
+In one run, at one rate: the bare Spark loop (`benchmarks.latency.bare_loop`), then the whole path (`jobs.place`: ledger
+first, then the event). Broker, application, and load each are processes of their own; all share this machine's cores.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Write the measured part of docs/packing.md, and its plots, from the results: `python -m thalweg.benchmarks.packing.pack_pages`."""
+"""Write docs/packing.md's figures and plots from the results: `python -m thalweg.benchmarks.packing.pack_pages`."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def run() -> dict[str, Any]:
 def main() -> None:
     """Run, print and keep the result."""
     result = run()
-    Path(__file__).with_name("results").joinpath("explain.json").write_text(json.dumps(result, indent=1) + "\n")
+    (Path(__file__).parent.parent / "results" / "explain.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
 

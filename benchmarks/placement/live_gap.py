@@ -1,10 +1,11 @@
 """Gap and time of live micro-batches on small random worlds whose nodes are partly taken.
 
-python -m thalweg.benchmarks.placement.live_gap [first] [last]     prints one JSON document and writes benchmarks/results/live_gap.json
+python -m thalweg.benchmarks.placement.live_gap [first] [last]     prints JSON, writes benchmarks/results/live_gap.json
 
 6 to 12 regions, 10 to 40 pools, nodes of 8 GPUs with 0 to 8 of them free, 3 to 40 classes of 1, 2, 4, 8 GPUs a worker
 and 1 to 4 workers, replicas and data now and then; asked for are 0.5 to 1.3 times the GPUs that are free. The plan
-measured is the live one (`scheduling.live.micro_batch.plan`): classes to pools, workers to nodes, and the bound of both.
+measured is the live one (`scheduling.live.micro_batch.plan`): classes to pools, workers to nodes, and the bound of
+both.
 """
 
 from __future__ import annotations

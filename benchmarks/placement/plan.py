@@ -1,6 +1,6 @@
 """`thalweg bench plan`: cost against naive rules on the real graph, a million tasks cold, the strategies side by side.
 
-python -m thalweg.benchmarks.placement.plan [part ...]     prints one JSON document and writes benchmarks/results/plan.json
+python -m thalweg.benchmarks.placement.plan [part ...]     prints JSON, writes benchmarks/results/plan.json
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from thalweg.scheduling.problem.solution import LIVE, Limits, Solution
 from thalweg.scheduling.solve.solve import STRATEGIES, solve
 from thalweg.stack.machine import describe
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent.parent / "results"
 SEEDS = (42, 43, 44)
 
 

@@ -1,4 +1,4 @@
-"""Write docs/placement-measurements.md and its plots from the results: `python -m thalweg.benchmarks.placement.plan_pages`."""
+"""Write docs/placement-measurements.md and plots: `python -m thalweg.benchmarks.placement.plan_pages`."""
 
 from __future__ import annotations
 

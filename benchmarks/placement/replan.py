@@ -1,6 +1,6 @@
 """`thalweg bench replan`: a world of running tasks, changed by 1 % again and again, planned anew each time.
 
-    python -m thalweg.benchmarks.placement.replan           prints one JSON document and writes benchmarks/results/replan.json
+    python -m thalweg.benchmarks.placement.replan           prints JSON, writes benchmarks/results/replan.json
 
 Nodes stand for the capacity of pools here (packing onto them is `bench pack`): every cycle sums the nodes up again.
 """

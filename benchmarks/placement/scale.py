@@ -2,11 +2,11 @@
 
     thalweg bench scale                                            whole cycles
     thalweg bench scale --set cycles=0 --set spark_regions=100     one cycle's packing, in Spark tasks, too
-    python -m thalweg.benchmarks.placement.scale [spark]                             keeps the figures in benchmarks/results/scale.json
+    python -m thalweg.benchmarks.placement.scale [spark]        keeps the figures in benchmarks/results/scale.json
 
 A cycle: what ended and which nodes were lost is folded in, all tasks are planned anew (what runs may move), and what
-the plan changed is packed onto the nodes of each region. The world is made up (`benchmarks.placement.plan.synthetic` has the
-rules of its classes, pools and links); its tasks have the sizes and needs of common shapes of the openb trace.
+the plan changed is packed onto the nodes of each region. The world is made up (`benchmarks.placement.plan.synthetic`
+has the rules of its classes, pools and links); its tasks have the sizes and needs of common shapes of the openb trace.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ HEADROOM = 0.97  # of a pool's GPUs are planned for: whole pools never pack to t
 MOVED = 0.01  # of the running tasks may move in a cycle
 MOVE_USD = 0.5
 SPARK_REGIONS = 100
-RESULT = Path(__file__).parent / "results" / "scale.json"
+RESULT = Path(__file__).parent.parent / "results" / "scale.json"
 
 
 Changes = dict[int, tuple[list[int], list[int]]]

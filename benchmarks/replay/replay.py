@@ -1,6 +1,6 @@
 """`thalweg bench replay`: the Philly trace through policies, and three promises about the balance measured.
 
-    python -m thalweg.benchmarks.replay.replay           prints one JSON document and writes benchmarks/results/replay.json
+    python -m thalweg.benchmarks.replay.replay           prints JSON, writes benchmarks/results/replay.json
 
 The eight largest clusters are the homes of eight equal regions; every job has data at home. Promised, while jobs wait:
 no region gets more than 1.01 times the fleet's demand by supply, 99 % of the GPUs are allocated, and at most a quarter
@@ -22,7 +22,7 @@ from thalweg.replay.scenario import philly_scenario
 from thalweg.replay.traces import PhillyJob, read_philly_jobs
 from thalweg.stack.machine import describe
 
-RESULT = Path(__file__).parent / "results" / "replay.json"
+RESULT = Path(__file__).parent.parent / "results" / "replay.json"
 COMMAND = "python -m thalweg.benchmarks.replay.replay"
 MOST_DEMAND_RATIO = 1.01
 LEAST_ALLOCATION_PERCENT = 99.0

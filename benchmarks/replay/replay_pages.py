@@ -1,4 +1,4 @@
-"""The figures of docs/replay.md, from the recorded result: python -m thalweg.benchmarks.replay.replay_pages writes them anew."""
+"""Write the figures of docs/replay.md from the results: `python -m thalweg.benchmarks.replay.replay_pages`."""
 
 from __future__ import annotations
 

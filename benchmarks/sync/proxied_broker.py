@@ -60,6 +60,6 @@ def proxied_broker(
             return "\n".join(lines) + "\n"
 
         thalweg.stack.broker.server_properties = with_listeners  # the product's own broker needs no further listeners
-        stack.callback(setattr, thalweg.broker, "server_properties", plain)
+        stack.callback(setattr, thalweg.stack.broker, "server_properties", plain)
         running = stack.enter_context(Broker(folder))
         yield ProxiedBroker(bootstrap=running.bootstrap, proxies=proxies)

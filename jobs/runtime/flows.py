@@ -31,10 +31,10 @@ def declared_jobs() -> tuple[Job, ...]:
     """Load the flow of every job that declares one, by module."""
     found = []
     for folder in jobs.__path__:
-        for module in sorted(entry.name for entry in pkgutil.iter_modules([folder])):
+        for module in sorted(entry.name for entry in pkgutil.iter_modules([folder]) if not entry.ispkg):
             # Reading first spares importing what is no job.
             if _DECLARES_FLOW.search((Path(folder) / f"{module}.py").read_text(encoding="utf-8")):
-                found.append(Job(module=module, flow=importlib.import_module(f"jobs.{module}").FLOW))
+                found.append(Job(module=module, flow=importlib.import_module(f"thalweg.jobs.{module}").FLOW))
     return tuple(found)
 
 

@@ -3,7 +3,8 @@
 A general minimum-cost-flow code stores each of the 3,000,000 arcs of a large problem as an arc; here they stay the
 dense cost matrix they are born as, so a row is priced in one pass and no graph is built. Trees are kept strongly
 feasible (Cunningham 1976: no cycling) and costs are integers, so potentials are exact and two machines walk the same
-way. Where numba is missing or cannot compile, `scheduling.solve.transport` uses OR-Tools instead: slower, the same optimum.
+way. Where numba is missing or cannot compile, `scheduling.solve.transport` uses OR-Tools instead: slower, the same
+optimum.
 """
 
 from __future__ import annotations

@@ -213,7 +213,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Money:
-    """Cost of one copy by component, in US dollars over its expected hours (thalweg.scheduling.problem.cost.COMPONENTS)."""
+    """Cost of one copy by component, in US dollars over its expected hours (`scheduling.problem.cost`)."""
 
     compute_usd: float = 0.0
     egress_usd: float = 0.0

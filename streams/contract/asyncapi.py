@@ -1,7 +1,7 @@
 """The published contract of the Kafka edge: one JSON Schema per message and one AsyncAPI 3.0 document, both generated.
 
-Everything comes from `streams.contract.topics` and `streams.contract.messages`, so what is published is what is decoded. Unknown fields
-are allowed everywhere, as the decoder allows them.
+Everything comes from `streams.contract.topics` and `streams.contract.messages`, so what is published is what is
+decoded. Unknown fields are allowed everywhere, as the decoder allows them.
 """
 
 import ast

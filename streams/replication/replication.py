@@ -1,7 +1,7 @@
 """One micro-batch of replication: state records in; merged, published, written.
 
-The order survives a crash anywhere (`sync.centre.centre`): publish, dead letters, conflicts, records, gaps, and the regions
-last. Kafka keeps the batch until all of it is done, so a crash means that the same batch is taken once more.
+The order survives a crash anywhere (`sync.centre.centre`): publish, dead letters, conflicts, records, gaps, and the
+regions last. Kafka keeps the batch until all of it is done, so a crash means that the same batch is taken once more.
 """
 
 import logging

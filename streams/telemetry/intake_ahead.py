@@ -1,8 +1,8 @@
 """Take in the records of the next micro-batch while they arrive, so that little is left when the batch is decided.
 
 Parsing and judging half a second of samples was most of a batch's work. What becomes of a record depends on the record
-alone (`streams.telemetry.intake`), so it need not wait for its batch: pieces of what has arrived are taken in as they come, and a
-batch is put together of the pieces, cut at its offsets, and of the few records that came last.
+alone (`streams.telemetry.intake`), so it need not wait for its batch: pieces of what has arrived are taken in as they
+come, and a batch is put together of the pieces, cut at its offsets, and of the few records that came last.
 """
 
 import threading

@@ -2,7 +2,8 @@
 
 The same pure function runs in the driver (on rows collected as Arrow) and in the executors (inside `mapInArrow`), so
 both ways of writing give the same rows. Types are judged here and strictly, by the message's own types; whether a
-value is believable is a question for the rules (`streams.telemetry.rules`), which refuse one sample and not its whole record.
+value is believable is a question for the rules (`streams.telemetry.rules`), which refuse one sample and not its whole
+record.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
 """Value rules: what a row must satisfy to be believed, read from a file, judged column by column.
 
 A broken rule sends the row to quarantine with the rule's name and a reason; nothing is repaired or dropped. The same
-file gives the Spark column (`streams.telemetry.rule_columns`) and the Great Expectations suite (`streams.telemetry.rule_expectations`);
-tests hold the three together.
+file gives the Spark column (`streams.telemetry.rule_columns`) and the Great Expectations suite
+(`streams.telemetry.rule_expectations`); tests hold the three together.
 """
 
 from collections.abc import Mapping, Sequence

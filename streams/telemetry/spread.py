@@ -1,7 +1,7 @@
 """Spread the intake of a large micro-batch over Spark tasks: each writes its files, the driver gets a few kilobytes.
 
-Every task runs the same pure functions as the driver does with a small batch (`streams.telemetry.intake`), so the rows are the
-same; only who writes them differs. A task that is tried again leaves files that no commit names, which the next
+Every task runs the same pure functions as the driver does with a small batch (`streams.telemetry.intake`), so the rows
+are the same; only who writes them differs. A task that is tried again leaves files that no commit names, which the next
 vacuum removes.
 """
 

@@ -2,8 +2,8 @@
 
 Both tables are derived. `LedgerFold` holds the live tasks in memory, takes new `decisions` rows and gives back only the
 rows that changed. Folding the ledger from its first row gives the same tables as folding it piece by piece, wherever
-the pieces are cut, so the tables may be thrown away at any time. The rules are those of `sync.ledger.task_history`; a task
-that has ended is forgotten, and a later `submitted` row of the same id starts it anew.
+the pieces are cut, so the tables may be thrown away at any time. The rules are those of `sync.ledger.task_history`; a
+task that has ended is forgotten, and a later `submitted` row of the same id starts it anew.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -1,7 +1,8 @@
 """What one ledger row does to one task: the rules by which `tasks` and `placements` follow from `decisions`.
 
 - A task exists from its `submitted` row until it ends: `cancelled`, `failed` with a reason that starts with
-  `scheduling.world.world.GAVE_UP`, or all copies `succeeded`. `refused` rows change nothing; `repaired` rows spend an epoch.
+  `scheduling.world.world.GAVE_UP`, or all copies `succeeded`. `refused` rows change nothing; `repaired` rows spend an
+  epoch.
 - A copy is placed by `assigned` and released by `revoked`, `preempted`, `lost`, `evicted` and `failed`. A row about a
   copy that is older (by epoch) than its placement is ignored: it speaks of a placement that is gone.
 - A task is as far as its least advanced copy that has not succeeded: waiting, then assigned, then running. A copy that

@@ -15,8 +15,9 @@ import msgspec
 
 from thalweg.sync.proof.campaign import Campaign, FoundFailure
 
-_PACKAGE: Final = Path(__file__).parent
-_ROOTS: Final = ("simulator", "histories")
+_ROOM: Final = Path(__file__).parent.parent
+_NAME: Final = "thalweg.sync."
+_ROOTS: Final = ("proof.simulator", "proof.histories")
 
 
 class RecordUnusableError(Exception):
@@ -110,7 +111,7 @@ def code_digest() -> str:
 
 
 def simulated_modules() -> list[str]:
-    """Return the modules of this package that the simulator and its histories import, themselves included."""
+    """Return the modules of this room that the simulator and its histories import, themselves included."""
     found: set[str] = set()
     waiting = list(_ROOTS)
     while waiting:
@@ -122,15 +123,13 @@ def simulated_modules() -> list[str]:
 
 
 def _parsed(name: str) -> ast.Module:
-    return ast.parse((_PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
+    return ast.parse((_ROOM / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8"))
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module is not None:
-            package, _, name = node.module.partition(".")
-            if package == __package__:
-                yield from [name] if name else (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(_NAME):
+            yield str(node.module).removeprefix(_NAME)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -90,7 +90,8 @@ def tables_page() -> str:
     parts = [
         "Delta tables in the warehouse (setting `warehouse.path`). One writer each; what is append-only is never "
         "changed. Read them with `thalweg sql`, Spark (conf/spark-defaults.conf) or any Delta reader; a table that "
-        "nobody has written yet appears empty in `thalweg sql`. The code: [`sync/delta/contracts.py`](../../sync/delta/contracts.py).",
+        "nobody has written yet appears empty in `thalweg sql`. The code: "
+        "[`sync/delta/contracts.py`](../../sync/delta/contracts.py).",
         _table(
             ("table", "written by", "key", "kind", "rows kept", "meaning"),
             [

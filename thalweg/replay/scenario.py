@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 
-from thalweg.cli.pack_command import REGION, as_nodes, as_requests, popularity_of
 from thalweg.conf.settings import Place
 from thalweg.jobs.placement.settings import plan_settings, tenants_of
+from thalweg.replay.openb import REGION, as_nodes, as_requests, popularity_of
 from thalweg.replay.traces import PhillyJob, TraceError, read_openb_nodes, read_openb_pods
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.pack.packer import Packer, Rule

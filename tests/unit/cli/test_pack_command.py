@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from thalweg.cli.pack_command import pack, pack_here, pack_trace
+from thalweg.cli.pack_command import pack
 from thalweg.conf.environment import PROJECT_ROOT
+from thalweg.replay.openb import pack_here, pack_trace
 from thalweg.replay.traces import TraceError, read_openb_nodes, read_openb_pods, read_philly_jobs
 from thalweg.scheduling.pack.regions import RegionSlots, RegionWork
 

@@ -163,7 +163,7 @@ def test_a_sample_that_came_after_the_question_was_asked_is_heard_now_not_in_the
 )
 def test_reading_needs_no_jvm_no_spark_no_kafka_and_no_pandas(warehouse: Path, arguments: list[str]) -> None:
     program = (
-        "import sys; from thalweg.cli import cli; "
+        "import sys; from thalweg.cli.main import cli; "
         f"cli({[*arguments, '--warehouse', str(warehouse)]!r}, standalone_mode=False); "
         "print(sorted({'pyspark', 'py4j', 'kafka', 'pandas', 'ortools', 'scipy'} & sys.modules.keys()))"
     )

@@ -178,7 +178,7 @@ LIFE = """
 import sys, time
 from pathlib import Path
 from tests.unit.thalweg.agents import assign
-from thalweg.runners import ProcessRunner
+from thalweg.agent.runners import ProcessRunner
 runner = ProcessRunner(folder=Path(sys.argv[1]), timeout_s=60, kill_grace_s=1)
 script = "(trap '' HUP; exec sleep 300) & echo $$ $!; wait"
 runner.start(assign("t", command=["/bin/sh", "-c", script]), 0)

@@ -200,9 +200,9 @@ def test_needs_that_name_nobody_are_refused(tmp_path: Path) -> None:
 SUPERVISING = """
 import sys, time
 from pathlib import Path
-from thalweg.children import ProcessSpec
-from thalweg.stack import running
-from thalweg.state import StateFolder
+from thalweg.processes.children import ProcessSpec
+from thalweg.stack.stack import running
+from thalweg.stack.state import StateFolder
 
 folder = StateFolder(Path(sys.argv[1]))
 spec = ProcessSpec(name="one", argv=(sys.executable, "-c", {program!r}))

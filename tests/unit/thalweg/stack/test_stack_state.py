@@ -134,7 +134,7 @@ def test_a_second_supervisor_is_refused_until_the_first_is_killed(tmp_path: Path
 
 def test_asked_once_it_goes_on_to_its_end_asked_twice_it_ends_at_once() -> None:
     program = (
-        "import time; from thalweg.stack import Interruption\n"
+        "import time; from thalweg.stack.stack import Interruption\n"
         "asked = Interruption.on_signals()\nprint('ready', flush=True)\n"
         "while not asked.asked(): time.sleep(0.01)\n"
         "print('asked', flush=True)\ntime.sleep(60)"
