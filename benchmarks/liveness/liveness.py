@@ -2,8 +2,8 @@
 
 python -m thalweg.benchmarks.liveness.liveness     prints one JSON document and writes benchmarks/results/liveness.json
 
-The real detector (`scheduling.liveness.hearing`) hears simulated regions, a sounding a second, with two rules: the time-out
-alone, and the time-out with patience learned from a region's own gaps (`scheduling.liveness.patience`).
+The real detector (`scheduling.liveness.hearing`) hears simulated regions, a sounding a second, with two rules: the
+time-out alone, and the time-out with patience learned from a region's own gaps (`scheduling.liveness.patience`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Whose checkpoint, whose table, whose topics: compared when a query starts, and beside it while it runs.
 
 At the start a difference is told before anything is written, and a checkpoint whose offsets mean nothing here is set
-aside, so that the query begins where nothing is skipped (`streams.broker.origin` decides where). While the query runs its
-topics' ids are looked at: one that is made anew ends the query, and its next start finds the difference.
+aside, so that the query begins where nothing is skipped (`streams.broker.origin` decides where). While the query runs
+its topics' ids are looked at: one that is made anew ends the query, and its next start finds the difference.
 """
 
 import json

@@ -1,7 +1,7 @@
 """What a region can have known when it made an inventory.
 
 An inventory is compared with the ledger as it was told to the region then, not as it is when the inventory is read: in
-a backlog the two lie minutes apart. The job notes at which sounding (thalweg.scheduling.liveness.hearing) it last published something
+a backlog the two lie minutes apart. The job notes at which sounding (`liveness.hearing`) it last published something
 about a task to a region. The region says with its inventory how far it had read its assignments; if that reaches the
 ends of a sounding that began later, it had been told. A producer that does not say so is given the time to accept
 instead, on the hearing clock, from the sounding before the publication to the one before the inventory.

@@ -56,7 +56,7 @@ class RegionState:
     """What is known of a region's agent."""
 
     heard_ms: int
-    """When it was heard last on the driver's wall clock, for people: silence is thalweg.scheduling.liveness.hearing's to judge."""
+    """When it was heard last on the driver's wall clock, for people: silence is judged by what could be heard."""
     lost: bool = False
     confirmed: bool = False
     """True once a heartbeat arrived in this run of the job; before that nothing new is placed there."""

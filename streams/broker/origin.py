@@ -2,7 +2,8 @@
 
 A checkpoint is offsets, and offsets mean something only in the topics they were read from; a table goes on from where
 it was only together with the checkpoint that filled it. Each may be restored, moved, or made anew alone. So both
-remember whose they are (`Origin`), and a query's start compares. Pure: who looks is `jobs.runtime.origin` and the doctor.
+remember whose they are (`Origin`), and a query's start compares. Pure: who looks is `jobs.runtime.origin` and the
+doctor.
 """
 
 from collections.abc import Mapping, Sequence
