@@ -1,1 +1,1 @@
-"""Versioned state: stamps, merge, digests and the Delta tables."""
+"""Versioned state: stamps, merge, digests, the Delta tables and the ledger."""

@@ -1,1 +1,1 @@
-"""The regional side."""
+"""From assignment to accepted, through eight agents."""

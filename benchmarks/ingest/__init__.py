@@ -1,1 +1,1 @@
-"""Telemetry into Delta."""
+"""Telemetry into Delta: freshness, and a backlog."""

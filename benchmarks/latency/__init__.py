@@ -1,1 +1,1 @@
-"""Request to assignment."""
+"""From request to assignment."""

@@ -1,1 +1,1 @@
-"""GPUs onto nodes."""
+"""GPUs onto nodes, against published results."""

@@ -1,4 +1,4 @@
-"""Write docs/packing.md's figures and plots from the results: `python -m thalweg.benchmarks.packing.pack_pages`."""
+"""Write docs/measurements/packing.md and its plots: `python -m thalweg.benchmarks.packing.pack_pages`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any, Final
 import matplotlib
 
 from thalweg.benchmarks.packing.pack import LARGE, MADE_UP, RESULT
+from thalweg.benchmarks.placement.replan import STANDING
 from thalweg.conf.environment import PROJECT_ROOT
 
 matplotlib.use("svg")
 
-PAGE: Final = PROJECT_ROOT / "docs" / "packing.md"
-IMAGES: Final = PROJECT_ROOT / "docs" / "images"
+PAGE: Final = PROJECT_ROOT / "docs" / "measurements" / "packing.md"
+IMAGES: Final = PAGE.parent / "images"
 SCALE_RESULT: Final = RESULT.parent / "scale.json"
 BEGIN: Final = "<!-- measured: written by `python -m thalweg.benchmarks.packing.pack_pages` -->"
 END: Final = "<!-- end of measured -->"
@@ -204,6 +205,8 @@ def _scale(result: dict[str, Any]) -> list[str]:
             """
         ),
         "",
+        *_paragraph(f"Planned anew is `replan`. {STANDING}"),
+        "",
         "| cycle | fold | plan | pack | all | tasks packed | of these moved | no room on a node |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -251,7 +254,7 @@ def _scale(result: dict[str, Any]) -> list[str]:
 
 
 def draw(result: dict[str, Any]) -> None:
-    """Draw the plots into docs/images."""
+    """Draw the plots into docs/measurements/images."""
     from matplotlib import pyplot
 
     # The same bytes for the same figures: no date, no random ids.

@@ -1,1 +1,1 @@
-"""Plans."""
+"""Plans: cost, gap, time; and the worked examples."""

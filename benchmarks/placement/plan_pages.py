@@ -1,4 +1,4 @@
-"""Write docs/placement-measurements.md and plots: `python -m thalweg.benchmarks.placement.plan_pages`."""
+"""Write docs/measurements/placement.md and plots: `python -m thalweg.benchmarks.placement.plan_pages`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 import matplotlib
 
 from thalweg.benchmarks.placement.plan import RESULTS
+from thalweg.benchmarks.placement.replan import STANDING
 from thalweg.conf.environment import PROJECT_ROOT
 
 matplotlib.use("svg")
 
-PAGE = PROJECT_ROOT / "docs" / "placement-measurements.md"
-IMAGES = PROJECT_ROOT / "docs" / "images"
+PAGE = PROJECT_ROOT / "docs" / "measurements" / "placement.md"
+IMAGES = PAGE.parent / "images"
 
 
 def page() -> str:
@@ -22,10 +23,12 @@ def page() -> str:
     parts = [
         "# Placement: measurements",
         "",
-        "Written by `python -m thalweg.benchmarks.placement.plan_pages` from `benchmarks/results/`.",
+        "Written by `python -m thalweg.benchmarks.placement.plan_pages` from `benchmarks/results/`. How a plan is "
+        "made: [the placement engine](../explanation/placement.md).",
         "",
     ]
-    for name, section in (("plan", _plan), ("live_gap", _live_gap), ("replan", _replan), ("plan_proof", _proof)):
+    sections = {"plan": _plan, "live_gap": _live_gap, "explain": _explain, "replan": _replan, "plan_proof": _proof}
+    for name, section in sections.items():
         path = RESULTS / f"{name}.json"
         if path.exists():
             parts += section(json.loads(path.read_text(encoding="utf-8")))
@@ -88,14 +91,15 @@ def _plan(result: dict[str, Any]) -> list[str]:
             f"The same with a load-balance weight of {balanced['balance_weight']:g} USD: {balanced['cold_seconds']} s "
             f"cold ({balanced['cold_cpu_seconds']} s of processor time), gap {balanced['gap']:.3%}. A solve with the "
             "convex pieces takes several times the pivots of one without; pieces are therefore refined on samples of "
-            "the classes first ([decision](decisions/0037-balance-on-samples-first.md)).",
+            "the classes first ([decision](../decisions/0037-balance-on-samples-first.md)).",
             "",
         ]
     batch = result["micro_batch"]
     lines += [
         "## A live micro-batch",
         "",
-        f"{batch['classes']} classes over {batch['pools']} pools, live limits, prices of the batch before: "
+        f"{batch['classes']} classes over {batch['pools']} pools, the solver alone with live limits and the prices of "
+        "the batch before (the place job hands on no prices yet, and packs onto nodes as well): "
         f"roomy p50 {batch['roomy_p50_ms']} ms, p99 {batch['roomy_p99_ms']} ms; contended "
         f"p50 {batch['contended_p50_ms']} ms, p99 {batch['contended_p99_ms']} ms (processor time p50 "
         f"{batch['roomy_cpu_p50_ms']} and {batch['contended_cpu_p50_ms']} ms).",
@@ -116,8 +120,8 @@ _REAL_GRAPH = (
     "- *in turn*: each task in turn takes the cheapest place with room by those beliefs, which is what a rule does; "
     "*planned*: the same beliefs, planned jointly by our own `flow`, which nobody who follows a rule does.",
     "",
-    "The target of 15 % is held against *rule, in turn* ([why](decisions/0035-what-the-rule-is.md)). *Rule, planned* "
-    "is what knowing the real network is worth to somebody who already plans as well as this: a few per cent, "
+    "The target of 15 % is held against *rule, in turn* ([why](../decisions/0035-what-the-rule-is.md)). *Rule, "
+    "planned* is what knowing the real network is worth to somebody who already plans as well as this: a few per cent, "
     "because listed egress already keeps tasks near their data.",
 )
 
@@ -162,13 +166,27 @@ def _live_gap(result: dict[str, Any]) -> list[str]:
         f"{result['gap_up_to_1_percent_of_worlds_percent']} % of the worlds, mean {result['gap_mean']:.3%}, p99 "
         f"{result['gap_p99']:.3%}, worst {result['gap_worst']:.3%}. Processor time of a plan with a packer that starts "
         f"cold: p50 {result['cpu_ms_p50']} ms, p90 {result['cpu_ms_p90']} ms, p99 {result['cpu_ms_p99']} ms. What "
-        "makes the gaps small: [decision](decisions/0036-what-nodes-hold-together.md).",
+        "makes the gaps small: [decision](../decisions/0036-what-nodes-hold-together.md).",
+        "",
+    ]
+
+
+def _explain(result: dict[str, Any]) -> list[str]:
+    return [
+        "## Why a task waits (`thalweg bench explain`)",
+        "",
+        _machine(result),
+        "",
+        f"{result['running_tasks']:,} tasks running on {result['nodes']:,} nodes, {result['waiting_tasks']:,} waiting: "
+        f"why one waits and what would let it in is answered in {result['wait_p50_ms']:.0f} ms at the median, "
+        f"{result['wait_p99_ms']:.0f} ms at the 99th percentile; what else a placed task could have, in "
+        f"{result['placed_p50_ms']:.0f} ms and at most {result['placed_max_ms']:.0f} ms.",
         "",
     ]
 
 
 def _replan(result: dict[str, Any]) -> list[str]:
-    lines = ["## Planning again after 1 % change (`thalweg bench replan`)", "", _machine(result), ""]
+    lines = ["## Planning again after 1 % change (`thalweg bench replan`)", "", _machine(result), "", STANDING, ""]
     lines += ["| | replan | scale proof |", "|---|---|---|"]
     both = [result["replan"], result.get("scale", {})]
     for name in result["replan"] | result.get("scale", {}):

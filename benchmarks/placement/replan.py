@@ -27,6 +27,12 @@ from thalweg.stack.machine import describe
 CHANGED = 0.01
 MOVED = 0.01
 MOVE_USD = 0.5
+STANDING = (
+    "No job calls `scheduling.solve.replan` yet: the place job plans what waits beside what runs, and moves a running "
+    "task only for the reasons in [known weaknesses](../explanation/critiques.md). So this is what the engine can do, "
+    "not what a region sees."
+)
+"""What the pages say beside every figure that was measured with `replan`."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""The small worked cases of docs/examples: their problems and their numbers.
+"""The small worked cases of docs/tutorial/examples: their problems and their numbers.
 
 Placing (a, b, d) is put to the same strategies that place live tasks; what to rent (c) is a question of which nodes
 there are, not of where a task goes, and is answered by looking at every combination. The tests check the numbers

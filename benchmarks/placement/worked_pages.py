@@ -17,7 +17,7 @@ from thalweg.benchmarks.placement import worked_cases as cases
 from thalweg.conf.environment import PROJECT_ROOT
 from thalweg.replay.report import save
 
-FOLDER: Final = PROJECT_ROOT / "docs" / "examples"
+FOLDER: Final = PROJECT_ROOT / "docs" / "tutorial" / "examples"
 BEGIN: Final = "<!-- Written by `python -m thalweg.benchmarks.placement.worked_pages`; change the case, not this. -->"
 END: Final = "<!-- The rest is written by hand. -->"
 

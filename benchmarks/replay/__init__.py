@@ -1,1 +1,1 @@
-"""Histories."""
+"""A published history through policies."""

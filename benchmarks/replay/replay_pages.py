@@ -1,4 +1,4 @@
-"""Write the figures of docs/replay.md from the results: `python -m thalweg.benchmarks.replay.replay_pages`."""
+"""Write the figures of docs/measurements/replay.md: `python -m thalweg.benchmarks.replay.replay_pages`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from thalweg.benchmarks.replay.replay import RESULT
+from thalweg.benchmarks.replay.replay import COMMAND, RESULT
 from thalweg.conf.environment import PROJECT_ROOT
 from thalweg.replay.report import plot
 
-PAGE: Final = PROJECT_ROOT / "docs" / "replay.md"
-PICTURE: Final = PROJECT_ROOT / "docs" / "examples" / "philly-replay.svg"
+PAGE: Final = PROJECT_ROOT / "docs" / "measurements" / "replay.md"
+PICTURE: Final = PAGE.parent / "images" / "philly-replay.svg"
 BEGIN: Final = (
     "<!-- Written by `python -m thalweg.benchmarks.replay.replay_pages` from benchmarks/results/replay.json. -->"
 )
@@ -27,27 +27,27 @@ def measured(result: Mapping[str, Any]) -> str:
     same = "the same both times, bit for bit" if everything["bit_identical"] else "NOT the same both times"
     return "\n".join(
         [
-            f"Measured by `{result['command']}` on {machine['cores']} cores ({machine['processor']}, "
+            f"Measured by `{COMMAND}` on {machine['cores']} cores ({machine['processor']}, "
             f"{machine['memory_gb']} GB), load average {result['load_average']} when it began.",
             "",
             f"All {everything['jobs']:,} usable jobs through `gravity`: {everything['seconds'][0]} s and "
             f"{everything['seconds'][1]} s, {same}.",
             "",
-            f"### More demand than supply: {over['load']} times what {over['gpus_per_region']} GPUs a region give",
+            f"## More demand than supply: {over['load']} times what {over['gpus_per_region']} GPUs a region give",
             "",
             _policies(over["policies"]),
             "",
             _promises(result["promised"], over["promises_by_seed"]),
             "",
-            "![regions, waiting, use and money of the three policies](examples/philly-replay.svg)",
+            "![regions, waiting, use and money of the three policies](images/philly-replay.svg)",
             "",
-            f"### As much demand as supply: {even['gpus_per_region']} GPUs a region",
+            f"## As much demand as supply: {even['gpus_per_region']} GPUs a region",
             "",
             _policies(even["policies"]),
             "",
             _promises(result["promised"], even["promises_by_seed"]),
             "",
-            f"### The place job's planner, a micro-batch every {result['planner']['cycle_seconds']:g} s, "
+            f"## The place job's planner, a micro-batch every {result['planner']['cycle_seconds']:g} s, "
             f"{result['planner']['load']} times the supply",
             "",
             _policies(result["planner"]["policies"], seconds=True),

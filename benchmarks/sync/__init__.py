@@ -1,1 +1,1 @@
-"""Changes to every region."""
+"""A change of a shared record until every region has it."""

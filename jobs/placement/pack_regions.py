@@ -1,7 +1,7 @@
 """Pack regions as Spark tasks, one region each; the choosing itself is `scheduling.pack.regions.pack_region`.
 
 Worth it where many regions are packed from scratch and there are cores to spread them over: a Spark task starts with
-an empty memory of node states, which a live driver keeps from batch to batch (docs/packing.md has both measured).
+an empty memory of node states, which a live driver keeps from batch to batch (docs/measurements/packing.md has both).
 """
 
 from collections.abc import Sequence

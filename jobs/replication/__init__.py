@@ -1,1 +1,1 @@
-"""Parts of `jobs/replicate`."""
+"""Parts of `replicate`: very many keys merged by Spark tasks, and the upkeep of its tables."""

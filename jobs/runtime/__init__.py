@@ -1,1 +1,1 @@
-"""What every job shares."""
+"""What every job shares: its flow, its start and end, work beside the stream, garbage between batches."""

@@ -4,7 +4,7 @@ A state of a node is worth what it is expected still to take: many sampled futur
 popularity of the shapes, are offered to it, and what fits is added up. A worker goes where this expected fill falls
 least below what it brings. Published scores look one arrival ahead (FGD: how much idle GPU could the next pod not
 use); whole futures also see that 0.53 beside 0.47 will be filled, that 0.35 beside 0.65 wants 0.32, and that eight
-idle GPUs without CPU will wait for small pods. docs/packing.md has the measurements, docs/decisions/0040 the reasons.
+idle GPUs without CPU will wait for small pods. Figures: docs/measurements/packing.md; reasons: docs/decisions/0040.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def test_the_first_run_prepares_and_the_second_does_nothing(clone: Clone, tmp_pa
     started = time.monotonic()
     second = clone.run("down", program=tmp_path / "link")
     assert (second.returncode, second.stdout, second.stderr) == (0, "click ['down']\n", "")
-    assert time.monotonic() - started < 5  # a bound for a crowded machine; docs/operations.md has the figure
+    assert time.monotonic() - started < 5  # a bound for a crowded machine; docs/how-to/operations.md has the figure
 
 
 def test_a_changed_lock_is_followed_and_a_moved_clone_repaired(clone: Clone) -> None:

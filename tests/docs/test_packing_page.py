@@ -1,4 +1,4 @@
-"""docs/packing.md shows the figures that were measured, and no others."""
+"""docs/measurements/packing.md shows the figures that were measured, and no others."""
 
 import pytest
 

@@ -71,7 +71,7 @@ def test_the_producers_task_arrives_and_is_a_good_request(broker: str) -> None:
 @pytest.mark.spark
 @pytest.mark.timeout(400)
 def test_spark_reads_the_tables_as_the_quick_start_shows(tmp_path: Path) -> None:
-    page = (PROJECT_ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
+    page = (PROJECT_ROOT / "docs" / "tutorial" / "quickstart.md").read_text(encoding="utf-8")
     snippets = [code for _, code in _FENCE.findall(page)]
     shell = next(index for index, code in enumerate(snippets) if "bin/pyspark" in code)
     append(open_or_create(DECISIONS, str(tmp_path)), ledger(submitted("t1"), submitted("t2")))

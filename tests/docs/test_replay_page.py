@@ -1,4 +1,4 @@
-"""docs/replay.md says what was measured, and what was measured is what the code still does."""
+"""docs/measurements/replay.md says what was measured, and what was measured is what the code still does."""
 
 import json
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""The regional agent."""
+"""The regional agent: runs what its region is assigned, and reports what becomes of it."""

@@ -108,7 +108,7 @@ def host_fleet(region: str, figures: Figures) -> Fleet:
 
 
 def read_fleet(path: Path, region: str) -> Fleet:
-    """Read a region's fleet from a YAML file with `nodes`, and optionally `links` and `prices` (docs/agents.md).
+    """Read a region's fleet from a YAML file with `nodes`, and optionally `links` and `prices` (docs/how-to/agents.md).
 
     Raises:
         FleetError: the file cannot be read, or something in it is not allowed.

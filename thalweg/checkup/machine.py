@@ -31,7 +31,7 @@ def disk_finding(what: str, path: Path, min_free_gb: float, free_gb: float | Non
         existing = existing.parent
     free = shutil.disk_usage(existing).free / 1e9 if free_gb is None else free_gb
     seen = f"{free:.1f} GB free at {existing}"
-    fix = f"Free space there, or put the {what} elsewhere (docs/operations.md)"
+    fix = f"Free space there, or put the {what} elsewhere (docs/how-to/operations.md)"
     if free < min_free_gb:
         return problem(f"disk: {what}", f"{seen}, below the {min_free_gb:g} GB of warehouse.min_free_gb", fix)
     if free < COMFORTABLE_DISK_GB:

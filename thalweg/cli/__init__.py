@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: options in, a call, words or JSON out."""

@@ -1,1 +1,1 @@
-"""The client libraries of applications."""
+"""The client libraries of applications: submit and follow tasks, read and write shared records."""

@@ -51,7 +51,7 @@ class InvalidRequestError(ClientError, ValueError):
     """The request is not a valid message; nothing was sent."""
 
     def __init__(self, problem: str) -> None:
-        super().__init__(f"the request was not sent: {problem}. docs/reference/messages.md lists the fields")
+        super().__init__(f"the request was not sent: {problem}. docs/reference/events.md lists the fields")
 
 
 class RequestRefusedError(ClientError):

@@ -42,14 +42,14 @@ def topics_page() -> str:
         )
         for contract in TOPICS
     ]
-    return _page(
+    return page_text(
         "Topics",
         "A topic's full name begins with the prefix (setting `kafka.topic_prefix`, default `thalweg`). In a region's "
         "place stands its name, with `:` written as `.` and every other character outside `[a-zA-Z0-9-]` as `_` and "
         "its two hex digits: `aws:us-east-1` is `aws.us-east-1`. A new region begins with its first message.\n\n"
         "The same as a machine reads it: [asyncapi.yaml](asyncapi.yaml), `thalweg topics --json`. The code: "
         "[`streams/contract/topics.py`](../../streams/contract/topics.py).",
-        _table(("topic", "written by", "key", "partitions", "kept", "largest message", "meaning"), rows),
+        table(("topic", "written by", "key", "partitions", "kept", "largest message", "meaning"), rows),
     )
 
 
@@ -75,14 +75,14 @@ def events_page() -> str:
                 (f"`{name}`", each.get("description", "")) for name, each in definitions.items() if "Entry" in name
             ]
             parts.append(f"Between the centre and its replicas, told apart by `kind`: [schema](schemas/{topic}.json).")
-            parts.append(_table(("entry", "meaning"), kinds))
+            parts.append(table(("entry", "meaning"), kinds))
             continue
         for name in sorted(definitions, key=lambda name: (name != main, name)):
             # Types whose fields say nothing are spoken between replicas and the centre: the schema has them.
             if name not in described and _told(definitions[name]):
                 described.add(name)
                 parts.append(_definition(name, definitions[name], own_heading=name != main))
-    return _page("Events", *parts)
+    return page_text("Events", *parts)
 
 
 def tables_page() -> str:
@@ -92,7 +92,7 @@ def tables_page() -> str:
         "changed. Read them with `thalweg sql`, Spark (conf/spark-defaults.conf) or any Delta reader; a table that "
         "nobody has written yet appears empty in `thalweg sql`. The code: "
         "[`sync/delta/contracts.py`](../../sync/delta/contracts.py).",
-        _table(
+        table(
             ("table", "written by", "key", "kind", "rows kept", "meaning"),
             [
                 (
@@ -112,12 +112,12 @@ def tables_page() -> str:
         log = contract.configuration.get("delta.logRetentionDuration", "").removeprefix("interval ")
         parts.append(f"## {contract.name}\n\n{contract.meaning}{partitions} Its Delta log reaches back {log}.")
         parts.append(
-            _table(
+            table(
                 ("column", "type", "null"),
                 [(f"`{f.name}`", f"`{type_name(f.type)}`", "yes" if f.nullable else "no") for f in contract.schema],
             )
         )
-    return _page("Tables", *parts)
+    return page_text("Tables", *parts)
 
 
 def settings_page() -> str:
@@ -131,8 +131,8 @@ def settings_page() -> str:
         group = field.annotation
         assert isinstance(group, type) and issubclass(group, BaseModel)
         parts.append(f"## {name}\n\n{field.description}")
-        parts.append(_table(("setting", "type", "default", "meaning"), list(_setting_rows(name, group))))
-    return _page("Settings", *parts)
+        parts.append(table(("setting", "type", "default", "meaning"), list(_setting_rows(name, group))))
+    return page_text("Settings", *parts)
 
 
 def cli_page() -> str:
@@ -140,7 +140,7 @@ def cli_page() -> str:
     parts = [
         "`--json` on each prints one JSON document on standard output. Exit codes: 0 done, 1 the work failed, 2 the "
         "call or the input is wrong.",
-        _table(("command", "does"), [(f"[`{n}`](#{n})", c.get_short_help_str(120)) for n, c in commands()]),
+        table(("command", "does"), [(f"[`{n}`](#{n})", c.get_short_help_str(120)) for n, c in commands()]),
     ]
     for name, command in commands():
         # A command keeps the help option of its first call, which may have been one without our settings (a test's).
@@ -150,7 +150,7 @@ def cli_page() -> str:
             fresh, info_name=f"thalweg {name}", terminal_width=100, max_content_width=100, **cli.context_settings
         )
         parts.append(f"## {name}\n\n```text\n{fresh.get_help(context)}\n```")
-    return _page("Command line", *parts)
+    return page_text("Command line", *parts)
 
 
 def errors_page() -> str:
@@ -163,8 +163,8 @@ def errors_page() -> str:
         rows = [
             (f"`{error.name}`", f"`{error.module}`", f"`{', '.join(error.bases)}`", error.meaning) for error in errors
         ]
-        parts.append(f"## {room}\n\n{_table(('error', 'module', 'is a', 'means'), rows)}")
-    return _page("Errors", *parts)
+        parts.append(f"## {room}\n\n{table(('error', 'module', 'is a', 'means'), rows)}")
+    return page_text("Errors", *parts)
 
 
 def metrics_page() -> str:
@@ -173,30 +173,33 @@ def metrics_page() -> str:
         (f"`{metric.name}`", metric.kind, ", ".join(metric.labels), f"`{metric.module}`", metric.meaning)
         for metric in declared_metrics()
     ]
-    return _page(
+    return page_text(
         "Metrics",
         "Each job serves them for Prometheus at `/metrics` where `metrics.port` is set. A histogram shows as "
         "`…_bucket`, `…_sum` and `…_count`.",
-        _table(("metric", "kind", "labels", "module", "meaning"), rows),
+        table(("metric", "kind", "labels", "module", "meaning"), rows),
     )
 
 
-def decisions_page(decisions: Iterable[Path]) -> str:
-    """docs/decisions/index.md."""
-    rows = [(f"[{path.name[:4]}]({path.name})", _title(path)) for path in sorted(decisions)]
-    return _page("Decisions", _table(("number", "decision"), rows))
+def titles(docs: Path) -> dict[str, str]:
+    """List the documents of each room by their titles; decisions have an index of their own."""
+    rooms = {room: _pages(room) for room in docs.iterdir() if room.name != "decisions"}
+    return {
+        room.name: "\n".join(f"- [{title(page)}]({page.relative_to(docs).as_posix()})" for page in pages)
+        for room, pages in rooms.items()
+        if pages
+    }
 
 
-def titles(docs: Path) -> str:
-    """List the documents by their titles, but for those that have a list of their own."""
-    pages = [path.relative_to(docs) for path in sorted(docs.rglob("*.md"))]
-    listed = [page for page in pages if page.parts[0] not in ("index.md", "decisions", "explanation", "reference")]
-    return "\n".join(f"- [{_title(docs / page)}]({page.as_posix()})" for page in listed)
+def _pages(room: Path) -> list[Path]:
+    """Pages of a room: its own before those of folders in it."""
+    return sorted(room.rglob("*.md"), key=lambda page: (len(page.parts), page))
 
 
-def _title(path: Path) -> str:
+def title(path: Path) -> str:
     """First heading of a document, without a leading number."""
-    return re.sub(r"^#\s*[\d.]*\s*", "", path.read_text(encoding="utf-8").partition("\n")[0])
+    heading = re.search(r"^#\s*[\d.]*\s*(.+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return heading[1] if heading else path.stem
 
 
 def commands() -> list[tuple[str, click.Command]]:
@@ -252,7 +255,7 @@ def _definition(name: str, schema: dict[str, Any], own_heading: bool) -> str:
         items = [
             (str(i), _json_type(item), item.get("description", "")) for i, item in enumerate(schema["prefixItems"])
         ]
-        return f"{text} Written as an array.\n\n{_table(('item', 'type', 'meaning'), items)}"
+        return f"{text} Written as an array.\n\n{table(('item', 'type', 'meaning'), items)}"
     required = schema.get("required", [])
     rows = [
         (
@@ -263,7 +266,7 @@ def _definition(name: str, schema: dict[str, Any], own_heading: bool) -> str:
         )
         for field, definition in schema["properties"].items()
     ]
-    return f"{text}\n\n{_table(('field', 'type', 'default', 'meaning'), rows)}"
+    return f"{text}\n\n{table(('field', 'type', 'default', 'meaning'), rows)}"
 
 
 def _default(definition: dict[str, Any]) -> str:
@@ -291,11 +294,13 @@ def _json_type(schema: dict[str, Any]) -> str:
     return str(schema["type"]) + (f", {', '.join(limits)}" if limits else "")
 
 
-def _page(title: str, *parts: str) -> str:
+def page_text(title: str, *parts: str) -> str:
+    """A generated page: the note, its title, its parts."""
     return "\n\n".join([NOTE, f"# {title}", *parts]) + "\n"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(_oneline(cell) for cell in line) + " |" for line in lines)
 

@@ -12,10 +12,12 @@ from thalweg.conf.environment import PROJECT_ROOT
 from thalweg.conf.settings import Kafka
 from thalweg.jobs.runtime.flows import as_mermaid, as_text, declared_jobs
 from thalweg.reference import pages
+from thalweg.reference.decisions import decisions_page
+from thalweg.reference.rooms import rooms_text
 from thalweg.streams.contract.asyncapi import PUBLISHED, message_schema
 
 _FOLDER: Final = "docs/reference"
-_ARCHITECTURE: Final = "docs/architecture.md"
+_ARCHITECTURE: Final = "docs/explanation/architecture.md"
 _INDEX: Final = "docs/index.md"
 _BLOCK: Final = "<!-- begin generated: {name} -->\n{text}<!-- end generated: {name} -->"
 
@@ -30,7 +32,7 @@ def generated(root: Path = PROJECT_ROOT) -> Mapping[str, str]:
         f"{_FOLDER}/cli.md": pages.cli_page(),
         f"{_FOLDER}/errors.md": pages.errors_page(),
         f"{_FOLDER}/metrics.md": pages.metrics_page(),
-        "docs/decisions/index.md": pages.decisions_page((root / "docs" / "decisions").glob("[0-9]*.md")),
+        "docs/decisions/index.md": decisions_page(root / "docs" / "decisions"),
         f"{_FOLDER}/asyncapi.yaml": asyncapi_yaml(Kafka().topic_prefix),
     }
     for topic in PUBLISHED:
@@ -40,9 +42,10 @@ def generated(root: Path = PROJECT_ROOT) -> Mapping[str, str]:
     blocks = {
         "flows": f"```text\n{as_text(declared)}\n```",
         "graph": f"```mermaid\n{as_mermaid(declared)}\n```",
+        "rooms": rooms_text(root),
     }
     texts[_ARCHITECTURE] = _with_blocks(_ARCHITECTURE, root, blocks)
-    texts[_INDEX] = _with_blocks(_INDEX, root, {"pages": pages.titles(root / "docs")})
+    texts[_INDEX] = _with_blocks(_INDEX, root, pages.titles(root / "docs"))
     return texts
 
 

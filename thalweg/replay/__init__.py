@@ -1,1 +1,1 @@
-"""What is replayed, and the report."""
+"""Replay as people call it: traces and ledgers read into histories, and the report."""

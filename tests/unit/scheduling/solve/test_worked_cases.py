@@ -1,4 +1,4 @@
-"""The numbers of docs/examples: against enumeration by hand, and as the pages and pictures show them."""
+"""The numbers of docs/tutorial/examples: against enumeration by hand, and as the pages and pictures show them."""
 
 import itertools
 import re
