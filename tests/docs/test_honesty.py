@@ -1,7 +1,11 @@
 """What the documents claim of the product is what the product runs."""
 
 import ast
+import importlib
 import re
+from pathlib import Path
+
+import pytest
 
 from thalweg.conf.environment import PROJECT_ROOT
 from thalweg.jobs.runtime.flows import declared_jobs, external_writer
@@ -9,7 +13,13 @@ from thalweg.jobs.runtime.flows import declared_jobs, external_writer
 README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
 NOT_CALLED = "No job calls `scheduling.solve.replan` yet"
 REPLAN = "thalweg.scheduling.solve.replan"
+PAGES = sorted([PROJECT_ROOT / "README.md", *(PROJECT_ROOT / "docs").rglob("*.md")])
 PRODUCT = ("jobs", "streams", "sync", "scheduling", "thalweg")
+FILES = [
+    str(file.relative_to(PROJECT_ROOT))
+    for folder in (*PRODUCT, "conf", "benchmarks", "tests")
+    for file in (PROJECT_ROOT / folder).rglob("*.py")
+]
 
 
 def flow_lines() -> list[list[list[str]]]:
@@ -75,6 +85,20 @@ def test_a_reference_policy_is_called_one() -> None:
     for name in ("how-to", "measurements"):
         text = (PROJECT_ROOT / "docs" / name / "replay.md").read_text(encoding="utf-8")
         assert "reference policies" in text, name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT_ROOT)))
+def test_files_and_imports_that_a_page_names_are_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:[\w-]+/)*[\w-]+\.py)`", text):
+        assert any(f"/{file}".endswith(f"/{name}") for file in FILES), f"no such file: {name}"
+    for name in re.findall(r"`(benchmarks/results/[\w-]+\.json)`", text):
+        assert (PROJECT_ROOT / name).is_file(), f"no such result: {name}"
+    for code in re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
+        for module, names in re.findall(r"^from (thalweg\S*) import (.+)$", code, flags=re.MULTILINE):
+            found = importlib.import_module(module)
+            for name in names.split(","):
+                assert hasattr(found, name.strip()), f"no {name} in {module}"
 
 
 def test_documents_lie_in_rooms() -> None:
