@@ -12,6 +12,7 @@ GROUPS: Final = (
     "Project",
     "Local stack",
     "Broker and agents",
+    "Tables",
     "Telemetry",
     "Sync plane",
     "Place job and ledger",
