@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
-from tests.unit.sync.test_filtered_reads import by_deltalake, differences, written
+from tests.unit.sync.delta.test_filtered_reads import by_deltalake, differences, written
 
 from tests.ledger_rows import assigned, happened, ledger, submitted
 from thalweg.query.query import query
