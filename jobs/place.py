@@ -282,7 +282,7 @@ class Placer:
             held = {task.task_id: task.epoch for task in event.tasks}
             topic = topic_name(ASSIGNMENTS, self.settings.kafka.topic_prefix, event.region)
             knew = self.told.knew(topic, record, event.read_to)
-            repairs = decide.reconcile(self.world, event.region, held, knew, now_ms)
+            repairs = decide.reconcile(self.world, event.region, held, knew, place.accept_timeout_ms, now_ms)
             repeated += ((decide.assigned_again(task, copy), task.request) for task, copy in repairs.again)
             return self._apply(repairs.transitions)
         if event.task_id is None:
@@ -336,7 +336,7 @@ class Placer:
         assignments = f"{self.settings.kafka.topic_prefix}.{ASSIGNMENTS.topic}."
         for record in records:
             if record.topic.startswith(assignments):
-                self.told.note(record.topic, record.key.decode())
+                self.told.note(record.topic, (record.key or b"").decode())
 
     def _events(self, transitions: list[Transition], event_ids: list[str | None]) -> list[OutgoingRecord]:
         prefix = self.settings.kafka.topic_prefix
