@@ -373,7 +373,7 @@ class Placer:
             held = {task.task_id: task.epoch for task in event.tasks}
             topic = topic_name(ASSIGNMENTS, self.settings.kafka.topic_prefix, event.region)
             knew = self.told.knew(topic, position_of(said), event.read_to)
-            return decide.reconcile(self.world, event.region, held, knew, now_ms)
+            return decide.reconcile(self.world, event.region, held, knew, place.accept_timeout_ms, now_ms)
         if event.task_id is None:
             return decide.Repairs()
         return decide.Repairs(

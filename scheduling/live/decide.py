@@ -5,10 +5,11 @@ input that means nothing any more (a repeated request, a report of an old epoch)
 makes it safe to receive twice.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from thalweg.scheduling.live.live_plan import Plan
+from thalweg.scheduling.liveness.told import Knew
 from thalweg.scheduling.world.tasks import TERMINAL, Change, Copy, Task, TaskSpec, TaskState, Transition
 from thalweg.scheduling.world.world import GAVE_UP, World
 
@@ -142,7 +143,9 @@ def leave_overcommitted(world: World, now_ms: int) -> list[Transition]:
     return [row for task_id, copies in leaving.items() for row in _revoke(world.tasks[task_id], copies, reason, now_ms)]
 
 
-def reconcile(world: World, region: str, held: Mapping[str, int], knew: Callable[[str], bool], now_ms: int) -> Repairs:
+def reconcile(
+    world: World, region: str, held: Mapping[str, int], knew: Knew, accept_timeout_ms: int, now_ms: int
+) -> Repairs:
     """Compare what a region says it holds (task id → epoch) with the ledger.
 
     - Held, but not by the ledger: revoked with an epoch above the held one.
@@ -150,7 +153,8 @@ def reconcile(world: World, region: str, held: Mapping[str, int], knew: Callable
       sent again in vain, is lost and placed again with the next epoch.
 
     Either is so only of a task of which the region knew, when it made the list, all that it was told (`knew`): the
-    list cannot speak of what came later.
+    list cannot speak of what came later. What is missing had the time to be accepted, too: a list that is wrong there
+    costs a run, one that is wrong about what it holds too much costs a row.
     """
     repairs = Repairs()
     for task_id, epoch in sorted(held.items()):
@@ -159,7 +163,7 @@ def reconcile(world: World, region: str, held: Mapping[str, int], knew: Callable
         if copy is not None and copy.epoch >= epoch:
             copy.misses = 0 if copy.epoch == epoch else copy.misses
             continue
-        if not knew(task_id):
+        if not knew(task_id, for_ms=0):
             continue
         repairs.transitions.append(
             Transition(
@@ -174,7 +178,7 @@ def reconcile(world: World, region: str, held: Mapping[str, int], knew: Callable
     for task_id, index in world.copies_in(region):
         task = world.tasks[task_id]
         copy = task.copies[index]
-        if held.get(task_id) == copy.epoch or not knew(task_id):
+        if held.get(task_id) == copy.epoch or not knew(task_id, for_ms=accept_timeout_ms):
             continue
         copy.misses += 1
         if copy.state is TaskState.ASSIGNED and copy.misses == 1:

@@ -7,13 +7,20 @@ ends of a sounding that began later, it had been told. A producer that does not 
 instead, on the hearing clock, from the sounding before the publication to the one before the inventory.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from thalweg.scheduling.liveness.hearing import Hearing, Position, covers
 
 _BEFORE: Final = (0, 0)
+
+
+class Knew(Protocol):
+    """Whether a region knew all it was told of a task, for so long."""
+
+    def __call__(self, task_id: str, *, for_ms: int) -> bool:
+        """Tell it of one task."""
 
 
 @dataclass(slots=True)
@@ -29,8 +36,10 @@ class Told:
         self._told.pop((topic, task_id), None)  # so that the dictionary's order is that of the notes
         self._told[topic, task_id] = (self.hearing.latest, self.hearing.now_ms)
 
-    def knew(self, topic: str, inventory: Position, read_to: Sequence[int] | None) -> Callable[[str], bool]:
+    def knew(self, topic: str, inventory: Position, read_to: Sequence[int] | None) -> Knew:
         """Return what tells of a task whether a region, when it made an inventory, knew all it was told of it.
+
+        It is asked with the time the region must have had since, on the hearing clock.
 
         Args:
             topic: the region's topic of assignments.
@@ -40,16 +49,13 @@ class Told:
         """
         self._forget()
         made = None if self.hearing.is_past(inventory) else self.hearing.made_after(inventory)
-        if made is None:
-            return lambda _: False
-        made_ms = made.at_ms
 
-        def knew(task_id: str) -> bool:
+        def knew(task_id: str, *, for_ms: int) -> bool:
             number, told_ms = self._told.get((topic, task_id), _BEFORE)
-            if made_ms - told_ms < self.accept_timeout_ms:
+            if made is None or made.at_ms - told_ms < for_ms:
                 return False
             if read_to is None:
-                return True
+                return made.number > number
             later = self.hearing.first_after(number)
             return later is not None and covers(read_to, later.ends.get(topic, {}))
 

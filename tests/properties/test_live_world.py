@@ -172,7 +172,7 @@ class LiveWorld(RuleBasedStateMachine):
         for region in REGIONS:
             if self.up[region]:
                 self.hear(region)
-                repairs = decide.reconcile(self.world, region, self.agents[region].held, self.knew, self.now_ms)
+                repairs = decide.reconcile(self.world, region, self.agents[region].held, self.knew, 15_000, self.now_ms)
                 self.commit(repairs.transitions)
                 self.undelivered += [decide.assigned_again(task, copy) for task, copy in repairs.again]
         for region in self.silent():
@@ -191,10 +191,10 @@ class LiveWorld(RuleBasedStateMachine):
             if not state.lost and self.now_ms - self.heard_ms[name] > TIMEOUT_MS
         ]
 
-    def knew(self, task_id: str) -> bool:
+    def knew(self, task_id: str, *, for_ms: int) -> bool:
         """A region knows what it was told a while ago."""
         copies = self.world.tasks[task_id].copies.values() if task_id in self.world.tasks else ()
-        return all(self.now_ms - copy.assigned_ms >= 15_000 for copy in copies)
+        return all(self.now_ms - copy.assigned_ms >= for_ms for copy in copies)
 
     @rule(heard_at_once=st.booleans())
     def crash(self, heard_at_once: bool) -> None:

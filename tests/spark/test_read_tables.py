@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
-from tests.unit.sync.delta.test_filtered_reads import by_deltalake, differences, written
 
 from tests.ledger_rows import assigned, happened, ledger, submitted
+from tests.unit.sync.delta.test_filtered_reads import by_deltalake, differences, written
 from thalweg.query.query import query
 from thalweg.sync.delta.contracts import CONTRACTS, DECISIONS, PLACEMENTS, TASKS, TableContract
 from thalweg.sync.delta.store import append, open_or_create

@@ -158,7 +158,7 @@ def test_patience_is_learned_from_gaps_within_bounds() -> None:
 
 def inventory(ear: Ear, read_to: int | None) -> bool:
     """Whether the region, with an inventory it makes now, is taken to know of task t."""
-    return ear.told.knew(ASSIGNED, ear.speak(), None if read_to is None else [read_to])("t")
+    return ear.told.knew(ASSIGNED, ear.speak(), None if read_to is None else [read_to])("t", for_ms=15_000)
 
 
 def test_an_inventory_knows_what_lies_before_where_its_region_had_read() -> None:
@@ -190,8 +190,10 @@ def test_an_inventory_of_a_backlog_is_as_old_as_its_place_in_the_topic() -> None
     old = ear.speak()
     ear.told.note(ASSIGNED, "t")
     ear.seconds(20, speaks=True)
-    assert not ear.told.knew(ASSIGNED, old, None)("t"), "made before the first sounding after the assignment"
-    assert not ear.told.knew(ASSIGNED, Position(topic=TOPIC, partition=0, offset=4), [1])("t"), "of an earlier life"
+    assert not ear.told.knew(ASSIGNED, old, None)("t", for_ms=0), "made before the first sounding after the assignment"
+    assert not ear.told.knew(ASSIGNED, Position(topic=TOPIC, partition=0, offset=4), [1])("t", for_ms=0), (
+        "of an earlier life"
+    )
 
 
 def test_a_sounding_under_way_while_an_event_was_published_proves_nothing_of_it() -> None:
@@ -213,3 +215,15 @@ def test_what_was_told_long_ago_is_not_kept() -> None:
     ear.seconds(100, speaks=True)
     assert inventory(ear, None)
     assert ear.told._told == {}
+
+
+def test_what_a_region_holds_too_much_is_judged_as_soon_as_it_knew() -> None:
+    ear = Ear()
+    ear.ends[ASSIGNED] = 1
+    ear.told.note(ASSIGNED, "t")
+    at_once = ear.told.knew(ASSIGNED, ear.speak(), None)
+    ear.seconds(1, speaks=True)
+    assert not at_once("t", for_ms=0)
+    assert ear.told.knew(ASSIGNED, ear.speak(), None)("t", for_ms=0)
+    assert not ear.told.knew(ASSIGNED, ear.speak(), [0])("t", for_ms=0)
+    assert ear.told.knew(ASSIGNED, ear.speak(), [1])("t", for_ms=0)

@@ -14,9 +14,14 @@ def states(world: object, *names: str) -> list[str]:
     return [world.tasks[name].state.value for name in names]  # type: ignore[attr-defined]
 
 
-def knew_all(_: str) -> bool:
+def knew_all(task_id: str, *, for_ms: int) -> bool:
     """Of an inventory that was made when its region had been told everything."""
     return True
+
+
+def knew_none(task_id: str, *, for_ms: int) -> bool:
+    """Of an inventory that was made before its region was told anything."""
+    return False
 
 
 def test_a_task_goes_to_the_cheapest_region() -> None:
@@ -156,7 +161,7 @@ def test_a_silent_region_is_lost_and_its_tasks_go_elsewhere_with_the_next_epoch(
 
     # The region returns and still holds the old epoch: revoked above everything the task has seen.
     world.hear("east", 30_000)
-    repairs = decide.reconcile(world, "east", {"t": 1}, knew_all, 30_000)
+    repairs = decide.reconcile(world, "east", {"t": 1}, knew_all, 15_000, 30_000)
     assert [(row.change, row.region, row.epoch) for row in repairs.transitions] == [(Change.REPAIRED, "east", 3)]
     applied(world, repairs.transitions)
     assert where(world, "t") == ["west"]
@@ -263,11 +268,11 @@ def test_an_assignment_that_never_arrived_is_sent_again_and_then_placed_anew() -
     world = world_of(node("east", "n1"))
     ask(world, "t")
     placed(world)
-    early = decide.reconcile(world, "east", {}, lambda _: False, 10_000)
+    early = decide.reconcile(world, "east", {}, knew_none, 15_000, 10_000)
     assert (early.again, early.transitions) == ([], []), "a list made before the assignment came says nothing of it"
-    again = decide.reconcile(world, "east", {}, knew_all, 20_000)
+    again = decide.reconcile(world, "east", {}, knew_all, 15_000, 20_000)
     assert [(task.task_id, copy.epoch) for task, copy in again.again] == [("t", 1)]
-    lost = decide.reconcile(world, "east", {}, knew_all, 30_000)
+    lost = decide.reconcile(world, "east", {}, knew_all, 15_000, 30_000)
     assert [row.change for row in lost.transitions] == [Change.LOST]
 
 
