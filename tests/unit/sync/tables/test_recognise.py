@@ -59,6 +59,8 @@ def test_a_topic_made_anew_is_told_from_the_one_before_by_its_records_times(tmp_
     history = filled(tmp_path, rows((0, 0), (1, 1)))
     anew = rows((0, 3_600), (1, 3_601))
     assert Recogniser(known_until(str(tmp_path))).fresh(history.uri, TELEMETRY, anew).num_rows == anew.num_rows
+    close = rows((0, 2), (1, 0))  # its times lie among the old ones
+    assert Recogniser(known_until(str(tmp_path))).fresh(history.uri, TELEMETRY, close).num_rows == close.num_rows
 
 
 def test_another_topic_with_the_same_offsets_is_another(tmp_path: Path) -> None:
