@@ -15,10 +15,10 @@ from thalweg.scheduling.compiled import COMPILED, compiled
 from thalweg.scheduling.problem.cost import Arcs, plan_usd, region_gpus
 from thalweg.scheduling.problem.model import GPUS, Problem
 from thalweg.scheduling.problem.solution import Limits, Stopped
-from thalweg.scheduling.solve.draft import Draft
 from thalweg.scheduling.solve.flow import relax
-from thalweg.scheduling.solve.greedy import greedy_draft
+from thalweg.scheduling.solve.greedy import greedy_plan
 from thalweg.scheduling.solve.improve import movable
+from thalweg.scheduling.solve.partial_plan import PartialPlan
 from thalweg.scheduling.solve.strategy import Found
 
 ROUNDS = 60
@@ -31,7 +31,7 @@ HOT, COLD = 0.3, 3e-5
 def anneal(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: FloatArray | None) -> Found:
     """Place by annealing; the bound is that of `flow`."""
     relaxed, bound = relax(problem, arcs, limits, start_prices)
-    best = greedy_draft(problem, arcs)
+    best = greedy_plan(problem, arcs)
     usd = plan_usd(problem, arcs, *best.arcs_used())
     trace, stopped = [(0, usd, bound)], Stopped.DONE
     free_to_move = np.flatnonzero(movable(problem) & (problem.classes.count > 0))
@@ -52,17 +52,17 @@ def anneal(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices
                 arcs.usd, problem.classes.wait_usd.astype(float), problem.classes.need, free_to_move, counts, free,
                 waiting, problem.pools.region, used, total, problem.weights.balance, temperature, state, STEPS, GPUS,
             )  # fmt: skip
-            draft = Draft(problem, arcs)
+            plan = PartialPlan(problem, arcs)
             class_index, pool_index = np.nonzero(counts)
-            draft.load(class_index, pool_index, counts[class_index, pool_index])
-            draft.fill(arcs.usd)
-            now = plan_usd(problem, arcs, *draft.arcs_used())
+            plan.load(class_index, pool_index, counts[class_index, pool_index])
+            plan.fill(arcs.usd)
+            now = plan_usd(problem, arcs, *plan.arcs_used())
             if now < usd:
-                best, usd = draft, now
+                best, usd = plan, now
             trace.append((turn + 1, usd, bound))
         else:
             stopped = Stopped.EFFORT
-    return Found(draft=best, bound=bound, prices=relaxed.prices, stopped=stopped, trace=tuple(trace))
+    return Found(plan=best, bound=bound, prices=relaxed.prices, stopped=stopped, trace=tuple(trace))
 
 
 @compiled

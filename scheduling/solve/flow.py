@@ -10,9 +10,9 @@ from thalweg.scheduling.problem.cost import Arcs, plan_usd
 from thalweg.scheduling.problem.model import Problem
 from thalweg.scheduling.problem.solution import Limits
 from thalweg.scheduling.solve.bound import priced_usd
-from thalweg.scheduling.solve.draft import Draft
 from thalweg.scheduling.solve.improve import improve
 from thalweg.scheduling.solve.mip import polish
+from thalweg.scheduling.solve.partial_plan import PartialPlan
 from thalweg.scheduling.solve.relax import Relaxed, keeps_limits, relax_all, relax_gpus, uncontended
 from thalweg.scheduling.solve.strategy import Found
 
@@ -28,17 +28,17 @@ def flow(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: 
     Its trace has three steps: rounding, local search, integer program.
     """
     relaxed, bound = relax(problem, arcs, limits, start_prices)
-    draft = rounded(problem, arcs, relaxed)
-    trace = [(0, plan_usd(problem, arcs, *draft.arcs_used()), bound)]
-    draft = improve(draft, limits.evaluations)
-    usd = plan_usd(problem, arcs, *draft.arcs_used())
+    plan = rounded(problem, arcs, relaxed)
+    trace = [(0, plan_usd(problem, arcs, *plan.arcs_used()), bound)]
+    plan = improve(plan, limits.evaluations)
+    usd = plan_usd(problem, arcs, *plan.arcs_used())
     if usd - bound > WORTH_SEARCHING * abs(usd) and limits.more_evaluations and not limits.expired():
-        draft = improve(draft, limits.more_evaluations)
-        usd = plan_usd(problem, arcs, *draft.arcs_used())
+        plan = improve(plan, limits.more_evaluations)
+        usd = plan_usd(problem, arcs, *plan.arcs_used())
     trace.append((1, usd, bound))
-    done = polish(problem, arcs, relaxed, draft, bound, limits)
+    done = polish(problem, arcs, relaxed, plan, bound, limits)
     trace.append((2, done.objective, done.bound))
-    return Found(draft=done.draft, bound=done.bound, prices=relaxed.prices, stopped=done.stopped, trace=tuple(trace))
+    return Found(plan=done.plan, bound=done.bound, prices=relaxed.prices, stopped=done.stopped, trace=tuple(trace))
 
 
 def relax(problem: Problem, arcs: Arcs, limits: Limits, start_prices: FloatArray | None) -> tuple[Relaxed, float]:
@@ -53,10 +53,10 @@ def relax(problem: Problem, arcs: Arcs, limits: Limits, start_prices: FloatArray
     return relaxed, max(bound, relaxed.bound(problem, arcs))
 
 
-def rounded(problem: Problem, arcs: Arcs, relaxed: Relaxed) -> Draft:
+def rounded(problem: Problem, arcs: Arcs, relaxed: Relaxed) -> PartialPlan:
     """Round the relaxed copies down, then insert what is left over at the relaxed prices."""
-    draft = Draft(problem, arcs)
+    plan = PartialPlan(problem, arcs)
     whole = np.floor(relaxed.copies + 1e-9).astype(np.int64)
-    draft.load(relaxed.class_index, relaxed.pool_index, whole)
-    draft.fill(priced_usd(problem, arcs, relaxed.prices))
-    return draft
+    plan.load(relaxed.class_index, relaxed.pool_index, whole)
+    plan.fill(priced_usd(problem, arcs, relaxed.prices))
+    return plan

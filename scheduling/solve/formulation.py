@@ -92,70 +92,91 @@ def formulate(
         pool_index: as class_index.
         tangents: points (GPUs by pool) where the balance cost is held up.
     """
-    pools, classes, tenants = problem.pools, problem.classes, problem.tenants
-    number, size, regions = len(class_index), len(classes), len(problem.regions)
-    wait = number + np.arange(size)
-    need = classes.need[class_index]
-    own = np.arange(number)
-    rows = _Rows()
-    scarce_pool, scarce_dimension = [], []
-    start = rows.count
-    for dimension in range(problem.dimensions):
-        uses = need[:, dimension] > 0
-        used_pools, compact = np.unique(pool_index[uses], return_inverse=True)
-        rows.add(compact, own[uses], need[uses, dimension], pools.capacity[used_pools, dimension])
-        scarce_pool.append(used_pools)
-        scarce_dimension.append(np.full(len(used_pools), dimension))
-    capacity_rows = slice(start, rows.count)
-    tenant = classes.tenant[class_index]
-    owned = np.flatnonzero((tenant != NOWHERE) & (need[:, GPUS] > 0))
-    gpus = need[owned, GPUS]
-    quota_rows = rows.add(tenant[owned], owned, gpus, tenants.quota_gpus)
-    rate = gpus * pools.usd_per_gpu_hour[pool_index[owned]]
-    budget_rows = rows.add(tenant[owned], owned, rate, tenants.budget_usd_per_hour)
-    _add_spread(problem, rows, class_index, pool_index)
+    classes, regions = problem.classes, len(problem.regions)
+    number, size = len(class_index), len(classes)
     balanced = regions if problem.weights.balance else 0
+    columns = number + size + 2 * balanced
+    rows = _Rows()
+    capacity_of = _add_capacity(problem, rows, class_index, pool_index)
+    capacity_rows = slice(0, rows.count)
+    quota_rows, budget_rows = _add_tenants(problem, rows, class_index, pool_index)
+    _add_spread(problem, rows, class_index, pool_index)
     for point in tangents:
         _add_tangent(problem, rows, number + size, point)
-    columns = number + size + 2 * balanced
-    every_class = np.concatenate([class_index, np.arange(size)])
-    totals = _Rows()
-    totals.add(
-        every_class,
-        np.concatenate([own, wait]),
-        np.concatenate([np.ones(number), classes.replicas]),
-        (classes.count * classes.replicas).astype(float),
-    )
-    if balanced:
-        region_gpus_column = number + size + regions + np.arange(regions)
-        totals.add(
-            np.concatenate([pools.region[pool_index], np.arange(regions)]),
-            np.concatenate([own, region_gpus_column]),
-            np.concatenate([need[:, GPUS], -np.ones(regions)]),
-            np.zeros(regions),
-        )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        fit = np.floor(pools.capacity[pool_index] / need * (1.0 + 1e-9))
-    fit = np.where(need > 0, fit, np.inf).min(axis=1, initial=np.inf)
+    totals = _totals(problem, class_index, pool_index)
+    usd = arcs.usd[class_index, pool_index]
+    most = np.minimum(_whole_copies(problem, class_index, pool_index), classes.count[class_index])
     return Program(
         class_index=class_index,
         pool_index=pool_index,
-        usd=np.concatenate(
-            [arcs.usd[class_index, pool_index], classes.wait_usd, np.ones(balanced), np.zeros(balanced)]
-        ),
-        upper=np.concatenate(
-            [np.minimum(fit, classes.count[class_index]), classes.count, np.full(2 * balanced, np.inf)]
-        ),
+        usd=np.concatenate([usd, classes.wait_usd, np.ones(balanced), np.zeros(balanced)]),
+        upper=np.concatenate([most, classes.count, np.full(2 * balanced, np.inf)]),
         at_most=rows.matrix(columns),
         limit=np.concatenate(rows.limit),
         equal=totals.matrix(columns),
         total=np.concatenate(totals.limit),
         tasks=size,
         capacity_rows=capacity_rows,
-        capacity_of=(np.concatenate(scarce_pool), np.concatenate(scarce_dimension)),
+        capacity_of=capacity_of,
         quota_rows=quota_rows,
         budget_rows=budget_rows,
     )
+
+
+def _whole_copies(problem: Problem, class_index: IntArray, pool_index: IntArray) -> FloatArray:
+    """Copies of each arc's class that fit its pool when it is empty; inf for a class that needs nothing."""
+    need = problem.classes.need[class_index]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fit = np.floor(problem.pools.capacity[pool_index] / need * (1.0 + 1e-9))
+    return np.asarray(np.where(need > 0, fit, np.inf).min(axis=1, initial=np.inf))
+
+
+def _add_capacity(
+    problem: Problem, rows: _Rows, class_index: IntArray, pool_index: IntArray
+) -> tuple[IntArray, IntArray]:
+    """No pool holds more than it has; returns the (pool, dimension) of each row."""
+    need, arc = problem.classes.need[class_index], np.arange(len(class_index))
+    pools, dimensions = [], []
+    for dimension in range(problem.dimensions):
+        uses = need[:, dimension] > 0
+        used_pools, compact = np.unique(pool_index[uses], return_inverse=True)
+        rows.add(compact, arc[uses], need[uses, dimension], problem.pools.capacity[used_pools, dimension])
+        pools.append(used_pools)
+        dimensions.append(np.full(len(used_pools), dimension))
+    return np.concatenate(pools), np.concatenate(dimensions)
+
+
+def _add_tenants(problem: Problem, rows: _Rows, class_index: IntArray, pool_index: IntArray) -> tuple[slice, slice]:
+    """No tenant holds more GPUs than its quota, or more USD an hour than its budget; returns the rows of both."""
+    tenants, tenant = problem.tenants, problem.classes.tenant[class_index]
+    gpus = problem.classes.need[class_index, GPUS]
+    owned = np.flatnonzero((tenant != NOWHERE) & (gpus > 0))
+    rate = gpus[owned] * problem.pools.usd_per_gpu_hour[pool_index[owned]]
+    quota_rows = rows.add(tenant[owned], owned, gpus[owned], tenants.quota_gpus)
+    return quota_rows, rows.add(tenant[owned], owned, rate, tenants.budget_usd_per_hour)
+
+
+def _totals(problem: Problem, class_index: IntArray, pool_index: IntArray) -> _Rows:
+    """Copies placed and waiting are all of a class; with a balance weight, the GPUs of each region are their sum."""
+    classes, region, regions = problem.classes, problem.pools.region, len(problem.regions)
+    number, size = len(class_index), len(classes)
+    arc, every = np.arange(number), np.arange(size)
+    totals = _Rows()
+    totals.add(
+        np.concatenate([class_index, every]),
+        np.concatenate([arc, number + every]),
+        np.concatenate([np.ones(number), classes.replicas]),
+        (classes.count * classes.replicas).astype(float),
+    )
+    if problem.weights.balance:
+        of_region = np.arange(regions)
+        totals.add(
+            np.concatenate([region[pool_index], of_region]),
+            np.concatenate([arc, number + size + regions + of_region]),
+            np.concatenate([classes.need[class_index, GPUS], -np.ones(regions)]),
+            np.zeros(regions),
+        )
+    return totals
 
 
 def _add_spread(problem: Problem, rows: _Rows, class_index: IntArray, pool_index: IntArray) -> None:

@@ -16,10 +16,10 @@ from thalweg.scheduling.compiled import compiled
 from thalweg.scheduling.problem.cost import Arcs, plan_usd, region_gpus
 from thalweg.scheduling.problem.model import GPUS, Problem
 from thalweg.scheduling.problem.solution import Limits, Stopped
-from thalweg.scheduling.solve.draft import Draft
 from thalweg.scheduling.solve.flow import relax
-from thalweg.scheduling.solve.greedy import greedy_draft
+from thalweg.scheduling.solve.greedy import greedy_plan
 from thalweg.scheduling.solve.improve import movable
+from thalweg.scheduling.solve.partial_plan import PartialPlan
 from thalweg.scheduling.solve.strategy import Found
 
 GENERATIONS = 80
@@ -31,7 +31,7 @@ MUTATED = 0.1
 def genetic(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: FloatArray | None) -> Found:
     """Place by a genetic algorithm; the bound is that of `flow`."""
     relaxed, bound = relax(problem, arcs, limits, start_prices)
-    base = greedy_draft(problem, arcs)
+    base = greedy_plan(problem, arcs)
     usd = plan_usd(problem, arcs, *base.arcs_used())
     trace, stopped, best = [(0, usd, bound)], Stopped.DONE, base
     rows = np.flatnonzero(movable(problem) & (problem.classes.count > 0))
@@ -61,16 +61,16 @@ def genetic(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_price
             trace.append((generation + 1, min(usd, float(fitness.min())), bound))
         else:
             stopped = Stopped.EFFORT
-        draft = decoder.draft(population[int(fitness.argmin())])
-        if plan_usd(problem, arcs, *draft.arcs_used()) < usd:
-            best = draft
-    return Found(draft=best, bound=bound, prices=relaxed.prices, stopped=stopped, trace=tuple(trace))
+        plan = decoder.plan(population[int(fitness.argmin())])
+        if plan_usd(problem, arcs, *plan.arcs_used()) < usd:
+            best = plan
+    return Found(plan=best, bound=bound, prices=relaxed.prices, stopped=stopped, trace=tuple(trace))
 
 
 class _Decoder:
     """Turns chromosomes into plans; classes that cannot be moved one by one stay where the greedy plan has them."""
 
-    def __init__(self, problem: Problem, arcs: Arcs, base: Draft, rows: IntArray) -> None:
+    def __init__(self, problem: Problem, arcs: Arcs, base: PartialPlan, rows: IntArray) -> None:
         self.problem, self.arcs, self.rows = problem, arcs, rows
         classes = problem.classes
         self.fixed = base.counts.copy()
@@ -107,12 +107,12 @@ class _Decoder:
     def usd(self, genes: FloatArray) -> float:
         return self.counts(genes)[1] + self.fixed_usd
 
-    def draft(self, genes: FloatArray) -> Draft:
+    def plan(self, genes: FloatArray) -> PartialPlan:
         counts = self.counts(genes)[0] + self.fixed
-        draft = Draft(self.problem, self.arcs)
+        plan = PartialPlan(self.problem, self.arcs)
         class_index, pool_index = np.nonzero(counts)
-        draft.load(class_index, pool_index, counts[class_index, pool_index])
-        return draft
+        plan.load(class_index, pool_index, counts[class_index, pool_index])
+        return plan
 
 
 @compiled

@@ -12,7 +12,7 @@ from thalweg.scheduling.problem.cost import Arcs, plan_usd
 from thalweg.scheduling.problem.model import Problem
 from thalweg.scheduling.problem.solution import Limits, Stopped
 from thalweg.scheduling.solve.bound import balance_slope, free_prices, priced_usd
-from thalweg.scheduling.solve.draft import Draft
+from thalweg.scheduling.solve.partial_plan import PartialPlan
 from thalweg.scheduling.solve.relax import Relaxed, linear_rounds, uncontended
 from thalweg.scheduling.solve.strategy import Found
 
@@ -27,8 +27,8 @@ def lp(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: Fl
     if relaxed is None:
         relaxed = _at_prices(problem, start_prices)
         rounds = islice(linear_rounds(problem, arcs, relaxed, limits), limits.rounds)
-    draft = _rounded(problem, arcs, relaxed)
-    usd = plan_usd(problem, arcs, *draft.arcs_used())
+    plan = _rounded(problem, arcs, relaxed)
+    usd = plan_usd(problem, arcs, *plan.arcs_used())
     bound = relaxed.bound(problem, arcs)
     prices, stopped, trace = relaxed.prices, Stopped.DONE, [(0, usd, bound)]
     for relaxed, proven in rounds:
@@ -37,13 +37,13 @@ def lp(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: Fl
         now = _rounded(problem, arcs, relaxed)
         now_usd = plan_usd(problem, arcs, *now.arcs_used())
         if now_usd < usd:
-            draft, usd = now, now_usd
+            plan, usd = now, now_usd
         trace.append((len(trace), usd, bound))
     if limits.expired():
         stopped = Stopped.DEADLINE
     elif limits.rounds is not None and len(trace) > limits.rounds:
         stopped = Stopped.EFFORT
-    return Found(draft=draft, bound=bound, prices=prices, stopped=stopped, trace=tuple(trace))
+    return Found(plan=plan, bound=bound, prices=prices, stopped=stopped, trace=tuple(trace))
 
 
 def _at_prices(problem: Problem, start_prices: FloatArray | None) -> Relaxed:
@@ -56,18 +56,18 @@ def _at_prices(problem: Problem, start_prices: FloatArray | None) -> Relaxed:
     return Relaxed(class_index=nothing, pool_index=nothing, copies=np.zeros(0), prices=prices)
 
 
-def _rounded(problem: Problem, arcs: Arcs, relaxed: Relaxed) -> Draft:
-    draft = Draft(problem, arcs)
+def _rounded(problem: Problem, arcs: Arcs, relaxed: Relaxed) -> PartialPlan:
+    plan = PartialPlan(problem, arcs)
     whole = np.floor(relaxed.copies + 1e-9).astype(np.int64)
-    draft.load(relaxed.class_index, relaxed.pool_index, whole)
+    plan.load(relaxed.class_index, relaxed.pool_index, whole)
     fraction = relaxed.copies - whole
     classes = problem.classes
     only = np.full(len(problem.pools), np.inf)
     for arc in np.lexsort((relaxed.pool_index, relaxed.class_index, -fraction)):
         row, pool = int(relaxed.class_index[arc]), int(relaxed.pool_index[arc])
-        if fraction[arc] > 0.5 and classes.replicas[row] == 1 and draft.placed[row] < classes.count[row]:
+        if fraction[arc] > 0.5 and classes.replicas[row] == 1 and plan.placed[row] < classes.count[row]:
             only[pool] = arcs.usd[row, pool]
-            draft.insert(row, only, 1)
+            plan.insert(row, only, 1)
             only[pool] = np.inf
-    draft.fill(priced_usd(problem, arcs, relaxed.prices))
-    return draft
+    plan.fill(priced_usd(problem, arcs, relaxed.prices))
+    return plan

@@ -16,9 +16,9 @@ from thalweg.scheduling.problem.cost import Arcs, plan_usd
 from thalweg.scheduling.problem.model import GPUS, Problem
 from thalweg.scheduling.problem.solution import OPTIMAL_GAP, Limits, Stopped
 from thalweg.scheduling.solve.bound import least_usd, priced_usd
-from thalweg.scheduling.solve.draft import Draft
 from thalweg.scheduling.solve.formulation import formulate, solve_integer
 from thalweg.scheduling.solve.improve import improve
+from thalweg.scheduling.solve.partial_plan import PartialPlan
 from thalweg.scheduling.solve.relax import Relaxed
 
 PROMISING_ARCS = 1_500
@@ -33,22 +33,22 @@ BALANCE_ROUNDS = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Polished:
-    """A draft at least as good as before, and a bound at least as high."""
+    """A partial plan at least as good as before, and a bound at least as high."""
 
-    draft: Draft
+    plan: PartialPlan
     objective: float
     bound: float
     stopped: Stopped
 
 
-def polish(problem: Problem, arcs: Arcs, relaxed: Relaxed, draft: Draft, bound: float, limits: Limits) -> Polished:
-    """Improve a draft by integer programs until it is optimal or the limits are reached."""
-    objective = plan_usd(problem, arcs, *draft.arcs_used())
-    now = Polished(draft=draft, objective=objective, bound=bound, stopped=Stopped.DONE)
+def polish(problem: Problem, arcs: Arcs, relaxed: Relaxed, plan: PartialPlan, bound: float, limits: Limits) -> Polished:
+    """Improve a partial plan by integer programs until it is optimal or the limits are reached."""
+    objective = plan_usd(problem, arcs, *plan.arcs_used())
+    now = Polished(plan=plan, objective=objective, bound=bound, stopped=Stopped.DONE)
     narrows = objective - bound > WORTH_NARROWING * abs(objective) and limits.mip_arcs >= PROMISING_ARCS
     stopped = _reason_to_stop(now, limits)
     # The plan's own arcs can all be in a better plan: where they are too many already, no program is small enough.
-    if stopped is None and not narrows and len(draft.arcs_used()[0]) > limits.mip_arcs:
+    if stopped is None and not narrows and len(plan.arcs_used()[0]) > limits.mip_arcs:
         stopped = Stopped.EFFORT
     if stopped is not None:
         return replace(now, stopped=stopped)
@@ -105,7 +105,7 @@ def reduced_usd(problem: Problem, arcs: Arcs, relaxed: Relaxed) -> FloatArray:
 def _solve(
     problem: Problem, arcs: Arcs, relaxed: Relaxed, now: Polished, chosen: np.ndarray, limits: Limits, *, proves: bool
 ) -> Polished:
-    class_index, pool_index, _ = now.draft.arcs_used()
+    class_index, pool_index, _ = now.plan.arcs_used()
     chosen = chosen & np.isfinite(arcs.usd)
     chosen[class_index, pool_index] = True
     class_index, pool_index = np.nonzero(chosen)
@@ -113,7 +113,7 @@ def _solve(
     tangents = []
     if problem.weights.balance:
         tangents = [np.zeros(len(problem.pools)), problem.pools.capacity[:, GPUS], relaxed.gpus_by_pool(problem)]
-        tangents.append(now.draft.gpus_by_pool())
+        tangents.append(now.plan.gpus_by_pool())
     for _ in range(BALANCE_ROUNDS if problem.weights.balance else 1):
         program = formulate(problem, arcs, class_index, pool_index, tangents)
         answer = solve_integer(
@@ -125,15 +125,15 @@ def _solve(
         now = replace(now, bound=bound, stopped=stopped)
         if answer.copies is None:
             break
-        draft = Draft(problem, arcs)
-        draft.load(class_index, pool_index, np.rint(answer.copies).astype(np.int64))
-        draft.fill(priced_usd(problem, arcs, relaxed.prices))
-        draft = improve(draft, limits.evaluations)
-        objective = plan_usd(problem, arcs, *draft.arcs_used())
+        plan = PartialPlan(problem, arcs)
+        plan.load(class_index, pool_index, np.rint(answer.copies).astype(np.int64))
+        plan.fill(priced_usd(problem, arcs, relaxed.prices))
+        plan = improve(plan, limits.evaluations)
+        objective = plan_usd(problem, arcs, *plan.arcs_used())
         if objective < now.objective:
-            now = replace(now, draft=draft, objective=objective)
+            now = replace(now, plan=plan, objective=objective)
         if now.objective - now.bound <= OPTIMAL_GAP * max(abs(now.objective), 1e-9) or limits.expired():
             break
         if problem.weights.balance:
-            tangents.append(draft.gpus_by_pool())
+            tangents.append(plan.gpus_by_pool())
     return now

@@ -3,326 +3,453 @@
 A general minimum-cost-flow code stores each of the 3,000,000 arcs of a large problem as an arc; here they stay the
 dense cost matrix they are born as, so a row is priced in one pass and no graph is built. Trees are kept strongly
 feasible (Cunningham 1976: no cycling) and costs are integers, so potentials are exact and two machines walk the same
-way. Where numba is missing or cannot compile, `scheduling.solve.transport` uses OR-Tools instead: slower, the same
-optimum.
+way. Where numba is missing or cannot compile, `scheduling.solve.column_generation` uses OR-Tools instead: slower, the
+same optimum.
+
+The words are those of Ahuja, Magnanti, Orlin (Network Flows, 1993, chapter 11): arcs of the basis form a spanning tree;
+an arc outside it enters, closes a cycle whose top node is the apex, and the arc that first runs full or empty leaves.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from thalweg.scheduling.arrays import IntArray
 from thalweg.scheduling.compiled import compiled
 
 FORBIDDEN = 1 << 61
 """Cost of an arc that does not exist: above any potential, so that it never enters."""
 LOWER, TREE, UPPER = 0, 1, 2
-_CHUNK = 256
+"""State of an arc: empty, in the basis, full."""
+NONE = -1
+_BLOCK = 256
+"""Extra arcs priced together; of the dense arcs, those of a class are."""
 
 
-@compiled
-def _tail(arc: int, pools: int, dense: int, spread: Any, region: Any, extra_tail: Any) -> int:
-    if arc >= dense:
-        return int(extra_tail[arc - dense])
-    row = arc // pools
-    return int(row if spread[row] < 0 else spread[row] + region[arc % pools])
+# Rows of the tables below: each array of a tuple costs compiling time in every kernel, so many share one table.
+UNITS, COPIES, SPREAD_NODE = range(3)
+CAPACITY, REGION = range(2)
+TAIL, HEAD, ROOM = range(3)
+PARENT, TREE_ARC, UPWARD, DEPTH, POTENTIAL, FIRST_CHILD, NEXT_SIBLING, PREVIOUS_SIBLING, STACK = range(9)
 
 
-@compiled
-def _head(arc: int, pools: int, classes: int, dense: int, extra_head: Any) -> int:
-    return int(extra_head[arc - dense]) if arc >= dense else classes + arc % pools
+class Network(NamedTuple):
+    """Nodes and arcs.
+
+    Nodes are the classes, the pools, the sink, and what the caller adds. Arc c · P + p leads from class c to pool p;
+    extra arcs follow after these C · P dense ones: waiting (class c to the sink is extra arc c), pools to the sink or
+    to their region (pool p is extra arc C + p), and the caller's.
+
+    classes, pools, dense: C, P and C · P.
+    sink: the root of the tree.
+    usd: [arcs] integer cost of one unit; FORBIDDEN where there is no arc. Changed while prices are charged.
+    of_class: [3, C] UNITS of one copy, COPIES, and SPREAD_NODE: the first of a class's own nodes, one a region, its
+        arcs leave from; NONE where they leave from the class itself.
+    of_pool: [2, P] CAPACITY in units, REGION.
+    extra: [3, E] TAIL, HEAD and ROOM in units of the extra arcs.
+    first_arc: [nodes] extra arc by which each node first hangs on the tree, towards the sink; NONE for the sink.
+    """
+
+    classes: int
+    pools: int
+    dense: int
+    sink: int
+    usd: IntArray
+    of_class: IntArray
+    of_pool: IntArray
+    extra: IntArray
+    first_arc: IntArray
 
 
-@compiled
-def _room(arc: int, pools: int, dense: int, units: Any, copies: Any, capacity: Any, extra_room: Any) -> int:
-    if arc >= dense:
-        return int(extra_room[arc - dense])
-    row = arc // pools
-    supply = units[row] * copies[row]
-    if supply <= capacity[arc % pools]:
-        return int(supply)
-    # A gang that lies whole in a pool uses a multiple of its own size there.
-    return int(min(capacity[arc % pools] // units[row], copies[row]) * units[row])
+class Basis(NamedTuple):
+    """A flow and the spanning tree that holds it up.
 
+    flow, state: [arcs] units; LOWER, TREE or UPPER.
+    tree: [9, nodes] by node the PARENT and the TREE_ARC that joins it to that, NONE for the sink; UPWARD, 1 where this
+        arc leads to the parent and 0 where it comes from there; DEPTH, arcs up to the sink; POTENTIAL in integer USD;
+        FIRST_CHILD, NEXT_SIBLING, PREVIOUS_SIBLING, the children of a node as a linked list, NONE at its ends; STACK is
+        not by node: nodes that a walk has still to visit.
+    """
 
-@compiled
-def _walk(
-    pred: Any, parent: Any, child: Any, after: Any, depth: Any, pi: Any, stack: Any, sink: int, pools: int, dense: int,
-    spread: Any, region: Any, extra_tail: Any, flat: Any, extra_usd: Any,
-) -> None:  # fmt: skip
-    """Compute depths and potentials of the whole tree from the sink."""
-    top = 0
-    stack[0] = sink
-    while top >= 0:
-        node = stack[top]
-        top -= 1
-        arc = pred[node]
-        if arc >= 0:
-            up = _tail(arc, pools, dense, spread, region, extra_tail) == node
-            cost = flat[arc] if arc < dense else extra_usd[arc - dense]
-            pi[node] = pi[parent[node]] + (-cost if up else cost)
-            depth[node] = depth[parent[node]] + 1
-        below = child[node]
-        while below >= 0:
-            top += 1
-            stack[top] = below
-            below = after[below]
+    flow: IntArray
+    state: NDArray[np.int8]
+    tree: IntArray
 
 
 @compiled
 def run_simplex(
-    usd: Any,
-    units: Any,
-    copies: Any,
-    capacity: Any,
-    region: Any,
-    spread: Any,
-    extra_tail: Any,
-    extra_head: Any,
-    extra_room: Any,
-    extra_usd: Any,
-    first_arc: Any,
-    start_prices: Any,
-    guess: Any,
-    order: Any,
-    sink: int,
-    max_pivots: int,
-) -> Any:
+    network: Network, start_prices: IntArray, expected_prices: IntArray, order: IntArray, max_pivots: int
+) -> tuple[Basis, int]:
     """Pivot to optimality.
 
     Args:
-        usd: [C, P] integer cost of one unit; FORBIDDEN where there is no arc.
-        units: [C] of one copy.
-        copies: [C].
-        capacity: [P] units.
-        region: [P].
-        spread: [C] first of the class's nodes, one a region, its arcs leave from; -1 when they leave from the class.
-        extra_tail: arcs beside the dense ones: waiting, pool to sink or region, balance segments, class to its nodes.
-        extra_head: as extra_tail.
-        extra_room: units.
-        extra_usd: integer cost of one unit.
-        first_arc: [nodes] extra arc by which each node first hangs on the tree, towards the sink; -1 for the sink.
-        start_prices: [P] integer prices of the pools to start near.
-        guess: [P] integer prices the first choice is made at: start_prices and what the region is expected to charge.
+        network: see there.
+        start_prices: [P] prices of the pools to start near.
+        expected_prices: [P] prices the first choice is made at: start_prices and what the region is expected to charge.
         order: classes in the order in which they choose at the start.
-        sink: root.
         max_pivots: stop here.
 
     Returns:
-        (flow on dense arcs [C, P], flow on extra arcs, potentials by node, pivots).
+        (optimal basis, pivots).
     """
-    classes, pools = usd.shape
-    dense = classes * pools
-    nodes = len(first_arc)
-    flow = np.zeros(dense, np.int64)
-    extra_flow = np.zeros(len(extra_tail), np.int64)
-    state = np.zeros(dense + len(extra_tail), np.int8)
-    parent = np.full(nodes, -1, np.int64)
-    pred = np.full(nodes, -1, np.int64)
-    depth = np.zeros(nodes, np.int64)
-    pi = np.zeros(nodes, np.int64)
-    child = np.full(nodes, -1, np.int64)
-    after = np.full(nodes, -1, np.int64)
-    before = np.full(nodes, -1, np.int64)
-    stack = np.empty(nodes, np.int64)
-    flat = usd.reshape(dense)
     # First the start prices are charged by the pools, so that nearly all find their place at once; then they are
     # dropped and the few places they had wrong are put right.
-    for pool in range(pools):
-        extra_usd[classes + pool] += start_prices[pool]
+    charge(network, start_prices)
     charged = True
-    # Crash start: each class fills its cheapest pools at those prices, while there is room. A pool hangs on the class
-    # that filled it up, a class on the last pool it entered, and everything else on the sink, which keeps the tree
-    # strongly feasible.
-    left_in = capacity.copy()
-    for node in range(nodes):
-        if node != sink:
-            pred[node] = dense + first_arc[node]
-    for row in order:
-        left = units[row] * copies[row]
-        if spread[row] < 0:
-            base = row * pools
-            while left > 0:
-                chosen, best = -1, extra_usd[row]
-                for pool in range(pools):
-                    if left_in[pool] > 0 and flat[base + pool] != FORBIDDEN and flow[base + pool] == 0:
-                        cost = flat[base + pool] + guess[pool]
-                        if cost < best:
-                            chosen, best = pool, cost
-                if chosen < 0:
-                    break
-                arc = base + chosen
-                room = min(capacity[chosen] // units[row], copies[row]) * units[row]
-                piece = min(left, room, left_in[chosen])
-                flow[arc] = piece
-                left -= piece
-                left_in[chosen] -= piece
-                state[arc] = UPPER
-                if left_in[chosen] == 0:
-                    state[pred[classes + chosen]] = UPPER
-                    pred[classes + chosen] = arc
-                elif left == 0 and piece < room:
-                    pred[row] = arc
-        extra_flow[first_arc[row]] = left
-    for pool in range(pools):
-        extra_flow[classes + pool] = capacity[pool] - left_in[pool]
-    for node in range(sink + 1, nodes):
-        pred[node] = dense + first_arc[node]
-    for pool in range(pools):
-        # Segments of a region fill up from the cheapest; the region hangs on the one with room left.
-        node = extra_head[classes + pool]
-        amount = capacity[pool] - left_in[pool]
-        while node != sink:
-            extra = pred[node] - dense
-            if amount == 0 and extra_flow[extra] < extra_room[extra]:
-                break
-            piece = min(amount, extra_room[extra] - extra_flow[extra])
-            extra_flow[extra] += piece
-            amount -= piece
-            if extra_flow[extra] == extra_room[extra]:
-                state[pred[node]] = UPPER
-                pred[node] += 1
-    for node in range(nodes):
-        if node != sink:
-            arc = pred[node]
-            state[arc] = TREE
-            tail = _tail(arc, pools, dense, spread, region, extra_tail)
-            up = _head(arc, pools, classes, dense, extra_head) if tail == node else tail
-            parent[node] = up
-            after[node] = child[up]
-            if child[up] >= 0:
-                before[child[up]] = node
-            child[up] = node
-    _walk(pred, parent, child, after, depth, pi, stack, sink, pools, dense, spread, region, extra_tail, flat, extra_usd)
-    rows = classes + (len(extra_tail) + _CHUNK - 1) // _CHUNK
-    at, quiet, pivots = 0, 0, 0
+    basis = crash_basis(network, expected_prices, order)
+    set_potentials(network, basis.tree)
+    blocks = network.classes + (network.extra.shape[1] + _BLOCK - 1) // _BLOCK
+    block, unimproved, pivots = blocks - 1, 0, 0
     while pivots < max_pivots:
-        if quiet >= rows:
+        if unimproved >= blocks:
             if not charged:
                 break
-            charged, quiet = False, 0
-            for pool in range(pools):
-                extra_usd[classes + pool] -= start_prices[pool]
-            _walk(
-                pred, parent, child, after, depth, pi, stack, sink, pools, dense, spread, region, extra_tail, flat,
-                extra_usd,
-            )  # fmt: skip
-        # Price one row: the arc whose entry saves most a unit.
-        entering, best = -1, 0
-        if at < classes:
-            base = at * pools
-            spreads = spread[at] >= 0
-            own = pi[at]
-            for pool in range(pools):
-                if spreads:
-                    own = pi[spread[at] + region[pool]]
-                reduced = flat[base + pool] + own - pi[classes + pool]
-                if reduced < best:
-                    if state[base + pool] == LOWER:
-                        entering, best = base + pool, reduced
-                elif -reduced < best and state[base + pool] == UPPER:
-                    entering, best = base + pool, -reduced
+            charged, unimproved = False, 0
+            charge(network, -start_prices)
+            set_potentials(network, basis.tree)
+        block = block + 1 if block + 1 < blocks else 0
+        entering = entering_arc(block, network, basis)
+        unimproved += 1
+        if entering != NONE:
+            unimproved = 0
+            pivots += 1
+            pivot(entering, network, basis)
+    return basis, pivots
+
+
+@compiled
+def charge(network: Network, prices: IntArray) -> None:
+    """Add prices to what leaving the pools costs."""
+    first = network.dense + network.classes
+    for pool in range(network.pools):
+        network.usd[first + pool] += prices[pool]
+
+
+# Arcs.
+
+
+@compiled
+def tail_of(arc: int, network: Network) -> int:
+    """The node an arc leaves."""
+    if arc >= network.dense:
+        return network.extra[TAIL, arc - network.dense]  # type: ignore[no-any-return]
+    row = arc // network.pools
+    first = network.of_class[SPREAD_NODE, row]
+    return row if first == NONE else first + network.of_pool[REGION, arc % network.pools]  # type: ignore[no-any-return]
+
+
+@compiled
+def head_of(arc: int, network: Network) -> int:
+    """The node an arc enters."""
+    if arc >= network.dense:
+        return network.extra[HEAD, arc - network.dense]  # type: ignore[no-any-return]
+    return network.classes + arc % network.pools
+
+
+@compiled
+def room_of(arc: int, network: Network) -> int:
+    """Most units an arc can carry: a gang that lies whole in a pool uses a multiple of its own size there."""
+    if arc >= network.dense:
+        return network.extra[ROOM, arc - network.dense]  # type: ignore[no-any-return]
+    row = arc // network.pools
+    capacity = network.of_pool[CAPACITY, arc % network.pools]
+    units, copies = network.of_class[UNITS, row], network.of_class[COPIES, row]
+    return min(capacity // units, copies) * units  # type: ignore[no-any-return]
+
+
+@compiled
+def reduced_usd(arc: int, tail: int, head: int, network: Network, tree: IntArray) -> int:
+    """What one more unit on the arc costs at the potentials."""
+    return network.usd[arc] + tree[POTENTIAL, tail] - tree[POTENTIAL, head]  # type: ignore[no-any-return]
+
+
+# The first basis.
+
+
+@compiled
+def crash_basis(network: Network, expected_prices: IntArray, order: IntArray) -> Basis:
+    """Fill the cheapest pools class by class, while there is room.
+
+    A pool hangs on the class that filled it up, a class on the last pool it entered, and everything else on the sink:
+    that makes the tree strongly feasible.
+    """
+    basis = empty_basis(network)
+    free = network.of_pool[CAPACITY].copy()
+    for row in order:
+        left = network.of_class[UNITS, row] * network.of_class[COPIES, row]
+        if network.of_class[SPREAD_NODE, row] == NONE:
+            left = fill_pools(row, left, free, expected_prices, network, basis)
+        basis.flow[network.dense + network.first_arc[row]] = left
+    for pool in range(network.pools):
+        used = network.of_pool[CAPACITY, pool] - free[pool]
+        basis.flow[network.dense + network.classes + pool] = used
+        fill_segments(network.extra[HEAD, network.classes + pool], used, network, basis)
+    for node in range(len(network.first_arc)):
+        if node != network.sink:
+            arc = basis.tree[TREE_ARC, node]
+            basis.state[arc] = TREE
+            tail, head = tail_of(arc, network), head_of(arc, network)
+            hang(node, head if tail == node else tail, arc, int(tail == node), basis.tree)
+    return basis
+
+
+@compiled
+def empty_basis(network: Network) -> Basis:
+    """Nothing flows; every node is to hang by its first arc, none does yet."""
+    arcs, nodes = len(network.usd), len(network.first_arc)
+    tree = np.zeros((9, nodes), np.int64)
+    for row in (PARENT, FIRST_CHILD, NEXT_SIBLING, PREVIOUS_SIBLING):
+        tree[row, :] = NONE
+    for node in range(nodes):
+        tree[TREE_ARC, node] = NONE if node == network.sink else network.dense + network.first_arc[node]
+    return Basis(np.zeros(arcs, np.int64), np.zeros(arcs, np.int8), tree)
+
+
+@compiled
+def fill_pools(row: int, left: int, free: IntArray, prices: IntArray, network: Network, basis: Basis) -> int:
+    """Put the units of a class where they are cheapest; return how many are left to wait. `free` is changed."""
+    while left > 0:
+        pool = cheapest_pool(row, free, prices, network, basis)
+        if pool == NONE:
+            break
+        arc = row * network.pools + pool
+        room = room_of(arc, network)
+        piece = min(left, room, free[pool])
+        basis.flow[arc] = piece
+        left -= piece
+        free[pool] -= piece
+        basis.state[arc] = UPPER
+        pool_node = network.classes + pool
+        if free[pool] == 0:
+            basis.state[basis.tree[TREE_ARC, pool_node]] = UPPER
+            basis.tree[TREE_ARC, pool_node] = arc
+        elif left == 0 and piece < room:
+            basis.tree[TREE_ARC, row] = arc
+    return left
+
+
+@compiled
+def cheapest_pool(row: int, free: IntArray, prices: IntArray, network: Network, basis: Basis) -> int:
+    """The pool with room that a class has not used yet and that costs it least, if that is less than waiting."""
+    first = row * network.pools
+    cheapest, least = NONE, network.usd[network.dense + row]
+    for pool in range(network.pools):
+        if free[pool] > 0 and network.usd[first + pool] != FORBIDDEN and basis.flow[first + pool] == 0:
+            usd = network.usd[first + pool] + prices[pool]
+            if usd < least:
+                cheapest, least = pool, usd
+    return cheapest
+
+
+@compiled
+def fill_segments(node: int, amount: int, network: Network, basis: Basis) -> None:
+    """Send units from a region to the sink, by its cheapest segments first; it hangs on the one with room left."""
+    while node != network.sink:
+        arc = basis.tree[TREE_ARC, node]
+        room = network.extra[ROOM, arc - network.dense]
+        if amount == 0 and basis.flow[arc] < room:
+            break
+        piece = min(amount, room - basis.flow[arc])
+        basis.flow[arc] += piece
+        amount -= piece
+        if basis.flow[arc] == room:
+            basis.state[arc] = UPPER
+            basis.tree[TREE_ARC, node] += 1
+
+
+# The tree.
+
+
+@compiled
+def hang(node: int, parent: int, arc: int, upward: int, tree: IntArray) -> None:
+    """Make a node, with all below it, the first child of another."""
+    first = tree[FIRST_CHILD, parent]
+    tree[PARENT, node], tree[TREE_ARC, node], tree[UPWARD, node] = parent, arc, upward
+    tree[PREVIOUS_SIBLING, node], tree[NEXT_SIBLING, node] = NONE, first
+    if first != NONE:
+        tree[PREVIOUS_SIBLING, first] = node
+    tree[FIRST_CHILD, parent] = node
+
+
+@compiled
+def cut(node: int, tree: IntArray) -> None:
+    """Take a node, with all below it, from its parent's children."""
+    left, right = tree[PREVIOUS_SIBLING, node], tree[NEXT_SIBLING, node]
+    if left != NONE:
+        tree[NEXT_SIBLING, left] = right
+    else:
+        tree[FIRST_CHILD, tree[PARENT, node]] = right
+    if right != NONE:
+        tree[PREVIOUS_SIBLING, right] = left
+
+
+@compiled
+def push_children(node: int, top: int, tree: IntArray) -> int:
+    """Put a node's children on the stack; return its new top."""
+    child = tree[FIRST_CHILD, node]
+    while child != NONE:
+        top += 1
+        tree[STACK, top] = child
+        child = tree[NEXT_SIBLING, child]
+    return top
+
+
+@compiled
+def set_potentials(network: Network, tree: IntArray) -> None:
+    """Compute depths and potentials of the whole tree from the sink, where they are 0."""
+    top = push_children(network.sink, NONE, tree)
+    while top >= 0:
+        node = tree[STACK, top]
+        parent, usd = tree[PARENT, node], network.usd[tree[TREE_ARC, node]]
+        tree[POTENTIAL, node] = tree[POTENTIAL, parent] + (-usd if tree[UPWARD, node] else usd)
+        tree[DEPTH, node] = tree[DEPTH, parent] + 1
+        top = push_children(node, top - 1, tree)
+
+
+@compiled
+def shift_potentials(root: int, shift: int, tree: IntArray) -> None:
+    """Bring potentials and depths of a subtree up to date after it was hung elsewhere."""
+    tree[STACK, 0] = root
+    top = 0
+    while top >= 0:
+        node = tree[STACK, top]
+        tree[POTENTIAL, node] += shift
+        tree[DEPTH, node] = tree[DEPTH, tree[PARENT, node]] + 1
+        top = push_children(node, top - 1, tree)
+
+
+@compiled
+def apex_of(one: int, other: int, tree: IntArray) -> int:
+    """The lowest node that is above both, or one of them."""
+    while one != other:
+        if tree[DEPTH, one] >= tree[DEPTH, other]:
+            one = tree[PARENT, one]
         else:
-            low = (at - classes) * _CHUNK
-            for extra in range(low, min(low + _CHUNK, len(extra_tail))):
-                reduced = extra_usd[extra] + pi[extra_tail[extra]] - pi[extra_head[extra]]
-                kind = state[dense + extra]
-                if (reduced < best and kind == LOWER) or (-reduced < best and kind == UPPER):
-                    entering, best = dense + extra, -abs(reduced)
-        at = at + 1 if at + 1 < rows else 0
-        quiet += 1
-        if entering < 0:
-            continue
-        quiet = 0
-        pivots += 1
-        tail = _tail(entering, pools, dense, spread, region, extra_tail)
-        head = _head(entering, pools, classes, dense, extra_head)
-        room = _room(entering, pools, dense, units, copies, capacity, extra_room)
-        forward = state[entering] == LOWER
-        source, target = (tail, head) if forward else (head, tail)
-        reduced = pi[tail] - pi[head] + (flat[entering] if entering < dense else extra_usd[entering - dense])
-        # The cycle: source -> target over the entering arc, target up to the join, down to source.
-        join, other = source, target
-        while join != other:
-            if depth[join] >= depth[other]:
-                join = parent[join]
-            else:
-                other = parent[other]
-        delta, leaving, side = room, -1, 0
-        node = source
-        while node != join:
-            arc = pred[node]
-            up = _tail(arc, pools, dense, spread, region, extra_tail) == node
-            held = flow[arc] if arc < dense else extra_flow[arc - dense]
-            left = held if up else _room(arc, pools, dense, units, copies, capacity, extra_room) - held
-            if left < delta:
-                delta, leaving, side = left, node, 1
-            node = parent[node]
-        node = target
-        while node != join:
-            arc = pred[node]
-            up = _tail(arc, pools, dense, spread, region, extra_tail) == node
-            held = flow[arc] if arc < dense else extra_flow[arc - dense]
-            left = _room(arc, pools, dense, units, copies, capacity, extra_room) - held if up else held
-            if left <= delta:
-                delta, leaving, side = left, node, 2
-            node = parent[node]
-        if delta > 0:
-            signed = delta if forward else -delta
-            if entering < dense:
-                flow[entering] += signed
-            else:
-                extra_flow[entering - dense] += signed
-            for start in range(2):
-                node = source if start == 0 else target
-                while node != join:
-                    arc = pred[node]
-                    up = _tail(arc, pools, dense, spread, region, extra_tail) == node
-                    change = delta if up == (start == 1) else -delta
-                    if arc < dense:
-                        flow[arc] += change
-                    else:
-                        extra_flow[arc - dense] += change
-                    node = parent[node]
-        if leaving < 0:
-            state[entering] = UPPER if forward else LOWER
-            continue
-        out = pred[leaving]
-        held = flow[out] if out < dense else extra_flow[out - dense]
-        state[out] = LOWER if held == 0 else UPPER
-        state[entering] = TREE
-        # Cut below `leaving`, turn the path from the entering arc's end up to it around, hang it on the other end.
-        root, hook = (source, target) if side == 1 else (target, source)
-        shift = -reduced if root == tail else reduced
-        node, new_parent, new_pred = root, hook, entering
-        while True:
-            old_parent, old_pred = parent[node], pred[node]
-            if before[node] >= 0:
-                after[before[node]] = after[node]
-            else:
-                child[old_parent] = after[node]
-            if after[node] >= 0:
-                before[after[node]] = before[node]
-            parent[node], pred[node] = new_parent, new_pred
-            before[node] = -1
-            after[node] = child[new_parent]
-            if child[new_parent] >= 0:
-                before[child[new_parent]] = node
-            child[new_parent] = node
-            if node == leaving:
-                break
-            node, new_parent, new_pred = old_parent, node, old_pred
-        top = 0
-        stack[0] = root
-        while top >= 0:
-            node = stack[top]
-            top -= 1
-            pi[node] += shift
-            depth[node] = depth[parent[node]] + 1
-            below = child[node]
-            while below >= 0:
-                top += 1
-                stack[top] = below
-                below = after[below]
-    return flow.reshape(classes, pools), extra_flow, pi, pivots
+            other = tree[PARENT, other]
+    return one
+
+
+@compiled
+def rehang(root: int, parent: int, entering: int, upward: int, leaving: int, tree: IntArray) -> None:
+    """Cut the tree above `leaving`, turn the path from `root` up to it around, and hang it by the entering arc."""
+    node, arc = root, entering
+    while True:
+        old_parent, old_arc, old_upward = tree[PARENT, node], tree[TREE_ARC, node], tree[UPWARD, node]
+        cut(node, tree)
+        hang(node, parent, arc, upward, tree)
+        if node == leaving:
+            return
+        node, parent, arc, upward = old_parent, node, old_arc, 1 - old_upward
+
+
+# Pricing.
+
+
+@compiled
+def entering_arc(block: int, network: Network, basis: Basis) -> int:
+    """The arc of a block whose entry saves most a unit; NONE when none saves anything."""
+    if block < network.classes:
+        return best_of_class(block, network, basis)
+    return best_of_extra((block - network.classes) * _BLOCK, network, basis)
+
+
+@compiled
+def best_of_class(row: int, network: Network, basis: Basis) -> int:
+    """`entering_arc` among the dense arcs of a class."""
+    usd, state, potential, region = network.usd, basis.state, basis.tree[POTENTIAL], network.of_pool[REGION]
+    first, first_pool, spread_node = row * network.pools, network.classes, network.of_class[SPREAD_NODE, row]
+    spreads, tail_potential = spread_node != NONE, potential[row]
+    entering, best = NONE, 0
+    for pool in range(network.pools):
+        if spreads:
+            tail_potential = potential[spread_node + region[pool]]
+        reduced = usd[first + pool] + tail_potential - potential[first_pool + pool]
+        if reduced < best:
+            if state[first + pool] == LOWER:
+                entering, best = first + pool, reduced
+        elif -reduced < best and state[first + pool] == UPPER:
+            entering, best = first + pool, -reduced
+    return entering
+
+
+@compiled
+def best_of_extra(first: int, network: Network, basis: Basis) -> int:
+    """`entering_arc` among a block of extra arcs."""
+    entering, best = NONE, 0
+    for arc in range(network.dense + first, network.dense + min(first + _BLOCK, network.extra.shape[1])):
+        reduced = reduced_usd(arc, tail_of(arc, network), head_of(arc, network), network, basis.tree)
+        state = basis.state[arc]
+        if (reduced < best and state == LOWER) or (-reduced < best and state == UPPER):
+            entering, best = arc, -abs(reduced)
+    return entering
+
+
+# A pivot.
+
+
+@compiled
+def pivot(entering: int, network: Network, basis: Basis) -> None:
+    """Send what the entering arc's cycle can carry around it, and swap the arc that stops it for the entering arc."""
+    tail, head = tail_of(entering, network), head_of(entering, network)
+    reduced = reduced_usd(entering, tail, head, network, basis.tree)
+    forward = basis.state[entering] == LOWER
+    source, target = (tail, head) if forward else (head, tail)
+    apex = apex_of(source, target, basis.tree)
+    units, leaving, below_source = leaving_node(source, target, apex, room_of(entering, network), network, basis)
+    if units > 0:
+        basis.flow[entering] += units if forward else -units
+        send_up(source, apex, -units, basis)
+        send_up(target, apex, units, basis)
+    if leaving == NONE:
+        basis.state[entering] = UPPER if forward else LOWER
+        return
+    leaving_arc = basis.tree[TREE_ARC, leaving]
+    basis.state[leaving_arc] = LOWER if basis.flow[leaving_arc] == 0 else UPPER
+    basis.state[entering] = TREE
+    root, parent = (source, target) if below_source else (target, source)
+    rehang(root, parent, entering, int(root == tail), leaving, basis.tree)
+    shift_potentials(root, -reduced if root == tail else reduced, basis.tree)
+
+
+@compiled
+def leaving_node(
+    source: int, target: int, apex: int, room: int, network: Network, basis: Basis
+) -> tuple[int, int, bool]:
+    """What the cycle can carry and the node whose tree arc stops it.
+
+    Units go from source to target over the entering arc, from target up to the apex and down to source. Of several arcs
+    that stop them the last in this order, seen from the apex, leaves: so the tree stays strongly feasible.
+
+    Returns:
+        (units, node above which the tree is cut or NONE when the entering arc itself stops them, whether the node lies
+        between source and apex).
+    """
+    flow, tree = basis.flow, basis.tree
+    units, leaving, below_source = room, NONE, False
+    node = source
+    while node != apex:
+        arc = tree[TREE_ARC, node]
+        left = flow[arc] if tree[UPWARD, node] else room_of(arc, network) - flow[arc]
+        if left < units:
+            units, leaving, below_source = left, node, True
+        node = tree[PARENT, node]
+    node = target
+    while node != apex:
+        arc = tree[TREE_ARC, node]
+        left = room_of(arc, network) - flow[arc] if tree[UPWARD, node] else flow[arc]
+        if left <= units:
+            units, leaving, below_source = left, node, False
+        node = tree[PARENT, node]
+    return units, leaving, below_source
+
+
+@compiled
+def send_up(node: int, apex: int, units: int, basis: Basis) -> None:
+    """Send units from a node up to the apex, or down when they are negative."""
+    tree = basis.tree
+    while node != apex:
+        basis.flow[tree[TREE_ARC, node]] += units if tree[UPWARD, node] else -units
+        node = tree[PARENT, node]

@@ -51,7 +51,7 @@ def solve(
     ordered = in_order(problem)
     arcs = arc_costs(ordered.problem)
     found = STRATEGIES[strategy](ordered.problem, arcs, limits, seed, _start_prices(ordered.problem, warm))
-    class_index, pool_index, count = found.draft.arcs_used()
+    class_index, pool_index, count = found.plan.arcs_used()
     objective = plan_usd(ordered.problem, arcs, class_index, pool_index, count)
     return _in_caller_order(ordered, found, objective, arcs.usd[class_index, pool_index], strategy)
 
@@ -67,15 +67,15 @@ def _start_prices(problem: Problem, warm: Warm | None) -> FloatArray | None:
 
 
 def _in_caller_order(ordered: Ordered, found: Found, objective: float, usd: FloatArray, strategy: str) -> Solution:
-    problem, draft = ordered.problem, found.draft
-    class_index, pool_index, count = draft.arcs_used()
+    problem, plan = ordered.problem, found.plan
+    class_index, pool_index, count = plan.arcs_used()
     outer_class, outer_pool = ordered.class_[class_index], ordered.pool[pool_index]
     order = np.lexsort((outer_pool, outer_class))
-    placed = np.empty_like(draft.placed)
-    placed[ordered.class_] = draft.placed
+    placed = np.empty_like(plan.placed)
+    placed[ordered.class_] = plan.placed
     prices = np.empty_like(found.prices.pool)
     prices[ordered.pool] = found.prices.pool
-    waiting = unplaced(problem, draft.arcs, draft)
+    waiting = unplaced(problem, plan.arcs, plan)
     moved = (replace(row, class_index=int(ordered.class_[row.class_index])) for row in waiting)
     # The bound is true and the plan is feasible, so a bound above the objective is float noise of equal numbers.
     bound = min(found.bound, objective)

@@ -1,4 +1,4 @@
-"""What a strategy is: a function from a problem in canonical order to a draft, a bound and prices."""
+"""What a strategy is: a function from a problem in canonical order to a partial plan, a bound and prices."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from thalweg.scheduling.problem.cost import Arcs
 from thalweg.scheduling.problem.model import Problem
 from thalweg.scheduling.problem.solution import Limits, Stopped
 from thalweg.scheduling.solve.bound import Prices
-from thalweg.scheduling.solve.draft import Draft
+from thalweg.scheduling.solve.partial_plan import PartialPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What a strategy found, in canonical order."""
 
-    draft: Draft
+    plan: PartialPlan
     bound: float
     prices: Prices
     stopped: Stopped

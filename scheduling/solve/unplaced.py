@@ -7,21 +7,21 @@ import numpy as np
 from thalweg.scheduling.problem.cost import Arcs
 from thalweg.scheduling.problem.model import GPUS, NOWHERE, Problem
 from thalweg.scheduling.problem.solution import Reason, Unplaced
-from thalweg.scheduling.solve.draft import Draft
+from thalweg.scheduling.solve.partial_plan import PartialPlan
 
 
-def unplaced(problem: Problem, arcs: Arcs, draft: Draft) -> tuple[Unplaced, ...]:
+def unplaced(problem: Problem, arcs: Arcs, plan: PartialPlan) -> tuple[Unplaced, ...]:
     """Reasons for every class with waiting tasks, by class."""
-    left = problem.classes.count - draft.placed
+    left = problem.classes.count - plan.placed
     found = []
     for row in np.flatnonzero(left > 0):
-        reason, detail = _why(problem, arcs, draft, int(row))
+        reason, detail = _why(problem, arcs, plan, int(row))
         found.append(Unplaced(class_index=int(row), count=int(left[row]), reason=reason, detail=detail))
     return tuple(found)
 
 
-def _why(problem: Problem, arcs: Arcs, draft: Draft, row: int) -> tuple[Reason, str]:
-    return _forbidden(problem, arcs, row) or _contended(problem, arcs, draft, row)
+def _why(problem: Problem, arcs: Arcs, plan: PartialPlan, row: int) -> tuple[Reason, str]:
+    return _forbidden(problem, arcs, row) or _contended(problem, arcs, plan, row)
 
 
 def _forbidden(problem: Problem, arcs: Arcs, row: int) -> tuple[Reason, str] | None:
@@ -67,7 +67,7 @@ def _forbidden(problem: Problem, arcs: Arcs, row: int) -> tuple[Reason, str] | N
     return None
 
 
-def _contended(problem: Problem, arcs: Arcs, draft: Draft, row: int) -> tuple[Reason, str]:
+def _contended(problem: Problem, arcs: Arcs, plan: PartialPlan, row: int) -> tuple[Reason, str]:
     pools, classes, tenants = problem.pools, problem.classes, problem.tenants
     gpus, replicas, tenant = classes.need[row, GPUS], int(classes.replicas[row]), int(classes.tenant[row])
     open_ = np.isfinite(arcs.usd[row])
@@ -75,19 +75,19 @@ def _contended(problem: Problem, arcs: Arcs, draft: Draft, row: int) -> tuple[Re
     cheapest = float(np.sort(np.minimum.reduceat(arcs.usd[row], starts))[:replicas].sum())
     if cheapest >= classes.wait_usd[row]:
         return Reason.COST, f"its cheapest place costs {cheapest:.6g} USD, waiting {classes.wait_usd[row]:.6g}"
-    fits = open_ & (classes.need[row] <= draft.free).all(axis=1)
+    fits = open_ & (classes.need[row] <= plan.free).all(axis=1)
     if len(np.unique(pools.region[fits])) >= replicas and tenant != NOWHERE:
         name = tenants.tenant_ids[tenant]
-        if draft.quota[tenant] < gpus * replicas:
-            left = max(round(draft.quota[tenant], 6), 0.0)
+        if plan.quota[tenant] < gpus * replicas:
+            left = max(round(plan.quota[tenant], 6), 0.0)
             return Reason.QUOTA, f"tenant {name} has {left:g} GPUs of quota left, the task needs {gpus * replicas:g}"
-        left = max(round(draft.budget[tenant], 6), 0.0)
+        left = max(round(plan.budget[tenant], 6), 0.0)
         cheapest_rate = float((gpus * pools.usd_per_gpu_hour[fits]).min()) * replicas
         return Reason.BUDGET, f"tenant {name} has {left:g} USD an hour of budget left, the task needs {cheapest_rate:g}"
-    free = float(draft.free[open_, GPUS].max())
+    free = float(plan.free[open_, GPUS].max())
     if fits.any():
         return Reason.REPLICAS, f"{replicas} copies need {replicas} distinct regions with room; fewer have it"
-    short = np.flatnonzero((classes.need[row] > draft.free[open_]).all(axis=0))
+    short = np.flatnonzero((classes.need[row] > plan.free[open_]).all(axis=0))
     if short.size and GPUS not in short:
         return Reason.CAPACITY, f"every pool it may use is short of resource dimension {short.tolist()}"
     return (

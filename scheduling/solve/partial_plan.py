@@ -1,7 +1,7 @@
 """A plan being made: whole copies per class and pool, and what capacity, quota and budget are left.
 
 Every strategy ends here: relaxed amounts are rounded down, what is over a limit is taken out, and what is left over is
-put in at the least cost. A draft never holds a plan that breaks a hard constraint.
+put in at the least cost. A partial plan never holds a plan that breaks a hard constraint.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SLACK = 1e-9
 """Relative slack of float capacities, as in the cost masks."""
 
 
-class Draft:
+class PartialPlan:
     """Whole copies and what is left, kept together.
 
     Attributes:
@@ -225,7 +225,7 @@ class Draft:
         return self._used
 
     def gpus_by_pool(self) -> FloatArray:
-        """GPUs this draft holds in each pool."""
+        """GPUs this partial plan holds in each pool."""
         class_index, pool_index, copies = self.arcs_used()
         gpus = copies * self.problem.classes.need[class_index, GPUS]
         return np.bincount(pool_index, gpus, len(self.free)).astype(np.float64)
