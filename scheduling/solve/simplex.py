@@ -138,7 +138,7 @@ def tail_of(arc: int, network: Network) -> int:
         return network.extra[TAIL, arc - network.dense]  # type: ignore[no-any-return]
     row = arc // network.pools
     first = network.of_class[SPREAD_NODE, row]
-    return row if first == NONE else first + network.of_pool[REGION, arc % network.pools]  # type: ignore[no-any-return]
+    return row if first == NONE else first + network.of_pool[REGION, arc % network.pools]
 
 
 @compiled

@@ -141,7 +141,7 @@ def _extra_arcs(problem: Transport, nodes: _Nodes) -> tuple[ArcList, IntArray]:
     extra.add(spread, np.full(len(spread), nodes.sink), supply[owner] + 1, problem.wait_usd[owner])
     limit = (problem.region_limit * problem.units)[owner]
     extra.add(owner, spread, limit, np.zeros(len(spread)))
-    first_arc = [np.arange(nodes.sink), [NONE], first_segment, first_spread_wait + np.arange(len(spread))]
+    first_arc = [np.arange(nodes.sink), np.array([NONE]), first_segment, first_spread_wait + np.arange(len(spread))]
     return extra, np.concatenate(first_arc).astype(np.int64)
 
 
