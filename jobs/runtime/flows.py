@@ -11,7 +11,6 @@ from typing import Final
 from thalweg import jobs
 from thalweg.jobs.runtime.job import Flow
 from thalweg.streams.contract.topics import CONTRACTS as TOPICS
-from thalweg.sync.delta.contracts import CONTRACTS as TABLES
 
 _DECLARES_FLOW: Final = re.compile(r"^FLOW\b", re.MULTILINE)
 _OUTSIDE: Final = {contract.topic: contract.writer for contract in TOPICS if not contract.writer.startswith("jobs/")}
@@ -44,13 +43,10 @@ def external_writer(topic: str) -> str | None:
 
 
 def unfed_reads(jobs_declared: Iterable[Job]) -> tuple[str, ...]:
-    """Reads that no job feeds and nobody outside: `job reads topic x` or `job reads table x`.
-
-    A table whose contract names a job that is not there yet is awaited: it reads as empty until then.
-    """
+    """Reads that no job feeds and nobody outside: `job reads topic x` or `job reads table x`."""
     everything = tuple(jobs_declared)
     topics = {topic for job in everything for topic in job.flow.writes_topics}
-    tables = {table for job in everything for table in job.flow.writes_tables} | {*awaited_tables(everything)}
+    tables = {table for job in everything for table in job.flow.writes_tables}
     return tuple(
         f"{job.module} reads {kind} {name}"
         for job in everything
@@ -61,12 +57,6 @@ def unfed_reads(jobs_declared: Iterable[Job]) -> tuple[str, ...]:
         for name in names
         if name not in fed
     )
-
-
-def awaited_tables(jobs_declared: Iterable[Job]) -> tuple[str, ...]:
-    """Tables whose contract names a job that declares no flow: nobody has written that job yet."""
-    there = {f"jobs/{job.module}" for job in jobs_declared}
-    return tuple(contract.name for contract in TABLES if contract.writer not in there)
 
 
 def as_text(jobs_declared: Sequence[Job]) -> str:

@@ -14,7 +14,6 @@ import msgspec
 import numpy as np
 
 from thalweg.scheduling.problem.model import (
-    GPUS,
     NOWHERE,
     SPOT_INTERRUPTIONS_PER_HOUR,
     Network,
@@ -368,8 +367,3 @@ def write_solution(read: ReadProblem, solution: Solution, solve_ms: float) -> Pl
         assignments=sorted(assignments, key=lambda entry: entry.task_id),
         unplaced=sorted(unplaced, key=lambda entry: entry.task_id),
     )
-
-
-def gpus_placed(read: ReadProblem, solution: Solution) -> float:
-    """GPUs the plan holds."""
-    return float((solution.count * read.problem.classes.need[solution.class_index, GPUS]).sum())

@@ -436,39 +436,6 @@ SYNC_REFUSED = TableContract(
     ages_by="at",
     retention_days=30,
 )
-FORECASTS = TableContract(
-    name="forecasts",
-    schema=_schema(
-        ("series", pa.string(), False),
-        ("made_at", TIMESTAMP, False),
-        ("for_at", TIMESTAMP, False),
-        ("value", pa.float64()),
-        ("low_80", pa.float64()),
-        ("high_80", pa.float64()),
-        ("model", pa.string()),
-    ),
-    key=("series", "made_at", "for_at"),
-    writer="jobs/forecast",
-    meaning="Demand, price and loss forecasts with their 80 % interval.",
-    bounded=("made_at", "for_at"),
-    ages_by="made_at",
-    retention_days=90,
-)
-MODELS = TableContract(
-    name="models",
-    schema=_schema(
-        ("model", pa.string(), False),
-        ("version", pa.int64(), False),
-        ("made_at", TIMESTAMP),
-        ("clients", pa.int32()),
-        ("samples", pa.int64()),
-        ("weights", pa.binary()),
-        ("metrics", pa.string()),
-    ),
-    key=("model", "version"),
-    writer="jobs/federate",
-    meaning="Global model versions.",
-)
 QUARANTINE = TableContract(
     name="quarantine",
     schema=_schema(
@@ -517,8 +484,6 @@ CONTRACTS: Final = (
     TASKS,
     PLACEMENTS,
     PLANS,
-    FORECASTS,
-    MODELS,
     QUARANTINE,
     AUDIT,
 )

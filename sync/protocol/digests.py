@@ -64,11 +64,6 @@ def encode_digests(buckets: Sequence[int]) -> str:
     return _PACKED.pack(*buckets).hex()
 
 
-def root_digest(buckets: Sequence[int]) -> str:
-    """Return one short text that is equal exactly when all buckets are."""
-    return hashlib.blake2b(_PACKED.pack(*buckets), digest_size=8).hexdigest()
-
-
 def differing_buckets(mine: Sequence[int], theirs: str) -> list[int]:
     """Return the buckets whose digests differ from the encoded ones, ascending.
 

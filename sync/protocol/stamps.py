@@ -11,14 +11,12 @@ Everything here is a value or a pure function; the wall clock is always an argum
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, NamedTuple, NewType
+from typing import NamedTuple, NewType
 
 import msgspec
-import pyarrow as pa
 
 RegionId = NewType("RegionId", str)
 Actor = NewType("Actor", str)  # one writing life of a region: "<region>@<epoch>"
@@ -80,11 +78,6 @@ FIRST_STORE_EPOCH = 1_000_000
 def actor_of(region: str, epoch: int) -> Actor:
     """Name one writing life of a region."""
     return Actor(f"{region}@{epoch}")
-
-
-def actor_region(actor: str) -> str:
-    """Return the region of an actor."""
-    return actor[: actor.rindex("@")]
 
 
 def is_plain(actor: str) -> bool:
@@ -194,55 +187,6 @@ def admission(stamp_ms: int, now_ms: int, limits: FutureLimits = DEFAULT_LIMITS)
 
 
 # ---- forms -----------------------------------------------------------------------------------------------------
-
-STAMP_ARROW = pa.struct(
-    [
-        pa.field("ms", pa.int64(), nullable=False),
-        pa.field("counter", pa.int64(), nullable=False),
-        pa.field("region", pa.string(), nullable=False),
-        pa.field("epoch", pa.int64(), nullable=False),
-        pa.field("seq", pa.int64(), nullable=False),
-        pa.field("version", pa.int64(), nullable=False),
-    ]
-)
-STAMP_DDL = (
-    "STRUCT<ms: BIGINT NOT NULL, counter: BIGINT NOT NULL, region: STRING NOT NULL, "
-    "epoch: BIGINT NOT NULL, seq: BIGINT NOT NULL, version: BIGINT NOT NULL>"
-)
-
-
-def stamp_from_mapping(parts: Mapping[str, Any]) -> Stamp:
-    """Read a stamp from parsed JSON or from a Delta row.
-
-    Raises:
-        StampError: A part is missing, has a wrong type or is out of range.
-    """
-    try:
-        return checked_stamp(msgspec.convert(parts, Stamp))
-    except msgspec.ValidationError as error:
-        raise StampError(f"stamp {dict(parts)!r}: {error}") from error
-
-
-def stamp_to_mapping(stamp: Stamp) -> dict[str, Any]:
-    """Return the JSON form, which is the Delta and Arrow struct's form as well."""
-    return msgspec.structs.asdict(stamp)
-
-
-def complete_stamp(observed_at: datetime | str | int, version: int, region: str) -> Stamp:
-    """Make the stamp of a producer that only says when and which version.
-
-    The same pair always gives the same stamp, so a replay changes nothing. The version breaks ties between readings
-    of the same millisecond. `seq` stays 0: such a producer's losses cannot be seen.
-
-    Args:
-        observed_at: An aware datetime, its ISO 8601 text, or milliseconds since 1970 UTC.
-        version: 0 to MAX_COUNTER, growing with every change of the entity.
-        region: Where it was observed; the topic's region.
-
-    Raises:
-        StampError: The moment has no time zone, cannot be read, or a part is out of range.
-    """
-    return checked_stamp(Stamp(ms=moment_ms(observed_at), counter=version, region=region, version=version))
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

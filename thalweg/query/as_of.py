@@ -21,8 +21,6 @@ TIME_COLUMN: Final = {
     "decisions": "decided_at",
     "plans": "planned_at",
     "conflicts": "found_at",
-    "forecasts": "made_at",
-    "models": "made_at",
     "quarantine": "quarantined_at",
     "audit": "at",
     "sync_refused": "at",
