@@ -11,6 +11,7 @@ from thalweg.sync.protocol.stamps import (
     Stamp,
     StampError,
     admission,
+    checked_stamp,
     observed,
     tick,
 )
