@@ -20,11 +20,11 @@ from thalweg.scheduling.solve.bound import (
     point_of_slope,
     priced_usd,
 )
-from thalweg.scheduling.solve.column_generation import add_cheapest
 from thalweg.scheduling.solve.formulation import formulate, solve_linear
-from thalweg.scheduling.solve.segments import finer_segments, first_segments
-from thalweg.scheduling.solve.solve_transport import solve_transport
-from thalweg.scheduling.solve.transport import Flow, Transport, sample_of, worth_sampling
+from thalweg.scheduling.solve.transport.column_generation import add_cheapest
+from thalweg.scheduling.solve.transport.segments import finer_segments, first_segments
+from thalweg.scheduling.solve.transport.solve_transport import solve_transport
+from thalweg.scheduling.solve.transport.transport import Flow, Transport, sample_of, worth_sampling
 
 UNITS_PER_GPU = 1000
 """Shares of GPUs are counted in thousandths, as the cluster traces do."""

@@ -13,12 +13,12 @@ from thalweg.scheduling.problem.cost import arc_costs, plan_usd
 from thalweg.scheduling.problem.model import Problem
 from thalweg.scheduling.problem.order import Ordered, in_order
 from thalweg.scheduling.problem.solution import DEFAULT_LIMITS, OPTIMAL_GAP, Limits, Solution, Status, Stopped, Warm
-from thalweg.scheduling.solve.anneal import anneal
-from thalweg.scheduling.solve.flow import flow
-from thalweg.scheduling.solve.genetic import genetic
-from thalweg.scheduling.solve.greedy import greedy
-from thalweg.scheduling.solve.lp import lp
-from thalweg.scheduling.solve.strategy import Found, Strategy
+from thalweg.scheduling.solve.strategies.anneal import anneal
+from thalweg.scheduling.solve.strategies.flow import flow
+from thalweg.scheduling.solve.strategies.genetic import genetic
+from thalweg.scheduling.solve.strategies.greedy import greedy
+from thalweg.scheduling.solve.strategies.lp import lp
+from thalweg.scheduling.solve.strategies.strategy import Found, Strategy
 from thalweg.scheduling.solve.unplaced import unplaced
 
 STRATEGIES: MappingProxyType[str, Strategy] = MappingProxyType(

@@ -123,13 +123,19 @@ def simulated_modules() -> list[str]:
 
 
 def _parsed(name: str) -> ast.Module:
-    return ast.parse((_ROOM / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    return ast.parse(_path(name).read_text(encoding="utf-8"))
+
+
+def _path(name: str) -> Path:
+    return _ROOM / f"{name.replace('.', '/')}.py"
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(_NAME):
-            yield str(node.module).removeprefix(_NAME)
+            module = str(node.module).removeprefix(_NAME)
+            is_file = _path(module).is_file()
+            yield from [module] if is_file else (f"{module}.{alias.name}" for alias in node.names)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -11,12 +11,12 @@ from thalweg.scheduling.problem.order import in_order
 from thalweg.scheduling.problem.solution import LIVE, Limits, Reason, Status, Stopped, spread_copies
 from thalweg.scheduling.solve import mip, relax
 from thalweg.scheduling.solve.bound import free_prices
-from thalweg.scheduling.solve.column_generation import by_column_generation
 from thalweg.scheduling.solve.formulation import Answer
 from thalweg.scheduling.solve.mip import reduced_usd
 from thalweg.scheduling.solve.relax import Relaxed, relax_all, relax_gpus
 from thalweg.scheduling.solve.solve import STRATEGIES, solve
-from thalweg.scheduling.solve.transport_simplex import by_simplex
+from thalweg.scheduling.solve.transport.column_generation import by_column_generation
+from thalweg.scheduling.solve.transport.transport_simplex import by_simplex
 
 NOTHING = Answer(copies=None, bound=-np.inf, complete=False)
 

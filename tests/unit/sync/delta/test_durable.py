@@ -79,7 +79,7 @@ def test_the_ledger(tmp_path: Path, warehouse: Path, monkeypatch: pytest.MonkeyP
         done = done | {f"t{batch}"}
 
         def commit(batch: int = batch) -> None:
-            held[0].commit(ledger(submitted(f"t{batch}"), batch_id=batch), "q", batch)
+            held[0].commit(ledger(submitted(f"t{batch}"), batch_id=batch), "q", batch, 0)
 
         acts.append((commit, done))
         if batch % 2:

@@ -57,7 +57,7 @@ def test_the_ledger_goes_on_behind_housekeeping_and_compacts_what_is_left(
     monkeypatch.setattr("thalweg.sync.ledger.ledger.COMPACT_FILES", 3)
     held = Ledger.claim(str(tmp_path))
     for batch in range(12):
-        held.commit(ledger(submitted(f"t{batch}"), batch_id=batch), "q", batch)
+        held.commit(ledger(submitted(f"t{batch}"), batch_id=batch), "q", batch, 0)
         if batch % 3 == 1:
             somebody(f"{tmp_path}/decisions")
         if batch % 4 == 3:
@@ -70,14 +70,14 @@ def test_the_ledger_goes_on_behind_housekeeping_and_compacts_what_is_left(
 @housekeeping
 def test_a_driver_that_was_replaced_is_stopped_whatever_came_in_between(tmp_path: Path, somebody: Tidy) -> None:
     old = Ledger.claim(str(tmp_path))
-    old.commit(ledger(submitted("t0")), "q", 0)
+    old.commit(ledger(submitted("t0")), "q", 0, 0)
     somebody(f"{tmp_path}/decisions")
     new = Ledger.claim(str(tmp_path))
     somebody(f"{tmp_path}/decisions")
     with pytest.raises(AnotherWriterError):
-        old.commit(ledger(submitted("zombie"), batch_id=1), "q", 1)
+        old.commit(ledger(submitted("zombie"), batch_id=1), "q", 1, 0)
     assert not old.is_ours()
-    new.commit(ledger(submitted("t1"), batch_id=1, driver_epoch=2), "q", 1)
+    new.commit(ledger(submitted("t1"), batch_id=1, driver_epoch=2), "q", 1, 0)
     assert sorted(pa.concat_tables(new.all_rows())["task_id"].to_pylist()) == ["t0", "t1"]
 
 
@@ -85,15 +85,15 @@ def test_a_driver_that_slept_longer_than_the_log_reaches_back_is_stopped(tmp_pat
     old, uri = Ledger.claim(str(tmp_path)), f"{tmp_path}/decisions"
     new = Ledger.claim(str(tmp_path))
     for batch in range(3):
-        new.commit(ledger(submitted(f"t{batch}"), batch_id=batch), "q", batch)
+        new.commit(ledger(submitted(f"t{batch}"), batch_id=batch), "q", batch, 0)
     DeltaTable(uri).create_checkpoint()
     for entry in sorted(Path(uri, "_delta_log").glob("*.json"))[:-1]:
         entry.unlink()  # as the clean-up does once they are old
     with pytest.raises(AnotherWriterError):
-        old.commit(ledger(submitted("zombie"), batch_id=9), "q", 9)
+        old.commit(ledger(submitted("zombie"), batch_id=9), "q", 9, 0)
     assert len(pa.concat_tables(new.all_rows())) == 3
     assert len(list(Path(uri, "_delta_log").glob("*.json"))) == 1, "and leaves nothing in the log"
-    new.commit(ledger(submitted("t3"), batch_id=3), "q", 3)
+    new.commit(ledger(submitted("t3"), batch_id=3), "q", 3, 0)
 
 
 @housekeeping
@@ -212,7 +212,7 @@ def test_in_commit_timestamps_are_written_and_rise(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b'{"commitInfo":{}}\n{"add":{"path":"x'])
 def test_an_entry_that_is_empty_or_cut_off_is_said_and_not_passed_over(tmp_path: Path, content: bytes) -> None:
     held = Ledger.claim(str(tmp_path))
-    held.commit(ledger(submitted("t0")), "q", 0)
+    held.commit(ledger(submitted("t0")), "q", 0, 0)
     newest = max(Path(tmp_path, DECISIONS.name, "_delta_log").glob("*.json"))
     newest.write_bytes(content)
     with pytest.raises(DamagedTableError, match=f"{newest.name} is (empty|cut off)"):
@@ -223,7 +223,7 @@ def test_an_entry_that_is_empty_or_cut_off_is_said_and_not_passed_over(tmp_path:
 
 def test_a_data_file_that_is_not_as_logged_is_said(tmp_path: Path) -> None:
     held = Ledger.claim(str(tmp_path))
-    held.commit(ledger(submitted("t0")), "q", 0)
+    held.commit(ledger(submitted("t0")), "q", 0, 0)
     (file,) = Path(tmp_path, DECISIONS.name).glob("*.parquet")
     file.write_bytes(b"")
     with pytest.raises(DamagedTableError, match="has 0 bytes, its log says"):

@@ -37,7 +37,7 @@ def rows(*records: tuple[int, int], topic: str = TOPIC, samples: int = 2) -> pa.
 
 
 def filled(warehouse: Path, table: pa.Table) -> Appender:
-    history = Appender(TELEMETRY, str(warehouse), ("received_at", "topic_offset"))
+    history = Appender(TELEMETRY, str(warehouse))
     history.commit(history.write(table, 0))
     return history
 
@@ -100,7 +100,7 @@ def test_quarantine_is_recognised_too(tmp_path: Path) -> None:
         ],
         schema=QUARANTINE.schema,
     )
-    quarantine = Appender(QUARANTINE, str(tmp_path), ("quarantined_at", "topic_offset"))
+    quarantine = Appender(QUARANTINE, str(tmp_path))
     quarantine.commit(quarantine.write(refused.slice(0, 1), 0))
     recogniser = Recogniser(known_until(str(tmp_path)) | {(TOPIC, 0): 9})
     assert offsets(recogniser.fresh(table_uri(str(tmp_path), "quarantine"), QUARANTINE, refused)) == [4]

@@ -373,7 +373,7 @@ def test_a_foreign_broker_in_the_place_of_a_running_stacks_is_a_problem(monkeypa
 
 def test_a_damaged_table_is_named_with_its_file(tmp_path: Path) -> None:
     held = Ledger.claim(str(tmp_path))
-    held.commit(ledger(submitted("t")), "q", 0)
+    held.commit(ledger(submitted("t")), "q", 0, 0)
     (found,) = table_findings(str(tmp_path))
     assert found.status is Status.OK
     assert found.seen.startswith("version 2, written 0 s ago")

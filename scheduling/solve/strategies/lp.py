@@ -14,7 +14,7 @@ from thalweg.scheduling.problem.solution import Limits, Stopped
 from thalweg.scheduling.solve.bound import balance_slope, free_prices, priced_usd
 from thalweg.scheduling.solve.partial_plan import PartialPlan
 from thalweg.scheduling.solve.relax import Relaxed, linear_rounds, uncontended
-from thalweg.scheduling.solve.strategy import Found
+from thalweg.scheduling.solve.strategies.strategy import Found
 
 
 def lp(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: FloatArray | None) -> Found:

@@ -15,11 +15,11 @@ from thalweg.scheduling.compiled import COMPILED, compiled
 from thalweg.scheduling.problem.cost import Arcs, plan_usd, region_gpus
 from thalweg.scheduling.problem.model import GPUS, Problem
 from thalweg.scheduling.problem.solution import Limits, Stopped
-from thalweg.scheduling.solve.flow import relax
-from thalweg.scheduling.solve.greedy import greedy_plan
 from thalweg.scheduling.solve.improve import movable
 from thalweg.scheduling.solve.partial_plan import PartialPlan
-from thalweg.scheduling.solve.strategy import Found
+from thalweg.scheduling.solve.strategies.flow import relax
+from thalweg.scheduling.solve.strategies.greedy import greedy_plan
+from thalweg.scheduling.solve.strategies.strategy import Found
 
 ROUNDS = 60
 STEPS = 50_000 if COMPILED else 500

@@ -12,7 +12,7 @@ import numpy as np
 from thalweg.scheduling.arrays import FloatArray, IntArray
 from thalweg.scheduling.problem.cost import region_gpus
 from thalweg.scheduling.problem.model import Problem
-from thalweg.scheduling.solve.transport import Segments
+from thalweg.scheduling.solve.transport.transport import Segments
 
 PIECES = 16
 

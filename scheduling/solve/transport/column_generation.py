@@ -13,8 +13,8 @@ import numpy as np
 from ortools.graph.python import min_cost_flow
 
 from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray
-from thalweg.scheduling.solve.arc_list import ArcList
-from thalweg.scheduling.solve.transport import Flow, Transport
+from thalweg.scheduling.solve.transport.arc_list import ArcList
+from thalweg.scheduling.solve.transport.transport import Flow, Transport
 
 FIRST_ARCS = 6
 """Arcs a class starts with. More make the first flow slower, fewer make more rounds; flat between 4 and 10."""

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from thalweg.scheduling.arrays import FloatArray, IntArray
 from thalweg.scheduling.compiled import COMPILED
-from thalweg.scheduling.solve.column_generation import by_column_generation
-from thalweg.scheduling.solve.transport import Flow, Transport, sample_of, worth_sampling
-from thalweg.scheduling.solve.transport_simplex import MAX_PIVOTS, by_simplex
+from thalweg.scheduling.solve.transport.column_generation import by_column_generation
+from thalweg.scheduling.solve.transport.transport import Flow, Transport, sample_of, worth_sampling
+from thalweg.scheduling.solve.transport.transport_simplex import MAX_PIVOTS, by_simplex
 
 SAMPLE = 4
 """Every how many-th class is in the sample that gives the first prices."""

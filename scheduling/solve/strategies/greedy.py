@@ -6,9 +6,9 @@ from thalweg.scheduling.arrays import FloatArray
 from thalweg.scheduling.problem.cost import Arcs
 from thalweg.scheduling.problem.model import Problem
 from thalweg.scheduling.problem.solution import Limits, Stopped
-from thalweg.scheduling.solve.flow import relax
 from thalweg.scheduling.solve.partial_plan import PartialPlan
-from thalweg.scheduling.solve.strategy import Found
+from thalweg.scheduling.solve.strategies.flow import relax
+from thalweg.scheduling.solve.strategies.strategy import Found
 
 
 def greedy(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: FloatArray | None) -> Found:

@@ -14,7 +14,7 @@ from thalweg.scheduling.solve.improve import improve
 from thalweg.scheduling.solve.mip import polish
 from thalweg.scheduling.solve.partial_plan import PartialPlan
 from thalweg.scheduling.solve.relax import Relaxed, keeps_limits, relax_all, relax_gpus, uncontended
-from thalweg.scheduling.solve.strategy import Found
+from thalweg.scheduling.solve.strategies.strategy import Found
 
 LINEAR_ARCS = 4_000
 """Up to so many arcs a balanced problem goes to the linear program as well: milliseconds, and a tighter bound."""

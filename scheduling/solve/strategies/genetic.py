@@ -16,11 +16,11 @@ from thalweg.scheduling.compiled import compiled
 from thalweg.scheduling.problem.cost import Arcs, plan_usd, region_gpus
 from thalweg.scheduling.problem.model import GPUS, Problem
 from thalweg.scheduling.problem.solution import Limits, Stopped
-from thalweg.scheduling.solve.flow import relax
-from thalweg.scheduling.solve.greedy import greedy_plan
 from thalweg.scheduling.solve.improve import movable
 from thalweg.scheduling.solve.partial_plan import PartialPlan
-from thalweg.scheduling.solve.strategy import Found
+from thalweg.scheduling.solve.strategies.flow import relax
+from thalweg.scheduling.solve.strategies.greedy import greedy_plan
+from thalweg.scheduling.solve.strategies.strategy import Found
 
 GENERATIONS = 80
 POPULATION, SURVIVORS = 40, 10

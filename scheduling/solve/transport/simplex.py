@@ -3,8 +3,8 @@
 A general minimum-cost-flow code stores each of the 3,000,000 arcs of a large problem as an arc; here they stay the
 dense cost matrix they are born as, so a row is priced in one pass and no graph is built. Trees are kept strongly
 feasible (Cunningham 1976: no cycling) and costs are integers, so potentials are exact and two machines walk the same
-way. Where numba is missing or cannot compile, `scheduling.solve.column_generation` uses OR-Tools instead: slower, the
-same optimum.
+way. Where numba is missing or cannot compile, `scheduling.solve.transport.column_generation` uses OR-Tools instead:
+slower, the same optimum.
 
 The words are those of Ahuja, Magnanti, Orlin (Network Flows, 1993, chapter 11): arcs of the basis form a spanning tree;
 an arc outside it enters, closes a cycle whose top node is the apex, and the arc that first runs full or empty leaves.

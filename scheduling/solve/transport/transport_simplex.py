@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from thalweg.scheduling.arrays import FloatArray, IntArray
-from thalweg.scheduling.solve.arc_list import ArcList
-from thalweg.scheduling.solve.simplex import FORBIDDEN, NONE, POTENTIAL, Network, run_simplex
-from thalweg.scheduling.solve.transport import Flow, Segments, Transport
+from thalweg.scheduling.solve.transport.arc_list import ArcList
+from thalweg.scheduling.solve.transport.simplex import FORBIDDEN, NONE, POTENTIAL, Network, run_simplex
+from thalweg.scheduling.solve.transport.transport import Flow, Segments, Transport
 
 MAX_PIVOTS = 1 << 40
 """No limit in practice: strongly feasible trees cannot cycle."""
