@@ -1,4 +1,4 @@
-"""Derive conf/figures/*.yaml from the published data sets: `python -m thalweg.benchmarks.figures --data FOLDER`.
+"""Derive conf/figures/*.yaml from the published data sets: `python -m thalweg.benchmarks.figures --data FIGURES`.
 
 The tables in conf/figures are small extracts of facts; this program is how they were made and how they are checked
 (tests/unit/thalweg/agent/test_figures.py runs it where the data is there and compares).
@@ -16,9 +16,7 @@ from typing import Any, Final
 import click
 import yaml
 
-from thalweg.conf.environment import PROJECT_ROOT
-
-FOLDER: Final = PROJECT_ROOT / "conf" / "figures"
+from thalweg.conf.environment import FIGURES
 
 # Three providers on three continents; the first eight are the demo's. All appear in latency, throughput and egress.
 REGIONS: Final = (
@@ -194,7 +192,7 @@ def derive(data: Path) -> dict[str, str]:
 
 @click.command()
 @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=FOLDER, show_default=True)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=FIGURES, show_default=True)
 def main(data: Path, out: Path) -> None:
     """Write the tables."""
     out.mkdir(parents=True, exist_ok=True)

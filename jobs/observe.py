@@ -6,9 +6,9 @@
 import logging
 from concurrent.futures import Future
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thalweg.conf.environment import TELEMETRY_RULES
 from thalweg.conf.settings import Settings
 from thalweg.jobs import local
 from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
@@ -44,7 +44,6 @@ FLOW = Flow(
         table.name for table in (tables.TELEMETRY, tables.NODES, tables.LINKS, tables.PRICES, tables.QUARANTINE)
     ),
 )
-RULES = Path(__file__).resolve().parent.parent / "conf" / "rules" / "telemetry.yaml"
 PROGRESS_EVERY_S = 1.0
 # Agents send many samples in a record. Above this many records a micro-batch (10,000 a second) Spark's own consumer is
 # cheaper than one in Python.
@@ -84,7 +83,7 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     query_id: Future[str] = Future()
     checkpoint = checkpoint_for(settings, FLOW)
     upkeeps = [AppendUpkeep(table, clock, stop) for table in (history, quarantine)]
-    rules = load_rules(RULES, PARSED.names, {"future_limit_ms": observe.future_limit_ms})
+    rules = load_rules(TELEMETRY_RULES, PARSED.names, {"future_limit_ms": observe.future_limit_ms})
 
     def commit_upkeep() -> None:
         for upkeep in upkeeps:

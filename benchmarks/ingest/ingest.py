@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from thalweg.conf.environment import PROJECT_ROOT
 from thalweg.conf.settings import Kafka
 from thalweg.stack.broker import Broker
 from thalweg.stack.machine import describe
@@ -121,7 +120,7 @@ def _steady(folder: Path, load: _Load, warm_up_s: float, broker_pid: int, overri
             "thalweg.benchmarks.ingest.freshness", "--table", str(table), "--seconds", str(load.seconds + 60),
             "--samples", str(expected - 2 * 10_000),
         )  # fmt: skip
-        sender = subprocess.Popen(load.argv, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True)
+        sender = subprocess.Popen(load.argv, stdout=subprocess.PIPE, text=True)
         sent = json.loads(sender.communicate(timeout=load.seconds + 120)[0])
         seen = json.loads(reader.communicate(timeout=load.seconds + 120)[0])
         cpu_s = watcher.seconds()
@@ -143,7 +142,7 @@ def _steady(folder: Path, load: _Load, warm_up_s: float, broker_pid: int, overri
 
 def _peak(folder: Path, load: _Load, overrides: Sequence[str]) -> dict[str, Any]:
     folder.mkdir()
-    sent = json.loads(subprocess.run(load.argv, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    sent = json.loads(subprocess.run(load.argv, stdout=subprocess.PIPE, text=True, check=True).stdout)
     items = [*_settings(folder, load.kafka), *overrides]
     arguments = [argument for item in items for argument in ("--set", item)]
     measuring = _python("thalweg.benchmarks.ingest.backlog", "--folder", str(folder), *arguments)
@@ -250,7 +249,6 @@ def _job(folder: Path, kafka: Kafka, overrides: Sequence[str]) -> Iterator[subpr
     with (folder / "observe.log").open("w") as log:
         job = subprocess.Popen(
             [sys.executable, "-m", "thalweg.jobs.observe", *arguments],
-            cwd=PROJECT_ROOT,
             stderr=log,
             stdout=log,
             text=True,
@@ -269,7 +267,6 @@ def _job(folder: Path, kafka: Kafka, overrides: Sequence[str]) -> Iterator[subpr
 def _python(module: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", module, *arguments],
-        cwd=PROJECT_ROOT,
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -22,6 +22,7 @@ import numpy as np
 
 from thalweg.benchmarks.packing.pack_lists import made_up_lists
 from thalweg.benchmarks.placement.real_graph import published_folder
+from thalweg.conf.environment import results_folder
 from thalweg.replay.openb import REGION, as_nodes, as_requests, popularity_of
 from thalweg.replay.traces import OpenbNode, OpenbPod, read_openb_nodes, read_openb_pods
 from thalweg.scheduling.compiled import COMPILED
@@ -47,7 +48,7 @@ BATCHES: Final = (16, 64, 256)
 MOVES: Final = 0.01
 MOVES_BATCH: Final = 64
 NOTHING_REFUSED_BEFORE: Final = (90, 92, 94, 96)  # percent of the GPUs arrived
-RESULT: Final = Path(__file__).parent.parent / "results" / "pack.json"
+RESULT: Final = results_folder() / "pack.json"
 NODE_LIST: Final = "openb_node_list_gpu_node.csv.gz"
 MADE_UP: Final = "made-up"
 LARGE: Final = "large"

@@ -5,11 +5,11 @@ The world is warm, as a service's would be: it is made once, and one explainer i
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from thalweg.conf.environment import results_folder
 from thalweg.scheduling.explain.reasons import Explainer
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.pack.nodes import Need
@@ -151,7 +151,7 @@ def run() -> dict[str, Any]:
 def main() -> None:
     """Run, print and keep the result."""
     result = run()
-    (Path(__file__).parent.parent / "results" / "explain.json").write_text(json.dumps(result, indent=1) + "\n")
+    (results_folder() / "explain.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
 

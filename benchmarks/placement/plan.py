@@ -11,12 +11,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from thalweg.benchmarks.placement.real_graph import published_folder, real_problem
+from thalweg.conf.environment import results_folder
 from thalweg.scheduling.arrays import IntArray
 from thalweg.scheduling.pack.nodes import Nodes, Pool
 from thalweg.scheduling.problem.cost import arc_costs, plan_usd
@@ -25,7 +25,7 @@ from thalweg.scheduling.problem.solution import LIVE, Limits, Solution
 from thalweg.scheduling.solve.solve import STRATEGIES, solve
 from thalweg.stack.machine import describe
 
-RESULTS = Path(__file__).parent.parent / "results"
+RESULTS = results_folder()
 SEEDS = (42, 43, 44)
 
 

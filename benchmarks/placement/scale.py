@@ -18,12 +18,12 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from thalweg.benchmarks.placement.plan import synthetic
+from thalweg.conf.environment import results_folder
 from thalweg.scheduling.arrays import IntArray
 from thalweg.scheduling.pack.arrivals import count_violations
 from thalweg.scheduling.pack.nodes import Need, Nodes, Pool, Slot
@@ -54,7 +54,7 @@ HEADROOM = 0.97  # of a pool's GPUs are planned for: whole pools never pack to t
 MOVED = 0.01  # of the running tasks may move in a cycle
 MOVE_USD = 0.5
 SPARK_REGIONS = 100
-RESULT = Path(__file__).parent.parent / "results" / "scale.json"
+RESULT = results_folder() / "scale.json"
 
 
 Changes = dict[int, tuple[list[int], list[int]]]

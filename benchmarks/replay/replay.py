@@ -13,16 +13,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from thalweg.benchmarks.placement.real_graph import published_folder
 from thalweg.cli.replay_command import run_policy
+from thalweg.conf.environment import results_folder
 from thalweg.replay.scenario import philly_scenario
 from thalweg.replay.traces import PhillyJob, read_philly_jobs
 from thalweg.stack.machine import describe
 
-RESULT = Path(__file__).parent.parent / "results" / "replay.json"
+RESULT = results_folder() / "replay.json"
 COMMAND = "python -m thalweg.benchmarks.replay.replay"
 MOST_DEMAND_RATIO = 1.01
 LEAST_ALLOCATION_PERCENT = 99.0

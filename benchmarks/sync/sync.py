@@ -22,7 +22,6 @@ from deltalake import DeltaTable
 from thalweg.benchmarks.sync.proxied_broker import ProxiedBroker, proxied_broker
 from thalweg.benchmarks.sync.sync_transfer import transfer
 from thalweg.client.replica_client import ReplicaClient
-from thalweg.conf.environment import PROJECT_ROOT
 from thalweg.conf.settings import Kafka
 from thalweg.stack.machine import describe
 from thalweg.streams.broker.admin import ensure_topics
@@ -305,9 +304,7 @@ def _load(bootstrap: str, keys: int, *options: str) -> dict[str, Any]:
 
 
 def _python(module: str, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", module, *arguments], cwd=PROJECT_ROOT, stdout=subprocess.PIPE
-    )
+    return subprocess.Popen([sys.executable, "-W", "ignore", "-m", module, *arguments], stdout=subprocess.PIPE)
 
 
 def _cpu_s(pid: int) -> float:
@@ -333,9 +330,7 @@ def _job(folder: Path, bootstrap: str, prefix: str, settings: str) -> Iterator[s
     ]
     arguments = [argument for item in options for argument in ("--set", item)]
     with (folder / "replicate.log").open("w") as log:
-        job = subprocess.Popen(
-            [sys.executable, "-m", "thalweg.jobs.replicate", *arguments], cwd=PROJECT_ROOT, stderr=log, stdout=log
-        )
+        job = subprocess.Popen([sys.executable, "-m", "thalweg.jobs.replicate", *arguments], stderr=log, stdout=log)
         try:
             started = folder / "checkpoints" / "replicate" / "offsets"
             _until(lambda: started.is_dir() or job.poll() is not None, 120)

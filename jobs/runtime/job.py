@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
 import click
-from prometheus_client import start_http_server
 
 from thalweg.conf import environment
 from thalweg.conf.settings import Logs, Metrics, Settings, SettingsError, load_settings
@@ -86,6 +85,8 @@ def set_up_logs(settings: Logs, stream: TextIO = sys.stderr) -> None:
 def serve_metrics(settings: Metrics) -> None:
     """Serve /metrics where a port is set."""
     if settings.port:
+        from prometheus_client import start_http_server  # late: an agent serves none
+
         start_http_server(settings.port, addr=settings.host)
 
 

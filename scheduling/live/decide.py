@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 
 from thalweg.scheduling.live.live_plan import Plan
 from thalweg.scheduling.liveness.told import Knew
-from thalweg.scheduling.world.tasks import TERMINAL, Change, Copy, Task, TaskSpec, TaskState, Transition
-from thalweg.scheduling.world.world import GAVE_UP, World
+from thalweg.scheduling.world.tasks import GAVE_UP, TERMINAL, Change, Copy, Task, TaskSpec, TaskState, Transition
+from thalweg.scheduling.world.world import World
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

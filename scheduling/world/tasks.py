@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from thalweg.scheduling.pack.nodes import Need, Pool
+from thalweg.scheduling.pack.need import Need, Pool
 from thalweg.scheduling.world.refusals import Refusals
 
+GAVE_UP = "gave up"
+"""First words of the reason of a failure that is final."""
 MILLI = 1_000
 MIB_PER_GB = 1_000_000_000 / 1_048_576
 

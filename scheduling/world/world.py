@@ -30,6 +30,7 @@ from thalweg.scheduling.world.facts import NodeFacts as NodeFacts
 from thalweg.scheduling.world.refusals import MOST_MS, Refusals
 from thalweg.scheduling.world.seats import MICRO, Seat, Seats
 from thalweg.scheduling.world.tasks import (
+    GAVE_UP,
     MIB_PER_GB,
     MILLI,
     TERMINAL,
@@ -43,8 +44,6 @@ from thalweg.scheduling.world.tasks import (
 from thalweg.scheduling.world.urgency import NO_DEADLINE_MS
 from thalweg.scheduling.world.waiting import ClassKey, Waiting
 
-GAVE_UP = "gave up"
-"""First words of the reason of a failure that is final."""
 UNKNOWN_REGION = "(unknown)"
 
 

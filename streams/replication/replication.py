@@ -22,7 +22,8 @@ from thalweg.sync.protocol.digests import DigestLedger, encoded_hash
 from thalweg.sync.protocol.entries import Entry, PlainWrite, RecordEntry, Update, UpMessage
 from thalweg.sync.protocol.records import encode_record
 from thalweg.sync.protocol.stamps import FutureLimits
-from thalweg.sync.tables.replicate_tables import CentreRow, ReplicateTables, counted, message_key, record_rows
+from thalweg.sync.tables.centre_row import CentreRow
+from thalweg.sync.tables.replicate_tables import ReplicateTables, counted, message_key, record_rows
 
 FLOW_NAME = "replicate"
 _LARGEST = REPLICA.max_message_bytes - 4_096  # room for the record's key and headers

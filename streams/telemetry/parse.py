@@ -20,7 +20,9 @@ import pyarrow.compute as pc
 
 from thalweg.streams.contract import topics
 from thalweg.streams.contract.messages import Sample, Stamp, TelemetryRecord
-from thalweg.sync.delta.contracts import TELEMETRY, TIMESTAMP
+from thalweg.sync.delta.contracts import TELEMETRY
+
+TIMESTAMP: Final = TELEMETRY.schema.field("received_at").type
 
 # What the Kafka source gives, and what `parse` takes. `received_at` is the broker's clock (the topic is stamped by it),
 # so whoever reads a record again judges a stamp from the future the same way.

@@ -6,9 +6,13 @@ are UTC timestamps in microseconds; `*_ms` columns are integers of milliseconds.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
-import pyarrow as pa
+from thalweg.sync.delta import plain_arrow as pa
+
+if TYPE_CHECKING:
+    import pyarrow
 
 TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
 
@@ -55,12 +59,13 @@ QUIET_LOG: Final[Mapping[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TableContract:
     """One Delta table."""
 
     name: str
-    schema: pa.Schema
+    columns: pa.Schema
+    """What reading needs; writing takes it as pyarrow's `schema`."""
     key: tuple[str, ...]
     """Columns that identify a row; for append-only tables, the event."""
     writer: str
@@ -76,7 +81,7 @@ class TableContract:
     configuration: Mapping[str, str] = field(default_factory=lambda: QUIET_LOG)
 
     def __post_init__(self) -> None:
-        unknown = {*self.key, *self.partition_by, *self.bounded} - set(self.schema.names)
+        unknown = {*self.key, *self.partition_by, *self.bounded} - set(self.columns.names)
         if unknown:
             raise ValueError(
                 f"table {self.name}: key, partition or bounded columns {sorted(unknown)} are not in its schema"
@@ -94,6 +99,13 @@ class TableContract:
         if self.bounded:
             return {**self.configuration, "delta.dataSkippingStatsColumns": ",".join(self.bounded)}
         return {**self.configuration, "delta.dataSkippingNumIndexedCols": "0"}
+
+    @cached_property
+    def schema(self) -> "pyarrow.Schema":
+        """The columns as pyarrow has them."""
+        import pyarrow  # late: reading does without it
+
+        return pyarrow.schema(self.columns)
 
 
 def _schema(*columns: tuple[str, pa.DataType] | tuple[str, pa.DataType, bool]) -> pa.Schema:
@@ -120,7 +132,7 @@ _PRICE = (("usd_per_gpu_hour", pa.float64()),)
 
 TELEMETRY = TableContract(
     name="telemetry",
-    schema=_schema(
+    columns=_schema(
         ("day", pa.date32()),
         ("region", pa.string()),
         ("kind", pa.string()),
@@ -147,7 +159,7 @@ TELEMETRY = TableContract(
 )
 NODES = TableContract(
     name="nodes",
-    schema=_schema(
+    columns=_schema(
         ("region", pa.string(), False), ("node_id", pa.string(), False), *_NODE, ("observed_at", TIMESTAMP), *_STAMP
     ),
     key=("region", "node_id"),
@@ -158,7 +170,7 @@ NODES = TableContract(
 )
 LINKS = TableContract(
     name="links",
-    schema=_schema(
+    columns=_schema(
         ("region", pa.string(), False), ("dst_region", pa.string(), False), *_LINK, ("observed_at", TIMESTAMP), *_STAMP
     ),
     key=("region", "dst_region"),
@@ -169,7 +181,7 @@ LINKS = TableContract(
 )
 PRICES = TableContract(
     name="prices",
-    schema=_schema(
+    columns=_schema(
         ("region", pa.string(), False),
         ("gpu_model", pa.string(), False),
         ("spot", pa.bool_(), False),
@@ -208,7 +220,7 @@ POOL_PRICES: Final = pa.list_(
 
 DECISIONS = TableContract(
     name="decisions",
-    schema=_schema(
+    columns=_schema(
         ("query_id", pa.string(), False),
         ("batch_id", pa.int64(), False),
         ("row", pa.int32(), False),
@@ -247,7 +259,7 @@ DECISIONS = TableContract(
 )
 TASKS = TableContract(
     name="tasks",
-    schema=_schema(
+    columns=_schema(
         ("task_id", pa.string(), False),
         ("state", pa.string(), False),
         ("epoch", pa.int64()),
@@ -269,7 +281,7 @@ TASKS = TableContract(
 )
 PLACEMENTS = TableContract(
     name="placements",
-    schema=_schema(
+    columns=_schema(
         ("task_id", pa.string(), False),
         ("copy", pa.int32(), False),
         ("epoch", pa.int64(), False),
@@ -290,7 +302,7 @@ PLACEMENTS = TableContract(
 )
 PLANS = TableContract(
     name="plans",
-    schema=_schema(
+    columns=_schema(
         ("plan_id", pa.string(), False),
         ("query_id", pa.string(), False),
         ("batch_id", pa.int64(), False),
@@ -320,7 +332,7 @@ PLANS = TableContract(
 )
 RECORDS = TableContract(
     name="records",
-    schema=_schema(
+    columns=_schema(
         ("key", pa.string(), False),
         ("value", pa.string()),
         ("deleted", pa.bool_()),
@@ -341,7 +353,7 @@ RECORDS = TableContract(
 )
 CONFLICTS = TableContract(
     name="conflicts",
-    schema=_schema(
+    columns=_schema(
         ("conflict_id", pa.string(), False),
         ("key", pa.string(), False),
         ("policy", pa.string()),
@@ -373,7 +385,7 @@ CONFLICTS = TableContract(
 )
 SYNC_GAPS = TableContract(
     name="sync_gaps",
-    schema=_schema(
+    columns=_schema(
         ("region", pa.string(), False),
         ("epoch", pa.int64(), False),
         ("first_seq", pa.int64(), False),
@@ -390,7 +402,7 @@ SYNC_GAPS = TableContract(
 )
 SYNC_REGIONS = TableContract(
     name="sync_regions",
-    schema=_schema(
+    columns=_schema(
         ("region", pa.string(), False),
         ("epoch", pa.int64()),
         ("member", pa.bool_()),
@@ -419,7 +431,7 @@ SYNC_REGIONS = TableContract(
 )
 SYNC_REFUSED = TableContract(
     name="sync_refused",
-    schema=_schema(
+    columns=_schema(
         ("at", TIMESTAMP, False),
         ("region", pa.string()),
         ("verdict", pa.string(), False),
@@ -438,7 +450,7 @@ SYNC_REFUSED = TableContract(
 )
 QUARANTINE = TableContract(
     name="quarantine",
-    schema=_schema(
+    columns=_schema(
         ("quarantined_at", TIMESTAMP, False),
         ("flow", pa.string(), False),
         ("rule", pa.string(), False),
@@ -456,7 +468,7 @@ QUARANTINE = TableContract(
 )
 AUDIT = TableContract(
     name="audit",
-    schema=_schema(
+    columns=_schema(
         ("at", TIMESTAMP, False),
         ("actor", pa.string(), False),
         ("action", pa.string(), False),

@@ -7,14 +7,17 @@ driver that lost its lease.
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from thalweg.sync.delta.contracts import TableContract
 from thalweg.sync.delta.durable import make_folder, sync_log
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class StoreError(Exception):
@@ -84,7 +87,7 @@ def open_or_create(contract: TableContract, warehouse: str) -> DeltaTable:
             make_folder(Path(uri))
         table = DeltaTable.create(
             uri,
-            schema=contract.schema,
+            schema=contract.columns,
             mode="ignore",
             partition_by=list(contract.partition_by) or None,
             name=contract.name,
@@ -99,7 +102,7 @@ def open_or_create(contract: TableContract, warehouse: str) -> DeltaTable:
 def with_columns(table: DeltaTable, contract: TableContract) -> DeltaTable:
     """Add the columns that a table of an older version lacks; its rows read as null there. For the table's writer."""
     known = {field.name for field in table.schema().fields}
-    wanted = Schema.from_arrow(contract.schema).fields
+    wanted = Schema.from_arrow(contract.columns).fields
     missing = [field for field in wanted if field.name not in known and field.nullable]
     if missing:
         table.alter.add_columns(missing)
@@ -108,7 +111,7 @@ def with_columns(table: DeltaTable, contract: TableContract) -> DeltaTable:
     return table
 
 
-def append(table: DeltaTable, rows: pa.Table, transactions: Sequence[Transaction] = ()) -> int:
+def append(table: DeltaTable, rows: "pa.Table", transactions: Sequence[Transaction] = ()) -> int:
     """Append rows as one commit at exactly the next version and return that version.
 
     Args:

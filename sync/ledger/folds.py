@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 
 from thalweg.scheduling.world.tasks import Change
-from thalweg.sync.delta.contracts import PLACEMENTS, TASKS, TIMESTAMP
+from thalweg.sync.delta.contracts import PLACEMENTS, TASKS
 from thalweg.sync.ledger.task_history import LedgerRow, Placement, Task, replicas_of
 from thalweg.sync.ledger.transitions import LIVE
 
@@ -28,6 +28,7 @@ class Position(NamedTuple):
 
 
 _ROWS_BETWEEN_RESTS: Final = 128
+_MOMENT: Final = TASKS.schema.field("changed_at").type
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +195,7 @@ def _nodes_of_assigned(rows: pa.Table) -> dict[int, bytes]:
 
 
 def _times(microseconds: list[int]) -> pa.Array:
-    return pa.array(microseconds, pa.int64()).cast(TIMESTAMP)
+    return pa.array(microseconds, pa.int64()).cast(_MOMENT)
 
 
 def _tasks_table(tasks: Sequence[Task]) -> pa.Table:

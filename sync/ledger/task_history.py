@@ -1,7 +1,7 @@
 """What one ledger row does to one task: the rules by which `tasks` and `placements` follow from `decisions`.
 
 - A task exists from its `submitted` row until it ends: `cancelled`, `failed` with a reason that starts with
-  `scheduling.world.world.GAVE_UP`, or all copies `succeeded`. `refused` rows change nothing; `repaired` rows spend an
+  `scheduling.world.tasks.GAVE_UP`, or all copies `succeeded`. `refused` rows change nothing; `repaired` rows spend an
   epoch.
 - A copy is placed by `assigned` and released by `revoked`, `preempted`, `lost`, `evicted` and `failed`. A row about a
   copy that is older (by epoch) than its placement is ignored: it speaks of a placement that is gone.
@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from thalweg.scheduling.world.tasks import Change, TaskState
-from thalweg.scheduling.world.world import GAVE_UP
+from thalweg.scheduling.world.tasks import GAVE_UP, Change, TaskState
 from thalweg.sync.ledger.transitions import RELEASING
 
 

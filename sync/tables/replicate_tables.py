@@ -25,32 +25,14 @@ from thalweg.sync.protocol.conflicts import Conflict, Write, kept
 from thalweg.sync.protocol.entries import Heartbeat, PlainWrite, Update
 from thalweg.sync.protocol.gaps import Gap, GapStatus
 from thalweg.sync.protocol.records import Record, canonical, decode_record, view
-from thalweg.sync.protocol.stamps import ZERO, Hlc
+from thalweg.sync.tables.centre_row import CENTRE_ROW, CentreRow, RegionCounts
 
 RECORDS_IN_A_FILE: Final = 1_024
 """Few, because the records of a micro-batch lie anywhere, and each file that holds one of them is written anew."""
 
-CENTRE_ROW: Final = "@centre"  # no region's name: they hold no @
-
 _RECENT: Final = msgspec.json.Decoder(tuple[Write, ...])
 _IMAGE: Final = msgspec.json.Decoder(LifeImage)
 _ENCODER: Final = msgspec.json.Encoder()
-
-
-class RegionCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What has happened to a region's messages since the tables began."""
-
-    refused: int = 0
-    conflicts: int = 0
-    warned: int = 0  # merged although their stamps were ahead of time
-    last_refusal: str | None = None
-
-
-class CentreRow(msgspec.Struct, frozen=True, kw_only=True):
-    """The centre's own state, in the row `@centre`."""
-
-    forgotten_through: Hlc = ZERO
-    counts: dict[str, RegionCounts] = {}  # by region
 
 
 class Loaded(msgspec.Struct, kw_only=True):

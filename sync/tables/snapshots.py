@@ -7,17 +7,17 @@ two overlap harmlessly, because merging a state again changes nothing.
 import gzip
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from deltalake import DeltaTable
+from deltalake import DeltaTable, QueryBuilder
 
 from thalweg.sync.centre.centre import Snapshot
 from thalweg.sync.delta.contracts import RECORDS, SYNC_REGIONS
 from thalweg.sync.delta.store import table_uri
 from thalweg.sync.protocol.records import decode_record
 from thalweg.sync.protocol.stamps import ZERO
-from thalweg.sync.tables.replicate_tables import CENTRE_ROW, CentreRow
+from thalweg.sync.tables.centre_row import CENTRE_ROW, CentreRow
 
 # The broker keeps the news that a key was forgotten for a day; an older snapshot could bring such a key back.
 OLDEST: Final = timedelta(hours=12)
@@ -42,17 +42,22 @@ def take_snapshot(warehouse: str) -> Snapshot:
         SnapshotError: The replicate job has not written them yet.
     """
     # The position first: records read after it are as new or newer, and newer ones are merged once more.
-    regions = DeltaTable(table_uri(warehouse, SYNC_REGIONS.name)).to_pyarrow_table().to_pylist()
-    centre = next((row for row in regions if row["region"] == CENTRE_ROW), None)
-    if centre is None:
+    found = _columns(warehouse, SYNC_REGIONS.name, "image, position", where=f"region = '{CENTRE_ROW}'")
+    if not found["position"]:
         raise SnapshotError(
             f"warehouse {warehouse} has no row {CENTRE_ROW} in sync_regions: start jobs/replicate first"
         )
-    rows = DeltaTable(table_uri(warehouse, RECORDS.name)).to_pyarrow_table(columns=["state"])
-    records = tuple(decode_record(state) for state in rows["state"].to_pylist())
-    through = msgspec.json.decode(centre["image"], type=CentreRow).forgotten_through
+    (image,), (position,) = found["image"], found["position"]
+    records = tuple(map(decode_record, _columns(warehouse, RECORDS.name, "state")["state"]))
+    through = msgspec.json.decode(image, type=CentreRow).forgotten_through
     clock = max((through, *(record.at for record in records)), default=ZERO)
-    return Snapshot(records=records, position=centre["position"], clock=clock)
+    return Snapshot(records=records, position=position, clock=clock)
+
+
+def _columns(warehouse: str, table: str, names: str, where: str = "true") -> dict[str, list[Any]]:
+    session = QueryBuilder().register(table, DeltaTable(table_uri(warehouse, table)))
+    rows = session.execute(f"SELECT {names} FROM {table} WHERE {where}").read_all()
+    return {name: column.to_pylist() for name, column in zip(rows.column_names, rows.columns, strict=True)}
 
 
 def write_snapshot(path: Path, snapshot: Snapshot, topic_prefix: str, now: datetime) -> int:

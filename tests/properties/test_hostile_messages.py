@@ -18,7 +18,8 @@ from thalweg.sync.protocol.entries import RegionEntry
 from thalweg.sync.protocol.records import encode_record
 from thalweg.sync.replica.memory_store import MemoryStore
 from thalweg.sync.replica.replica import Replica
-from thalweg.sync.tables.replicate_tables import CentreRow, conflict_row, counted, gap_row, record_rows, region_row
+from thalweg.sync.tables.centre_row import CentreRow
+from thalweg.sync.tables.replicate_tables import conflict_row, counted, gap_row, record_rows, region_row
 
 NOW = 1_700_000_000_000
 POLICIES = {"": {"m": "max", "n": "counter", "s": "add_wins_set", "l": "min"}}

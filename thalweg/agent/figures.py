@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import yaml
 
-from thalweg.conf.environment import PROJECT_ROOT
-
-FOLDER: Final = PROJECT_ROOT / "conf" / "figures"
+from thalweg.conf.environment import FIGURES
 
 
 class UnknownRegionError(ValueError):
@@ -78,7 +76,7 @@ class Figures:
 
 
 @cache
-def load_figures(folder: Path = FOLDER) -> Figures:
+def load_figures(folder: Path = FIGURES) -> Figures:
     """Read the tables."""
     network, prices, fleets, tasks = (
         _read(folder / f"{name}.yaml") for name in ("network", "prices", "fleets", "tasks")

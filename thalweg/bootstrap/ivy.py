@@ -1,14 +1,14 @@
 """Run the Ivy that pyspark ships: the one way this project talks to a Maven repository."""
 
+import importlib.util
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from thalweg.conf.environment import PROJECT_ROOT, Java, SetupIncompleteError
+from thalweg.conf.environment import CONF, IN_CLONE, PREPARE, Java, SetupIncompleteError
 
-SETTINGS = PROJECT_ROOT / "conf" / "jars" / "ivysettings.xml"
+SETTINGS = CONF / "jars" / "ivysettings.xml"
 
 
 def ivy_jar() -> Path:
@@ -17,10 +17,11 @@ def ivy_jar() -> Path:
     Raises:
         SetupIncompleteError: pyspark is not installed in the running environment.
     """
-    library = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    found = sorted((Path(sys.prefix) / "lib" / library / "site-packages" / "pyspark" / "jars").glob("ivy-*.jar"))
+    pyspark = importlib.util.find_spec("pyspark")
+    found = sorted((Path(pyspark.origin).parent / "jars").glob("ivy-*.jar")) if pyspark and pyspark.origin else []
     if not found:
-        raise SetupIncompleteError("pyspark is not installed beside this Python.", "Install it: ./run doctor")
+        remedy = PREPARE if IN_CLONE else "pip install 'thalweg[plane]'"
+        raise SetupIncompleteError("pyspark is not installed beside this Python.", f"Install it: {remedy}")
     return found[-1]
 
 

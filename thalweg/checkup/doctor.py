@@ -1,5 +1,6 @@
 """``thalweg doctor``: look at everything a run depends on, and print for each finding what to do."""
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -9,9 +10,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from thalweg.bootstrap.runtime import ensure_runtime
 from thalweg.checkup import brokers, checkpoints, installed, leases, machine, stacks, tables
 from thalweg.checkup.finding import Finding, Status, fine, problem
-from thalweg.conf.environment import cache_folder, state_folder
+from thalweg.conf.environment import SetupIncompleteError, cache_folder, state_folder
 from thalweg.conf.settings import Kafka, Settings, SettingsError, load_settings
 from thalweg.processes.ports import LOOPBACK
 from thalweg.stack.broker import cluster_id
@@ -25,10 +27,13 @@ def examine(config: Path | None = None, overrides: tuple[str, ...] = ()) -> Iter
     """Look at one thing after the other; only what the launcher prepares has been done before, nothing is repaired."""
     yield installed.python_finding()
     yield installed.package_finding()
-    yield installed.fit_finding()
-    yield installed.java_finding()
-    yield installed.jar_finding()
-    yield installed.spark_finding()
+    if installed.has_plane():
+        yield installed.fit_finding()
+        yield installed.java_finding()
+        yield installed.jar_finding()
+        yield installed.spark_finding()
+    else:
+        yield installed.no_plane_finding()
     settings = Settings()
     try:
         settings = load_settings(config, overrides)
@@ -109,6 +114,10 @@ def doctor(config: Path | None, overrides: tuple[str, ...], as_json: bool) -> No
     Exit code 1 if anything was found that will fail.
     """
     findings = []
+    if installed.has_plane():
+        # What cannot be brought is found below, with its remedy.
+        with contextlib.suppress(SetupIncompleteError):
+            ensure_runtime()
     console = Console(highlight=False, soft_wrap=True)
     for finding in examine(config, overrides):
         findings.append(finding)

@@ -1,6 +1,7 @@
 """Look at what is installed: Python, its packages against the lock, Java, the jars, and whether they fit together."""
 
 import importlib.metadata
+import importlib.util
 import os
 import re
 import sys
@@ -11,7 +12,9 @@ from thalweg.bootstrap.jars import wrong_jars
 from thalweg.checkup.finding import Finding, fine, problem, warning
 from thalweg.conf.environment import (
     FOREIGN_SPARK,
+    IN_CLONE,
     MIN_PYTHON,
+    PREPARE,
     REQUIREMENTS_LOCK,
     JarSet,
     SetupIncompleteError,
@@ -21,9 +24,8 @@ from thalweg.conf.environment import (
     locked_jars,
 )
 
-PREPARE = "./run doctor"
 # A package changed by hand leaves the stamp as it was; without it the launcher looks at every package.
-REINSTALL = "rm .venv/thalweg-stamp.json && ./run doctor"
+REINSTALL = "rm .venv/thalweg-stamp.json && ./run doctor" if IN_CLONE else "pip install --upgrade 'thalweg[plane]'"
 
 
 def python_finding(version: tuple[int, int, int] = sys.version_info[:3]) -> Finding:
@@ -35,12 +37,26 @@ def python_finding(version: tuple[int, int, int] = sys.version_info[:3]) -> Find
     return fine("python", seen)
 
 
-def package_finding(lock_text: str | None = None, installed: Mapping[str, str] | None = None) -> Finding:
+def has_plane() -> bool:
+    """Tell whether more than the client is installed: Spark stands for the rest, which comes with it."""
+    return importlib.util.find_spec("pyspark") is not None
+
+
+def no_plane_finding() -> Finding:
+    """Say that what is not there is no fault."""
+    return fine("plane", "not installed: client, replica, agent and reading alone (all: pip install 'thalweg[plane]')")
+
+
+def package_finding(
+    lock_text: str | None = None, installed: Mapping[str, str] | None = None, *, in_clone: bool = IN_CLONE
+) -> Finding:
     """Compare the installed packages with the lock.
 
     Args:
         lock_text: Lines of ``name==version``; None reads the project's lock.
         installed: Version by name; None asks the running environment.
+        in_clone: Whether ./run installed them, exactly. Elsewhere pip chose within what the package allows: what is
+            missing then is nothing, and another version than the tested one is said and is no problem.
     """
     lock_text = REQUIREMENTS_LOCK.read_text(encoding="utf-8") if lock_text is None else lock_text
     if installed is None:
@@ -55,14 +71,17 @@ def package_finding(lock_text: str | None = None, installed: Mapping[str, str] |
     differences = []
     for name, versions in locked.items():
         seen = installed.get(name)
-        if seen is None and name in everywhere:
+        if seen is None and name in everywhere and in_clone:
             differences.append(f"{name} is missing (locked: {versions[0]})")
         elif seen is not None and seen not in versions:
             differences.append(f"{name} is {seen} (locked: {' or '.join(versions)})")
     if differences:
         more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
-        return problem("packages", "; ".join(differences[:5]) + more, REINSTALL)
-    return fine("packages", f"all {len(locked)} as locked")
+        told = "; ".join(differences[:5]) + more
+        if in_clone:
+            return problem("packages", told, REINSTALL)
+        return warning("packages", told, f"Nothing, if all works; the tested versions are those of {REQUIREMENTS_LOCK}")
+    return fine("packages", f"all {len(locked)} as locked" if in_clone else "as tested")
 
 
 def _canonical(name: str) -> str:

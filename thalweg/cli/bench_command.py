@@ -16,7 +16,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from thalweg.conf.environment import PROJECT_ROOT
+from thalweg.conf.environment import results_folder
 from thalweg.stack.stack import scratch_environment
 
 BENCHMARKS: Final[Mapping[str, tuple[str, str]]] = {
@@ -33,7 +33,6 @@ BENCHMARKS: Final[Mapping[str, tuple[str, str]]] = {
     "scale": ("thalweg.benchmarks.placement.scale", "scale"),
     "sync": ("thalweg.benchmarks.sync.sync", "sync"),
 }
-RESULTS: Final = PROJECT_ROOT / "benchmarks" / "results"
 
 
 def parameters(measure: Callable[..., object], items: Sequence[str]) -> dict[str, Any]:
@@ -79,7 +78,7 @@ def run(measure: Callable[..., dict[str, Any]], given: Mapping[str, Any]) -> dic
 @click.argument("name", type=click.Choice(sorted(BENCHMARKS)))
 @click.option("--set", "items", multiple=True, metavar="NAME=VALUE", help="A parameter of the measurement; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option("--record", is_flag=True, help="Keep the result under benchmarks/results/.")
+@click.option("--record", is_flag=True, help="Keep the result: under benchmarks/results/ in a clone, else here.")
 def bench(name: str, items: tuple[str, ...], as_json: bool, record: bool) -> None:
     """Measure one thing on this machine. Takes a minute or more; nothing else should run meanwhile."""
     module, function = BENCHMARKS[name]
@@ -101,11 +100,12 @@ def bench(name: str, items: tuple[str, ...], as_json: bool, record: bool) -> Non
 
 
 def keep(name: str, document: Mapping[str, Any]) -> Path:
-    """Write a result to a file of its own and return its path, from the project's root."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+    """Write a result to a file of its own and return its path."""
+    folder = results_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    return path.relative_to(PROJECT_ROOT)
+    return path
 
 
 def as_table(name: str, document: Mapping[str, Any]) -> Table:

@@ -11,6 +11,7 @@ import yaml
 from thalweg.cli.reading import WrongCall
 from thalweg.cli.render import print_json, print_table
 from thalweg.conf.settings import SettingsError, load_settings
+from thalweg.query.type_names import type_name
 from thalweg.streams.contract.asyncapi import PUBLISHED, asyncapi, message_schema
 from thalweg.streams.contract.topics import CONTRACTS as TOPICS
 from thalweg.streams.contract.topics import TopicContract
@@ -140,5 +141,5 @@ def _columns(contract: TableContract) -> list[dict[str, Any]]:
             "nullable": field.nullable,
             "key": field.name in contract.key,
         }
-        for field in contract.schema
+        for field in contract.columns
     ]

@@ -10,6 +10,7 @@ import click
 
 from thalweg.agent.figures import load_figures
 from thalweg.agent.fleet import FleetError
+from thalweg.bootstrap.runtime import ensure_runtime
 from thalweg.conf.environment import DEMO, SetupIncompleteError, state_folder
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.demo.demo import DemoFailedError, DemoPlan, run_demo
@@ -112,6 +113,7 @@ def demo(
         )
 
     try:
+        ensure_runtime()
         if headless or not sys.stderr.isatty():
             document = run(PlainScreen())
         else:

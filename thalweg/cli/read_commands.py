@@ -44,10 +44,10 @@ def sql(statement: str, form: str, as_json: bool, max_rows: int | None, warehous
     form = "json" if as_json else form
     limit = max_rows if max_rows is not None else (_TABLE_ROWS if form == "table" else 0)
     answer = query(statement, warehouse, as_of, limit or None)
-    columns, rows = answer.rows.column_names, answer.dicts()
+    columns, rows = answer.columns, answer.dicts()
     if form == "json":
-        types = [{"name": field.name, "type": str(field.type).replace("_view", "")} for field in answer.rows.schema]
-        print_json({"columns": types, "rows": rows, "row_count": len(rows), "cut_off": answer.cut_off})
+        described = [{"name": name, "type": kind} for name, kind in zip(columns, answer.types, strict=True)]
+        print_json({"columns": described, "rows": rows, "row_count": len(rows), "cut_off": answer.cut_off})
     elif form == "csv":
         print_csv(columns, rows)
     else:
@@ -175,4 +175,4 @@ _PLAN: Final = (
 
 def _print(answer: Answer) -> None:
     rows: list[dict[str, Any]] = answer.dicts()
-    print_table(answer.rows.column_names, rows)
+    print_table(answer.columns, rows)

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from thalweg.bootstrap.runtime import ensure_runtime
 from thalweg.conf.environment import SetupIncompleteError, state_folder
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.processes.children import ChildFailedError
@@ -45,6 +46,10 @@ def up(config: Path | None, overrides: tuple[str, ...], detach: bool) -> None:
         settings = load_settings(config, overrides)
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
+    try:
+        ensure_runtime()
+    except SetupIncompleteError as error:
+        raise click.ClickException(str(error)) from error
     if detach:
         _up_detached(folder, config, overrides)
         return

@@ -14,7 +14,7 @@ from deltalake.exceptions import TableNotFoundError
 
 from thalweg.cli.reading import reading_command
 from thalweg.cli.render import print_json, print_table
-from thalweg.conf.environment import PROJECT_ROOT
+from thalweg.conf.environment import IN_CLONE, PROJECT_ROOT
 from thalweg.query.as_of import AsOf
 from thalweg.query.query import query
 from thalweg.stack.machine import describe
@@ -28,7 +28,7 @@ from thalweg.sync.proof.campaign_record import (
     write_record,
 )
 from thalweg.sync.proof.mutants import MUTANTS
-from thalweg.sync.tables.replicate_tables import CENTRE_ROW
+from thalweg.sync.tables.centre_row import CENTRE_ROW
 from thalweg.sync.tables.snapshots import SnapshotError, take_snapshot, write_snapshot
 
 _SHOWN: Final = 10
@@ -103,8 +103,7 @@ def sync_document(warehouse: str, as_of: AsOf | None) -> dict[str, Any]:
     """Gather what `thalweg sync --json` prints."""
 
     def rows(statement: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = query(statement, warehouse, as_of).rows.to_pylist()
-        return found
+        return query(statement, warehouse, as_of).dicts()
 
     now = datetime.now(UTC)
     gaps = rows("SELECT * FROM sync_gaps WHERE status = 'open' ORDER BY region, epoch, first_seq")
@@ -247,7 +246,9 @@ def _recorded(path: Path, histories: int, seed: int, processes: int | None, at_m
 
 
 def _commit() -> str | None:
-    """Return the working copy's commit; None outside of one."""
+    """Return the clone's commit; None outside of one."""
+    if not IN_CLONE:  # installed, we may lie within somebody else's repository
+        return None
     answer = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False, timeout=10
     )

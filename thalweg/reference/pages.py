@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 
 from thalweg.cli.main import COMMANDS, cli
 from thalweg.conf.settings import ENVIRONMENT_PREFIX, Settings
+from thalweg.query.type_names import type_name
 from thalweg.reference.declared import declared_errors, declared_metrics
 from thalweg.streams.contract.asyncapi import PUBLISHED, message_name, message_schema
 from thalweg.streams.contract.topics import CONTRACTS as TOPICS
@@ -114,7 +115,7 @@ def tables_page() -> str:
         parts.append(
             table(
                 ("column", "type", "null"),
-                [(f"`{f.name}`", f"`{type_name(f.type)}`", "yes" if f.nullable else "no") for f in contract.schema],
+                [(f"`{f.name}`", f"`{type_name(f.type)}`", "yes" if f.nullable else "no") for f in contract.columns],
             )
         )
     return page_text("Tables", *parts)
@@ -205,7 +206,7 @@ def title(path: Path) -> str:
 def commands() -> list[tuple[str, click.Command]]:
     """Commands whose module is there."""
     found = []
-    for name, (module, attribute) in sorted(COMMANDS.items()):
+    for name, (module, attribute, _) in sorted(COMMANDS.items()):
         if importlib.util.find_spec(module) is not None:
             command = getattr(importlib.import_module(module), attribute)
             if isinstance(command, click.Command):

@@ -11,12 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from thalweg.conf.environment import PROJECT_ROOT, JarSet, Java, find_java, jar_paths, utf8_locale
+from thalweg.conf.environment import CONF, JarSet, Java, find_java, jar_paths, utf8_locale
 from thalweg.processes.children import Child, ChildFailedError, NeverReadyError, ProcessSpec, RestartPolicy
 from thalweg.processes.ports import LOOPBACK, accepts_connections, free_port
 
-SERVER_PROPERTIES = PROJECT_ROOT / "conf" / "broker" / "server.properties"
-LOG4J_PROPERTIES = PROJECT_ROOT / "conf" / "broker" / "log4j2.properties"
+SERVER_PROPERTIES = CONF / "broker" / "server.properties"
+LOG4J_PROPERTIES = CONF / "broker" / "log4j2.properties"
 
 # Takes a second on an idle machine; a disk that others write to at full rate can hold it up for a minute.
 FORMAT_SECONDS = 180.0

@@ -31,8 +31,7 @@ def measure_group(parameters: Group = Group()) -> dict[str, Any]:
 def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(BENCHMARKS, "pack", (__name__, "measure"))
     monkeypatch.setitem(BENCHMARKS, "plan", (__name__, "measure_group"))
-    monkeypatch.setattr(bench_command, "PROJECT_ROOT", tmp_path)
-    monkeypatch.setattr(bench_command, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(bench_command, "results_folder", lambda: tmp_path / "results")
 
 
 def test_parameters_are_read_by_their_types() -> None:

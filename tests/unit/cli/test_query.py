@@ -12,6 +12,7 @@ from thalweg.query import query as query_module
 from thalweg.query.as_of import FOLDED, TIME_COLUMN, AsOf, LogTooShortError, Version, parse_as_of
 from thalweg.query.query import WarehouseUnreadableError, query
 from thalweg.query.sql_statement import QueryRefusedError
+from thalweg.query.type_names import type_name
 from thalweg.sync.delta.contracts import CONTRACTS, DECISIONS, NODES
 from thalweg.sync.delta.store import append, open_or_create
 
@@ -50,8 +51,26 @@ def test_python_values_are_those_that_arrow_gives(warehouse: Path) -> None:
         " arrow_cast(TIMESTAMP '2026-11-21T12:00:00', 'Timestamp(Microsecond, Some(\"Europe/Berlin\"))') AS there",
         str(warehouse),
     )
-    assert times.dicts() == times.rows.to_pylist()
+    # pyarrow calls pandas for nanoseconds, which are more than a datetime holds.
+    arrow = {
+        name: getattr(value, "to_pydatetime", lambda v=value: v)() for name, value in times.rows.to_pylist()[0].items()
+    }
+    assert times.dicts() == [arrow]
+    assert query("SELECT INTERVAL '1 day' AS pause", str(warehouse)).dicts() == [{"pause": "1 days"}]
     assert query("SELECT * FROM tasks WHERE false", str(warehouse)).dicts() == []
+
+
+def test_types_are_named_as_pyarrow_names_them(warehouse: Path) -> None:
+    for contract in CONTRACTS:
+        assert [type_name(column.type) for column in contract.columns] == [str(kind) for kind in contract.schema.types]
+        assert contract.schema == pa.schema(contract.columns)
+    found = query(
+        "SELECT 1 AS a, 'x' AS b, 1.5 AS c, NULL AS d, CAST(1.5 AS DECIMAL(10, 2)) AS e, DATE '2026-01-01' AS f,"
+        " now() AS g, [named_struct('x', 1)] AS h, INTERVAL '1 day' AS i, arrow_cast(1, 'UInt8') AS j,"
+        " arrow_cast(1, 'Duration(Second)') AS k, arrow_cast('x', 'LargeUtf8') AS l, true AS m",
+        str(warehouse),
+    )
+    assert found.types == [str(kind).removesuffix("_view") for kind in found.rows.schema.types]
 
 
 def test_rows_beyond_the_limit_are_cut_off_and_said_to_be(warehouse: Path) -> None:

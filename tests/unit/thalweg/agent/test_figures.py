@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from thalweg.agent.figures import FOLDER, load_figures
-from thalweg.conf.environment import PROJECT_ROOT
+from thalweg.agent.figures import load_figures
+from thalweg.conf.environment import FIGURES, PROJECT_ROOT
 
 DATA = Path(os.environ.get("THALWEG_DATA", PROJECT_ROOT / ".." / "shared" / "data"))
 
@@ -45,6 +45,6 @@ def test_the_tables_are_what_the_published_data_gives() -> None:
     from thalweg.benchmarks.figures import derive
 
     derived = derive(DATA)
-    assert set(derived) == {path.stem for path in FOLDER.glob("*.yaml")}
+    assert set(derived) == {path.stem for path in FIGURES.glob("*.yaml")}
     for name, text in derived.items():
-        assert (FOLDER / f"{name}.yaml").read_text(encoding="utf-8") == text, name
+        assert (FIGURES / f"{name}.yaml").read_text(encoding="utf-8") == text, name
