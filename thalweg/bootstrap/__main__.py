@@ -9,8 +9,9 @@ from typing import NoReturn
 sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)
 
 from thalweg.bootstrap import checks, virtualenv  # noqa: E402
+from thalweg.bootstrap.jars import ensure_jars  # noqa: E402
+from thalweg.bootstrap.java import ensure_java  # noqa: E402
 from thalweg.bootstrap.progress import say  # noqa: E402
-from thalweg.bootstrap.runtime import ensure_runtime  # noqa: E402
 from thalweg.conf.environment import SetupIncompleteError  # noqa: E402 (the path above comes first)
 
 
@@ -24,7 +25,7 @@ def main(arguments: list[str]) -> int:
     if Path(sys.prefix) != virtualenv.FOLDER:
         become_python(str(Path(__file__).resolve()), *arguments)
     try:
-        ensure_runtime()
+        ensure_jars(ensure_java())
     except SetupIncompleteError as error:
         say(str(error))
         if arguments[:1] != ["doctor"]:  # which tells what else is wrong

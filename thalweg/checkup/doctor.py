@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from thalweg.bootstrap.runtime import ensure_runtime
+from thalweg.bootstrap.runtime import ensure_runtime, has_plane
 from thalweg.checkup import brokers, checkpoints, installed, leases, machine, stacks, tables
 from thalweg.checkup.finding import Finding, Status, fine, problem
 from thalweg.conf.environment import SetupIncompleteError, cache_folder, state_folder
@@ -27,7 +27,7 @@ def examine(config: Path | None = None, overrides: tuple[str, ...] = ()) -> Iter
     """Look at one thing after the other; only what the launcher prepares has been done before, nothing is repaired."""
     yield installed.python_finding()
     yield installed.package_finding()
-    if installed.has_plane():
+    if has_plane():
         yield installed.fit_finding()
         yield installed.java_finding()
         yield installed.jar_finding()
@@ -114,7 +114,7 @@ def doctor(config: Path | None, overrides: tuple[str, ...], as_json: bool) -> No
     Exit code 1 if anything was found that will fail.
     """
     findings = []
-    if installed.has_plane():
+    if has_plane():
         # What cannot be brought is found below, with its remedy.
         with contextlib.suppress(SetupIncompleteError):
             ensure_runtime()

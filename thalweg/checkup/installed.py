@@ -1,7 +1,6 @@
 """Look at what is installed: Python, its packages against the lock, Java, the jars, and whether they fit together."""
 
 import importlib.metadata
-import importlib.util
 import os
 import re
 import sys
@@ -35,11 +34,6 @@ def python_finding(version: tuple[int, int, int] = sys.version_info[:3]) -> Find
         wanted = ".".join(map(str, MIN_PYTHON))
         return problem("python", seen, f"Install Python {wanted} or newer, rm -r .venv, {PREPARE}")
     return fine("python", seen)
-
-
-def has_plane() -> bool:
-    """Tell whether more than the client is installed: Spark stands for the rest, which comes with it."""
-    return importlib.util.find_spec("pyspark") is not None
 
 
 def no_plane_finding() -> Finding:

@@ -134,7 +134,7 @@ def main() -> None:
         if package == "thalweg" or importlib.util.find_spec(package) is not None:
             raise
         click.echo(
-            f"thalweg: this needs {package}, which the client alone does not bring: pip install 'thalweg[plane]'",
+            f"thalweg: this needs {package}, and only the client is installed; all of it: pip install 'thalweg[plane]'",
             err=True,
         )
         sys.exit(_WRONG_CALL)

@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
@@ -52,10 +53,13 @@ def test_python_values_are_those_that_arrow_gives(warehouse: Path) -> None:
         str(warehouse),
     )
     # pyarrow calls pandas for nanoseconds, which are more than a datetime holds.
-    arrow = {
-        name: getattr(value, "to_pydatetime", lambda v=value: v)() for name, value in times.rows.to_pylist()[0].items()
-    }
-    assert times.dicts() == [arrow]
+    (arrow,) = times.rows.to_pylist()
+    assert times.dicts() == [
+        {
+            name: value.to_pydatetime(warn=False) if isinstance(value, pd.Timestamp) else value
+            for name, value in arrow.items()
+        }
+    ]
     assert query("SELECT INTERVAL '1 day' AS pause", str(warehouse)).dicts() == [{"pause": "1 days"}]
     assert query("SELECT * FROM tasks WHERE false", str(warehouse)).dicts() == []
 
