@@ -8,7 +8,7 @@ from typing import NoReturn
 # Run by path, before the project is installed anywhere; the folder of this file is no place to import from.
 sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)
 
-from thalweg.bootstrap import checks, virtualenv  # noqa: E402
+from thalweg.bootstrap import verbs, virtualenv  # noqa: E402
 from thalweg.bootstrap.jars import ensure_jars  # noqa: E402
 from thalweg.bootstrap.java import ensure_java  # noqa: E402
 from thalweg.bootstrap.progress import say  # noqa: E402
@@ -16,7 +16,7 @@ from thalweg.conf.environment import SetupIncompleteError  # noqa: E402 (the pat
 
 
 def main(arguments: list[str]) -> int:
-    """Prepare and run; returns only when something failed or for ``test``."""
+    """Prepare and run; returns only when something failed or for a developer's verb."""
     try:
         virtualenv.ensure()
     except SetupIncompleteError as error:
@@ -30,8 +30,8 @@ def main(arguments: list[str]) -> int:
         say(str(error))
         if arguments[:1] != ["doctor"]:  # which tells what else is wrong
             return 1
-    if arguments[:1] == ["test"]:
-        return checks.run_all(arguments[1:])
+    if arguments and (verb := verbs.VERBS.get(arguments[0])):
+        return verb[1](arguments[1:])
     # -P: the current directory may hold a folder of the name of one of ours.
     return become_python("-P", "-m", "thalweg.cli.main", *arguments)
 

@@ -84,7 +84,7 @@ def _prepare() -> None:
     UNFINISHED.touch()
     STAMP.unlink(missing_ok=True)
     say("installing the Python packages of conf/requirements.lock into .venv")
-    uv = _uv()
+    uv = pinned_uv()
     if uv is None or not _install_with_uv(uv, everything_again=cut_off):
         _install_with_pip(everything_again=cut_off)
     STAMP.write_text(json.dumps(wanted_stamp(), indent=1), encoding="utf-8")
@@ -107,7 +107,7 @@ def _make_folder() -> None:
     _run([base, "-m", "venv", "--without-pip", FOLDER], "making .venv failed")
 
 
-def _uv() -> Path | None:
+def pinned_uv() -> Path | None:
     """Return the pinned uv, installed first if need be, or None if it cannot be had."""
     uv = INSTALLER / "bin" / "uv"
     pinned = re.search(r"^uv==(\S+)", INSTALLER_LOCK.read_text(encoding="utf-8"), re.MULTILINE)
@@ -123,8 +123,13 @@ def _uv() -> Path | None:
     return uv
 
 
+def uv_settings() -> dict[str, str]:
+    """Return, as environment variables of uv, what pip is configured to use."""
+    return uv_environment(_output([*_pip(), "config", "list"]))
+
+
 def _install_with_uv(uv: Path, *, everything_again: bool) -> bool:
-    environ = {**os.environ, **uv_environment(_output([*_pip(), "config", "list"])), "VIRTUAL_ENV": str(FOLDER)}
+    environ = {**os.environ, **uv_settings(), "VIRTUAL_ENV": str(FOLDER)}
     # --system-certs: a machine behind its own certificate authority has it in the system's store.
     sync: list[str | Path] = [uv, "pip", "sync", "--system-certs", "--require-hashes", REQUIREMENTS_LOCK]
     if everything_again:  # a package may be half there and look installed
