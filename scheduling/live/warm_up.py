@@ -6,11 +6,16 @@ that folder cannot be written, every process compiles anew.
 
 from __future__ import annotations
 
+import scipy.optimize  # noqa: F401 (here, so that no plan is the first to import it)
+
+from thalweg.scheduling.compiled import compiles
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.world.tasks import MILLI, Change, Part, TaskSpec, Transition
 from thalweg.scheduling.world.world import NodeFacts, World
+
+compiles()  # with the import: a job does that while its JVM starts
 
 
 def warm_up(settings: PlanSettings) -> None:

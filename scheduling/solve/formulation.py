@@ -7,16 +7,18 @@ tangents of its square (Kelley 1960), so the program's value is a lower bound ho
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, linprog, milp
-from scipy.sparse import coo_matrix, csr_matrix
 
 from thalweg.scheduling.arrays import FloatArray, IntArray
 from thalweg.scheduling.problem.cost import Arcs, region_gpus
 from thalweg.scheduling.problem.model import GPUS, NOWHERE, Problem
 from thalweg.scheduling.problem.solution import Limits
 from thalweg.scheduling.solve.bound import Prices, balance_slope, free_prices
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 @dataclass(slots=True)
@@ -39,6 +41,8 @@ class _Rows:
         return slice(self.count - len(limit), self.count)
 
     def matrix(self, columns: int) -> csr_matrix:
+        from scipy.sparse import coo_matrix  # here and below late: scipy takes longer to import than a small plan
+
         parts = (np.concatenate(part) if part else np.zeros(0) for part in (self.value, self.row, self.column))
         value, row, column = parts
         return coo_matrix((value, (row.astype(np.int64), column.astype(np.int64))), (self.count, columns)).tocsr()
@@ -224,6 +228,8 @@ def solve_linear(problem: Problem, program: Program, gpus_by_pool: FloatArray) -
         program: its program.
         gpus_by_pool: where the balance's slope is taken for the prices.
     """
+    from scipy.optimize import linprog
+
     finite = np.isfinite(program.limit)
     answer = linprog(
         program.usd,
@@ -255,6 +261,8 @@ def solve_integer(program: Program, limits: Limits, cutoff_gap: float) -> Answer
         limits: nodes and deadline.
         cutoff_gap: relative gap at which it may stop.
     """
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
     integral = np.zeros(len(program.usd))
     integral[: len(program.class_index) + program.tasks] = 1
     options: dict[str, float | int] = {"mip_rel_gap": cutoff_gap, "node_limit": limits.mip_nodes}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray
-from thalweg.scheduling.compiled import COMPILED, compiled
+from thalweg.scheduling.compiled import compiled, compiles
 from thalweg.scheduling.problem.cost import plan_usd
 from thalweg.scheduling.problem.model import GPUS, NOWHERE, Problem
 from thalweg.scheduling.solve.bound import balance_slope
@@ -28,7 +28,7 @@ def improve(plan: PartialPlan, evaluations: int) -> PartialPlan:
         plan: not changed.
         evaluations: moves looked at before the search stops: deterministic, unlike a time limit.
     """
-    if not COMPILED or not len(plan.free):
+    if not compiles() or not len(plan.free):
         return plan
     problem = plan.problem
     usd = plan.arcs.usd

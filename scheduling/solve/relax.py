@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray
-from thalweg.scheduling.compiled import COMPILED
+from thalweg.scheduling.compiled import compiles
 from thalweg.scheduling.problem.cost import Arcs, plan_usd
 from thalweg.scheduling.problem.model import GPUS, NOWHERE, Problem
 from thalweg.scheduling.problem.solution import Limits
@@ -129,7 +129,7 @@ def relax_gpus(problem: Problem, arcs: Arcs, start_prices: FloatArray | None, li
             prices=prices,
         )
 
-    if not problem.weights.balance or not COMPILED:
+    if not problem.weights.balance or not compiles():
         relaxed = read(solve_transport(transport, start, limits.remaining_s, keep))
         relaxed.prices.slope[:] = balance_slope(problem, relaxed.gpus_by_pool(problem))
         return relaxed

@@ -87,8 +87,9 @@ def node_facts(rows: pa.Table, timeout_ms: int) -> list[NodeFacts]:
     """
     if not rows.num_rows:
         return []
-    seen_us = rows.column("observed_at").cast(pa.int64())
-    rows = rows.append_column("seen_ms", pc.divide(seen_us, 1_000))
+    # Neither arithmetic nor append_column: both import pandas, to see whether they are given something of it.
+    seen_ms = rows.column("observed_at").cast(pa.timestamp("ms", "UTC"), safe=False).cast(pa.int64())
+    rows = pa.Table.from_arrays([*rows.columns, seen_ms], names=[*rows.column_names, "seen_ms"])
     newest = rows.group_by("region").aggregate([("seen_ms", "max")])
     newest_ms = dict(zip(newest.column("region").to_pylist(), newest.column("seen_ms_max").to_pylist(), strict=True))
     names = ("region", "node_id", "gpu_model", "spot", "gpus", "cpus", "memory_gb", "state", "seen_ms")

@@ -6,7 +6,7 @@ table: one whose newest sample is older than the newest of all by more than the 
 
 import math
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import pyarrow as pa
@@ -124,13 +124,13 @@ class _Snapshot:
                     _number(row["gbps"]),
                     _number(row["usd_per_gb"]),
                 )
-                for row in self._read(LINKS).to_pylist()
+                for row in self._rows(f"SELECT * FROM {LINKS.name}")
             }
         )
         self.world.set_prices(
             {
                 (row["region"], row["gpu_model"], row["spot"]): row["usd_per_gpu_hour"]
-                for row in self._read(PRICES).to_pylist()
+                for row in self._rows(f"SELECT * FROM {PRICES.name}")
                 if row["usd_per_gpu_hour"] is not None
             }
         )
@@ -183,14 +183,12 @@ class _Snapshot:
         )
 
     def _rows(self, sql: str) -> list[dict[str, Any]]:
-        return query(sql, self._warehouse, self._as_of).rows.to_pylist()  # type: ignore[no-any-return]
+        return query(sql, self._warehouse, self._as_of).dicts()  # pyarrow would import pandas for a timestamp
 
     def _open_regions(self) -> list[str]:
         newest: dict[str, datetime] = {}
-        for region, seen in zip(
-            self._nodes.column("region").to_pylist(), self._nodes.column("observed_at").to_pylist(), strict=True
-        ):
-            newest[region] = max(newest.get(region, datetime.min.replace(tzinfo=UTC)), seen)
+        for row in self._rows(f"SELECT region, max(observed_at) AS seen FROM {NODES.name} GROUP BY region"):
+            newest[row["region"]] = row["seen"]
         if not newest:
             return []
         last = max(newest.values())

@@ -62,7 +62,7 @@ class Answer:
         """The rows as pyarrow has them, for who computes with them."""
         import pyarrow as pa  # late: reading does without it
 
-        return pa.table(self.found)
+        return pa.RecordBatchReader.from_stream(self.found).read_all()  # pa.table() would import pandas to look
 
     def dicts(self) -> list[dict[str, Any]]:
         """Give the rows as Python values by column."""

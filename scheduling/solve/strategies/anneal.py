@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from thalweg.scheduling.arrays import FloatArray
-from thalweg.scheduling.compiled import COMPILED, compiled
+from thalweg.scheduling.compiled import compiled, compiles
 from thalweg.scheduling.problem.cost import Arcs, plan_usd, region_gpus
 from thalweg.scheduling.problem.model import GPUS, Problem
 from thalweg.scheduling.problem.solution import Limits, Stopped
@@ -22,7 +22,7 @@ from thalweg.scheduling.solve.strategies.greedy import greedy_plan
 from thalweg.scheduling.solve.strategies.strategy import Found
 
 ROUNDS = 60
-STEPS = 50_000 if COMPILED else 500
+STEPS, STEPS_IN_PYTHON = 50_000, 500
 """Moves tried in a round, after each of which the deadline is asked."""
 HOT, COLD = 0.3, 3e-5
 """First and last temperature as shares of the mean cost of a placed copy."""
@@ -43,6 +43,7 @@ def anneal(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices
         class_index, pool_index, copies = best.arcs_used()
         typical = float((arcs.usd[class_index, pool_index] * copies).sum() / max(copies.sum(), 1)) or 1.0
         state = np.array([seed * 2 + 1], np.uint64)
+        steps = STEPS if compiles() else STEPS_IN_PYTHON
         for turn in range(rounds):
             if limits.expired():
                 stopped = Stopped.DEADLINE
@@ -50,7 +51,7 @@ def anneal(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices
             temperature = typical * HOT * (COLD / HOT) ** (turn / max(rounds - 1, 1))
             run_anneal(
                 arcs.usd, problem.classes.wait_usd.astype(float), problem.classes.need, free_to_move, counts, free,
-                waiting, problem.pools.region, used, total, problem.weights.balance, temperature, state, STEPS, GPUS,
+                waiting, problem.pools.region, used, total, problem.weights.balance, temperature, state, steps, GPUS,
             )  # fmt: skip
             plan = PartialPlan(problem, arcs)
             class_index, pool_index = np.nonzero(counts)

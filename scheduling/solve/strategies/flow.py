@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from thalweg.scheduling.arrays import FloatArray
-from thalweg.scheduling.compiled import COMPILED
+from thalweg.scheduling.compiled import compiles
 from thalweg.scheduling.problem.cost import Arcs, plan_usd
 from thalweg.scheduling.problem.model import Problem
 from thalweg.scheduling.problem.solution import Limits
@@ -46,7 +46,7 @@ def relax(problem: Problem, arcs: Arcs, limits: Limits, start_prices: FloatArray
     relaxed = uncontended(problem, arcs) or relax_gpus(problem, arcs, start_prices, limits)
     bound = relaxed.bound(problem, arcs)
     if keeps_limits(problem, relaxed, range(problem.dimensions)) and (
-        not problem.weights.balance or (COMPILED and arcs.usd.size > LINEAR_ARCS)
+        not problem.weights.balance or (compiles() and arcs.usd.size > LINEAR_ARCS)
     ):
         return relaxed, bound
     relaxed = relax_all(problem, arcs, relaxed, limits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from thalweg.scheduling.arrays import FloatArray, IntArray
-from thalweg.scheduling.compiled import COMPILED
+from thalweg.scheduling.compiled import compiles
 from thalweg.scheduling.solve.transport.column_generation import by_column_generation
 from thalweg.scheduling.solve.transport.transport import Flow, Transport, sample_of, worth_sampling
 from thalweg.scheduling.solve.transport.transport_simplex import MAX_PIVOTS, by_simplex
@@ -32,7 +32,7 @@ def solve_transport(
         keep: (class, pool) arcs to start with besides the cheapest ones, such as where tasks run now.
         region_prices: [R] what the balance is expected to charge a unit, to start near.
     """
-    if COMPILED:
+    if compiles():
         if start_prices is None and worth_sampling(problem):
             sample, _ = sample_of(problem, SAMPLE)
             guess = solve_transport(sample, None, remaining_s, keep)

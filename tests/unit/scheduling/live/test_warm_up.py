@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from thalweg.conf.environment import PROJECT_ROOT
-from thalweg.scheduling.compiled import COMPILED
+from thalweg.scheduling.compiled import compiles
 
 SCRIPT = """
 import json
@@ -19,8 +19,8 @@ from thalweg.scheduling.live.warm_up import warm_up
 from tests.properties.test_live_world import TestLiveWorld
 
 def compiled():
-    kernels = [f for module in (improve, kernels, simplex) for f in vars(module).values()]
-    return [len(kernel.signatures) for kernel in kernels if hasattr(kernel, "signatures")]
+    found = [f for module in (improve, kernels, simplex) for f in vars(module).values()]
+    return [len(kernel.signatures) for kernel in found if hasattr(kernel, "signatures")]
 
 warm_up(PlanSettings())
 warm = compiled()
@@ -29,7 +29,7 @@ print(json.dumps([warm, compiled()]))
 """
 
 
-@pytest.mark.skipif(not COMPILED, reason="numba cannot compile here: nothing to warm up")
+@pytest.mark.skipif(not compiles(), reason="numba cannot compile here: nothing to warm up")
 def test_live_plans_of_every_kind_find_their_kernels_ready() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], check=True, cwd=PROJECT_ROOT, capture_output=True, text=True)
     warm, after = json.loads(done.stdout)
