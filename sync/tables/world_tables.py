@@ -87,11 +87,12 @@ def node_facts(rows: pa.Table, timeout_ms: int) -> list[NodeFacts]:
     """
     if not rows.num_rows:
         return []
-    # Neither arithmetic nor append_column: both import pandas, to see whether they are given something of it.
+    # No arithmetic, append_column or group_by: each imports pandas, to see whether it is given something of it.
     seen_ms = rows.column("observed_at").cast(pa.timestamp("ms", "UTC"), safe=False).cast(pa.int64())
     rows = pa.Table.from_arrays([*rows.columns, seen_ms], names=[*rows.column_names, "seen_ms"])
-    newest = rows.group_by("region").aggregate([("seen_ms", "max")])
-    newest_ms = dict(zip(newest.column("region").to_pylist(), newest.column("seen_ms_max").to_pylist(), strict=True))
+    newest_ms: dict[str, int] = {}
+    for region, ms in zip(rows.column("region").to_pylist(), seen_ms.to_pylist(), strict=True):
+        newest_ms[region] = max(newest_ms.get(region, 0), ms or 0)
     names = ("region", "node_id", "gpu_model", "spot", "gpus", "cpus", "memory_gb", "state", "seen_ms")
 
     def is_in_state(wanted: str, region: str, state: str | None, seen_ms: int | None) -> bool:

@@ -34,7 +34,7 @@ build-backend = "setuptools.build_meta"
 name = "thalweg"
 version = "0"
 [tool.setuptools]
-packages = ["conf", "thalweg", "thalweg.bootstrap"]
+packages = ["thalweg", "thalweg.bootstrap", "thalweg.cli", "thalweg.conf", "thalweg.processes"]
 """
 
 
@@ -62,9 +62,11 @@ class Clone:
             self._copy(str(source.relative_to(PROJECT_ROOT)))
         (self.root / "conf" / "jars").mkdir()
         shutil.copy(JAR_LOCK, self.root / "conf" / "jars")
-        (self.root / "conf" / "__init__.py").touch()
-        (self.root / "thalweg" / "__init__.py").touch()
-        (self.root / "thalweg" / "cli.py").write_text(CLI)
+        (self.root / "thalweg" / "conf").symlink_to("../conf")
+        (self.root / "thalweg" / "cli").mkdir()
+        for package in ("conf", "thalweg", "thalweg/cli", "thalweg/processes"):
+            (self.root / package / "__init__.py").touch()
+        (self.root / "thalweg" / "cli" / "main.py").write_text(CLI)
         (self.root / "pyproject.toml").write_text(PYPROJECT)
         self.lock = self.root / "conf" / "requirements.lock"
         self.lock.write_text(locked("click", "setuptools"))

@@ -70,7 +70,8 @@ def test_every_error_and_metric_says_what_it_means() -> None:
 
 def test_every_dependency_has_its_sentence() -> None:
     project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    extras = [item for items in project["project"]["optional-dependencies"].values() for item in items]
+    wanted = [*project["project"]["dependencies"], *extras, *project["dependency-groups"]["dev"]]
     decision = (DOCS / "decisions" / "0002-dependencies.md").read_text(encoding="utf-8")
     for requirement in wanted:
         name = requirement.split("[")[0].split("=")[0].split("<")[0].split(">")[0].strip()

@@ -9,7 +9,15 @@ import pytest
 from thalweg.bootstrap import virtualenv
 from thalweg.bootstrap.java import LAUNCHER
 from thalweg.bootstrap.pip_settings import uv_environment
-from thalweg.conf.environment import SetupIncompleteError, cache_folder, find_java, java_major, state_folder
+from thalweg.conf.environment import (
+    PROJECT_ROOT,
+    SetupIncompleteError,
+    cache_folder,
+    find_java,
+    java_major,
+    results_folder,
+    state_folder,
+)
 
 
 def fake_java(home: Path, version: str) -> Path:
@@ -40,14 +48,14 @@ def test_a_java_home_that_is_too_old_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_only_an_old_java_is_refused_naming_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thalweg.conf.environment.own_java_home", lambda: tmp_path / "none")
+    monkeypatch.setattr("thalweg.conf.environment.own_java_home", lambda _: tmp_path / "none")
     home = fake_java(tmp_path / "home", "11.0.2")
     with pytest.raises(SetupIncompleteError, match=r"only Java 11\.0\.2 \(JAVA_HOME: .*17 or newer"):
         find_java({"JAVA_HOME": str(home), "PATH": str(tmp_path)})
 
 
 def test_no_java_at_all_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thalweg.conf.environment.own_java_home", lambda: tmp_path / "none")
+    monkeypatch.setattr("thalweg.conf.environment.own_java_home", lambda _: tmp_path / "none")
     with pytest.raises(SetupIncompleteError, match=r"Found no Java\. Java 17"):
         find_java({"PATH": str(tmp_path)})
 
@@ -70,6 +78,15 @@ def test_folders_follow_the_environment(tmp_path: Path) -> None:
     assert cache_folder({"XDG_CACHE_HOME": "/x"}) == Path("/x/thalweg")
     assert cache_folder({"HOME": "/h"}) == Path("/h/.cache/thalweg")
     assert state_folder({"THALWEG_STATE": str(tmp_path)}) == tmp_path
+
+
+def test_an_installed_package_keeps_nothing_beside_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert state_folder({"HOME": "/h"}, in_clone=False) == Path("/h/.local/state/thalweg")
+    assert state_folder({"HOME": "/h", "XDG_STATE_HOME": "/s"}, in_clone=False) == Path("/s/thalweg")
+    assert state_folder({"HOME": "/h"}, in_clone=True) == PROJECT_ROOT / ".thalweg"
+    monkeypatch.chdir(tmp_path)
+    assert results_folder(in_clone=False) == tmp_path
+    assert results_folder(in_clone=True) == PROJECT_ROOT / "benchmarks" / "results"
 
 
 def test_pip_settings_reach_uv_the_strongest_winning(tmp_path: Path) -> None:
