@@ -30,14 +30,19 @@ def field(name: str, kind: DataType, nullable: bool = True) -> Field:
     return Field(name, kind, nullable=nullable)
 
 
-def schema(fields: Iterable[Field]) -> Schema:
+def schema(columns: Iterable[Field]) -> Schema:
     """Name the columns of a table."""
-    return Schema(list(fields))
+    return Schema(list(columns))
 
 
-def struct(fields: Iterable[Field | tuple[str, DataType]]) -> DataType:
+def fields(columns: Schema) -> list[Field]:
+    """List the columns; two of an answer may have one name."""
+    return [columns.field(place) for place in range(len(columns.names))]
+
+
+def struct(parts: Iterable[Field | tuple[str, DataType]]) -> DataType:
     """Name the type of values with named parts."""
-    return DataType.struct([part if isinstance(part, Field) else field(*part) for part in fields])
+    return DataType.struct([part if isinstance(part, Field) else field(*part) for part in parts])
 
 
 def list_(item: DataType) -> DataType:

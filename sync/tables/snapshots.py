@@ -57,7 +57,7 @@ def take_snapshot(warehouse: str) -> Snapshot:
 def _columns(warehouse: str, table: str, names: str, where: str = "true") -> dict[str, list[Any]]:
     session = QueryBuilder().register(table, DeltaTable(table_uri(warehouse, table)))
     rows = session.execute(f"SELECT {names} FROM {table} WHERE {where}").read_all()
-    return {name: column.to_pylist() for name, column in zip(rows.column_names, rows.columns, strict=True)}
+    return {name: list(column.to_pylist()) for name, column in zip(rows.column_names, rows.columns, strict=True)}
 
 
 def write_snapshot(path: Path, snapshot: Snapshot, topic_prefix: str, now: datetime) -> int:

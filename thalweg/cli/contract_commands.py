@@ -17,6 +17,7 @@ from thalweg.streams.contract.topics import CONTRACTS as TOPICS
 from thalweg.streams.contract.topics import TopicContract
 from thalweg.sync.delta.contracts import CONTRACTS as TABLES
 from thalweg.sync.delta.contracts import TableContract, type_name
+from thalweg.sync.delta.plain_arrow import fields
 
 _DAY_MS: Final = 86_400_000
 
@@ -141,5 +142,5 @@ def _columns(contract: TableContract) -> list[dict[str, Any]]:
             "nullable": field.nullable,
             "key": field.name in contract.key,
         }
-        for field in contract.columns
+        for field in fields(contract.columns)
     ]

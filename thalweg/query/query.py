@@ -22,6 +22,7 @@ from thalweg.query.as_of import FOLDED, TIME_COLUMN, AsOf, LogTooShortError, Ver
 from thalweg.query.sql_statement import QueryRefusedError, names_in, read_only
 from thalweg.query.type_names import type_name
 from thalweg.sync.delta.contracts import CONTRACTS, DECISIONS, TableContract
+from thalweg.sync.delta.plain_arrow import fields
 from thalweg.sync.delta.store import open_or_create, table_uri
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Answer:
     @property
     def types(self) -> list[str]:
         """Name the columns' types, as pyarrow does."""
-        return [type_name(field.type) for field in self.found.schema]
+        return [type_name(field.type) for field in fields(self.found.schema)]
 
     @cached_property
     def rows(self) -> "pa.Table":

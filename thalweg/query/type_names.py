@@ -33,7 +33,7 @@ def type_name(kind: DataType) -> str:
     if family in _WITH_UNIT:
         zone = f", tz={kind.tz}" if kind.tz else ""
         return f"{_WITH_UNIT[family]}[{kind.time_unit}{zone}]"
-    if DataType.is_struct(kind):
+    if family == "Struct":
         return f"struct<{', '.join(f'{part.name}: {type_name(part.type)}' for part in kind.fields)}>"
     if kind.value_field is not None and "List" in family:
         large = "large_" if family.startswith("Large") else ""
