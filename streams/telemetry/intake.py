@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from thalweg.streams.broker.deadletter import RefusedRecord
 from thalweg.streams.telemetry.parse import Parsed, Refusal, history_rows, parse
 from thalweg.streams.telemetry.rules import Rule, judge
-from thalweg.sync.delta.contracts import QUARANTINE, TELEMETRY, wide_text
+from thalweg.sync.delta.contracts import QUARANTINE, TELEMETRY
+from thalweg.sync.delta.wide_text import wide_text
 
 if TYPE_CHECKING:
     from thalweg.streams.broker.range_reader import Ranges  # its consumer is nothing for the executors

@@ -20,25 +20,6 @@ TEXT: Final = pa.large_string()
 """For texts as long as somebody else likes. An Arrow array of `string` ends at 2 GiB, which a table of all requests
 passes; to Delta and Parquet both are strings."""
 
-
-def type_name(kind: pa.DataType) -> str:
-    """Name a column's type for people: what is one type in the table has one name."""
-    return str(kind).removeprefix("large_")
-
-
-def wide_text(table: pa.Table) -> pa.Table:
-    """Let the texts and bytes of a table be sorted, taken and joined beyond 2 GiB."""
-    fields = [field.with_type(_WIDE.get(field.type, field.type)) for field in table.schema]
-    return table.cast(pa.schema(fields))
-
-
-_WIDE: Final[Mapping[pa.DataType, pa.DataType]] = {
-    pa.string(): pa.large_string(),
-    pa.string_view(): pa.large_string(),
-    pa.binary(): pa.large_binary(),
-    pa.binary_view(): pa.large_binary(),
-}
-
 # Tables that are committed several times a second: a checkpoint every 100 commits bounds the JSON files a reader must
 # replay, and hours of log are enough because "as of" is answered from the rows' own times (design, section 3).
 BUSY_LOG: Final[Mapping[str, str]] = {

@@ -16,6 +16,7 @@ int32 = DataType.int32
 int64 = DataType.int64
 float64 = DataType.float64
 string = DataType.string
+large_string = DataType.large_string
 binary = DataType.binary
 date32 = DataType.date32
 

@@ -16,9 +16,10 @@ import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 
 from thalweg.scheduling.world.tasks import Change, Money, Share, TaskSpec, Transition
-from thalweg.sync.delta.contracts import DECISIONS, wide_text
+from thalweg.sync.delta.contracts import DECISIONS
 from thalweg.sync.delta.log_writer import LogWriter
 from thalweg.sync.delta.pending import Pending
+from thalweg.sync.delta.wide_text import wide_text
 from thalweg.sync.ledger.taken import COLUMNS as TAKEN_COLUMNS
 from thalweg.sync.ledger.taken import TakenRequests
 

@@ -16,7 +16,7 @@ from thalweg.streams.contract.asyncapi import PUBLISHED, asyncapi, message_schem
 from thalweg.streams.contract.topics import CONTRACTS as TOPICS
 from thalweg.streams.contract.topics import TopicContract
 from thalweg.sync.delta.contracts import CONTRACTS as TABLES
-from thalweg.sync.delta.contracts import TableContract, type_name
+from thalweg.sync.delta.contracts import TableContract
 from thalweg.sync.delta.plain_arrow import fields
 
 _DAY_MS: Final = 86_400_000
@@ -138,7 +138,7 @@ def _columns(contract: TableContract) -> list[dict[str, Any]]:
     return [
         {
             "name": field.name,
-            "type": type_name(field.type),
+            "type": type_name(field.type).removeprefix("large_"),
             "nullable": field.nullable,
             "key": field.name in contract.key,
         }

@@ -4,7 +4,8 @@ import pyarrow as pa
 import pytest
 
 from tests.ledger_rows import START, assigned, happened, ledger, submitted
-from thalweg.sync.delta.contracts import DECISIONS, PLACEMENTS, TASKS, wide_text
+from thalweg.sync.delta.contracts import DECISIONS, PLACEMENTS, TASKS
+from thalweg.sync.delta.wide_text import wide_text
 from thalweg.sync.ledger import folds
 from thalweg.sync.ledger.folds import LedgerFold, Position, fold_ledger
 
