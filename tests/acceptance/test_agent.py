@@ -141,7 +141,7 @@ def test_a_killed_agent_runs_no_command_twice_and_reports_what_it_lost(
     region = regions("--runner", "process")
     proof = tmp_path / "proof"
     region.send(event("t", command=["/bin/sh", "-c", f"echo ran >> {proof}; exec sleep 600"]))
-    region.until(lambda _: region.told("t") == ["accepted", "running"])
+    region.until(lambda _: region.told("t") == ["accepted", "running"] and proof.exists())
     region.kill()
     region.send(event("t", command=["/bin/sh", "-c", f"echo ran >> {proof}"]))
     region.start()

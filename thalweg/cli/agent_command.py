@@ -79,10 +79,11 @@ def agent(
     committed, and never runs a task twice in the same epoch.
     """
     try:
-        settings = with_broker(load_settings(config, with_bootstrap(overrides, bootstrap)))
+        settings = load_settings(config, with_bootstrap(overrides, bootstrap))
         fleets = [_fleet(region, nodes, fleet, host or (runner == "process" and fleet is None)) for region in regions]
         if len(set(regions)) != len(regions) or (fleet is not None and len(regions) > 1):
             raise FleetError("give each --region once, and a --fleet to a single region")
+        settings = with_broker(settings)
     except (SettingsError, FleetError, UnknownRegionError, NoBrokerError) as error:
         click.echo(str(error), err=True)
         sys.exit(2)
