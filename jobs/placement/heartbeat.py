@@ -1,0 +1,32 @@
+"""This job's own heartbeats: they make batches come when every region is silent, and tell that regions could be heard.
+
+See `thalweg.scheduling.liveness.hearing`.
+"""
+
+from typing import Final
+
+from thalweg.streams.broker.publish import OutgoingRecord, outgoing
+from thalweg.streams.contract.envelope import Envelope, content_id
+from thalweg.streams.contract.messages import Stamp, StatusEvent
+from thalweg.streams.contract.topics import STATUS
+
+CONTROL_REGION: Final = "control"
+"""Where this job itself runs."""
+
+
+def heartbeat(prefix: str, now_ms: int, life: str = "", number: int = 0) -> OutgoingRecord:
+    """Make this job's own heartbeat: of the sounding of this number in this life of the job."""
+    beat = StatusEvent(
+        type="heartbeat",
+        region=CONTROL_REGION,
+        agent_id=life,
+        observed_at=now_ms,
+        stamp=Stamp(ms=now_ms, seq=number) if number else None,
+    )
+    event = Envelope(
+        event_id=content_id("heartbeat", CONTROL_REGION, now_ms),
+        source="/thalweg/place",
+        event_type="status.heartbeat",
+        time_ms=now_ms,
+    )
+    return outgoing(STATUS, prefix, beat, key=CONTROL_REGION, region=CONTROL_REGION, event=event)
