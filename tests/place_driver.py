@@ -34,7 +34,7 @@ class Driver:
         self.batches = Microbatch(
             job="place",
             order=ORDER,
-            read=lambda frame, _: frame.toArrow(),
+            read=lambda frame, _: frame.records,
             decide=self.placer.decide,
             dead_letters=DeadLetters(self.placer.settings.kafka.topic_prefix, lambda: self.placer.publisher),
             stop=self.stop,

@@ -187,13 +187,14 @@ class Placer:
     def _to_regions(self, events: list[OutgoingRecord]) -> Mapping[str, Step]:
         if not events:
             return {}
-        return {
-            EVENTS: Step(
-                act=lambda: self.publisher.publish(events),
-                then=lambda: [self.told.note(event.topic, event.key.decode()) for event in events if event.key],
-                target="the regions' assignment topics",
-            )
-        }
+
+        def acknowledged() -> None:
+            for event in events:
+                if event.key is not None:
+                    self.told.note(event.topic, event.key.decode())
+
+        target = "the regions' assignment topics"
+        return {EVENTS: Step(act=lambda: self.publisher.publish(events), then=acknowledged, target=target)}
 
     def _note(self, made: Plan | None, received: pa.Table, now_ms: int, events: int) -> None:
         metrics.EVENTS.inc(events)

@@ -88,7 +88,7 @@ class Stage:
         self.host = Host()
         self.restart()
 
-    def restart(self) -> None:
+    def restart(self, stop: Stop | None = None) -> None:
         self.tables = ReplicateTables(str(self.folder))
         self.replicator = Replicator(
             tables=self.tables,
@@ -104,7 +104,7 @@ class Stage:
             read=lambda frame, _: frame.records,
             decide=self._decide,
             dead_letters=DeadLetters("t", lambda: self.letters),
-            stop=NoWait(),
+            stop=stop or NoWait(),
         )
 
     def _decide(self, records: Sequence[StateInput], batch: BatchId) -> Outcome:
