@@ -25,7 +25,7 @@ from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.microbatch.microbatch import Microbatch
 from thalweg.jobs.microbatch.reading import Reading
 from thalweg.jobs.placement.facts import FactsReader
-from thalweg.jobs.placement.heartbeat import CONTROL_REGION, heartbeat
+from thalweg.jobs.placement.heartbeat import CONTROL_REGION, Heartbeats
 from thalweg.jobs.placement.placer import ORDER, Placer
 from thalweg.jobs.placement.refusals import FLOW_NAME
 from thalweg.jobs.placement.settings import plan_settings, tenants_of
@@ -152,19 +152,11 @@ def start(
         around=(courtesy.batch, host.surround),
     )
 
-    def sound() -> None:
-        number = hearing.begin()
-        hearing.sounded(Sounding(number=number, made_ms=steady_clock(), ends=ends.look()))
-        publisher.publish([heartbeat(prefix, clock(), hearing.life, number)])
-
-    def close() -> None:
-        ends.close()
-        publisher.close()
-
+    beats = Heartbeats(hearing=hearing, ends=ends, publisher=publisher, prefix=prefix, clock=clock)
     tables.start(ledger)
     close_reader = reader.close if reader is not None else None
     run_beside("place-facts", facts.read, every_s=place.world_every_ms / 1000, stop=stop, close=close_reader)
-    run_beside("place-heartbeat", sound, every_s=BEAT_MS / 1000, stop=stop, close=close)
+    run_beside("place-heartbeat", beats.step, every_s=BEAT_MS / 1000, stop=stop, close=beats.close)
     records = read_pattern(
         spark, settings.kafka, pattern, max_records_per_batch=place.max_records_per_batch, begin_at=watch.begin_at
     )

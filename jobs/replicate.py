@@ -25,7 +25,8 @@ from thalweg.jobs.microbatch.dead_letters import DeadLetters
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.microbatch.microbatch import Microbatch
 from thalweg.jobs.microbatch.reading import Reading
-from thalweg.jobs.replication.replicator import FLOW_NAME, ORDER, ReplicationLimits, Replicator
+from thalweg.jobs.replication.refusals import FLOW_NAME
+from thalweg.jobs.replication.replicator import ORDER, ReplicationLimits, Replicator
 from thalweg.jobs.replication.spark_merge import SparkMerge
 from thalweg.jobs.replication.upkeep import TablesUpkeep
 from thalweg.jobs.runtime.beside import run_beside

@@ -6,30 +6,29 @@ killed anywhere is taken once more and leads to the same.
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-import msgspec
 import pyarrow as pa
 from deltalake import Transaction
 
-from thalweg.jobs.microbatch.isolation import Indigestible, Isolation, Place
+from thalweg.jobs.microbatch.isolation import Indigestible, Isolation
 from thalweg.jobs.microbatch.outcome import DEAD_LETTERS, BatchId, Outcome, Seconds, Step
 from thalweg.jobs.replication import metrics
-from thalweg.streams.broker.deadletter import RefusedRecord
+from thalweg.jobs.replication.publication import Publication
+from thalweg.jobs.replication.refusals import foreign_rows, place_of, refused_by_centre, refused_record, refused_rows
 from thalweg.streams.contract.state_messages import Policies, StateInput, StateRefusedError, read_state
-from thalweg.streams.contract.topics import REPLICA, STATE, region_of_topic, topic_name
+from thalweg.streams.contract.topics import REPLICA, STATE, region_of_topic
 from thalweg.streams.replication.replica_log import LogRecord, ReplicaLog, record_entry, write_entry
 from thalweg.sync.centre.centre import Centre, MergeKeys
 from thalweg.sync.centre.centre import Outcome as Merged
 from thalweg.sync.protocol.digests import DigestLedger, encoded_hash
-from thalweg.sync.protocol.entries import Entry, PlainWrite, RecordEntry, Update, UpMessage
+from thalweg.sync.protocol.entries import Entry, RecordEntry, UpMessage
 from thalweg.sync.protocol.records import encode_record
 from thalweg.sync.protocol.stamps import FutureLimits
-from thalweg.sync.tables.replicate_tables import CentreRow, ReplicateTables, counted, message_key, record_rows
+from thalweg.sync.tables.replicate_tables import CentreRow, ReplicateTables, counted, record_rows
 
-FLOW_NAME: Final = "replicate"
 ENTRIES: Final = "replica"
 CONFLICTS: Final = "conflicts"
 RECORDS: Final = "records"
@@ -47,7 +46,6 @@ Said = tuple[StateInput, list[UpMessage]]
 Unreadable = tuple[StateInput, str]
 
 _LARGEST: Final = REPLICA.max_message_bytes - 4_096  # room for the record's key and headers
-_ENCODER: Final = msgspec.json.Encoder()
 log = logging.getLogger("thalweg.replicate")
 
 
@@ -120,12 +118,12 @@ class Replicator:
             self._blame(said, now_ms)
             raise
         self._row = self._counted(merged, unreadable, batch)
-        entries = Entries(self._log, self.centre, self._outgoing(merged, encoded, now_ms))
-        refusals = [_refused_record(record, "unreadable", reason) for record, reason in unreadable]
+        entries = Publication(self._log, self.centre, self._outgoing(merged, encoded, now_ms))
+        refusals = [refused_record(record, "unreadable", reason) for record, reason in unreadable]
 
         def rows_of_refused() -> list[dict[str, Any]]:
-            rows = _refused_rows(merged, unreadable, self._limits.topic_prefix, batch.batch_id, now_ms)
-            return [*rows, *_foreign_rows(entries.foreign, self._limits.topic_prefix, batch.batch_id, now_ms)]
+            rows = refused_rows(merged, unreadable, self._limits.topic_prefix, batch.batch_id, now_ms)
+            return [*rows, *foreign_rows(entries.foreign, self._limits.topic_prefix, batch.batch_id, now_ms)]
 
         def note(seconds: Seconds) -> None:
             self._tables.forget(merged.forgotten)
@@ -136,7 +134,7 @@ class Replicator:
                 ENTRIES: Step(act=entries.publish, target="the replica topic"),
                 **self._writing(merged, encoded, rows_of_refused, write_records, batch, now_ms),
             },
-            refused=[*refusals, *_refused_by_centre(merged, said)],
+            refused=[*refusals, *refused_by_centre(merged, said)],
             then=note,
         )
 
@@ -262,134 +260,9 @@ class Replicator:
         log.debug("batch", extra={"fields": fields})
 
 
-class Entries:
-    """A batch's entries on their way to the replica topic."""
-
-    def __init__(self, log: ReplicaLog, centre: Centre, outgoing: Sequence[LogRecord]) -> None:
-        self._log = log
-        self._centre = centre
-        self._outgoing = outgoing
-        self._tries = 0
-        self.foreign = range(0)
-        """Positions that somebody else has written since the last time."""
-
-    def publish(self) -> None:
-        """Publish; the same entries once more say nothing new."""
-        self._tries += 1
-        expected = self._centre.position
-        end = max(self._log.publish(self._outgoing), expected)
-        self._centre.published(end)
-        if self._outgoing and self._tries == 1:  # after a try that failed, what lies between may be ours
-            self.foreign = range(expected, end - len(self._outgoing))
-
-
 def merge(
     centre: Centre, messages: Sequence[UpMessage], now_ms: int, merge_keys: MergeKeys | None
 ) -> tuple[Merged, dict[str, bytes]]:
     """Let a centre take messages; return what they lead to, and the changed records' encodings by key."""
     merged = centre.take(messages, now_ms, merge_keys)
     return merged, {key: encode_record(record) for key, record in merged.records.items()}
-
-
-def place_of(record: StateInput) -> Place:
-    """Where a record lies."""
-    return Place(record.topic, record.partition, record.offset)
-
-
-def _refused_by_centre(
-    merged: Merged, readable: Iterable[tuple[StateInput, Sequence[UpMessage]]]
-) -> list[RefusedRecord]:
-    """Make the dead letters of what the centre refused; of a batch only the message itself."""
-    if not merged.refused:
-        return []
-    origins = {id(message): record for record, said in readable for message in said}
-    found = []
-    for refusal in merged.refused:
-        origin = origins.get(id(refusal.message))
-        if origin is not None:  # else it was parked before, and its record is gone
-            letter = _refused_record(origin, "refused", refusal.reason)
-            if not isinstance(refusal.message, PlainWrite):
-                letter = replace(letter, value=_ENCODER.encode(refusal.message))
-            found.append(letter)
-    return found
-
-
-def _refused_record(record: StateInput, rule: str, reason: str) -> RefusedRecord:
-    return RefusedRecord(
-        flow=FLOW_NAME,
-        rule=rule,
-        reason=reason[:1_000],
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        key=record.key,
-        value=record.value,
-        received_ms=record.timestamp_ms,
-    )
-
-
-def _refused_rows(
-    merged: Merged, unreadable: Iterable[tuple[StateInput, str]], prefix: str, batch_id: int, now_ms: int
-) -> list[dict[str, Any]]:
-    at = pa.scalar(now_ms * 1000, pa.timestamp("us", tz="UTC")).as_py()
-    rows: list[dict[str, Any]] = [
-        {
-            "at": at,
-            "region": region_of_topic(record.topic, STATE, prefix),
-            "verdict": "refused",
-            "key": (record.key or b"").decode(errors="replace")[:1_024],
-            "reason": reason[:1_000],
-            "topic": record.topic,
-            "topic_partition": record.partition,
-            "topic_offset": record.offset,
-            "batch_id": batch_id,
-        }
-        for record, reason in unreadable
-    ]
-    rows += [
-        {
-            "at": at,
-            "region": refusal.region,
-            "verdict": "refused",
-            "key": message_key(refusal.message),
-            "reason": refusal.reason[:1_000],
-            "batch_id": batch_id,
-        }
-        for refusal in merged.refused
-    ]
-    rows += [_parked_row(message, at, batch_id, now_ms) for message in merged.parked]
-    return rows
-
-
-def _foreign_rows(foreign: range, prefix: str, batch_id: int, now_ms: int) -> list[dict[str, Any]]:
-    if not foreign:
-        return []
-    seen = "a record" if len(foreign) == 1 else f"{len(foreign)} records"
-    reason = f"{seen} here that the centre did not write: only it may; readers skip what is none of its entries"
-    return [
-        {
-            "at": pa.scalar(now_ms * 1000, pa.timestamp("us", tz="UTC")).as_py(),
-            "verdict": "foreign",
-            "key": "",
-            "reason": reason,
-            "topic": topic_name(REPLICA, prefix),
-            "topic_partition": 0,
-            "topic_offset": foreign.start,
-            "batch_id": batch_id,
-        }
-    ]
-
-
-def _parked_row(message: Update | PlainWrite, at: Any, batch_id: int, now_ms: int) -> dict[str, Any]:
-    stamp = message.stamp
-    return {
-        "at": at,
-        "region": stamp.region,
-        "verdict": "parked",
-        "key": message_key(message),
-        "reason": f"stamp is {stamp.ms - now_ms} ms ahead of the centre's clock; merged when it no longer is",
-        "stamp_ms": stamp.ms,
-        "stamp_counter": stamp.counter,
-        "stamp_region": stamp.region,
-        "batch_id": batch_id,
-    }

@@ -297,7 +297,7 @@ class ReplicateStage:
             rows(self.folder, "conflicts", "found_at"),
             rows(self.folder, "sync_gaps", "asked_at"),
             rows(self.folder, "sync_refused", "at"),
-            # The count of a region's conflicts misses those of a batch that was killed behind them; `conflicts` has them.
+            # The count of conflicts misses those of a batch that was killed behind them; the table has them.
             rows(self.folder, "sync_regions", "position", "lag", "image", "conflicts"),
         ]
         # Readers of the replica topic keep the newest record of each key.

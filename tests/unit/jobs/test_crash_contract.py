@@ -220,3 +220,10 @@ def test_a_step_that_no_order_names_is_refused(job: str, tmp_path: Path) -> None
     stage.batches._order = stage.order[1:]
     with pytest.raises(BatchFailedError, match="declared are"):
         stage.batches(stage.frame(), 7)
+
+
+@JOBS
+def test_the_page_on_exactly_once_tells_each_jobs_order(job: str) -> None:
+    page = Path("docs/explanation/exactly-once.md").read_text(encoding="utf-8")
+    order = ", ".join(f"`{step}`" for step in STAGES[job].order)
+    assert f"| `{job}` | {order} |" in page
