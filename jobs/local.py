@@ -15,7 +15,9 @@ from deltalake.exceptions import DeltaError
 
 from thalweg.conf.readiness import announce_progress, announce_ready, announce_trouble
 from thalweg.conf.settings import Settings
+from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.runtime import query_metrics as metrics
+from thalweg.jobs.runtime.garbage import Garbage
 from thalweg.jobs.runtime.health import CrashLoops
 from thalweg.jobs.runtime.job import Clock, Stop, job_main, spark_session, system_clock
 from thalweg.streams.broker.errors import BrokerUnavailableError
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
-Start = Callable[["SparkSession", Settings, Clock, Stop], "StreamingQuery"]
+Start = Callable[["SparkSession", Settings, Clock, Stop, Host], "StreamingQuery"]
 
 JOBS: Final = ("place", "observe", "replicate")
 """In this order: placement is ready to serve first."""
@@ -36,12 +38,18 @@ LAST_STEPS_S: Final = 5.0
 RESTART_AFTER_S: Final = 2.0
 """Pause before a query that failed is started again: long enough not to spin on a broker that is down."""
 
+SWITCH_INTERVAL_S: Final = 0.001
+"""How long a thread may keep the interpreter from a micro-batch's. Python's 5 ms were paid at every wait of a batch
+(file, broker, Arrow) while the threads beside it fold the ledger."""
+
 log = logging.getLogger("thalweg.local")
 
 
 def run(settings: Settings, jobs: Sequence[str] = JOBS) -> None:
     """Start the jobs' queries, and start a failed one again until asked to stop."""
     stop = Stop().on_signals()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    hosts = {name: Host(surround=Garbage(stop).batch) for name in jobs}
     importing = threading.Thread(target=_import_all, args=(jobs,), daemon=True)
     importing.start()
     with spark_session("-".join(("thalweg", *jobs)), settings) as spark:
@@ -67,7 +75,7 @@ def run(settings: Settings, jobs: Sequence[str] = JOBS) -> None:
                         log.error("another process writes this warehouse: stopping")
                         sys.exit(1)
                     stop.wait(RESTART_AFTER_S)
-                started = _start(spark, name, settings)
+                started = _start(spark, name, settings, hosts[name])
                 if started is not None:
                     running[name] = started
             if len(running) == len(jobs):
@@ -95,11 +103,11 @@ def _import_all(jobs: Sequence[str]) -> None:
         importlib.import_module(f"thalweg.jobs.{name}")
 
 
-def _start(spark: "SparkSession", name: str, settings: Settings) -> "tuple[StreamingQuery, Stop] | None":
+def _start(spark: "SparkSession", name: str, settings: Settings, host: Host) -> "tuple[StreamingQuery, Stop] | None":
     own_stop = Stop()
     start: Start = importlib.import_module(f"thalweg.jobs.{name}").start
     try:
-        query = start(spark, settings, system_clock, own_stop)
+        query = start(spark, settings, system_clock, own_stop, host)
     except BrokerUnavailableError as error:
         own_stop.finish(LAST_STEPS_S)
         log.error("waiting for the broker", extra={"fields": {"job": name, "error": str(error)}})

@@ -19,16 +19,17 @@ from deltalake.exceptions import DeltaError
 
 from thalweg.conf.environment import TELEMETRY_RULES
 from thalweg.conf.settings import Settings
+from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
 from thalweg.jobs.runtime.job import Clock, Flow, Stop, job_main, system_clock
 from thalweg.streams.telemetry.parse import PARSED
 from thalweg.streams.telemetry.rules import Rule, load_rules
 from thalweg.sync.delta import contracts as tables
 from thalweg.sync.delta.appender import Appender
-from thalweg.sync.delta.compaction import files_of, groups_to_merge, rewrite
+from thalweg.sync.delta.compaction import files_of
 from thalweg.sync.delta.contracts import TableContract
 from thalweg.sync.delta.data_files import folder_of
 from thalweg.sync.delta.store import table_uri
-from thalweg.sync.delta.upkeep import Upkeep, expired
+from thalweg.sync.delta.upkeep import Upkeep
 
 log = logging.getLogger("thalweg.maintain")
 
@@ -98,10 +99,11 @@ def _ms(moments: pa.ChunkedArray) -> pa.ChunkedArray:
 class Audit:
     """The `audit` table, of which this job is the writer and so does everything."""
 
-    def __init__(self, warehouse: str, clock: Clock) -> None:
-        """Open it."""
+    def __init__(self, warehouse: str, clock: Clock, stop: Stop | None = None) -> None:
+        """Open it; `stop` ends its tidying in the middle."""
         self._appender = Appender(tables.AUDIT, warehouse)
         self._clock = clock
+        self._upkeep = AppendUpkeep(self._appender, clock, stop or Stop())
 
     def record(self, action: str, subject: str, outcome: str, detail: object) -> None:
         """Write one row."""
@@ -119,15 +121,8 @@ class Audit:
 
     def tidy(self) -> None:
         """Compact the table, and drop what is older than its retention."""
-        files = files_of(DeltaTable(self._appender.uri))
-        old = expired(files, tables.AUDIT, self._clock())
-        if old:
-            self._appender.commit(old, purpose="retention")
-            return
-        for group in groups_to_merge(files):
-            merged = rewrite(self._appender, group, self._clock(), lambda: False)
-            if merged is not None:
-                self._appender.commit(merged.actions, purpose="compaction")
+        self._upkeep.step()
+        self._upkeep.commit()
 
 
 def one_round(settings: Settings, audit: Audit) -> list[Done]:
@@ -148,7 +143,7 @@ def one_round(settings: Settings, audit: Audit) -> list[Done]:
 def run(settings: Settings) -> None:
     """Look after the tables until asked to stop."""
     stop = Stop().on_signals()
-    audit = Audit(settings.warehouse.path, system_clock)
+    audit = Audit(settings.warehouse.path, system_clock, stop)
     while True:
         done = one_round(settings, audit)
         log.info("tables looked after", extra={"fields": {"tables": len(done)}})

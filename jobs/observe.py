@@ -1,29 +1,41 @@
 """Telemetry in: every region's samples into the history, and the latest per node, link and price beside it.
 
 `telemetry.<region>` -> `telemetry`, `nodes`, `links`, `prices`; what is refused -> `quarantine`, `deadletter`.
+
+The micro-batch (`microbatch`), which can be killed anywhere (docs/explanation/exactly-once.md):
+
+1. Take its records in, ahead of it or through Spark; a very large one in Spark's tasks       `streams.telemetry`
+2. Commit the accepted samples to the history; the latest tables follow beside the stream     `telemetry.observer`
+3. Commit what was refused to quarantine, and publish whole records to the dead letters       ORDER
 """
 
 import logging
-from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from thalweg.conf.environment import TELEMETRY_RULES
 from thalweg.conf.settings import Settings
 from thalweg.jobs import local
+from thalweg.jobs.microbatch.dead_letters import DeadLetters
+from thalweg.jobs.microbatch.host import Host
+from thalweg.jobs.microbatch.microbatch import Microbatch
+from thalweg.jobs.microbatch.reading import Reading
 from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
 from thalweg.jobs.runtime.beside import run_beside
 from thalweg.jobs.runtime.job import Clock, Flow, Stop, checkpoint_for, job_main
 from thalweg.jobs.runtime.origin import LOOK_EVERY_S, OriginWatch
-from thalweg.jobs.telemetry.batch import BatchTaker
+from thalweg.jobs.telemetry.observer import ORDER, Observer, TakenIn
 from thalweg.jobs.telemetry.progress import ProgressReport
 from thalweg.streams.broker.admin import ensure_topics
+from thalweg.streams.broker.publish import KafkaPublisher
 from thalweg.streams.broker.range_reader import RangeReader
 from thalweg.streams.broker.sources import read_regions
 from thalweg.streams.contract import topics
 from thalweg.streams.telemetry.intake import FLOW_NAME, take_in
 from thalweg.streams.telemetry.intake_ahead import PIECE_EVERY_S, IntakeAhead
-from thalweg.streams.telemetry.parse import PARSED
+from thalweg.streams.telemetry.parse import PARSED, to_records
 from thalweg.streams.telemetry.rules import load_rules
 from thalweg.sync.delta import contracts as tables
 from thalweg.sync.delta.appender import Appender
@@ -51,7 +63,9 @@ READ_AHEAD_RECORDS = 5_000
 RECOGNISED_RECORDS = 20_000
 
 
-def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -> "StreamingQuery":
+def start(
+    spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop, host: Host | None = None
+) -> "StreamingQuery":
     """Start the query and return it; the caller decides how long to wait.
 
     Args:
@@ -60,19 +74,18 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         clock: the wall clock.
         stop: asked when the query has ended or shall end: it ends what runs beside the query, and a batch that waits
             for a full disk.
+        host: not needed; a record is judged alone, so what earlier lives have found is found again on the spot.
 
     Raises:
         BrokerUnavailableError: nobody answers at the bootstrap servers.
         OSError: the warehouse cannot be written.
     """
-    from pyspark.sql import functions as F  # noqa: N812
-
-    observe = settings.observe
+    observe, prefix = settings.observe, settings.kafka.topic_prefix
     watch = OriginWatch(
         settings,
         FLOW,
         tables.TELEMETRY,
-        topics.topic_pattern(topics.TELEMETRY, settings.kafka.topic_prefix),
+        topics.topic_pattern(topics.TELEMETRY, prefix),
         known=lambda: known_until(settings.warehouse.path),
     )
     watch.settle()
@@ -80,7 +93,6 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     history = Appender(tables.TELEMETRY, settings.warehouse.path)
     quarantine = Appender(tables.QUARANTINE, settings.warehouse.path)
     latest = LatestTables(settings.warehouse.path)
-    query_id: Future[str] = Future()
     checkpoint = checkpoint_for(settings, FLOW)
     upkeeps = [AppendUpkeep(table, clock, stop) for table in (history, quarantine)]
     rules = load_rules(TELEMETRY_RULES, PARSED.names, {"future_limit_ms": observe.future_limit_ms})
@@ -89,51 +101,64 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
         for upkeep in upkeeps:
             upkeep.commit()
 
+    def taken_in(received: pa.Table) -> TakenIn:
+        rows = to_records(received)
+        return take_in(rows, rules, prefix), rows
+
     ahead: IntakeAhead | None = None
     if observe.read_ahead:
         reader = RangeReader(settings.kafka, largest_records=READ_AHEAD_RECORDS)
-        ahead = IntakeAhead(reader, partial(take_in, rules=rules, topic_prefix=settings.kafka.topic_prefix))
-    recogniser = Recogniser(watch.known_until)
-    taker = BatchTaker(
+        ahead = IntakeAhead(reader, partial(take_in, rules=rules, topic_prefix=prefix))
+    dead_letters = DeadLetters(prefix, lambda: KafkaPublisher(settings.kafka, client_id="thalweg-observe"))
+    observer = Observer(
         settings=settings,
         rules=rules,
         history=history,
         quarantine=quarantine,
         latest=latest,
         checkpoint=checkpoint,
-        ahead=ahead,
-        query_id=query_id,
+        reading=Reading(
+            job=FLOW.name,
+            checkpoint=checkpoint,
+            ahead=ahead.take if ahead is not None else None,
+            made_of=taken_in,
+            unread=watch.unread,
+        ),
         clock=clock,
-        stop=stop,
-        between_batches=commit_upkeep,
-        recogniser=recogniser,
+        recogniser=Recogniser(watch.known_until),
     )
+    batches = Microbatch(
+        job=FLOW.name,
+        order=ORDER,
+        read=observer.read,
+        decide=observer.decide,
+        dead_letters=dead_letters,
+        stop=stop,
+        upkeep=commit_upkeep,
+    )
+
+    def close() -> None:
+        if ahead is not None:
+            ahead.close()
+        dead_letters.close()
+
     most = observe.max_records_per_batch
     records = read_regions(
         spark,
         settings.kafka,
         topics.TELEMETRY,
         # What is to be recognised goes through the driver, so it comes in batches that the driver can hold.
-        max_records_per_batch=most if recogniser.is_done else min(most, RECOGNISED_RECORDS),
+        max_records_per_batch=most if observer.recogniser.is_done else min(most, RECOGNISED_RECORDS),
         begin_at=watch.begin_at,
-    ).select(
-        "key",
-        "value",
-        "topic",
-        F.col("partition").alias("topic_partition"),
-        F.col("offset").alias("topic_offset"),
-        # No constant of the micro-batch, such as current_timestamp(), may be here: Spark would compile each batch.
-        F.col("timestamp").alias("received_at"),
     )
     query = (
         records.writeStream.queryName(FLOW.name)
         .option("checkpointLocation", checkpoint)
         .trigger(processingTime=f"{observe.trigger_ms} milliseconds")
-        .foreachBatch(taker.take)
+        .foreachBatch(batches)
         .start()
     )
-    query_id.set_result(str(query.id))
-    run_beside("observe-latest", latest.write, every_s=observe.latest_every_ms / 1000, stop=stop, close=taker.close)
+    run_beside("observe-latest", latest.write, every_s=observe.latest_every_ms / 1000, stop=stop, close=close)
     if ahead is not None:
         run_beside("observe-ahead", ahead.step, every_s=PIECE_EVERY_S, stop=stop)
     report = ProgressReport(query, settings.kafka)

@@ -4,10 +4,15 @@
 
 The driver holds the records in memory and reads, merges and writes small batches itself: microseconds a key. A batch
 that changes many keys is merged in Spark's tasks by the same function, and written by Spark's MERGE.
+
+The micro-batch (`microbatch`), which can be killed anywhere (docs/explanation/exactly-once.md):
+
+1. Read its records, from the reader that is ahead of them or through Spark              `microbatch.reading`
+2. Merge them into the centre; a record that is not obeyed is refused, with its reason   `replication.replicator`
+3. Publish the merged records to the replica topic, and what was refused                 ORDER
+4. Write conflicts, records, gaps and refusals; the regions' state last                  ORDER
 """
 
-import logging
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -16,29 +21,31 @@ import pyarrow.compute as pc
 
 from thalweg.conf.settings import Settings
 from thalweg.jobs import local
-from thalweg.jobs.replication import metrics
+from thalweg.jobs.microbatch.dead_letters import DeadLetters
+from thalweg.jobs.microbatch.host import Host
+from thalweg.jobs.microbatch.microbatch import Microbatch
+from thalweg.jobs.microbatch.reading import Reading
+from thalweg.jobs.replication.refusals import FLOW_NAME
+from thalweg.jobs.replication.replicator import ORDER, ReplicationLimits, Replicator
 from thalweg.jobs.replication.spark_merge import SparkMerge
 from thalweg.jobs.replication.upkeep import TablesUpkeep
 from thalweg.jobs.runtime.beside import run_beside
-from thalweg.jobs.runtime.garbage import Garbage
 from thalweg.jobs.runtime.job import Clock, Flow, Stop, checkpoint_for, job_main
 from thalweg.jobs.runtime.origin import LOOK_EVERY_S, OriginWatch
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.broker.consume import KafkaReader
-from thalweg.streams.broker.deadletter import RefusedRecord, dead_letter
 from thalweg.streams.broker.publish import KafkaPublisher
 from thalweg.streams.broker.range_reader import RangeReader
 from thalweg.streams.broker.sources import read_regions
 from thalweg.streams.contract.state_messages import StateInput
 from thalweg.streams.contract.topics import DEADLETTER, REPLICA, STATE, topic_name, topic_pattern
 from thalweg.streams.replication.replica_log import KafkaReplicaLog
-from thalweg.streams.replication.replication import FLOW_NAME, BatchReport, Replication, ReplicationLimits
 from thalweg.sync.delta.contracts import RECORDS
 from thalweg.sync.protocol.stamps import FutureLimits
 from thalweg.sync.tables.replicate_tables import ReplicateTables
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
 FLOW: Final = Flow(
@@ -50,74 +57,6 @@ FLOW: Final = Flow(
 
 READ_AHEAD_RECORDS: Final = 5_000
 """Above this many records a micro-batch, Spark's own consumer is cheaper than one in Python."""
-
-log = logging.getLogger("thalweg.replicate")
-
-
-class Replicator:
-    """One run of the flow: what it holds between micro-batches."""
-
-    def __init__(self, spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -> None:
-        ensure_topics(settings.kafka, contracts=(REPLICA, DEADLETTER))
-        self._settings = settings
-        self._clock = clock
-        self._checkpoint = checkpoint_for(settings, FLOW)
-        self._dead_letters = KafkaPublisher(settings.kafka, client_id="thalweg-replicate-refused")
-        tables = ReplicateTables(settings.warehouse.path)
-        self._replica_log = KafkaReplicaLog(settings.kafka)
-        self.replication = Replication(
-            tables, self._replica_log, self._refuse, limits_of(settings), end_of_replica_topic(settings)
-        )
-        self._spark_merge = SparkMerge(spark, tables, settings.warehouse.path)
-        self.upkeep = TablesUpkeep(tables, settings.replicate.compact_every_s, clock, stop)
-        self._garbage = Garbage(stop)
-        self._reader = (
-            RangeReader(settings.kafka, largest_records=READ_AHEAD_RECORDS) if settings.replicate.read_ahead else None
-        )
-
-    def take_batch(self, batch: "DataFrame", batch_id: int) -> None:
-        """Take one micro-batch; safe to repeat."""
-        with self._garbage.batch():
-            self._take(batch, batch_id)
-        self.upkeep.between_batches()
-
-    def _take(self, batch: "DataFrame", batch_id: int) -> None:
-        records = state_inputs(self._read(batch, batch_id))
-        if not records:
-            return
-        now_ms = self._clock()
-        with self._spark_merge.batch(self.replication.centre, self._settings.replicate, now_ms) as (merge, write):
-            report = self.replication.take(records, batch_id, now_ms, merge, write)
-        self._note(report)
-
-    def _read(self, batch: "DataFrame", batch_id: int) -> pa.Table:
-        """Take the batch's records from the reader that is ahead of them, or else through Spark: the same records."""
-        ahead = self._reader
-        received = None if ahead is None else ahead.read_batch(self._checkpoint, batch_id)
-        metrics.READ_THROUGH.labels("spark" if received is None else "driver").inc()
-        return batch.toArrow() if received is None else received
-
-    def _refuse(self, refused: Sequence[RefusedRecord]) -> None:
-        prefix = self._settings.kafka.topic_prefix
-        self._dead_letters.publish([dead_letter(record, prefix) for record in refused])
-
-    def close(self) -> None:
-        """Give up the connections."""
-        if self._reader is not None:
-            self._reader.close()
-        self._dead_letters.close()
-        self._replica_log.close()
-
-    def _note(self, report: BatchReport) -> None:
-        metrics.UPDATES.inc(report.updates)
-        metrics.REFUSED.inc(len(report.refused))
-        metrics.CONFLICTS.inc(report.conflicts)
-        metrics.RECORDS_HELD.set(len(self.replication.centre.records))
-        for step, milliseconds in report.steps_ms.items():
-            metrics.BATCH_SECONDS.labels(step).observe(milliseconds / 1000)
-        fields = {"records": report.records, "updates": report.updates, "keys": report.keys}
-        fields |= {f"{step}_ms": round(milliseconds) for step, milliseconds in report.steps_ms.items()}
-        log.debug("batch", extra={"fields": fields})
 
 
 def limits_of(settings: Settings) -> ReplicationLimits:
@@ -151,24 +90,68 @@ def state_inputs(rows: pa.Table) -> list[StateInput]:
     ]
 
 
-def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -> "StreamingQuery":
-    """Start the query and return it; the caller decides how long to wait."""
-    watch = OriginWatch(settings, FLOW, RECORDS, topic_pattern(STATE, settings.kafka.topic_prefix))
+def start(
+    spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop, host: Host | None = None
+) -> "StreamingQuery":
+    """Start the query and return it; the caller decides how long to wait.
+
+    Args:
+        spark: the session; several queries may share it.
+        settings: everything.
+        clock: the wall clock.
+        stop: ends what runs beside the query, and a batch that waits.
+        host: what earlier lives of the query have left; None for nothing.
+    """
+    host, group, prefix = host or Host(), settings.replicate, settings.kafka.topic_prefix
+    watch = OriginWatch(settings, FLOW, RECORDS, topic_pattern(STATE, prefix))
     watch.settle()
-    replicator = Replicator(spark, settings, clock, stop)
-    group = settings.replicate
-    run_beside(
-        "replicate-upkeep", replicator.upkeep.step, every_s=group.compact_every_s, stop=stop, close=replicator.close
+    ensure_topics(settings.kafka, contracts=(REPLICA, DEADLETTER))
+    tables = ReplicateTables(settings.warehouse.path)
+    replica_log = KafkaReplicaLog(settings.kafka)
+    dead_letters = DeadLetters(prefix, lambda: KafkaPublisher(settings.kafka, client_id="thalweg-replicate-refused"))
+    reader = RangeReader(settings.kafka, largest_records=READ_AHEAD_RECORDS) if group.read_ahead else None
+    replicator = Replicator(
+        tables=tables,
+        log=replica_log,
+        limits=limits_of(settings),
+        position=end_of_replica_topic(settings),
+        clock=clock,
+        isolation=host.isolation,
+        merging=SparkMerge(spark, tables, settings.warehouse.path, group),
     )
+    upkeep = TablesUpkeep(tables, group.compact_every_s, clock, stop)
+    batches = Microbatch(
+        job=FLOW.name,
+        order=ORDER,
+        read=Reading(
+            job=FLOW.name,
+            checkpoint=checkpoint_for(settings, FLOW),
+            ahead=reader.read if reader is not None else None,
+            made_of=lambda received: received,
+            unread=watch.unread,
+        ),
+        decide=lambda received, batch: replicator.decide(state_inputs(received), batch),
+        dead_letters=dead_letters,
+        stop=stop,
+        around=(host.surround,),
+        upkeep=upkeep.between_batches,
+    )
+
+    def close() -> None:
+        if reader is not None:
+            reader.close()
+        dead_letters.close()
+        replica_log.close()
+
+    run_beside("replicate-upkeep", upkeep.step, every_s=group.compact_every_s, stop=stop, close=close)
     records = read_regions(
         spark, settings.kafka, STATE, max_records_per_batch=group.max_records_per_batch, begin_at=watch.begin_at
     )
     query = (
-        records.selectExpr("topic", "partition", "offset", "unix_millis(timestamp) AS timestamp_ms", "key", "value")
-        .writeStream.queryName(FLOW.name)
+        records.writeStream.queryName(FLOW.name)
         .option("checkpointLocation", checkpoint_for(settings, FLOW))
         .trigger(processingTime=f"{group.trigger_ms} milliseconds")
-        .foreachBatch(replicator.take_batch)
+        .foreachBatch(batches)
         .start()
     )
     run_beside("replicate-origin", partial(watch.step, query), every_s=LOOK_EVERY_S, stop=stop)

@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from tests.place_driver import Driver
 from thalweg.conf.settings import Place, Settings, Warehouse
-from thalweg.jobs.place import CONTROL_REGION, Placer, heartbeat, rebuild
+from thalweg.jobs.place import rebuild
+from thalweg.jobs.placement.heartbeat import CONTROL_REGION, heartbeat
+from thalweg.jobs.placement.placer import Placer
 from thalweg.jobs.placement.tables import PlaceTables
 from thalweg.jobs.runtime.job import Stop
 from thalweg.scheduling.liveness.hearing import Ends, Hearing, Sounding
@@ -107,6 +110,7 @@ class Stage:
     """Topics of which a batch takes one record, however many there are."""
     lives: int = 0
     placer: Placer = field(init=False)
+    driver: Driver = field(init=False)
     _read: dict[str, int] = field(default_factory=dict)
     _batch: int = 0
     _query: str = "q0"
@@ -144,11 +148,11 @@ class Stage:
             tables=tables,
             facts=lambda: next(facts, WorldFacts()),
             clock=self._driver_clock,
-            stop=stop,
             packer=Packer(world.nodes),
             hearing=hearing,
             end_of_batch=lambda _: {(topic, 0): read for topic, read in self._read.items()},
         )
+        self.driver = Driver(placer=self.placer, stop=stop)
 
     def _facts(self) -> WorldFacts:
         nodes = [
@@ -192,7 +196,7 @@ class Stage:
             self._read[topic] = end
         self._batch += 1
         if rows:
-            self.placer.place(pa.Table.from_pylist(rows, schema=SCHEMA), self._query, self._batch)
+            self.driver.take(pa.Table.from_pylist(rows, schema=SCHEMA), self._query, self._batch)
 
     # The broker, as the job's publisher sees it
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from thalweg.conf.settings import Settings
-from thalweg.jobs.place import collect
+from thalweg.jobs.microbatch.reading import collect
 from thalweg.jobs.runtime.job import Flow, Stop, checkpoint_for, job_main, spark_session
 from thalweg.streams.broker.publish import KafkaPublisher, OutgoingRecord, outgoing
 from thalweg.streams.broker.sources import read_pattern

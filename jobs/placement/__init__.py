@@ -1,1 +1,1 @@
-"""Parts of `place`: its settings, the tables that follow the ledger, regions packed by Spark tasks."""
+"""What `place` decides: a batch folded into the world, planned, and said; and the tables that follow the ledger."""

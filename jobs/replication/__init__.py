@@ -1,1 +1,1 @@
-"""Parts of `replicate`: very many keys merged by Spark tasks, and the upkeep of its tables."""
+"""What `replicate` decides: state merged, published, written; very many keys by Spark tasks; its tables' upkeep."""

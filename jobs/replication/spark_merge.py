@@ -4,14 +4,13 @@ The tasks run `sync.centre.key_merge.merge_key`, the very function that the driv
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import pyarrow as pa
 
 from thalweg.conf.settings import Replicate
-from thalweg.streams.replication.replication import WriteRecords
+from thalweg.jobs.replication.replicator import WriteRecords
 from thalweg.sync.centre.centre import Centre, MergeKeys
 from thalweg.sync.centre.key_merge import Admitted, KeyOutcome, Recent, merge_key
 from thalweg.sync.delta.contracts import RECORDS
@@ -35,14 +34,15 @@ _NOT_OLDER: Final = (
 class SparkMerge:
     """Chooses who merges a batch."""
 
-    def __init__(self, spark: "SparkSession", tables: ReplicateTables, warehouse: str) -> None:
+    def __init__(self, spark: "SparkSession", tables: ReplicateTables, warehouse: str, settings: Replicate) -> None:
         self._spark = spark
+        self._settings = settings
         self._tables = tables
         self._uri = table_uri(warehouse, RECORDS.name)
 
-    @contextmanager
-    def batch(self, centre: Centre, settings: Replicate, now_ms: int) -> Iterator[tuple[MergeKeys, WriteRecords]]:
+    def __call__(self, centre: Centre, now_ms: int) -> tuple[MergeKeys, WriteRecords]:
         """Give the functions that merge a batch's keys and write its rows."""
+        settings = self._settings
         merge_here = centre.merge_here(now_ms)
         large = settings.merge == "spark"
 
@@ -60,7 +60,7 @@ class SparkMerge:
             else:
                 self._tables.write_records(rows, now_ms)
 
-        yield merge_keys, write_records
+        return merge_keys, write_records
 
     def _merge_table(self, rows: pa.Table) -> None:
         """MERGE the rows; the same rows again change nothing."""

@@ -1,1 +1,1 @@
-"""Parts of `observe`: a micro-batch, what is known to be taken in, what is counted."""
+"""What `observe` decides: samples into the history, the rest into quarantine; and how far its stream is."""

@@ -93,11 +93,16 @@ class KafkaReplicaLog:
         Raises:
             BrokerUnavailableError: Nobody answers.
         """
+        self._kafka = kafka
         self._topic = topic_name(REPLICA, kafka.topic_prefix)
         self._timeout_ms = timeout_ms
         self._position = 0
+        self._producer: KafkaProducer | None = self._connected()
+
+    def _connected(self) -> KafkaProducer:
+        timeout_ms = self._timeout_ms
         try:
-            self._producer = KafkaProducer(
+            return KafkaProducer(
                 client_id="thalweg-replicate",
                 acks="all",
                 # Order within the partition is what regions rely on; idempotence keeps it across retries.
@@ -110,19 +115,30 @@ class KafkaReplicaLog:
                 max_request_size=2 * REPLICA.max_message_bytes,
                 allow_auto_create_topics=False,
                 metrics_enabled=False,
-                **connection_options(kafka),
+                **connection_options(self._kafka),
             )
         except (KafkaError, OSError) as error:
-            raise BrokerUnavailableError(kafka.bootstrap_servers, error) from error
+            raise BrokerUnavailableError(self._kafka.bootstrap_servers, error) from error
 
     def publish(self, records: Sequence[LogRecord]) -> int:
         """Write the records; see `ReplicaLog`.
 
         Raises:
             NotAcknowledgedError: Not all were acknowledged; publish them again.
+            BrokerUnavailableError: Nobody answers; publish them again.
         """
         if not records:
             return self._position
+        try:
+            return self._publish(records)
+        except NotAcknowledgedError:
+            # A producer that gave records up answers every later one with the same error (`streams.broker.publish`).
+            self._give_up_producer()
+            raise
+
+    def _publish(self, records: Sequence[LogRecord]) -> int:
+        if self._producer is None:
+            self._producer = self._connected()
         try:
             sent = [
                 self._producer.send(self._topic, record.value, key=record.key, headers=record.headers, partition=0)
@@ -137,6 +153,11 @@ class KafkaReplicaLog:
             raise self._failure(len(late), len(records), late[0].exception)
         return self._position
 
+    def _give_up_producer(self, seconds: float = 0) -> None:
+        if self._producer is not None:
+            close_producer(self._producer, seconds)
+            self._producer = None
+
     def _failure(self, late: int, total: int, cause: BaseException | None) -> NotAcknowledgedError:
         return NotAcknowledgedError(
             late, total, self._timeout_ms, [self._topic], f"{type(cause).__name__}: {cause}"[:300]
@@ -144,4 +165,4 @@ class KafkaReplicaLog:
 
     def close(self) -> None:
         """Close the connection."""
-        close_producer(self._producer, 1)
+        self._give_up_producer(1)

@@ -16,7 +16,7 @@ from deltalake.transaction import AddAction
 
 from thalweg.streams.broker.deadletter import RefusedRecord
 from thalweg.streams.telemetry.intake import take_in
-from thalweg.streams.telemetry.parse import RECORDS
+from thalweg.streams.telemetry.parse import to_records
 from thalweg.streams.telemetry.rules import Rule
 from thalweg.sync.delta.contracts import QUARANTINE, TELEMETRY
 from thalweg.sync.delta.data_files import settle, write_files
@@ -59,7 +59,7 @@ def take_in_spread(batch: "DataFrame", work: SpreadWork) -> SpreadResult:
     """Take in a micro-batch by Spark tasks; the files are written and not yet committed.
 
     Args:
-        batch: by the schema `streams.telemetry.parse.RECORDS`.
+        batch: by the schema `streams.broker.range_reader.SCHEMA`.
         work: what the tasks need.
     """
 
@@ -96,7 +96,7 @@ def take_in_part(batches: Iterable[pa.RecordBatch], work: SpreadWork) -> pa.Reco
     unwritten: list[pa.Table] = []
     rows = 0
     for batch in batches:
-        intake = take_in(pa.Table.from_batches([batch]).cast(RECORDS), work.rules, work.topic_prefix)
+        intake = take_in(to_records(pa.Table.from_batches([batch])), work.rules, work.topic_prefix)
         refused += intake.refused
         if intake.quarantine.num_rows:
             quarantine.append(intake.quarantine)

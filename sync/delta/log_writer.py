@@ -75,6 +75,15 @@ class LogWriter:
                 self._small.append((file, held))
             return self._table.version
 
+    def refresh(self) -> None:
+        """Read what is committed; needed after a commit whose outcome is unknown.
+
+        Raises:
+            AnotherWriterError: by somebody else.
+        """
+        with self._lock:
+            self._table.refresh()
+
     def check(self) -> None:
         """Look whether this is still the only writer.
 

@@ -94,6 +94,16 @@ class Ledger:
         self._transactions.update(transactions)
         return version
 
+    def has_taken(self, query_id: str, batch_id: int, offsets: int) -> bool:
+        """Look whether a commit that seemed to fail went through all the same: its answer may have been lost.
+
+        Raises:
+            AnotherWriterError: another driver has taken over.
+        """
+        self._commits.refresh()
+        self._transactions.clear()
+        return self._transaction(query_id) == batch_id and self._transaction(query_id + OFFSETS) == offsets
+
     def check_driver(self) -> None:
         """Look whether this is still the ledger's driver: what an overtaken one judges is judged by an old world.
 

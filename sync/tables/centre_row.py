@@ -23,3 +23,4 @@ class CentreRow(msgspec.Struct, frozen=True, kw_only=True):
 
     forgotten_through: Hlc = ZERO
     counts: dict[str, RegionCounts] = {}  # by region
+    last_batch: tuple[str, int] | None = None  # the last one counted, so that a repetition is not counted again

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Transaction
 
 from thalweg.sync.centre.centre import Outcome
 from thalweg.sync.centre.key_merge import Recent
@@ -105,6 +105,12 @@ class ReplicateTables:
         _append(self.conflicts, new, now_ms)
         return len(new)
 
+    def look_for_conflicts(self) -> bool:
+        """After an append whose outcome is unknown: the next one compares ids with what the table holds."""
+        self.conflicts.refresh()
+        self._may_repeat = True
+        return False
+
     def _known_conflicts(self, found: Sequence[Conflict]) -> set[str]:
         """Return which of the rows the table holds."""
         ids = DeltaTable(self.conflicts.uri).to_pyarrow_table(columns=["conflict_id"])["conflict_id"]
@@ -139,9 +145,15 @@ class ReplicateTables:
         newest = {(gap.region, gap.epoch, gap.first_seq): gap_row(gap) for gap in gaps}
         _put(self._gaps, list(newest.values()), SYNC_GAPS, now_ms)
 
-    def add_refused(self, rows: Sequence[Mapping[str, Any]], now_ms: int) -> None:
-        """Append what was refused or parked."""
-        _append(self.refused, rows, now_ms)
+    def add_refused(self, rows: Sequence[Mapping[str, Any]], batch: Transaction, now_ms: int) -> None:
+        """Append what was refused or parked; nothing if an earlier run of the batch has done it."""
+        if not self.refused.has_committed(batch):
+            _append(self.refused, rows, now_ms, batch)
+
+    def has_refused(self, batch: Transaction) -> bool:
+        """After an append whose outcome is unknown: look whether the table has the batch."""
+        self.refused.refresh()
+        return self.refused.has_committed(batch)
 
     def write_regions(self, lives: Iterable[Life], centre: CentreRow, position: int, now_ms: int) -> None:
         """Write every region's row and the centre's own: the last commit of a batch."""
@@ -168,9 +180,10 @@ def _put(table: KeyedTable, rows: Sequence[Mapping[str, Any]], contract: TableCo
     table.write(found, contract.schema.empty_table(), _never(found), now_ms)
 
 
-def _append(table: Appender, rows: Sequence[Mapping[str, Any]], now_ms: int) -> None:
+def _append(table: Appender, rows: Sequence[Mapping[str, Any]], now_ms: int, *transactions: Transaction) -> None:
     if rows:
-        table.commit(table.write(pa.Table.from_pylist(list(rows), schema=table.contract.schema), now_ms))
+        files = table.write(pa.Table.from_pylist(list(rows), schema=table.contract.schema), now_ms)
+        table.commit(files, *transactions)
 
 
 def _never(rows: pa.Table) -> pa.Array:
@@ -317,7 +330,7 @@ def counted(centre: CentreRow, out: Outcome, refused: Iterable[tuple[str, str]])
             warned=before.warned + warnings[region],
             last_refusal=newest.get(region, before.last_refusal),
         )
-    return CentreRow(forgotten_through=centre.forgotten_through, counts=counts)
+    return CentreRow(forgotten_through=centre.forgotten_through, counts=counts, last_batch=centre.last_batch)
 
 
 def message_key(message: object) -> str | None:

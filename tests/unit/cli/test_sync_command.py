@@ -3,7 +3,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from tests.unit.sync.protocol.test_replication import Stage, put
+from tests.unit.jobs.replication.test_replicator import Stage, put
 from thalweg.cli.sync_command import sync, sync_sim
 from thalweg.sync.protocol.changes import Assign
 

@@ -8,8 +8,17 @@ from deltalake import DeltaTable
 
 from thalweg.conf.settings import Settings, Warehouse
 from thalweg.jobs.maintain import Audit, maintain, one_round
+from thalweg.jobs.runtime.job import Stop
 from thalweg.sync.delta.appender import Appender
-from thalweg.sync.delta.contracts import QUARANTINE, TELEMETRY
+from thalweg.sync.delta.contracts import AUDIT, QUARANTINE, TELEMETRY
+
+
+class NoWait(Stop):
+    """Stops never and waits never."""
+
+    def wait(self, seconds: float) -> bool:
+        return False
+
 
 NOW_MS = 1_700_000_000_000
 
@@ -68,3 +77,16 @@ def test_a_round_over_sound_tables_writes_nothing_down(tmp_path: Path) -> None:
     one_round(settings, Audit(str(tmp_path), lambda: NOW_MS))
 
     assert DeltaTable(str(tmp_path / "audit")).count() == 0
+
+
+def test_the_audits_own_files_stay_few_and_its_old_rows_leave(tmp_path: Path) -> None:
+    moment = [NOW_MS]
+    audit = Audit(str(tmp_path), lambda: moment[0], NoWait())
+    for number in range(40):
+        audit.record("check", f"table {number}", "done", {})
+    audit.tidy()
+    table = DeltaTable(str(tmp_path / "audit"))
+    assert table.count() == 40 and len(table.file_uris()) < 5
+    moment[0] += 10_000 * 86_400_000
+    audit.tidy()
+    assert DeltaTable(str(tmp_path / "audit")).count() == (40 if AUDIT.retention_days is None else 0)

@@ -8,13 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from tests.place_driver import Driver
 from thalweg.conf.settings import Settings, Warehouse
-from thalweg.jobs.place import Placer
+from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.placement import metrics as place_metrics
-from thalweg.jobs.placement.tables import PlaceTables
 from thalweg.jobs.runtime.job import Stop
-from thalweg.scheduling.pack.packer import Packer
-from thalweg.scheduling.world.world import NodeFacts, World
+from thalweg.scheduling.world.world import NodeFacts
 from thalweg.streams.broker.errors import NotAcknowledgedError
 from thalweg.streams.broker.publish import OutgoingRecord
 from thalweg.streams.broker.range_reader import SCHEMA
@@ -58,21 +57,18 @@ class NoWait(Stop):
         return False
 
 
-def placer(folder: Path, refuse: int = 0) -> tuple[Placer, Outbox]:
-    settings = Settings(warehouse=Warehouse(path=str(folder)))
-    ledger, world, stop = Ledger.claim(str(folder)), World(), NoWait()
+def placer(folder: Path, refuse: int = 0, host: Host | None = None) -> tuple[Driver, Outbox]:
+    settings, ledger = Settings(warehouse=Warehouse(path=str(folder))), Ledger.claim(str(folder))
     outbox = Outbox(ledger, refuse)
     facts = iter([FACTS])
-    made = Placer(
+    made = Driver.of(
         settings=settings,
         ledger=ledger,
-        world=world,
         publisher=outbox,
-        tables=PlaceTables(str(folder), 1_000, 0, stop),
         facts=lambda: next(facts, WorldFacts()),
         clock=lambda: 1_000,
-        stop=stop,
-        packer=Packer(world.nodes),
+        stop=NoWait(),
+        host=host or Host(),
     )
     return made, outbox
 
@@ -94,18 +90,18 @@ TASK = ("thalweg.requests", {"task_id": "t", "per_worker": {"gpus": 1}, "mine": 
 
 def test_the_ledger_has_a_batch_before_anything_of_it_is_published(tmp_path: Path) -> None:
     job, outbox = placer(tmp_path)
-    job.place(received(BEAT, TASK), "q", 3)
+    job.take(received(BEAT, TASK), "q", 3)
     assert outbox.committed == [3]
     assert [record.topic for record in outbox.records] == ["thalweg.assignments.east"]
-    submitted = job.ledger.batch("q", 3).to_pylist()[0]
+    submitted = job.placer.ledger.batch("q", 3).to_pylist()[0]
     assert json.loads(submitted["request"])["mine"] == "kept", "fields we do not know stay with the request"
 
 
 def test_a_batch_that_changes_nothing_commits_nothing(tmp_path: Path) -> None:
     job, outbox = placer(tmp_path)
-    job.place(received(BEAT), "q", 0)
-    job.place(received(BEAT, ("thalweg.requests", b"not json")), "q", 1)
-    assert job.ledger.committed_batch("q") is None
+    job.take(received(BEAT), "q", 0)
+    job.take(received(BEAT, ("thalweg.requests", b"not json")), "q", 1)
+    assert job.placer.ledger.committed_batch("q") is None
     assert [record.topic for record in outbox.records] == ["thalweg.deadletter"]
 
 
@@ -117,23 +113,22 @@ def test_a_batch_whose_plan_fails_is_taken_without_one_the_second_time(
 
     first, _ = placer(tmp_path)
     with monkeypatch.context() as broken:
-        broken.setattr("thalweg.jobs.place.plan", fails)
+        broken.setattr("thalweg.jobs.placement.placer.plan", fails)
         with pytest.raises(ValueError, match="mistake"):
-            first.place(received(BEAT, TASK), "q", 0)
-        assert first.ledger.committed_batch("q") is None
-        second, outbox = placer(tmp_path)
-        second.unplannable |= first.unplannable
-        second.place(received(BEAT, TASK), "q", 0)
-        assert [row["transition"] for row in second.ledger.batch("q", 0).to_pylist()] == ["submitted"]
+            first.take(received(BEAT, TASK), "q", 0)
+        assert first.placer.ledger.committed_batch("q") is None
+        second, outbox = placer(tmp_path, host=first.placer.host)
+        second.take(received(BEAT, TASK), "q", 0)
+        assert [row["transition"] for row in second.placer.ledger.batch("q", 0).to_pylist()] == ["submitted"]
         assert outbox.records == []
-    second.place(received(BEAT), "q", 1)
+    second.take(received(BEAT), "q", 1)
     assert [record.topic for record in outbox.records] == ["thalweg.assignments.east"]
 
 
 def test_a_full_disk_holds_the_batch_until_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job, outbox = placer(tmp_path)
     tries = []
-    write = job.ledger.commit
+    write = job.placer.ledger.commit
 
     def full_twice(rows: pa.Table, query_id: str, batch_id: int, offsets: int) -> int:
         tries.append(batch_id)
@@ -142,16 +137,16 @@ def test_a_full_disk_holds_the_batch_until_there_is_room(tmp_path: Path, monkeyp
             raise OSError(28, "No space left on device")
         return write(rows, query_id, batch_id, offsets)
 
-    monkeypatch.setattr(job.ledger, "commit", full_twice)
-    job.place(received(BEAT, TASK), "q", 0)
+    monkeypatch.setattr(job.placer.ledger, "commit", full_twice)
+    job.take(received(BEAT, TASK), "q", 0)
     assert tries == [0, 0, 0]
     assert len(outbox.records) == 1
-    assert job.ledger.batch("q", 0).num_rows == 2
+    assert job.placer.ledger.batch("q", 0).num_rows == 2
 
 
 def test_a_broker_that_is_away_gets_the_same_events_when_it_returns(tmp_path: Path) -> None:
     job, outbox = placer(tmp_path, refuse=2)
-    job.place(received(BEAT, TASK), "q", 0)
+    job.take(received(BEAT, TASK), "q", 0)
     assert len(outbox.committed) == 3
     assert [record.key for record in outbox.records] == [b"t"]
 
@@ -161,8 +156,8 @@ def test_the_same_batch_decided_by_two_drivers_gives_the_same_rows_and_ids(tmp_p
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
         job, _ = placer(folder)
-        job.place(received(BEAT, TASK, ("thalweg.requests", {"task_id": "u"})), "q", 0)
-        rows.append(job.ledger.batch("q", 0))
+        job.take(received(BEAT, TASK, ("thalweg.requests", {"task_id": "u"})), "q", 0)
+        rows.append(job.placer.ledger.batch("q", 0))
     assert rows[0].equals(rows[1])
 
 
@@ -179,8 +174,8 @@ def test_the_same_records_read_in_another_order_give_the_same_plan(tmp_path: Pat
     for name, order in (("a", range(9)), ("b", range(8, -1, -1)), ("c", (5, 6, 7, 8, 0, 1, 2, 3, 4))):
         (tmp_path / name).mkdir()
         job, _ = placer(tmp_path / name)
-        job.place(batch.take(pa.array(order)), "q", 0)
-        decided.append(job.ledger.batch("q", 0))
+        job.take(batch.take(pa.array(order)), "q", 0)
+        decided.append(job.placer.ledger.batch("q", 0))
     assert decided[0].equals(decided[1])
     assert decided[0].equals(decided[2])
     assert set(decided[0].column("transition").to_pylist()) == {"submitted", "assigned", "waiting"}
@@ -200,11 +195,11 @@ def test_a_batch_that_is_repeated_publishes_its_events_and_its_refusals_again(tm
         ("thalweg.requests", {"op": "update", "task_id": "late", "priority": 7}),
         ("thalweg.requests", {"task_id": "late", "priority": 7}),
     )
-    job.place(batch, "q", 0)
+    job.take(batch, "q", 0)
     published = list(outbox.records)
     assert sorted(record.topic for record in published if "assign" not in record.topic) == ["thalweg.deadletter"] * 5
     outbox.records.clear()
-    job.publish_again(batch, "q", 0)
+    job.take(batch, "q", 0)
     assert {(record.topic, str(record.headers)) for record in outbox.records} == {
         (record.topic, str(record.headers)) for record in published
     }
@@ -217,9 +212,9 @@ def test_a_fact_that_cannot_be_is_logged_once_and_counted_and_the_others_are_tak
     assert FACTS.nodes is not None
     odd = replace(FACTS.nodes[0], region="west", gpus=5_000)
     readings = iter([replace(FACTS, nodes=[*FACTS.nodes, odd]), WorldFacts(), WorldFacts(nodes=[*FACTS.nodes, odd])])
-    job.facts = lambda: next(readings, WorldFacts())
+    job.placer.fold.facts.fresh = lambda: next(readings, WorldFacts())
     for batch in range(3):
-        job.place(received(BEAT, TASK), "q", batch)
+        job.take(received(BEAT, TASK), "q", batch)
     assert [record.topic for record in outbox.records] == ["thalweg.assignments.east"]
     assert [record.message for record in caplog.records] == ["a fact is left out; the others are taken"]
     assert caplog.records[0].fields["key"] == ["west", "n"]  # type: ignore[attr-defined]
@@ -232,20 +227,20 @@ def test_a_node_that_drains_and_then_shrinks_revokes_only_what_it_cannot_hold(tm
     (node,) = FACTS.nodes
     drains = replace(node, ready=False, draining=True)
     readings = iter([FACTS, WorldFacts(nodes=[drains]), WorldFacts(nodes=[replace(drains, gpus=0)])])
-    job.facts = lambda: next(readings, WorldFacts())
-    job.place(received(BEAT, TASK), "q", 0)
-    job.place(received(BEAT), "q", 1)
+    job.placer.fold.facts.fresh = lambda: next(readings, WorldFacts())
+    job.take(received(BEAT, TASK), "q", 0)
+    job.take(received(BEAT), "q", 1)
     assert len(outbox.records) == 1
-    job.place(received(BEAT), "q", 2)
-    assert job.ledger.batch("q", 2).column("transition")[0].as_py() == "revoked"
+    job.take(received(BEAT), "q", 2)
+    assert job.placer.ledger.batch("q", 2).column("transition")[0].as_py() == "revoked"
     assert json.loads(outbox.records[1].value or b"")["type"] == "revoke"
 
 
 def test_a_region_that_said_goodbye_is_given_nothing_new_until_it_speaks_again(tmp_path: Path) -> None:
     job, outbox = placer(tmp_path)
     goodbye = ("thalweg.status.east", {"type": "goodbye", "region": "east"})
-    job.place(received(BEAT, goodbye), "q", 0)
-    job.place(received(TASK), "q", 1)
+    job.take(received(BEAT, goodbye), "q", 0)
+    job.take(received(TASK), "q", 1)
     assert outbox.records == []
-    job.place(received(BEAT), "q", 2)
+    job.take(received(BEAT), "q", 2)
     assert [record.topic for record in outbox.records] == ["thalweg.assignments.east"]

@@ -11,10 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.jobs.test_place_batch import BEAT, Outbox, placer, received
-from thalweg.jobs.place import Placer, rebuild
-from thalweg.jobs.runtime.isolation import Isolation
 from thalweg.scheduling.live import decide
-from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.world.tasks import Transition
 from thalweg.scheduling.world.world import World
 from thalweg.streams.broker.publish import check_sizes
@@ -28,15 +25,6 @@ GPU = {"per_worker": {"gpus": 1}}
 
 def request(task_id: str, **fields: Any) -> tuple[str, object]:
     return REQUESTS, {"task_id": task_id, **GPU, **fields}
-
-
-def next_life(folder: Path, isolation: Isolation | None = None) -> tuple[Placer, Outbox]:
-    """Start a driver as `jobs.place.start` does: the world is what the ledger says."""
-    job, outbox = placer(folder)
-    job.world = rebuild(job.ledger, job.tables, 1_000)
-    job.packer = Packer(job.world.nodes)
-    job.isolation = isolation or Isolation()
-    return job, outbox
 
 
 def refused(outbox: Outbox) -> dict[bytes, str]:
@@ -67,10 +55,10 @@ def test_each_hostile_record_is_one_dead_letter_and_the_rest_is_placed(tmp_path:
     job, outbox = placer(tmp_path)
     statuses = [(STATUS, value) for value in HOSTILE]
     batch = received(BEAT, request("before"), *((REQUESTS, value) for value in HOSTILE), *statuses, request("after"))
-    job.place(batch, "q", 0)
+    job.take(batch, "q", 0)
     assert len(refused(outbox)) == 2 * len(HOSTILE)
     assert all(refused(outbox).values())
-    assert {row["task_id"] for row in job.ledger.batch("q", 0).to_pylist()} == {"before", "after"}
+    assert {row["task_id"] for row in job.placer.ledger.batch("q", 0).to_pylist()} == {"before", "after"}
     assert sum("assignments" in record.topic for record in outbox.records) == 2
 
 
@@ -125,15 +113,15 @@ def test_whatever_arrives_the_batch_ends_the_next_one_is_planned_and_a_restart_w
 ) -> None:
     folder = tmp_path_factory.mktemp("any")
     job, _ = placer(folder)
-    job.place(received(BEAT, *records), "q", 0)
-    job.place(shifted(received(BEAT, *records, request("good")), 100), "q", 1)
-    again, outbox = next_life(folder)
-    assert {name: task.state for name, task in again.world.tasks.items()} == {
-        name: task.state for name, task in job.world.tasks.items()
+    job.take(received(BEAT, *records), "q", 0)
+    job.take(shifted(received(BEAT, *records, request("good")), 100), "q", 1)
+    again, outbox = placer(folder)
+    assert {name: task.state for name, task in again.placer.world.tasks.items()} == {
+        name: task.state for name, task in job.placer.world.tasks.items()
     }
-    fold_ledger(pa.concat_tables(list(again.ledger.all_rows())))
-    again.place(shifted(received(BEAT, request("later", per_worker={"gpus": 0})), 200), "q", 2)
-    assert {"good", "later"} <= again.world.tasks.keys()
+    fold_ledger(pa.concat_tables(list(again.placer.ledger.all_rows())))
+    again.take(shifted(received(BEAT, request("later", per_worker={"gpus": 0})), 200), "q", 2)
+    assert {"good", "later"} <= again.placer.world.tasks.keys()
     assert sum("assignments" in record.topic for record in outbox.records) >= 1
 
 
@@ -152,9 +140,9 @@ def failing(call: Callable[..., Any], task_id: str) -> Callable[..., Any]:
 def test_a_record_that_cannot_be_judged_is_refused_on_the_spot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decide, "submit", failing(decide.submit, "poison"))
     job, outbox = placer(tmp_path)
-    job.place(received(BEAT, request("t"), request("poison"), request("u")), "q", 0)
+    job.take(received(BEAT, request("t"), request("poison"), request("u")), "q", 0)
     assert refused(outbox) == {b"2": "it cannot be processed (ZeroDivisionError: not thought of)"}
-    assert job.world.tasks.keys() == {"t", "u"}
+    assert job.placer.world.tasks.keys() == {"t", "u"}
 
 
 def test_a_record_that_breaks_the_world_costs_one_life_and_leaves_nothing_behind(
@@ -164,12 +152,12 @@ def test_a_record_that_breaks_the_world_costs_one_life_and_leaves_nothing_behind
     batch = received(BEAT, request("t"), request("poison"), request("u"))
     first, outbox = placer(tmp_path)
     with pytest.raises(ZeroDivisionError):
-        first.place(batch, "q", 0)
-    assert outbox.records == [] and first.ledger.committed_batch("q") is None
-    second, outbox = next_life(tmp_path, first.isolation)
-    second.place(batch, "q", 0)
+        first.take(batch, "q", 0)
+    assert outbox.records == [] and first.placer.ledger.committed_batch("q") is None
+    second, outbox = placer(tmp_path, host=first.placer.host)
+    second.take(batch, "q", 0)
     assert refused(outbox).keys() == {b"2"}
-    assert second.world.tasks.keys() == {"t", "u"}
+    assert second.placer.world.tasks.keys() == {"t", "u"}
 
 
 def test_a_record_whose_rows_cannot_be_written_is_found_and_refused(
@@ -187,14 +175,14 @@ def test_a_record_whose_rows_cannot_be_written_is_found_and_refused(
     batch = received(BEAT, request("t"), request("poison"), request("u"))
     first, outbox = placer(tmp_path)
     with pytest.raises((OverflowError, pa.ArrowInvalid)):
-        first.place(batch, "q", 0)
-    assert outbox.records == [] and first.ledger.committed_batch("q") is None
-    second, outbox = next_life(tmp_path, first.isolation)
-    second.place(batch, "q", 0)
+        first.take(batch, "q", 0)
+    assert outbox.records == [] and first.placer.ledger.committed_batch("q") is None
+    second, outbox = placer(tmp_path, host=first.placer.host)
+    second.take(batch, "q", 0)
     assert refused(outbox).keys() == {b"2"}
-    assert second.world.tasks.keys() == {"t", "u"}
+    assert second.placer.world.tasks.keys() == {"t", "u"}
     outbox.records.clear()
-    second.publish_again(batch, "q", 0)
+    second.take(batch, "q", 0)
     assert refused(outbox).keys() == {b"2"}
 
 
@@ -204,12 +192,12 @@ def test_a_request_as_large_as_its_topic_allows_is_placed_and_one_whose_event_wo
     job, outbox = placer(tmp_path)
     many = [{"subtask_id": str(number), "workers": 10_000} for number in range(2)]
     batch = received(BEAT, request("large", command=["x" * 1_048_000]), request("many", subtasks=many))
-    job.place(batch, "q", 0)
+    job.take(batch, "q", 0)
     assert [record.key for record in outbox.records if "assignments" in record.topic] == [b"large"]
     check_sizes(outbox.records)
     assert "allowed are 20,971,520" in refused(outbox)[b"2"]
     outbox.records.clear()
-    next_life(tmp_path)[0].publish_again(batch, "q", 0)
+    placer(tmp_path)[0].take(batch, "q", 0)
 
 
 # A batch id is believed only with its offsets
@@ -218,8 +206,8 @@ def test_a_request_as_large_as_its_topic_allows_is_placed_and_one_whose_event_wo
 def test_a_checkpoint_that_was_put_back_drops_nothing_and_runs_nothing_twice(tmp_path: Path) -> None:
     job, _ = placer(tmp_path)
     for number, task in enumerate(("a", "b", "c")):
-        job.place(shifted(received(BEAT, request(task)), 10 * number), "q", number)
-    again, outbox = next_life(tmp_path)
+        job.take(shifted(received(BEAT, request(task)), 10 * number), "q", number)
+    again, outbox = placer(tmp_path)
     # The topic has grown since the copy of the checkpoint was made: batch 1 is now b, c and a new one.
     grown = pa.concat_tables(
         [
@@ -228,16 +216,16 @@ def test_a_checkpoint_that_was_put_back_drops_nothing_and_runs_nothing_twice(tmp
             shifted(received(BEAT, request("new"), ("thalweg.requests", b"no request")), 30),
         ]
     )
-    again.publish_again(grown, "q", 1)
+    again.take(grown, "q", 1)
     assert [record.key for record in outbox.records if "assignments" in record.topic] == [b"new"]
     assert len(refused(outbox)) == 1
-    assert again.ledger.committed_batch("q") == 1
+    assert again.placer.ledger.committed_batch("q") == 1
     # The batch that was decided anew is believed from now on, also by the next driver.
-    later, outbox = next_life(tmp_path)
-    later.publish_again(grown, "q", 1)
+    later, outbox = placer(tmp_path)
+    later.take(grown, "q", 1)
     assert [record.key for record in outbox.records if "assignments" in record.topic] == [b"new"]
-    assert later.world.tasks.keys() == {"a", "b", "c", "new"}
-    assert all(len(task.copies) == 1 and task.epoch == 1 for task in later.world.tasks.values())
+    assert later.placer.world.tasks.keys() == {"a", "b", "c", "new"}
+    assert all(len(task.copies) == 1 and task.epoch == 1 for task in later.placer.world.tasks.values())
 
 
 def test_old_updates_that_arrive_again_undo_nothing(tmp_path: Path) -> None:
@@ -246,48 +234,48 @@ def test_old_updates_that_arrive_again_undo_nothing(tmp_path: Path) -> None:
         BEAT, request("t"), request("t", op="update", priority=7), request("t", op="update", priority=9),
         request("gone", op="cancel"), request("gone"),
     )  # fmt: skip
-    job.place(asked, "q", 0)
-    assert job.world.tasks["t"].spec.priority == 9
-    epochs = {name: task.epoch for name, task in job.world.tasks.items()}
-    again, outbox = next_life(tmp_path)
-    again.place(asked, "a new checkpoint", 0)
-    assert again.ledger.committed_batch("a new checkpoint") is None, "nothing new was decided"
-    assert {name: task.epoch for name, task in again.world.tasks.items()} == epochs
+    job.take(asked, "q", 0)
+    assert job.placer.world.tasks["t"].spec.priority == 9
+    epochs = {name: task.epoch for name, task in job.placer.world.tasks.items()}
+    again, outbox = placer(tmp_path)
+    again.take(asked, "a new checkpoint", 0)
+    assert again.placer.ledger.committed_batch("a new checkpoint") is None, "nothing new was decided"
+    assert {name: task.epoch for name, task in again.placer.world.tasks.items()} == epochs
     assert outbox.records == []
 
 
 def test_a_task_that_has_ended_since_is_not_begun_again(tmp_path: Path) -> None:
     job, _ = placer(tmp_path)
-    job.place(received(BEAT, request("t")), "q", 0)
-    job.place(
+    job.take(received(BEAT, request("t")), "q", 0)
+    job.take(
         shifted(received((STATUS, {"type": "succeeded", "region": "east", "task_id": "t", "epoch": 1})), 10), "q", 1
     )
-    again, outbox = next_life(tmp_path)
-    again.publish_again(received(BEAT, request("t")), "q", 0)
+    again, outbox = placer(tmp_path)
+    again.take(received(BEAT, request("t")), "q", 0)
     assert outbox.records == []
 
 
 def test_a_ledger_from_before_digests_is_believed_by_its_last_batch_id(tmp_path: Path) -> None:
     job, _ = placer(tmp_path)
-    append = job.ledger._commits.append
-    job.ledger._commits.append = lambda rows, marks: append(  # type: ignore[method-assign]
+    append = job.placer.ledger._commits.append
+    job.placer.ledger._commits.append = lambda rows, marks: append(  # type: ignore[method-assign]
         rows, {name: mark for name, mark in marks.items() if not name.endswith(OFFSETS)}
     )
     batch = received(BEAT, request("t"))
-    job.place(batch, "q", 3)
-    again, outbox = next_life(tmp_path)
-    assert again.ledger.holds("q", 3, 12345) and not again.ledger.holds("q", 2, 12345)
-    again.publish_again(batch, "q", 3)
+    job.take(batch, "q", 3)
+    again, outbox = placer(tmp_path)
+    assert again.placer.ledger.holds("q", 3, 12345) and not again.placer.ledger.holds("q", 2, 12345)
+    again.take(batch, "q", 3)
     assert [record.key for record in outbox.records] == [b"t"]
 
 
 def test_an_overtaken_driver_ends_no_batch_not_even_one_without_rows(tmp_path: Path) -> None:
     old, outbox = placer(tmp_path)
-    old.place(received(BEAT), "q", 0)
-    new, _ = next_life(tmp_path)
-    new.place(received(BEAT, request("t")), "q", 1)
+    old.take(received(BEAT), "q", 0)
+    new, _ = placer(tmp_path)
+    new.take(received(BEAT, request("t")), "q", 1)
     with pytest.raises(AnotherWriterError):
-        old.place(shifted(received(request("t", op="cancel")), 10), "q", 2)
+        old.take(shifted(received(request("t", op="cancel")), 10), "q", 2)
     assert outbox.records == []
 
 
@@ -295,6 +283,6 @@ def test_a_producers_clock_reorders_nothing_of_one_key(tmp_path: Path) -> None:
     job, outbox = placer(tmp_path)
     batch = received(BEAT, request("t"), request("t", op="cancel"))
     times = pa.array([1, 5_000, 4_000], pa.int64())
-    job.place(batch.set_column(batch.schema.get_field_index("timestamp_ms"), "timestamp_ms", times), "q", 0)
-    assert [row["transition"] for row in job.ledger.batch("q", 0).to_pylist()] == ["submitted", "cancelled"]
+    job.take(batch.set_column(batch.schema.get_field_index("timestamp_ms"), "timestamp_ms", times), "q", 0)
+    assert [row["transition"] for row in job.placer.ledger.batch("q", 0).to_pylist()] == ["submitted", "cancelled"]
     assert outbox.records == []

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from tests.unit.sync.protocol.test_replication import Stage, put
+from tests.unit.jobs.replication.test_replicator import Stage, put
 from thalweg.streams.contract.state_messages import encode_batch
 from thalweg.sync.centre.centre import Snapshot
 from thalweg.sync.protocol.changes import Assign

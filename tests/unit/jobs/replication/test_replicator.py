@@ -9,11 +9,16 @@ import pytest
 from deltalake import DeltaTable
 
 from thalweg.client.replica_client import packed
-from thalweg.streams.broker.deadletter import RefusedRecord
+from thalweg.jobs.microbatch.dead_letters import DeadLetters
+from thalweg.jobs.microbatch.host import Host
+from thalweg.jobs.microbatch.microbatch import Microbatch
+from thalweg.jobs.microbatch.outcome import BatchId, Outcome
+from thalweg.jobs.replication.replicator import ORDER, ReplicationLimits, Replicator
+from thalweg.jobs.runtime.job import Stop
+from thalweg.streams.broker.publish import OutgoingRecord
 from thalweg.streams.contract.state_messages import StateInput, encode_batch
 from thalweg.streams.contract.topics import STATE, topic_name
 from thalweg.streams.replication.replica_log import LogRecord, read_entry, write_entry
-from thalweg.streams.replication.replication import Replication, ReplicationLimits
 from thalweg.sync.delta.store import AnotherWriterError, table_uri
 from thalweg.sync.protocol.changes import Add, Assign, Change, Delete
 from thalweg.sync.protocol.digests import digests_of
@@ -50,21 +55,61 @@ class MemoryLog:
         return [entry for entry in read if entry is not None]
 
 
+class Letters:
+    """The dead-letter topic as a list."""
+
+    def __init__(self) -> None:
+        self.records: list[OutgoingRecord] = []
+
+    def publish(self, records: Sequence[OutgoingRecord]) -> None:
+        self.records += records
+
+    def close(self) -> None:
+        pass
+
+
+class NoWait(Stop):
+    """Stops never and waits never."""
+
+    def wait(self, seconds: float) -> bool:
+        return False
+
+
 class Stage:
-    """A replication over tables in a folder, with replicas that read its log."""
+    """A replicator over tables in a folder, with replicas that read its log."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.log = MemoryLog()
-        self.letters: list[RefusedRecord] = []
+        self.letters = Letters()
         self.offsets: dict[str, int] = {}
         self.batch_id = 0
         self.now = NOW
+        self.host = Host()
         self.restart()
 
-    def restart(self) -> None:
+    def restart(self, stop: Stop | None = None) -> None:
         self.tables = ReplicateTables(str(self.folder))
-        self.replication = Replication(self.tables, self.log, self.letters.extend, LIMITS, len(self.log.records))
+        self.replicator = Replicator(
+            tables=self.tables,
+            log=self.log,
+            limits=LIMITS,
+            position=len(self.log.records),
+            clock=lambda: self.now,
+            isolation=self.host.isolation,
+        )
+        self.batches: Microbatch[Sequence[StateInput]] = Microbatch(
+            job="replicate",
+            order=ORDER,
+            read=lambda frame, _: frame.records,
+            decide=self._decide,
+            dead_letters=DeadLetters("t", lambda: self.letters),
+            stop=stop or NoWait(),
+        )
+
+    def _decide(self, records: Sequence[StateInput], batch: BatchId) -> Outcome:
+        self.outcome = self.replicator.decide(records, batch)
+        return self.outcome
 
     def inputs(self, region: str, values: Sequence[bytes | None], key: bytes | None = None) -> list[StateInput]:
         first = self.offsets.get(region, 0)
@@ -75,10 +120,11 @@ class Stage:
             for n, value in enumerate(values)
         ]
 
-    def take(self, records: Sequence[StateInput]) -> Any:
+    def take(self, records: Sequence[StateInput]) -> Outcome:
         self.batch_id += 1
         self.now += 100
-        return self.replication.take(records, self.batch_id, self.now)
+        self.batches.take(records, BatchId("q", self.batch_id))
+        return self.outcome
 
     def join(self, region: str) -> Replica:
         replica = Replica(region, MemoryStore())
@@ -177,7 +223,7 @@ def test_a_crash_before_any_write_is_repaired_by_taking_the_batch_again(
     stage.restart()
     stage.batch_id -= 1
     stage.take(batch)
-    assert {letter.value for letter in stage.letters} == {b"nonsense", years_ahead}
+    assert {letter.value for letter in stage.letters.records} == {b"nonsense", years_ahead}
     stage.read(eu, us)
     assert eu.read("k") == us.read("k") == {"f": 2} and eu.read("n") == {"n": 1}
     assert len(stage.rows("conflicts")) == 1
@@ -232,8 +278,8 @@ def test_a_message_of_5_mb_is_refused_and_says_so(tmp_path: Path) -> None:
     eu = stage.join("eu")
     large = json.dumps({"key": "big", "value": "x" * 5_000_000}).encode()
     put(eu, "k", Assign("f", 1))
-    report = stage.take([*stage.inputs("eu", [large]), *stage.said(eu)])
-    assert "5000" in report.refused[0].reason and report.updates == 1
+    outcome = stage.take([*stage.inputs("eu", [large]), *stage.said(eu)])
+    assert "5000" in outcome.refused[0].reason and [row["key"] for row in stage.rows("records")] == ["k"]
     [row] = [row for row in stage.rows("sync_regions") if row["region"] == "eu"]
     assert row["refused"] == 1 and "950000" in row["last_refusal"]
 
@@ -266,7 +312,7 @@ def test_parked_gaps_and_counts_survive_a_restart(tmp_path: Path) -> None:
     stage.take([*stage.inputs("eu", [encode_batch(sent)]), *stage.inputs("eu", [b"{}"])])
     assert [(g["first_seq"], g["status"]) for g in stage.rows("sync_gaps")] == [(2, "open")]
     stage.restart()
-    assert len(stage.replication.centre.parking) == 2
+    assert len(stage.replicator.centre.parking) == 2
     stage.read(eu)
     stage.exchange(eu)
     [gap] = stage.rows("sync_gaps")

@@ -6,7 +6,8 @@ stand, and nothing that the state says can be believed any more. The record's pl
 the next one makes its state anew from what was committed and refuses the record before it looks at it. So a record
 costs at most one life, whatever it holds, and none of its effect stays.
 
-Notes live as long as the process. After that a record that is still in an unfinished batch is found once more.
+Notes live as long as whoever starts the query keeps them (`host`), which is as long as the process. After that a record
+that is still in an unfinished batch is found once more.
 """
 
 import logging

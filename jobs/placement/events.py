@@ -1,0 +1,46 @@
+"""What regions are told: one event for each transition that has an id, the same again whenever it is made again."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from thalweg.scheduling.world.tasks import TERMINAL, Change, Transition
+from thalweg.scheduling.world.world import World
+from thalweg.streams.broker.publish import OutgoingRecord
+from thalweg.streams.placement.assignments import event_id_of, event_record
+
+Repeated = tuple[Transition, str]
+"""An assignment whose event is sent once more, with the task's request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Events:
+    """Makes the records of the assignment topics."""
+
+    world: World
+    prefix: str
+
+    def of(self, transitions: Iterable[Transition], event_ids: Iterable[str | None]) -> list[OutgoingRecord]:
+        """Make the events of transitions; one without an id has none."""
+        return [
+            event_record(row, event_id, self._request_text(row.task_id), self.prefix)
+            for row, event_id in zip(transitions, event_ids, strict=True)
+            if event_id is not None and not (row.change is Change.ASSIGNED and self._has_ended(row.task_id))
+        ]
+
+    def again(self, repeated: Iterable[Repeated]) -> list[OutgoingRecord]:
+        """Make once more the events of what a region should hold and does not."""
+        records = []
+        for row, request in repeated:
+            event_id = event_id_of(row)
+            assert event_id is not None
+            records.append(event_record(row, event_id, request, self.prefix))
+        return records
+
+    def _has_ended(self, task_id: str) -> bool:
+        """Tell whether a task is over: nothing of it is begun any more, and its request is no longer kept."""
+        task = self.world.tasks.get(task_id)
+        return task is None or task.state in TERMINAL
+
+    def _request_text(self, task_id: str) -> str:
+        task = self.world.tasks.get(task_id)
+        return "" if task is None else task.request

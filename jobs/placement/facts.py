@@ -1,0 +1,82 @@
+"""What the tables say of the world (nodes, links, prices, datasets): read beside the stream, used by the next batch."""
+
+import logging
+import threading
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+from thalweg.jobs.placement import metrics
+from thalweg.scheduling.live import decide
+from thalweg.scheduling.world.facts import NODE_SEPARATOR
+from thalweg.scheduling.world.tasks import Transition
+from thalweg.scheduling.world.world import World
+from thalweg.sync.tables.world_tables import WorldFacts, WorldTables
+
+log = logging.getLogger("thalweg.place")
+
+
+class FactsReader:
+    """Reads the world's tables beside the stream and hands each new reading over once."""
+
+    def __init__(self, tables: WorldTables) -> None:
+        self._tables = tables
+        self._lock = threading.Lock()
+        self._fresh = WorldFacts()
+
+    def read(self) -> None:
+        """Read what has changed since the last time."""
+        facts = self._tables.read()
+        with self._lock:
+            self._fresh = self._fresh.updated(facts)
+
+    def take(self) -> WorldFacts:
+        """Give what is new since the last call."""
+        with self._lock:
+            fresh, self._fresh = self._fresh, WorldFacts()
+        return fresh
+
+
+@dataclass(slots=True, kw_only=True)
+class FactsIntake:
+    """Brings the world up to date with the newest facts."""
+
+    world: World
+    fresh: Callable[[], WorldFacts]
+    """Newest facts, each given once."""
+    shown: dict[str, dict[Hashable, str]] = field(default_factory=dict)
+    """Facts that were shown as left out, and why."""
+
+    def take(self, now_ms: int) -> list[Transition]:
+        """Set what is new and return what follows for tasks, applied."""
+        facts, rows = self.fresh(), list[Transition]()
+        if facts.links is not None:
+            self.world.set_links(facts.links)
+        if facts.prices is not None:
+            self.world.set_prices(facts.prices)
+        if facts.datasets is not None:
+            self.world.set_datasets(facts.datasets)
+        if facts.nodes is not None:
+            hit = self.world.set_nodes(facts.nodes)
+            rows += applied(self.world, decide.lose_copies(self.world, hit, "its node is gone", now_ms))
+            rows += applied(self.world, decide.leave_overcommitted(self.world, now_ms))
+        self._show_left_out()
+        return rows
+
+    def _show_left_out(self) -> None:
+        """Say once of each fact that cannot be digested why it is left out."""
+        for kind, left_out in self.world.left_out.items():
+            metrics.LEFT_OUT.labels(kind).set(len(left_out))
+            shown = self.shown.get(kind, {})
+            for key, reason in left_out.items():
+                if shown.get(key) != reason:
+                    what = key.split(NODE_SEPARATOR) if isinstance(key, str) else key
+                    fields = {"kind": kind, "key": what, "reason": reason}
+                    log.warning("a fact is left out; the others are taken", extra={"fields": fields})
+            self.shown[kind] = dict(left_out)
+
+
+def applied(world: World, rows: list[Transition]) -> list[Transition]:
+    """Apply transitions to the world, and return them."""
+    for row in rows:
+        world.apply(row)
+    return rows

@@ -1,0 +1,59 @@
+"""This job's own heartbeats: they make batches come when every region is silent, and tell that regions could be heard.
+
+See `thalweg.scheduling.liveness.hearing`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from thalweg.jobs.runtime.job import steady_clock
+from thalweg.scheduling.liveness.hearing import Hearing, Sounding
+from thalweg.streams.broker.publish import OutgoingRecord, Publisher, outgoing
+from thalweg.streams.broker.soundings import TopicEnds
+from thalweg.streams.contract.envelope import Envelope, content_id
+from thalweg.streams.contract.messages import Stamp, StatusEvent
+from thalweg.streams.contract.topics import STATUS
+
+CONTROL_REGION: Final = "control"
+"""Where this job itself runs."""
+
+
+def heartbeat(prefix: str, now_ms: int, life: str = "", number: int = 0) -> OutgoingRecord:
+    """Make this job's own heartbeat: of the sounding of this number in this life of the job."""
+    beat = StatusEvent(
+        type="heartbeat",
+        region=CONTROL_REGION,
+        agent_id=life,
+        observed_at=now_ms,
+        stamp=Stamp(ms=now_ms, seq=number) if number else None,
+    )
+    event = Envelope(
+        event_id=content_id("heartbeat", CONTROL_REGION, now_ms),
+        source="/thalweg/place",
+        event_type="status.heartbeat",
+        time_ms=now_ms,
+    )
+    return outgoing(STATUS, prefix, beat, key=CONTROL_REGION, region=CONTROL_REGION, event=event)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeats:
+    """Beats beside the stream, and looks each time where the regions' topics end: a sounding."""
+
+    hearing: Hearing
+    ends: TopicEnds
+    publisher: Publisher
+    prefix: str
+    clock: Callable[[], int]
+
+    def step(self) -> None:
+        """Look, then say that it was looked; in this order, so that whoever reads the beat has read up to the look."""
+        number = self.hearing.begin()
+        self.hearing.sounded(Sounding(number=number, made_ms=steady_clock(), ends=self.ends.look()))
+        self.publisher.publish([heartbeat(self.prefix, self.clock(), self.hearing.life, number)])
+
+    def close(self) -> None:
+        """Give up the connections."""
+        self.ends.close()
+        self.publisher.close()

@@ -1,0 +1,221 @@
+"""What `place` decides of a micro-batch: fold, plan, rows and events; or, of one that was committed, the same again."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import pyarrow as pa
+
+from thalweg.conf.settings import Settings
+from thalweg.jobs.microbatch.host import Host
+from thalweg.jobs.microbatch.isolation import Place
+from thalweg.jobs.microbatch.outcome import DEAD_LETTERS, BatchId, Outcome, Seconds, Step
+from thalweg.jobs.placement import metrics
+from thalweg.jobs.placement.events import Events
+from thalweg.jobs.placement.facts import FactsIntake, applied
+from thalweg.jobs.placement.fold import Fold, Folded
+from thalweg.jobs.placement.judge import Judge
+from thalweg.jobs.placement.settings import plan_settings
+from thalweg.jobs.placement.tables import PlaceTables, PlanRecord
+from thalweg.scheduling.live import decide
+from thalweg.scheduling.live.live_plan import Plan
+from thalweg.scheduling.live.micro_batch import plan
+from thalweg.scheduling.liveness.hearing import Hearing, Reached
+from thalweg.scheduling.liveness.told import Told
+from thalweg.scheduling.pack.packer import Packer
+from thalweg.scheduling.world.tasks import Change, Transition
+from thalweg.scheduling.world.world import World
+from thalweg.streams.broker.publish import OutgoingRecord, Publisher, check_sizes
+from thalweg.streams.contract.envelope import content_id
+from thalweg.streams.placement import inbox
+from thalweg.streams.placement.assignments import event_id_of
+from thalweg.streams.placement.requests import read_spec
+from thalweg.sync.ledger.ledger import Ledger, from_rows, to_rows
+from thalweg.sync.tables.world_tables import WorldFacts
+
+LEDGER: Final = "ledger"
+EVENTS: Final = "events"
+ORDER: Final = (LEDGER, EVENTS, DEAD_LETTERS)
+"""The ledger before anybody is told: what was told can always be read back."""
+
+log = logging.getLogger("thalweg.place")
+
+
+@dataclass(slots=True, kw_only=True)
+class Placer:
+    """One driver's life: the world in memory, the ledger it alone writes, and what a batch means for both."""
+
+    settings: Settings
+    ledger: Ledger
+    world: World
+    publisher: Publisher
+    tables: PlaceTables
+    facts: Callable[[], WorldFacts]
+    """Newest facts read beside the stream, each given once."""
+    clock: Callable[[], int]
+    packer: Packer
+    hearing: Hearing
+    host: Host = field(default_factory=Host)
+    end_of_batch: Callable[[int], Reached | None] = lambda _: None
+    """Up to where a batch reads; None where only its records tell."""
+    fold: Fold = field(init=False)
+    told: Told = field(init=False)
+    events: Events = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Put the parts together around one world."""
+        prefix, place, world = self.settings.kafka.topic_prefix, self.settings.place, self.world
+        self.told = Told(self.hearing, place.accept_timeout_ms)
+        self.events = Events(world=world, prefix=prefix)
+        self.fold = Fold(
+            prefix=prefix,
+            world=world,
+            judge=Judge(place=place, prefix=prefix, world=world, taken=self.ledger.taken, told=self.told),
+            facts=FactsIntake(world=world, fresh=self.facts),
+            hearing=self.hearing,
+            isolation=self.host.isolation,
+            end_of_batch=self.end_of_batch,
+        )
+
+    def decide(self, received: pa.Table, batch: BatchId) -> Outcome:
+        """Decide a batch; of one that the ledger has, say again what was decided."""
+        committed = self.ledger.committed_batch(batch.query_id)
+        if committed is None or batch.batch_id > committed:
+            return self._decided(received, batch)
+        if self.ledger.holds(batch.query_id, batch.batch_id, inbox.offsets_digest(received)):
+            return self._said_again(received, batch)
+        log.warning(
+            "the ledger has this batch's id with other records, because the checkpoint is older than the ledger (a "
+            "copy that was put back, or a lost write); its records are decided as new, and requests that were "
+            "taken before are known by their offsets: nothing is dropped and nothing runs twice",
+            extra={"fields": {"batch": batch.batch_id, "ledger_has": committed}},
+        )
+        return self._decided(received, batch)
+
+    def _decided(self, received: pa.Table, batch: BatchId) -> Outcome:
+        now_ms = self.clock()
+        offsets = inbox.offsets_digest(received)
+        plan_id = plan_id_of(batch, offsets)
+        folded = self.fold.take(received, batch.batch_id, now_ms)
+        made = self._plan(batch, now_ms)
+        if made is not None:
+            folded.transitions += applied(self.world, decide.place(self.world, made, plan_id, now_ms))
+        rows, events = self._written(folded, batch)
+        events += self.events.again(folded.repeated)
+
+        def note(seconds: Seconds) -> None:
+            self._note(made, received, now_ms, len(events))
+            if made is not None:
+                record = PlanRecord.of(made, plan_id, *batch, now_ms, self.world, plan_seconds(seconds))
+                self.tables.put_plan(record)
+
+        return Outcome(
+            steps={LEDGER: self._to_ledger(rows, batch, offsets), **self._to_regions(events)},
+            refused=folded.refused,
+            then=note,
+        )
+
+    def _said_again(self, received: pa.Table, batch: BatchId) -> Outcome:
+        """Say what a batch that the ledger has may not have said: its events as committed, and what it refused."""
+        rows = self.ledger.batch(*batch)
+        transitions = from_rows(rows, read_spec)
+        taken = {
+            Place(row.topic or "", row.topic_partition or 0, row.topic_offset or 0): row.task_id for row in transitions
+        }
+        submitted = {row.task_id for row in transitions if row.change is Change.SUBMITTED}
+        events = self.events.of(transitions, rows.column("event_id").to_pylist())
+        return Outcome(
+            steps=self._to_regions(events),
+            refused=self.fold.refused_before(received, taken, submitted, self.clock()),
+        )
+
+    def _plan(self, batch: BatchId, now_ms: int) -> Plan | None:
+        """Plan, unless this very batch's plan has failed before: its reports may be what ends the trouble.
+
+        What a failed plan has tried on the nodes is not undone, so this driver's life ends; the next one rebuilds the
+        world.
+        """
+        if batch in self.host.unplannable:
+            log.error(
+                "a batch is taken without a plan, because its plan failed", extra={"fields": {"batch": batch.batch_id}}
+            )
+            return None
+        place = self.settings.place
+        deadline = time.perf_counter() + place.plan_deadline_ms / 1000
+        wanted = replace(plan_settings(place), remaining_s=lambda: deadline - time.perf_counter())
+        try:
+            return plan(self.world, wanted, now_ms, place.seed, self.packer)
+        except Exception:
+            self.host.unplannable.add(batch)
+            raise
+
+    def _written(self, folded: Folded, batch: BatchId) -> tuple[pa.Table, list[OutgoingRecord]]:
+        """Make the ledger's rows and the events before either leaves: what is committed can always be published."""
+
+        def write(transitions: list[Transition]) -> tuple[pa.Table, list[OutgoingRecord]]:
+            ids = [event_id_of(row) for row in transitions]
+            rows = to_rows(
+                transitions,
+                ids,
+                query_id=batch.query_id,
+                batch_id=batch.batch_id,
+                driver_epoch=self.ledger.driver_epoch,
+            )
+            events = self.events.of(transitions, ids)
+            check_sizes(events)
+            return rows, events
+
+        try:
+            return write(folded.transitions)
+        except Exception:
+            if not self.host.isolation.blame(folded.of_records, write):
+                self.host.unplannable.add(batch)  # no record is to blame, so the plan is
+            raise
+
+    def _to_ledger(self, rows: pa.Table, batch: BatchId, offsets: int) -> Step:
+        if not rows.num_rows:
+            return Step(act=self.ledger.check_driver)  # a batch without a commit has no other fence
+        return Step(
+            act=lambda: self.ledger.commit(rows, *batch, offsets),
+            done=lambda: self.ledger.has_taken(*batch, offsets),
+            then=lambda: self.tables.put(rows),
+            target="the ledger",
+        )
+
+    def _to_regions(self, events: list[OutgoingRecord]) -> Mapping[str, Step]:
+        if not events:
+            return {}
+
+        def acknowledged() -> None:
+            for event in events:
+                if event.key is not None:
+                    self.told.note(event.topic, event.key.decode())
+
+        target = "the regions' assignment topics"
+        return {EVENTS: Step(act=lambda: self.publisher.publish(events), then=acknowledged, target=target)}
+
+    def _note(self, made: Plan | None, received: pa.Table, now_ms: int, events: int) -> None:
+        metrics.EVENTS.inc(events)
+        metrics.WAITING_TASKS.set(len(self.world.waiting))
+        if made is not None:
+            metrics.PLAN_GAP.set(made.gap)
+        if received.num_rows:
+            oldest = min(received.column("timestamp_ms").to_pylist())
+            metrics.RECORD_LAG.set(max(now_ms - oldest, 0) / 1000)
+
+
+def plan_id_of(batch: BatchId, offsets: int) -> str:
+    """Id of a batch's plan: a replay of the batch gives the same, other records under its id another."""
+    return content_id(*batch, offsets)[:16]
+
+
+def plan_seconds(seconds: Seconds) -> dict[str, float]:
+    """Name a batch's parts as the columns of `plans` do."""
+    return {
+        "read": seconds["read"],
+        "plan": seconds["decide"],
+        "commit": seconds[LEDGER],
+        "publish": seconds.get(EVENTS, 0.0) + seconds.get(DEAD_LETTERS, 0.0),
+    }

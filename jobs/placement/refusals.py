@@ -1,0 +1,46 @@
+"""A record that `place` refuses: where it lies, and what of it goes to the dead-letter topic."""
+
+from typing import Final
+
+from thalweg.jobs.microbatch.isolation import Place
+from thalweg.scheduling.liveness.hearing import Position
+from thalweg.streams.broker.deadletter import RefusedRecord
+from thalweg.streams.contract.topics import REQUESTS
+from thalweg.streams.placement import inbox
+
+FLOW_NAME: Final = "place"
+
+
+def place_of(item: inbox.Item) -> Place:
+    """Where an item's record lies."""
+    return Place(item.origin.topic, item.origin.partition, item.origin.offset)
+
+
+def position_of(item: inbox.Item) -> Position:
+    """Where an item's record lies, as hearing has it."""
+    return Position(topic=item.origin.topic, partition=item.origin.partition, offset=item.origin.offset)
+
+
+def refused_record(item: inbox.Item, reason: str) -> RefusedRecord:
+    """Say of an item's record that it is refused."""
+    origin = item.origin
+    key, value = _bytes_of(item)
+    return RefusedRecord(
+        flow=FLOW_NAME,
+        rule="request" if origin.topic.endswith(REQUESTS.topic) else "report",
+        reason=reason,
+        topic=origin.topic,
+        partition=origin.partition,
+        offset=origin.offset,
+        key=key,
+        value=value,
+        received_ms=origin.timestamp_ms,
+    )
+
+
+def _bytes_of(item: inbox.Item) -> tuple[bytes | None, bytes | None]:
+    if isinstance(item, inbox.Malformed):
+        return item.key, item.value
+    if isinstance(item, inbox.Asked):
+        return item.request.task_id.encode(), item.raw.encode()
+    return (item.event.task_id or item.event.region).encode(), item.value
