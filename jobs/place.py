@@ -36,7 +36,8 @@ from thalweg.scheduling.live.warm_up import warm_up
 from thalweg.scheduling.liveness.hearing import BEAT_MS, Hearing, Position, Reached, Sounding
 from thalweg.scheduling.liveness.told import Told
 from thalweg.scheduling.pack.packer import Packer
-from thalweg.scheduling.world.facts import NODE_SEPARATOR
+from thalweg.scheduling.world.facts import NODE_SEPARATOR, Tenant, WorldFacts
+from thalweg.scheduling.world.making import world_from
 from thalweg.scheduling.world.tasks import TERMINAL, Change, Transition
 from thalweg.scheduling.world.world import World
 from thalweg.streams.broker.admin import ensure_topics, raise_limits
@@ -56,7 +57,7 @@ from thalweg.streams.placement.requests import read_spec, spec_of
 from thalweg.sync.delta.contracts import DECISIONS
 from thalweg.sync.delta.lease import hold_lease
 from thalweg.sync.ledger.ledger import Ledger, from_rows, to_rows
-from thalweg.sync.tables.world_tables import WorldFacts, WorldTables
+from thalweg.sync.tables.world_tables import WorldTables
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -316,15 +317,9 @@ class Placer:
 
     def _take_facts(self, now_ms: int) -> list[Transition]:
         facts = self.facts()
-        if facts.links is not None:
-            self.world.set_links(facts.links)
-        if facts.prices is not None:
-            self.world.set_prices(facts.prices)
-        if facts.datasets is not None:
-            self.world.set_datasets(facts.datasets)
+        hit = self.world.learn(facts)
         rows: list[Transition] = []
         if facts.nodes is not None:
-            hit = self.world.set_nodes(facts.nodes)
             rows += self._apply(decide.lose_copies(self.world, hit, "its node is gone", now_ms))
             rows += self._apply(decide.leave_overcommitted(self.world, now_ms))
         self._show_left_out()
@@ -391,7 +386,7 @@ class Placer:
 
     def _apply(self, rows: list[Transition]) -> list[Transition]:
         for row in rows:
-            self.world.apply(row)
+            self.world.follow(row)
         return rows
 
     def _plan_settings(self) -> PlanSettings:
@@ -533,18 +528,18 @@ def first_offsets(received: pa.Table) -> dict[tuple[str, int], int]:
     return {(row["topic"], row["partition"]): row["offset_min"] for row in first.to_pylist()}
 
 
-def rebuild(ledger: Ledger, tables: PlaceTables, now_ms: int) -> World:
-    """Make the world that the ledger's rows lead to."""
-    world, read = World(), 0
-    for rows in ledger.all_rows():
-        read += rows.num_rows
-        announce_progress(f"place: {read:,} rows of the ledger read")
-        tables.put(rows)
-        for row in from_rows(rows, read_spec):
-            world.apply(row)
-            if row.region is not None and row.change is Change.ASSIGNED:
-                world.expect(row.region, now_ms)
-    return world
+def rebuild(ledger: Ledger, tables: PlaceTables, tenants: Mapping[str, Tenant], now_ms: int) -> World:
+    """Make the world that the ledger's rows lead to; what the tables say of places is learned by the first batch."""
+
+    def history() -> Iterator[Transition]:
+        read = 0
+        for rows in ledger.all_rows():
+            read += rows.num_rows
+            announce_progress(f"place: {read:,} rows of the ledger read")
+            tables.put(rows)
+            yield from from_rows(rows, read_spec)
+
+    return world_from(WorldFacts(), history(), now_ms, tenants=tenants)
 
 
 class FactsReader:
@@ -605,8 +600,7 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     place, courtesy = settings.place, Courtesy()
     tables = PlaceTables(settings.warehouse.path, place.folds_every_ms, place.compact_every_s, stop, rest=courtesy.rest)
     began = time.perf_counter()
-    world = rebuild(ledger, tables, clock())
-    world.set_tenants(tenants_of(settings.place))
+    world = rebuild(ledger, tables, tenants_of(settings.place), clock())
     log.info(
         "world rebuilt",
         extra={"fields": {"tasks": len(world.tasks), "seconds": round(time.perf_counter() - began, 2)}},

@@ -14,12 +14,12 @@ from thalweg.jobs.placement import metrics as place_metrics
 from thalweg.jobs.placement.tables import PlaceTables
 from thalweg.jobs.runtime.job import Stop
 from thalweg.scheduling.pack.packer import Packer
-from thalweg.scheduling.world.world import NodeFacts, World
+from thalweg.scheduling.world.facts import NodeFacts, WorldFacts
+from thalweg.scheduling.world.world import World
 from thalweg.streams.broker.errors import NotAcknowledgedError
 from thalweg.streams.broker.publish import OutgoingRecord
 from thalweg.streams.broker.range_reader import SCHEMA
 from thalweg.sync.ledger.ledger import Ledger
-from thalweg.sync.tables.world_tables import WorldFacts
 
 FACTS = WorldFacts(
     nodes=[

@@ -33,7 +33,7 @@ def request(task_id: str, **fields: Any) -> tuple[str, object]:
 def next_life(folder: Path, isolation: Isolation | None = None) -> tuple[Placer, Outbox]:
     """Start a driver as `jobs.place.start` does: the world is what the ledger says."""
     job, outbox = placer(folder)
-    job.world = rebuild(job.ledger, job.tables, 1_000)
+    job.world = rebuild(job.ledger, job.tables, {}, 1_000)
     job.packer = Packer(job.world.nodes)
     job.isolation = isolation or Isolation()
     return job, outbox

@@ -43,10 +43,10 @@ class Recorder(LivePlanner):
         task_id, now_ms = self.jobs[job].job_id, self._ms(now_s)
         rows = decide.submit(self.world, task_id, self.specs[job], self.requests[job], "", self._origin(now_s), now_ms)
         assert not isinstance(rows, decide.Refused)
-        self._apply(rows)
+        self._follow(rows)
 
-    def _apply(self, rows: Sequence[Transition]) -> None:
-        super()._apply(rows)
+    def _follow(self, rows: Sequence[Transition]) -> None:
+        super()._follow(rows)
         self.batches.append(list(rows))
 
 
