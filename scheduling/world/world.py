@@ -26,7 +26,7 @@ from thalweg.scheduling.world.loosening import Loosening
 from thalweg.scheduling.world.refusals import Refusals
 from thalweg.scheduling.world.seats import Holding as Holding
 from thalweg.scheduling.world.task_book import TaskBook
-from thalweg.scheduling.world.tasks import Copy, CopyState, Task, Transition
+from thalweg.scheduling.world.tasks import TERMINAL, Copy, CopyState, Task, Transition
 from thalweg.scheduling.world.waiting import ClassKey
 
 
@@ -162,10 +162,10 @@ class World:
             copy.state, copy.misses = step.becomes, 0
             if self.back_offs.note_acceptance(copy.region):
                 self._region_changed(copy.region)
-        if step.ends is not None:
+        self.book.settle(task, row.change)
+        if task.state in TERMINAL:
             for index in list(task.copies):
                 self._free(task, index)
-        self.book.settle(task, row.change)
 
     def wake(self, now_ms: int) -> None:
         """Let regions, and tasks in them, be tried again whose back-off has ended."""

@@ -344,10 +344,8 @@ class History:
 
 def picture(world: World) -> dict[str, object]:
     """Everything of a world that the ledger and the facts determine, whatever order rows and pools appeared in."""
-    nodes, seats = world.nodes, world.seats
-    described = [
-        row for row, key in enumerate(nodes.ids) if key in world.fleet.facts and key not in world.left_out["nodes"]
-    ]
+    nodes, seats, facts = world.nodes, world.seats, world.fleet.facts
+    described = [row for row, key in enumerate(nodes.ids) if key in facts and key not in world.left_out["nodes"]]
     pools = world.pools()
     return {
         "tasks": {

@@ -8,7 +8,7 @@ from typing import Final
 
 from thalweg.scheduling.replay.replay import Ending
 from thalweg.scheduling.world.lifecycle import begins, state_of, step_of
-from thalweg.scheduling.world.tasks import Change, CopyState, TaskSpec, TaskState, Transition
+from thalweg.scheduling.world.tasks import TERMINAL, Change, CopyState, TaskSpec, TaskState, Transition
 
 _ENDINGS: Final = {
     Change.SUCCEEDED: Ending.FINISHED,
@@ -148,23 +148,25 @@ class _Told:
             stay.state = step.becomes
             if step.becomes is CopyState.RUNNING:
                 stay.running_ms = stay.running_ms or row.decided_ms
-        if step.ends is not None:
-            life.ended = step.ends
+        if step.asks and row.spec is not None and row.spec != life.spec:
+            life = self._ask_anew(life, row, row.spec, begun=begun)
+        life.ended = step.ends
+        if life.state in TERMINAL:
             for copy in list(life.open):
                 self._end(life, copy, row.decided_ms, Ending.STOPPED)
         if step.ends is TaskState.CANCELLED:
             self._cancel(life, row.decided_ms)
-        if step.asks and row.spec is not None and row.spec != life.spec:
-            self._ask_anew(life, row, row.spec, begun=begun)
 
-    def _ask_anew(self, life: Life, row: Transition, spec: TaskSpec, *, begun: bool) -> None:
+    def _ask_anew(self, life: Life, row: Transition, spec: TaskSpec, *, begun: bool) -> Life:
         if not begun:
             life.spec = spec
-            return
+            return life
         self._cancel(life, row.decided_ms)
         self._begin(self._next_id(row.task_id), row)
-        # Copies that have succeeded count for what the task asks for now.
-        self.current[row.task_id].done |= life.done
+        # Copies that have succeeded count for what the task asks for now; one that nobody revoked stays where it is.
+        anew = self.current[row.task_id]
+        anew.done, anew.open = life.done, life.open
+        return anew
 
     def _next_id(self, task_id: str) -> str:
         self._lives_of[task_id] = self._lives_of.get(task_id, 1) + 1

@@ -11,14 +11,15 @@ from thalweg.scheduling.compiled import COMPILED
 
 SCRIPT = """
 import json
-from scheduling import improve, pack_kernels, simplex
+from thalweg.scheduling.pack import kernels
+from thalweg.scheduling.solve import improve, simplex
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.warm_up import warm_up
 from tests.properties.test_live_world import TestLiveWorld
 
 def compiled():
-    kernels = [f for module in (improve, pack_kernels, simplex) for f in vars(module).values()]
-    return [len(kernel.signatures) for kernel in kernels if hasattr(kernel, "signatures")]
+    functions = [f for module in (improve, kernels, simplex) for f in vars(module).values()]
+    return [len(kernel.signatures) for kernel in functions if hasattr(kernel, "signatures")]
 
 warm_up(PlanSettings())
 warm = compiled()

@@ -108,7 +108,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recorder]:
     for batch_id, rows in enumerate(recorder.batches):
         events = [None] * len(rows)
         table = to_rows(rows, events, query_id="q", batch_id=batch_id, driver_epoch=kept.driver_epoch)
-        kept.commit(table, "q", batch_id)
+        kept.commit(table, "q", batch_id, batch_id)
     return warehouse, recorder
 
 
