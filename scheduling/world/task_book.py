@@ -26,7 +26,9 @@ class TaskBook:
     def begin(self, row: Transition) -> None:
         """Begin the task that a row submits."""
         known = self.tasks.get(row.task_id)
-        if row.spec is None or row.request is None or not lifecycle.begins(row.change, known and known.state):
+        if row.spec is None or row.request is None:
+            return
+        if not lifecycle.begins(row.change, None if known is None else known.state):
             return
         if known is not None:
             self.count_by_state[known.state] -= 1

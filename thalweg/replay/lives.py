@@ -120,7 +120,7 @@ class _Told:
     def follow(self, row: Transition, *, begun: bool) -> None:
         """Hear the next row."""
         life = self.current.get(row.task_id)
-        if row.spec is not None and begins(row.change, life and life.state):
+        if row.spec is not None and begins(row.change, None if life is None else life.state):
             self._begin(row.task_id if life is None else self._next_id(row.task_id), row)
         elif life is not None:
             self._go_on(life, row, begun=begun)

@@ -74,7 +74,7 @@ def test_an_older_drivers_last_step_does_not_stop_its_successors_tables(tmp_path
     older = Ledger.claim(str(tmp_path))
     lingering = PlaceTables(str(tmp_path), every_ms=10, compact_every_s=0, stop=NoThreads())
     lingering.start(older)
-    older.commit(PIECES[0], "q", 1)
+    older.commit(PIECES[0], "q", 1, 1)
     lingering.put(PIECES[0])
     lingering.step()
     newer = Ledger.claim(str(tmp_path))
@@ -84,7 +84,7 @@ def test_an_older_drivers_last_step_does_not_stop_its_successors_tables(tmp_path
     lingering.put(ledger(submitted("ghost"), batch_id=9))
     lingering.step()  # after the successor has opened the tables
     for number, piece in enumerate(PIECES[1:], start=2):
-        newer.commit(piece, "q", number)
+        newer.commit(piece, "q", number, number)
         tables.put(piece)
         tables.step()
     assert agrees_with_ledger(tmp_path)
@@ -100,7 +100,7 @@ def test_the_tables_go_on_after_somebody_has_optimised_them(tmp_path: Path, name
     tables = PlaceTables(str(tmp_path), every_ms=10, compact_every_s=0, stop=NoThreads())
     tables.start(held)
     for number, piece in enumerate(PIECES, start=1):
-        held.commit(piece, "q", number)
+        held.commit(piece, "q", number, number)
         tables.put(piece)
         tables.step()
         DeltaTable(table_uri(str(tmp_path), name)).optimize.compact()
