@@ -14,6 +14,7 @@ The micro-batch (`microbatch`), which can be killed anywhere (docs/explanation/e
 import logging
 import re
 import time
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -37,7 +38,9 @@ from thalweg.jobs.runtime.origin import LOOK_EVERY_S, OriginWatch
 from thalweg.scheduling.live.warm_up import warm_up
 from thalweg.scheduling.liveness.hearing import BEAT_MS, Hearing, Sounding
 from thalweg.scheduling.pack.packer import Packer
-from thalweg.scheduling.world.tasks import Change
+from thalweg.scheduling.world.facts import Tenant, WorldFacts
+from thalweg.scheduling.world.making import world_from
+from thalweg.scheduling.world.tasks import Transition
 from thalweg.scheduling.world.world import World
 from thalweg.streams.broker.admin import ensure_topics, raise_limits
 from thalweg.streams.broker.lag import end_of_batch
@@ -68,18 +71,18 @@ FLOW: Final = Flow(
 log = logging.getLogger("thalweg.place")
 
 
-def rebuild(ledger: Ledger, tables: PlaceTables, now_ms: int) -> World:
-    """Make the world that the ledger's rows lead to."""
-    world, read = World(), 0
-    for rows in ledger.all_rows():
-        read += rows.num_rows
-        announce_progress(f"place: {read:,} rows of the ledger read")
-        tables.put(rows)
-        for row in from_rows(rows, read_spec):
-            world.apply(row)
-            if row.region is not None and row.change is Change.ASSIGNED:
-                world.expect(row.region, now_ms)
-    return world
+def rebuild(ledger: Ledger, tables: PlaceTables, tenants: Mapping[str, Tenant], now_ms: int) -> World:
+    """Make the world that the ledger's rows lead to; what the tables say of places is learned by the first batch."""
+
+    def history() -> Iterator[Transition]:
+        read = 0
+        for rows in ledger.all_rows():
+            read += rows.num_rows
+            announce_progress(f"place: {read:,} rows of the ledger read")
+            tables.put(rows)
+            yield from from_rows(rows, read_spec)
+
+    return world_from(WorldFacts(), history(), now_ms, tenants=tenants)
 
 
 def start(
@@ -109,8 +112,7 @@ def start(
     ledger = Ledger.claim(settings.warehouse.path)
     tables = PlaceTables(settings.warehouse.path, place.folds_every_ms, place.compact_every_s, stop, rest=courtesy.rest)
     began = time.perf_counter()
-    world = rebuild(ledger, tables, clock())
-    world.set_tenants(tenants_of(place))
+    world = rebuild(ledger, tables, tenants_of(place), clock())
     rebuilt = {"tasks": len(world.tasks), "seconds": round(time.perf_counter() - began, 2)}
     log.info("world rebuilt", extra={"fields": rebuilt})
     facts = FactsReader(WorldTables(settings.warehouse.path, place.node_timeout_ms))

@@ -22,12 +22,11 @@ from thalweg.jobs.placement.tables import PlaceTables
 from thalweg.jobs.runtime.job import Stop
 from thalweg.scheduling.liveness.hearing import Ends, Hearing, Sounding
 from thalweg.scheduling.pack.packer import Packer
-from thalweg.scheduling.world.world import NodeFacts
+from thalweg.scheduling.world.facts import NodeFacts, WorldFacts
 from thalweg.streams.broker.publish import OutgoingRecord
 from thalweg.streams.broker.range_reader import SCHEMA
 from thalweg.streams.contract.topics import ASSIGNMENTS, STATUS, topic_name
 from thalweg.sync.ledger.ledger import Ledger
-from thalweg.sync.tables.world_tables import WorldFacts
 
 PREFIX = "thalweg"
 REQUESTS_TOPIC = "thalweg.requests"
@@ -130,7 +129,7 @@ class Stage:
             self._read, self._batch, self._query = {}, 0, f"q{self.lives}"
         ledger, stop = Ledger.claim(str(self.folder)), NeverStops()
         tables = PlaceTables(str(self.folder), 1_000_000, 0, stop)
-        world = rebuild(ledger, tables, self._driver_clock())
+        world = rebuild(ledger, tables, {}, self._driver_clock())
         for _ in range(rebuild_takes_s):
             self._world_goes_on()
         facts = iter([self._facts()])

@@ -54,7 +54,7 @@ class Driver:
     ) -> Self:
         """Begin a life as `jobs.place.start` does: the world is what the ledger says."""
         tables = PlaceTables(settings.warehouse.path, 1_000, 0, stop)
-        world = rebuild(ledger, tables, clock())
+        world = rebuild(ledger, tables, {}, clock())
         placer = Placer(
             settings=settings,
             ledger=ledger,

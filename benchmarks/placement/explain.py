@@ -89,7 +89,7 @@ def _waiting(index: int) -> TaskSpec:
 
 
 def _submit(world: World, name: str, spec: TaskSpec, at_ms: int) -> None:
-    world.apply(Transition(change=Change.SUBMITTED, task_id=name, decided_ms=at_ms, spec=spec, request="{}"))
+    world.follow(Transition(change=Change.SUBMITTED, task_id=name, decided_ms=at_ms, spec=spec, request="{}"))
 
 
 def _place(
@@ -98,7 +98,7 @@ def _place(
     at_ms = NOW_MS - int(rng.integers(5 * HOUR_MS))
     _submit(world, name, spec, at_ms)
     share = Share(node_id=node, workers=1, gpus=1, gpu_milli=0, devices=(device,))
-    world.apply(
+    world.follow(
         Transition(
             change=Change.ASSIGNED,
             task_id=name,

@@ -72,7 +72,7 @@ def live_world(seed: int) -> World:
         rows = submit(world, name, spec, "{}", name, Origin(topic="r", partition=0, offset=0, timestamp_ms=0), 0)
         for entry in rows if isinstance(rows, list) else []:
             assert isinstance(entry, Transition)
-            world.apply(entry)
+            world.follow(entry)
     return world
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from thalweg.jobs.placement import metrics
 from thalweg.scheduling.live import decide
-from thalweg.scheduling.world.facts import NODE_SEPARATOR
+from thalweg.scheduling.world.facts import NODE_SEPARATOR, WorldFacts
 from thalweg.scheduling.world.tasks import Transition
 from thalweg.scheduling.world.world import World
-from thalweg.sync.tables.world_tables import WorldFacts, WorldTables
+from thalweg.sync.tables.world_tables import WorldTables
 
 log = logging.getLogger("thalweg.place")
 
@@ -49,14 +49,8 @@ class FactsIntake:
     def take(self, now_ms: int) -> list[Transition]:
         """Set what is new and return what follows for tasks, applied."""
         facts, rows = self.fresh(), list[Transition]()
-        if facts.links is not None:
-            self.world.set_links(facts.links)
-        if facts.prices is not None:
-            self.world.set_prices(facts.prices)
-        if facts.datasets is not None:
-            self.world.set_datasets(facts.datasets)
+        hit = self.world.learn(facts)
         if facts.nodes is not None:
-            hit = self.world.set_nodes(facts.nodes)
             rows += applied(self.world, decide.lose_copies(self.world, hit, "its node is gone", now_ms))
             rows += applied(self.world, decide.leave_overcommitted(self.world, now_ms))
         self._show_left_out()
@@ -78,5 +72,5 @@ class FactsIntake:
 def applied(world: World, rows: list[Transition]) -> list[Transition]:
     """Apply transitions to the world, and return them."""
     for row in rows:
-        world.apply(row)
+        world.follow(row)
     return rows

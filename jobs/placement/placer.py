@@ -25,6 +25,7 @@ from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.liveness.hearing import Hearing, Reached
 from thalweg.scheduling.liveness.told import Told
 from thalweg.scheduling.pack.packer import Packer
+from thalweg.scheduling.world.facts import WorldFacts
 from thalweg.scheduling.world.tasks import Change, Transition
 from thalweg.scheduling.world.world import World
 from thalweg.streams.broker.publish import OutgoingRecord, Publisher, check_sizes
@@ -33,7 +34,6 @@ from thalweg.streams.placement import inbox
 from thalweg.streams.placement.assignments import event_id_of
 from thalweg.streams.placement.requests import read_spec
 from thalweg.sync.ledger.ledger import Ledger, from_rows, to_rows
-from thalweg.sync.tables.world_tables import WorldFacts
 
 LEDGER: Final = "ledger"
 EVENTS: Final = "events"

@@ -168,7 +168,7 @@ class PlaceTables:
             self._unwritten.clear()
             rows = list(rows_of_ledger(table_uri(self._warehouse, DECISIONS.name)))
             self._unwritten += self._writes(
-                self._fold.apply(pa.concat_tables([DECISIONS.schema.empty_table(), *rows]), self._rest)
+                self._fold.fold(pa.concat_tables([DECISIONS.schema.empty_table(), *rows]), self._rest)
             )
             self._step()
 
@@ -176,7 +176,7 @@ class PlaceTables:
         rows = _drain(self._rows)
         if rows or self._rebuilding:
             news = pa.concat_tables(rows) if rows else DECISIONS.schema.empty_table()
-            self._unwritten += self._writes(self._fold.apply(news, self._rest))
+            self._unwritten += self._writes(self._fold.fold(news, self._rest))
             self._rebuilding = False
         while self._unwritten:
             self._unwritten[0]()

@@ -1,8 +1,8 @@
 """What follows from what arrived: requests, reports of regions, silence and a plan become rows of the ledger.
 
-Every function reads the world and returns transitions; the caller applies them (`World.apply`) and commits them. An
-input that means nothing any more (a repeated request, a report of an old epoch) gives no transition, which is what
-makes it safe to receive twice.
+Every function reads the world and returns transitions; the caller lets the world follow them (`World.follow`) and
+commits them. An input that means nothing any more (a repeated request, a report of an old epoch) gives no transition,
+which is what makes it safe to receive twice.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 
 from thalweg.scheduling.live.live_plan import Plan
 from thalweg.scheduling.liveness.told import Knew
-from thalweg.scheduling.world.tasks import GAVE_UP, TERMINAL, Change, Copy, Task, TaskSpec, TaskState, Transition
+from thalweg.scheduling.world.lifecycle import GAVE_UP
+from thalweg.scheduling.world.tasks import TERMINAL, Change, Copy, CopyState, Task, TaskSpec, Transition
 from thalweg.scheduling.world.world import World
 
 
@@ -105,9 +106,9 @@ def report(
     if task is None or copy is None or copy.epoch != epoch:
         return []
     if kind == "accepted":
-        return [] if copy.state is TaskState.RUNNING else [_copy_row(Change.ACCEPTED, task, copy, now_ms)]
+        return [] if copy.state is CopyState.RUNNING else [_copy_row(Change.ACCEPTED, task, copy, now_ms)]
     if kind == "running":
-        return [] if copy.state is TaskState.RUNNING else [_copy_row(Change.RUNNING, task, copy, now_ms)]
+        return [] if copy.state is CopyState.RUNNING else [_copy_row(Change.RUNNING, task, copy, now_ms)]
     if kind == "succeeded":
         return [_copy_row(Change.SUCCEEDED, task, copy, now_ms)]
     if kind == "evicted":
@@ -181,7 +182,7 @@ def reconcile(
         if held.get(task_id) == copy.epoch or not knew(task_id, for_ms=accept_timeout_ms):
             continue
         copy.misses += 1
-        if copy.state is TaskState.ASSIGNED and copy.misses == 1:
+        if copy.state is not CopyState.RUNNING and copy.misses == 1:
             repairs.again.append((task, copy))
         elif copy.misses > 1:
             repairs.transitions.append(

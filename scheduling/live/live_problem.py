@@ -235,7 +235,7 @@ def _or_inf(value: float | None) -> float:
 
 def _where(world: World, dataset: str | None, region: str | None, size_gb: float) -> tuple[list[int], float]:
     """Region indices of an input's copies and its size; none where the dataset is unknown (it then costs nothing)."""
-    if dataset is not None and (facts := world.datasets.get(dataset)) is not None:
+    if dataset is not None and (facts := world.geography.datasets.get(dataset)) is not None:
         return [world.region_at(place) for place in facts.regions], size_gb or facts.size_gb
     return ([world.region_at(region)], size_gb) if region is not None else ([], 0.0)
 

@@ -38,5 +38,5 @@ def warm_up(settings: PlanSettings) -> None:
         for workers, need, replicas in ((1, whole, 1), (1, shared, 1), (2, whole, 1), (1, whole, 2), (4, whole, 1))
     ]
     for index, spec in enumerate(kinds * 2):
-        world.apply(Transition(change=Change.SUBMITTED, task_id=f"t{index}", decided_ms=0, spec=spec, request="{}"))
+        world.follow(Transition(change=Change.SUBMITTED, task_id=f"t{index}", decided_ms=0, spec=spec, request="{}"))
     plan(world, settings, 0, seed=0)

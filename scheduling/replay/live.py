@@ -10,7 +10,7 @@ from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.replay.replay import Decision, Fleet, ReplayJob, Start
-from thalweg.scheduling.world.tasks import Change, TaskSpec, Transition
+from thalweg.scheduling.world.tasks import TaskSpec, Transition
 from thalweg.scheduling.world.world import World
 
 
@@ -65,19 +65,19 @@ class LivePlanner:
         if task_id not in self.world.tasks:
             rows = decide.submit(self.world, task_id, self.specs[job], "", "", self._origin(now_s), self._ms(now_s))
             assert not isinstance(rows, decide.Refused)
-            self._apply(rows)
+            self._follow(rows)
 
     def finish(self, job: int, region: int, now_s: float) -> None:
         """Report success from the region."""
         task_id, name = self.jobs[job].job_id, self._regions[region]
         copy = next(copy for copy in self.world.tasks[task_id].copies.values() if copy.region == name)
-        self._apply(decide.report(self.world, name, "succeeded", task_id, copy.epoch, "", 1, self._ms(now_s)))
+        self._follow(decide.report(self.world, name, "succeeded", task_id, copy.epoch, "", 1, self._ms(now_s)))
 
     def withdraw(self, job: int, now_s: float) -> None:
         """Cancel the task."""
         rows = decide.cancel(self.world, self.jobs[job].job_id, self._origin(now_s), self._ms(now_s))
         assert not isinstance(rows, decide.Refused)
-        self._apply(rows)
+        self._follow(rows)
 
     def decide(self, now_s: float) -> Decision:
         """Plan one micro-batch and do what it says."""
@@ -88,12 +88,13 @@ class LivePlanner:
         rows = decide.place(self.world, made, "", now_ms)
         starts, stops = list[Start](), dict[tuple[int, int], None]()
         for row in rows:
-            before = self.world.tasks[row.task_id].copies.get(row.copy)
-            if before is not None and row.change is not Change.WAITING:
+            task = self.world.tasks[row.task_id]
+            before, step = task.copies.get(row.copy), self.world.book.step_of(task, row)
+            if before is not None and step.frees:
                 stops[self._job_of[row.task_id], self._region_of[before.region]] = None
-            if row.change is Change.ASSIGNED:
+            if step.places:
                 starts.append(self._start(row, None if before is None else before.region))
-        self._apply(rows)
+        self._follow(rows)
         return Decision(starts=starts, stops=tuple(stops))
 
     def _start(self, row: Transition, before: str | None) -> Start:
@@ -114,9 +115,9 @@ class LivePlanner:
             moved_gb=moved_gb(self.world, spec, row.region) if fetches else 0.0,
         )
 
-    def _apply(self, rows: Sequence[Transition]) -> None:
+    def _follow(self, rows: Sequence[Transition]) -> None:
         for row in rows:
-            self.world.apply(row)
+            self.world.follow(row)
 
     def _origin(self, now_s: float) -> Origin:
         return Origin(topic="replay", partition=0, offset=0, timestamp_ms=self._ms(now_s))
@@ -139,7 +140,7 @@ def moved_gb(world: World, spec: TaskSpec, region: str) -> float:
     """How much data a task fetches from other regions when it runs in this one."""
     total_gb = 0.0
     for item in spec.data:
-        facts = None if item.dataset is None else world.datasets.get(item.dataset)
+        facts = None if item.dataset is None else world.geography.datasets.get(item.dataset)
         places = facts.regions if facts is not None else (item.region,)
         size_gb = item.size_gb or (facts.size_gb if facts is not None else 0.0)
         if region not in places and places != (None,):

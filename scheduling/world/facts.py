@@ -4,11 +4,12 @@ A fact that cannot be digested concerns its own node, link, price or dataset. It
 would stop the placement of everybody else.
 """
 
-from collections.abc import Callable, Hashable, Mapping
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from thalweg.scheduling.pack.nodes import MAX_DEVICES
+from thalweg.scheduling.pack.nodes import MAX_DEVICES, NodeId
 from thalweg.scheduling.problem.check import MOST
 
 NODE_SEPARATOR: Final = "\x1f"
@@ -49,6 +50,42 @@ class DatasetFacts:
 
     regions: tuple[str, ...]
     size_gb: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldFacts:
+    """What the tables say of nodes, links, prices and datasets; None where nothing changed since the last reading."""
+
+    nodes: Sequence[NodeFacts] | None = None
+    links: Mapping[tuple[str, str], Link] | None = None
+    prices: Mapping[tuple[str, str, bool], float] | None = None
+    datasets: Mapping[str, DatasetFacts] | None = None
+
+    def updated(self, newer: "WorldFacts") -> "WorldFacts":
+        """Put a newer reading over this one."""
+        return WorldFacts(
+            nodes=self.nodes if newer.nodes is None else newer.nodes,
+            links=self.links if newer.links is None else newer.links,
+            prices=self.prices if newer.prices is None else newer.prices,
+            datasets=self.datasets if newer.datasets is None else newer.datasets,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """What a tenant may hold."""
+
+    weight: float = 1.0
+    """Its fair share, against the weights of the others that want something."""
+    quota_gpus: float = math.inf
+    """Never more than this, even of what is idle."""
+    budget_usd_per_hour: float = math.inf
+    """Never more than this for GPUs, all its copies together."""
+
+
+def node_key(region: str, node_id: str) -> NodeId:
+    """Key of a node among those of all regions."""
+    return NodeId(f"{region}{NODE_SEPARATOR}{node_id}")
 
 
 def objection_to_node(fact: NodeFacts) -> str | None:

@@ -6,11 +6,16 @@ tenant holds are then a few vector operations over 150,000 rows, not a walk over
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, IntArray
+from thalweg.scheduling.pack.nodes import Need, Slot
+from thalweg.scheduling.world.tasks import MILLI, Copy, Task, Transition
+from thalweg.scheduling.world.urgency import NO_DEADLINE_MS
 
 MICRO: Final = 1_000_000
 _FIRST_ROWS: Final = 64
@@ -44,6 +49,73 @@ class Seat(NamedTuple):
     """1 on the first node of the copy: filtering by it gives each copy once."""
 
 
+@dataclass(slots=True, kw_only=True)
+class Holding:
+    """What a tenant holds now; integers, so that giving back is exact."""
+
+    gpu_milli: int = 0
+    cpu_milli: int = 0
+    memory_mib: int = 0
+    micro_usd_per_hour: int = 0
+
+    def gain(self, seat: Seat) -> None:
+        """Hold a seat more."""
+        self._add(seat, 1)
+
+    def lose(self, seat: Seat) -> None:
+        """Hold a seat less."""
+        self._add(seat, -1)
+
+    def _add(self, seat: Seat, sign: int) -> None:
+        self.gpu_milli += sign * seat.gpu_milli
+        self.cpu_milli += sign * seat.cpu_milli
+        self.memory_mib += sign * seat.memory_mib
+        self.micro_usd_per_hour += sign * seat.micro_usd_per_hour * seat.first
+
+
+def seats_of(
+    task: Task, copy: Copy, slots: Sequence[tuple[Slot, Need]], row: Transition, pool: int
+) -> tuple[Seat, ...]:
+    """Describe a copy on each of its nodes.
+
+    Args:
+        task: the copy's.
+        copy: where it sits.
+        slots: what it takes of which nodes.
+        row: the row that assigned it.
+        pool: index of its pool.
+    """
+    spec, money = task.spec, row.money
+    least = spec.min_workers
+    workers = copy.workers if least is not None else 0
+    again = 0.0 if money is None else money.egress_usd + money.stall_usd
+    shared = {
+        "pool": pool,
+        "priority": spec.priority,
+        "preemptible": int(spec.preemptible),
+        "surplus": max(workers - least, 0) if least is not None else 0,
+        "copy_gpu_milli": sum(len(slot.devices) * need.gpu_milli for slot, need in slots),
+        "assigned_ms": copy.assigned_ms,
+        "expected_ms": round(spec.expected_s * MILLI * (spec.workers / workers if workers else 1.0)),
+        "submitted_ms": task.submitted_ms,
+        "start_by_ms": NO_DEADLINE_MS if spec.start_by_ms is None else spec.start_by_ms,
+        "micro_usd_per_hour": round((row.usd_per_hour or 0.0) * MICRO),
+        "micro_usd_again": round(again * MICRO),
+        "order": task.order,
+    }
+    return tuple(
+        Seat(
+            node=slot.node,
+            gpu_milli=len(slot.devices) * need.gpu_milli,
+            cpu_milli=need.cpu_milli,
+            memory_mib=need.memory_mib,
+            first=int(index == 0),
+            **shared,
+        )
+        for index, (slot, need) in enumerate(slots)
+    )
+
+
 _COLUMN: Final = {name: index for index, name in enumerate(Seat._fields)}
 
 
@@ -59,7 +131,7 @@ class Seats:
     def __len__(self) -> int:
         return len(self._owner) - len(self._free)
 
-    def put(self, owner: tuple[str, int], seat: Seat) -> int:
+    def add(self, owner: tuple[str, int], seat: Seat) -> int:
         """Add a seat of a copy (task id, copy index) and return its row."""
         if self._free:
             row = self._free.pop()
@@ -72,7 +144,7 @@ class Seats:
         self._cells[row] = seat
         return row
 
-    def drop(self, row: int) -> Seat:
+    def remove(self, row: int) -> Seat:
         """Take a seat away and return it."""
         seat = Seat(*self._cells[row].tolist())
         self._cells[row, _COLUMN["pool"]] = -1

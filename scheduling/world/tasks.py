@@ -27,6 +27,17 @@ class TaskState(StrEnum):
 TERMINAL = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED})
 
 
+class CopyState(StrEnum):
+    """Where one copy of a task stands."""
+
+    WAITING = "waiting"
+    ASSIGNED = "assigned"
+    ACCEPTED = "accepted"
+    """Its region said that it holds it."""
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+
+
 class Change(StrEnum):
     """What one row of the ledger says happened."""
 
@@ -144,12 +155,10 @@ class Copy:
     pool_id: str
     pool: Pool
     shares: tuple[Share, ...]
-    state: TaskState
+    state: CopyState
     assigned_ms: int
     misses: int = 0
     """Inventories in a row in which the region did not list it."""
-    accepted: bool = False
-    """Whether its region ever said that it holds it."""
     seats: tuple[int, ...] = ()
     """Its rows in `World.seats`."""
 
@@ -201,16 +210,12 @@ class Task:
         """Regions that hold a copy or in which one has succeeded."""
         return self.done_regions | {copy.region for copy in self.copies.values()}
 
-    def state_now(self) -> TaskState:
-        """Tell how far the task is: as far as its least advanced copy that has not succeeded."""
-        if self.ended is not None:
-            return self.ended
-        if len(self.done_copies) >= self.spec.replicas:
-            return TaskState.SUCCEEDED
-        if self.missing > 0:
-            return TaskState.WAITING
-        running = all(copy.state is TaskState.RUNNING for copy in self.copies.values())
-        return TaskState.RUNNING if running else TaskState.ASSIGNED
+    def state_of_copy(self, index: int) -> CopyState:
+        """Tell how far a copy is."""
+        copy = self.copies.get(index)
+        if copy is not None:
+            return copy.state
+        return CopyState.SUCCEEDED if index in self.done_copies else CopyState.WAITING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +232,7 @@ class Money:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """One change of one task, as the ledger records it. Applying the ledger's rows in order rebuilds the world."""
+    """One change of one task, as the ledger records it. Following the ledger's rows in order rebuilds the world."""
 
     change: Change
     task_id: str

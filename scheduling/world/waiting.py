@@ -84,9 +84,9 @@ class Waiting:
         """All classes with waiting tasks."""
         return iter(self._classes.values())
 
-    def put(self, task_id: str, key: ClassKey, order: int, since_ms: int, *, first: bool = False) -> None:
+    def enqueue(self, task_id: str, key: ClassKey, order: int, since_ms: int, *, first: bool = False) -> None:
         """Let a task wait; `first` puts it before the others of its class (it was placed once)."""
-        self.drop(task_id)
+        self.leave(task_id)
         self._entries[task_id] = (key, order, since_ms)
         waiting = self._classes.get(key)
         if waiting is None:
@@ -101,7 +101,7 @@ class Waiting:
         if waiting.impossible is not None:
             self._untold.append(task_id)
 
-    def drop(self, task_id: str) -> None:
+    def leave(self, task_id: str) -> None:
         """Let a task wait no longer; nothing happens when it does not."""
         entry = self._entries.pop(task_id, None)
         if entry is None:

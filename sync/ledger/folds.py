@@ -2,7 +2,7 @@
 
 Both tables are derived. `LedgerFold` holds the live tasks in memory, takes new `decisions` rows and gives back only the
 rows that changed. Folding the ledger from its first row gives the same tables as folding it piece by piece, wherever
-the pieces are cut, so the tables may be thrown away at any time. The rules are those of `sync.ledger.task_history`; a
+the pieces are cut, so the tables may be thrown away at any time. The rules are those of `scheduling.world.lifecycle`; a
 task that has ended is forgotten, and a later `submitted` row of the same id starts it anew.
 """
 
@@ -13,10 +13,10 @@ from typing import Any, Final, NamedTuple, Self
 import msgspec
 import pyarrow as pa
 
-from thalweg.scheduling.world.tasks import Change
+from thalweg.scheduling.world.lifecycle import LIVE, begins
+from thalweg.scheduling.world.tasks import Change, CopyState
 from thalweg.sync.delta.contracts import PLACEMENTS, TASKS
-from thalweg.sync.ledger.task_history import LedgerRow, Placement, Task, replicas_of
-from thalweg.sync.ledger.transitions import LIVE
+from thalweg.sync.ledger.task_history import LedgerRow, Placement, Task, change_named, replicas_of
 
 
 class Position(NamedTuple):
@@ -78,7 +78,7 @@ class LedgerFold:
             if task := fold._live.get(row["task_id"]):
                 task.copies[row["copy"]] = Placement(
                     epoch=row["epoch"],
-                    state=row["state"],
+                    state=CopyState(row["state"]),
                     region=row["region"],
                     pool_id=row["pool_id"],
                     nodes=_pack(row["nodes"]),
@@ -89,7 +89,7 @@ class LedgerFold:
                 )
         return fold
 
-    def apply(self, rows: pa.Table, rest: Callable[[], None] = lambda: None) -> FoldChanges:
+    def fold(self, rows: pa.Table, rest: Callable[[], None] = lambda: None) -> FoldChanges:
         """Fold `decisions` rows and return what changed.
 
         Args:
@@ -113,11 +113,12 @@ class LedgerFold:
             row = facts[index]
             task = self._live.get(row.task_id)
             if task is None:
-                if row.transition != Change.SUBMITTED:
+                if not begins(change_named(row), None):
                     continue
                 task = Task(task_id=row.task_id, submitted_us=row.decided_us, changed_us=row.decided_us)
+                task.begin(row)
                 self._live[row.task_id] = task
-            if not task.obey(row, nodes.get(index)):
+            elif not task.follow(row, nodes.get(index)):
                 continue
             touched[row.task_id] = task
             touched_copies[row.task_id, row.copy] = None
@@ -151,7 +152,7 @@ class LedgerFold:
 
 def fold_ledger(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Fold a whole ledger, or the part of it up to a moment, into the `tasks` and `placements` of that moment."""
-    changes = LedgerFold().apply(rows)
+    changes = LedgerFold().fold(rows)
     return changes.tasks, changes.placements
 
 
@@ -221,7 +222,7 @@ def _placements_table(placed: Sequence[tuple[str, int, Placement]]) -> pa.Table:
         "task_id": [task_id for task_id, _, _ in placed],
         "copy": [copy for _, copy, _ in placed],
         "epoch": [placement.epoch for *_, placement in placed],
-        "state": [placement.state for *_, placement in placed],
+        "state": [placement.state.value for *_, placement in placed],
         "region": [placement.region for *_, placement in placed],
         "pool_id": [placement.pool_id for *_, placement in placed],
         "nodes": [None if placement.nodes is None else _unpack(placement.nodes) for *_, placement in placed],

@@ -1,22 +1,16 @@
-"""What one ledger row does to one task: the rules by which `tasks` and `placements` follow from `decisions`.
+"""What ledger rows make of one task, as the rows of `tasks` and `placements` say it.
 
-- A task exists from its `submitted` row until it ends: `cancelled`, `failed` with a reason that starts with
-  `scheduling.world.tasks.GAVE_UP`, or all copies `succeeded`. `refused` rows change nothing; `repaired` rows spend an
-  epoch.
-- A copy is placed by `assigned` and released by `revoked`, `preempted`, `lost`, `evicted` and `failed`. A row about a
-  copy that is older (by epoch) than its placement is ignored: it speaks of a placement that is gone.
-- A task is as far as its least advanced copy that has not succeeded: waiting, then assigned, then running. A copy that
-  succeeded keeps its placement, in state `succeeded`, until the whole task has ended. What counts is how many have
-  succeeded, not which: an update to no more replicas than that ends the task.
+What a row does is told by `scheduling.world.lifecycle`. A copy that succeeded keeps its placement, in state
+`succeeded`, until the whole task has ended.
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
-from thalweg.scheduling.world.tasks import GAVE_UP, Change, TaskState
-from thalweg.sync.ledger.transitions import RELEASING
+from thalweg.scheduling.world.lifecycle import HELD, state_of, step_of
+from thalweg.scheduling.world.tasks import Change, CopyState, TaskState
 
 
 class LedgerRow(NamedTuple):
@@ -43,7 +37,7 @@ class Placement:
     """Where one copy of a task is."""
 
     epoch: int
-    state: str
+    state: CopyState
     region: str | None
     pool_id: str | None
     nodes: bytes | None
@@ -75,70 +69,82 @@ class Task:
 
     def state(self) -> TaskState:
         """Tell how far the task is."""
-        if self.ended is not None:
-            return self.ended
-        if sum(placement.state == Change.SUCCEEDED for placement in self.copies.values()) >= self.replicas:
-            return TaskState.SUCCEEDED
-        if len(self.copies) < self.replicas:
-            return TaskState.WAITING
-        unfinished = {placement.state for placement in self.copies.values()} - {Change.SUCCEEDED}
-        return TaskState.RUNNING if unfinished == {Change.RUNNING} else TaskState.ASSIGNED
+        held = [placement.state for placement in self.copies.values() if placement.state in HELD]
+        return state_of(self.ended, self.replicas, len(self.copies) - len(held), held)
 
     def cost_usd_per_hour(self) -> float:
         """What the task costs an hour now: its copies that are placed and have not succeeded."""
         if self.ended is not None:
             return 0.0
-        return sum(c.cost_usd_per_hour or 0.0 for c in self.copies.values() if c.state != Change.SUCCEEDED)
+        return sum(c.cost_usd_per_hour or 0.0 for c in self.copies.values() if c.state in HELD)
 
-    def obey(self, row: LedgerRow, nodes: bytes | None) -> bool:
-        """Take one row; False when it changes nothing because it is refused or speaks of what is gone."""
+    def begin(self, row: LedgerRow) -> None:
+        """Take what the row that begins the task asks for."""
+        self._ask(row)
+        self._note(row)
+
+    def follow(self, row: LedgerRow, nodes: bytes | None) -> bool:
+        """Do what one row says; whether that changed anything."""
         placement = self.copies.get(row.copy)
-        match row.transition:
-            case Change.SUBMITTED | Change.UPDATED:
-                self.tenant, self.priority, self.request = row.tenant, row.priority, row.request
-                self.replicas = replicas_of(row.request)
-            case Change.CANCELLED:
-                self.ended = TaskState.CANCELLED
-            case Change.REFUSED:
-                return False
-            case Change.REPAIRED:
-                self.epoch = max(self.epoch, row.epoch)
-                return True
-            case _ if placement is not None and row.epoch < placement.epoch:
-                return False
-            case Change.ASSIGNED:
-                self.copies[row.copy] = _placed(row, nodes)
-            case Change.ACCEPTED | Change.RUNNING | Change.SUCCEEDED:
-                if placement is None:
-                    if row.transition != Change.SUCCEEDED:
-                        return False
-                    # Released (its region was silent), yet it ran to its end: nothing is placed, but the copy is done.
-                    placement = self.copies[row.copy] = _placed(row, None)
-                placement.state, placement.changed_us = row.transition, row.decided_us
-            case Change.WAITING:
-                if self.state() != TaskState.WAITING:
-                    return False
-            case transition if transition in RELEASING:
-                self.copies.pop(row.copy, None)
-                if transition == Change.FAILED and (row.reason or "").startswith(GAVE_UP):
-                    self.ended = TaskState.FAILED
-            case unknown:
-                raise ValueError(f"ledger row of task {row.task_id!r}: transition {unknown!r} is none of {_WORDS}")
-        self.epoch = max(self.epoch, row.epoch)
-        if row.attempt is not None:
-            self.attempt = max(self.attempt or 0, row.attempt)
-        self.reason = row.reason
-        self.changed_us = row.decided_us
+        change = change_named(row)
+        step = step_of(
+            change,
+            row.epoch,
+            row.reason,
+            task=self.state(),
+            copy=CopyState.WAITING if placement is None else placement.state,
+            placed_epoch=0 if placement is None else placement.epoch,
+        )
+        spent = self.epoch
+        if step.spends_epoch:
+            self.epoch = max(self.epoch, row.epoch)
+        if not step.obeyed:
+            return self.epoch > spent
+        if step.asks:
+            self._ask(row)
+        if step.places or (placement is None and step.becomes is CopyState.SUCCEEDED):
+            # Nothing is placed of a copy that was released and ran to its end all the same, but it is done.
+            self.copies[row.copy] = _placed(row, step.becomes, nodes)
+        elif placement is not None and step.becomes is CopyState.WAITING:
+            del self.copies[row.copy]
+        elif placement is not None and change in (Change.ACCEPTED, Change.RUNNING, Change.SUCCEEDED):
+            placement.state, placement.changed_us = step.becomes, row.decided_us
+        self.ended = step.ends or self.ended
+        self._note(row)
         return True
 
+    def _ask(self, row: LedgerRow) -> None:
+        self.tenant, self.priority, self.request = row.tenant, row.priority, row.request
+        self.replicas = replicas_of(row.request)
 
-_WORDS = ", ".join(Change)
+    def _note(self, row: LedgerRow) -> None:
+        if row.attempt is not None:
+            self.attempt = max(self.attempt or 0, row.attempt)
+        self.epoch = max(self.epoch, row.epoch)
+        self.reason = row.reason
+        self.changed_us = row.decided_us
 
 
-def _placed(row: LedgerRow, nodes: bytes | None) -> Placement:
+_CHANGES: Final = {change.value: change for change in Change}
+
+
+def change_named(row: LedgerRow) -> Change:
+    """Read what a row says happened.
+
+    Raises:
+        ValueError: it is none of the ledger's words.
+    """
+    change = _CHANGES.get(row.transition)
+    if change is None:
+        known = ", ".join(_CHANGES)
+        raise ValueError(f"ledger row of task {row.task_id!r}: transition {row.transition!r} is none of {known}")
+    return change
+
+
+def _placed(row: LedgerRow, state: CopyState, nodes: bytes | None) -> Placement:
     return Placement(
         epoch=row.epoch,
-        state=row.transition,
+        state=state,
         region=row.region,
         pool_id=row.pool_id,
         nodes=nodes,

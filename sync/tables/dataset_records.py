@@ -12,16 +12,16 @@ from typing import Final
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 
-from thalweg.scheduling.world.world import DatasetFacts
+from thalweg.scheduling.world.facts import DatasetFacts
 
 PREFIX: Final = "dataset/"
 # "0" follows "/": dataset0 is the first key that no longer begins with the prefix.
-_QUERY: Final = f"SELECT key, value FROM records WHERE key >= '{PREFIX}' AND key < 'dataset0'"
+DATASETS_SQL: Final = f"SELECT key, value FROM records WHERE key >= '{PREFIX}' AND key < 'dataset0'"
 
 
 def read_dataset_facts(records: DeltaTable) -> dict[str, DatasetFacts]:
     """Read the datasets from the table `records`; files and row groups without any are skipped."""
-    found = QueryBuilder().register("records", records).execute(_QUERY).read_all()
+    found = QueryBuilder().register("records", records).execute(DATASETS_SQL).read_all()
     rows = pa.table(found)
     return dataset_facts(zip(rows["key"].to_pylist(), rows["value"].to_pylist(), strict=True))
 

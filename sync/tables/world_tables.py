@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from thalweg.scheduling.world.world import DatasetFacts, NodeFacts
+from thalweg.scheduling.world.facts import NodeFacts, WorldFacts
 from thalweg.sync.delta.contracts import LINKS, NODES, PRICES, RECORDS, TableContract
 from thalweg.sync.delta.store import table_uri
-from thalweg.sync.tables.dataset_records import read_dataset_facts
+from thalweg.sync.tables.dataset_records import DATASETS_SQL, dataset_facts, read_dataset_facts
 
 Links = dict[tuple[str, str], tuple[float, float, float]]
 Prices = dict[tuple[str, str, bool], float]
@@ -25,28 +25,9 @@ Facts = TypeVar("Facts")
 _NAN = float("nan")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorldFacts:
-    """What the tables say now; None where nothing changed since the last reading."""
-
-    nodes: list[NodeFacts] | None = None
-    links: Links | None = None
-    prices: Prices | None = None
-    datasets: dict[str, DatasetFacts] | None = None
-
-    def updated(self, newer: "WorldFacts") -> "WorldFacts":
-        """Put a newer reading over this one."""
-        return WorldFacts(
-            nodes=self.nodes if newer.nodes is None else newer.nodes,
-            links=self.links if newer.links is None else newer.links,
-            prices=self.prices if newer.prices is None else newer.prices,
-            datasets=self.datasets if newer.datasets is None else newer.datasets,
-        )
-
-
 @dataclass(slots=True)
 class WorldTables:
-    """Reads the three tables and remembers which versions it has seen."""
+    """Reads the four tables and remembers which versions it has seen."""
 
     warehouse: str
     node_timeout_ms: int
@@ -77,6 +58,25 @@ class WorldTables:
         facts = read(table)
         self._seen[contract.name] = table.version()
         return facts
+
+
+def world_facts(read: Callable[[str], pa.Table], node_timeout_ms: int) -> WorldFacts:
+    """Read everything at once, at whatever moment the tables are read.
+
+    Args:
+        read: answers SQL over the tables.
+        node_timeout_ms: see `node_facts`.
+    """
+    nodes, links, prices = (
+        read(f"SELECT * FROM {contract.name}").cast(contract.schema) for contract in (NODES, LINKS, PRICES)
+    )
+    datasets = read(DATASETS_SQL)
+    return WorldFacts(
+        nodes=node_facts(nodes, node_timeout_ms),
+        links=_links(links),
+        prices=_prices(prices),
+        datasets=dataset_facts(zip(datasets["key"].to_pylist(), datasets["value"].to_pylist(), strict=True)),
+    )
 
 
 def node_facts(rows: pa.Table, timeout_ms: int) -> list[NodeFacts]:

@@ -59,7 +59,7 @@ def test_piecewise_with_restarts_and_repeated_rows_equals_from_scratch(
 ) -> None:
     fold, written, start = LedgerFold(), ({}, {}), 0
     for end, restart in [*sorted(cuts), (rows.num_rows, False)]:
-        write(fold.apply(rows.slice(max(0, start - overlap), max(0, end - max(0, start - overlap)))), written)
+        write(fold.fold(rows.slice(max(0, start - overlap), max(0, end - max(0, start - overlap)))), written)
         start = max(start, min(end, rows.num_rows))
         if restart:
             fold = LedgerFold.restore(
@@ -68,7 +68,7 @@ def test_piecewise_with_restarts_and_repeated_rows_equals_from_scratch(
                 fold.position,
             )
     whole: Written = ({}, {})
-    write(LedgerFold().apply(rows), whole)
+    write(LedgerFold().fold(rows), whole)
     assert written == whole
 
 

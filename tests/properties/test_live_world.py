@@ -61,7 +61,7 @@ class LiveWorld(RuleBasedStateMachine):
         if isinstance(rows, decide.Refused):
             return
         for row in rows:
-            self.world.apply(row)
+            self.world.follow(row)
         self.ledger += rows
         self.undelivered += [row for row in rows if event_type_of(row) is not None]
 
@@ -306,7 +306,7 @@ def fresh(*, heard: bool = True) -> World:
 def rebuilt(ledger: list[Transition], *, heard: bool = True) -> World:
     world = fresh(heard=heard)
     for row in ledger:
-        world.apply(row)
+        world.follow(row)
     return world
 
 

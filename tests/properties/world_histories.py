@@ -22,8 +22,8 @@ from thalweg.scheduling.live import decide
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.pack.packer import Packer
-from thalweg.scheduling.world.facts import NODE_SEPARATOR, NodeFacts
-from thalweg.scheduling.world.tasks import TERMINAL, Copy, Task, TaskState, Transition
+from thalweg.scheduling.world.facts import NODE_SEPARATOR, NodeFacts, node_key
+from thalweg.scheduling.world.tasks import TERMINAL, Copy, CopyState, Task, Transition
 from thalweg.scheduling.world.world import DatasetFacts, Tenant, World
 from thalweg.streams.placement.assignments import event_id_of
 from thalweg.streams.placement.requests import RequestError, content_hash, read_request, read_spec
@@ -179,7 +179,7 @@ class History:
         if isinstance(rows, decide.Refused):
             return
         for row in rows:
-            self.world.apply(row)
+            self.world.follow(row)
         self.rows += rows
 
     def ask(self) -> None:
@@ -216,7 +216,12 @@ class History:
         held = {task.task_id: copy.epoch for task, copy in self.placed() if copy.region == region}
         if self.rnd.random() < 0.3:
             held = {name: self.rnd.randint(1, 4) for name in self.rnd.sample(NAMES, 3)}
-        self.apply(decide.reconcile(self.world, region, held, 15_000, self.now_ms).transitions)
+        self.apply(decide.reconcile(self.world, region, held, self.knew, self.now_ms).transitions)
+
+    def knew(self, task_id: str) -> bool:
+        """A region knows what it was told a while ago."""
+        copies = self.world.tasks[task_id].copies.values() if task_id in self.world.tasks else ()
+        return all(self.now_ms - copy.assigned_ms >= 15_000 for copy in copies)
 
     def change_nodes(self) -> None:
         for key in list(self.nodes):
@@ -268,7 +273,7 @@ class History:
         world = World()
         for table in self.batches:
             for row in from_rows(table, read_spec):
-                world.apply(row)
+                world.follow(row)
         for name in self.world.regions:
             world.expect(name, self.now_ms)
         for name in sorted(self.heard):
@@ -310,7 +315,7 @@ class History:
         for (region, name, device), _ in taken.items():
             node = self.nodes.get((region, name))
             known = node is not None and (node.ready or node.draining) and 0 <= node.gpus <= 1_024
-            key = world.node_key(region, name)
+            key = node_key(region, name)
             if known and key not in world.left_out["nodes"]:
                 assert device < node.gpus, f"GPU {device} of {node}"
         for row in world.nodes.overcommitted().tolist():
@@ -332,15 +337,15 @@ class History:
             if row["state"] != "succeeded"
         }
         assert folded == {
-            (task.task_id, copy.index): (copy.epoch, copy.region, copy.pool_id, copy.state is TaskState.RUNNING)
+            (task.task_id, copy.index): (copy.epoch, copy.region, copy.pool_id, copy.state is CopyState.RUNNING)
             for task, copy in self.placed()
         }
 
 
 def picture(world: World) -> dict[str, object]:
     """Everything of a world that the ledger and the facts determine, whatever order rows and pools appeared in."""
-    nodes, seats = world.nodes, world.seats
-    described = [row for row, key in enumerate(nodes.ids) if key in world._facts and key not in world.left_out["nodes"]]
+    nodes, seats, facts = world.nodes, world.seats, world.fleet.facts
+    described = [row for row, key in enumerate(nodes.ids) if key in facts and key not in world.left_out["nodes"]]
     pools = world.pools()
     return {
         "tasks": {
@@ -349,7 +354,7 @@ def picture(world: World) -> dict[str, object]:
                 task.done_copies, task.done_regions, task.ended, task.order, task.submitted_ms, task.content_hash,
                 {region: (r.count, r.last_ms, r.until_ms) for region, r in task.refused.items()},
                 sorted(
-                    (c.index, c.epoch, c.region, c.pool, c.pool_id, c.shares, c.state, c.assigned_ms, c.accepted)
+                    (c.index, c.epoch, c.region, c.pool, c.pool_id, c.shares, c.state, c.assigned_ms)
                     for c in task.copies.values()
                 ),
             )
@@ -365,7 +370,7 @@ def picture(world: World) -> dict[str, object]:
                 int(nodes.cpu_milli_free[row]), int(nodes.memory_mib_free[row]),
             )
             for row in described
-            if nodes.ready[row] or world._facts[nodes.ids[row]].draining
+            if nodes.ready[row] or facts[nodes.ids[row]].draining
         },
         "pools": {
             name: (list(pools.capacity[at]), pools.usd_per_gpu_hour[at])

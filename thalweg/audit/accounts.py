@@ -19,13 +19,15 @@ from thalweg.agent.fleet import NodeSpec
 from thalweg.agent.store import FILE_NAME
 from thalweg.query.query import query
 from thalweg.streams.contract.messages import TaskRequest
-from thalweg.sync.ledger.transitions import RELEASING
 
 _REQUEST: Final = msgspec.json.Decoder(TaskRequest)
 _LEDGER: Final = (
     'SELECT task_id, "copy", epoch, transition, region, nodes, event_id, request, reason FROM decisions '
     "ORDER BY driver_epoch, batch_id, row"
 )
+
+_RELEASING: Final = frozenset({"revoked", "preempted", "lost", "evicted", "failed"})
+"""Said here once more: an audit that read the job's own table of lives would believe what it is to check."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +131,7 @@ class LedgerReplay:
                 self.succeeded.add((row["region"], task_id, row["epoch"]))
                 if len(self.done[task_id]) == self.requests[task_id].replicas:
                     self.states[task_id] = "succeeded"
-            case _ if transition in RELEASING:
+            case _ if transition in _RELEASING:
                 self._release(row)
                 if self.states[task_id] != "cancelled":
                     gave_up = transition == "failed" and (row["reason"] or "").startswith("gave up")

@@ -6,7 +6,7 @@ table: one whose newest sample is older than the newest of all by more than the 
 
 import math
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import pyarrow as pa
@@ -18,14 +18,15 @@ from thalweg.query.query import query, quote
 from thalweg.query.sql_statement import QueryRefusedError
 from thalweg.scheduling.explain.reasons import Explainer, Option, Remedy
 from thalweg.scheduling.explain.start_estimate import StartEstimate
-from thalweg.scheduling.world.tasks import Change, Share, TaskState, Transition, sized
-from thalweg.scheduling.world.world import World
+from thalweg.scheduling.world.making import world_from
+from thalweg.scheduling.world.tasks import TaskState, sized
 from thalweg.streams.placement.requests import read_spec
-from thalweg.sync.delta.contracts import LINKS, NODES, PRICES, TableContract
-from thalweg.sync.tables.world_tables import node_facts
+from thalweg.sync.ledger.short_story import PLACEMENT_COLUMNS, TASK_COLUMNS, short_story
+from thalweg.sync.tables.world_tables import world_facts
 
 MONEY: Final = ("compute_usd", "egress_usd", "stall_usd", "latency_usd", "risk_usd", "move_usd")
-_NAN: Final = float("nan")
+_TASKS: Final = ", ".join(TASK_COLUMNS)
+_PLACEMENTS: Final = ", ".join(PLACEMENT_COLUMNS)
 MOST_WAITING: Final = 5_000
 """Waiting tasks read to tell who is served before: more would only make the answer late."""
 
@@ -111,92 +112,41 @@ class _Snapshot:
         self._warehouse = warehouse
         self._as_of = as_of
         self.now_ms = int(now.timestamp() * 1_000)
-        self._heartbeat_timeout_ms = settings.heartbeat_timeout_ms
-        self._nodes = self._read(NODES)
-        self.world = World()
-        for region in self._open_regions():
-            self.world.hear(region, self.now_ms)
-        self.world.set_nodes(node_facts(self._nodes, settings.node_timeout_ms))
-        self.world.set_links(
-            {
-                (row["region"], row["dst_region"]): (
-                    _number(row["rtt_ms"]),
-                    _number(row["gbps"]),
-                    _number(row["usd_per_gb"]),
-                )
-                for row in self._rows(f"SELECT * FROM {LINKS.name}")
-            }
+        self.world = world_from(
+            world_facts(lambda sql: pa.table(self._query(sql)), settings.node_timeout_ms),
+            short_story(self._tasks(task_id), self._rows(f"SELECT {_PLACEMENTS} FROM placements"), read_spec),
+            self.now_ms,
+            heard=self._open_regions(settings.heartbeat_timeout_ms),
+            tenants=tenants_of(settings),
         )
-        self.world.set_prices(
-            {
-                (row["region"], row["gpu_model"], row["spot"]): row["usd_per_gpu_hour"]
-                for row in self._rows(f"SELECT * FROM {PRICES.name}")
-                if row["usd_per_gpu_hour"] is not None
-            }
-        )
-        self.world.set_tenants(tenants_of(settings))
-        self._put_tasks(task_id)
         self.explainer = Explainer(self.world, replace(plan_settings(settings), fair_share=False))
 
-    def _put_tasks(self, task_id: str) -> None:
-        """Put every placed copy where it is, and the most urgent of what waits into the queue."""
-        for row in self._rows(
-            "SELECT task_id, submitted_at, request FROM tasks WHERE task_id IN (SELECT task_id FROM placements)"
+    def _tasks(self, task_id: str) -> list[dict[str, Any]]:
+        """Read the task, every one that holds something, and the most urgent of what waits."""
+        holding = self._rows(
+            f"SELECT {_TASKS} FROM tasks WHERE task_id IN (SELECT task_id FROM placements)"
             f" OR task_id = {quote(task_id)}"
-        ):
-            self._submit(row)
-        for row in self._rows(
-            "SELECT task_id, submitted_at, request FROM tasks WHERE state = 'waiting'"
-            f" ORDER BY priority DESC, submitted_at LIMIT {MOST_WAITING}"
-        ):
-            self._submit(row)
-        for row in self._rows(
-            "SELECT task_id, copy, epoch, state, region, pool_id, nodes, cost_usd_per_hour, assigned_at"
-            " FROM placements ORDER BY task_id, copy"
-        ):
-            placed = Transition(
-                change=Change.ASSIGNED,
-                task_id=row["task_id"],
-                decided_ms=_ms(row["assigned_at"]),
-                copy=row["copy"],
-                epoch=row["epoch"],
-                region=row["region"],
-                pool_id=row["pool_id"],
-                usd_per_hour=row["cost_usd_per_hour"],
-                shares=tuple(
-                    Share(**{**share, "devices": tuple(share["devices"] or ())}) for share in row["nodes"] or ()
-                ),
-            )
-            self.world.apply(placed)
-            if row["state"] == "succeeded":
-                self.world.apply(replace(placed, change=Change.SUCCEEDED))
-
-    def _submit(self, row: dict[str, Any]) -> None:
-        self.world.apply(
-            Transition(
-                change=Change.SUBMITTED,
-                task_id=row["task_id"],
-                decided_ms=_ms(row["submitted_at"]),
-                spec=read_spec(row["request"]),
-                request=row["request"],
-            )
         )
+        waiting = self._rows(
+            f"SELECT {_TASKS} FROM tasks WHERE state = 'waiting'"
+            f" ORDER BY priority DESC, submitted_at LIMIT {MOST_WAITING}"
+        )
+        return list({row["task_id"]: row for row in (*holding, *waiting)}.values())
+
+    def _open_regions(self, heartbeat_timeout_ms: int) -> list[str]:
+        newest = {
+            row["region"]: row["seen"]
+            for row in self._rows("SELECT region, max(observed_at) AS seen FROM nodes GROUP BY region")
+        }
+        last = max(newest.values(), default=None)
+        timeout = timedelta(milliseconds=heartbeat_timeout_ms)
+        return sorted(region for region, seen in newest.items() if last is not None and last - seen <= timeout)
+
+    def _query(self, sql: str) -> pa.Table:
+        return query(sql, self._warehouse, self._as_of).rows
 
     def _rows(self, sql: str) -> list[dict[str, Any]]:
-        return query(sql, self._warehouse, self._as_of).dicts()  # pyarrow would import pandas for a timestamp
-
-    def _open_regions(self) -> list[str]:
-        newest: dict[str, datetime] = {}
-        for row in self._rows(f"SELECT region, max(observed_at) AS seen FROM {NODES.name} GROUP BY region"):
-            newest[row["region"]] = row["seen"]
-        if not newest:
-            return []
-        last = max(newest.values())
-        timeout_s = self._heartbeat_timeout_ms / 1_000
-        return sorted(region for region, seen in newest.items() if (last - seen).total_seconds() <= timeout_s)
-
-    def _read(self, contract: TableContract) -> pa.Table:
-        return query(f"SELECT * FROM {contract.name}", self._warehouse, self._as_of).rows.cast(contract.schema)
+        return query(sql, self._warehouse, self._as_of).dicts()
 
 
 def _placed(
@@ -236,14 +186,6 @@ def _waits(row: dict[str, Any], snapshot: _Snapshot) -> Waits:
         remedies=list(wait.remedies),
         start=wait.start,
     )
-
-
-def _ms(moment: datetime) -> int:
-    return round(moment.timestamp() * 1_000)
-
-
-def _number(value: float | None) -> float:
-    return _NAN if value is None else value
 
 
 def as_document(explanation: Explanation) -> dict[str, Any]:

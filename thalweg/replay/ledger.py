@@ -7,9 +7,8 @@ lost regions are part of what was recorded, not of what is replayed; the fleet i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 
@@ -20,13 +19,14 @@ from thalweg.replay.lives import Life, RecordedStay, lives_of
 from thalweg.replay.scenario import Scenario
 from thalweg.scheduling.replay.live import fleet_of, moved_gb
 from thalweg.scheduling.replay.replay import Fleet, ReplayJob, Start, Stays
+from thalweg.scheduling.world.facts import WorldFacts
+from thalweg.scheduling.world.making import world_from
 from thalweg.scheduling.world.tasks import TERMINAL
 from thalweg.scheduling.world.world import World
 from thalweg.streams.placement.requests import read_spec
-from thalweg.sync.delta.contracts import DECISIONS, NODES
+from thalweg.sync.delta.contracts import DECISIONS
 from thalweg.sync.ledger.ledger import from_rows
-from thalweg.sync.tables.dataset_records import dataset_facts
-from thalweg.sync.tables.world_tables import node_facts
+from thalweg.sync.tables.world_tables import world_facts
 
 RECORDED: Final = "recorded"
 NEVER_SILENT_MS: Final = 10**15  # every node that the table calls ready takes part, whenever it was heard last
@@ -59,13 +59,11 @@ def ledger_scenario(warehouse: str, *, from_version: int | None, as_of: AsOf | N
     before, after = history[:known], history[known:]
     lives = lives_of(before, after)
     begin_ms = before[-1].decided_ms if before else min(life.arrive_ms for life in lives)
-    fleet_facts = _FleetFacts(warehouse, as_of if isinstance(as_of, datetime) else None)
+    facts = _facts(warehouse, as_of if isinstance(as_of, datetime) else None)
+    everywhere = sorted({node.region for node in facts.nodes or ()})
 
     def world() -> World:
-        made = fleet_facts.world(begin_ms)
-        for row in before:
-            made.apply(row)
-        return made
+        return world_from(facts, before, begin_ms, heard=everywhere)
 
     start = world()
     alive = [life for life in lives if not _over(start, life)]
@@ -145,36 +143,9 @@ def _job(life: Life, start: World, begin_ms: int) -> ReplayJob:
     )
 
 
-class _FleetFacts:
-    """Nodes, links, prices and datasets as the tables hold them, read once."""
-
-    def __init__(self, warehouse: str, moment: datetime | None) -> None:
-        def rows(sql: str) -> Sequence[dict[str, Any]]:
-            return query(sql, warehouse, moment).rows.to_pylist()  # type: ignore[no-any-return]
-
-        nodes = query("SELECT * FROM nodes", warehouse, moment).rows
-        self._nodes = node_facts(pa.table(nodes).cast(NODES.schema), NEVER_SILENT_MS)
-        self._links = {
-            (row["region"], row["dst_region"]): tuple(
-                _NAN if row[name] is None else row[name] for name in ("rtt_ms", "gbps", "usd_per_gb")
-            )
-            for row in rows("SELECT * FROM links")
-        }
-        self._prices = {
-            (row["region"], row["gpu_model"], row["spot"]): row["usd_per_gpu_hour"]
-            for row in rows("SELECT * FROM prices WHERE usd_per_gpu_hour IS NOT NULL")
-        }
-        self._datasets = dataset_facts((row["key"], row["value"]) for row in rows("SELECT key, value FROM records"))
-        if not self._nodes:
-            raise QueryRefusedError(f"the table nodes of {warehouse} is empty: there is no fleet to replay on")
-
-    def world(self, begin_ms: int) -> World:
-        """Make a world of them, every region open."""
-        made = World()
-        made.set_nodes(self._nodes)
-        made.set_links(self._links)  # type: ignore[arg-type]
-        made.set_prices(self._prices)
-        made.set_datasets(self._datasets)
-        for region in sorted({node.region for node in self._nodes}):
-            made.hear(region, begin_ms)
-        return made
+def _facts(warehouse: str, moment: datetime | None) -> WorldFacts:
+    """Nodes, links, prices and datasets as the tables hold them."""
+    facts = world_facts(lambda sql: pa.table(query(sql, warehouse, moment).rows), NEVER_SILENT_MS)
+    if not facts.nodes:
+        raise QueryRefusedError(f"the table nodes of {warehouse} is empty: there is no fleet to replay on")
+    return facts

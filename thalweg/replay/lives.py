@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from thalweg.scheduling.replay.replay import Ending
-from thalweg.scheduling.world.tasks import Change, TaskSpec, Transition
+from thalweg.scheduling.world.lifecycle import begins, state_of, step_of
+from thalweg.scheduling.world.tasks import TERMINAL, Change, CopyState, TaskSpec, TaskState, Transition
 
-_LOST: Final = (Change.FAILED, Change.EVICTED, Change.LOST)
-_STILL: Final = (Change.ACCEPTED, Change.RUNNING, Change.WAITING, Change.REPAIRED, Change.REFUSED)
+_ENDINGS: Final = {
+    Change.SUCCEEDED: Ending.FINISHED,
+    **dict.fromkeys((Change.FAILED, Change.EVICTED, Change.LOST), Ending.LOST),
+}
+"""How a stay ends; by any other change it is stopped: to be placed again, or to change its size or place."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -18,6 +22,7 @@ class RecordedStay:
     """One copy in one region, from its assignment on."""
 
     row: Transition
+    state: CopyState = CopyState.ASSIGNED
     running_ms: int | None = None
     ended_ms: int | None = None
     ending: Ending = Ending.FINISHED
@@ -45,8 +50,22 @@ class Life:
     spec: TaskSpec
     arrive_ms: int
     cancel_ms: int | None = None
+    ended: TaskState | None = None
+    done: set[int] = field(default_factory=set)
+    """Copies that have succeeded."""
     open: dict[int, RecordedStay] = field(default_factory=dict)  # by copy
     stays: list[RecordedStay] = field(default_factory=list)
+
+    @property
+    def state(self) -> TaskState:
+        """How far the task is."""
+        return state_of(self.ended, self.spec.replicas, len(self.done), [stay.state for stay in self.open.values()])
+
+    def state_of_copy(self, index: int) -> CopyState:
+        """Tell how far a copy is."""
+        if index in self.open:
+            return self.open[index].state
+        return CopyState.SUCCEEDED if index in self.done else CopyState.WAITING
 
     @property
     def run_s(self) -> float:
@@ -80,13 +99,13 @@ def lives_of(before: Sequence[Transition], after: Sequence[Transition]) -> list[
     """
     told = _Told()
     for row in before:
-        told.take(row, begun=False)
+        told.follow(row, begun=False)
     for life in told.lives:
         for stay in life.stays:
             stay.past = stay.ended_ms is not None
             stay.runs_at_begin = not stay.past
     for row in after:
-        told.take(row, begun=True)
+        told.follow(row, begun=True)
     return told.lives
 
 
@@ -96,36 +115,62 @@ class _Told:
     def __init__(self) -> None:
         self.lives: list[Life] = []
         self.current: dict[str, Life] = {}
-        self._updates: dict[str, int] = {}
+        self._lives_of: dict[str, int] = {}
 
-    def take(self, row: Transition, *, begun: bool) -> None:
-        """Take the next row."""
+    def follow(self, row: Transition, *, begun: bool) -> None:
+        """Hear the next row."""
         life = self.current.get(row.task_id)
-        if row.change is Change.SUBMITTED and row.spec is not None and life is None:
-            self._begin(row.task_id, row)
-        elif life is None:
+        if row.spec is not None and begins(row.change, None if life is None else life.state):
+            self._begin(row.task_id if life is None else self._next_id(row.task_id), row)
+        elif life is not None:
+            self._go_on(life, row, begun=begun)
+
+    def _go_on(self, life: Life, row: Transition, *, begun: bool) -> None:
+        stay = life.open.get(row.copy)
+        step = step_of(
+            row.change,
+            row.epoch,
+            row.reason,
+            task=life.state,
+            copy=life.state_of_copy(row.copy),
+            placed_epoch=0 if stay is None else stay.row.epoch,
+        )
+        if not step.obeyed:
             return
-        elif row.change is Change.UPDATED and row.spec is not None and row.spec != life.spec:
-            if begun:
-                self._cancel(life, row.decided_ms)
-                self._updates[row.task_id] = self._updates.get(row.task_id, 1) + 1
-                self._begin(f"{row.task_id}#{self._updates[row.task_id]}", row)
-            else:
-                life.spec = row.spec
-        elif row.change is Change.CANCELLED:
-            self._cancel(life, row.decided_ms)
-        elif row.change is Change.ASSIGNED and row.region is not None:
-            self._end(life, row, Ending.STOPPED)  # a copy that changes its size or place
+        if step.frees:
+            self._end(life, row.copy, row.decided_ms, _ENDINGS.get(row.change, Ending.STOPPED))
+        if step.places:
             life.open[row.copy] = RecordedStay(row=row)
             life.stays.append(life.open[row.copy])
-        elif row.change is Change.RUNNING and row.copy in life.open:
-            life.open[row.copy].running_ms = life.open[row.copy].running_ms or row.decided_ms
-        elif row.change is Change.SUCCEEDED:
-            self._end(life, row, Ending.FINISHED)
-        elif row.change in _LOST:
-            self._end(life, row, Ending.LOST)
-        elif row.change not in _STILL:
-            self._end(life, row, Ending.STOPPED)  # revoked, to be placed again
+        elif step.becomes is CopyState.SUCCEEDED:
+            life.done.add(row.copy)
+        elif step.accepted and stay is not None:
+            stay.state = step.becomes
+            if step.becomes is CopyState.RUNNING:
+                stay.running_ms = stay.running_ms or row.decided_ms
+        if step.asks and row.spec is not None and row.spec != life.spec:
+            life = self._ask_anew(life, row, row.spec, begun=begun)
+        life.ended = step.ends
+        if life.state in TERMINAL:
+            for copy in list(life.open):
+                self._end(life, copy, row.decided_ms, Ending.STOPPED)
+        if step.ends is TaskState.CANCELLED:
+            self._cancel(life, row.decided_ms)
+
+    def _ask_anew(self, life: Life, row: Transition, spec: TaskSpec, *, begun: bool) -> Life:
+        if not begun:
+            life.spec = spec
+            return life
+        self._cancel(life, row.decided_ms)
+        self._begin(self._next_id(row.task_id), row)
+        # Copies that have succeeded count for what the task asks for now; one that nobody revoked stays where it is.
+        anew = self.current[row.task_id]
+        anew.done, anew.open = life.done, life.open
+        return anew
+
+    def _next_id(self, task_id: str) -> str:
+        self._lives_of[task_id] = self._lives_of.get(task_id, 1) + 1
+        return f"{task_id}#{self._lives_of[task_id]}"
 
     def _begin(self, job_id: str, row: Transition) -> None:
         assert row.spec is not None
@@ -133,10 +178,9 @@ class _Told:
         life = self.current[row.task_id] = Life(job_id=job_id, spec=row.spec, arrive_ms=arrive_ms)
         self.lives.append(life)
 
-    def _end(self, life: Life, row: Transition, ending: Ending) -> None:
-        stay = life.open.pop(row.copy, None)
-        if stay is not None:
-            stay.ended_ms, stay.ending = row.decided_ms, ending
+    def _end(self, life: Life, copy: int, at_ms: int, ending: Ending) -> None:
+        stay = life.open.pop(copy)
+        stay.ended_ms, stay.ending = at_ms, ending
 
     def _cancel(self, life: Life, now_ms: int) -> None:
         """End a life. Its copies were revoked in the same batch, which is no stop by the planner."""

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from tests.ledger_rows import START, assigned, happened, ledger, submitted
 from tests.unit.cli.conftest import put
 from thalweg.cli.main import cli
-from thalweg.sync.delta.contracts import DECISIONS, LINKS, NODES, PLACEMENTS, PRICES, TASKS
+from thalweg.sync.delta.contracts import DECISIONS, LINKS, NODES, PLACEMENTS, PRICES, RECORDS, TASKS
 from thalweg.sync.ledger.folds import fold_ledger
 
 EAST, WEST, NORTH = "aws:us-east-1", "gcp:us-west1", "edge:north"
@@ -140,6 +140,20 @@ def test_a_region_that_fell_silent_is_no_option(world: Path) -> None:
     by_region = {option["region"]: option for option in explained("placed", world)["placed"][0]["options"]}
     assert by_region[WEST]["usd"] is None
     assert by_region[NORTH]["usd"] is None
+
+
+def test_named_data_costs_egress_where_it_does_not_lie(world: Path) -> None:
+    rows = ledger(
+        submitted("reader", per_worker={"gpus": 1, "gpu_models": ["A100", "T4"]}, data=[{"dataset": "images"}]),
+        happened("reader", "waiting", reason="capacity: full"),
+        batch_id=1,
+    )
+    for contract, table in zip((DECISIONS, TASKS), (rows, fold_ledger(rows)[0]), strict=True):
+        put(world, contract, table)
+    put(world, RECORDS, [{"key": "dataset/images", "value": json.dumps({"copies": [EAST], "size_gb": 500})}])
+    options = {option["region"]: option for option in explained("reader", world)["waits"]["options"]}
+    # By hand: 500 GB x 0.01 USD a GB to NORTH; it lies in EAST; WEST is full.
+    assert (options[EAST]["egress_usd"], options[NORTH]["egress_usd"]) == (0.0, pytest.approx(5.0))
 
 
 def test_an_unknown_task_and_a_version_end_with_2(world: Path) -> None:

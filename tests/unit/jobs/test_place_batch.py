@@ -13,12 +13,11 @@ from thalweg.conf.settings import Settings, Warehouse
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.placement import metrics as place_metrics
 from thalweg.jobs.runtime.job import Stop
-from thalweg.scheduling.world.world import NodeFacts
+from thalweg.scheduling.world.facts import NodeFacts, WorldFacts
 from thalweg.streams.broker.errors import NotAcknowledgedError
 from thalweg.streams.broker.publish import OutgoingRecord
 from thalweg.streams.broker.range_reader import SCHEMA
 from thalweg.sync.ledger.ledger import Ledger
-from thalweg.sync.tables.world_tables import WorldFacts
 
 FACTS = WorldFacts(
     nodes=[

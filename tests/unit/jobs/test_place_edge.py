@@ -148,7 +148,7 @@ def test_a_record_that_cannot_be_judged_is_refused_on_the_spot(tmp_path: Path, m
 def test_a_record_that_breaks_the_world_costs_one_life_and_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(World, "apply", failing(World.apply, "poison"))
+    monkeypatch.setattr(World, "follow", failing(World.follow, "poison"))
     batch = received(BEAT, request("t"), request("poison"), request("u"))
     first, outbox = placer(tmp_path)
     with pytest.raises(ZeroDivisionError):

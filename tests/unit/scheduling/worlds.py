@@ -38,7 +38,7 @@ def spec(gpus: int = 1, workers: int = 1, **more: object) -> TaskSpec:
 def applied(world: World, rows: list[Transition] | Refused) -> list[Transition]:
     assert not isinstance(rows, Refused), rows
     for row in rows:
-        world.apply(row)
+        world.follow(row)
     return rows
 
 

@@ -74,7 +74,7 @@ def test_an_older_drivers_last_step_does_not_stop_its_successors_tables(tmp_path
     older = Ledger.claim(str(tmp_path))
     lingering = PlaceTables(str(tmp_path), every_ms=10, compact_every_s=0, stop=NoThreads())
     lingering.start(older)
-    older.commit(PIECES[0], "q", 1, 0)
+    older.commit(PIECES[0], "q", 1, 1)
     lingering.put(PIECES[0])
     lingering.step()
     newer = Ledger.claim(str(tmp_path))

@@ -257,7 +257,7 @@ def test_a_world_rebuilt_from_rows_before_any_sample_takes_up_where_it_was() -> 
     rows += placed(world)
     again = World()
     for row in rows:
-        again.apply(row)
+        again.follow(row)
     again.set_nodes([node("east", "n1", 4), node("west", "n1", 4)])
     assert [where(again, name) for name in "abc"] == [where(world, name) for name in "abc"]
     np.testing.assert_array_equal(np.sort(again.nodes.gpu_milli_free.sum(axis=1)), [1_000, 1_000])

@@ -45,7 +45,7 @@ def test_a_ledger_rebuilds_a_world_whose_nodes_no_sample_has_described() -> None
     rows = [*ask(world, "t", spec(gpus=72)), *placed(world)]
     again = World()
     for row in rows:
-        again.apply(row)
+        again.follow(row)
     assert len(again.tasks["t"].copies[0].shares[0].devices) == 72
     assert again.set_nodes([node("east", "rack", 72)]) == []
     assert not len(again.nodes.overcommitted())
@@ -119,7 +119,7 @@ def test_any_name_of_a_model_is_placed_again_and_again(model: str) -> None:
     assert where(world, "t") == ["a"]
     again = World()
     for row in rows:
-        again.apply(row)
+        again.follow(row)
     again.set_nodes(facts)
     assert again.tasks["t"].copies[0].pool == Pool("a", model)
     assert len(again.nodes.pools) == 3
@@ -177,7 +177,7 @@ def test_a_node_that_went_while_the_driver_was_down_loses_its_copies(now: list) 
     rows = [*ask(world, "t"), *placed(world)]
     again = World()
     for row in rows:
-        again.apply(row)
+        again.follow(row)
     assert again.set_nodes([]) == []
     assert again.set_nodes([node("west", "n")]) == [], "nothing was said of its region"
     assert again.set_nodes([node("west", "n"), *now]) == [("t", 0)]

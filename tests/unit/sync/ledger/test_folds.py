@@ -149,20 +149,20 @@ def test_rows_are_folded_once_and_in_the_order_of_the_ledger() -> None:
     second = ledger(happened("t", "revoked", 2), batch_id=0, driver_epoch=2)
     assert task(pa.concat_tables([second, first]))["state"] == "waiting"
     fold = LedgerFold()
-    fold.apply(first)
-    fold.apply(second)
+    fold.fold(first)
+    fold.fold(second)
     assert fold.position == Position(2, 0, 0)
-    again = fold.apply(first)
+    again = fold.fold(first)
     assert (again.tasks.num_rows, again.placements.num_rows, again.released.num_rows) == (0, 0, 0)
 
 
 def test_only_what_changed_is_given_back_with_the_tables_own_schemas() -> None:
     fold = LedgerFold()
-    fold.apply(ledger(submitted("t"), assigned("t", 1), submitted("u")))
-    changes = fold.apply(ledger(happened("t", "running", 1), batch_id=1))
+    fold.fold(ledger(submitted("t"), assigned("t", 1), submitted("u")))
+    changes = fold.fold(ledger(happened("t", "running", 1), batch_id=1))
     assert changes.tasks.column("task_id").to_pylist() == ["t"]
     assert changes.placements.column("state").to_pylist() == ["running"]
-    changes = fold.apply(ledger(happened("t", "succeeded", 1), batch_id=2))
+    changes = fold.fold(ledger(happened("t", "succeeded", 1), batch_id=2))
     assert changes.released.to_pylist() == [{"task_id": "t", "copy": 0}]
     assert len(fold) == 1
     assert changes.tasks.schema == TASKS.schema

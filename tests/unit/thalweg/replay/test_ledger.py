@@ -43,10 +43,10 @@ class Recorder(LivePlanner):
         task_id, now_ms = self.jobs[job].job_id, self._ms(now_s)
         rows = decide.submit(self.world, task_id, self.specs[job], self.requests[job], "", self._origin(now_s), now_ms)
         assert not isinstance(rows, decide.Refused)
-        self._apply(rows)
+        self._follow(rows)
 
-    def _apply(self, rows: Sequence[Transition]) -> None:
-        super()._apply(rows)
+    def _follow(self, rows: Sequence[Transition]) -> None:
+        super()._follow(rows)
         self.batches.append(list(rows))
 
 
@@ -108,7 +108,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recorder]:
     for batch_id, rows in enumerate(recorder.batches):
         events = [None] * len(rows)
         table = to_rows(rows, events, query_id="q", batch_id=batch_id, driver_epoch=kept.driver_epoch)
-        kept.commit(table, "q", batch_id, 0)
+        kept.commit(table, "q", batch_id, batch_id)
     return warehouse, recorder
 
 

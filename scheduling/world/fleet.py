@@ -1,0 +1,187 @@
+"""The nodes and who sits on them: where each placed copy is, what is free, and what every tenant holds."""
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from thalweg.scheduling.pack.nodes import Need, NodeId, Nodes, Pool, Slot
+from thalweg.scheduling.world.facts import NODE_SEPARATOR, NodeFacts, node_key, objection_to_node, sorted_out
+from thalweg.scheduling.world.seats import Holding, Seats, seats_of
+from thalweg.scheduling.world.tasks import MIB_PER_GB, MILLI, Copy, Task, Transition, whole_shares
+
+CopyKey = tuple[str, int]
+"""Task id and index of a copy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeNews:
+    """What new samples of nodes came to."""
+
+    lost: frozenset[CopyKey]
+    """Copies on nodes that are gone."""
+    grown: tuple[Pool, ...]
+    """Pools in which a node came or changed that takes tasks."""
+
+
+class Fleet:
+    """See the module's words. Columns over pools follow `nodes.pools`, in order of appearance."""
+
+    def __init__(self) -> None:
+        self.nodes = Nodes()
+        self.seats = Seats()
+        self.facts: dict[NodeId, NodeFacts] = {}
+        self.left_out: dict[Hashable, str] = {}
+        """Nodes whose sample cannot be digested, with the reason."""
+        self.holdings: dict[str, Holding] = {}
+        self.malleable: set[CopyKey] = set()
+        """Placed copies whose size may change."""
+        self._copies_on: dict[int, set[CopyKey]] = {}  # by row of a node
+        self._copies_in: dict[str, set[CopyKey]] = {}  # by region
+
+    # Nodes
+
+    def set_nodes(self, facts: Iterable[NodeFacts]) -> NodeNews | None:
+        """Bring nodes up to date with their latest samples; nodes that are not listed are gone. None: nothing is new.
+
+        A node whose sample cannot be digested is as if it drained: it takes nothing new, and what it holds goes on.
+        """
+        listed = {node_key(fact.region, fact.node_id): fact for fact in facts}
+        current, self.left_out = sorted_out(listed, objection_to_node)
+        for key in self.facts.keys() & self.left_out.keys():
+            current[key] = replace(self.facts[key], ready=False, draining=True)
+        if current == self.facts:
+            return None
+        lost: set[CopyKey] = set()
+        grown: dict[Pool, None] = {}
+        for key, fact in current.items():
+            if self.facts.get(key) == fact:
+                continue
+            if fact.ready or fact.draining:
+                pool = self._describe(key, fact)
+                grown.update({pool: None} if fact.ready else {})
+            else:
+                lost |= self._lose(key)
+        # Also nodes that only the ledger knows: in a region that tells of its nodes, one that it does not name is gone.
+        telling = {fact.region for fact in current.values()}
+        for row in [row for row, copies in self._copies_on.items() if copies]:
+            key = self.nodes.ids[row]
+            if key not in listed and (key in self.facts or key.partition(NODE_SEPARATOR)[0] in telling):
+                lost |= self._lose(key)
+        for key in self.facts.keys() - current.keys():
+            self._lose(key)
+        self.facts = current
+        return NodeNews(lost=frozenset(lost), grown=tuple(grown))
+
+    def _describe(self, key: NodeId, fact: NodeFacts) -> Pool:
+        pool = Pool(region=fact.region, gpu_model=fact.gpu_model if fact.gpus else "", spot=fact.spot)
+        row = self.nodes.put(
+            key,
+            pool,
+            gpus=fact.gpus,
+            cpu_milli=round(fact.cpus * MILLI),
+            memory_mib=round(fact.memory_gb * MIB_PER_GB),
+        )
+        if not fact.ready:
+            self.nodes.lose(row)
+        return pool
+
+    def _describe_unseen(self, key: NodeId, pool: Pool) -> int:
+        """Add a node that the ledger knows and no sample described yet: it has nothing until one does."""
+        row = self.nodes.put(key, pool, gpus=0, cpu_milli=0, memory_mib=0)
+        self.nodes.lose(row)
+        return row
+
+    def _lose(self, key: NodeId) -> set[CopyKey]:
+        row = self.nodes.row_of.get(key)
+        if row is None:
+            return set()
+        if self.nodes.ready[row]:
+            self.nodes.lose(row)
+        return set(self._copies_on.get(row, ()))
+
+    # Who sits where
+
+    def seat(self, task: Task, copy: Copy, row: Transition) -> None:
+        """Let a copy take what the row that assigned it says."""
+        held = (task.task_id, copy.index)
+        self._copies_in.setdefault(copy.region, set()).add(held)
+        slots = self.slots_of(task, copy)
+        for slot, need in slots:
+            self.nodes.force(slot, need)
+            self._copies_on.setdefault(slot.node, set()).add(held)
+        if task.spec.min_workers is not None:
+            self.malleable.add(held)
+        seats = seats_of(task, copy, slots, row, self.nodes.pool_at(copy.pool))
+        copy.seats = tuple(self.seats.add(held, seat) for seat in seats)
+        holding = self.holdings.setdefault(task.spec.tenant, Holding())
+        for seat in seats:
+            holding.gain(seat)
+
+    def free(self, task: Task, copy: Copy) -> None:
+        """Give back all that a copy holds."""
+        held = (task.task_id, copy.index)
+        self._copies_in[copy.region].discard(held)
+        for slot, need in self.slots_of(task, copy):
+            self.nodes.release(slot, need)
+            self._copies_on[slot.node].discard(held)
+        self.malleable.discard(held)
+        holding = self.holdings[task.spec.tenant]
+        for row in copy.seats:
+            holding.lose(self.seats.remove(row))
+
+    def slots_of(self, task: Task, copy: Copy) -> list[tuple[Slot, Need]]:
+        """What a placed copy takes of which nodes."""
+        slots: list[tuple[Slot, Need]] = []
+        for share, need in whole_shares(task.spec.parts, copy.shares):
+            key = node_key(copy.region, share.node_id)
+            row = self.nodes.row_of.get(key)
+            if row is None:
+                row = self._describe_unseen(key, copy.pool)
+            slots.append((Slot(row, share.devices), need))
+        return slots
+
+    def copies_in(self, region: str) -> list[CopyKey]:
+        """Copies that the ledger has in a region, ordered."""
+        return sorted(self._copies_in.get(region, ()))
+
+    # Nodes that have less than they hold
+
+    def overcommitted_copies(self, tasks: Mapping[str, Task]) -> list[CopyKey]:
+        """Copies to take off nodes that have less than they hold (a node shrank), ordered.
+
+        The least important leave first, and of these the last to come; nobody leaves whose going does not help.
+        """
+        leaving: set[CopyKey] = set()
+        for row in self.nodes.overcommitted().tolist():
+            fact = self.facts.get(self.nodes.ids[row])
+            if fact is not None and (fact.ready or fact.draining):
+                leaving |= self._too_much_on(row, tasks)
+        return sorted(leaving)
+
+    def _too_much_on(self, row: int, tasks: Mapping[str, Task]) -> set[CopyKey]:
+        """Copies whose going brings a node back to what it has."""
+        nodes = self.nodes
+        short = np.concatenate([nodes.gpu_milli_free[row], [nodes.cpu_milli_free[row], nodes.memory_mib_free[row]]])
+        held = {owner: np.zeros_like(short) for owner in self._copies_on[row]}
+        for (task_id, index), takes in held.items():
+            task = tasks[task_id]
+            for slot, need in self.slots_of(task, task.copies[index]):
+                if slot.node == row:
+                    np.add.at(takes, np.array(slot.devices, np.int64), need.gpu_milli)
+                    takes[-2:] += need.cpu_milli, need.memory_mib
+
+        def importance(owner: CopyKey) -> tuple[int, int, int, int]:
+            task = tasks[owner[0]]
+            return task.spec.priority, -task.copies[owner[1]].assigned_ms, -task.order, owner[1]
+
+        leaving: list[CopyKey] = []
+        for owner in sorted(held, key=importance):
+            if (held[owner][short < 0] > 0).any():
+                leaving.append(owner)
+                short += held[owner]
+        for owner in reversed(list(leaving)):
+            if (short - held[owner] >= 0).all():
+                leaving.remove(owner)
+                short -= held[owner]
+        return set(leaving)

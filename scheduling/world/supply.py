@@ -1,0 +1,75 @@
+"""Pools as a plan reads them: which a class of tasks may use, what they cost and what is free in them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray
+from thalweg.scheduling.pack.nodes import Nodes, Pool
+from thalweg.scheduling.pack.pool_ids import pool_name
+from thalweg.scheduling.problem.model import Pools, make_pools
+from thalweg.scheduling.world.geography import UNKNOWN_REGION, Geography
+from thalweg.scheduling.world.tasks import MIB_PER_GB, MILLI
+from thalweg.scheduling.world.waiting import ClassKey
+
+
+def gpu_models(pools: Sequence[Pool]) -> tuple[str, ...]:
+    """GPU models in order of the alphabet; "" is a node without."""
+    return tuple(sorted({pool.gpu_model for pool in pools}))
+
+
+def may_use(key: ClassKey, pools: Sequence[Pool], geography: Geography) -> BoolArray:
+    """Pools that the class may ever use, by model, region, spot and latency: capacity and price aside, [P]."""
+    spec = key.spec
+    rtt_ms = geography.network().rtt_ms[geography.index_of(spec.origin_region or UNKNOWN_REGION)]
+    mask = np.zeros(len(pools), bool)
+    for index, pool in enumerate(pools):
+        mask[index] = (
+            (spec.max_rtt_ms is None or rtt_ms[geography.index_of(pool.region)] <= spec.max_rtt_ms)
+            and pool.region not in key.taken
+            and pool.region not in key.barred
+            and (spec.spot_ok or not pool.spot)
+            and (spec.gpu_models is None or pool.gpu_model in spec.gpu_models)
+            and (spec.allowed_regions is None or pool.region in spec.allowed_regions)
+        )
+    return mask
+
+
+def empty_pools(pools: Sequence[Pool], geography: Geography) -> Pools:
+    """Pools with what they cost (NaN where unknown), and no capacity yet."""
+    model_index = {model: index for index, model in enumerate(gpu_models(pools))}
+    return make_pools(
+        [pool_name(pool) for pool in pools],
+        region=np.array([geography.index_of(pool.region) for pool in pools], np.int64),
+        gpu_model=np.array([model_index[pool.gpu_model] for pool in pools], np.int64),
+        capacity=np.zeros((len(pools), 3)),
+        usd_per_gpu_hour=np.array([geography.price_of(pool) for pool in pools], np.float64),
+        spot=np.array([pool.spot for pool in pools], bool),
+    )
+
+
+def with_free_capacity(pools: Pools, nodes: Nodes, are_open: BoolArray) -> Pools:
+    """Pools with what is free on their nodes now (GPUs, CPUs, GB); closed ones have none."""
+    count = len(nodes.pools)
+    priced = np.isfinite(pools.usd_per_gpu_hour)
+    usable = nodes.ready & are_open[nodes.pool]
+    gpus = nodes.gpu_milli_free.clip(min=0).sum(axis=1)
+
+    def by_pool(column: IntArray, unit: float) -> FloatArray:
+        return np.bincount(nodes.pool, np.where(usable, column.clip(min=0), 0), count) / unit
+
+    held = np.bincount(nodes.pool, np.where(nodes.ready, nodes.gpus * MILLI - gpus, 0), count) / MILLI
+    return replace(
+        pools,
+        capacity=np.stack(
+            [
+                by_pool(gpus, MILLI),
+                by_pool(nodes.cpu_milli_free, MILLI),
+                by_pool(nodes.memory_mib_free, MIB_PER_GB),
+            ],
+            axis=1,
+        ),
+        usd_per_gpu_hour=np.where(priced, pools.usd_per_gpu_hour, 0.0),
+        busy_gpus=held,
+    )

@@ -1,0 +1,107 @@
+"""The tasks: how far each is, how many are in each state, and which of them wait."""
+
+from collections.abc import Callable, Set
+
+from thalweg.scheduling.arrays import BoolArray
+from thalweg.scheduling.world import lifecycle
+from thalweg.scheduling.world.lifecycle import Step
+from thalweg.scheduling.world.tasks import TERMINAL, Change, Task, TaskState, Transition
+from thalweg.scheduling.world.waiting import ClassKey, Waiting
+
+
+class TaskBook:
+    """See the module's words. What copies hold is the fleet's to know."""
+
+    def __init__(self, pools_of: Callable[[ClassKey], BoolArray]) -> None:
+        """Start empty.
+
+        Args:
+            pools_of: see `Waiting`.
+        """
+        self.tasks: dict[str, Task] = {}
+        self.waiting = Waiting(pools_of)
+        self.count_by_state = dict.fromkeys(TaskState, 0)
+        self._order = 0
+
+    def begin(self, row: Transition) -> None:
+        """Begin the task that a row submits."""
+        known = self.tasks.get(row.task_id)
+        if row.spec is None or row.request is None:
+            return
+        if not lifecycle.begins(row.change, None if known is None else known.state):
+            return
+        if known is not None:
+            self.count_by_state[known.state] -= 1
+        self._order += 1
+        task = self.tasks[row.task_id] = Task(
+            task_id=row.task_id,
+            spec=row.spec,
+            request=row.request,
+            content_hash=row.content_hash or "",
+            submitted_ms=row.decided_ms,
+            order=self._order,
+        )
+        self.count_by_state[TaskState.WAITING] += 1
+        self.wait(task, first=False)
+
+    def step_of(self, task: Task, row: Transition) -> Step:
+        """Say what a row does to its task."""
+        copy = task.copies.get(row.copy)
+        return lifecycle.step_of(
+            row.change,
+            row.epoch,
+            row.reason,
+            task=task.state,
+            copy=task.state_of_copy(row.copy),
+            placed_epoch=0 if copy is None else copy.epoch,
+        )
+
+    def note(self, task: Task, row: Transition, step: Step) -> None:
+        """Note what a row that is obeyed says of its task, its placed copies aside."""
+        task.attempt = max(task.attempt, row.attempt)
+        task.reason = row.reason or ""
+        task.preempted += step.gave_way
+        task.ended = step.ends or task.ended
+        if row.change is Change.SUCCEEDED:
+            task.done_copies.add(row.copy)
+            task.done_regions |= {row.region} if row.region is not None else set()
+        if step.avoids_region and row.region is not None:
+            task.avoid |= {row.region}
+        if step.asks:
+            assert row.spec is not None and row.request is not None
+            task.spec, task.request = row.spec, row.request
+            task.content_hash = row.content_hash or task.content_hash
+
+    def settle(self, task: Task, change: Change) -> None:
+        """Bring state, counts and queue up to date with what a task's copies are now."""
+        before = task.state
+        held = [copy.state for copy in task.copies.values()]
+        task.state = lifecycle.state_of(task.ended, task.spec.replicas, len(task.done_copies), held)
+        self.count_by_state[before] -= 1
+        self.count_by_state[task.state] += 1
+        if task.state in TERMINAL:
+            self.waiting.leave(task.task_id)
+            task.barred = frozenset()
+            task.request = ""  # the ledger keeps it; a million finished tasks need not
+        elif task.missing == 0:
+            self.waiting.leave(task.task_id)
+        elif change is not Change.WAITING:
+            self.wait(task, first=change is not Change.UPDATED)
+
+    def wait(self, task: Task, *, first: bool) -> None:
+        """Let a task wait for its missing copies; `first` puts it before the others of its class."""
+        key = ClassKey(
+            spec=task.spec,
+            missing=task.missing,
+            taken=task.taken,
+            avoid=task.avoid,
+            barred=task.barred,
+        )
+        self.waiting.enqueue(task.task_id, key, task.order, task.submitted_ms, first=first)
+
+    def unbar(self, task: Task, regions: Set[str]) -> None:
+        """Let a task be tried again in regions that gave it back."""
+        if task.barred & regions:
+            task.barred -= regions
+            if task.task_id in self.waiting:
+                self.wait(task, first=True)
