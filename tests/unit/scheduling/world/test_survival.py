@@ -334,3 +334,14 @@ def test_among_equals_the_victim_is_where_the_place_is_cheapest_whatever_seconds
     ask(world, "urgent", spec(priority=900, data=(data,)), now_ms=60_000)
     placed(world, now_ms=61_000)
     assert where(world, "urgent") == ["south"]
+
+
+def test_a_task_that_was_given_back_goes_elsewhere_while_others_still_go_there() -> None:
+    world = world_of(node("a", "n1"), node("b", "n1"), usd={"a": 1.0, "b": 9.0})
+    ask(world, "t")
+    placed(world, 1_000)
+    assert where(world, "t") == ["a"]
+    applied(world, decide.report(world, "a", "evicted", "t", world.tasks["t"].epoch, "", 3, 1_100))
+    ask(world, "other", now_ms=1_100)
+    placed(world, 1_200)
+    assert (where(world, "t"), where(world, "other")) == (["b"], ["a"])
