@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 GPU_MILLI = 1000  # one whole GPU
+MAX_DEVICES = 1_024  # per node, here and in every message and rule; a GB200 NVL72 rack has 72
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

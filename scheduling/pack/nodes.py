@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.scheduling.pack.need import GPU_MILLI as GPU_MILLI
+from thalweg.scheduling.pack.need import MAX_DEVICES as MAX_DEVICES
 from thalweg.scheduling.pack.need import Need as Need
 from thalweg.scheduling.pack.need import Pool as Pool
 
 NodeId = NewType("NodeId", str)
 
-MAX_DEVICES = 1_024  # per node, here and in every message and rule; a GB200 NVL72 rack has 72
 IntArray = NDArray[np.int64]
 
 _FIRST_ROWS = 64

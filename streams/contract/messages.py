@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from thalweg.scheduling.pack.nodes import GPU_MILLI, MAX_DEVICES
+from thalweg.scheduling.pack.need import GPU_MILLI, MAX_DEVICES
 
 # Limits keep one message from moving the arithmetic out of what a float or a plan can hold; they are far above the
 # largest machine rooms in the public traces (openb: 6,212 GPUs, 94 cores and 8 GPUs a node).

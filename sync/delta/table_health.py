@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
 from deltalake import DeltaTable
 
 from thalweg.sync.delta.log_news import parse_entry
@@ -46,8 +45,8 @@ def damage_of(table_uri: str) -> Iterator[Damage]:
 
 
 def _files_not_as_logged(table_uri: str) -> Iterator[Damage]:
-    files = pa.table(DeltaTable(table_uri).get_add_actions())
-    for path, size in zip(files["path"].to_pylist(), files["size_bytes"].to_pylist(), strict=True):
+    files = DeltaTable(table_uri).get_add_actions()
+    for path, size in zip(files.column("path").to_pylist(), files.column("size_bytes").to_pylist(), strict=True):
         file = Path(table_uri) / path
         try:
             found = file.stat().st_size

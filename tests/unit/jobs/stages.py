@@ -179,14 +179,14 @@ class PlaceStage:
         return rows(self.folder, "decisions", "driver_epoch"), self.topics.seen()
 
     def spoil(self, patch: pytest.MonkeyPatch) -> None:
-        apply = World.apply
+        follow = World.follow
 
         def fails(world: World, row: Any) -> Any:
             if row.task_id == POISON:
                 raise ZeroDivisionError("not thought of")
-            return apply(world, row)
+            return follow(world, row)
 
-        patch.setattr(World, "apply", fails)
+        patch.setattr(World, "follow", fails)
 
 
 class ObserveStage:
