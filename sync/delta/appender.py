@@ -18,7 +18,8 @@ from thalweg.sync.delta.commits import Entry, VersionTakenError, commit_for, is_
 from thalweg.sync.delta.contracts import TableContract
 from thalweg.sync.delta.data_files import folder_of, remove_files, settle, write_files
 from thalweg.sync.delta.file_bounds import bounds_of
-from thalweg.sync.delta.log_news import Action, judge, read_entry
+from thalweg.sync.delta.log_entry import Action
+from thalweg.sync.delta.log_news import judge, read_entry
 from thalweg.sync.delta.pending import Pending
 from thalweg.sync.delta.store import (
     AnotherWriterError,

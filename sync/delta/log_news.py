@@ -5,15 +5,11 @@ behind it. A commit that changes rows or claims the table (an application transa
 writer goes on behind that. The judgement rests on what every entry in between says, never on its number alone.
 """
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from thalweg.sync.delta.data_files import folder_of
-from thalweg.sync.delta.store import DamagedTableError
-
-Action = Mapping[str, Any]
+from thalweg.sync.delta.log_entry import Action, parse_entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,20 +40,6 @@ def read_entry(table_uri: str, version: int) -> list[Action] | None:
     except FileNotFoundError:
         return None
     return parse_entry(path, text)
-
-
-def parse_entry(path: str, text: bytes) -> list[Action]:
-    """Read an entry's actions.
-
-    Raises:
-        DamagedTableError: it is empty or cut off.
-    """
-    if not text.strip():
-        raise DamagedTableError(path, "is empty")
-    try:
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except ValueError:
-        raise DamagedTableError(path, "is cut off") from None
 
 
 def judge(actions: Iterable[Action]) -> News:

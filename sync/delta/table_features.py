@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-Action = Mapping[str, Any]
+from thalweg.sync.delta.log_entry import Action
 
 IN_COMMIT_TIMESTAMPS: Final = "delta.enableInCommitTimestamps"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from deltalake import DeltaTable
 
-from thalweg.sync.delta.log_news import parse_entry
+from thalweg.sync.delta.log_entry import parse_entry
 from thalweg.sync.delta.store import DamagedTableError
 
 
