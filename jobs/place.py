@@ -102,7 +102,9 @@ def start(
     """
     host = host or Host()
     hold_lease(settings.warehouse.path, FLOW.name)
+    announce_progress("place: compiling what a plan calls")  # a minute or more where no cache is
     warm_up(plan_settings(settings.place))
+    announce_progress("place: opening the ledger")
     prefix, place, courtesy = settings.kafka.topic_prefix, settings.place, Courtesy()
     pattern = f"{re.escape(topic_name(REQUESTS, prefix))}|{topic_pattern(STATUS, prefix)}"
     watch = OriginWatch(settings, FLOW, DECISIONS, pattern)
