@@ -35,7 +35,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "doctor": (
         "thalweg.checkup.doctor",
         "doctor",
-        "Check Python, packages, Java, jars, ports, disk, memory, clock, broker and checkpoints; print each fix.",
+        "Check Python, packages, Java, jars, ports, disk, memory, clock, tables, broker, checkpoints; print each fix.",
     ),
     "down": (
         "thalweg.cli.stack_commands",

@@ -34,7 +34,7 @@ def record_broker(folder: StateFolder, state: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [("submit", "--gpus", "1"), ("cancel", "train-1"), ("agent", "--region", "lab")],
+    [("submit", "--gpus", "1"), ("cancel", "train-1"), ("agent", "--region", "aws:us-east-1")],
     ids=lambda command: command[0],
 )
 def test_without_a_stack_and_a_name_a_command_says_so_and_connects_nowhere(
