@@ -32,7 +32,6 @@ def steps(pytest_arguments: list[str]) -> list[Step]:
     """Return every check."""
     return [
         *lint_steps(),
-        ("wheel", [sys.executable, "-m", "thalweg.bootstrap.try_wheel"]),
         ("pytest", [sys.executable, "-m", "pytest", *pytest_arguments]),
     ]
 
