@@ -8,6 +8,7 @@ its topics' ids are looked at: one that is made anew ends the query, and its nex
 import json
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -182,7 +183,10 @@ class OriginWatch:
             return
         before, self._origin = self._origin, origin
         if self._checkpoint is not None:
-            self._checkpoint.write_origin(origin)
+            if before is None:
+                self._checkpoint.folder.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # moved away while the query ends
+                self._checkpoint.write_origin(origin)
         if before is None or (before.cluster_id, before.topic_ids) != (origin.cluster_id, origin.topic_ids):
             write_warehouse_origin(self._warehouse, self._flow, origin)
 
@@ -200,6 +204,8 @@ class OriginWatch:
                 log.warning(f"{what}; the query ends and begins anew there", extra={"fields": {"job": self._flow}})
                 query.stop()
             return
+        if not query.isActive:
+            return  # its checkpoint may have been moved away: a mark written now would stand for what is not there
         version = DeltaTable(self._uri).version()
         self._remember(replace(before, topic_ids={**before.topic_ids, **topics.topic_ids}, table_version=version))
 

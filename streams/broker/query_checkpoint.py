@@ -79,8 +79,11 @@ class QueryCheckpoint:
             return None
 
     def write_origin(self, origin: Origin) -> None:
-        """Replace what it was made with, as a whole: a kill leaves the old or the new."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Replace what it was made with, as a whole: a kill leaves the old or the new.
+
+        Raises:
+            FileNotFoundError: there is no such checkpoint any more.
+        """
         fresh = self.folder / f"{MARK}.new"
         with fresh.open("w", encoding="utf-8") as handle:
             json.dump(origin_fields(origin), handle)

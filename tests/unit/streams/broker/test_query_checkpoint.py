@@ -38,6 +38,9 @@ def test_it_stands_where_the_last_batch_that_is_done_ended(tmp_path: Path) -> No
 def test_what_it_was_made_with_is_read_back(tmp_path: Path) -> None:
     checkpoint = QueryCheckpoint(tmp_path / "place")
     assert checkpoint.origin() is None
+    with pytest.raises(FileNotFoundError):  # a mark would stand for a checkpoint that is not there
+        checkpoint.write_origin(ORIGIN)
+    checkpoint.folder.mkdir(parents=True)
     checkpoint.write_origin(ORIGIN)
     assert checkpoint.origin() == ORIGIN
     assert checkpoint.standing() == Standing()
