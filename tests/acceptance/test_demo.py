@@ -76,7 +76,7 @@ def test_a_demo_that_was_cut_off_begins_anew_is_hurt_and_ends_with_ctrl_c(tmp_pa
         chaos = person.call("chaos", "agents-1", "jobs", "broker", "--pause", "2", "--json")
         assert [hurt["how"] for hurt in json.loads(chaos.stdout)["hurt"]] == ["killed"] * 3
         # Nobody but the demo knew of it; the books must not call it a ghost.
-        guest = person.call("submit", "--task", "guest", "--gpus", "1", "--expected-s", "60", "--wait", "60", "--json")
+        guest = person.call("submit", "--task", "guest", "--gpus", "1", "--expected-s", "60", "--wait", "240", "--json")
         assert json.loads(guest.stdout)["tasks"][0]["state"] == "succeeded"
 
         demo.press_ctrl_c()

@@ -247,7 +247,9 @@ def test_killed_at_any_moment_it_loses_nothing_and_assigns_nothing_twice(setting
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     rows = setting.ledger()
-    assert Counter(row["transition"] for row in rows) == {"submitted": sent, "assigned": sent}
+    # After a kill no region is open before it is heard again, so tasks may have waited in between.
+    made = Counter(row["transition"] for row in rows if row["transition"] != "waiting")
+    assert made == {"submitted": sent, "assigned": sent}
     assert all(len(events) == 1 for events in setting.assigned().values())
     decided = {row["event_id"] for row in rows if row["event_id"]}
     assert {event["event_id"] for event in setting.events} == decided
