@@ -8,24 +8,30 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import pyarrow as pa
+from arro3.core import RecordBatch, Schema, Table
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from thalweg.query.as_of import FOLDED, TIME_COLUMN, AsOf, LogTooShortError, Version, load_moment, load_version
 from thalweg.query.sql_statement import QueryRefusedError, names_in, read_only
+from thalweg.query.type_names import type_name
+from thalweg.query.values import distinct, shown_values
 from thalweg.sync.delta.contracts import CONTRACTS, DECISIONS, TableContract
 from thalweg.sync.delta.store import open_or_create, table_uri
-from thalweg.sync.ledger.folds import LEDGER_COLUMNS, fold_ledger
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 BY_NAME: Final = {contract.name: contract for contract in CONTRACTS}
 # Each attempt reads the newest version; with two commits a second a second one nearly always succeeds.
 _ATTEMPTS: Final = 5
+_ENGINE_CHARACTERS: Final = 400  # of the engine's words: the cause often stands on their third line
 _VANISHED: Final = re.compile(
     r"No such file|Object at location .* not found|NoSuchKey|status code: 404|No files in log"
 )
@@ -35,30 +41,43 @@ class WarehouseUnreadableError(Exception):
     """The tables cannot be read, through no fault of the query."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """The rows of a query."""
 
-    rows: pa.Table
+    found: Table
     cut_off: bool
     """There were more rows than asked for."""
 
-    def dicts(self) -> list[dict[str, Any]]:
-        """Give the rows as Python values by column.
+    @property
+    def columns(self) -> list[str]:
+        """Name the columns; those of one name are told apart."""
+        return distinct(self.found.column_names)
 
-        As `rows.to_pylist()` does, but for a timestamp that one imports pandas, which takes longer than most queries.
+    @property
+    def types(self) -> list[str]:
+        """Name the columns' types, as pyarrow does."""
+        return [type_name(field.type) for field in self.found.schema]
+
+    @cached_property
+    def rows(self) -> "pa.Table":
+        """The rows as pyarrow has them, for who computes with them."""
+        import pyarrow as pa  # late: reading does without it
+
+        return pa.table(self.found).rename_columns(self.columns)
+
+    def shown(self) -> list[tuple[Any, ...]]:
+        """Give the rows as JSON's values, of whatever type the columns are.
+
+        Raises:
+            QueryRefusedError: a column is of a type that cannot be shown.
         """
-        columns = [_python_values(column) for column in self.rows.columns]
-        return [dict(zip(self.rows.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
+        return list(zip(*(shown_values(column) for column in self.found.columns), strict=True))
 
-
-def _python_values(column: pa.ChunkedArray) -> list[Any]:
-    kind = column.type
-    if not pa.types.is_timestamp(kind) or kind.unit == "ns" or kind.tz not in (None, "UTC", "+00:00"):
-        return column.to_pylist()  # type: ignore[no-any-return]
-    epoch = datetime(1970, 1, 1, tzinfo=UTC if kind.tz else None)
-    since_epoch_us = column.cast(pa.timestamp("us", kind.tz)).cast(pa.int64()).to_pylist()
-    return [None if value is None else epoch + timedelta(microseconds=value) for value in since_epoch_us]
+    def dicts(self) -> list[dict[str, Any]]:
+        """Give the rows as Python values by column, for queries of our own, over the tables' own types."""
+        columns = [column.to_pylist() for column in self.found.columns]
+        return [dict(zip(self.columns, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def query(sql: str, warehouse: str, as_of: AsOf | None = None, max_rows: int | None = None) -> Answer:
@@ -102,7 +121,7 @@ def _tables_named(statement: str) -> frozenset[str]:
 def _only_table(statement: str, version: Version, names: Iterable[str], warehouse: str, scratch: str) -> set[str]:
     """Name the one table that a statement scans, in the engine's own opinion: a column may be named as a table is."""
     plan = _retried(lambda: _run(f"EXPLAIN {statement}", names, warehouse, None, scratch, None), statement)
-    scanned = set(re.findall(r"TableScan: (\w+)", " ".join(plan.rows.column("plan").to_pylist())))
+    scanned = set(re.findall(r"TableScan: (\w+)", " ".join(row["plan"] for row in plan.dicts())))
     if len(scanned) != 1:
         raise QueryRefusedError(
             f"--as-of {version.number} is a version of one table, this query reads "
@@ -136,15 +155,20 @@ def _run(
     session = QueryBuilder({"datafusion.catalog.information_schema": "true"})
     for name in sorted(names):
         _register(session, BY_NAME[name], warehouse, as_of, scratch)
-    reader = pa.RecordBatchReader.from_stream(session.execute(statement))
-    batches, count = [], 0
+    reader = session.execute(statement)
+    batches: list[RecordBatch] = []
+    count = 0
     for batch in reader:
         if max_rows is not None and count + batch.num_rows > max_rows:
             batches.append(batch.slice(0, max_rows - count))
-            return Answer(rows=pa.Table.from_batches(batches, reader.schema), cut_off=True)
+            return _answer(batches, reader.schema, cut_off=True)
         batches.append(batch)
         count += batch.num_rows
-    return Answer(rows=pa.Table.from_batches(batches, reader.schema), cut_off=False)
+    return _answer(batches, reader.schema, cut_off=False)
+
+
+def _answer(batches: list[RecordBatch], schema: Schema, *, cut_off: bool) -> Answer:
+    return Answer(found=Table.from_batches(batches, schema=schema), cut_off=cut_off)
 
 
 def _register(session: QueryBuilder, contract: TableContract, warehouse: str, as_of: AsOf | None, scratch: str) -> None:
@@ -176,6 +200,10 @@ def _register(session: QueryBuilder, contract: TableContract, warehouse: str, as
 
 def _folded(name: str, warehouse: str, moment: datetime, scratch: str) -> DeltaTable:
     """Give `tasks` or `placements` of a moment, folded from the ledger's rows up to it."""
+    import pyarrow as pa  # late: only the past of these two needs it, and all of the ledger
+
+    from thalweg.sync.ledger.folds import LEDGER_COLUMNS, fold_ledger
+
     session = QueryBuilder().register("decisions", DeltaTable(table_uri(warehouse, DECISIONS.name)))
     columns = ", ".join(f'"{column}"' for column in LEDGER_COLUMNS)
     rows = session.execute(f"SELECT {columns} FROM decisions WHERE decided_at <= TIMESTAMP {quote(moment.isoformat())}")
@@ -207,4 +235,4 @@ def _explained(error: Exception, statement: str) -> Exception:
     ):
         reason = re.sub(r"^SQL error: ParserError\(\"(.*)\"\)$", r"\1", _first_line(error))
         return QueryRefusedError(f"the query is not understood: {reason}")
-    return WarehouseUnreadableError(f"the query failed: {_first_line(error)}")
+    return WarehouseUnreadableError(f"the query failed: {' '.join(text.split())[:_ENGINE_CHARACTERS]}")
