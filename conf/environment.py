@@ -19,6 +19,7 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS_LOCK = PROJECT_ROOT / "conf" / "requirements.lock"
 JAR_LOCK = PROJECT_ROOT / "conf" / "jars" / "jars.lock"
 SPARK_DEFAULTS = PROJECT_ROOT / "conf" / "spark-defaults.conf"
+TELEMETRY_RULES = PROJECT_ROOT / "conf" / "rules" / "telemetry.yaml"
 
 DEMO = "demo"  # folder within the state folder, and a state folder of its own: the demo's
 

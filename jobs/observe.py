@@ -6,7 +6,6 @@
 import logging
 from concurrent.futures import Future
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thalweg.conf.settings import Settings
@@ -23,8 +22,7 @@ from thalweg.streams.broker.sources import read_regions
 from thalweg.streams.contract import topics
 from thalweg.streams.telemetry.intake import FLOW_NAME, take_in
 from thalweg.streams.telemetry.intake_ahead import PIECE_EVERY_S, IntakeAhead
-from thalweg.streams.telemetry.parse import PARSED
-from thalweg.streams.telemetry.rules import load_rules
+from thalweg.streams.telemetry.rules import site_rules
 from thalweg.sync.delta import contracts as tables
 from thalweg.sync.delta.appender import Appender
 from thalweg.sync.tables.latest_tables import LatestTables
@@ -44,7 +42,6 @@ FLOW = Flow(
         table.name for table in (tables.TELEMETRY, tables.NODES, tables.LINKS, tables.PRICES, tables.QUARANTINE)
     ),
 )
-RULES = Path(__file__).resolve().parent.parent / "conf" / "rules" / "telemetry.yaml"
 PROGRESS_EVERY_S = 1.0
 # Agents send many samples in a record. Above this many records a micro-batch (10,000 a second) Spark's own consumer is
 # cheaper than one in Python.
@@ -63,6 +60,7 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
             for a full disk.
 
     Raises:
+        RulesError: the rule file that the settings name cannot be read.
         BrokerUnavailableError: nobody answers at the bootstrap servers.
         OSError: the warehouse cannot be written.
     """
@@ -84,7 +82,7 @@ def start(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop) -
     query_id: Future[str] = Future()
     checkpoint = checkpoint_for(settings, FLOW)
     upkeeps = [AppendUpkeep(table, clock, stop) for table in (history, quarantine)]
-    rules = load_rules(RULES, PARSED.names, {"future_limit_ms": observe.future_limit_ms})
+    rules = site_rules(observe)
 
     def commit_upkeep() -> None:
         for upkeep in upkeeps:

@@ -21,6 +21,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "plan": ("thalweg.cli.plan_command", "plan"),
     "plans": ("thalweg.cli.read_commands", "plans"),
     "ps": ("thalweg.cli.stack_commands", "ps"),
+    "quality": ("thalweg.cli.quality_command", "quality"),
     "regions": ("thalweg.cli.read_commands", "regions"),
     "replay": ("thalweg.cli.replay_command", "replay_trace"),
     "sql": ("thalweg.cli.read_commands", "sql"),
