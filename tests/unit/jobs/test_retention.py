@@ -16,6 +16,7 @@ from thalweg.conf.environment import PROJECT_ROOT
 from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
 from thalweg.jobs.runtime.job import Stop
 from thalweg.query.query import BY_NAME
+from thalweg.sync.delta import log_writer
 from thalweg.sync.delta.appender import Appender
 from thalweg.sync.delta.compaction import FEW_FILES
 from thalweg.sync.delta.contracts import (
@@ -115,13 +116,14 @@ def test_rows_expire_also_where_files_are_merged_again_and_again(contract: Table
 
 @pytest.mark.parametrize(("hours", "goes"), [(0.5, False), (2, False), (24, False), (26, True)])
 def test_what_was_merged_in_the_ledger_stays_for_streams_as_long_as_the_contract_says(
-    tmp_path: Path, hours: float, goes: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: float, goes: bool
 ) -> None:
+    then = time.time() - hours * 3_600
     held = Ledger.claim(str(tmp_path))
     for batch in range(60):
         held.commit(ledger(submitted(f"t{batch}"), batch_id=batch), "q", batch, offsets=batch)
+    monkeypatch.setattr(log_writer, "_now_ms", lambda: int(then * 1_000))  # when the files were replaced
     held.compact()
-    then = time.time() - hours * 3_600
     for path in (tmp_path / "decisions").rglob("*"):
         if path.is_file():
             os.utime(path, (then, then))
