@@ -216,12 +216,12 @@ class History:
         held = {task.task_id: copy.epoch for task, copy in self.placed() if copy.region == region}
         if self.rnd.random() < 0.3:
             held = {name: self.rnd.randint(1, 4) for name in self.rnd.sample(NAMES, 3)}
-        self.apply(decide.reconcile(self.world, region, held, self.knew, self.now_ms).transitions)
+        self.apply(decide.reconcile(self.world, region, held, self.knew, 15_000, self.now_ms).transitions)
 
-    def knew(self, task_id: str) -> bool:
+    def knew(self, task_id: str, *, for_ms: int) -> bool:
         """A region knows what it was told a while ago."""
         copies = self.world.tasks[task_id].copies.values() if task_id in self.world.tasks else ()
-        return all(self.now_ms - copy.assigned_ms >= 15_000 for copy in copies)
+        return all(self.now_ms - copy.assigned_ms >= for_ms for copy in copies)
 
     def change_nodes(self) -> None:
         for key in list(self.nodes):
