@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from thalweg.scheduling.arrays import IntArray
 from thalweg.scheduling.pack.nodes import Need, Nodes, Slot
 from thalweg.scheduling.world.tasks import Part
 
@@ -30,7 +31,12 @@ def orders(parts: Sequence[Part]) -> Iterator[tuple[int, ...]]:
 
 @dataclass(slots=True)
 class Search:
-    """Looks for slots worker by worker, the hardest first, and takes steps back; `steps` is what it may still try."""
+    """Looks for slots worker by worker, the hardest first, and takes steps back; `steps` is what it may still try.
+
+    Three rules keep it from trying the same thing twice: of nodes in the same state only the first is tried; of workers
+    with the same need a later one never sits on an earlier node; where all that is free is less than all that is still
+    needed, nothing is tried.
+    """
 
     nodes: Nodes
     steps: int
@@ -41,43 +47,66 @@ class Search:
         workers = [index for index in first for _ in range(parts[index].workers)]
         rows = self.nodes.members(pool)
         free = [row for row in rows.tolist() if self.nodes.ready[row]]
+        needed = np.array([_total(parts[index].need) for index in workers], np.int64)
         taken: list[tuple[int, Slot]] = []
-        if not self._place(workers, 0, parts, free, apart, taken):
+        left = needed[::-1].cumsum(axis=0)[::-1]
+        if not self._place([(index, parts[index].need) for index in workers], left, free, apart, taken):
             return None
         return [[slot for of_part, slot in taken if of_part == index] for index in range(len(parts))]
 
     def _place(
         self,
-        workers: Sequence[int],
-        at: int,
-        parts: Sequence[Part],
+        workers: Sequence[tuple[int, Need]],
+        needed: IntArray,
         rows: Sequence[int],
         apart: bool,
         taken: list[tuple[int, Slot]],
     ) -> bool:
+        """Place the workers that are not in `taken` yet; `needed` is what each and those after it need together."""
+        at = len(taken)
         if at == len(workers):
             return True
-        nodes, need = self.nodes, parts[workers[at]].need
+        if self.steps <= 0 or (self._free(rows) < needed[at]).any():
+            return False
+        part, need = workers[at]
+        first = taken[-1][1].node if at and workers[at - 1][1] == need else 0
         seen: set[tuple[object, ...]] = set()
         for row in rows:
-            alike = (*nodes.gpu_milli_free[row].tolist(), nodes.cpu_milli_free[row], nodes.memory_mib_free[row])
-            if alike in seen:
-                continue  # a node in the same state ends the same way
-            seen.add(alike)
-            slot = _slot(nodes, row, need)
+            if row < first:
+                continue
+            slot = self._untried(row, need, seen)
             if slot is None:
                 continue
             if self.steps <= 0:
                 return False
             self.steps -= 1
-            nodes.allocate(slot, need)
-            taken.append((workers[at], slot))
+            self.nodes.allocate(slot, need)
+            taken.append((part, slot))
             left = [other for other in rows if other != row] if apart else rows
-            if self._place(workers, at + 1, parts, left, apart, taken):
+            if self._place(workers, needed, left, apart, taken):
                 return True
             taken.pop()
-            nodes.release(slot, need)
+            self.nodes.release(slot, need)
         return False
+
+    def _untried(self, row: int, need: Need, seen: set[tuple[object, ...]]) -> Slot | None:
+        """A slot on the node, unless a node in the same state, which ends the same way, was `seen` before."""
+        nodes = self.nodes
+        state = (*nodes.gpu_milli_free[row].tolist(), nodes.cpu_milli_free[row], nodes.memory_mib_free[row])
+        if state in seen:
+            return None
+        seen.add(state)
+        return _slot(nodes, row, need)
+
+    def _free(self, rows: Sequence[int]) -> IntArray:
+        """What the nodes have free together: milli-GPUs, milli-CPUs, MiB."""
+        nodes = self.nodes
+        free = nodes.gpu_milli_free[rows].sum(axis=1), nodes.cpu_milli_free[rows], nodes.memory_mib_free[rows]
+        return np.array([np.maximum(of_row, 0).sum() for of_row in free], np.int64)
+
+
+def _total(need: Need) -> tuple[int, int, int]:
+    return need.total_gpu_milli, need.cpu_milli, need.memory_mib
 
 
 def _slot(nodes: Nodes, row: int, need: Need) -> Slot | None:

@@ -92,11 +92,11 @@ def test_a_filter_in_spark_hides_no_row(spark: "SparkSession", tmp_path: Path, c
 def test_spark_may_optimise_and_alter_a_table_beside_its_writer(spark: "SparkSession", tmp_path: Path) -> None:
     held = Ledger.claim(str(tmp_path))
     for batch in range(4):
-        held.commit(ledger(submitted(f"t{batch}"), batch_id=batch), "q", batch)
+        held.commit(ledger(submitted(f"t{batch}"), batch_id=batch), "q", batch, 0)
         spark.sql(f"OPTIMIZE delta.`{tmp_path}/decisions`")
         spark.sql(f"ALTER TABLE delta.`{tmp_path}/decisions` SET TBLPROPERTIES ('delta.checkpointInterval' = '50')")
         spark.sql(f"COMMENT ON TABLE delta.`{tmp_path}/decisions` IS 'looked at'")
-    held.commit(ledger(submitted("t4"), batch_id=4), "q", 4)
+    held.commit(ledger(submitted("t4"), batch_id=4), "q", 4, 0)
     rows = pa.concat_tables(held.all_rows())
     assert rows["task_id"].to_pylist() == [f"t{batch}" for batch in range(5)]
     assert differences(f"{tmp_path}/decisions", {"deltalake": by_deltalake}) == []

@@ -44,6 +44,15 @@ def test_a_gang_that_can_be_packed_is_packed(nodes: list[list[int]], random: obj
     """Nodes are made of what the gang's workers need, so there is a packing without any room left."""
     workers = [count for node in nodes for count in node]
     random.shuffle(workers)  # type: ignore[attr-defined]
+    assert_packed(nodes, workers)
+
+
+def test_a_full_packing_of_many_like_workers_is_found() -> None:
+    """Found by the test above: trying which of the like workers sits where used up all the steps."""
+    assert_packed([[2], [2, 2], [2, 2, 2], [2, 2, 3]], [2, 2, 2, 2, 3, 2, 2, 2, 2])
+
+
+def assert_packed(nodes: list[list[int]], workers: list[int]) -> None:
     world = machines(*(float(sum(node)) for node in nodes))
     ask(world, "gang", gang(*workers))
     placed(world)
