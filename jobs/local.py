@@ -19,8 +19,9 @@ from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.runtime import query_metrics as metrics
 from thalweg.jobs.runtime.garbage import Garbage
 from thalweg.jobs.runtime.health import CrashLoops
-from thalweg.jobs.runtime.job import Clock, Stop, job_main, spark_session, system_clock
+from thalweg.jobs.runtime.job import Stop, job_main, spark_session
 from thalweg.streams.broker.errors import BrokerUnavailableError
+from thalweg.sync.clock import Clock, system_clock
 from thalweg.sync.delta.store import AnotherWriterError, DamagedTableError, TableRefusedError
 
 if TYPE_CHECKING:

@@ -20,9 +20,10 @@ from deltalake.exceptions import DeltaError
 from thalweg.conf.environment import TELEMETRY_RULES
 from thalweg.conf.settings import Settings
 from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
-from thalweg.jobs.runtime.job import Clock, Flow, Stop, job_main, system_clock
+from thalweg.jobs.runtime.job import Flow, Stop, job_main
 from thalweg.streams.telemetry.parse import PARSED
 from thalweg.streams.telemetry.rules import Rule, load_rules
+from thalweg.sync.clock import Clock, system_clock
 from thalweg.sync.delta import contracts as tables
 from thalweg.sync.delta.appender import Appender
 from thalweg.sync.delta.compaction import files_of

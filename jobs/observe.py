@@ -24,7 +24,7 @@ from thalweg.jobs.microbatch.microbatch import Microbatch
 from thalweg.jobs.microbatch.reading import Reading
 from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
 from thalweg.jobs.runtime.beside import run_beside
-from thalweg.jobs.runtime.job import Clock, Flow, Stop, checkpoint_for, job_main
+from thalweg.jobs.runtime.job import Flow, Stop, checkpoint_for, job_main
 from thalweg.jobs.runtime.origin import LOOK_EVERY_S, OriginWatch
 from thalweg.jobs.telemetry.observer import ORDER, Observer, TakenIn
 from thalweg.jobs.telemetry.progress import ProgressReport
@@ -37,6 +37,7 @@ from thalweg.streams.telemetry.intake import FLOW_NAME, take_in
 from thalweg.streams.telemetry.intake_ahead import PIECE_EVERY_S, IntakeAhead
 from thalweg.streams.telemetry.parse import PARSED, to_records
 from thalweg.streams.telemetry.rules import load_rules
+from thalweg.sync.clock import Clock
 from thalweg.sync.delta import contracts as tables
 from thalweg.sync.delta.appender import Appender
 from thalweg.sync.tables.latest_tables import LatestTables

@@ -33,7 +33,7 @@ from thalweg.jobs.placement.settings import plan_settings, tenants_of
 from thalweg.jobs.placement.tables import PlaceTables
 from thalweg.jobs.runtime.beside import run_beside
 from thalweg.jobs.runtime.courtesy import Courtesy
-from thalweg.jobs.runtime.job import Clock, Flow, Stop, checkpoint_for, job_main, steady_clock
+from thalweg.jobs.runtime.job import Flow, Stop, checkpoint_for, job_main
 from thalweg.jobs.runtime.origin import LOOK_EVERY_S, OriginWatch
 from thalweg.scheduling.live.warm_up import warm_up
 from thalweg.scheduling.liveness.hearing import BEAT_MS, Hearing, Sounding
@@ -51,6 +51,7 @@ from thalweg.streams.broker.sources import read_pattern
 from thalweg.streams.contract.envelope import content_id
 from thalweg.streams.contract.topics import ASSIGNMENTS, REQUESTS, STATUS, topic_name, topic_pattern
 from thalweg.streams.placement.requests import read_spec
+from thalweg.sync.clock import Clock, steady_clock
 from thalweg.sync.delta.contracts import DECISIONS
 from thalweg.sync.delta.lease import hold_lease
 from thalweg.sync.ledger.ledger import Ledger, from_rows

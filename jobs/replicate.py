@@ -30,7 +30,7 @@ from thalweg.jobs.replication.replicator import ORDER, ReplicationLimits, Replic
 from thalweg.jobs.replication.spark_merge import SparkMerge
 from thalweg.jobs.replication.upkeep import TablesUpkeep
 from thalweg.jobs.runtime.beside import run_beside
-from thalweg.jobs.runtime.job import Clock, Flow, Stop, checkpoint_for, job_main
+from thalweg.jobs.runtime.job import Flow, Stop, checkpoint_for, job_main
 from thalweg.jobs.runtime.origin import LOOK_EVERY_S, OriginWatch
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.broker.consume import KafkaReader
@@ -40,6 +40,7 @@ from thalweg.streams.broker.sources import read_regions
 from thalweg.streams.contract.state_messages import StateInput
 from thalweg.streams.contract.topics import DEADLETTER, REPLICA, STATE, topic_name, topic_pattern
 from thalweg.streams.replication.replica_log import KafkaReplicaLog
+from thalweg.sync.clock import Clock
 from thalweg.sync.delta.contracts import RECORDS
 from thalweg.sync.protocol.stamps import FutureLimits
 from thalweg.sync.tables.replicate_tables import ReplicateTables

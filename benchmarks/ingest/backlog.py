@@ -14,9 +14,10 @@ from deltalake import DeltaTable
 
 from thalweg.conf.settings import Settings, load_settings
 from thalweg.jobs import observe
-from thalweg.jobs.runtime.job import Stop, spark_session, system_clock
+from thalweg.jobs.runtime.job import Stop, spark_session
 from thalweg.streams.broker.sources import read_regions
 from thalweg.streams.contract import topics
+from thalweg.sync.clock import system_clock
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

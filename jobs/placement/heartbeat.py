@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from thalweg.jobs.runtime.job import steady_clock
 from thalweg.scheduling.liveness.hearing import Hearing, Sounding
 from thalweg.streams.broker.publish import OutgoingRecord, Publisher, outgoing
 from thalweg.streams.broker.soundings import TopicEnds
 from thalweg.streams.contract.envelope import Envelope, content_id
 from thalweg.streams.contract.messages import Stamp, StatusEvent
 from thalweg.streams.contract.topics import STATUS
+from thalweg.sync.clock import steady_clock
 
 CONTROL_REGION: Final = "control"
 """Where this job itself runs."""

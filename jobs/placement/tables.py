@@ -16,6 +16,7 @@ from thalweg.jobs.runtime.job import Stop
 from thalweg.scheduling.live.live_plan import Plan
 from thalweg.scheduling.world.tasks import TERMINAL
 from thalweg.scheduling.world.world import World
+from thalweg.sync.clock import system_clock
 from thalweg.sync.delta.appender import Appender
 from thalweg.sync.delta.contracts import DECISIONS, PLACEMENTS, PLANS, TASKS
 from thalweg.sync.delta.keyed_table import KeyedTable
@@ -129,7 +130,7 @@ class PlaceTables:
         self._tasks = KeyedTable(TASKS, self._warehouse)
         self._placements = KeyedTable(PLACEMENTS, self._warehouse)
         self._plans = Appender(PLANS, self._warehouse)
-        self._plans_upkeep = AppendUpkeep(self._plans, _now_ms, self._stop)
+        self._plans_upkeep = AppendUpkeep(self._plans, system_clock, self._stop)
 
     def put(self, rows: pa.Table) -> None:
         """Hand over rows that the ledger has, in its order."""
@@ -185,7 +186,7 @@ class PlaceTables:
         if self._unwritten_plans:
             plans = [_fields(plan) for plan in self._unwritten_plans]
             rows_of_plans = pa.Table.from_pylist(plans, schema=PLANS.schema)
-            self._plans.commit(self._plans.write(rows_of_plans, _now_ms()))
+            self._plans.commit(self._plans.write(rows_of_plans, system_clock()))
             self._unwritten_plans.clear()
         self._plans_upkeep.commit()
         if self._compact_every_s and time.monotonic() - self._compacted >= self._compact_every_s:
@@ -196,7 +197,7 @@ class PlaceTables:
         assert self._ledger is not None
         self._ledger.compact()
         for table in (self._tasks, self._placements):
-            table.compact(_now_ms())
+            table.compact(system_clock())
         pending = {
             DECISIONS.name: self._ledger.pending,
             TASKS.name: self._tasks.pending,
@@ -212,16 +213,12 @@ class PlaceTables:
         never = pa.array([False] * changes.placements.num_rows, pa.bool_())
         nothing = TASKS.schema.empty_table()
         return [
-            lambda: self._tasks.write(changes.tasks, nothing, ended, _now_ms()),
-            lambda: self._placements.write(changes.placements, changes.released, never, _now_ms()),
+            lambda: self._tasks.write(changes.tasks, nothing, ended, system_clock()),
+            lambda: self._placements.write(changes.placements, changes.released, never, system_clock()),
         ]
 
 
 _ENDED: Final = pa.array([str(state) for state in TERMINAL])
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _fields(plan: PlanRecord) -> dict[str, object]:

@@ -4,7 +4,8 @@ import time
 from typing import Final
 
 from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
-from thalweg.jobs.runtime.job import Clock, Stop
+from thalweg.jobs.runtime.job import Stop
+from thalweg.sync.clock import Clock
 from thalweg.sync.delta.upkeep import Upkeep
 from thalweg.sync.tables.replicate_tables import ReplicateTables
 

@@ -9,7 +9,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
-from thalweg.jobs.runtime.job import Clock, Stop
+from thalweg.jobs.runtime.job import Stop
+from thalweg.sync.clock import Clock
 from thalweg.sync.delta.appender import Appender
 from thalweg.sync.delta.compaction import files_of, groups_to_merge, rewrite
 from thalweg.sync.delta.store import RearrangedError

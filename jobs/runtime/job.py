@@ -1,4 +1,4 @@
-"""What every job shares: its declared flow, the clock, the Spark session, logs, metrics and orderly stopping."""
+"""What every job shares: its declared flow, the Spark session, logs, metrics and orderly stopping."""
 
 import json
 import logging
@@ -26,19 +26,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 LOOPBACK: Final = "127.0.0.1"
-
-Clock = Callable[[], int]
-"""Milliseconds since 1970, UTC."""
-
-
-def system_clock() -> int:
-    """Read the machine's wall clock, in milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
-
-
-def steady_clock() -> int:
-    """Read a clock that never steps, in milliseconds since an unknown moment: for durations."""
-    return time.monotonic_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

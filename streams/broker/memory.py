@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from thalweg.streams.broker.consume import IncomingRecord, from_beginning
 from thalweg.streams.broker.errors import NotAcknowledgedError
 from thalweg.streams.broker.publish import OutgoingRecord, check_sizes
-
-Clock = Callable[[], int]
+from thalweg.sync.clock import Clock
 
 
 @dataclass(slots=True, kw_only=True)

@@ -4,7 +4,6 @@ Batches are known by their application transactions; compaction is prepared besi
 writer goes on behind somebody else's housekeeping (`sync.delta.log_news`), and stops at another writer's commit.
 """
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable, Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
+from thalweg.sync.clock import system_clock
 from thalweg.sync.delta.commits import Entry, VersionTakenError, commit_for, is_taken
 from thalweg.sync.delta.contracts import TableContract
 from thalweg.sync.delta.data_files import folder_of, remove_files, settle, write_files
@@ -236,7 +236,7 @@ def _restated(table: DeltaTable, contract: TableContract) -> Iterable[AddAction]
             path=row["path"],
             size=row["size_bytes"],
             partition_values={name: str(value) for name, value in (row.get("partition") or {}).items()},
-            modification_time=int(time.time() * 1000),
+            modification_time=system_clock(),
             data_change=False,
             stats=bounds_of(rows, bounded).to_json(),
         )

@@ -8,7 +8,6 @@ sections "Delta Log Entries", "Add File and Remove File", "In-Commit Timestamps"
 
 import json
 import os
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Tr
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
+from thalweg.sync.clock import system_clock
 from thalweg.sync.delta.durable import sync_folder, sync_together
 from thalweg.sync.delta.log_news import read_entry
 
@@ -66,7 +66,7 @@ def is_taken(uri: str, version: int) -> bool:
 
 def commit_locally(uri: str, version: int, entry: Entry) -> None:
     """Link the entry into the log; it is on the disk when this returns."""
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = system_clock()
     information = {
         "timestamp": now_ms,
         "operation": "WRITE" if entry.purpose == "append" else entry.purpose.upper(),

@@ -5,7 +5,6 @@ thread: the bulk of that work holds no lock, only the commit that swaps the file
 """
 
 import threading
-import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from deltalake import Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
+from thalweg.sync.clock import system_clock
 from thalweg.sync.delta.appender import Appender
 from thalweg.sync.delta.contracts import TableContract
 from thalweg.sync.delta.data_files import folder_of
@@ -66,7 +66,7 @@ class LogWriter:
             AnotherWriterError: another writer has changed or claimed the table.
             OSError: the disk does not take it; nothing was committed.
         """
-        files = self._table.write(rows, _now_ms()) if rows.num_rows else []
+        files = self._table.write(rows, system_clock()) if rows.num_rows else []
         with self._lock:
             self._table.commit(files, *(Transaction(name, version) for name, version in transactions.items()))
             for file in files:
@@ -102,7 +102,7 @@ class LogWriter:
             small = list(self._small)
         if len(small) < at_least:
             return 0
-        now_ms = _now_ms()
+        now_ms = system_clock()
         rows = [held if held is not None else self._read(file) for file, held in small]
         (merged,) = self._table.write(pa.concat_tables(rows), now_ms)
         merged.data_change = False
@@ -124,7 +124,3 @@ class LogWriter:
         # Not read_table: for a file of a few hundred rows its plan costs more than the reading.
         with pq.ParquetFile(f"{folder}/{file.path}", filesystem=filesystem) as opened:
             return opened.read(use_threads=False)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

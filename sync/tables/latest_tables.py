@@ -8,7 +8,6 @@ other has written.
 
 import logging
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,6 +19,7 @@ from deltalake import DeltaTable, Transaction
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import RemoveAction
 
+from thalweg.sync.clock import system_clock
 from thalweg.sync.delta.appender import Appender
 from thalweg.sync.delta.contracts import LINKS, NODES, PRICES, TELEMETRY, TableContract
 from thalweg.sync.delta.data_files import folder_of
@@ -166,7 +166,7 @@ def _paths_at(table: DeltaTable, version: int) -> set[str]:
 
 
 def _commit(fold: _Fold, rows: pa.Table, folded_version: int | None) -> None:
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = system_clock()
     added = fold.table.write(rows, now_ms)
     transactions = [] if folded_version is None else [Transaction(FOLDED, folded_version)]
     try:
@@ -178,7 +178,7 @@ def _commit(fold: _Fold, rows: pa.Table, folded_version: int | None) -> None:
 
 
 def _files_of(table: Appender) -> tuple[RemoveAction, ...]:
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = system_clock()
     files = pa.table(DeltaTable(table.uri, version=table.version).get_add_actions()).to_pylist()
     return tuple(RemoveAction(file["path"], True, now_ms, file["size_bytes"], {}) for file in files)
 

@@ -10,7 +10,8 @@ import pytest
 from tests.acceptance.placing import Setting, until
 from thalweg.client.replica_client import ReplicaClient
 from thalweg.jobs import place, replicate
-from thalweg.jobs.runtime.job import Stop, system_clock
+from thalweg.jobs.runtime.job import Stop
+from thalweg.sync.clock import system_clock
 from thalweg.sync.protocol.changes import Add, Assign, Remove
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]

@@ -19,9 +19,10 @@ from pyspark.sql.streaming.query import StreamingQuery
 from thalweg.conf.settings import Kafka, Observe, Settings, Warehouse
 from thalweg.conf.settings import Spark as SparkSettings
 from thalweg.jobs import observe
-from thalweg.jobs.runtime.job import Stop, system_clock
+from thalweg.jobs.runtime.job import Stop
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.contract import topics
+from thalweg.sync.clock import system_clock
 from thalweg.sync.delta import contracts as tables
 from thalweg.sync.delta.appender import Appender
 

@@ -15,7 +15,8 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from tests.acceptance.placing import REGIONS, Setting, until
 from thalweg.jobs import place
-from thalweg.jobs.runtime.job import Stop, system_clock
+from thalweg.jobs.runtime.job import Stop
+from thalweg.sync.clock import system_clock
 from thalweg.sync.delta.store import AnotherWriterError
 from thalweg.sync.ledger.ledger import Ledger
 

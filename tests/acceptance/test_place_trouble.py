@@ -16,8 +16,9 @@ from tests.acceptance.placing import Setting, until
 from thalweg.bootstrap.jars import ensure_jars
 from thalweg.conf.environment import find_java
 from thalweg.jobs import place
-from thalweg.jobs.runtime.job import Stop, system_clock
+from thalweg.jobs.runtime.job import Stop
 from thalweg.stack.broker import Broker
+from thalweg.sync.clock import system_clock
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 

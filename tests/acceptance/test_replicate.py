@@ -18,10 +18,11 @@ from thalweg.cli.sync_command import sync as sync_command
 from thalweg.client.replica_client import ReplicaClient
 from thalweg.conf.settings import Settings, load_settings
 from thalweg.jobs import replicate
-from thalweg.jobs.runtime.job import Stop, system_clock
+from thalweg.jobs.runtime.job import Stop
 from thalweg.streams.contract.state_messages import encode_batch
 from thalweg.streams.contract.topics import DEADLETTER, REPLICA, STATE, topic_name
 from thalweg.streams.replication.replica_log import read_entry
+from thalweg.sync.clock import system_clock
 from thalweg.sync.delta.store import table_uri
 from thalweg.sync.protocol.changes import Add, Assign, Increment
 from thalweg.sync.protocol.digests import digests_of

@@ -28,6 +28,7 @@ from thalweg.streams.contract.decode import UndecodableError, decoded
 from thalweg.streams.contract.envelope import Envelope, content_id
 from thalweg.streams.contract.messages import AssignmentEvent, Sample, StatusEvent, TelemetryRecord
 from thalweg.streams.contract.topics import ASSIGNMENTS, TELEMETRY, region_of_topic, topic_name
+from thalweg.sync.clock import Clock
 
 log = logging.getLogger("thalweg.agent")
 
@@ -58,10 +59,10 @@ class RegionalAgent:
         reader: Reader,
         publisher: Publisher,
         runner: Runner,
-        clock: Callable[[], int],
+        clock: Clock,
         topic_ids: Mapping[str, str],
         seed: int = 0,
-        steady: Callable[[], int] | None = None,
+        steady: Clock | None = None,
     ) -> None:
         """Put an agent together.
 

@@ -5,7 +5,7 @@ is committed before the runner is called, so that a crash in between is seen: wh
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from thalweg.agent.capacity import Capacity
@@ -14,6 +14,7 @@ from thalweg.agent.runners import Ended, Runner, RunnerError
 from thalweg.agent.store import AgentStore, Held, HeldState
 from thalweg.streams.contract.messages import AssignmentEvent, StatusEvent
 from thalweg.streams.placement.fence import Verdict
+from thalweg.sync.clock import Clock
 
 log = logging.getLogger("thalweg.agent")
 
@@ -23,7 +24,7 @@ REFUSED: Final = "refused"
 class AssignedTasks:
     """Held tasks of all regions of one agent."""
 
-    def __init__(self, fleets: Sequence[Fleet], store: AgentStore, runner: Runner, steady: Callable[[], int]) -> None:
+    def __init__(self, fleets: Sequence[Fleet], store: AgentStore, runner: Runner, steady: Clock) -> None:
         """Hold nothing yet.
 
         Args:

@@ -3,10 +3,7 @@
 What an agent says of when something happened is the wall clock's, right or wrong; what it waits for is measured here.
 """
 
-from collections.abc import Callable
-
-Clock = Callable[[], int]
-"""Milliseconds."""
+from thalweg.sync.clock import Clock
 
 
 def counted_from(wall: Clock, steady: Clock) -> Clock:

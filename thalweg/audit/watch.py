@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,6 +26,7 @@ from thalweg.streams.contract.topics import (
     topic_name,
     topic_pattern,
 )
+from thalweg.sync.clock import Clock
 
 _EVENT: Final = msgspec.json.Decoder(AssignmentEvent)
 _STATUS: Final = msgspec.json.Decoder(StatusEvent)
@@ -93,7 +94,7 @@ def requested_tasks(kafka: Kafka) -> set[str]:
 class Watcher:
     """Follows the topics on a thread of its own; `lock` guards everything it knows."""
 
-    def __init__(self, kafka: Kafka, clock: Callable[[], int]) -> None:
+    def __init__(self, kafka: Kafka, clock: Clock) -> None:
         self.lock = threading.Lock()
         self.regions: dict[str, RegionView] = {}
         self.event_ids: Counter[str] = Counter()

@@ -17,13 +17,14 @@ from thalweg.agent.store import AgentStore, new_agent_id
 from thalweg.conf.environment import state_folder
 from thalweg.conf.readiness import announce_ready
 from thalweg.conf.settings import Kafka, Settings, SettingsError, load_settings
-from thalweg.jobs.runtime.job import Stop, set_up_logs, steady_clock, system_clock
+from thalweg.jobs.runtime.job import Stop, set_up_logs
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
 from thalweg.streams.broker.admin import cluster_id, ensure_topics, identities
 from thalweg.streams.broker.consume import KafkaReader
 from thalweg.streams.broker.errors import BrokerUnavailableError, StreamError
 from thalweg.streams.broker.publish import KafkaPublisher
 from thalweg.streams.contract.topics import ASSIGNMENTS, DEADLETTER, STATUS, TELEMETRY, region_suffix, topic_name
+from thalweg.sync.clock import steady_clock, system_clock
 
 log = logging.getLogger("thalweg.agent")
 

@@ -17,7 +17,6 @@ from thalweg.demo.demo import DemoFailedError, DemoPlan, run_demo
 from thalweg.demo.load import messages
 from thalweg.demo.trace_load import TraceError, trace_messages
 from thalweg.demo.view import LiveScreen, PlainScreen
-from thalweg.jobs.runtime.job import system_clock
 from thalweg.processes.children import ChildFailedError
 from thalweg.processes.ports import NoFreePortError
 from thalweg.query.query import WarehouseUnreadableError
@@ -25,6 +24,7 @@ from thalweg.stack.broker import BrokerSetupError
 from thalweg.stack.stack import Interruption
 from thalweg.stack.state import StateFolder, StateFolderError
 from thalweg.streams.broker.errors import StreamError
+from thalweg.sync.clock import system_clock
 
 DEFAULT_TIME_SCALE: Final = 600.0
 """Ten minutes a second: the median task of the published running times takes three seconds."""

@@ -11,7 +11,7 @@ One thread per client.
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -30,6 +30,7 @@ from thalweg.streams.contract.envelope import Envelope, content_id, write_header
 from thalweg.streams.contract.messages import AssignmentEvent, StatusEvent, TaskRequest
 from thalweg.streams.contract.topics import ASSIGNMENTS, DEADLETTER, REQUESTS, STATUS, topic_name, topic_pattern
 from thalweg.streams.placement.fence import Fence, Verdict
+from thalweg.sync.clock import Clock, system_clock
 
 SOURCE: Final = "/thalweg/client"
 DEFAULT_ATTEMPTS: Final = 3
@@ -131,7 +132,7 @@ class Client:
         *,
         kafka: Kafka | None = None,
         timeout_ms: int = 10_000,
-        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        clock: Clock = system_clock,
     ) -> None:
         """Connect.
 

@@ -12,7 +12,6 @@ through restarts and outages, until the centre has confirmed it.
 import logging
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -31,6 +30,7 @@ from thalweg.streams.broker.consume import IncomingRecord, KafkaReader
 from thalweg.streams.broker.errors import StreamError
 from thalweg.streams.contract.topics import REPLICA, STATE, topic_name
 from thalweg.streams.replication.replica_log import read_entry
+from thalweg.sync.clock import system_clock
 from thalweg.sync.protocol.changes import Change, Delete
 from thalweg.sync.protocol.entries import DigestEntry, Entry, RegionEntry, Update, UpMessage
 from thalweg.sync.protocol.records import Record
@@ -264,7 +264,7 @@ class ReplicaClient:
             self._changed.notify_all()
 
     def _now_ms(self) -> int:
-        return time.time_ns() // 1_000_000 + self._offset_ms
+        return system_clock() + self._offset_ms
 
 
 class _Connection:
