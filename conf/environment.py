@@ -14,7 +14,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 CONF = Path(__file__).resolve().parent  # beside this file in the tree and in site-packages
 REQUIREMENTS_LOCK = CONF / "requirements.lock"
@@ -22,7 +25,11 @@ JAVA_LOCK = CONF / "java.lock"
 JAR_LOCK = CONF / "jars" / "jars.lock"
 SPARK_DEFAULTS = CONF / "spark-defaults.conf"
 FIGURES = CONF / "figures"
-TELEMETRY_RULES = CONF / "rules" / "telemetry.yaml"
+TELEMETRY_RULES: "Traversable" = CONF / "rules" / "telemetry.yaml"
+if not CONF.is_dir():  # in the zip of `thalweg pyfiles`: a driver that Spark gave it reads its rules there
+    from importlib.resources import files
+
+    TELEMETRY_RULES = files(__package__) / "rules" / "telemetry.yaml"
 
 PROJECT_ROOT = CONF.parent
 """The clone, where there is one; installed, it is the package itself, and nothing may be written there."""

@@ -1,11 +1,12 @@
-"""What the tests share: one real broker and one Spark session for the whole run, started on first use."""
+"""What the tests share: a real broker and a Spark session for each process that runs them, started on first use."""
 
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from thalweg.bootstrap.jars import ensure_jars
 from thalweg.conf.environment import JarSet, find_java, jar_paths
@@ -14,6 +15,26 @@ from thalweg.stack.stack import scratch_environment
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+# How long an example takes tells of the machine, which may be busy. What may hang has pytest's time limit.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
+LONGEST: Final = ()
+"""Files that take minutes, the longest first."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where two processes share the files (`./run test`), begin with those that take longest: they end together."""
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        file = item.nodeid.partition("::")[0]
+        if file in LONGEST:
+            return 0, LONGEST.index(file)
+        return (1 if file.startswith("tests/acceptance/") else 2), 0
+
+    if hasattr(config, "workerinput"):
+        items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -18,6 +19,7 @@ import click
 
 from thalweg.conf import environment
 from thalweg.conf.settings import Logs, Metrics, Settings, SettingsError, load_settings
+from thalweg.jobs.runtime.package import give_to_executors
 from thalweg.streams.broker.errors import BrokerUnavailableError
 from thalweg.sync.delta.lease import LeaseHeldError
 from thalweg.sync.delta.store import StoreError
@@ -127,10 +129,12 @@ def spark_session(name: str, settings: Settings) -> "Iterator[SparkSession]":
             builder = builder.config(key, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("WARN")
-    try:
-        yield spark
-    finally:
-        spark.stop()
+    with tempfile.TemporaryDirectory(prefix="thalweg-package-") as folder:
+        give_to_executors(spark.sparkContext, Path(folder))
+        try:
+            yield spark
+        finally:
+            spark.stop()
 
 
 def checkpoint_for(settings: Settings, flow: Flow) -> str:

@@ -7,7 +7,7 @@ file gives the Spark column (`streams.telemetry.rule_columns`) and the Great Exp
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from importlib.resources.abc import Traversable
 from typing import Any, Final
 
 import msgspec
@@ -66,7 +66,7 @@ class Verdict:
 VERDICT_COLUMNS: Final = (pa.field("rule", pa.string()), pa.field("reason", pa.string()))
 
 
-def load_rules(path: Path, columns: Sequence[str], limits: Mapping[str, Bound]) -> tuple[Rule, ...]:
+def load_rules(path: Traversable, columns: Sequence[str], limits: Mapping[str, Bound]) -> tuple[Rule, ...]:
     """Read a rule file.
 
     Args:
@@ -87,7 +87,7 @@ def load_rules(path: Path, columns: Sequence[str], limits: Mapping[str, Bound]) 
     return tuple(msgspec.structs.replace(rule, **_resolved(path, rule, limits)) for rule in rules)
 
 
-def _resolved(path: Path, rule: Rule, limits: Mapping[str, Bound]) -> dict[str, Bound | None]:
+def _resolved(path: Traversable, rule: Rule, limits: Mapping[str, Bound]) -> dict[str, Bound | None]:
     bounds: dict[str, Bound | None] = {}
     for side, bound in (("min", rule.min), ("max", rule.max)):
         if isinstance(bound, str) and bound not in limits:

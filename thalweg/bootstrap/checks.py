@@ -1,13 +1,21 @@
-"""``./run test``: every check there is. The lint steps first, since they take seconds, and pytest's words last.
+"""``./run test``: every check there is. pytest's words come as they are said; the others run beside it.
 
-``./run lint`` is those first steps alone: what a commit must pass (.pre-commit-config.yaml), and CI after it.
+The tests are the longest by far and wait half of their time, so what reads the code, and the wheel, cost next to
+nothing beside them. Their words are held: whoever looks at the end of the output finds what failed there.
+
+``./run lint`` is the checks that read the code, alone: what a commit must pass (.pre-commit-config.yaml).
 """
 
 import os
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from thalweg.bootstrap.progress import say
 from thalweg.conf.environment import PROJECT_ROOT
@@ -15,6 +23,20 @@ from thalweg.processes import leash
 
 Step = tuple[str, list[str]]
 """A check's name and command, to be run in the project's root."""
+
+WORKERS: Final = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--max-worker-restart", "0")
+"""Two processes share the tests by files, in the order of tests/conftest.py. Two also where there are more cores: each
+has a broker and a Spark of its own. One that dies ends the run: xdist may wait for ever for one that replaces it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A check that has ended."""
+
+    name: str
+    code: int
+    words: str = ""
+    """What it said, where that was held."""
 
 
 def lint_steps() -> list[Step]:
@@ -28,30 +50,59 @@ def lint_steps() -> list[Step]:
     ]
 
 
-def steps(pytest_arguments: list[str]) -> list[Step]:
-    """Return every check."""
-    return [
-        *lint_steps(),
-        ("pytest", [sys.executable, "-m", "pytest", *pytest_arguments]),
-    ]
+def test_step(pytest_arguments: Sequence[str]) -> Step:
+    """Return the tests; what is given comes last, so that `-n 0` and its like win."""
+    return "pytest", [sys.executable, "-m", "pytest", *WORKERS, *pytest_arguments]
 
 
-def run_all(pytest_arguments: list[str]) -> int:
-    """Run every check, whatever the earlier ones said; return 0 if all passed."""
-    return run_steps(steps(pytest_arguments))
+def steps_beside(pytest_arguments: Sequence[str]) -> list[Step]:
+    """Return the checks that run beside the tests, one after the other; who chose some tests wants no wheel."""
+    wheel = ("wheel", [sys.executable, "-m", "thalweg.bootstrap.try_wheel"])
+    return [*lint_steps(), *([] if pytest_arguments else [wheel])]
 
 
-def run_steps(wanted: list[Step]) -> int:
-    """Run these checks, whatever the earlier ones said; return 0 if all passed."""
-    failed = []
-    for name, command in wanted:
-        started = time.monotonic()
-        # On a leash: whoever kills this run, CI at its time limit for one, means the tests and their brokers too.
-        leashed = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command]
-        code = subprocess.run(leashed, cwd=PROJECT_ROOT, check=False, stdin=subprocess.DEVNULL).returncode
-        say(f"{name}: {'passed' if code == 0 else f'failed (exit code {code})'} in {time.monotonic() - started:.0f} s")
-        if code != 0:
-            failed.append(name)
+def run_all(pytest_arguments: Sequence[str]) -> int:
+    """Run every check, whatever the others say; return 0 if all passed."""
+    interrupted = threading.Event()
+
+    def run_others() -> list[Ended]:
+        return [_run(step, hold=True) for step in steps_beside(pytest_arguments) if not interrupted.is_set()]
+
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        others = beside.submit(run_others)
+        try:
+            tests = _run(test_step(pytest_arguments))
+        except BaseException:
+            interrupted.set()
+            raise
+        return _sum_up([*others.result(), tests])
+
+
+def run_steps(wanted: Sequence[Step]) -> int:
+    """Run these checks one after the other, whatever the earlier ones said; return 0 if all passed."""
+    return _sum_up([_run(step) for step in wanted])
+
+
+def _run(step: Step, *, hold: bool = False) -> Ended:
+    name, command = step
+    started = time.monotonic()
+    # On a leash: whoever kills this run, CI at its time limit for one, means the tests and their brokers too.
+    leashed = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command]
+    done = subprocess.run(
+        leashed,
+        cwd=PROJECT_ROOT, check=False, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if hold else None, stderr=subprocess.STDOUT if hold else None,
+    )  # fmt: skip
+    code = done.returncode
+    say(f"{name}: {'passed' if code == 0 else f'failed (exit code {code})'} in {time.monotonic() - started:.0f} s")
+    return Ended(name=name, code=code, words=(done.stdout or b"").decode(errors="replace"))
+
+
+def _sum_up(ended: Sequence[Ended]) -> int:
+    failed = [check for check in ended if check.code != 0]
+    for check in failed:
+        if check.words:
+            say(f"{check.name} said:\n{check.words.rstrip()}")
     if failed:
-        say(f"failed: {', '.join(failed)}")
+        say(f"failed: {', '.join(check.name for check in failed)}")
     return 1 if failed else 0

@@ -35,7 +35,7 @@ def main() -> int:
     """Build, install and use it; return the exit code."""
     with tempfile.TemporaryDirectory(prefix="thalweg-wheel-", ignore_cleanup_errors=True) as scratch:
         try:
-            wheel = build(Path(scratch) / "dist")
+            wheel = build(copy_of_the_tree(Path(scratch) / "tree"), Path(scratch))
             if missing := sorted(files_of_the_tree() - files_of_the_wheel(wheel)):
                 raise WheelUnusableError(f"not packed: {', '.join(missing[:10])} (pyproject.toml: package-data)")
             _try_client(install(wheel, Path(scratch) / "client"))
@@ -46,11 +46,24 @@ def main() -> int:
     return 0
 
 
-def build(folder: Path) -> Path:
-    """Build the source distribution and, from it alone, the wheel; return the wheel."""
-    command = [*_uv(), "build", "--quiet", "--no-build-isolation", "--python", sys.executable, "--out-dir", folder]
-    _run([*command, PROJECT_ROOT])
-    (wheel,) = folder.glob("*.whl")
+def copy_of_the_tree(folder: Path) -> Path:
+    """Copy the project, so that a build neither finds what an older one left nor leaves anything."""
+    made = shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info")
+    return Path(shutil.copytree(PROJECT_ROOT, folder, symlinks=True, ignore=made))
+
+
+def build(tree: Path, folder: Path) -> Path:
+    """Build the wheel from the tree, and by way of the source distribution; return the latter, which is the same.
+
+    Raises:
+        WheelUnusableError: it is another.
+    """
+    command = [*_uv(), "build", "--quiet", "--no-build-isolation", "--python", sys.executable]
+    _run([*command, "--wheel", "--out-dir", folder / "direct", tree])
+    _run([*command, "--out-dir", folder / "dist", tree])  # builds the wheel from the source distribution alone
+    (direct,), (wheel,) = (folder / "direct").glob("*.whl"), (folder / "dist").glob("*.whl")
+    if different := sorted(files_of_the_wheel(direct) ^ files_of_the_wheel(wheel)):
+        raise WheelUnusableError(f"only in one of the tree's wheel and its source's: {', '.join(different[:10])}")
     return wheel
 
 
@@ -149,5 +162,4 @@ def _run(command: Sequence[str | Path]) -> None:
 
 
 if __name__ == "__main__":
-    shutil.rmtree(PROJECT_ROOT / "build", ignore_errors=True)  # what an older build left would be packed again
     sys.exit(main())

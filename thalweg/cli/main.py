@@ -64,6 +64,11 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
         "ps",
         "Show the processes of the local stack; where none runs, those of a running demo.",
     ),
+    "pyfiles": (
+        "thalweg.cli.pyfiles_command",
+        "pyfiles",
+        "Write the package as a zip for spark-submit --py-files.",
+    ),
     "regions": ("thalweg.cli.read_commands", "regions", "Show the regions: capacity, use, prices."),
     "replay": (
         "thalweg.cli.replay_command",

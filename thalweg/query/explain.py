@@ -113,7 +113,7 @@ class _Snapshot:
         self._as_of = as_of
         self.now_ms = int(now.timestamp() * 1_000)
         self.world = world_from(
-            world_facts(lambda sql: pa.table(self._query(sql)), settings.node_timeout_ms),
+            world_facts(self._query, settings.node_timeout_ms),
             short_story(self._tasks(task_id), self._rows(f"SELECT {_PLACEMENTS} FROM placements"), read_spec),
             self.now_ms,
             heard=self._open_regions(settings.heartbeat_timeout_ms),

@@ -13,6 +13,7 @@ from thalweg.conf.settings import Kafka
 from thalweg.jobs.runtime.flows import as_mermaid, as_text, declared_jobs
 from thalweg.reference import pages
 from thalweg.reference.decisions import decisions_page
+from thalweg.reference.drawing import rooms_page
 from thalweg.reference.rooms import rooms_text
 from thalweg.streams.contract.asyncapi import PUBLISHED, message_schema
 
@@ -32,6 +33,7 @@ def generated(root: Path = PROJECT_ROOT) -> Mapping[str, str]:
         f"{_FOLDER}/cli.md": pages.cli_page(),
         f"{_FOLDER}/errors.md": pages.errors_page(),
         f"{_FOLDER}/metrics.md": pages.metrics_page(),
+        f"{_FOLDER}/rooms.md": rooms_page(root),
         "docs/decisions/index.md": decisions_page(root / "docs" / "decisions"),
         f"{_FOLDER}/asyncapi.yaml": asyncapi_yaml(Kafka().topic_prefix),
     }

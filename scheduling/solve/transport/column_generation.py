@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from ortools.graph.python import min_cost_flow
 
 from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray
 from thalweg.scheduling.solve.transport.arc_list import ArcList
@@ -140,6 +139,8 @@ def _solve(arcs: ArcList, supply: IntArray) -> IntArray:
     """Units on each arc of the cheapest flow that brings every node's supply to the sink."""
     tail, head, room, usd = arcs.columns()
     scale = _COST_RANGE / (len(supply) + 2) / max(float(np.abs(usd).max(initial=0.0)), 1e-12)
+    from ortools.graph.python import min_cost_flow  # late: with a compiler nobody comes here
+
     solver = min_cost_flow.SimpleMinCostFlow()
     added = solver.add_arcs_with_capacity_and_unit_cost(
         tail.astype(np.int32), head.astype(np.int32), room, np.rint(usd * scale).astype(np.int64)

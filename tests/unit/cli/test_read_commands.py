@@ -158,7 +158,15 @@ def test_a_sample_that_came_after_the_question_was_asked_is_heard_now_not_in_the
 
 @pytest.mark.parametrize(
     "arguments",
-    [["sql", "select * from tasks"], ["sql", "select * from nodes", "--json"], ["tasks"], ["regions"], ["plans"]],
+    [
+        ["sql", "select * from tasks"],
+        ["sql", "select * from nodes", "--json"],
+        ["tasks"],
+        ["regions"],
+        ["plans"],
+        ["explain", "t1"],
+        ["explain", "t2"],
+    ],
     ids=" ".join,
 )
 def test_reading_needs_no_jvm_no_spark_no_kafka_and_no_pandas(warehouse: Path, arguments: list[str]) -> None:

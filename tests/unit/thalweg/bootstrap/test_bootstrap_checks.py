@@ -12,50 +12,91 @@ from thalweg.conf.environment import PROJECT_ROOT
 from thalweg.processes.identity import ProcessIdentity
 
 
-def stand_ins(monkeypatch: pytest.MonkeyPatch, **programs: str) -> None:
-    commands = [(name, [sys.executable, "-c", program]) for name, program in programs.items()]
-    monkeypatch.setattr(checks, "steps", lambda _: commands)
+def stand_ins(monkeypatch: pytest.MonkeyPatch, *, tests: str, **beside: str) -> None:
+    commands = [(name, [sys.executable, "-c", program]) for name, program in beside.items()]
+    monkeypatch.setattr(checks, "steps_beside", lambda _: commands)
+    monkeypatch.setattr(checks, "test_step", lambda _: ("tests", [sys.executable, "-c", tests]))
 
 
-def test_one_failing_check_fails_the_run_and_the_others_still_run(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_one_failing_check_fails_the_run_the_others_still_run_and_its_words_come_last(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    stand_ins(monkeypatch, first="print('one')", second="raise SystemExit(5)", third="print('three')")
+    mark = f"import pathlib; pathlib.Path({str(tmp_path / 'third')!r}).touch()"
+    stand_ins(
+        monkeypatch,
+        tests="print('tests')",
+        first="print('one')",
+        second="print('why'); raise SystemExit(5)",
+        third=mark,
+    )
     assert checks.run_all([]) == 1
     told = capfd.readouterr()
-    assert told.out.split() == ["one", "three"]
-    assert "second: failed (exit code 5)" in told.err
-    assert told.err.rstrip().endswith("failed: second")
+    assert told.out.split() == ["tests"]
+    assert "second: failed (exit code 5)" in told.err and "third: passed" in told.err
+    assert told.err.rstrip().endswith("second said:\nwhy\nthalweg: failed: second")
+    assert (tmp_path / "third").exists() and "one" not in told.err
+
+
+def test_failing_tests_fail_the_run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    stand_ins(monkeypatch, tests="raise SystemExit(1)", first="")
+    assert checks.run_all([]) == 1
+    assert capfd.readouterr().err.rstrip().endswith("failed: tests")
 
 
 def test_checks_that_all_pass_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_ins(monkeypatch, first="", second="")
+    stand_ins(monkeypatch, tests="", first="", second="")
     assert checks.run_all([]) == 0
 
 
-def test_the_checks_are_the_linters_and_then_pytest_with_what_was_given() -> None:
-    steps = checks.steps(["-k", "fence"])
-    assert [name for name, _ in steps] == ["ruff check", "ruff format", "mypy", "import contract", "pytest"]
-    assert steps[-1][1][-2:] == ["-k", "fence"]
+def test_the_checks_are_the_tests_and_beside_them_the_linters_and_the_wheel() -> None:
+    lint = ["ruff check", "ruff format", "mypy", "import contract"]
+    assert [name for name, _ in checks.steps_beside([])] == [*lint, "wheel"]
+    assert [name for name, _ in checks.steps_beside(["-k", "fence"])] == lint
+    assert checks.test_step(["-k", "fence"])[1][-2:] == ["-k", "fence"]
+
+
+FAILING = """
+import os, pytest
+
+def test_passes(): pass
+
+@pytest.mark.parametrize("at", range(4))
+def test_says_its_name(at): assert at != 2
+
+def test_dies(): os._exit(3)
+"""
+
+
+def test_a_test_that_fails_or_takes_its_worker_with_it_fails_the_run_by_name(tmp_path: Path) -> None:
+    (tmp_path / "test_failing.py").write_text(FAILING)
+    _, command = checks.test_step(["-p", "no:cacheprovider", "-c", str(tmp_path / "pytest.ini"), str(tmp_path)])
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1, done.stdout
+    assert "FAILED test_failing.py::test_says_its_name[2]" in done.stdout
+    assert "FAILED test_failing.py::test_dies" in done.stdout and "4 passed" in done.stdout
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends children with their parent on Linux only")
-def test_a_killed_run_takes_its_check_with_it(tmp_path: Path) -> None:
-    pid_file = tmp_path / "pid"
-    check = f"import os, pathlib, time; pathlib.Path({str(pid_file)!r}).write_text(str(os.getpid())); time.sleep(600)"
+def test_a_killed_run_takes_its_checks_with_it(tmp_path: Path) -> None:
+    pid_files = [tmp_path / "tests", tmp_path / "beside"]
+    slow = [
+        f"import os, pathlib, time; pathlib.Path({str(file)!r}).write_text(str(os.getpid())); time.sleep(600)"
+        for file in pid_files
+    ]
     program = (
         "import sys; from thalweg.bootstrap import checks;"
-        f" checks.steps = lambda _: [('slow', [sys.executable, '-c', {check!r}])]; checks.run_all([])"
+        f" checks.test_step = lambda _: ('slow', [sys.executable, '-c', {slow[0]!r}]);"
+        f" checks.steps_beside = lambda _: [('slow too', [sys.executable, '-c', {slow[1]!r}])]; checks.run_all([])"
     )
     run = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT_ROOT)
     deadline = time.monotonic() + 30
-    while not (pid_file.exists() and pid_file.read_text()) and time.monotonic() < deadline:
+    while not all(file.exists() and file.read_text() for file in pid_files) and time.monotonic() < deadline:
         time.sleep(0.02)
-    checking = ProcessIdentity.of(int(pid_file.read_text()))
-    assert checking is not None
+    checking = [ProcessIdentity.of(int(file.read_text())) for file in pid_files]
     run.terminate()
     run.wait()
     deadline = time.monotonic() + 10
-    while checking.is_alive() and time.monotonic() < deadline:
+    while any(check is None or check.is_alive() for check in checking) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not checking.is_alive()
+    assert not any(check is None or check.is_alive() for check in checking)

@@ -1,0 +1,93 @@
+"""What one record passes on its way, file by file: drawn for readers, and followed by a test."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walk:
+    """One record's way through the files."""
+
+    title: str
+    sentence: str
+    files: tuple[str, ...]
+    """In the order in which they are entered."""
+    again: Mapping[str, str] = field(default_factory=dict)
+    """Those that are entered more than once, and why."""
+
+
+WALKS: Final = (
+    Walk(
+        title="A request",
+        sentence="Read, judged, taken into the world, planned, made rows and events, committed, told.",
+        files=(
+            "streams/placement/inbox.py",
+            "jobs/placement/fold.py",
+            "streams/placement/requests.py",
+            "jobs/placement/judge.py",
+            "scheduling/world/task_book.py",
+            "scheduling/live/micro_batch.py",
+            "scheduling/live/live_problem.py",
+            "scheduling/live/placing.py",
+            "scheduling/solve/solve.py",
+            "scheduling/solve/strategies/flow.py",
+            "scheduling/world/fleet.py",
+            "streams/placement/assignments.py",
+            "jobs/placement/events.py",
+            "sync/delta/log_writer.py",
+            "sync/delta/data_files.py",
+            "sync/delta/commits.py",
+            "jobs/placement/tables.py",
+        ),
+        again={
+            "streams/placement/inbox.py": "first the digest of its batch's offsets, which names the plan",
+            "streams/placement/requests.py": "first the message, then what is to be placed",
+            "scheduling/world/task_book.py": "first as submitted, then as assigned",
+            "scheduling/live/live_problem.py": "who asks, then the problem, then a price by the hour",
+            "scheduling/live/placing.py": "first for what takes another's room, then for the solver's plan",
+            "streams/placement/assignments.py": "first the event's id, for the ledger's row, then the event",
+            "jobs/placement/events.py": "then for events that are said again",
+        },
+    ),
+    Walk(
+        title="A sample",
+        sentence="Parsed, judged, recognised if it came before, written, committed; the newest of each node is kept.",
+        files=(
+            "streams/telemetry/parse.py",
+            "streams/telemetry/intake.py",
+            "streams/telemetry/rules.py",
+            "sync/tables/recognise.py",
+            "sync/delta/data_files.py",
+            "sync/delta/commits.py",
+            "sync/tables/latest_tables.py",
+        ),
+        again={
+            "streams/telemetry/parse.py": "the record, its samples, and the rows of what passed the rules",
+            "sync/tables/recognise.py": "then whether there is still anything to recognise",
+        },
+    ),
+    Walk(
+        title="A state change",
+        sentence="Read, judged, merged with what is known, told to every region, then kept in the tables.",
+        files=(
+            "streams/contract/state_messages.py",
+            "sync/centre/centre.py",
+            "sync/centre/parking.py",
+            "sync/centre/judging.py",
+            "sync/centre/key_merge.py",
+            "sync/tables/replicate_tables.py",
+            "streams/replication/replica_log.py",
+            "jobs/replication/publication.py",
+            "sync/delta/keyed_table.py",
+            "sync/delta/commits.py",
+        ),
+        again={
+            "sync/centre/centre.py": "then that its entry has been told",
+            "sync/centre/parking.py": "first for what was parked and is due",
+            "sync/tables/replicate_tables.py": "first to count, then for each table",
+            "sync/delta/keyed_table.py": "for each table",
+            "sync/delta/commits.py": "for each table",
+        },
+    ),
+)
