@@ -4,6 +4,7 @@ They need the packages that it calls (numpy, pyarrow, deltalake and others), whi
 like this.
 """
 
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +48,7 @@ def give_to_executors(context: "SparkContext", folder: Path) -> None:
         context: of the application.
         folder: for the file; must stay until the application ends, since executors fetch it when they start.
     """
-    here = context.master == "local" or context.master.startswith("local[")
+    here = re.match(r"local(\[|$)", context.master or "") is not None
     if not here and Path(thalweg.__path__[0]).is_dir():
         context.addPyFile(str(write_package(folder / FILE_NAME)))
 

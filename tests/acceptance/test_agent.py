@@ -180,7 +180,7 @@ def test_an_agent_without_a_broker_waits_and_stops_when_asked(tmp_path: Path) ->
     assert process.stderr is not None
     assert any(b"waiting for the broker" in line for line in process.stderr)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=100) == 0
 
 
 @pytest.mark.parametrize(
