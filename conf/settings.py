@@ -9,10 +9,12 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+if TYPE_CHECKING:
+    from yaml import YAMLError
 
 ENVIRONMENT_PREFIX = "THALWEG_"
 # Variables of ours that name places, read by `conf.environment`, not settings.
@@ -308,6 +310,8 @@ def load_settings(
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml  # here and below late: most commands are given no settings to read
+
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -321,7 +325,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _yaml_words(error: yaml.YAMLError) -> str:
+def _yaml_words(error: "YAMLError") -> str:
     """Say where it is wrong; what is written there stays out, because it may be a secret."""
     mark = getattr(error, "problem_mark", None)
     return "no YAML" if mark is None else f"no YAML at line {mark.line + 1}, column {mark.column + 1}"
@@ -329,6 +333,8 @@ def _yaml_words(error: yaml.YAMLError) -> str:
 
 def _put(tree: dict[str, Any], path: Sequence[str], value: str, source: str) -> None:
     """Set one leaf: text is itself, whatever it looks like; all else is read as YAML, so that numbers are numbers."""
+    import yaml
+
     for step in path[:-1]:
         tree = tree.setdefault(step, {})
         if not isinstance(tree, dict):

@@ -275,7 +275,9 @@ class Explainer:
             for workers in range(min(most, part.workers - 1), 0, -max(1, part.workers // 8)):
                 yield f"{workers} workers instead of {part.workers}", sized(spec, workers)
         else:
-            for gpus in range(part.need.gpus - 1, 0, -1):
+            devices = self.world.nodes.gpu_milli_free >= part.need.gpu_milli  # of one node: a worker lies on one
+            most = int(devices.sum(axis=1).max(initial=0))
+            for gpus in range(min(most, part.need.gpus - 1), 0, -1):
                 smaller = replace(spec, parts=(replace(part, need=replace(part.need, gpus=gpus)),))
                 yield f"{gpus} GPUs instead of {part.need.gpus}", smaller
 

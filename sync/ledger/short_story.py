@@ -7,11 +7,13 @@ and how often it was given back is in the ledger alone.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thalweg.scheduling.world.lifecycle import LIVE
 from thalweg.scheduling.world.tasks import Change, CopyState, Share, TaskState, Transition
-from thalweg.sync.ledger.ledger import SpecOf
+
+if TYPE_CHECKING:
+    from thalweg.sync.ledger.ledger import SpecOf  # the writer, which readers do without
 
 TASK_COLUMNS = ("task_id", "state", "epoch", "attempt", "reason", "submitted_at", "request")
 PLACEMENT_COLUMNS = (
@@ -22,7 +24,7 @@ _SINCE_ASSIGNED = {CopyState.ACCEPTED: Change.ACCEPTED, CopyState.RUNNING: Chang
 
 
 def short_story(
-    tasks: Iterable[Mapping[str, Any]], placements: Iterable[Mapping[str, Any]], spec_of: SpecOf
+    tasks: Iterable[Mapping[str, Any]], placements: Iterable[Mapping[str, Any]], spec_of: "SpecOf"
 ) -> Iterator[Transition]:
     """Tell the rows, task by task in the order of submission.
 
@@ -39,7 +41,9 @@ def short_story(
             yield from _of_task(task, sorted(placed[task["task_id"]], key=lambda row: int(row["copy"])), spec_of)
 
 
-def _of_task(task: Mapping[str, Any], placements: Iterable[Mapping[str, Any]], spec_of: SpecOf) -> Iterator[Transition]:
+def _of_task(
+    task: Mapping[str, Any], placements: Iterable[Mapping[str, Any]], spec_of: "SpecOf"
+) -> Iterator[Transition]:
     task_id, attempt, reason = task["task_id"], task["attempt"] or 0, task["reason"]
     submitted_ms = _ms(task["submitted_at"])
     yield Transition(

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from tests.ledger_rows import START, assigned, happened, ledger, submitted
 from tests.unit.cli.conftest import put
 from thalweg.cli.main import cli
+from thalweg.scheduling.explain.reasons import Explainer
 from thalweg.sync.delta.contracts import DECISIONS, LINKS, NODES, PLACEMENTS, PRICES, RECORDS, TASKS
 from thalweg.sync.ledger.folds import fold_ledger
 
@@ -57,6 +58,12 @@ def world(tmp_path: Path) -> Path:
 
 def share(region: str, gpus: int) -> dict[str, Any]:
     return {"node_id": f"{region}-n", "workers": 1, "gpus": gpus, "gpu_milli": 0, "devices": list(range(gpus))}
+
+
+def put_waiting(world: Path, task: str, **request: Any) -> None:
+    rows = ledger(submitted(task, **request), happened(task, "waiting", reason="capacity: full"), batch_id=1)
+    for contract, table in zip((DECISIONS, TASKS), (rows, fold_ledger(rows)[0]), strict=True):
+        put(world, contract, table)
 
 
 def explained(task: str, world: Path) -> Any:
@@ -114,6 +121,21 @@ def test_a_task_that_waits_for_room_says_so_and_what_would_help(world: Path) -> 
     assert "Estimated start: in " in text
 
 
+def test_what_no_node_has_is_not_tried_gpu_by_gpu(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_waiting(world, "huge", per_worker={"gpus": 512, "gpu_models": ["A100"]}, expected_s=3_600)
+    tried: list[int] = []
+    place = Explainer.place
+
+    def counted(self: Explainer, spec: Any, *rest: Any) -> Any:
+        tried.append(spec.gpus)
+        return place(self, spec, *rest)
+
+    monkeypatch.setattr(Explainer, "place", counted)
+    changes = {remedy["change"] for remedy in explained("huge", world)["waits"]["remedies"]}
+    assert "4 GPUs instead of 512" in changes
+    assert max(gpus for gpus in tried if gpus < 512) == 8, "the T4 of NORTH are the most that are free on one node"
+
+
 def test_a_task_that_asks_for_what_is_nowhere_is_told_what_there_is(world: Path) -> None:
     waits = explained("foreign", world)["waits"]
     assert waits["now"].startswith("gpu_model")
@@ -143,13 +165,7 @@ def test_a_region_that_fell_silent_is_no_option(world: Path) -> None:
 
 
 def test_named_data_costs_egress_where_it_does_not_lie(world: Path) -> None:
-    rows = ledger(
-        submitted("reader", per_worker={"gpus": 1, "gpu_models": ["A100", "T4"]}, data=[{"dataset": "images"}]),
-        happened("reader", "waiting", reason="capacity: full"),
-        batch_id=1,
-    )
-    for contract, table in zip((DECISIONS, TASKS), (rows, fold_ledger(rows)[0]), strict=True):
-        put(world, contract, table)
+    put_waiting(world, "reader", per_worker={"gpus": 1, "gpu_models": ["A100", "T4"]}, data=[{"dataset": "images"}])
     put(world, RECORDS, [{"key": "dataset/images", "value": json.dumps({"copies": [EAST], "size_gb": 500})}])
     options = {option["region"]: option for option in explained("reader", world)["waits"]["options"]}
     # By hand: 500 GB x 0.01 USD a GB to NORTH; it lies in EAST; WEST is full.
