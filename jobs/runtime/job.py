@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import queue
 import signal
 import sys
 import tempfile
@@ -175,12 +176,20 @@ class Stop:
 
     def on_signals(self) -> "Stop":
         """Let SIGINT and SIGTERM ask; a second one ends the process at once."""
+        # A handler interrupts whatever the main thread does, and that may be `wait`, which holds the lock that `ask`
+        # takes: it would wait for itself for ever. A queue of this kind may be put to from a handler.
+        signals: queue.SimpleQueue[int] = queue.SimpleQueue()
 
         def ask(signum: int, _frame: object) -> None:
             if self.asked():
                 os._exit(128 + signum)
+            signals.put(signum)
+
+        def pass_on() -> None:
+            signals.get()
             self.ask()
 
+        threading.Thread(target=pass_on, name="signals", daemon=True).start()
         signal.signal(signal.SIGINT, ask)
         signal.signal(signal.SIGTERM, ask)
         return self

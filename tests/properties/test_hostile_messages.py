@@ -124,7 +124,7 @@ def good(number: int) -> bytes:
     return json.dumps({"key": "after", "value": {"f": number}, "observed_at": NOW}).encode()
 
 
-@settings(deadline=None, max_examples=6000)
+@settings(deadline=None, max_examples=1500)
 @given(st.lists(PLAIN, min_size=1, max_size=4))
 def test_plain_messages_of_any_shape(messages: list[Any]) -> None:
     centre, _ = take([*(json.dumps(message).encode() for message in messages), good(7)])
