@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -15,6 +16,9 @@ from thalweg.stack.stack import scratch_environment
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+if sys.modules["__main__"].__spec__ is None:  # a process of xdist, which pyspark would take for doctests, and end
+    sys.modules["__main__"].__spec__ = ModuleSpec("__main__", None)
 
 # How long an example takes tells of the machine, which may be busy. What may hang has pytest's time limit.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
