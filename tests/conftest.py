@@ -24,8 +24,11 @@ if sys.modules["__main__"].__spec__ is None:  # a process of xdist, which pyspar
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-LONGEST: Final = ()
-"""Files that take minutes, the longest first."""
+LONGEST: Final = tuple(
+    f"tests/acceptance/test_{name}.py"
+    for name in ("demo", "stack_commands", "place", "observe_process", "replicate", "spark_submit", "place_trouble")
+)
+"""Files that take minutes, the longest first: those that start many a JVM."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
