@@ -103,7 +103,14 @@ def install(wheel: Path, folder: Path, extra: str = "") -> Path:
 
 
 def _try_client(thalweg: Path) -> None:
-    for arguments in (["--version"], ["--help"], ["tables", "tasks"], ["topics"], ["doctor"]):
+    for arguments in (
+        ["--version"],
+        ["--help"],
+        ["tables", "tasks"],
+        ["topics"],
+        ["pyfiles", "thalweg.zip"],
+        ["doctor"],
+    ):
         told(thalweg, *arguments)
     for arguments in (["plan", "--problem", "-"], ["demo"], ["up"]):
         refused = call(thalweg, *arguments)
