@@ -1,0 +1,70 @@
+"""Which opening of a store's file a write was made in: tells a store from its copy.
+
+A copy of a store's file (put back from a backup, or running beside the original) goes on with the sequences that the
+original gives to other writes. Each time a file is opened, the writes that follow carry the opening's token and the
+newest sequence the file had then. Two openings that both wrote behind the same point are two copies, and everything
+up to that point is common to both.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from thalweg.sync.protocol.gaps import Received
+from thalweg.sync.protocol.stamps import MAX_COUNTER
+
+KEPT: Final = 32
+"""Newest openings of a life that the centre remembers: a copy older than so many restarts is judged by stamps alone."""
+
+
+class Opening(NamedTuple):
+    """One opening of a store's file in which something was written."""
+
+    began: int  # newest sequence of the file when it was opened
+    token: int  # no two openings have the same
+
+
+def owner_of(openings: Sequence[Opening], seq: int) -> int | None:
+    """Return the token of the opening that wrote a sequence; None if it is older than all that are known.
+
+    Args:
+        openings: ascending; each ends where the next begins.
+        seq: the write's.
+    """
+    for opening in reversed(openings):
+        if seq > opening.began:
+            return opening.token
+    return None
+
+
+def admits(openings: Sequence[Opening], new: Opening, seq: int, received: Received) -> bool:
+    """Say whether a write can be of the store that wrote what has been received.
+
+    Args:
+        openings: known so far, ascending.
+        new: in which the write says it was made.
+        seq: the write's.
+        received: what has arrived of the life.
+    """
+    if new in openings:
+        return owner_of(openings, seq) == new.token
+    end = next((other.began for other in openings if other.began > new.began), MAX_COUNTER)
+    # What has arrived behind the new one's beginning, and before the next, was written in another.
+    return seq <= end and received.contiguous <= new.began and not any(new.began < s <= end for s in received.above)
+
+
+def with_opening(openings: Sequence[Opening], new: Opening) -> tuple[Opening, ...]:
+    """Return the openings with one more, ascending, the newest of them."""
+    return tuple(openings) if new in openings else tuple(sorted({*openings, new}))[-KEPT:]
+
+
+def first_difference(mine: Sequence[Opening], theirs: Sequence[Opening], first: int, last: int) -> int | None:
+    """Return the first sequence from `first` to `last` that the two say was written in different openings.
+
+    Openings that only one side knows nothing of (older than what it remembers) are no difference.
+    """
+    bounds = {first, *(opening.began + 1 for opening in (*mine, *theirs))}
+    for seq in sorted(bound for bound in bounds if first <= bound <= last):
+        own, other = owner_of(mine, seq), owner_of(theirs, seq)
+        if own is not None and other is not None and own != other:
+            return seq
+    return None
