@@ -274,11 +274,14 @@ class Replica:
 
     def _merge(self, record: Record) -> Record:
         key = record.key
+        # What a copy holds of a record may be a life of it that ended long ago: the first that is read replaces it.
+        anew = self.state.reading_again and key not in self._listed
         if self.state.reading_again:
             self._listed.add(key)
-        if self.store.based(key):
-            self.store.put_base(key, merge(self.store.base(key), record))
-        known = self.store.get(key)
+        based = self.store.based(key)
+        if based:
+            self.store.put_base(key, record if anew else merge(self.store.base(key), record))
+        known = None if anew and not based else self.store.get(key)
         merged = merge(known, record)
         if merged is not known:
             self.store.put(merged)
