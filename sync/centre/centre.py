@@ -35,7 +35,7 @@ from thalweg.sync.protocol.entries import (
     Update,
     UpMessage,
 )
-from thalweg.sync.protocol.gaps import Gap, GapLog
+from thalweg.sync.protocol.gaps import MAX_ASKED, Gap, GapLog
 from thalweg.sync.protocol.openings import admits, with_opening
 from thalweg.sync.protocol.records import Record
 from thalweg.sync.protocol.stamps import (
@@ -57,8 +57,6 @@ KEPT_CLOSED = 8
 # A tombstone stays so long while no region has a replica: as long as the topic keeps what could bring the key back.
 KEPT_ALONE_MS = 7 * 86_400_000
 _LOOK_EVERY_MS = 10_000  # at the tombstones that grow old: there may be many
-# Missing ranges that one entry asks for; more are asked for when these have come. Keeps the entry a few kilobytes.
-MAX_ASKED = 100
 
 MergeKeys = Callable[[Mapping[str, Sequence[Admitted]]], Mapping[str, KeyOutcome]]
 
@@ -244,6 +242,7 @@ class Centre:
             missing=tuple(life.received.missing()[:MAX_ASKED]),
             member=life.member,
             clock=self.clock,
+            newest=max([life.received.contiguous, *life.received.above]),
             openings=life.openings,
             refused_from=life.refused_from,
             copied=life.copied,

@@ -116,6 +116,7 @@ class RegionEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     missing: tuple[Range, ...] = ()
     member: bool = True
     clock: Hlc | None = None  # newest stamp the centre has admitted; a joining region starts after it
+    newest: int = 0  # highest sequence that has arrived
     openings: tuple[Opening, ...] = ()  # of the store's file, in which what has arrived was written; ascending
     refused_from: int = 0  # from this sequence on nothing of the life is taken; 0: everything is
     copied: bool = False  # why: a copy of the store goes on that knows less than the store had acknowledged

@@ -23,17 +23,14 @@ class Opening(NamedTuple):
     token: int  # no two openings have the same
 
 
-def owner_of(openings: Sequence[Opening], seq: int) -> int | None:
-    """Return the token of the opening that wrote a sequence; None if it is older than all that are known.
+def opening_of(openings: Sequence[Opening], seq: int) -> Opening | None:
+    """Return the opening that wrote a sequence; None if it is older than all that are known.
 
     Args:
         openings: ascending; each ends where the next begins.
         seq: the write's.
     """
-    for opening in reversed(openings):
-        if seq > opening.began:
-            return opening.token
-    return None
+    return next((opening for opening in reversed(openings) if seq > opening.began), None)
 
 
 def admits(openings: Sequence[Opening], new: Opening, seq: int, received: Received) -> bool:
@@ -46,7 +43,7 @@ def admits(openings: Sequence[Opening], new: Opening, seq: int, received: Receiv
         received: what has arrived of the life.
     """
     if new in openings:
-        return owner_of(openings, seq) == new.token
+        return opening_of(openings, seq) == new
     end = next((other.began for other in openings if other.began > new.began), MAX_COUNTER)
     # What has arrived behind the new one's beginning, and before the next, was written in another.
     return seq <= end and received.contiguous <= new.began and not any(new.began < s <= end for s in received.above)
@@ -57,14 +54,21 @@ def with_opening(openings: Sequence[Opening], new: Opening) -> tuple[Opening, ..
     return tuple(openings) if new in openings else tuple(sorted({*openings, new}))[-KEPT:]
 
 
-def first_difference(mine: Sequence[Opening], theirs: Sequence[Opening], first: int, last: int) -> int | None:
-    """Return the first sequence from `first` to `last` that the two say was written in different openings.
+def first_not_admitted(
+    mine: Sequence[Opening], theirs: Sequence[Opening], received: Received, first: int, last: int
+) -> int | None:
+    """Return the first of our sequences that the centre can not take, or has taken from another copy; None for none.
 
-    Openings that only one side knows nothing of (older than what it remembers) are no difference.
+    Args:
+        mine: openings of this file, ascending. What is older than all of them is not judged.
+        theirs: openings in which what has arrived there was written.
+        received: what has arrived there.
+        first: of our sequences.
+        last: of our sequences.
     """
     bounds = {first, *(opening.began + 1 for opening in (*mine, *theirs))}
     for seq in sorted(bound for bound in bounds if first <= bound <= last):
-        own, other = owner_of(mine, seq), owner_of(theirs, seq)
-        if own is not None and other is not None and own != other:
+        own = opening_of(mine, seq)
+        if own is not None and not admits(theirs, own, seq, received):
             return seq
     return None

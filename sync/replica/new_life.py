@@ -6,20 +6,35 @@ and is delivered first; nothing from it on is ever taken under the old name.
 """
 
 from thalweg.sync.protocol.entries import RegionEntry
-from thalweg.sync.protocol.openings import first_difference
+from thalweg.sync.protocol.gaps import MAX_ASKED, Received
+from thalweg.sync.protocol.openings import first_not_admitted
 from thalweg.sync.protocol.stamps import DEFAULT_LIMITS
 from thalweg.sync.replica.state import ReplicaState
 
 
 def first_to_move(state: ReplicaState, entry: RegionEntry) -> tuple[int, bool]:
     """Return the first sequence that goes into a new life (0: none), and whether another copy of the store is why."""
-    known = max([entry.contiguous, *(last for _, last in entry.missing)])
-    last = min(entry.contiguous, state.seq)
-    differs = first_difference(state.openings, entry.openings, state.confirmed + 1, last)
-    if differs is None and known > state.seq:
+    received = arrived(entry)
+    differs = first_not_admitted(state.openings, entry.openings, received, state.confirmed + 1, state.seq)
+    if differs is None and received.highest > state.seq:
         differs = state.seq + 1
     candidates = [seq for seq in (state.moving_from, differs or 0, entry.refused_from) if seq]
     return min(candidates, default=0), state.copied or entry.copied or differs is not None
+
+
+def arrived(entry: RegionEntry) -> Received:
+    """Read from the centre's words what has arrived there, and what it knows to exist."""
+    received = Received(
+        entry.contiguous, (), max([entry.contiguous, entry.newest, *(last for _, last in entry.missing)])
+    )
+    after = entry.contiguous
+    # Of many holes only the first are told; what is between later ones is not known.
+    for first, last in entry.missing:
+        received.above.update(range(after + 1, first))
+        after = last
+    if len(entry.missing) < MAX_ASKED:
+        received.above.update(range(after + 1, entry.newest + 1))
+    return received
 
 
 def still_ahead(ahead_ms: int, measured_ms: int) -> int:
