@@ -130,8 +130,6 @@ class Centre:
         self.records: dict[str, Record] = dict(records or {})
         self.recents: dict[str, Recent] = dict(recents or {})
         self.lives: dict[str, Life] = {saved.region: life_from(saved) for saved in regions}
-        for life in self.lives.values():
-            life.furthest = min(life.furthest, position)
         self.gap_log = GapLog(open_gaps, ask_again_ms)
         self.position = position
         self.parking = Parking(limits, (u for life in self.lives.values() for u in life.parked.values()))
@@ -428,7 +426,8 @@ class Centre:
             if not admits(life.openings, opening, heartbeat.last_seq, life.received):
                 return heartbeat.region  # of another copy of the store, which the answer shows it
             life.openings = with_opening(life.openings, opening)
-        life.meet(heartbeat.token, position)
+        if not (heartbeat.topic and self.topic and heartbeat.topic != self.topic):
+            life.meet(heartbeat.token, position, heartbeat.topic)
         life.received.announce(heartbeat.sent_seq)
         if not life.copied:
             life.acknowledge(position, heartbeat.last_seq)

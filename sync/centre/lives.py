@@ -37,6 +37,7 @@ class LifeImage(msgspec.Struct, frozen=True, kw_only=True):
     copied: bool = False
     tokens: tuple[int, ...] = ()
     furthest: int = 0
+    read_topic: str = ""
     plain_topic: str = ""
     plain_base: dict[str, int] = {}
 
@@ -63,6 +64,7 @@ class Life:
         "plain",
         "plain_base",
         "plain_topic",
+        "read_topic",
         "received",
         "refused_from",
         "region",
@@ -82,6 +84,7 @@ class Life:
         self.copied = False  # why: a copy of the store goes on that knows less than the store had acknowledged
         self.tokens: tuple[int, ...] = ()  # of openings of the store's file that have spoken, the newest last
         self.furthest = 0  # position that any of them had read to
+        self.read_topic = ""  # id of the replica topic that it lies in
         self.plain: dict[str, int] = {}  # plain producers' actors -> newest sequence; a partition keeps its order
         self.plain_topic = ""  # id of the topic that plain sequences count in; "": not known
         self.plain_base: dict[str, int] = {}  # newest sequence of the topics before, which the present one counts on
@@ -125,11 +128,13 @@ class Life:
             self.plain_base = dict(self.plain)
         self.plain_topic = topic
 
-    def meet(self, token: int, position: int) -> None:
+    def meet(self, token: int, position: int, topic: str) -> None:
         """Note how far an opening of the store's file has read. A new one that is behind the others is a copy's.
 
         What the others acknowledged may be forgotten everywhere, so nothing that the copy wrote is taken as it is.
         """
+        if topic != self.read_topic:
+            self.read_topic, self.furthest = topic, 0
         if token and token not in self.tokens:
             if position < self.furthest and not self.copied:
                 self.copied = True
@@ -192,6 +197,7 @@ def image(life: Life) -> LifeImage:
         copied=life.copied,
         tokens=life.tokens,
         furthest=life.furthest,
+        read_topic=life.read_topic,
         plain_topic=life.plain_topic,
         plain_base=dict(life.plain_base),
     )
@@ -212,6 +218,7 @@ def life_from(saved: LifeImage) -> Life:
     life.copied = saved.copied
     life.tokens = saved.tokens
     life.furthest = saved.furthest
+    life.read_topic = saved.read_topic
     life.plain_topic = saved.plain_topic
     life.plain_base = dict(saved.plain_base)
     life.parked = {(kept.stamp.actor, kept.stamp.seq): kept for kept in saved.parked}

@@ -87,6 +87,7 @@ class Replica:
         self.digest_position = 0
         self.digest_agrees: bool | None = None
         self.differing: tuple[int, ...] = ()
+        self._repaired: dict[int, dict[str, Record]] = {}  # by bucket asked for: what was published since
         self._heard: RegionEntry | None = None  # newest word of the centre about this life
         self._listed: set[str] = set()  # keys that were published since everything is read again
         if self.state.reading_again:
@@ -230,6 +231,7 @@ class Replica:
         if not self.differing:
             return None
         buckets, self.differing = self.differing, ()
+        self._repaired = {bucket: {} for bucket in buckets}
         return RepairRequest(region=self.state.region, epoch=self.state.epoch, buckets=buckets)
 
     # ---- applying ------------------------------------------------------------------------------------------------
@@ -261,6 +263,8 @@ class Replica:
                 match entry:
                     case RecordEntry():
                         clock = observed(clock, self._merge(entry.record).at)
+                        if self._repaired and (bucket := bucket_of(entry.record.key)) in self._repaired:
+                            self._repaired[bucket][entry.record.key] = entry.record
                     case RegionEntry():
                         if entry.region == self.state.region:
                             clock = self._hear(entry, clock, now_ms)
@@ -436,13 +440,22 @@ class Replica:
         self.digest_position = position
 
     def _clear(self, entry: BucketEntry) -> None:
-        """Drop what the centre has forgotten: it has merged all its writes and does not list the key."""
+        """Take over a bucket as the centre has it, but for what the centre has not merged.
+
+        What it does not list was forgotten. What it lists may have been forgotten and begun anew without our having
+        read of it (a topic made anew tells only how things are): then its own state replaces ours.
+        """
+        repaired = self._repaired.pop(entry.bucket, {})
         if not 0 <= entry.bucket < BUCKETS:
             return
         listed = set(entry.keys)
         for key in self.store.keys_in(entry.bucket):
             if key not in listed:
                 self._drop(key, entry.merged)
+            elif key in repaired:
+                known = self.store.get(key)
+                if known is not None and known != repaired[key] and dominates(entry.merged, known.vector):
+                    self.store.put(repaired[key])
 
     @contextmanager
     def _durably(self) -> Iterator[None]:
