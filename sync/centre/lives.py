@@ -133,7 +133,7 @@ class Life:
 
         What the others acknowledged may be forgotten everywhere, so nothing that the copy wrote is taken as it is.
         """
-        if topic != self.read_topic:
+        if topic and topic != self.read_topic:
             self.read_topic, self.furthest = topic, 0
         if token and token not in self.tokens:
             if position < self.furthest and not self.copied:

@@ -20,8 +20,10 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Final
 
+from msgspec import Struct
+
 from thalweg.streams.broker.errors import StreamError
-from thalweg.streams.contract.messages import StatusEvent
+from thalweg.streams.contract.messages import Stamp, StatusEvent
 
 LEASE_MS: Final = 5_000
 """Five heartbeats: one that is late does not keep tasks from starting, and a new host waits for no longer."""
@@ -38,6 +40,16 @@ class SupersededError(StreamError):
             f"agent {agent_id} has begun to host region {region} after this one, which has given its tasks back and "
             "ends. One agent hosts a region: stop the other one first if this one is to stay"
         )
+
+
+class Said(Struct, frozen=True):
+    """What of a report tells who speaks; the rest of it, which may be long, is not read."""
+
+    type: str
+    task_id: str | None = None
+    agent_id: str = ""
+    claim: bool = False
+    stamp: Stamp | None = None
 
 
 class Tenure:
@@ -71,7 +83,7 @@ class Tenure:
         self._steady = steady
         self._sent: dict[Numbered, int] = {}
         self._spoken = False
-        self._last: StatusEvent | None = None
+        self._last: Said | None = None
         self._unknown_report = False
         self._held_until = 0
         self._begins_at = 0
@@ -81,7 +93,7 @@ class Tenure:
         if status.stamp is not None:
             self._sent[status.stamp.ms, status.stamp.counter] = self._steady()
 
-    def hear(self, status: StatusEvent) -> None:
+    def hear(self, status: Said) -> None:
         """Take what was read in the region's status topic, in its order."""
         stamp = status.stamp
         sent = None if stamp is None else self._sent.get((stamp.ms, stamp.counter))
@@ -94,6 +106,8 @@ class Tenure:
         elif self.claimed:
             if status.claim and status.agent_id not in self._own_ids:
                 self.superseded_by = status.agent_id
+            elif status.type == "goodbye" and self._last is not None and status.agent_id == self._last.agent_id:
+                self._begins_at = min(self._begins_at, self._steady())
         else:
             self._spoken = True
             if status.task_id is None:
