@@ -23,7 +23,7 @@ from thalweg.agent.tenure import LEASE_MS, Said, SupersededError, Tenure
 from thalweg.conf.settings import Agent as AgentSettings
 from thalweg.streams.broker.consume import IncomingRecord, Reader
 from thalweg.streams.broker.deadletter import RefusedRecord, dead_letter
-from thalweg.streams.broker.errors import NotAcknowledgedError
+from thalweg.streams.broker.errors import BrokerUnavailableError, NotAcknowledgedError
 from thalweg.streams.broker.publish import OutgoingRecord, Publisher, outgoing
 from thalweg.streams.contract.decode import UndecodableError, decoded
 from thalweg.streams.contract.envelope import Envelope, content_id
@@ -115,6 +115,8 @@ class RegionalAgent:
         self._claims = True
         self._begun = False
         self._waiting: list[IncomingRecord] = []
+        self._skip: Mapping[tuple[str, int], int] = {}
+        """Of assignments, by topic and partition, the offset before which they are passed over."""
         self._regions_of_status = {topic_name(STATUS, prefix, fleet.region): fleet.region for fleet in fleets}
         # Often enough that tasks may always be started, whatever the settings say.
         self._heartbeat_ms = min(settings.heartbeat_ms, LEASE_MS // 3)
@@ -138,10 +140,11 @@ class RegionalAgent:
         records = self._hear(read)
         now = self._clock()
         self._end_if_superseded()
-        if not self._begun and not self._begin_if_ready(now):
-            self._waiting += records
-            self._publish_heartbeats(now)
-            return len(read)
+        if not self._begun:
+            self._waiting, records = [*self._waiting, *records], []
+            if not self._begin_if_ready(now):
+                self._publish_heartbeats(now)
+                return len(read)
         with self._store.fence.transaction():
             self._clear_outbox()
             for record in (*self._waiting, *records):
@@ -184,6 +187,11 @@ class RegionalAgent:
         if self._read_first or not all(tenure.has_begun() for tenure in self._tenures.values()):
             return False
         astray = [region for region, tenure in self._tenures.items() if not tenure.goes_on()]
+        if astray:
+            try:
+                self._skip = self._reader.end_offsets()
+            except BrokerUnavailableError:
+                return False
         with self._store.fence.transaction():
             if astray:
                 why = "the agent's file does not go on where the region stopped"
@@ -193,9 +201,6 @@ class RegionalAgent:
                     why,
                     extra={"fields": {"regions": astray}},
                 )
-                for record in self._waiting:
-                    self._move_on(record)
-                self._waiting = []
                 self.tasks.give_up_stored(now, why)
             else:
                 self.tasks.resume(now)
@@ -267,12 +272,11 @@ class RegionalAgent:
             self._store.acknowledged(self._acknowledged)
             self._acknowledged = 0
 
-    def _move_on(self, record: IncomingRecord) -> None:
-        topic_id = self._topic_ids.get(record.topic, "")
-        self._store.fence.move_on(record.topic, record.partition, record.offset + 1, topic_id)
-
     def _take(self, record: IncomingRecord, now: int) -> None:
-        self._move_on(record)
+        fence = self._store.fence
+        fence.move_on(record.topic, record.partition, record.offset + 1, self._topic_ids.get(record.topic, ""))
+        if record.offset < self._skip.get((record.topic, record.partition), 0):
+            return  # whoever was here before has acted on it, or the place job finds it missing
         region = region_of_topic(record.topic, ASSIGNMENTS, self._prefix)
         try:
             event = decoded(_EVENT, record.value)

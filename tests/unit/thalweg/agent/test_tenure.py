@@ -104,7 +104,7 @@ def test_of_two_agents_the_older_ends_and_no_task_runs_twice(world: World, tmp_p
     assert world.told("a")[-1] == "evicted"
     started_before = started(other)
     assert started_before == []
-    world.send(assign("a", 2), assign("b", 2))
+    world.send(assign("a", 2, expected_s=10_000), assign("b", 2, expected_s=10_000))
     other.steps(4, advance_ms=500)
     assert started(other) == [("a", 2), ("b", 2)]
     assert other.held() == {"a": 2, "b": 2}
