@@ -69,6 +69,8 @@ def first_not_admitted(
     bounds = {first, *(opening.began + 1 for opening in (*mine, *theirs))}
     for seq in sorted(bound for bound in bounds if first <= bound <= last):
         own = opening_of(mine, seq)
-        if own is not None and not admits(theirs, own, seq, received):
+        # Without an opening it was written by a version that named none: then it is nobody's who names one.
+        named = len(mine) < KEPT and opening_of(theirs, seq) is not None
+        if (named and seq <= received.contiguous) if own is None else not admits(theirs, own, seq, received):
             return seq
     return None
