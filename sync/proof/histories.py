@@ -101,7 +101,7 @@ def _stores_and_topics(draw: random.Random, keys: tuple[str, ...]) -> list[Step]
     """Draw what happens to whole stores, topics and clocks: copies put back, made anew, lost, days ahead."""
     chance, below = draw.random, draw.randrange
     steps: list[Step] = []
-    if chance() < 0.12:
+    if chance() < 0.16:
         region, kept_at = below(5), below(HORIZON_MS // 2)
         at = kept_at + 1 + below(HORIZON_MS // 2)
         offline = chance() < 0.5
@@ -122,7 +122,7 @@ def _stores_and_topics(draw: random.Random, keys: tuple[str, ...]) -> list[Step]
             steps.append(Step(later, "write", region, keys[below(len(keys))], _change(draw)))
             steps.append(Step(later + below(60), "sync", region))
         steps += [Step(at + 200 + below(1_500), "right", region)] if chance() < 0.6 else []
-    if chance() < 0.07:
+    if chance() < 0.12:
         steps.append(Step(below(HORIZON_MS), "anew", CENTRE))
     if chance() < 0.07:
         kept_at = below(HORIZON_MS // 2)
