@@ -73,7 +73,7 @@ class Replica:
         """
         self.store = store
         self._token = token
-        self.moved: list[tuple[Update, Update]] = []
+        self.moved: list[tuple[Update, Update | None]] = []
         """Writes that went into a new life since somebody last took them from here: as they were, as they are."""
         self.state = store.load_state() or ReplicaState(region=region)
         if self.state.region != region:
