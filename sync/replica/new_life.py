@@ -5,11 +5,16 @@ store did not make, and where the centre takes no more of its stamps. Everything
 and is delivered first; nothing from it on is ever taken under the old name.
 """
 
+from typing import Final
+
 from thalweg.sync.protocol.entries import RegionEntry
 from thalweg.sync.protocol.gaps import MAX_ASKED, Received
 from thalweg.sync.protocol.openings import first_not_admitted
 from thalweg.sync.protocol.stamps import DEFAULT_LIMITS
 from thalweg.sync.replica.state import ReplicaState
+
+MOST_JUDGED: Final = 10_000
+"""Sequences beyond the first hole: with more, what lies there is judged when the hole is smaller."""
 
 
 def first_to_move(state: ReplicaState, entry: RegionEntry) -> tuple[int, bool]:
@@ -27,6 +32,8 @@ def arrived(entry: RegionEntry) -> Received:
     received = Received(
         entry.contiguous, (), max([entry.contiguous, entry.newest, *(last for _, last in entry.missing)])
     )
+    if entry.newest - entry.contiguous > MOST_JUDGED:
+        return received
     after = entry.contiguous
     # Of many holes only the first are told; what is between later ones is not known.
     for first, last in entry.missing:
