@@ -272,7 +272,7 @@ class Sample(Struct, frozen=True, omit_defaults=True, kw_only=True):
     cpus: Cpus | None = None
     """node: CPU cores in all."""
     memory_gb: MemoryGb | None = None
-    """node: memory in all, in GB (10⁹ bytes)."""
+    """node: memory that tasks may have, in GB (10⁹ bytes)."""
     gpu_utilisation: Share | None = None
     """node: share of its GPUs that is busy, 0 to 1."""
     cpu_utilisation: Share | None = None

@@ -10,12 +10,13 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import msgspec
 
 from thalweg.agent.assigned import AssignedTasks
-from thalweg.agent.fleet import Fleet, host_load, link_samples, node_samples, price_samples
+from thalweg.agent.fleet import Fleet, ForeignMemory, NodeLoad, host_load, link_samples, node_samples, price_samples
 from thalweg.agent.runners import Runner
 from thalweg.agent.steady import without_steps_back
 from thalweg.agent.store import AgentStore, inventory, status_record
@@ -114,6 +115,7 @@ class RegionalAgent:
         self.tasks.may_start = lambda region: self._tenures[region].may_start()
         self._claims = True
         self._begun = False
+        self._foreign = ForeignMemory()
         self._waiting: list[IncomingRecord] = []
         self._skip: Mapping[tuple[str, int], int] = {}
         """Of assignments, by topic and partition, the offset before which they are passed over."""
@@ -349,14 +351,23 @@ class RegionalAgent:
         for fleet in self._fleets:
             samples: list[Sample] = []
             if nodes:
-                loads = self.tasks.capacity.loads(fleet.region)
+                shown, loads = fleet, self.tasks.capacity.loads(fleet.region)
                 if fleet.is_host:
-                    loads = dict.fromkeys(fleet.nodes, host_load())
-                samples += node_samples(fleet, loads)
+                    shown, loads = self._host(fleet)
+                samples += node_samples(shown, loads)
             if links:
                 samples += [*link_samples(fleet, self._rng), *price_samples(fleet)]
             records += self._telemetry_records(fleet.region, samples, now)
         return records
+
+    def _host(self, fleet: Fleet) -> tuple[Fleet, dict[str, NodeLoad]]:
+        """Measure this machine, and take off what others than its tasks use."""
+        load = host_load()
+        nodes = {
+            node_id: self._foreign.left(node, load, self.tasks.capacity.memory_gb(fleet.region, node_id))
+            for node_id, node in fleet.nodes.items()
+        }
+        return replace(fleet, nodes=nodes), dict.fromkeys(nodes, load)
 
     def _telemetry_records(self, region: str, samples: Sequence[Sample], now: int) -> list[OutgoingRecord]:
         records: list[OutgoingRecord] = []

@@ -77,6 +77,10 @@ class Capacity:
                 if taken is not None and device < len(taken):
                     taken[device] += sign * milli
 
+    def memory_gb(self, region: str, node_id: str) -> float:
+        """What of a node's memory is taken."""
+        return self._memory_mb[region, node_id] / 1_000
+
     def loads(self, region: str) -> dict[str, NodeLoad]:
         """Share of each node's GPUs that is taken."""
         return {

@@ -6,7 +6,7 @@ from tests.unit.thalweg.agents import PREFIX, REGION, Clock, World, assign, revo
 from thalweg.agent.runners import Ended, RunKey, SimulateRunner
 from thalweg.agent.store import AgentStore
 from thalweg.streams.broker.errors import FenceError
-from thalweg.streams.contract.messages import AssignmentEvent, HeldTask
+from thalweg.streams.contract.messages import AssignmentEvent, HeldTask, NodeShare
 from thalweg.streams.contract.topics import DEADLETTER, STATUS, topic_name
 
 
@@ -330,6 +330,48 @@ def test_of_two_that_were_given_one_gpu_in_turn_the_last_runs_alone(tmp_path: Pa
     runner.die("a", 1)
     world.steps()
     assert world.told("c") == ["accepted", "running"]
+
+
+def test_cpus_and_memory_are_counted_too(world: World) -> None:
+    def taking(task_id: str, cpus: float, memory_gb: float) -> AssignmentEvent:
+        return assign(task_id, nodes=[NodeShare(node_id="n1", cpus=cpus, memory_gb=memory_gb)], expected_s=1_000)
+
+    world.send(taking("a", 40, 1), taking("b", 9, 1), taking("c", 8, 191), taking("d", 0.1, 0.3))
+    world.steps(3)
+    assert set(world.held()) == {"a", "c"}
+    detail = {r.task_id: r.detail for r in world.reports() if r.type == "evicted"}
+    assert detail["b"] == "node n1 has 8 of 48 CPUs free, asked for 9"
+    assert detail["d"] == "node n1 has 0 of 48 CPUs free, asked for 0.1"
+    world.send(revoke("c", 2), taking("e", 8, 192))
+    world.steps(3)
+    assert "GB of memory" in [r.detail for r in world.reports() if r.task_id == "e"][-1]
+    world.send(taking("f", 8, 191))
+    world.steps(3)
+    assert set(world.held()) == {"a", "f"}
+
+
+def test_what_a_worker_takes_may_be_rounded_by_the_plan(world: World) -> None:
+    shares = [NodeShare(node_id="n1", workers=100, cpus=48.0004, memory_gb=192.05)]
+    world.send(assign("t", nodes=shares, expected_s=1_000))
+    world.steps(3)
+    assert set(world.held()) == {"t"}
+
+
+class Finished(SimulateRunner):
+    """A run that ended by itself just before its agent is told to stop."""
+
+    survives_restart = False
+
+    def close(self) -> list[Ended]:
+        return [Ended(key=(REGION, "done", 1), succeeded=True, exit_code=0)]
+
+
+def test_an_orderly_stop_reports_what_had_ended_by_itself(tmp_path: Path) -> None:
+    world = World(folder=tmp_path, runner=Finished())
+    world.send(assign("done", expected_s=1_000), assign("runs", expected_s=1_000))
+    world.steps(3)
+    world.agent.stop()
+    assert (world.told("done")[-1], world.told("runs")[-1]) == ("succeeded", "evicted")
 
 
 @pytest.mark.parametrize(
