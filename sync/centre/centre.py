@@ -36,7 +36,7 @@ from thalweg.sync.protocol.entries import (
     UpMessage,
 )
 from thalweg.sync.protocol.gaps import MAX_ASKED, Gap, GapLog
-from thalweg.sync.protocol.openings import admits, with_opening
+from thalweg.sync.protocol.openings import admits, taken_over
 from thalweg.sync.protocol.records import Record
 from thalweg.sync.protocol.stamps import (
     DEFAULT_LIMITS,
@@ -52,6 +52,8 @@ from thalweg.sync.protocol.stamps import (
 
 # Writes of a record that are kept for comparing while no region has a replica: nobody acknowledges then.
 KEPT_ALONE = 64
+# Openings of a store that are told to have been replaced; more than copies that run at one time.
+REPLACED_TOLD = 8
 # Earlier lives of a region that are kept, named or not: what is late of them is known as a repetition.
 KEPT_CLOSED = 8
 # A tombstone stays so long while no region has a replica: as long as the topic keeps what could bring the key back.
@@ -242,6 +244,7 @@ class Centre:
             clock=self.clock,
             newest=max([life.received.contiguous, *life.received.above]),
             openings=life.openings,
+            replaced=life.tokens[:-1][-REPLACED_TOLD:],
             refused_from=life.refused_from,
             copied=life.copied,
         )
@@ -289,11 +292,8 @@ class Centre:
             return stamp.region
         if stamp.seq > self._heard.get(actor, 0):
             self._heard[actor] = stamp.seq
-        if arrived is life.received:
-            if stamp.seq > life.last_seq:
-                life.last_seq, life.last_at = stamp.seq, update.record.at  # which is the stamp's reading
-            if update.opening is not None:
-                life.openings = with_opening(life.openings, update.opening)
+        if arrived is life.received and stamp.seq > life.last_seq:
+            life.last_seq, life.last_at = stamp.seq, update.record.at  # which is the stamp's reading
         if self._admitted(update, life, out, now_ms):
             admitted.setdefault(update.record.key, []).append(Admitted(update, actor, stamp.seq))
         return stamp.region
@@ -326,7 +326,7 @@ class Centre:
     def _copied(self, update: Update, life: Life) -> str | None:
         """Return why the update is of another copy of the store than the one that has written to us, or None."""
         opening = update.opening
-        if opening is None or admits(life.openings, opening, update.stamp.seq, life.received):
+        if opening is None or admits(life.openings, opening, update.stamp.seq):
             return None
         return (
             f"sequence {update.stamp.seq} of {life.actor} was given to two writes: another copy of this store has "
@@ -421,16 +421,16 @@ class Centre:
             reason = f"heartbeat of epoch {heartbeat.epoch}; {current_life(life)}"
             out.refused.append(Refusal(region=heartbeat.region, reason=reason, message=heartbeat))
             return heartbeat.region
-        opening, position = heartbeat.opening, self._here(heartbeat.position, heartbeat.topic)
-        if opening is not None:
-            if not admits(life.openings, opening, heartbeat.last_seq, life.received):
-                return heartbeat.region  # of another copy of the store, which the answer shows it
-            life.openings = with_opening(life.openings, opening)
-        if not (heartbeat.topic and self.topic and heartbeat.topic != self.topic):
-            life.meet(heartbeat.token, position, heartbeat.topic)
+        if heartbeat.openings:
+            token = heartbeat.openings[-1].token
+            openings = taken_over(life.openings, heartbeat.openings, life.received)
+            if openings is None or token in life.tokens[:-1]:
+                return heartbeat.region  # late, or of a copy that another has replaced, which the answer shows it
+            life.openings = openings
+            life.meet(token, heartbeat.position, heartbeat.topic, self.topic)
         life.received.announce(heartbeat.sent_seq)
         if not life.copied:
-            life.acknowledge(position, heartbeat.last_seq)
+            life.acknowledge(self._here(heartbeat.position, heartbeat.topic), heartbeat.last_seq)
         life.offset_ms = heartbeat.at_ms - now_ms
         life.heard_ms = now_ms
         life.heartbeat = heartbeat

@@ -128,19 +128,29 @@ class Life:
             self.plain_base = dict(self.plain)
         self.plain_topic = topic
 
-    def meet(self, token: int, position: int, topic: str) -> None:
+    def meet(self, token: int, position: int, topic: str, present: str) -> None:
         """Note how far an opening of the store's file has read. A new one that is behind the others is a copy's.
 
         What the others acknowledged may be forgotten everywhere, so nothing that the copy wrote is taken as it is.
+
+        Args:
+            token: the opening's.
+            position: up to where it has read.
+            topic: id of the replica topic that it has read.
+            present: id of the replica topic there is.
         """
+        behind = position < self.furthest
         if topic and topic != self.read_topic:
-            self.read_topic, self.furthest = topic, 0
-        if token and token not in self.tokens:
-            if position < self.furthest and not self.copied:
+            behind = bool(self.read_topic) and self.read_topic == present
+            if not behind:
+                self.read_topic, self.furthest = topic, 0
+        if token not in self.tokens:
+            if behind and not self.copied:
                 self.copied = True
                 self.refused_from = min(self.refused_from or MAX_COUNTER, self.received.highest + 1)
             self.tokens = (*self.tokens, token)[-KEPT:]
-        self.furthest = max(self.furthest, position)
+        if not behind:
+            self.furthest = position
 
     def acknowledge(self, position: int, last_seq: int) -> None:
         """Note an acknowledgement and let those count whose writes have all been merged."""

@@ -164,7 +164,7 @@ def _store_alone(self: replica.Replica) -> Any:
     return self.store.transaction()
 
 
-def _no_life_ends(state: replica.ReplicaState, entry: Any) -> tuple[int, bool]:
+def _no_life_ends(state: replica.ReplicaState, openings: Any, entry: Any) -> tuple[int, bool]:
     return 0, False
 
 
@@ -184,15 +184,15 @@ def _nothing_again(*_: object) -> list[Any]:
     return []
 
 
-def _meet_anybody(self: lives.Life, token: int, position: int, topic: str) -> None:
+def _meet_anybody(*_: object) -> None:
     return None
 
 
 _first_to_move = new_life.first_to_move
 
 
-def _move_everything(state: replica.ReplicaState, entry: Any) -> tuple[int, bool]:
-    first, copied = _first_to_move(state, entry)
+def _move_everything(state: replica.ReplicaState, openings: Any, entry: Any) -> tuple[int, bool]:
+    first, copied = _first_to_move(state, openings, entry)
     return (state.confirmed + 1 if first else 0), copied
 
 

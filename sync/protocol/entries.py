@@ -57,8 +57,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, t
     waiting: Natural = 0  # writes not yet confirmed by the centre
     agrees: bool | None = None  # with the centre's digests at `compared_at`; None: never compared
     compared_at: Natural = 0
-    opening: Opening | None = None  # in which `last_seq` was written
-    token: int = 0  # of the present opening of the store's file; 0: the store does not say
+    openings: tuple[Opening, ...] = ()  # of the store's file, the present one last; (): the store does not say
     topic: str = ""  # id of the replica topic that the positions lie in; "": the region does not say
 
 
@@ -117,7 +116,8 @@ class RegionEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     member: bool = True
     clock: Hlc | None = None  # newest stamp the centre has admitted; a joining region starts after it
     newest: int = 0  # highest sequence that has arrived
-    openings: tuple[Opening, ...] = ()  # of the store's file, in which what has arrived was written; ascending
+    openings: tuple[Opening, ...] = ()  # of the store's file that have spoken, ascending
+    replaced: tuple[int, ...] = ()  # tokens of openings that a later one has replaced
     refused_from: int = 0  # from this sequence on nothing of the life is taken; 0: everything is
     copied: bool = False  # why: a copy of the store goes on that knows less than the store had acknowledged
 

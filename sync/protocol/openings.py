@@ -6,11 +6,10 @@ newest sequence the file had then. Two openings that both wrote behind the same 
 up to that point is common to both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from thalweg.sync.protocol.gaps import Received
-from thalweg.sync.protocol.stamps import MAX_COUNTER
 
 KEPT: Final = 32
 """Newest openings of a life that the centre remembers: a copy older than so many restarts is judged by stamps alone."""
@@ -23,6 +22,9 @@ class Opening(NamedTuple):
     token: int  # no two openings have the same
 
 
+Openings = tuple[Opening, ...]
+
+
 def opening_of(openings: Sequence[Opening], seq: int) -> Opening | None:
     """Return the opening that wrote a sequence; None if it is older than all that are known.
 
@@ -33,44 +35,52 @@ def opening_of(openings: Sequence[Opening], seq: int) -> Opening | None:
     return next((opening for opening in reversed(openings) if seq > opening.began), None)
 
 
-def admits(openings: Sequence[Opening], new: Opening, seq: int, received: Received) -> bool:
-    """Say whether a write can be of the store that wrote what has been received.
+def taken_over(known: Openings, lineage: Openings, received: Received) -> Openings | None:
+    """Return the openings once one more has spoken; None if others have gone on behind its beginning: it is a copy's.
 
     Args:
-        openings: known so far, ascending.
-        new: in which the write says it was made.
-        seq: the write's.
+        known: to the centre, ascending.
+        lineage: of the file that speaks, ascending; the last is its present opening, the others wrote what it has.
         received: what has arrived of the life.
     """
-    if new in openings:
-        return opening_of(openings, seq) == new
-    end = next((other.began for other in openings if other.began > new.began), MAX_COUNTER)
-    # What has arrived behind the new one's beginning, and before the next, was written in another.
-    return seq <= end and received.contiguous <= new.began and not any(new.began < s <= end for s in received.above)
+    new = lineage[-1]
+    if new in known:
+        return known
+    if any(other.began > new.began for other in known) or max([received.contiguous, *received.above]) > new.began:
+        return None
+    # One that began at the same point has written nothing that arrived, and is not waited for.
+    before = [other for other in known if other.began < new.began]
+    points = {other.began for other in before}
+    return tuple(sorted([*before, *(other for other in lineage if other.began not in points)]))[-KEPT:]
 
 
-def with_opening(openings: Sequence[Opening], new: Opening) -> tuple[Opening, ...]:
-    """Return the openings with one more, ascending, the newest of them."""
-    return tuple(openings) if new in openings else tuple(sorted({*openings, new}))[-KEPT:]
+def admits(known: Openings, opening: Opening, seq: int) -> bool:
+    """Say whether a write is of the store that goes on: its opening has spoken, and no later one wrote the sequence."""
+    if not known or opening.began < known[0].began:
+        return True  # older than all that are remembered
+    return opening_of(known, seq) == opening
 
 
-def first_not_admitted(
-    mine: Sequence[Opening], theirs: Sequence[Opening], received: Received, first: int, last: int
+def first_shut_out(
+    mine: Openings, theirs: Openings, replaced: Iterable[int], received: Received, first: int, last: int
 ) -> int | None:
-    """Return the first of our sequences that the centre can not take, or has taken from another copy; None for none.
+    """Return from which of our sequences on the centre takes nothing of this file; None if it takes all.
 
     Args:
-        mine: openings of this file, ascending. What is older than all of them is not judged.
-        theirs: openings in which what has arrived there was written.
+        mine: openings of this file, the present one last.
+        theirs: openings that the centre knows.
+        replaced: tokens that it does not listen to any more.
         received: what has arrived there.
-        first: of our sequences.
-        last: of our sequences.
+        first: of our sequences that may be shut out.
+        last: of our sequences; the one after it is the next write's.
     """
-    bounds = {first, *(opening.began + 1 for opening in (*mine, *theirs))}
-    for seq in sorted(bound for bound in bounds if first <= bound <= last):
+    if not mine or not theirs:
+        return None
+    merged = None if mine[-1].token in replaced else taken_over(theirs, mine, received)
+    known = theirs if merged is None else merged
+    for seq in sorted({first, last + 1, *(opening.began + 1 for opening in (*mine, *known))}):
         own = opening_of(mine, seq)
-        # Without an opening it was written by a version that named none: then it is nobody's who names one.
-        named = len(mine) < KEPT and opening_of(theirs, seq) is not None
-        if (named and seq <= received.contiguous) if own is None else not admits(theirs, own, seq, received):
+        # What was written before openings were named is nobody's who names one.
+        if first <= seq <= last + 1 and opening_of(known, seq) != own and (own or len(mine) < KEPT):
             return seq
     return None

@@ -9,7 +9,7 @@ from typing import Final
 
 from thalweg.sync.protocol.entries import RegionEntry
 from thalweg.sync.protocol.gaps import MAX_ASKED, Received
-from thalweg.sync.protocol.openings import first_not_admitted
+from thalweg.sync.protocol.openings import Openings, first_shut_out
 from thalweg.sync.protocol.stamps import DEFAULT_LIMITS
 from thalweg.sync.replica.state import ReplicaState
 
@@ -17,10 +17,10 @@ MOST_JUDGED: Final = 10_000
 """Sequences beyond the first hole: with more, what lies there is judged when the hole is smaller."""
 
 
-def first_to_move(state: ReplicaState, entry: RegionEntry) -> tuple[int, bool]:
+def first_to_move(state: ReplicaState, openings: Openings, entry: RegionEntry) -> tuple[int, bool]:
     """Return the first sequence that goes into a new life (0: none), and whether another copy of the store is why."""
     received = arrived(entry)
-    differs = first_not_admitted(state.openings, entry.openings, received, state.confirmed + 1, state.seq)
+    differs = first_shut_out(openings, entry.openings, entry.replaced, received, state.confirmed + 1, state.seq)
     if differs is None and received.highest > state.seq:
         differs = state.seq + 1
     candidates = [seq for seq in (state.moving_from, differs or 0, entry.refused_from) if seq]

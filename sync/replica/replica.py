@@ -158,10 +158,10 @@ class Replica:
 
     def _openings(self) -> tuple[Opening, ...]:
         """Return the openings of the file with the present one, in which a write is made now."""
-        known, seq = self.state.openings, self.state.seq
+        known = self.state.openings
         if not self._token or (known and known[-1].token == self._token):
             return known
-        return (*known, Opening(seq, self._token))[-KEPT:]
+        return (*known, Opening(self.state.seq, self._token))[-KEPT:]
 
     # ---- sending -------------------------------------------------------------------------------------------------
 
@@ -221,8 +221,7 @@ class Replica:
             waiting=state.seq - state.confirmed,
             agrees=self.digest_agrees,
             compared_at=self.digest_position,
-            opening=state.openings[-1] if state.openings else None,
-            token=self._token,
+            openings=self._openings(),
             topic=state.topic,
         )
 
@@ -316,7 +315,7 @@ class Replica:
             elif state.joined and state.announced:
                 self._save(announced=False, built_on=0)  # the centre has lost this life: it is told once more
             return clock
-        first, copied = first_to_move(state, entry)
+        first, copied = first_to_move(state, self._openings(), entry)
         through = entry.contiguous if not first else min(entry.contiguous, first - 1)
         if through > state.confirmed:
             self._confirm(through)
