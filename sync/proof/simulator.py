@@ -274,8 +274,9 @@ class World:
             case "jump":
                 site.offset_ms = max(-HOUR_MS, min(HOUR_MS, site.offset_ms + step.amount))
             case "far":
-                self.far += 1
-                site.offset_ms += step.amount
+                if site.replica.state.joined:  # before that it is told to set its clock
+                    self.far += 1
+                    site.offset_ms += step.amount
             case "right":
                 site.offset_ms = 0
             case "together":
@@ -652,7 +653,8 @@ class World:
         return not remembers and all(
             site.replica.fenced
             or (
-                site.replica.state.joined
+                not site.replica.must_join
+                and not site.replica.state.moving_from
                 and site.replica.state.confirmed == site.replica.state.seq
                 and site.replica.digest_agrees
                 and site.replica.digest_position > begun

@@ -7,9 +7,11 @@ up to that point is common to both.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from thalweg.sync.protocol.gaps import Received
+from thalweg.sync.protocol.stamps import MAX_COUNTER
 
 KEPT: Final = 32
 """Newest openings of a life that the centre remembers: a copy older than so many restarts is judged by stamps alone."""
@@ -36,7 +38,7 @@ def opening_of(openings: Sequence[Opening], seq: int) -> Opening | None:
 
 
 def taken_over(known: Openings, lineage: Openings, received: Received) -> Openings | None:
-    """Return the openings once one more has spoken; None if others have gone on behind its beginning: it is a copy's.
+    """Return the openings once one more has spoken; None if what has arrived is not of its file: it is a copy's.
 
     Args:
         known: to the centre, ascending.
@@ -45,13 +47,24 @@ def taken_over(known: Openings, lineage: Openings, received: Received) -> Openin
     """
     new = lineage[-1]
     if new in known:
-        return known
-    if any(other.began > new.began for other in known) or max([received.contiguous, *received.above]) > new.began:
+        return known if new == known[-1] else None
+    if any(other.began > new.began for other in known) or _arrived(received, new.began, MAX_COUNTER):
         return None
-    # One that began at the same point has written nothing that arrived, and is not waited for.
-    before = [other for other in known if other.began < new.began]
-    points = {other.began for other in before}
-    return tuple(sorted([*before, *(other for other in lineage if other.began not in points)]))[-KEPT:]
+    wrote = set()
+    bounds = sorted({opening.began for opening in (*known, *lineage)})
+    for began, end in pairwise(bounds):
+        if _arrived(received, began, end):
+            theirs, own = opening_of(known, end), opening_of(lineage, end)
+            if theirs is not None and own is not None and theirs != own:
+                return None
+            wrote.add(theirs)
+    # Of what is not in the file, only what has written counts: the rest is not waited for.
+    return tuple(sorted({*(other for other in known if other in wrote), *lineage}))[-KEPT:]
+
+
+def _arrived(received: Received, after: int, end: int) -> bool:
+    """Say whether anything behind one sequence and up to another has arrived."""
+    return received.contiguous > after or any(after < seq <= end for seq in received.above)
 
 
 def admits(known: Openings, opening: Opening, seq: int) -> bool:
@@ -83,4 +96,4 @@ def first_shut_out(
         # What was written before openings were named is nobody's who names one.
         if first <= seq <= last + 1 and opening_of(known, seq) != own and (own or len(mine) < KEPT):
             return seq
-    return None
+    return last + 1 if merged is None else None

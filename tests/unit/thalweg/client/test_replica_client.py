@@ -59,6 +59,6 @@ def test_every_opening_of_a_file_is_another(tmp_path: Path) -> None:
     tokens = set()
     for _ in range(3):
         client = ReplicaClient("eu", tmp_path / "eu.sqlite", Kafka())
-        tokens.add(client._replica.heartbeat(NOW).token)
+        tokens.add(client._replica.heartbeat(NOW).openings[-1].token)
         client.close()
     assert len(tokens) == 3 and 0 not in tokens
