@@ -43,6 +43,8 @@ SAMPLES_PER_RECORD: Final = 2_000
 """About 400 kB: well within a message's limit."""
 
 FORGET_EVERY_MS: Final = 60_000
+READ_FIRST_MS: Final = 30_000
+"""Longest time for reading what was said in a region before; it takes a second where the broker answers."""
 _EVENT: Final = msgspec.json.Decoder(AssignmentEvent)
 _SAID: Final = msgspec.json.Decoder(Said)
 
@@ -102,6 +104,7 @@ class RegionalAgent:
         self._refused: list[OutgoingRecord] = []
         self._due: dict[str, int] = {}
         self._read_first = dict(read_first or {})
+        self._read_until = self._steady() + READ_FIRST_MS
         self._tenures = {
             fleet.region: Tenure(
                 fleet.region,
@@ -119,6 +122,7 @@ class RegionalAgent:
         self._waiting: list[IncomingRecord] = []
         self._skip: Mapping[tuple[str, int], int] = {}
         """Of assignments, by topic and partition, the offset before which they are passed over."""
+        self._keys = {fleet.region: fleet.region.encode() for fleet in fleets}
         self._regions_of_status = {topic_name(STATUS, prefix, fleet.region): fleet.region for fleet in fleets}
         # Often enough that tasks may always be started, whatever the settings say.
         self._heartbeat_ms = min(settings.heartbeat_ms, LEASE_MS // 3)
@@ -177,7 +181,7 @@ class RegionalAgent:
                 self._read_first.pop(place, None)
             tenure = self._tenures[region]
             # Afterwards only who speaks for the region matters, not the many reports of tasks.
-            if not tenure.claimed or record.key == region.encode():
+            if not tenure.claimed or record.key == self._keys[region]:
                 try:
                     tenure.hear(decoded(_SAID, record.value))
                 except UndecodableError:
@@ -186,6 +190,8 @@ class RegionalAgent:
 
     def _begin_if_ready(self, now: int) -> bool:
         """Begin once it is known of every region whether this file goes on where the region stopped."""
+        if self._steady() > self._read_until:
+            self._read_first.clear()  # what is not there any more by now is not waited for
         if self._read_first or not all(tenure.has_begun() for tenure in self._tenures.values()):
             return False
         astray = [region for region, tenure in self._tenures.items() if not tenure.goes_on()]
