@@ -427,7 +427,7 @@ class Centre:
             if openings is None or token in life.tokens[:-1]:
                 return heartbeat.region  # late, or of a copy that another has replaced, which the answer shows it
             life.openings = openings
-            life.meet(token, heartbeat.position, heartbeat.topic, self.topic)
+            life.meet(heartbeat, self.topic)
         life.received.announce(heartbeat.sent_seq)
         if not life.copied:
             life.acknowledge(self._here(heartbeat.position, heartbeat.topic), heartbeat.last_seq)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from thalweg.sync.protocol.entries import PlainWrite, Update
+from thalweg.sync.protocol.entries import Heartbeat, PlainWrite, Update
 from thalweg.sync.protocol.gaps import Received
 from thalweg.sync.protocol.openings import KEPT, Opening
 from thalweg.sync.protocol.stamps import FIRST_STORE_EPOCH, MAX_COUNTER, ZERO, Actor, Hlc, actor_of, is_plain
@@ -128,29 +128,28 @@ class Life:
             self.plain_base = dict(self.plain)
         self.plain_topic = topic
 
-    def meet(self, token: int, position: int, topic: str, present: str) -> None:
-        """Note how far an opening of the store's file has read. A new one that is behind the others is a copy's.
+    def meet(self, said: Heartbeat, present: str) -> None:
+        """Note how far an opening of the store's file has read. A new one that began behind the others is a copy's.
 
         What the others acknowledged may be forgotten everywhere, so nothing that the copy wrote is taken as it is.
 
         Args:
-            token: the opening's.
-            position: up to where it has read.
-            topic: id of the replica topic that it has read.
+            said: by the opening.
             present: id of the replica topic there is.
         """
-        behind = position < self.furthest
-        if topic and topic != self.read_topic:
-            behind = bool(self.read_topic) and self.read_topic == present
-            if not behind:
-                self.read_topic, self.furthest = topic, 0
+        token = said.openings[-1].token
         if token not in self.tokens:
+            same = not said.opened_in or said.opened_in == self.read_topic
+            behind = said.opened_at < self.furthest if same else bool(self.furthest) and self.read_topic == present
             if behind and not self.copied:
                 self.copied = True
                 self.refused_from = min(self.refused_from or MAX_COUNTER, self.received.highest + 1)
             self.tokens = (*self.tokens, token)[-KEPT:]
-        if not behind:
-            self.furthest = position
+        if said.topic and said.topic != self.read_topic:
+            if self.read_topic == present:
+                return  # late
+            self.read_topic, self.furthest = said.topic, 0
+        self.furthest = max(self.furthest, said.position)
 
     def acknowledge(self, position: int, last_seq: int) -> None:
         """Note an acknowledgement and let those count whose writes have all been merged."""

@@ -108,7 +108,8 @@ def _stores_and_topics(draw: random.Random, keys: tuple[str, ...]) -> list[Step]
         steps += [Step(kept_at, "backup", region), Step(at, "restore", region)]
         steps += [Step(at, "cut", region), Step(at + 600, "heal", region)] if offline else []
         for _ in range(below(4)):
-            steps.append(Step(at + below(500), "write", region, keys[below(len(keys))], _change(draw)))
+            later = min(at + below(500), HORIZON_MS - 1)
+            steps.append(Step(later, "write", region, keys[below(len(keys))], _change(draw)))
         steps.append(Step(at + 610 + below(100), "sync", region))
     if chance() < 0.12:
         for _ in range(1 + below(2)):
@@ -118,7 +119,7 @@ def _stores_and_topics(draw: random.Random, keys: tuple[str, ...]) -> list[Step]
         amount = (3 + below(400)) * 24 * HOUR_MS * (-1 if chance() < 0.2 else 1)
         steps += [Step(at, "far", region, amount=amount)]
         for _ in range(1 + below(3)):
-            later = at + below(400)
+            later = min(at + below(400), HORIZON_MS - 1)
             steps.append(Step(later, "write", region, keys[below(len(keys))], _change(draw)))
             steps.append(Step(later + below(60), "sync", region))
         steps += [Step(at + 200 + below(1_500), "right", region)] if chance() < 0.6 else []

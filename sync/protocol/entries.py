@@ -59,6 +59,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, t
     compared_at: Natural = 0
     openings: tuple[Opening, ...] = ()  # of the store's file, the present one last; (): the store does not say
     topic: str = ""  # id of the replica topic that the positions lie in; "": the region does not say
+    opened_at: Natural = 0  # position at which the store's file was opened
+    opened_in: str = ""  # and the topic that this one lies in
 
 
 class Join(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="join"):

@@ -88,6 +88,7 @@ class Replica:
         self.digest_agrees: bool | None = None
         self.differing: tuple[int, ...] = ()
         self._repaired: dict[int, dict[str, Record]] = {}  # by bucket asked for: what was published since
+        self._opened_at, self._opened_in = self.state.position, self.state.topic
         self._heard: RegionEntry | None = None  # newest word of the centre about this life
         self._listed: set[str] = set()  # keys that were published since everything is read again
         if self.state.reading_again:
@@ -223,6 +224,8 @@ class Replica:
             compared_at=self.digest_position,
             openings=self._openings(),
             topic=state.topic,
+            opened_at=self._opened_at,
+            opened_in=self._opened_in,
         )
 
     def repair_request(self) -> RepairRequest | None:
