@@ -32,13 +32,13 @@ from thalweg.jobs.replication.upkeep import TablesUpkeep
 from thalweg.jobs.runtime.beside import run_beside
 from thalweg.jobs.runtime.job import Flow, Stop, checkpoint_for, job_main
 from thalweg.jobs.runtime.origin import LOOK_EVERY_S, OriginWatch
-from thalweg.streams.broker.admin import ensure_topics
+from thalweg.streams.broker.admin import ensure_topics, identities
 from thalweg.streams.broker.consume import KafkaReader
 from thalweg.streams.broker.publish import KafkaPublisher
 from thalweg.streams.broker.range_reader import RangeReader
 from thalweg.streams.broker.sources import read_regions
 from thalweg.streams.contract.state_messages import StateInput
-from thalweg.streams.contract.topics import DEADLETTER, REPLICA, STATE, topic_name, topic_pattern
+from thalweg.streams.contract.topics import DEADLETTER, REPLICA, STATE, region_of_topic, topic_name, topic_pattern
 from thalweg.streams.replication.replica_log import KafkaReplicaLog
 from thalweg.sync.clock import Clock
 from thalweg.sync.delta.contracts import RECORDS
@@ -107,6 +107,7 @@ def start(
     watch = OriginWatch(settings, FLOW, RECORDS, topic_pattern(STATE, prefix))
     watch.settle()
     ensure_topics(settings.kafka, contracts=(REPLICA, DEADLETTER))
+    replica_topic = topic_name(REPLICA, prefix)
     tables = ReplicateTables(settings.warehouse.path)
     replica_log = KafkaReplicaLog(settings.kafka)
     dead_letters = DeadLetters(prefix, lambda: KafkaPublisher(settings.kafka, client_id="thalweg-replicate-refused"))
@@ -119,6 +120,8 @@ def start(
         clock=clock,
         isolation=host.isolation,
         merging=SparkMerge(spark, tables, settings.warehouse.path, group),
+        replica_topic=identities(settings.kafka, [replica_topic])[1].get(replica_topic, ""),
+        state_topics={region_of_topic(name, STATE, prefix): id_ for name, id_ in watch.topic_ids.items()},
     )
     upkeep = TablesUpkeep(tables, group.compact_every_s, clock, stop)
     batches = Microbatch(

@@ -181,13 +181,14 @@ class _Timed(ReplicaClient):
         super().__init__(region, path, kafka)
         self.arrivals: list[tuple[str, int, int]] = []
 
-    def _apply(self, records: list[IncomingRecord], connection: Any) -> None:
-        super()._apply(records, connection)
+    def _apply(self, records: list[IncomingRecord], connection: Any) -> bool:
+        again = super()._apply(records, connection)
         now_ms = time.time_ns() // 1_000_000
         for record in records:
             entry = read_entry(record.key, record.value, record.headers)
             if isinstance(entry, RecordEntry):
                 self.arrivals.append((entry.record.written.region, entry.record.written.ms, now_ms))
+        return again
 
 
 def _replicas(work: Path, links: ProxiedBroker, rate: float, seconds: float) -> dict[str, Any]:

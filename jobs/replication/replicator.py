@@ -75,6 +75,8 @@ class Replicator:
         clock: Callable[[], int],
         isolation: Isolation,
         merging: Merging | None = None,
+        replica_topic: str = "",
+        state_topics: Mapping[str, str] | None = None,
     ) -> None:
         """Start from the tables.
 
@@ -86,6 +88,8 @@ class Replicator:
             clock: the wall clock.
             isolation: records that cannot be digested.
             merging: chooses who merges; None does all here.
+            replica_topic: id of the replica topic; one that the tables do not know gets all there is.
+            state_topics: ids of the topics that regions write to, by region.
         """
         self._tables = tables
         self._log = log
@@ -94,6 +98,11 @@ class Replicator:
         self._isolation = isolation
         self._merging = merging or (lambda centre, now_ms: (centre.merge_here(now_ms), tables.write_records))
         self._row = tables.load().centre
+        self._replica_topic = replica_topic
+        self._state_topics = state_topics or {}
+        self._owes_everything = self._row.replica_topic not in ("", replica_topic)
+        if self._owes_everything:
+            _say_replaced(self._row.replica_topic, replica_topic)
         self.centre = self._durable_centre(position)
         self._digests = DigestLedger()
         for key, record in self.centre.records.items():
@@ -128,6 +137,7 @@ class Replicator:
 
         def note(seconds: Seconds) -> None:
             self._tables.forget(merged.forgotten)
+            self._owes_everything = False
             self._note(len(records), merged, seconds)
 
         return Outcome(
@@ -142,7 +152,7 @@ class Replicator:
     def _durable_centre(self, position: int) -> Centre:
         """Make the centre that the tables lead to."""
         loaded = self._tables.load()
-        return Centre(
+        centre = Centre(
             loaded.records,
             loaded.recents,
             loaded.regions,
@@ -152,7 +162,10 @@ class Replicator:
             limits=self._limits.limits,
             tombstone_age_ms=self._limits.tombstone_age_ms,
             ask_again_ms=self._limits.ask_again_ms,
+            topic=self._replica_topic,
         )
+        centre.meet_topics(self._state_topics)
+        return centre
 
     def _read(self, records: Sequence[StateInput]) -> tuple[list[Said], list[Unreadable]]:
         """Return what the records say, and of those that say nothing the reason."""
@@ -170,7 +183,8 @@ class Replicator:
 
     def _read_one(self, record: StateInput) -> list[UpMessage] | StateRefusedError:
         try:
-            return read_state(record, self._limits.topic_prefix, self._limits.policies)
+            said = read_state(record, self._limits.topic_prefix, self._limits.policies)
+            return [self.centre.numbered(message) for message in said]
         except StateRefusedError as error:
             return error
 
@@ -191,11 +205,15 @@ class Replicator:
         repeated = self._row.last_batch == tuple(batch)
         counts = self._row.counts if repeated else counted(self._row, merged, said).counts
         return CentreRow(
-            forgotten_through=self.centre.forgotten_through, counts=counts, last_batch=(batch.query_id, batch.batch_id)
+            forgotten_through=self.centre.forgotten_through,
+            counts=counts,
+            last_batch=(batch.query_id, batch.batch_id),
+            replica_topic=self._replica_topic,
         )
 
     def _outgoing(self, merged: Merged, encoded: Mapping[str, bytes], now_ms: int) -> list[LogRecord]:
-        outgoing = [record for entry in merged.entries for record in self._entry(entry, encoded)]
+        entries = self.centre.everything(now_ms) if self._owes_everything else []
+        outgoing = [record for entry in (*entries, *merged.entries) for record in self._entry(entry, encoded)]
         for key, text in encoded.items():
             self._digests.put(key, encoded_hash(text))
         for key in merged.forgotten:
@@ -235,7 +253,7 @@ class Replicator:
                 write_records(record_rows(merged.records, centre.recents, encoded, now_ms), now_ms)
 
         def regions() -> None:
-            if merged.regions or refused():
+            if merged.regions or self._owes_everything or refused():
                 tables.write_regions(centre.lives.values(), self._row, centre.position, now_ms)
 
         return {
@@ -259,6 +277,13 @@ class Replicator:
         fields = {"records": records, "updates": len(merged.merged), "keys": len(merged.records)}
         fields |= {f"{step}_ms": round(spent * 1_000) for step, spent in seconds.items()}
         log.debug("batch", extra={"fields": fields})
+
+
+def _say_replaced(before: str, now: str) -> None:
+    log.warning(
+        "the replica topic was made anew; all records are published again, and regions read them",
+        extra={"fields": {"topic_id_before": before, "topic_id_now": now}},
+    )
 
 
 def merge(

@@ -92,6 +92,11 @@ class OriginWatch:
         """Where the query begins if it has no batch yet; empty for the earliest."""
 
     @property
+    def topic_ids(self) -> Mapping[str, str]:
+        """Ids of the query's topics, by name, as they were at its start."""
+        return self._origin.topic_ids if self._origin is not None else {}
+
+    @property
     def known_until(self) -> Mapping[Place, int]:
         """Where rows of an earlier query may be in the tables already."""
         return self._origin.known_until if self._origin is not None else {}

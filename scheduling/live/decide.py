@@ -106,7 +106,7 @@ def report(
     if task is None or copy is None or copy.epoch != epoch:
         return []
     if kind == "accepted":
-        return [] if copy.state is CopyState.RUNNING else [_copy_row(Change.ACCEPTED, task, copy, now_ms)]
+        return [_copy_row(Change.ACCEPTED, task, copy, now_ms)] if copy.state is CopyState.ASSIGNED else []
     if kind == "running":
         return [] if copy.state is CopyState.RUNNING else [_copy_row(Change.RUNNING, task, copy, now_ms)]
     if kind == "succeeded":

@@ -44,6 +44,9 @@ class Reader(Protocol):
     def poll(self, timeout_ms: int) -> list[IncomingRecord]:
         """Return what arrived, in order within a partition; wait at most so long for the first record."""
 
+    def end_offsets(self) -> dict[tuple[str, int], int]:
+        """Offset after the newest record, of each partition read."""
+
     def close(self) -> None:
         """Give up the connection."""
 
@@ -87,6 +90,7 @@ class KafkaReader:
         self._taken: set[TopicPartition] = set()
         self._next_discovery = 0.0
         self._unreadable: UnreadableError | None = None
+        self._servers = kafka.bootstrap_servers
         try:
             self._consumer = KafkaConsumer(
                 client_id=client_id,
@@ -169,8 +173,15 @@ class KafkaReader:
         ]
 
     def end_offsets(self) -> dict[tuple[str, int], int]:
-        """Offset after the newest record, of each partition read."""
-        ends = self._consumer.end_offsets(sorted(self._taken))
+        """Offset after the newest record, of each partition read.
+
+        Raises:
+            BrokerUnavailableError: nobody answers.
+        """
+        try:
+            ends = self._consumer.end_offsets(sorted(self._taken))
+        except (KafkaError, OSError) as error:
+            raise BrokerUnavailableError(self._servers, error) from error
         return {(partition.topic, partition.partition): offset for partition, offset in ends.items()}
 
     def position(self, topic: str, partition: int) -> int:

@@ -110,5 +110,9 @@ class MemoryReader:
             records += batch
         return records
 
+    def end_offsets(self) -> dict[tuple[str, int], int]:
+        """Offset after the newest record of each topic."""
+        return {(name, 0): len(self._broker.topics[name]) for name in self._wanted()}
+
     def close(self) -> None:
         """Do nothing."""

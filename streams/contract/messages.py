@@ -18,6 +18,8 @@ Gpus = Annotated[int, Meta(ge=0, le=MAX_DEVICES)]
 GpuMilli = Annotated[int, Meta(ge=0, le=1_000)]
 NodeGpuMilli = Annotated[int, Meta(ge=0, le=MAX_DEVICES * GPU_MILLI)]
 Workers = Annotated[int, Meta(ge=1, le=10_000)]
+NodeCpus = Annotated[float, Meta(ge=0)]
+NodeMemoryGb = Annotated[float, Meta(ge=0)]
 Cpus = Annotated[float, Meta(ge=0, le=100_000)]
 MemoryGb = Annotated[float, Meta(ge=0, le=1_000_000)]
 SizeGb = Annotated[float, Meta(ge=0, le=1e9)]
@@ -155,6 +157,10 @@ class NodeShare(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Shares of the node's GPUs in thousandths, all workers together."""
     devices: list[Annotated[int, Meta(ge=0, le=MAX_DEVICES - 1)]] = []
     """Indices of the GPUs; one that several workers share is repeated."""
+    cpus: NodeCpus = 0
+    """CPU cores, all workers together."""
+    memory_gb: NodeMemoryGb = 0
+    """Memory in GB (10⁹ bytes), all workers together."""
 
 
 class AssignmentEvent(Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -238,6 +244,8 @@ class StatusEvent(Struct, frozen=True, omit_defaults=True, kw_only=True):
     read_to: list[Count] | None = None
     """For `inventory`: how far the region had read its assignments when it made the list, the next offset of each
     partition, by number. An assignment that lies behind cannot be missing from the list."""
+    claim: bool = False
+    """For `heartbeat`: the first of its agent, which hosts the region from now on; agents before it end."""
     observed_at: EpochMs | None = None
     """When it happened, milliseconds since 1970."""
     stamp: Stamp | None = None
@@ -264,7 +272,7 @@ class Sample(Struct, frozen=True, omit_defaults=True, kw_only=True):
     cpus: Cpus | None = None
     """node: CPU cores in all."""
     memory_gb: MemoryGb | None = None
-    """node: memory in all, in GB (10⁹ bytes)."""
+    """node: memory that tasks may have, in GB (10⁹ bytes)."""
     gpu_utilisation: Share | None = None
     """node: share of its GPUs that is busy, 0 to 1."""
     cpu_utilisation: Share | None = None

@@ -1,5 +1,6 @@
 """Assignment events: what a committed ledger row tells a region to do."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -8,7 +9,7 @@ import msgspec
 from thalweg.scheduling.world.tasks import Change, Share, Transition
 from thalweg.streams.broker.publish import OutgoingRecord, outgoing
 from thalweg.streams.contract.envelope import Envelope, content_id
-from thalweg.streams.contract.messages import AssignmentEvent, NodeShare, TaskRequest
+from thalweg.streams.contract.messages import AssignmentEvent, NodeShare, PerWorker, TaskRequest
 from thalweg.streams.contract.topics import ASSIGNMENTS
 
 SOURCE: Final = "/thalweg/place"
@@ -43,6 +44,7 @@ def event_record(row: Transition, event_id: str, request: str, prefix: str) -> O
     kind = event_type_of(row)
     assert row.region is not None
     task = _decoded(request) if kind == "assign" else _NOTHING
+    each = _needs(task, row.shares) if kind == "assign" else [PerWorker()] * len(row.shares)
     event = AssignmentEvent(
         event_id=event_id,
         type="assign" if kind == "assign" else "revoke",
@@ -56,8 +58,10 @@ def event_record(row: Transition, event_id: str, request: str, prefix: str) -> O
                 gpus=share.gpus,
                 gpu_milli=share.gpu_milli,
                 devices=list(share.devices),
+                cpus=round(worker.cpus * share.workers, 3),
+                memory_gb=round(worker.memory_gb * share.workers, 3),
             )
-            for share in row.shares
+            for share, worker in zip(row.shares, each, strict=True)
         ],
         plan_id=row.plan_id or "",
         cost_usd_per_hour=row.usd_per_hour or 0.0,
@@ -74,6 +78,18 @@ def event_record(row: Transition, event_id: str, request: str, prefix: str) -> O
 
 
 _NOTHING: Final = TaskRequest(task_id="-", expected_s=0)
+
+
+def _needs(task: TaskRequest, shares: Sequence[Share]) -> list[PerWorker]:
+    """Tell of each share what one of its workers needs. Shares are listed in the order of the task's parts."""
+    if not task.subtasks:
+        return [task.per_worker] * len(shares)
+    needs: list[PerWorker] = []
+    parts = [part.per_worker for part in task.subtasks for _ in range(part.workers)]
+    for share in shares:
+        needs.append(parts[0] if parts else task.per_worker)
+        del parts[: share.workers]
+    return needs
 
 
 @lru_cache(maxsize=8)  # the copies of one task follow each other

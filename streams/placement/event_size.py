@@ -14,7 +14,15 @@ from thalweg.streams.contract.topics import ASSIGNMENTS
 _ENCODER: Final = msgspec.json.Encoder()
 
 # Ids of 256 characters that JSON writes with six bytes each, and the largest numbers.
-_LONGEST_SHARE: Final = NodeShare(node_id="\1" * 256, workers=10_000, gpus=1_024, gpu_milli=1_024_000, devices=[0])
+_LONGEST_SHARE: Final = NodeShare(
+    node_id="\1" * 256,
+    workers=10_000,
+    gpus=1_024,
+    gpu_milli=1_024_000,
+    devices=[0],
+    cpus=1_234_567_890.125,
+    memory_gb=12_345_678_901.125,
+)
 SHARE_BYTES: Final = len(_ENCODER.encode(_LONGEST_SHARE)) + 1
 DEVICE_BYTES: Final = len("1023,")
 WORDS_BYTES: Final = 16_384

@@ -35,7 +35,8 @@ from thalweg.sync.protocol.entries import (
     Update,
     UpMessage,
 )
-from thalweg.sync.protocol.gaps import Gap, GapLog
+from thalweg.sync.protocol.gaps import MAX_ASKED, Gap, GapLog
+from thalweg.sync.protocol.openings import admits, taken_over
 from thalweg.sync.protocol.records import Record
 from thalweg.sync.protocol.stamps import (
     DEFAULT_LIMITS,
@@ -51,8 +52,13 @@ from thalweg.sync.protocol.stamps import (
 
 # Writes of a record that are kept for comparing while no region has a replica: nobody acknowledges then.
 KEPT_ALONE = 64
-# Missing ranges that one entry asks for; more are asked for when these have come. Keeps the entry a few kilobytes.
-MAX_ASKED = 100
+# Openings of a store that are told to have been replaced; more than copies that run at one time.
+REPLACED_TOLD = 8
+# Earlier lives of a region that are kept, named or not: what is late of them is known as a repetition.
+KEPT_CLOSED = 8
+# A tombstone stays so long while no region has a replica: as long as the topic keeps what could bring the key back.
+KEPT_ALONE_MS = 7 * 86_400_000
+_LOOK_EVERY_MS = 10_000  # at the tombstones that grow old: there may be many
 
 MergeKeys = Callable[[Mapping[str, Sequence[Admitted]]], Mapping[str, KeyOutcome]]
 
@@ -106,6 +112,7 @@ class Centre:
         tombstone_age_ms: int = 0,
         ask_again_ms: int = 1_000,
         max_parked: int = 10_000,
+        topic: str = "",
     ) -> None:
         """Start from what is durable, or from nothing.
 
@@ -120,6 +127,7 @@ class Centre:
             tombstone_age_ms: A tombstone stays at least this long, stable or not.
             ask_again_ms: A missing range is asked for again after this long.
             max_parked: Updates of one region that may wait because their stamps are ahead of time.
+            topic: Id of the replica topic that `position` lies in; "" does not tell one from another.
         """
         self.records: dict[str, Record] = dict(records or {})
         self.recents: dict[str, Recent] = dict(recents or {})
@@ -128,10 +136,13 @@ class Centre:
         self.position = position
         self.parking = Parking(limits, (u for life in self.lives.values() for u in life.parked.values()))
         self.max_parked = max_parked
+        self.topic = topic
+        self._state_topics: Mapping[str, str] = {}  # region -> id of the topic that it writes to
         self.tombstone_age_ms = tombstone_age_ms
         self.unstable = Unstable()
         self.forgotten_through = forgotten_through
         self._aging: list[str] = []  # stable tombstones that are not old enough
+        self._looked_ms = 0  # at those that grow old while no region has a replica
         self._batch: tuple[UpMessage, ...] = ()  # the present one
         self._arriving: dict[str, int] | None = None  # newest sequences in it, once they are asked for
         self._heard = heard_of(self.lives.values())
@@ -139,6 +150,26 @@ class Centre:
         for record in self.records.values():
             self.clock = observed(self.clock, record.at)
         self._await_everybody()
+
+    def meet_topics(self, state_topics: Mapping[str, str]) -> None:
+        """Hear the ids of the topics that regions write to, by region; before the first batch.
+
+        In a topic made anew offsets begin at 0 again: what plain producers write there is not what was taken before.
+        """
+        self._state_topics = state_topics
+        for region, topic in state_topics.items():
+            if region in self.lives:
+                self.lives[region].count_on(topic)
+
+    def numbered(self, message: UpMessage) -> UpMessage:
+        """Let a plain write's sequence count on from those of the topics that its own replaced."""
+        if not isinstance(message, PlainWrite) or (life := self.lives.get(message.stamp.region)) is None:
+            return message
+        base = life.plain_base.get(message.stamp.actor, 0)
+        if not base:
+            return message
+        stamp = msgspec.structs.replace(message.stamp, seq=base + message.stamp.seq)
+        return msgspec.structs.replace(message, stamp=stamp)
 
     # ---- a batch -------------------------------------------------------------------------------------------------
 
@@ -211,7 +242,17 @@ class Centre:
             missing=tuple(life.received.missing()[:MAX_ASKED]),
             member=life.member,
             clock=self.clock,
+            newest=max([life.received.contiguous, *life.received.above]),
+            openings=life.openings,
+            replaced=life.tokens[:-1][-REPLACED_TOLD:],
+            refused_from=life.refused_from,
+            copied=life.copied,
         )
+
+    def everything(self, now_ms: int) -> list[Entry]:
+        """Return all there is to publish to a replica topic that was made anew."""
+        regions = [self.region_entry(region, now_ms) for region in sorted(self.lives)]
+        return [*(RecordEntry(record) for record in self.records.values()), *regions]
 
     def snapshot(self) -> Snapshot:
         """Return everything a beginning region needs; take it right after `published`."""
@@ -238,7 +279,9 @@ class Centre:
             reason = f"epoch {stamp.epoch} of {stamp.region} was closed by epoch {life.epoch}; its store is obsolete"
             out.refused.append(Refusal(region=stamp.region, reason=reason, message=update))
             return stamp.region
-        reason = self._unfounded(update, actor, life) if stamp.seq not in arrived else None
+        reason = self._copied(update, life) if arrived is life.received else None
+        if reason is None and stamp.seq not in arrived:
+            reason = self._unfounded(update, actor, life) or self._refused_for_good(update, life, now_ms)
         if reason:
             out.refused.append(Refusal(region=stamp.region, reason=reason, message=update))
             return stamp.region
@@ -258,7 +301,10 @@ class Centre:
     def _plain(self, write: PlainWrite, out: Outcome, admitted: dict[str, list[Admitted]], now_ms: int) -> str:
         """Take a plain write, or keep it aside while its stamp is ahead of time."""
         stamp = write.stamp
-        life = self.lives.setdefault(stamp.region, Life.without_store(stamp.region))
+        life = self.lives.get(stamp.region)
+        if life is None:
+            life = self.lives[stamp.region] = Life.without_store(stamp.region)
+            life.count_on(self._state_topics.get(stamp.region, ""))
         if stamp.seq <= life.plain.get(stamp.actor, 0):
             out.repeated += 1
             return stamp.region
@@ -275,6 +321,32 @@ class Centre:
         """Say whether the message has to wait and no more of its region may: a wrong clock costs bounded room."""
         return (
             len(life.parked) >= self.max_parked and admission(stamp_ms, now_ms, self.parking.limits) is Admission.PARK
+        )
+
+    def _copied(self, update: Update, life: Life) -> str | None:
+        """Return why the update is of another copy of the store than the one that has written to us, or None."""
+        opening = update.opening
+        if opening is None or admits(life.openings, opening, update.stamp.seq):
+            return None
+        return (
+            f"sequence {update.stamp.seq} of {life.actor} was given to two writes: another copy of this store has "
+            f"written since sequence {opening.began}; the store begins a new life and sends its writes again"
+        )
+
+    def _refused_for_good(self, update: Update, life: Life, now_ms: int) -> str | None:
+        """Return why a store's stamp is too far ahead to be waited for, or follows what was refused for good, or None.
+
+        It is final for the rest of its life, however late a repetition comes: the store states its writes anew.
+        """
+        stamp, first = update.stamp, life.refused_from
+        if 0 < first <= stamp.seq:
+            return f"nothing from sequence {first} of {life.actor} on is taken; the store sends it again in a new life"
+        if admission(stamp.ms, now_ms, self.parking.limits) is not Admission.REFUSE:
+            return None
+        life.refused_from = stamp.seq
+        return (
+            f"stamp is {stamp.ms - now_ms} ms ahead; allowed are {self.parking.limits.refuse_ms} ms. The store begins "
+            "a new life and sends it again"
         )
 
     def _unfounded(self, update: Update, own: Actor, life: Life) -> str | None:
@@ -349,12 +421,24 @@ class Centre:
             reason = f"heartbeat of epoch {heartbeat.epoch}; {current_life(life)}"
             out.refused.append(Refusal(region=heartbeat.region, reason=reason, message=heartbeat))
             return heartbeat.region
+        if heartbeat.openings:
+            token = heartbeat.openings[-1].token
+            openings = taken_over(life.openings, heartbeat.openings, life.received)
+            if openings is None or token in life.tokens[:-1]:
+                return heartbeat.region  # late, or of a copy that another has replaced, which the answer shows it
+            life.openings = openings
+            life.meet(heartbeat, self.topic)
         life.received.announce(heartbeat.sent_seq)
-        life.acknowledge(min(heartbeat.position, self.position), heartbeat.last_seq)
+        if not life.copied:
+            life.acknowledge(self._here(heartbeat.position, heartbeat.topic), heartbeat.last_seq)
         life.offset_ms = heartbeat.at_ms - now_ms
         life.heard_ms = now_ms
         life.heartbeat = heartbeat
         return heartbeat.region
+
+    def _here(self, position: int, topic: str) -> int:
+        """Return a region's position in the replica topic as it is now; 0 if the region speaks of an earlier one."""
+        return 0 if topic and self.topic and topic != self.topic else min(position, self.position)
 
     def _membership(self, message: Join | Leave, out: Outcome, now_ms: int) -> str:
         life = self.lives.get(message.region)
@@ -368,15 +452,33 @@ class Centre:
         elif life is None:
             self._welcome()
             life = self.lives[message.region] = Life(message.region, message.epoch)
-            life.acked = self.position
+            life.count_on(self._state_topics.get(message.region, ""))
+            life.acked = self._joined_at(message)
         elif message.epoch > life.epoch:
             out.gaps += self.gap_log.give_up(message.region, message.epoch, now_ms)
             self._welcome()
             life.member = False
             if not life.holds_back:  # updates still parked were written before this life knew anything
-                life.acked = self.position
+                life.acked = self._joined_at(message)
+            elif message.position is not None:
+                life.acked = min(life.acked, self._joined_at(message))
             life.begin(message.epoch)
+            self._drop_unnamed(life)
         return message.region
+
+    def _drop_unnamed(self, life: Life) -> None:
+        """Let the earlier lives of a region go that no record names any more, so that stores may come and go."""
+        if len(life.closed) > KEPT_CLOSED:
+            named: set[str] = set().union(*(record.vector for record in self.records.values()))
+            parked = {actor for actor, _ in life.parked}
+            for actor in list(life.closed)[:-KEPT_CLOSED]:
+                if actor not in named and actor not in parked:
+                    del life.closed[actor]
+                    self._heard.pop(actor, None)
+
+    def _joined_at(self, join: Join) -> int:
+        """Return what a new life's writes contain: all there is now, unless it has written before it joined."""
+        return self.position if join.position is None else self._here(join.position, join.topic)
 
     @property
     def _alone(self) -> bool:
@@ -385,6 +487,7 @@ class Centre:
     def _welcome(self) -> None:
         """From the first region on, what is kept waits for acknowledgements."""
         if self._alone:
+            self._aging = []
             self._await_everybody()
 
     def _await_everybody(self) -> None:
@@ -405,9 +508,9 @@ class Centre:
 
     def _forget_stable(self, out: Outcome, now_ms: int) -> None:
         if self._alone:
-            self.unstable.clear()
             for key, recent in out.recents.items():
                 self.recents[key] = out.recents[key] = recent[-KEPT_ALONE:]
+            self._forget_old(out, now_ms)
             return
         due, self._aging = self._aging, []
         settled = self.unstable.settled(stable_position(self.lives.values()))
@@ -425,7 +528,28 @@ class Centre:
             if key in out.records or now_ms - record.deleted.ms < self.tombstone_age_ms:
                 self._aging.append(key)
                 continue
-            del self.records[key]
-            self.forgotten_through = max(self.forgotten_through, record.deleted)
-            out.forgotten.append(key)
-            out.entries.append(ForgetEntry(key, record.vector))
+            self._forget(record, out)
+
+    def _forget_old(self, out: Outcome, now_ms: int) -> None:
+        """Forget tombstones by their age: no region has a replica, so there is nobody who acknowledges."""
+        self._aging += self.unstable.keys()
+        self.unstable.clear()
+        if now_ms - self._looked_ms < _LOOK_EVERY_MS:
+            return
+        self._looked_ms = now_ms
+        due, self._aging = dict.fromkeys(self._aging), []
+        for key in due:
+            record = self.records.get(key)
+            if record is None or record.live:
+                continue
+            if key in out.records or now_ms - record.deleted.ms < max(self.tombstone_age_ms, KEPT_ALONE_MS):
+                self._aging.append(key)
+                continue
+            self.recents.pop(key, None)
+            self._forget(record, out)
+
+    def _forget(self, record: Record, out: Outcome) -> None:
+        del self.records[record.key]
+        self.forgotten_through = max(self.forgotten_through, record.deleted)
+        out.forgotten.append(record.key)
+        out.entries.append(ForgetEntry(record.key, record.vector))

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from thalweg.sync.protocol.entries import PlainWrite, Update
+from thalweg.sync.protocol.entries import Heartbeat, PlainWrite, Update
 from thalweg.sync.protocol.gaps import Received
-from thalweg.sync.protocol.stamps import FIRST_STORE_EPOCH, ZERO, Actor, Hlc, actor_of, is_plain
+from thalweg.sync.protocol.openings import KEPT, Opening
+from thalweg.sync.protocol.stamps import FIRST_STORE_EPOCH, MAX_COUNTER, ZERO, Actor, Hlc, actor_of, is_plain
 
 # The lane of plain writes that were kept aside: beyond any topic partition, below any store's epoch.
 RELEASED = FIRST_STORE_EPOCH // 2
@@ -31,6 +32,14 @@ class LifeImage(msgspec.Struct, frozen=True, kw_only=True):
     plain: dict[str, int]
     released: int
     parked: tuple[Update | PlainWrite, ...]
+    openings: tuple[Opening, ...] = ()
+    refused_from: int = 0
+    copied: bool = False
+    tokens: tuple[int, ...] = ()
+    furthest: int = 0
+    read_topic: str = ""
+    plain_topic: str = ""
+    plain_base: dict[str, int] = {}
 
 
 class Life:
@@ -40,19 +49,27 @@ class Life:
         "acked",
         "actor",
         "closed",
+        "copied",
         "epoch",
+        "furthest",
         "heard_ms",
         "heartbeat",
         "last_at",
         "last_seq",
         "member",
         "offset_ms",
+        "openings",
         "parked",
         "pending_acks",
         "plain",
+        "plain_base",
+        "plain_topic",
+        "read_topic",
         "received",
+        "refused_from",
         "region",
         "released",
+        "tokens",
     )
 
     def __init__(self, region: str, epoch: int) -> None:
@@ -62,7 +79,15 @@ class Life:
         self.member = True
         self.received = Received()
         self.closed: dict[str, Received] = {}  # earlier lives, by actor
+        self.openings: tuple[Opening, ...] = ()  # of the store's file, in which what has arrived was written
+        self.refused_from = 0  # from this sequence on nothing of this life is taken; 0: everything is
+        self.copied = False  # why: a copy of the store goes on that knows less than the store had acknowledged
+        self.tokens: tuple[int, ...] = ()  # of openings of the store's file that have spoken, the newest last
+        self.furthest = 0  # position that any of them had read to
+        self.read_topic = ""  # id of the replica topic that it lies in
         self.plain: dict[str, int] = {}  # plain producers' actors -> newest sequence; a partition keeps its order
+        self.plain_topic = ""  # id of the topic that plain sequences count in; "": not known
+        self.plain_base: dict[str, int] = {}  # newest sequence of the topics before, which the present one counts on
         self.released = 0  # plain writes that were kept aside and merged later
         self.last_seq = 0  # highest sequence that has arrived
         self.last_at = ZERO  # its stamp
@@ -90,7 +115,41 @@ class Life:
         self.received = Received()
         self.last_seq = 0
         self.last_at = ZERO
+        self.openings = ()
+        self.refused_from = 0
+        self.copied = False
+        self.tokens = ()
+        self.furthest = 0
         self.pending_acks.clear()
+
+    def count_on(self, topic: str) -> None:
+        """Note which topic plain writes come from. In one made anew, offsets begin at 0: their sequences count on."""
+        if self.plain_topic and topic != self.plain_topic:
+            self.plain_base = dict(self.plain)
+        self.plain_topic = topic
+
+    def meet(self, said: Heartbeat, present: str) -> None:
+        """Note how far an opening of the store's file has read. A new one that began behind the others is a copy's.
+
+        What the others acknowledged may be forgotten everywhere, so nothing that the copy wrote is taken as it is.
+
+        Args:
+            said: by the opening.
+            present: id of the replica topic there is.
+        """
+        token = said.openings[-1].token
+        if token not in self.tokens:
+            same = not said.opened_in or said.opened_in == self.read_topic
+            behind = said.opened_at < self.furthest if same else bool(self.furthest) and self.read_topic == present
+            if behind and not self.copied:
+                self.copied = True
+                self.refused_from = min(self.refused_from or MAX_COUNTER, self.received.highest + 1)
+            self.tokens = (*self.tokens, token)[-KEPT:]
+        if said.topic and said.topic != self.read_topic:
+            if self.read_topic == present:
+                return  # late
+            self.read_topic, self.furthest = said.topic, 0
+        self.furthest = max(self.furthest, said.position)
 
     def acknowledge(self, position: int, last_seq: int) -> None:
         """Note an acknowledgement and let those count whose writes have all been merged."""
@@ -142,6 +201,14 @@ def image(life: Life) -> LifeImage:
         plain=dict(life.plain),
         released=life.released,
         parked=tuple(life.parked.values()),
+        openings=life.openings,
+        refused_from=life.refused_from,
+        copied=life.copied,
+        tokens=life.tokens,
+        furthest=life.furthest,
+        read_topic=life.read_topic,
+        plain_topic=life.plain_topic,
+        plain_base=dict(life.plain_base),
     )
 
 
@@ -155,6 +222,14 @@ def life_from(saved: LifeImage) -> Life:
     life.closed = {actor: Received(contiguous, above) for actor, (contiguous, above) in saved.closed.items()}
     life.plain = dict(saved.plain)
     life.released = saved.released
+    life.openings = saved.openings
+    life.refused_from = saved.refused_from
+    life.copied = saved.copied
+    life.tokens = saved.tokens
+    life.furthest = saved.furthest
+    life.read_topic = saved.read_topic
+    life.plain_topic = saved.plain_topic
+    life.plain_base = dict(saved.plain_base)
     life.parked = {(kept.stamp.actor, kept.stamp.seq): kept for kept in saved.parked}
     return life
 

@@ -42,6 +42,10 @@ class Unstable:
         self._published.extend((position, key, dots) for key, dots in self._waiting.items())
         self._waiting.clear()
 
+    def keys(self) -> list[str]:
+        """Return what waits, each key as often as it was published."""
+        return [*(key for _, key, _ in self._published), *self._waiting]
+
     def clear(self) -> None:
         """Wait for nothing any more."""
         self._published.clear()

@@ -83,6 +83,7 @@ def history(seed: int) -> History:
         steps += [Step(below(HORIZON_MS), "digest", CENTRE) for _ in range(3)]
     if chance() < 0.03:
         steps.append(Step(HORIZON_MS, "rot", below(5)))
+    steps += _stores_and_topics(random.Random(seed ^ 0xC0FFEE), keys)
     steps.sort(key=_time)
     calm = chance() < 0.4
     return History(
@@ -94,6 +95,40 @@ def history(seed: int) -> History:
         duplication=0.0 if calm else 0.3 * chance(),
         delay_ms=20 if calm else 20 + below(800),
     )
+
+
+def _stores_and_topics(draw: random.Random, keys: tuple[str, ...]) -> list[Step]:
+    """Draw what happens to whole stores, topics and clocks: copies put back, made anew, lost, days ahead."""
+    chance, below = draw.random, draw.randrange
+    steps: list[Step] = []
+    if chance() < 0.16:
+        region, kept_at = below(5), below(HORIZON_MS // 2)
+        at = kept_at + 1 + below(HORIZON_MS // 2)
+        offline = chance() < 0.5
+        steps += [Step(kept_at, "backup", region), Step(at, "restore", region)]
+        steps += [Step(at, "cut", region), Step(at + 600, "heal", region)] if offline else []
+        for _ in range(below(4)):
+            later = min(at + below(500), HORIZON_MS - 1)
+            steps.append(Step(later, "write", region, keys[below(len(keys))], _change(draw)))
+        steps.append(Step(at + 610 + below(100), "sync", region))
+    if chance() < 0.12:
+        for _ in range(1 + below(2)):
+            steps.append(Step(below(HORIZON_MS), "together", below(5), keys[below(len(keys))], _change(draw)))
+    if chance() < 0.1:
+        region, at = below(5), below(HORIZON_MS)
+        amount = (3 + below(400)) * 24 * HOUR_MS * (-1 if chance() < 0.2 else 1)
+        steps += [Step(at, "far", region, amount=amount)]
+        for _ in range(1 + below(3)):
+            later = min(at + below(400), HORIZON_MS - 1)
+            steps.append(Step(later, "write", region, keys[below(len(keys))], _change(draw)))
+            steps.append(Step(later + below(60), "sync", region))
+        steps += [Step(at + 200 + below(1_500), "right", region)] if chance() < 0.6 else []
+    if chance() < 0.12:
+        steps.append(Step(below(HORIZON_MS), "anew", CENTRE))
+    if chance() < 0.07:
+        kept_at = below(HORIZON_MS // 2)
+        steps += [Step(kept_at, "keep", CENTRE), Step(kept_at + below(HORIZON_MS // 2), "lose", CENTRE)]
+    return steps
 
 
 def _time(step: Step) -> int:

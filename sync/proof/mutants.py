@@ -16,7 +16,7 @@ from thalweg.sync.protocol.gaps import Received
 from thalweg.sync.protocol.records import Dot, Record, Register, Tally
 from thalweg.sync.protocol.stamps import ZERO, Admission, Hlc
 from thalweg.sync.protocol.vectors import Vector
-from thalweg.sync.replica import memory_store, replica
+from thalweg.sync.replica import memory_store, new_life, replica
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +160,99 @@ def _right_replaces(_: Record | None, right: Record) -> Record:
     return right
 
 
+def _store_alone(self: replica.Replica) -> Any:
+    return self.store.transaction()
+
+
+def _no_life_ends(state: replica.ReplicaState, openings: Any, entry: Any) -> tuple[int, bool]:
+    return 0, False
+
+
+def _any_opening(*_: object) -> bool:
+    return True
+
+
+def _far_is_forgotten(*_: object) -> None:
+    return None
+
+
+def _any_topic(self: centre.Centre, position: int, topic: str) -> int:
+    return min(position, self.position)
+
+
+def _nothing_again(*_: object) -> list[Any]:
+    return []
+
+
+def _meet_anybody(*_: object) -> None:
+    return None
+
+
+_first_to_move = new_life.first_to_move
+
+
+def _move_everything(state: replica.ReplicaState, openings: Any, entry: Any) -> tuple[int, bool]:
+    first, copied = _first_to_move(state, openings, entry)
+    return (state.confirmed + 1 if first else 0), copied
+
+
 MUTANTS = (
+    Mutant(
+        name="failed-writes-count",
+        mistake="writes together that fail leave their sequences behind",
+        place=replica.Replica,
+        attribute="together",
+        replacement=_store_alone,
+    ),
+    Mutant(
+        name="copies-unnoticed",
+        mistake="a store that was put back from a copy goes on in the same life",
+        place=replica,
+        attribute="first_to_move",
+        replacement=_no_life_ends,
+    ),
+    Mutant(
+        name="moved-and-delivered",
+        mistake="a new life repeats what the copy and its original have in common",
+        place=replica,
+        attribute="first_to_move",
+        replacement=_move_everything,
+    ),
+    Mutant(
+        name="copies-are-originals",
+        mistake="the centre takes the writes of two copies under one name",
+        place=centre,
+        attribute="admits",
+        replacement=_any_opening,
+    ),
+    Mutant(
+        name="copies-acknowledge",
+        mistake="a copy goes on although it knows less than its original has acknowledged",
+        place=lives.Life,
+        attribute="meet",
+        replacement=_meet_anybody,
+    ),
+    Mutant(
+        name="far-stamps-have-arrived",
+        mistake="a write that is refused for its stamp counts as arrived",
+        place=centre.Centre,
+        attribute="_refused_for_good",
+        replacement=_far_is_forgotten,
+    ),
+    Mutant(
+        name="positions-of-any-topic",
+        mistake="a position in a topic that was made anew since acknowledges what the present one holds",
+        place=centre.Centre,
+        attribute="_here",
+        replacement=_any_topic,
+    ),
+    Mutant(
+        name="nothing-published-again",
+        mistake="a replica topic made anew stays without what was there",
+        place=centre.Centre,
+        attribute="everything",
+        replacement=_nothing_again,
+    ),
     Mutant(
         name="no-tie-break",
         mistake="equal clock readings are not ordered by region",

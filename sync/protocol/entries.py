@@ -10,6 +10,7 @@ import msgspec
 
 from thalweg.sync.protocol.changes import Change
 from thalweg.sync.protocol.gaps import Range
+from thalweg.sync.protocol.openings import Opening
 from thalweg.sync.protocol.records import Record
 from thalweg.sync.protocol.stamps import Hlc, Stamp
 from thalweg.sync.protocol.vectors import Vector
@@ -19,13 +20,14 @@ from thalweg.sync.protocol.vectors import Vector
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 
 
-class Update(msgspec.Struct, frozen=True, tag_field="kind", tag="update"):
+class Update(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="update"):
     """One write: the whole state after it, so that it stands alone."""
 
     record: Record
     stamp: Stamp
     changed: tuple[str, ...]  # "policy:field"
     deletes: bool = False
+    opening: Opening | None = None  # of the store's file in which it was made; None: the store does not say
 
 
 class PlainWrite(msgspec.Struct, frozen=True, tag_field="kind", tag="plain"):
@@ -55,14 +57,20 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, t
     waiting: Natural = 0  # writes not yet confirmed by the centre
     agrees: bool | None = None  # with the centre's digests at `compared_at`; None: never compared
     compared_at: Natural = 0
+    openings: tuple[Opening, ...] = ()  # of the store's file, the present one last; (): the store does not say
+    topic: str = ""  # id of the replica topic that the positions lie in; "": the region does not say
+    opened_at: Natural = 0  # position at which the store's file was opened
+    opened_in: str = ""  # and the topic that this one lies in
 
 
-class Join(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="join"):
+class Join(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="join"):
     """A new life of a region: from now on its acknowledgement is needed before anything is forgotten."""
 
     region: str
     epoch: Natural
     at_ms: Natural
+    position: Natural | None = None  # what it has written already builds on everything before; None: nothing written
+    topic: str = ""  # that the position lies in
 
 
 class Leave(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="leave"):
@@ -104,11 +112,16 @@ class RegionEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
     region: str
     epoch: int
-    contiguous: int  # every update up to here is durable at the centre
+    contiguous: int  # every update up to here is durable at the centre, and merged or parked
     centre_ms: int
     missing: tuple[Range, ...] = ()
     member: bool = True
     clock: Hlc | None = None  # newest stamp the centre has admitted; a joining region starts after it
+    newest: int = 0  # highest sequence that has arrived
+    openings: tuple[Opening, ...] = ()  # of the store's file that have spoken, ascending
+    replaced: tuple[int, ...] = ()  # tokens of openings that a later one has replaced
+    refused_from: int = 0  # from this sequence on nothing of the life is taken; 0: everything is
+    copied: bool = False  # why: a copy of the store goes on that knows less than the store had acknowledged
 
 
 class DigestEntry(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="digest"):

@@ -11,6 +11,9 @@ import msgspec
 
 Range = tuple[int, int]  # first and last sequence, both included
 
+# Missing ranges that one entry asks for; more are asked for when these have come. Keeps the entry a few kilobytes.
+MAX_ASKED = 100
+
 
 class Received:
     """The sequences of one (region, epoch) that have arrived. Mutable; `ranges` is its durable form."""

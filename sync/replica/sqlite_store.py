@@ -15,20 +15,30 @@ from typing import Final
 
 import msgspec
 
+from thalweg.sync.protocol.changes import Change
 from thalweg.sync.protocol.digests import BUCKETS, bucket_of, encoded_hash
 from thalweg.sync.protocol.entries import Update
 from thalweg.sync.protocol.records import Record, decode_record, encode_record
-from thalweg.sync.replica.replica import ReplicaError, ReplicaState
+from thalweg.sync.replica.errors import ReplicaError
+from thalweg.sync.replica.state import ReplicaState
 
 _APPLICATION_ID: Final = 0x7468_616C  # "thal": tells our file from any other SQLite file
-_VERSION: Final = 1
+_VERSION: Final = 2
+_BASES: Final = "CREATE TABLE bases (key TEXT PRIMARY KEY, seq INTEGER NOT NULL, state BLOB) WITHOUT ROWID;"
 _SCHEMA: Final = f"""
 CREATE TABLE records (key TEXT PRIMARY KEY, bucket INTEGER NOT NULL, hash INTEGER NOT NULL, state BLOB NOT NULL)
     WITHOUT ROWID;
 CREATE INDEX records_by_bucket ON records (bucket);
-CREATE TABLE unconfirmed (seq INTEGER PRIMARY KEY, message BLOB NOT NULL);
+CREATE TABLE unconfirmed (seq INTEGER PRIMARY KEY, message BLOB NOT NULL, key TEXT, changes BLOB);
+{_BASES}
 CREATE TABLE replica (id INTEGER PRIMARY KEY CHECK (id = 1), state BLOB NOT NULL);
 PRAGMA application_id = {_APPLICATION_ID};
+PRAGMA user_version = {_VERSION};
+"""
+_FROM_1: Final = f"""
+ALTER TABLE unconfirmed ADD COLUMN key TEXT;
+ALTER TABLE unconfirmed ADD COLUMN changes BLOB;
+{_BASES}
 PRAGMA user_version = {_VERSION};
 """
 # Decoded records kept for reading; a hundred thousand small records are some tens of megabytes.
@@ -38,6 +48,7 @@ _SIGNED: Final = 1 << 63
 _ENCODER: Final = msgspec.json.Encoder()
 _UPDATE: Final = msgspec.json.Decoder(Update)
 _STATE: Final = msgspec.json.Decoder(ReplicaState)
+_CHANGES: Final = msgspec.json.Decoder(tuple[Change, ...])
 
 
 class StoreUnusableError(ReplicaError):
@@ -67,7 +78,7 @@ class SqliteStore:
             raise
         self._depth = 0
         self._cache: dict[str, Record] = {}
-        self._buckets = self._read_digests()
+        self._read_back()
 
     def close(self) -> None:
         """Close the file."""
@@ -78,23 +89,28 @@ class SqliteStore:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make what happens inside durable as one; a transaction within one is part of it."""
-        if self._depth:
-            yield
-            return
-        self._db.execute("BEGIN IMMEDIATE")
-        self._depth = 1
+        """Make what happens inside durable as one; one within another can fail alone."""
+        name = f"level_{self._depth}"
+        self._db.execute(f"SAVEPOINT {name}" if self._depth else "BEGIN IMMEDIATE")
+        self._depth += 1
         try:
             yield
-            self._db.execute("COMMIT")
+            self._db.execute(f"RELEASE {name}" if self._depth > 1 else "COMMIT")
         except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            self._cache.clear()
-            self._buckets = self._read_digests()
+            if self._db.in_transaction:  # a full disk ends all of it
+                self._db.execute(f"ROLLBACK TO {name}" if self._depth > 1 else "ROLLBACK")
+                if self._depth > 1:
+                    self._db.execute(f"RELEASE {name}")
+            self._read_back()
             raise
         finally:
-            self._depth = 0
+            self._depth -= 1
+
+    def _read_back(self) -> None:
+        """Know again what the file holds, and nothing else."""
+        self._cache.clear()
+        self._buckets = self._read_digests()
+        self._based = {row[0] for row in self._db.execute("SELECT key FROM bases")}
 
     # ---- records -------------------------------------------------------------------------------------------------
 
@@ -162,9 +178,12 @@ class SqliteStore:
 
     # ---- own writes and state ------------------------------------------------------------------------------------
 
-    def add_unconfirmed(self, update: Update) -> None:
+    def add_unconfirmed(self, update: Update, changes: tuple[Change, ...]) -> None:
         """Keep a write."""
-        self._db.execute("INSERT INTO unconfirmed VALUES (?, ?)", (update.stamp.seq, _ENCODER.encode(update)))
+        self._db.execute(
+            "INSERT INTO unconfirmed VALUES (?, ?, ?, ?)",
+            (update.stamp.seq, _ENCODER.encode(update), update.record.key, _ENCODER.encode(changes)),
+        )
 
     def unconfirmed(self, after_seq: int, limit: int) -> list[Update]:
         """Return kept writes after a sequence."""
@@ -173,9 +192,51 @@ class SqliteStore:
         )
         return [_UPDATE.decode(row[0]) for row in rows]
 
+    def changes_of(self, seq: int) -> tuple[Change, ...] | None:
+        """Return what a kept write changed."""
+        row = self._db.execute("SELECT changes FROM unconfirmed WHERE seq = ?", (seq,)).fetchone()
+        return None if row is None or row[0] is None else _CHANGES.decode(row[0])
+
     def confirm(self, through_seq: int) -> None:
         """Stop keeping writes."""
         self._db.execute("DELETE FROM unconfirmed WHERE seq <= ?", (through_seq,))
+        if self._based:
+            gone = self._db.execute("DELETE FROM bases WHERE seq <= ? RETURNING key", (through_seq,))
+            self._based.difference_update(row[0] for row in gone.fetchall())
+
+    def based(self, key: str) -> bool:
+        """Say whether the record has unconfirmed writes."""
+        return key in self._based
+
+    def base(self, key: str) -> Record | None:
+        """Return the record without them."""
+        (state,) = self._db.execute("SELECT state FROM bases WHERE key = ?", (key,)).fetchone()
+        return None if state is None else decode_record(state)
+
+    def keep_base(self, key: str, record: Record | None, seq: int) -> None:
+        """Keep a base for a write."""
+        if key in self._based:
+            self._db.execute("UPDATE bases SET seq = ? WHERE key = ?", (seq, key))
+            return
+        state = None if record is None else encode_record(record)
+        self._db.execute("INSERT INTO bases VALUES (?, ?, ?)", (key, seq, state))
+        self._based.add(key)
+
+    def put_base(self, key: str, record: Record | None) -> None:
+        """Replace a base."""
+        state = None if record is None else encode_record(record)
+        self._db.execute("UPDATE bases SET state = ? WHERE key = ?", (state, key))
+
+    def confirmed_below_others(self, through_seq: int) -> list[Update]:
+        """Return kept writes whose records have later ones."""
+        if not self._based:
+            return []
+        rows = self._db.execute(
+            "SELECT message FROM unconfirmed JOIN bases USING (key) "
+            "WHERE unconfirmed.seq <= ? AND bases.seq > ? ORDER BY unconfirmed.seq",
+            (through_seq, through_seq),
+        )
+        return [_UPDATE.decode(row[0]) for row in rows]
 
     def load_state(self) -> ReplicaState | None:
         """Return the saved state."""
@@ -206,7 +267,8 @@ def _open(path: Path) -> sqlite3.Connection:
         application = db.execute("PRAGMA application_id").fetchone()[0]
         version = db.execute("PRAGMA user_version").fetchone()[0]
         empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        if (application, version) != (_APPLICATION_ID, _VERSION) and not (empty and application == 0):
+        ours = application == _APPLICATION_ID and version in (1, _VERSION)
+        if not ours and not (empty and application == 0):
             raise StoreUnusableError(
                 path,
                 f"application id {application:#x}, version {version}; "
@@ -218,6 +280,8 @@ def _open(path: Path) -> sqlite3.Connection:
         if empty:
             # executescript commits first; one BEGIN around all of it makes a half-made file impossible.
             db.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
+        elif version == 1:
+            db.executescript(f"BEGIN;{_FROM_1}COMMIT;")
     except sqlite3.DatabaseError as error:
         db.close()
         raise StoreUnusableError(

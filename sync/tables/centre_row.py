@@ -24,3 +24,4 @@ class CentreRow(msgspec.Struct, frozen=True, kw_only=True):
     forgotten_through: Hlc = ZERO
     counts: dict[str, RegionCounts] = {}  # by region
     last_batch: tuple[str, int] | None = None  # the last one counted, so that a repetition is not counted again
+    replica_topic: str = ""  # id of the replica topic that holds everything; "": not known

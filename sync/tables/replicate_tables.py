@@ -330,7 +330,7 @@ def counted(centre: CentreRow, out: Outcome, refused: Iterable[tuple[str, str]])
             warned=before.warned + warnings[region],
             last_refusal=newest.get(region, before.last_refusal),
         )
-    return CentreRow(forgotten_through=centre.forgotten_through, counts=counts, last_batch=centre.last_batch)
+    return msgspec.structs.replace(centre, counts=counts)
 
 
 def message_key(message: object) -> str | None:

@@ -10,24 +10,26 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import msgspec
 
 from thalweg.agent.assigned import AssignedTasks
-from thalweg.agent.fleet import Fleet, host_load, link_samples, node_samples, price_samples
+from thalweg.agent.fleet import Fleet, ForeignMemory, NodeLoad, host_load, link_samples, node_samples, price_samples
 from thalweg.agent.runners import Runner
 from thalweg.agent.steady import without_steps_back
 from thalweg.agent.store import AgentStore, inventory, status_record
+from thalweg.agent.tenure import LEASE_MS, Said, SupersededError, Tenure
 from thalweg.conf.settings import Agent as AgentSettings
 from thalweg.streams.broker.consume import IncomingRecord, Reader
 from thalweg.streams.broker.deadletter import RefusedRecord, dead_letter
-from thalweg.streams.broker.errors import NotAcknowledgedError
+from thalweg.streams.broker.errors import BrokerUnavailableError, NotAcknowledgedError
 from thalweg.streams.broker.publish import OutgoingRecord, Publisher, outgoing
 from thalweg.streams.contract.decode import UndecodableError, decoded
 from thalweg.streams.contract.envelope import Envelope, content_id
 from thalweg.streams.contract.messages import AssignmentEvent, Sample, StatusEvent, TelemetryRecord
-from thalweg.streams.contract.topics import ASSIGNMENTS, TELEMETRY, region_of_topic, topic_name
+from thalweg.streams.contract.topics import ASSIGNMENTS, STATUS, TELEMETRY, region_of_topic, topic_name
 from thalweg.sync.clock import Clock
 
 log = logging.getLogger("thalweg.agent")
@@ -42,7 +44,10 @@ SAMPLES_PER_RECORD: Final = 2_000
 """About 400 kB: well within a message's limit."""
 
 FORGET_EVERY_MS: Final = 60_000
+READ_FIRST_MS: Final = 30_000
+"""Longest time for reading what was said in a region before; it takes a second where the broker answers."""
 _EVENT: Final = msgspec.json.Decoder(AssignmentEvent)
+_SAID: Final = msgspec.json.Decoder(Said)
 
 
 class RegionalAgent:
@@ -61,6 +66,7 @@ class RegionalAgent:
         runner: Runner,
         clock: Clock,
         topic_ids: Mapping[str, str],
+        read_first: Mapping[tuple[str, int], int] | None = None,
         seed: int = 0,
         steady: Clock | None = None,
     ) -> None:
@@ -72,13 +78,14 @@ class RegionalAgent:
             prefix: of the topics.
             agent_id: names this start of it.
             store: its file.
-            reader: of the regions' assignments.
+            reader: of the regions' assignments and status topics.
             publisher: of reports and telemetry.
             runner: what runs tasks.
             clock: the wall clock, for what the agent says of when something happened.
             steady: a clock that never steps, for durations, from the wall clock's time on (thalweg.steady); None takes
                 the wall clock without its steps back.
             topic_ids: of each topic of assignments: what was read of a topic of the same name is another's.
+            read_first: of partitions of status topics, the offset up to which they are read before anything is done.
             seed: of simulated link probes.
         """
         self._steady = steady or without_steps_back(clock)
@@ -97,25 +104,59 @@ class RegionalAgent:
         self._acknowledged = 0
         self._refused: list[OutgoingRecord] = []
         self._due: dict[str, int] = {}
+        self._read_first = dict(read_first or {})
+        self._read_until = self._steady() + READ_FIRST_MS
+        self._tenures = {
+            fleet.region: Tenure(
+                fleet.region,
+                own_ids=store.starts,
+                newest=store.newest_report(fleet.region),
+                same_file=store.same_file,
+                steady=self._steady,
+            )
+            for fleet in fleets
+        }
+        self.tasks.may_start = lambda region: self._tenures[region].may_start()
+        self._claims = True
+        self._begun = False
+        self._foreign = ForeignMemory()
+        self._waiting: list[IncomingRecord] = []
+        self._skip: Mapping[tuple[str, int], int] = {}
+        """Of assignments, by topic and partition, the offset before which they are passed over."""
+        self._keys = {fleet.region: fleet.region.encode() for fleet in fleets}
+        self._regions_of_status = {topic_name(STATUS, prefix, fleet.region): fleet.region for fleet in fleets}
+        # Often enough that tasks may always be started, whatever the settings say.
+        self._heartbeat_ms = min(settings.heartbeat_ms, LEASE_MS // 3)
 
     def resume(self) -> None:
-        """Take up what an earlier life of this agent left."""
-        with self._store.fence.transaction():
-            self.tasks.resume(self._clock())
-            self._store.save_clocks()
+        """Claim the regions; what an earlier life of this agent left is taken up when the claims were read back."""
+        self._publish_heartbeats(self._clock())
+        self._waiting += self._hear(self._reader.poll(0))
+        self._begin_if_ready(self._clock())
 
     def step(self, poll_ms: int) -> int:
         """Do one round and return how many records were read.
 
         Args:
             poll_ms: how long to wait for the first record.
+
+        Raises:
+            SupersededError: another agent hosts one of the regions now; this one has stopped.
         """
-        records = self._reader.poll(poll_ms)
+        read = self._reader.poll(poll_ms)
+        records = self._hear(read)
         now = self._clock()
+        self._end_if_superseded()
+        if not self._begun:
+            self._waiting, records = [*self._waiting, *records], []
+            if not self._begin_if_ready(now):
+                self._publish_heartbeats(now)
+                return len(read)
         with self._store.fence.transaction():
             self._clear_outbox()
-            for record in records:
+            for record in (*self._waiting, *records):
                 self._take(record, now)
+            self._waiting = []
             starting = self.tasks.advance(now)
             if self._is_due("progress", self._settings.progress_ms):
                 self.tasks.report_progress(now)
@@ -124,7 +165,79 @@ class RegionalAgent:
             self._store.save_clocks()
         self.tasks.start(starting)
         self._publish(now)
-        return len(records)
+        return len(read)
+
+    # Whose the regions are
+
+    def _hear(self, records: Sequence[IncomingRecord]) -> list[IncomingRecord]:
+        """Hear what was said on the regions' status topics, and return the other records."""
+        assignments = []
+        for record in records:
+            region = self._regions_of_status.get(record.topic)
+            if region is None:
+                assignments.append(record)
+                continue
+            place = (record.topic, record.partition)
+            if self._read_first.get(place, 0) <= record.offset + 1:
+                self._read_first.pop(place, None)
+            tenure = self._tenures[region]
+            # Afterwards only who speaks for the region matters, not the many reports of tasks.
+            if not tenure.claimed or record.key == self._keys[region]:
+                try:
+                    tenure.hear(decoded(_SAID, record.value))
+                except UndecodableError:
+                    continue  # somebody else's record; the place job puts it into the dead-letter topic
+        return assignments
+
+    def _begin_if_ready(self, now: int) -> bool:
+        """Begin once it is known of every region whether this file goes on where the region stopped."""
+        if self._steady() > self._read_until:
+            self._read_first.clear()  # what is not there any more by now is not waited for
+        if self._read_first or not all(tenure.has_begun() for tenure in self._tenures.values()):
+            return False
+        astray = [region for region, tenure in self._tenures.items() if not tenure.goes_on()]
+        if astray:
+            try:
+                self._skip = self._reader.end_offsets()
+            except BrokerUnavailableError:
+                return False
+        with self._store.fence.transaction():
+            if astray:
+                why = "the agent's file does not go on where the region stopped"
+                log.warning(
+                    "%s (it is new, was put back from a copy, or another agent was there): what it holds is given "
+                    "back, and assignments are taken from now on; the place job finds what is missing",
+                    why,
+                    extra={"fields": {"regions": astray}},
+                )
+                self.tasks.give_up_stored(now, why)
+            else:
+                self.tasks.resume(now)
+            self._store.save_clocks()
+        self._begun = True
+        return True
+
+    def _end_if_superseded(self) -> None:
+        for tenure in self._tenures.values():
+            if tenure.superseded_by:
+                self._stop(give_up_all=True)
+                raise SupersededError(tenure.region, tenure.superseded_by)
+
+    def _publish_heartbeats(self, now: int) -> None:
+        """Publish heartbeats alone, the first of which are the claims."""
+        if not self._is_due("heartbeat", self._heartbeat_ms):
+            return
+        if self._claims:
+            with self._store.fence.transaction():
+                self._store.note_start(self._agent_id)
+        try:
+            self._publisher.publish([self._region_report(fleet.region, "heartbeat", now) for fleet in self._fleets])
+            self._claims = False
+        except NotAcknowledgedError as error:
+            log.warning("the claim waits for the broker", extra={"fields": {"error": str(error)}})
+            self._due.pop("heartbeat", None)
+            if self._claims:  # it may have been written all the same, and is made only once under one id
+                self._agent_id = content_id(self._agent_id, "claims again")[:12]
 
     def run(self, stop: Callable[[], bool]) -> None:
         """Go round until asked to stop, then stop in order."""
@@ -139,13 +252,19 @@ class RegionalAgent:
 
         The goodbye goes last and alone: once it is read, nothing new is assigned here, and what came before it stands.
         """
-        self._runner.close()
+        self._stop(give_up_all=False)
+
+    def _stop(self, *, give_up_all: bool) -> None:
+        ended = self._runner.close()
         with self._store.fence.transaction():
             self._clear_outbox()
-            if not self._runner.survives_restart:
+            for run in ended:
+                self.tasks.note_end(run, self._clock())
+            if give_up_all or not self._runner.survives_restart:
                 self.tasks.evict_all(self._clock())
-        self._publish(self._clock())
-        self._say_goodbye(self._clock())
+        if self._begun:
+            self._publish(self._clock())
+            self._say_goodbye(self._clock())
         with self._store.fence.transaction():
             self._clear_outbox()
             self._store.save_clocks()
@@ -165,6 +284,8 @@ class RegionalAgent:
     def _take(self, record: IncomingRecord, now: int) -> None:
         fence = self._store.fence
         fence.move_on(record.topic, record.partition, record.offset + 1, self._topic_ids.get(record.topic, ""))
+        if record.offset < self._skip.get((record.topic, record.partition), 0):
+            return  # whoever was here before has acted on it, or the place job finds it missing
         region = region_of_topic(record.topic, ASSIGNMENTS, self._prefix)
         try:
             event = decoded(_EVENT, record.value)
@@ -182,7 +303,7 @@ class RegionalAgent:
     def _publish(self, now: int) -> None:
         reports, last = self._store.outbox(self._prefix, OUTBOX_BATCH)
         records = [*self._refused, *reports, *self._telemetry(now)]
-        if self._is_due("heartbeat", self._settings.heartbeat_ms):
+        if self._is_due("heartbeat", self._heartbeat_ms):
             records += (self._region_report(fleet.region, "heartbeat", now) for fleet in self._fleets)
         # An inventory speaks of everything reported before it, so it waits until all of that goes with it.
         if len(reports) < OUTBOX_BATCH and self._is_due("inventory", self._settings.inventory_ms):
@@ -220,9 +341,12 @@ class RegionalAgent:
             agent_id=self._agent_id,
             tasks=inventory(self.tasks.held(region)) if listed else [],
             read_to=self._store.fence.read_to(assignments, self._topic_ids.get(assignments, "")) if listed else None,
+            claim=kind == "heartbeat" and self._claims,
             observed_at=now,
             stamp=self._store.stamp(region, now, numbered=False),
         )
+        if kind == "heartbeat":
+            self._tenures[region].sending(status)
         return status_record(status, self._prefix)
 
     def _telemetry(self, now: int) -> list[OutgoingRecord]:
@@ -234,14 +358,23 @@ class RegionalAgent:
         for fleet in self._fleets:
             samples: list[Sample] = []
             if nodes:
-                loads = self.tasks.capacity.loads(fleet.region)
+                shown, loads = fleet, self.tasks.capacity.loads(fleet.region)
                 if fleet.is_host:
-                    loads = dict.fromkeys(fleet.nodes, host_load())
-                samples += node_samples(fleet, loads)
+                    shown, loads = self._host(fleet)
+                samples += node_samples(shown, loads)
             if links:
                 samples += [*link_samples(fleet, self._rng), *price_samples(fleet)]
             records += self._telemetry_records(fleet.region, samples, now)
         return records
+
+    def _host(self, fleet: Fleet) -> tuple[Fleet, dict[str, NodeLoad]]:
+        """Measure this machine, and take off what others than its tasks use."""
+        load = host_load()
+        nodes = {
+            node_id: self._foreign.left(node, load, self.tasks.capacity.memory_gb(fleet.region, node_id))
+            for node_id, node in fleet.nodes.items()
+        }
+        return replace(fleet, nodes=nodes), dict.fromkeys(nodes, load)
 
     def _telemetry_records(self, region: str, samples: Sequence[Sample], now: int) -> list[OutgoingRecord]:
         records: list[OutgoingRecord] = []

@@ -44,6 +44,8 @@ class AssignedTasks:
         self._held: dict[tuple[str, str], dict[int, Held]] = {}
         self._accepted: set[tuple[str, str]] = set()
         self._started: list[tuple[Held, int | None, str]] = []
+        self.may_start: Callable[[str], bool] = lambda region: True
+        """Whether tasks of a region may be started now."""
 
     def held(self, region: str) -> Iterable[Held]:
         """Tasks a region holds, each epoch by itself."""
@@ -69,9 +71,18 @@ class AssignedTasks:
             else:
                 self._over(held, "failed", now, detail="its agent ended while it ran")
 
+    def give_up_stored(self, now: int, why: str) -> None:
+        """Give back all that the file holds: it does not go on where the region stopped."""
+        for held in self._store.held():
+            if held.event.region in self._regions:
+                self._keep(held)
+                self._over(held, "evicted", now, detail=why)
+
     def take(self, event: AssignmentEvent, now: int) -> Verdict:
         """Act on an assignment event, if the fence admits it."""
         verdict = self._store.fence.admit(event)
+        if verdict is Verdict.REPEATED:
+            self._compare(event, now)
         if verdict is not Verdict.ACCEPTED:
             return verdict
         key = (event.region, event.task_id)
@@ -97,7 +108,7 @@ class AssignedTasks:
             self._report(held.event, "running", now)
         self._started.clear()
         for ended in self._runner.ended(self._steady()):
-            self._take_end(ended, now)
+            self.note_end(ended, now)
         starting = self._startable()
         for held in starting:
             held.state, held.started_ms = HeldState.STARTING, now
@@ -130,6 +141,20 @@ class AssignedTasks:
 
     # Within
 
+    def _compare(self, event: AssignmentEvent, now: int) -> None:
+        """Give back a task that is held on other nodes than the ledger says now, in the same epoch.
+
+        The ledger has lost the decision that is obeyed here, and made another one. Which GPUs are free is known again
+        when the task has left them and is assigned with the next epoch.
+        """
+        held = self._held.get((event.region, event.task_id), {}).get(event.epoch)
+        if event.type != "assign" or held is None or held.event.nodes == event.nodes:
+            return
+        if held.state is not HeldState.STOPPING:
+            why = "the ledger decided this epoch again, with other nodes"
+            log.warning("task given back: %s", why, extra={"fields": {"task_id": event.task_id, "epoch": event.epoch}})
+            self._leave(held, "evicted", now, why)
+
     def _assign(self, event: AssignmentEvent, now: int) -> None:
         objection = self.capacity.objection(event)
         held = Held(event=event)
@@ -145,11 +170,17 @@ class AssignedTasks:
         self._report(event, "accepted", now)
 
     def _revoke(self, held: Held, now: int) -> None:
-        if held.state is HeldState.STOPPING:
-            return
+        if held.state is not HeldState.STOPPING:
+            self._leave(held, "revoked", now)
+
+    def _leave(self, held: Held, outcome: str, now: int, detail: str = "") -> None:
+        """Let a task end at once, or as soon as its process is gone; one that is given back is reported at once."""
         if held.state is HeldState.ACCEPTED or self._runner.stop(held.key, self._steady()):
-            self._over(held, "revoked", now)
+            self._over(held, outcome, now, detail=detail)
             return
+        if outcome != "revoked":
+            self._store.fence.finish(*held.key)
+            self._report(held.event, outcome, now, detail=detail)
         self.capacity.release(held.event)  # the ledger gave it up already; its process still sits there
         held.state = HeldState.STOPPING
         self._store.hold(held)
@@ -162,13 +193,16 @@ class AssignedTasks:
             accepted = [held for held in epochs.values() if held.state is HeldState.ACCEPTED]
             if not accepted:
                 self._accepted.discard(key)
+            elif not self.may_start(key[0]):
+                continue
             elif len(epochs) == 1 and self._occupied.objection(accepted[0].event) is None:
                 self._accepted.discard(key)
                 self._occupied.take(accepted[0].event)
                 ready += accepted
         return ready
 
-    def _take_end(self, ended: Ended, now: int) -> None:
+    def note_end(self, ended: Ended, now: int) -> None:
+        """Note how a run ended."""
         region, task_id, epoch = ended.key
         held = self._held.get((region, task_id), {}).get(epoch)
         if held is None:

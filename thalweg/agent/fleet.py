@@ -1,9 +1,10 @@
 """The nodes of a region: this machine as it is, a simulated fleet, or a fleet from a file."""
 
+import math
 import random
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -145,6 +146,34 @@ def host_load() -> NodeLoad:
         cpu_utilisation=min(1.0, psutil.cpu_percent(interval=None) / 100),
         memory_used_gb=round((memory.total - memory.available) / GB, 3),
     )
+
+
+FOREIGN_STEP_GB: Final = 1.0
+"""What others use moves all the time; each change of a node makes waiting tasks be tried again."""
+
+
+class ForeignMemory:
+    """What of this machine's memory others use than the tasks it was given, so that it is not given away twice.
+
+    CPU time is not counted so: the kernel shares it, and what is busy now says little of the next minute.
+    """
+
+    def __init__(self) -> None:
+        self._counted_gb = 0.0
+
+    def left(self, node: NodeSpec, load: NodeLoad, held_gb: float) -> NodeSpec:
+        """Return the node with the memory that tasks may have, at least what they hold already.
+
+        Args:
+            node: as large as it is.
+            load: now.
+            held_gb: what the tasks on it were given.
+        """
+        foreign_gb = max(0.0, (load.memory_used_gb or 0.0) - held_gb)
+        if abs(foreign_gb - self._counted_gb) >= FOREIGN_STEP_GB:
+            self._counted_gb = float(math.ceil(foreign_gb))
+        left_gb = max(held_gb, node.memory_gb - self._counted_gb)
+        return replace(node, memory_gb=round(left_gb, 3))
 
 
 def node_samples(fleet: Fleet, loads: Mapping[str, NodeLoad]) -> list[Sample]:

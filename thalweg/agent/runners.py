@@ -70,8 +70,8 @@ class Runner(Protocol):
     def clear_leftovers(self) -> int:
         """End what an earlier life of the agent left running and cannot be gone on with; return how many there were."""
 
-    def close(self) -> None:
-        """Stop everything."""
+    def close(self) -> list[Ended]:
+        """Stop everything, and return the runs that had ended by themselves before they were told to."""
 
 
 class RunnerError(Exception):
@@ -143,8 +143,9 @@ class SimulateRunner:
         """Nothing runs outside this object."""
         return 0
 
-    def close(self) -> None:
+    def close(self) -> list[Ended]:
         """Nothing runs outside this object."""
+        return []
 
     def _draw(self, key: RunKey, about: str) -> float:
         return int(content_id(self._seed, about, *key)[:13], 16) / 16**13
@@ -277,10 +278,16 @@ class ProcessRunner:
         psutil.wait_procs(left, timeout=5)
         return len(left)
 
-    def close(self) -> None:
+    def close(self) -> list[Ended]:
         """Ask every group to end, and kill what is left after the grace."""
-        for process in self._running.values():
-            self._ask(process, 0, "its agent stops")
+        over: list[Ended] = []
+        for key, process in self._running.items():
+            code = process.popen.poll()
+            if code is None:
+                self._ask(process, 0, "its agent stops")
+            else:
+                succeeded = code == 0 and not process.why
+                over.append(Ended(key=key, succeeded=succeeded, exit_code=code, detail=_how(code, process.why)))
         deadline = time.monotonic() + self.kill_grace_s
         for process in self._running.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -288,6 +295,7 @@ class ProcessRunner:
             kill_group(process.popen.pid)
             process.popen.wait()
         self._running.clear()
+        return over
 
 
 def _task_folder_of(process: psutil.Process) -> str:

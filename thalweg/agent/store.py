@@ -6,6 +6,7 @@ between the commit and the broker; after a crash some are sent again, with the s
 """
 
 import fcntl
+import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from thalweg.streams.placement.fence import KEEP_MS, Fence
 from thalweg.sync.protocol.stamps import DEFAULT_LIMITS, Hlc, tick
 
 FILE_NAME: Final = "agent.sqlite"
+STARTS_KEPT: Final = 100
+"""Ids of agents that have run on a file: of those before, nothing is in the topics any more."""
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS agent_held (
@@ -38,6 +41,8 @@ CREATE TABLE IF NOT EXISTS agent_runs (
     region TEXT NOT NULL, task_id TEXT NOT NULL, epoch INTEGER NOT NULL, started_ms INTEGER NOT NULL,
     ended_ms INTEGER, outcome TEXT, PRIMARY KEY (region, task_id, epoch)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS agent_starts (number INTEGER PRIMARY KEY AUTOINCREMENT, agent_id TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS agent_place (id INTEGER PRIMARY KEY CHECK (id = 1), place TEXT NOT NULL);
 """
 
 _ENCODER: Final = msgspec.json.Encoder()
@@ -97,6 +102,33 @@ class AgentStore:
             for region, ms, counter, epoch, seq in self._db.execute("SELECT * FROM agent_clocks")
         }
         self._unsaved: set[str] = set()
+        self.starts: set[str] = {row[0] for row in self._db.execute("SELECT agent_id FROM agent_starts")}
+        """Ids of the agents that have run on this file."""
+        self.same_file = self._settle()
+        """Whether this is the very file of the last start: its lock shows that no agent of that start is left."""
+
+    def _settle(self) -> bool:
+        """Note where the file lies, and return whether it lay there when it was last opened."""
+        file = (self.folder / FILE_NAME).stat()
+        place = f"{socket.gethostname()}:{file.st_dev}:{file.st_ino}"
+        known = self._db.execute("SELECT place FROM agent_place").fetchone()
+        self._db.execute("INSERT OR REPLACE INTO agent_place VALUES (1, ?)", (place,))
+        return known is not None and known[0] == place
+
+    # Who has run on the file
+
+    def note_start(self, agent_id: str) -> None:
+        """Remember an agent's id before it is published."""
+        self._db.execute("INSERT INTO agent_starts (agent_id) VALUES (?)", (agent_id,))
+        self._db.execute(
+            "DELETE FROM agent_starts WHERE number <= (SELECT max(number) FROM agent_starts) - ?", (STARTS_KEPT,)
+        )
+        self.starts.add(agent_id)
+
+    def newest_report(self, region: str) -> tuple[int, int] | None:
+        """Epoch and sequence of the last numbered stamp of a region; None if the file has none of it."""
+        known = self._clocks.get(region)
+        return None if known is None else known[1:]
 
     # Stamps
 

@@ -1,6 +1,7 @@
 """`thalweg agent`: run regional agents until stopped."""
 
 import logging
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from thalweg.conf.readiness import announce_ready
 from thalweg.conf.settings import Kafka, Settings, SettingsError, load_settings
 from thalweg.jobs.runtime.job import Stop, set_up_logs
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
-from thalweg.streams.broker.admin import cluster_id, ensure_topics, identities
+from thalweg.streams.broker.admin import bounds_now, cluster_id, ensure_topics, identities, topics_now
 from thalweg.streams.broker.consume import KafkaReader
 from thalweg.streams.broker.errors import BrokerUnavailableError, StreamError
 from thalweg.streams.broker.publish import KafkaPublisher
@@ -32,6 +33,8 @@ PUBLISH_TIMEOUT_MS: Final = 5_000
 """Half the time after which a silent region counts as lost: a stalled request is tried again before that."""
 
 BROKER_WAIT_S: Final = 2.0
+TAIL_RECORDS: Final = 2_000
+"""Newest records of each partition of a region's status topic that tell who was there: heartbeats come every second."""
 _T = TypeVar("_T")
 
 
@@ -126,7 +129,7 @@ def run_agent(
     if connected is None:
         store.close()
         return
-    reader, publisher, topic_ids = connected
+    reader, publisher, topic_ids, read_first = connected
     agent_id = new_agent_id()
     regional = RegionalAgent(
         fleets,
@@ -140,6 +143,7 @@ def run_agent(
         clock=system_clock,
         steady=counted_from(system_clock, steady_clock),
         topic_ids=topic_ids,
+        read_first=read_first,
         seed=seed,
     )
     leftovers = runner.clear_leftovers()
@@ -147,26 +151,38 @@ def run_agent(
     log.info("agent runs", extra={"fields": {"agent_id": agent_id, "regions": regions, "leftovers": leftovers}})
     regional.step(0)
     announce_ready()
-    regional.run(stop.asked)
-    reader.close()
-    publisher.close()
+    try:
+        regional.run(stop.asked)
+    finally:
+        reader.close()
+        publisher.close()
     log.info("agent stopped", extra={"fields": {"agent_id": agent_id}})
 
 
 def _connect(
     kafka: Kafka, regions: list[str], topics: list[str], store: AgentStore
-) -> tuple[KafkaReader, KafkaPublisher, dict[str, str]]:
+) -> tuple[KafkaReader, KafkaPublisher, dict[str, str], dict[tuple[str, int], int]]:
     # Whose cluster it is comes first: on another's, not even a topic is made.
     store.fence.bind({"cluster": cluster_id(kafka), "topic prefix": kafka.topic_prefix})
     ensure_topics(kafka, regions, [ASSIGNMENTS, STATUS, TELEMETRY, DEADLETTER])
     topic_ids = identities(kafka, topics)[1]
+    status = [topic_name(STATUS, kafka.topic_prefix, region) for region in regions]
+    partitions = topics_now(kafka, "|".join(map(re.escape, status))).partitions
+    places = [(topic, partition) for topic in status for partition in range(partitions.get(topic, 0))]
+    begins, ends = bounds_now(kafka, places)
+    tails = {place: max(begins[place], end - TAIL_RECORDS) for place, end in ends.items()}
     reader = KafkaReader(
         kafka,
-        topics=topics,
-        start=lambda topic, partition: store.fence.next_offset(topic, partition, topic_ids.get(topic, "")),
+        topics=[*topics, *status],
+        start=lambda topic, partition: (
+            tails[topic, partition]
+            if (topic, partition) in tails
+            else store.fence.next_offset(topic, partition, topic_ids.get(topic, ""))
+        ),
         client_id="thalweg-agent",
     )
-    return reader, KafkaPublisher(kafka, timeout_ms=PUBLISH_TIMEOUT_MS, client_id="thalweg-agent"), topic_ids
+    publisher = KafkaPublisher(kafka, timeout_ms=PUBLISH_TIMEOUT_MS, client_id="thalweg-agent")
+    return reader, publisher, topic_ids, {place: end for place, end in ends.items() if tails[place] < end}
 
 
 def _when_there(connect: Callable[[], _T], stop: Stop) -> _T | None:

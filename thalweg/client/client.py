@@ -104,22 +104,45 @@ class _Followed:
     cancelled: bool = False
     refused: str | None = None
     last: StatusEvent | None = None
-    succeeded: set[tuple[str, int]] = field(default_factory=set)
+    succeeded: dict[tuple[str, int], StatusEvent] = field(default_factory=dict)
     failed: set[tuple[str, int]] = field(default_factory=set)
     revoked: set[tuple[str, int]] = field(default_factory=set)
+    told: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Region → epoch and kind of the last that the ledger told it."""
 
     def note(self, event: StatusEvent) -> None:
         self.last = event
-        ended = {"succeeded": self.succeeded, "failed": self.failed, "revoked": self.revoked}.get(event.type)
+        if event.type == "succeeded":
+            self.succeeded.setdefault((event.region, event.epoch), event)
+        ended = {"failed": self.failed, "revoked": self.revoked}.get(event.type)
         if ended is not None:
             ended.add((event.region, event.epoch))
 
-    def state(self, attempts: int) -> OutcomeState | None:
-        if len(self.succeeded) >= self.copies:
-            return OutcomeState.SUCCEEDED
+    def tell(self, event: AssignmentEvent) -> None:
+        if event.epoch > self.told.get(event.region, (-1, ""))[0]:
+            self.told[event.region] = (event.epoch, event.type)
+
+    def counting(self) -> list[StatusEvent]:
+        """Successes that count: a region's report of an epoch that the ledger has given up does not."""
+        newest = max((epoch for epoch, kind in self.told.values() if kind == "assign"), default=0)
+        return [
+            event
+            for (region, epoch), event in sorted(self.succeeded.items(), key=lambda item: item[0][1])
+            # Regions that were told nothing since this client looks were told before.
+            if self.told.get(region, (epoch, "assign")) == (epoch, "assign")
+            and not (self.copies == 1 and epoch < newest)
+        ]
+
+    def end(self, attempts: int) -> tuple[OutcomeState, StatusEvent] | None:
+        """How it ended, and the report that says so; None while it goes on."""
+        counting = self.counting()
+        if len(counting) >= self.copies:
+            return OutcomeState.SUCCEEDED, counting[-1]
+        if self.last is None:
+            return None
         if self.cancelled and self.revoked:
-            return OutcomeState.CANCELLED
-        return OutcomeState.FAILED if len(self.failed) >= attempts else None
+            return OutcomeState.CANCELLED, self.last
+        return (OutcomeState.FAILED, self.last) if len(self.failed) >= attempts else None
 
 
 class Client:
@@ -212,8 +235,10 @@ class Client:
     def wait(self, task_id: str, timeout_s: float, *, attempts: int = DEFAULT_ATTEMPTS) -> Outcome:
         """Wait until a task has ended.
 
-        A failed run is no end while the place job tries again: failure is the end after `attempts` failed runs. A task
-        that was cancelled before it was placed leaves no trace in the status topics, and this waits in vain.
+        A failed run is no end while the place job tries again: failure is the end after `attempts` failed runs. A
+        success counts where the ledger's last word about the task was to run it there, in that epoch: what a region
+        reports that was given up as lost does not. (Until the ledger has placed it anew, the topics do not tell.) A
+        task that was cancelled before it was placed leaves no trace in the status topics, and this waits in vain.
 
         Args:
             task_id: submitted by this client, or by anybody after this client was made.
@@ -226,24 +251,31 @@ class Client:
         """
         followed = self._follow(task_id)
         deadline = time.monotonic() + timeout_s
+        seen_until: dict[tuple[str, int], int] | None = None
         while True:
             if followed.refused is not None:
                 raise RequestRefusedError(task_id, followed.refused)
-            state, last = followed.state(attempts), followed.last
-            if state is not None and last is not None:
+            last, ended = followed.last, followed.end(attempts)
+            if ended is None:
+                seen_until = None
+            elif seen_until is None:
+                # The ledger's word may lie in a topic that is not read as far as the report.
+                seen_until = self._following().end_offsets()
+            elif all(self._following().position(*place) >= end for place, end in seen_until.items()):
+                state, report = ended
                 return Outcome(
                     task_id=task_id,
                     state=state,
-                    region=last.region,
-                    epoch=last.epoch,
-                    exit_code=last.exit_code,
-                    detail=last.detail,
+                    region=report.region,
+                    epoch=report.epoch,
+                    exit_code=report.exit_code,
+                    detail=report.detail,
                 )
             left = deadline - time.monotonic()
             if left <= 0:
                 seen = f"{last.type} in {last.region}, epoch {last.epoch} {last.detail}".rstrip() if last else "nothing"
                 raise WaitTimeoutError(task_id, timeout_s, seen)
-            for record in self._following().poll(int(min(left, 0.2) * 1000) + 1):
+            for record in self._following().poll(int(min(left, 0.2 if ended is None else 0.02) * 1000) + 1):
                 self._note(record)
 
     def _follow(self, task_id: str) -> _Followed:
@@ -258,7 +290,8 @@ class Client:
     def _following(self) -> KafkaReader:
         if self._reader is None:
             prefix = self._kafka.topic_prefix
-            pattern = f"{topic_pattern(STATUS, prefix)}|{re.escape(topic_name(DEADLETTER, prefix))}"
+            regional = f"{topic_pattern(STATUS, prefix)}|{topic_pattern(ASSIGNMENTS, prefix)}"
+            pattern = f"{regional}|{re.escape(topic_name(DEADLETTER, prefix))}"
             self._reader = KafkaReader(
                 self._kafka, pattern=pattern, since_ms=self._since_ms, client_id="thalweg-client"
             )
@@ -271,6 +304,12 @@ class Client:
             of_requests = headers.get("topic") == topic_name(REQUESTS, self._kafka.topic_prefix).encode()
             if followed is not None and of_requests:
                 followed.refused = headers.get("reason", b"").decode(errors="replace")
+            return
+        if record.topic.startswith(f"{self._kafka.topic_prefix}.{ASSIGNMENTS.topic}."):
+            told = self._followed.get((record.key or b"").decode(errors="replace"))
+            event_told = None if told is None else _event_of(record)
+            if told is not None and event_told is not None:
+                told.tell(event_told)
             return
         try:
             event = decoded(_STATUS, record.value)

@@ -10,7 +10,7 @@ through restarts and outages, until the centre has confirmed it.
 """
 
 import logging
-import sqlite3
+import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,13 +21,11 @@ from typing import Any, Final, Self
 
 import msgspec
 from kafka import KafkaProducer
-from kafka.errors import KafkaError
 
 from thalweg.conf.settings import Kafka
-from thalweg.streams.broker.admin import ensure_topics
+from thalweg.streams.broker.admin import ensure_topics, identities
 from thalweg.streams.broker.connection import close_producer, connection_options
 from thalweg.streams.broker.consume import IncomingRecord, KafkaReader
-from thalweg.streams.broker.errors import StreamError
 from thalweg.streams.contract.topics import REPLICA, STATE, topic_name
 from thalweg.streams.replication.replica_log import read_entry
 from thalweg.sync.clock import system_clock
@@ -64,6 +62,9 @@ class ReplicaLag(msgspec.Struct, frozen=True, kw_only=True):
     clock_offset_ms: int | None  # the centre's clock minus ours
     digests_agree: bool | None  # when last compared
     fenced: bool  # a newer store of the region has joined: this one is obsolete and sends nothing
+    trouble: (
+        str | None
+    )  # why the replica is cut off from the broker or cannot go on with what it says; None: it is well
 
 
 class ReplicaClient:
@@ -89,7 +90,7 @@ class ReplicaClient:
         self._kafka = kafka
         self._offset_ms = clock_offset_ms
         self._store = SqliteStore(path)
-        self._replica = Replica(region, self._store)
+        self._replica = Replica(region, self._store, token=secrets.randbits(52))
         if snapshot is not None and self._replica.state.position == 0:
             found = read_snapshot(snapshot, kafka.topic_prefix, datetime.now(UTC))
             self._replica.restore(found.records, found.position, found.clock)
@@ -100,6 +101,7 @@ class ReplicaClient:
         self._heard_ms: int | None = None
         self._end: int | None = None
         self._leaving = False
+        self._trouble: str | None = None
 
     # ---- reading and writing -------------------------------------------------------------------------------------
 
@@ -124,8 +126,11 @@ class ReplicaClient:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Make the writes inside durable at once: one wait for the disk instead of one each."""
-        with self._lock, self._store.transaction():
+        """Make the writes inside durable at once: one wait for the disk instead of one each.
+
+        If the block raises, none of them was made.
+        """
+        with self._lock, self._replica.together():
             yield
 
     def record(self, key: str) -> Record | None:
@@ -152,6 +157,7 @@ class ReplicaClient:
                 clock_offset_ms=self._replica.centre_offset_ms,
                 digests_agree=self._replica.digest_agrees,
                 fenced=self._replica.fenced,
+                trouble=self._trouble,
             )
 
     def wait_joined(self, timeout_s: float = 60.0) -> bool:
@@ -204,33 +210,43 @@ class ReplicaClient:
         while not self._stop.is_set():
             try:
                 ensure_topics(self._kafka, [self.region], (STATE, REPLICA))
+                replica_topic = topic_name(REPLICA, self._kafka.topic_prefix)
+                topic_id = identities(self._kafka, [replica_topic])[1].get(replica_topic, "")
+                with self._lock:
+                    self._replica.read_topic(topic_id)
                 with _Connection(self._kafka, self.region, self._replica.state.position) as connection:
                     self._replica.send_again()
                     self._converse(connection)
-            except (StreamError, KafkaError, OSError, sqlite3.OperationalError) as error:
-                self._end = None  # and a full disk is waited out like a cut
-                log.info("%s is cut off and tries again: %s", self.region, error)
+            except Exception as error:
+                # Whatever it is (a cut, a full disk, an entry that this version cannot apply): the thread lives on,
+                # and `lag` says what is wrong. A thread that ends would look like silence for ever.
+                self._end = None
+                self._trouble = f"{type(error).__name__}: {error}"[:500]
+                log.info("%s is cut off and tries again: %s", self.region, self._trouble)
                 self._stop.wait(1.0)
 
     def _converse(self, connection: "_Connection") -> None:
         next_heartbeat_ms = 0
         while not self._stop.is_set():
-            self._apply(connection.poll(), connection)
+            if self._apply(connection.poll(), connection):
+                return  # from the beginning, by a new connection
+            self._trouble = None
             now_ms = self._now_ms()
             with self._lock:
                 messages: list[UpMessage] = []
-                if self._replica.state.joined and not self._replica.fenced:
+                if not self._replica.fenced:
                     messages += self._replica.outgoing(BATCH_UPDATES)
                 if (messages or now_ms >= next_heartbeat_ms) and not self._replica.fenced:
                     if regular := self._regular(now_ms, connection):
-                        messages += regular
+                        # First who speaks and what it has read: by that the centre judges what it writes.
+                        messages = [regular[0], *messages, *regular[1:]]
                         next_heartbeat_ms = now_ms + HEARTBEAT_MS
                     self._repeat_if_silent(now_ms)
             if messages:
                 connection.send(messages)
 
     def _regular(self, now_ms: int, connection: "_Connection") -> list[UpMessage]:
-        if not self._replica.state.joined:
+        if self._replica.must_join:
             return [self._replica.join(now_ms)] if self._replica.may_join(connection.end()) else []
         if self._leaving:
             return [self._replica.heartbeat(now_ms), self._replica.leave()]
@@ -242,10 +258,16 @@ class ReplicaClient:
             self._replica.send_again()
             self._heard_ms = now_ms
 
-    def _apply(self, records: list[IncomingRecord], connection: "_Connection") -> None:
-        if not records:
-            return
+    def _apply(self, records: list[IncomingRecord], connection: "_Connection") -> bool:
+        """Apply records; return whether the topic is to be read from its beginning."""
         now_ms = self._now_ms()
+        if not records:
+            with self._lock:
+                return self._settle(now_ms)
+        if records[0].offset < self._replica.state.position:  # the topic was made anew, or cut off, under us
+            with self._lock:
+                self._replica.read_again()
+            return True
         entries: list[Entry] = []
         for record in records:
             entry = read_entry(record.key, record.value, record.headers)
@@ -261,7 +283,24 @@ class ReplicaClient:
             if any(isinstance(entry, RegionEntry) and entry.region == self.region for entry in entries):
                 self._heard_ms = now_ms
             self._end = connection.end() or self._end
+            again = self._settle(now_ms)
             self._changed.notify_all()
+            return again
+
+    def _settle(self, now_ms: int) -> bool:
+        again = self._replica.settle(self._end, now_ms)
+        moved, self._replica.moved = self._replica.moved, []
+        lost = [was.record.key for was, now in moved if now is None]
+        if moved:
+            log.warning(
+                "%s began a new life of its store, because it was put back from a copy or its clock was far ahead; "
+                "%d writes that the centre had not taken were made again",
+                self.region,
+                len(moved) - len(lost),
+            )
+        if lost:
+            log.error("%s could not make these writes again, on top of what others wrote: %s", self.region, lost[:20])
+        return again
 
     def _now_ms(self) -> int:
         return system_clock() + self._offset_ms

@@ -39,6 +39,8 @@ class World:
     folder: Path
     clock: Clock = field(default_factory=Clock)
     runner: Runner = field(default_factory=SimulateRunner)
+    agent_id: str = "agent-1"
+    ended: str = ""
     broker: MemoryBroker = field(init=False)
     agent: RegionalAgent = field(init=False)
     store: AgentStore = field(init=False)
@@ -58,13 +60,14 @@ class World:
         )
         self.store = AgentStore(self.folder)
         fence = self.store.fence
+        status = topic_name(STATUS, PREFIX, REGION)
         self.agent = RegionalAgent(
             [fleet],
             settings=AgentSettings(),
             prefix=PREFIX,
-            agent_id="agent-1",
+            agent_id=self.agent_id,
             store=self.store,
-            reader=MemoryReader(self.broker, topics=[self.topic], start=fence.next_offset),
+            reader=MemoryReader(self.broker, topics=[self.topic, status], start=fence.next_offset),
             publisher=self.broker,
             runner=self.runner,
             clock=self.clock,

@@ -13,6 +13,7 @@ from thalweg.jobs.microbatch.dead_letters import DeadLetters
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.microbatch.microbatch import Microbatch
 from thalweg.jobs.microbatch.outcome import BatchId, Outcome
+from thalweg.jobs.replication.publication import TopicReplacedError
 from thalweg.jobs.replication.replicator import ORDER, ReplicationLimits, Replicator
 from thalweg.jobs.runtime.job import Stop
 from thalweg.streams.broker.publish import OutgoingRecord
@@ -22,7 +23,7 @@ from thalweg.streams.replication.replica_log import LogRecord, read_entry, write
 from thalweg.sync.delta.store import AnotherWriterError, table_uri
 from thalweg.sync.protocol.changes import Add, Assign, Change, Delete
 from thalweg.sync.protocol.digests import digests_of
-from thalweg.sync.protocol.entries import Entry, UpMessage
+from thalweg.sync.protocol.entries import Entry, RecordEntry, UpMessage
 from thalweg.sync.protocol.records import decode_record
 from thalweg.sync.protocol.stamps import FutureLimits
 from thalweg.sync.replica.memory_store import MemoryStore
@@ -86,6 +87,8 @@ class Stage:
         self.batch_id = 0
         self.now = NOW
         self.host = Host()
+        self.topic = "topic-1"
+        self.state_topics: dict[str, str] = {}
         self.restart()
 
     def restart(self, stop: Stop | None = None) -> None:
@@ -97,6 +100,8 @@ class Stage:
             position=len(self.log.records),
             clock=lambda: self.now,
             isolation=self.host.isolation,
+            replica_topic=self.topic,
+            state_topics=self.state_topics,
         )
         self.batches: Microbatch[Sequence[StateInput]] = Microbatch(
             job="replicate",
@@ -300,6 +305,52 @@ def test_what_somebody_else_writes_to_the_replica_topic_is_shown(tmp_path: Path)
     stage.restart()
     stage.exchange(eu)
     assert len(stage.rows("sync_refused")) == 1
+
+
+def test_a_replica_topic_made_anew_gets_everything_and_late_joiners_read_it(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    eu = stage.join("eu")
+    eu.read_topic("topic-1")
+    put(eu, "k", Assign("f", 1))
+    stage.exchange(eu)
+    stage.exchange(eu)
+    stage.log, stage.topic = MemoryLog(), "topic-2"
+    stage.restart()
+    eu.read_topic("topic-2")
+    stage.take(stage.inputs("us", [b'{"key": "other", "value": 1}']))  # whatever comes first
+    assert {entry.record.key for entry in stage.log.entries(0) if isinstance(entry, RecordEntry)} == {"k", "other"}
+    stage.read(eu)
+    late = stage.join("us")
+    assert late.read("k") == eu.read("k") == {"f": 1} and eu.read("other") == {"value": 1}
+    published = len(stage.log.records)
+    stage.restart()
+    put(eu, "k", Assign("f", 2), stage.now)
+    stage.exchange(eu)
+    news = [entry.record.key for entry in stage.log.entries(published) if isinstance(entry, RecordEntry)]
+    assert news == ["k"], "once is enough"
+
+
+def test_a_replica_topic_made_anew_while_it_is_written_ends_this_life(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    eu = stage.join("eu")
+    put(eu, "k", Assign("f", 1))
+    stage.log.records.clear()
+    with pytest.raises(TopicReplacedError, match="made anew"):
+        stage.exchange(eu)
+
+
+def test_plain_writes_of_a_state_topic_made_anew_are_taken(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.state_topics = {"eu": "state-1"}
+    stage.restart()
+    for number in range(3):
+        stage.take(stage.inputs("eu", [b'{"key": "k", "value": {"f": %d}}' % number]))
+    stage.offsets["eu"] = 0
+    stage.state_topics = {"eu": "state-2"}
+    stage.restart()
+    stage.now += 1_000
+    stage.take(stage.inputs("eu", [b'{"key": "k", "value": {"f": "new"}}']))
+    assert json.loads(stage.rows("records")[0]["value"]) == {"f": "new"}
 
 
 def test_parked_gaps_and_counts_survive_a_restart(tmp_path: Path) -> None:

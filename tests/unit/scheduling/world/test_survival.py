@@ -345,3 +345,15 @@ def test_a_task_that_was_given_back_goes_elsewhere_while_others_still_go_there()
     ask(world, "other", now_ms=1_100)
     placed(world, 1_200)
     assert (where(world, "t"), where(world, "other")) == (["b"], ["a"])
+
+
+def test_a_repeated_accepted_writes_one_row() -> None:
+    world = world_of(node("a", "n1"))
+    ask(world, "t")
+    placed(world)
+    copy = world.tasks["t"].copies[0]
+    rows = [
+        applied(world, decide.report(world, copy.region, kind, "t", copy.epoch, "", 3, at))
+        for at, kind in enumerate(["accepted"] * 3 + ["running", "accepted", "running"])
+    ]
+    assert [len(made) for made in rows] == [1, 0, 0, 1, 0, 0]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from thalweg.sync.protocol.changes import Assign
 from thalweg.sync.protocol.digests import digests_of
 from thalweg.sync.protocol.entries import RecordEntry, RegionEntry, Update
+from thalweg.sync.protocol.openings import Opening
 from thalweg.sync.protocol.records import Record
 from thalweg.sync.protocol.stamps import Hlc, Stamp
 from thalweg.sync.replica.memory_store import MemoryStore
@@ -34,7 +35,9 @@ def joined(store: SqliteStore | MemoryStore, region: str = "eu") -> Replica:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["put", "drop", "confirm", "reopen"]), st.text(min_size=1, max_size=2), st.integers(0, 9)
+            st.sampled_from(["put", "drop", "base", "confirm", "fail", "reopen"]),
+            st.text(min_size=1, max_size=2),
+            st.integers(0, 9),
         ),
         max_size=25,
     )
@@ -50,20 +53,37 @@ def test_the_file_holds_what_memory_holds(
             stamp = Stamp(ms=number, counter=0, region="eu", epoch=1_000_000, seq=seq)
             for store in (disk, memory):
                 with store.transaction():
+                    store.keep_base(key, store.get(key), seq)
                     store.put(record)
-                    store.add_unconfirmed(Update(record, stamp, ()))
+                    store.add_unconfirmed(Update(record, stamp, ()), (Assign("f", number),))
         elif kind == "drop":
             for store in (disk, memory):
                 store.drop(key)
+        elif kind == "base":
+            for store in (disk, memory):
+                if store.based(key):
+                    store.put_base(key, store.get(key))
         elif kind == "confirm":
             for store in (disk, memory):
                 store.confirm(seq - number)
+        elif kind == "fail":
+            # Half of an inner transaction fails alone, the outer one with what was before it stands.
+            with disk.transaction():
+                disk.drop("outer")
+                with pytest.raises(ZeroDivisionError), disk.transaction():
+                    disk.put(Record(key=key, written=Hlc(0, 0, "x"), vector={"x@1": 1}))
+                    disk.keep_base(key + "?", None, seq)
+                    disk.confirm(seq)
+                    raise ZeroDivisionError
         elif kind == "reopen":
             disk.close()
             disk = SqliteStore(path)
         assert list(disk.bucket_digests()) == memory.bucket_digests()
         assert disk.get(key) == memory.get(key)
         assert disk.unconfirmed(number, 5) == memory.unconfirmed(number, 5)
+        assert disk.changes_of(seq) == memory.changes_of(seq)
+        assert disk.confirmed_below_others(number) == memory.confirmed_below_others(number)
+        assert disk.based(key) == memory.based(key) and (not disk.based(key) or disk.base(key) == memory.base(key))
     assert disk.keys() == sorted(memory.records)
     disk.close()
 
@@ -90,6 +110,48 @@ def test_what_fails_half_way_never_happened(tmp_path: Path) -> None:
         replica.apply([RecordEntry(record), RecordEntry(None)], 9, NOW)  # type: ignore[arg-type]
     assert replica.state == before == store.load_state()
     assert store.get("other") is None and list(store.bucket_digests()) == digests == digests_of([store.get("k")])  # type: ignore[list-item]
+
+
+def test_a_block_of_writes_that_fails_leaves_nothing_and_the_next_write_is_dense(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "r.db")
+    replica = joined(store)
+    replica.write("a", (Assign("x", 1),), NOW)
+    with pytest.raises(ZeroDivisionError), replica.together():
+        replica.write("b", (Assign("x", 1),), NOW)
+        replica.write("c", (Assign("x", 1),), NOW)
+        raise ZeroDivisionError
+    replica.write("d", (Assign("x", 1),), NOW)
+    assert [update.stamp.seq for update in store.unconfirmed(0, 9)] == [1, 2]
+    assert replica.state == store.load_state() and replica.state.seq == 2
+    assert replica.read("b") is None and store.keys() == ["a", "d"]
+
+
+def test_a_file_of_the_first_version_is_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "r.db"
+    store = SqliteStore(path)
+    replica = joined(store)
+    replica.write("k", (Assign("f", 1),), NOW)
+    store.close()
+    with sqlite3.connect(path) as db:
+        db.executescript(
+            "CREATE TABLE old AS SELECT seq, message FROM unconfirmed; DROP TABLE unconfirmed; DROP TABLE bases;"
+            "CREATE TABLE unconfirmed (seq INTEGER PRIMARY KEY, message BLOB NOT NULL);"
+            "INSERT INTO unconfirmed SELECT * FROM old; DROP TABLE old; PRAGMA user_version = 1;"
+        )
+    store = SqliteStore(path)
+    again = Replica("eu", store)
+    assert [update.stamp.seq for update in again.outgoing()] == [1] and store.changes_of(1) is None
+    assert again.write("k", (Assign("f", 2),), NOW + 1).stamp.seq == 2
+    # What an old version kept cannot be made again in another life, so such a store is told that it is obsolete.
+    other = RegionEntry(
+        region="eu", epoch=again.state.epoch, contiguous=5, centre_ms=NOW, openings=(Opening(0, 77),), newest=5
+    )
+    again = Replica("eu", store, token=5)
+    again.apply([other], 2, NOW)
+    assert again.settle(2, NOW) and not again.settle(2, NOW)
+    again.apply([other], 2, NOW)
+    again.settle(2, NOW)
+    assert again.fenced and len(store.unconfirmed(0, 9)) == 2
 
 
 def test_a_second_process_is_told_that_the_file_is_taken(tmp_path: Path) -> None:

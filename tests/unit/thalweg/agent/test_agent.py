@@ -6,7 +6,7 @@ from tests.unit.thalweg.agents import PREFIX, REGION, Clock, World, assign, revo
 from thalweg.agent.runners import Ended, RunKey, SimulateRunner
 from thalweg.agent.store import AgentStore
 from thalweg.streams.broker.errors import FenceError
-from thalweg.streams.contract.messages import AssignmentEvent, HeldTask
+from thalweg.streams.contract.messages import AssignmentEvent, HeldTask, NodeShare
 from thalweg.streams.contract.topics import DEADLETTER, STATUS, topic_name
 
 
@@ -257,7 +257,7 @@ def test_an_inventory_waits_until_all_reports_before_it_are_published(
     world.broker.topics[topic_name(STATUS, PREFIX, REGION)].clear()
     world.send(*(assign(f"t{number}", expected_s=1_000) for number in range(4)))
     world.steps(1)
-    assert [r.type for r in world.reports()] == ["accepted"] * 3 + ["heartbeat"]
+    assert [r.type for r in world.reports()] == ["accepted"] * 3
     world.steps(3)
     kinds = [r.type for r in world.reports() if r.type != "heartbeat"]
     assert kinds[-1] == "inventory"
@@ -332,6 +332,48 @@ def test_of_two_that_were_given_one_gpu_in_turn_the_last_runs_alone(tmp_path: Pa
     assert world.told("c") == ["accepted", "running"]
 
 
+def test_cpus_and_memory_are_counted_too(world: World) -> None:
+    def taking(task_id: str, cpus: float, memory_gb: float) -> AssignmentEvent:
+        return assign(task_id, nodes=[NodeShare(node_id="n1", cpus=cpus, memory_gb=memory_gb)], expected_s=1_000)
+
+    world.send(taking("a", 40, 1), taking("b", 9, 1), taking("c", 8, 191), taking("d", 0.1, 0.3))
+    world.steps(3)
+    assert set(world.held()) == {"a", "c"}
+    detail = {r.task_id: r.detail for r in world.reports() if r.type == "evicted"}
+    assert detail["b"] == "node n1 has 8 of 48 CPUs free, asked for 9"
+    assert detail["d"] == "node n1 has 0 of 48 CPUs free, asked for 0.1"
+    world.send(revoke("c", 2), taking("e", 8, 192))
+    world.steps(3)
+    assert "GB of memory" in [r.detail for r in world.reports() if r.task_id == "e"][-1]
+    world.send(taking("f", 8, 191))
+    world.steps(3)
+    assert set(world.held()) == {"a", "f"}
+
+
+def test_what_a_worker_takes_may_be_rounded_by_the_plan(world: World) -> None:
+    shares = [NodeShare(node_id="n1", workers=100, cpus=48.0004, memory_gb=192.05)]
+    world.send(assign("t", nodes=shares, expected_s=1_000))
+    world.steps(3)
+    assert set(world.held()) == {"t"}
+
+
+class Finished(SimulateRunner):
+    """A run that ended by itself just before its agent is told to stop."""
+
+    survives_restart = False
+
+    def close(self) -> list[Ended]:
+        return [Ended(key=(REGION, "done", 1), succeeded=True, exit_code=0)]
+
+
+def test_an_orderly_stop_reports_what_had_ended_by_itself(tmp_path: Path) -> None:
+    world = World(folder=tmp_path, runner=Finished())
+    world.send(assign("done", expected_s=1_000), assign("runs", expected_s=1_000))
+    world.steps(3)
+    world.agent.stop()
+    assert (world.told("done")[-1], world.told("runs")[-1]) == ("succeeded", "evicted")
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -364,7 +406,7 @@ def test_a_wall_clock_that_is_set_neither_silences_the_agent_nor_ends_its_runs(w
             world.clock.now_ms += step_ms
         world.steps(1, advance_ms=1_000)
         steady.now_ms += 1_000
-    assert sum(r.type == "heartbeat" for r in world.reports()) == 60
+    assert sum(r.type == "heartbeat" and not r.claim for r in world.reports()) == 59
     assert len(world.telemetry()) >= 60
     assert world.told("t") == ["accepted", "running"]
 

@@ -6,6 +6,9 @@ import pytest
 from thalweg.agent.figures import UnknownRegionError, load_figures
 from thalweg.agent.fleet import (
     FleetError,
+    ForeignMemory,
+    NodeLoad,
+    NodeSpec,
     host_fleet,
     host_load,
     link_samples,
@@ -98,3 +101,11 @@ def test_a_file_that_is_no_fleet_says_what_is_wanted(tmp_path: Path, text: str, 
     file.write_text(text)
     with pytest.raises(FleetError, match=words):
         read_fleet(file, "home")
+
+
+def test_memory_that_others_use_is_not_offered_and_nobody_is_revoked_for_it() -> None:
+    node, foreign = NodeSpec(node_id="host", cpus=8, memory_gb=64), ForeignMemory()
+    used = [(0.0, 3.2), (0.0, 3.9), (0.0, 12.5), (20.0, 32.4), (20.0, 60.0), (20.0, 24.0)]
+    left = [foreign.left(node, NodeLoad(memory_used_gb=gb), held).memory_gb for held, gb in used]
+    assert left == [60, 60, 51, 51, 24, 60]
+    assert foreign.left(node, NodeLoad(memory_used_gb=64.0), 50.0).memory_gb == 50, "what is held stays"

@@ -127,6 +127,16 @@ def test_a_stopped_command_is_asked_first_and_may_tidy_up(runner: ProcessRunner)
     assert (ended.succeeded, ended.detail) == (False, "stopped")
 
 
+def test_closing_tells_what_had_ended_by_itself_and_not_what_was_told_to_end(runner: ProcessRunner) -> None:
+    runner.start(assign("done", command=[*SHELL, "exit 0"]), now_ms())
+    runner.start(assign("wrong", command=[*SHELL, "exit 3"]), now_ms())
+    runner.start(assign("polite", command=[*SHELL, "trap 'exit 0' TERM; while :; do sleep 0.05; done"]), now_ms())
+    processes = [runner._running[key_of(name)].popen for name in ("done", "wrong")]
+    assert until(lambda: all(psutil.Process(p.pid).status() == psutil.STATUS_ZOMBIE for p in processes))
+    ended = {run.key[1]: (run.succeeded, run.exit_code) for run in runner.close()}
+    assert ended == {"done": (True, 0), "wrong": (False, 3)}
+
+
 def test_a_command_that_does_not_listen_is_killed_after_the_grace_with_its_children(runner: ProcessRunner) -> None:
     script = "trap '' TERM; sleep 300 & echo $!; while :; do sleep 0.05; done"
     runner.start(assign("t", command=[*SHELL, script]), now_ms())

@@ -1,0 +1,186 @@
+"""Agents' files that are lost, put back, copied or doubled: nothing runs twice, and one agent remains."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.unit.thalweg.agents import REGION, World, assign, revoke
+from thalweg.agent.runners import SimulateRunner
+from thalweg.agent.tenure import LEASE_MS, SupersededError
+from thalweg.streams.broker.memory import MemoryBroker
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(folder=tmp_path / "agent")
+
+
+def beside(world: World, folder: Path, agent_id: str = "agent-2") -> World:
+    """Start another agent of the same region, on another folder."""
+    other = World.__new__(World)
+    other.folder, other.clock, other.runner, other.broker = folder, world.clock, SimulateRunner(), world.broker
+    other.agent_id, other.ended = agent_id, ""
+    other.start()
+    return other
+
+
+def started(*worlds: World) -> list[tuple[str, int]]:
+    """Every run that was started, by whichever agent."""
+    query = "SELECT task_id, epoch FROM agent_runs WHERE outcome IS NOT 'refused' ORDER BY 1, 2"
+    return sorted(row for world in worlds for row in world.store.fence.connection.execute(query).fetchall())
+
+
+def both(first: World, second: World, rounds: int, advance_ms: int = 500) -> None:
+    """Let both do rounds in turn until one ends."""
+    for _ in range(rounds):
+        for agent in (first, second):
+            if agent.ended:
+                continue
+            try:
+                agent.agent.step(0)
+            except SupersededError as error:
+                agent.ended = str(error)
+        first.clock.now_ms += advance_ms
+
+
+def test_of_a_lost_file_nothing_runs_again_and_news_does(world: World) -> None:
+    world.send(assign("done", expected_s=1), assign("runs", expected_s=10_000))
+    world.steps(2)
+    world.steps(2, advance_ms=2_000)
+    assert world.told("done")[-1] == "succeeded"
+    told = len(world.told("done")), len(world.told("runs"))
+    world.store.close()
+    shutil.rmtree(world.folder)
+    world.start()
+    world.steps(20, advance_ms=500)
+    assert (len(world.told("done")), len(world.told("runs"))) == told, "a new file takes what comes from now on"
+    assert [r.tasks for r in world.reports() if r.type == "inventory"][-1] == []
+    world.send(assign("runs", 2), assign("new"))  # what the place job says when it finds them missing
+    world.steps(3, advance_ms=500)
+    assert world.told("new")[:2] == ["accepted", "running"]
+    assert started(world) == [("new", 1), ("runs", 2)]
+
+
+def test_a_region_nobody_ever_spoke_in_is_read_from_its_beginning(tmp_path: Path) -> None:
+    world = World(folder=tmp_path / "first")
+    for records in world.broker.topics.values():
+        records.clear()
+    world.send(assign("t"))
+    other = beside(world, tmp_path / "second")
+    other.steps(3)
+    assert other.told("t")[:2] == ["accepted", "running"]
+
+
+def test_a_file_put_back_from_a_copy_gives_back_what_it_holds_and_repeats_nothing(world: World, tmp_path: Path) -> None:
+    world.send(assign("held", expected_s=10_000))
+    world.steps(3)
+    world.store.close()
+    shutil.copytree(world.folder, tmp_path / "copy")
+    world.start()
+    world.send(assign("later", expected_s=0.1))
+    world.steps(60)
+    assert world.told("later") == ["accepted", "running", "succeeded"]
+    world.store.close()
+    for name in ("agent.sqlite", "agent.sqlite-wal", "agent.sqlite-shm"):
+        (world.folder / name).unlink(missing_ok=True)
+    for file in (tmp_path / "copy").iterdir():
+        shutil.copy(file, world.folder / file.name)
+    world.runner = SimulateRunner()
+    world.start()
+    both(world, world, 12)
+    assert world.told("held")[-1] == "evicted"
+    assert world.told("later") == ["accepted", "running", "succeeded"]
+    assert world.held() == {}
+
+
+def test_of_two_agents_the_older_ends_and_no_task_runs_twice(world: World, tmp_path: Path) -> None:
+    world.send(assign("a", expected_s=10_000))
+    world.steps(3)
+    other = beside(world, tmp_path / "other")
+    world.send(assign("b", expected_s=10_000))
+    both(world, other, 2 * LEASE_MS // 500)
+    assert "agent-2 has begun to host region" in world.ended
+    assert world.told("a")[-1] == "evicted"
+    started_before = started(other)
+    assert started_before == []
+    world.send(assign("a", 2, expected_s=10_000), assign("b", 2, expected_s=10_000))
+    other.steps(4, advance_ms=500)
+    assert started(other) == [("a", 2), ("b", 2)]
+    assert other.held() == {"a": 2, "b": 2}
+
+
+def test_a_younger_agent_waits_until_an_older_one_that_does_not_answer_may_start_nothing(
+    world: World, tmp_path: Path
+) -> None:
+    world.steps(2)
+    other = beside(world, tmp_path / "other")  # the older one is suspended from here on
+    world.send(assign("t", expected_s=10_000))
+    other.steps(LEASE_MS // 500 - 1, advance_ms=500)
+    assert started(other) == []
+    other.steps(4, advance_ms=500)
+    world.send(assign("u", expected_s=10_000))
+    other.steps(4, advance_ms=500)
+    assert started(other) == [("u", 1)], "what came before it began is for the place job to find missing"
+    with pytest.raises(SupersededError):
+        world.steps(1)  # it wakes up, and reads of the assignments and of the younger agent at once
+    assert "t" not in {task for task, _ in started(other)}
+
+
+def test_an_agent_that_cannot_hear_itself_starts_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.steps(2)
+    world.clock.now_ms += LEASE_MS + 1
+    world.send(assign("t"))
+    monkeypatch.setattr(MemoryBroker, "publish", lambda self, records: None)  # what it says reaches nobody
+    world.steps(10)
+    assert started(world) == []
+    assert world.held() == {"t": 1}
+
+
+def test_after_a_goodbye_the_next_agent_begins_at_once(world: World, tmp_path: Path) -> None:
+    world.send(assign("t"))
+    world.steps(3)
+    world.agent.stop()
+    other = beside(world, tmp_path / "other")
+    world.send(assign("u"))
+    other.steps(3)
+    assert started(other) == [("u", 1)]
+
+
+def test_a_killed_agent_goes_on_at_once_on_its_own_file(world: World) -> None:
+    world.send(assign("t", expected_s=10_000))
+    world.steps(2)
+    world.restart()
+    world.send(assign("u"))
+    world.steps(2)
+    assert world.told("t")[-1] == "running"
+    assert world.told("u")[:2] == ["accepted", "running"]
+
+
+def test_a_claim_that_was_not_acknowledged_is_made_again_under_another_id(world: World) -> None:
+    world.store.close()
+    world.broker.down = True
+    world.start()
+    world.steps(3)
+    world.broker.down = False
+    world.steps(3)
+    claims = [r.agent_id for r in world.reports() if r.claim]
+    assert len(claims) == len(set(claims)) == 2
+    world.send(assign("t"))
+    world.steps(3)
+    assert world.told("t")[:2] == ["accepted", "running"]
+
+
+def test_an_epoch_decided_again_with_other_nodes_is_given_back(world: World) -> None:
+    world.send(assign("t", devices=[0], expected_s=10_000))
+    world.steps(3)
+    world.send(assign("t", devices=[2, 3], event_id="another", expected_s=10_000))
+    world.steps(3)
+    assert world.told("t") == ["accepted", "running", "evicted"]
+    world.send(assign("t", 2, devices=[2, 3]), assign("u", devices=[0]))
+    world.steps(3)
+    assert world.held() == {"t": 2, "u": 1}
+    assert [list(h.event.nodes[0].devices) for h in world.agent.tasks.held(REGION)] == [[2, 3], [0]]
+    world.send(assign("t", 2, devices=[2, 3]), revoke("u", 2))
+    world.steps(3)
+    assert world.told("t")[-1] == "running", "the same decision again is a repetition"
