@@ -69,7 +69,7 @@ def movable(problem: Problem) -> BoolArray:
     return np.asarray((problem.classes.replicas == 1) & ~limited[np.where(tenant == NOWHERE, len(tenants), tenant)])
 
 
-class Search(NamedTuple):
+class LocalSearch(NamedTuple):
     """What the search reads and changes.
 
     usd, wait_usd, need: of the problem.
@@ -90,7 +90,7 @@ class Search(NamedTuple):
     other_at: IntArray
 
 
-class Move(NamedTuple):
+class CopyMove(NamedTuple):
     """One copy to `target`; where `ejected` is not -1, `copies` of that class first go from there to `refuge`."""
 
     target: int
@@ -110,7 +110,7 @@ def run_improve(
     `counts`, `free` and `waiting` are changed in place.
     """
     classes, pools = usd.shape
-    search = Search(
+    search = LocalSearch(
         usd, wait_usd, need, counts, free, waiting, np.full((pools, classes), -1, np.int64), np.zeros(pools, np.int64),
         np.full(classes, -1, np.int64), np.full(classes, -1, np.int64),
     )  # fmt: skip
@@ -134,7 +134,7 @@ def run_improve(
 
 
 @inlined
-def _list_members(search: Search, movable: Any) -> None:
+def _list_members(search: LocalSearch, movable: Any) -> None:
     search.held[:] = 0
     for row in range(len(movable)):
         for pool in range(len(search.held)):
@@ -144,12 +144,12 @@ def _list_members(search: Search, movable: Any) -> None:
 
 
 @inlined
-def _copies_at(search: Search, row: int, source: int) -> int:
+def _copies_at(search: LocalSearch, row: int, source: int) -> int:
     return int(search.waiting[row] if source == WAITING else search.counts[row, source])
 
 
 @inlined
-def _best_move(search: Search, row: int, source: int, moves: int, looked: int) -> Move:
+def _best_move(search: LocalSearch, row: int, source: int, moves: int, looked: int) -> CopyMove:
     """Find the move of one copy from its source that saves most; none (target -1) where nothing saves anything."""
     usd, wait_usd, need, counts, free = search.usd, search.wait_usd, search.need, search.counts, search.free
     members, held, other, other_at = search.members, search.held, search.other, search.other_at
@@ -188,7 +188,7 @@ def _best_move(search: Search, row: int, source: int, moves: int, looked: int) -
                     to, extra = source, swapped
             if to >= 0 and gain + extra < best:
                 best, target, ejected, copies, refuge = gain + extra, pool, moved, number, to
-    return Move(target, ejected, copies, refuge, looked)
+    return CopyMove(target, ejected, copies, refuge, looked)
 
 
 @inlined
@@ -235,7 +235,7 @@ def _cheapest_other(usd: Any, free: Any, need: Any, row: int, pool: int, copies:
 
 
 @inlined
-def _make(search: Search, row: int, source: int, move: Move) -> None:
+def _make(search: LocalSearch, row: int, source: int, move: CopyMove) -> None:
     """Make a move: the copy leaves first, because what is ejected may take its place."""
     _leave(search, row, source, 1)
     if move.ejected >= 0:
@@ -245,7 +245,7 @@ def _make(search: Search, row: int, source: int, move: Move) -> None:
 
 
 @inlined
-def _leave(search: Search, row: int, source: int, copies: int) -> None:
+def _leave(search: LocalSearch, row: int, source: int, copies: int) -> None:
     if source == WAITING:
         search.waiting[row] -= copies
     else:
@@ -255,7 +255,7 @@ def _leave(search: Search, row: int, source: int, copies: int) -> None:
 
 
 @compiled
-def _enter(search: Search, row: int, target: int, copies: int) -> None:
+def _enter(search: LocalSearch, row: int, target: int, copies: int) -> None:
     search.counts[row, target] += copies
     for dimension in range(search.free.shape[1]):
         search.free[target, dimension] -= search.need[row, dimension] * copies
