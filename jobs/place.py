@@ -12,7 +12,6 @@ The micro-batch (`microbatch`), which can be killed anywhere (docs/explanation/e
 """
 
 import logging
-import re
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -21,13 +20,12 @@ from typing import TYPE_CHECKING, Final
 from thalweg.conf.readiness import announce_progress
 from thalweg.conf.settings import Settings
 from thalweg.jobs import local
-from thalweg.jobs.microbatch.dead_letters import DeadLetters
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.microbatch.microbatch import Microbatch
 from thalweg.jobs.microbatch.reading import Reading
-from thalweg.jobs.placement.facts import FactsReader
-from thalweg.jobs.placement.heartbeat import CONTROL_REGION, Heartbeats
-from thalweg.jobs.placement.placer import ORDER, Placer
+from thalweg.jobs.placement.driver import Driver
+from thalweg.jobs.placement.edge import input_pattern, make_topics
+from thalweg.jobs.placement.placer import ORDER
 from thalweg.jobs.placement.refusals import FLOW_NAME
 from thalweg.jobs.placement.settings import plan_settings, tenants_of
 from thalweg.jobs.placement.tables import PlaceTables
@@ -36,26 +34,16 @@ from thalweg.jobs.runtime.courtesy import Courtesy
 from thalweg.jobs.runtime.job import Flow, Stop, checkpoint_for, job_main
 from thalweg.jobs.runtime.origin import LOOK_EVERY_S, OriginWatch
 from thalweg.scheduling.live.warm_up import warm_up
-from thalweg.scheduling.liveness.hearing import BEAT_MS, Hearing, Sounding
-from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.world.facts import Tenant, WorldFacts
 from thalweg.scheduling.world.making import world_from
 from thalweg.scheduling.world.tasks import Transition
 from thalweg.scheduling.world.world import World
-from thalweg.streams.broker.admin import ensure_topics, raise_limits
-from thalweg.streams.broker.lag import end_of_batch
-from thalweg.streams.broker.publish import KafkaPublisher
-from thalweg.streams.broker.range_reader import RangeReader
-from thalweg.streams.broker.soundings import TopicEnds
 from thalweg.streams.broker.sources import read_pattern
-from thalweg.streams.contract.envelope import content_id
-from thalweg.streams.contract.topics import ASSIGNMENTS, REQUESTS, STATUS, topic_name, topic_pattern
 from thalweg.streams.placement.requests import read_spec
-from thalweg.sync.clock import Clock, steady_clock
+from thalweg.sync.clock import Clock
 from thalweg.sync.delta.contracts import DECISIONS
 from thalweg.sync.delta.lease import hold_lease
 from thalweg.sync.ledger.ledger import Ledger, from_rows
-from thalweg.sync.tables.world_tables import WorldTables
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -101,73 +89,50 @@ def start(
     Raises:
         LeaseHeldError: another place job holds this warehouse.
     """
-    host = host or Host()
-    hold_lease(settings.warehouse.path, FLOW.name)
+    place, warehouse, checkpoint = settings.place, settings.warehouse.path, checkpoint_for(settings, FLOW)
+    pattern, courtesy, host = input_pattern(settings.kafka.topic_prefix), Courtesy(), host or Host()
+
+    # One process for each warehouse, with a checkpoint and topics that are its own; one driver for each ledger.
+    hold_lease(warehouse, FLOW.name)
     announce_progress("place: compiling what a plan calls")  # a minute or more where no cache is
-    warm_up(plan_settings(settings.place))
+    warm_up(plan_settings(place))
     announce_progress("place: opening the ledger")
-    prefix, place, courtesy = settings.kafka.topic_prefix, settings.place, Courtesy()
-    pattern = f"{re.escape(topic_name(REQUESTS, prefix))}|{topic_pattern(STATUS, prefix)}"
     watch = OriginWatch(settings, FLOW, DECISIONS, pattern)
     watch.settle()
-    ensure_topics(settings.kafka, [CONTROL_REGION])
-    raise_limits(settings.kafka)
-    ledger = Ledger.claim(settings.warehouse.path)
-    tables = PlaceTables(settings.warehouse.path, place.folds_every_ms, place.compact_every_s, stop, rest=courtesy.rest)
+    make_topics(settings)
+    ledger = Ledger.claim(warehouse)
+    tables = PlaceTables(warehouse, place.folds_every_ms, place.compact_every_s, stop, rest=courtesy.rest)
+
+    # The world in memory: what the ledger's rows lead to, and what the tables say of places.
     began = time.perf_counter()
     world = rebuild(ledger, tables, tenants_of(place), clock())
     rebuilt = {"tasks": len(world.tasks), "seconds": round(time.perf_counter() - began, 2)}
     log.info("world rebuilt", extra={"fields": rebuilt})
-    facts = FactsReader(WorldTables(settings.warehouse.path, place.node_timeout_ms))
-    facts.read()  # the first batch knows the world
-    publisher = KafkaPublisher(settings.kafka, timeout_ms=place.publish_timeout_ms, client_id="thalweg-place")
-    reader = RangeReader(settings.kafka) if place.read_ahead else None
-    ends = TopicEnds(settings.kafka, f"{topic_pattern(STATUS, prefix)}|{topic_pattern(ASSIGNMENTS, prefix)}")
-    hearing = Hearing(
-        timeout_ms=place.heartbeat_timeout_ms,
-        life=content_id("place", settings.warehouse.path, ledger.driver_epoch, clock()),
-        start=Sounding(number=0, made_ms=steady_clock(), ends=ends.look()),
-    )
-    placer = Placer(
-        settings=settings,
-        ledger=ledger,
-        world=world,
-        publisher=publisher,
-        tables=tables,
-        facts=facts.take,
-        clock=clock,
-        packer=Packer(world.nodes),
-        hearing=hearing,
-        host=host,
-        end_of_batch=partial(end_of_batch, checkpoint_for(settings, FLOW)),
-    )
+    driver = Driver.of(settings, ledger, world, tables, checkpoint=checkpoint, clock=clock, host=host)
+
+    # One micro-batch: 1 is `read`, 2 to 4 are `decide`, 5 and 6 are the steps in their ORDER. Beside it, 7.
     batches = Microbatch(
         job=FLOW.name,
         order=ORDER,
         read=Reading(
             job=FLOW.name,
-            checkpoint=checkpoint_for(settings, FLOW),
-            ahead=reader.read if reader is not None else None,
+            checkpoint=checkpoint,
+            ahead=driver.edge.ahead,
             made_of=lambda received: received,
             unread=watch.unread,
         ),
-        decide=placer.decide,
-        dead_letters=DeadLetters(prefix, lambda: publisher),
+        decide=driver.placer.decide,
+        dead_letters=driver.dead_letters(),
         stop=stop,
         around=(courtesy.batch, host.surround),
     )
-
-    beats = Heartbeats(hearing=hearing, ends=ends, publisher=publisher, prefix=prefix, clock=clock)
-    tables.start(ledger)
-    close_reader = reader.close if reader is not None else None
-    run_beside("place-facts", facts.read, every_s=place.world_every_ms / 1000, stop=stop, close=close_reader)
-    run_beside("place-heartbeat", beats.step, every_s=BEAT_MS / 1000, stop=stop, close=beats.close)
+    driver.run_beside(stop)
     records = read_pattern(
         spark, settings.kafka, pattern, max_records_per_batch=place.max_records_per_batch, begin_at=watch.begin_at
     )
     query = (
         records.writeStream.queryName(FLOW.name)
-        .option("checkpointLocation", checkpoint_for(settings, FLOW))
+        .option("checkpointLocation", checkpoint)
         .trigger(processingTime=f"{place.trigger_ms} milliseconds")
         .foreachBatch(batches)
         .start()

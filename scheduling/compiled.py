@@ -49,9 +49,15 @@ def compiles() -> bool:
 def _keeping(jit: Callable[..., Any], kernel: Callable[..., Any]) -> Callable[..., Any]:
     """Compile on first use, keep the machine code beside the module if that folder can be written."""
     try:
-        return cast(Callable[..., Any], jit(cache=True)(kernel))
+        kept = jit(cache=True)(kernel)
     except RuntimeError:  # numba found no place for its cache
         return cast(Callable[..., Any], jit(kernel))
+    try:
+        kept._cache._cache_file._load_index()
+    # Kept by an earlier version, it may name a type that is gone; numba reads it before it looks at its age.
+    except Exception:
+        kept._cache.flush()
+    return cast(Callable[..., Any], kept)
 
 
 class _Later:

@@ -20,7 +20,7 @@ from thalweg.benchmarks.placement.plan import RESULTS, synthetic
 from thalweg.scheduling.arrays import FloatArray, IntArray
 from thalweg.scheduling.problem.model import Problem
 from thalweg.scheduling.problem.solution import LIVE, Solution, Warm
-from thalweg.scheduling.solve.replan import as_running, moved_tasks, replan
+from thalweg.scheduling.solve.replan import RunningProblem, as_running, moved_tasks, replan
 from thalweg.scheduling.solve.solve import solve
 from thalweg.stack.machine import describe
 
@@ -44,19 +44,17 @@ class World:
     node_gpus: FloatArray
     running: IntArray
 
-    def next_problem(self, arriving: IntArray) -> Problem:
+    def next_problem(self, arriving: IntArray) -> RunningProblem:
         """Sum the nodes and name what runs and what arrives."""
         pools = self.problem.pools
         capacity = np.bincount(self.node_pool, self.node_gpus, len(pools)).astype(np.float64)[:, None]
         problem = replace(self.problem, pools=replace(pools, capacity=capacity))
         return as_running(problem, self.running, arriving)
 
-    def follow(self, problem: Problem, solution: Solution) -> None:
+    def follow(self, planned: RunningProblem, solution: Solution) -> None:
         """Run what the plan says."""
-        owner = {name: row for row, name in enumerate(self.problem.classes.class_ids)}
-        row_of = np.array([owner[name.partition("@")[0]] for name in problem.classes.class_ids], np.int64)
         self.running[:] = 0
-        np.add.at(self.running, (row_of[solution.class_index], solution.pool_index), solution.count)
+        np.add.at(self.running, (planned.class_of[solution.class_index], solution.pool_index), solution.count)
 
 
 def world(*, classes: int, pools: int, regions: int, nodes: int, tasks: int) -> World:
@@ -79,10 +77,10 @@ def cycles(start: World, number: int) -> dict[str, Any]:
     """Fill the world cold, then change 1 % of the running tasks `number` times; wall seconds of every cycle."""
     rng = np.random.default_rng(1)
     began = time.perf_counter()
-    problem = start.next_problem(start.problem.classes.count)
-    solution = solve(problem)
+    planned = start.next_problem(start.problem.classes.count)
+    solution = solve(planned.problem)
     cold_s = time.perf_counter() - began
-    start.follow(problem, solution)
+    start.follow(planned, solution)
     warm: Warm = solution.warm
     seconds, cpu_seconds, moved, against_cold, gaps = [], [], [], [], []
     for cycle in range(number):
@@ -91,16 +89,16 @@ def cycles(start: World, number: int) -> dict[str, Any]:
         start.running -= gone
         arriving = rng.multinomial(int(gone.sum()), start.problem.classes.count / start.problem.classes.count.sum())
         began, cpu = time.perf_counter(), time.process_time()
-        problem = start.next_problem(arriving.astype(np.int64))
-        solution = replan(problem, warm, int(MOVED * running), LIVE)
+        planned = start.next_problem(arriving.astype(np.int64))
+        solution = replan(planned.problem, warm, int(MOVED * running), LIVE)
         seconds.append(time.perf_counter() - began)
         cpu_seconds.append(time.process_time() - cpu)
-        moved.append(moved_tasks(problem, solution) / running)
+        moved.append(moved_tasks(planned.problem, solution) / running)
         gaps.append(solution.gap)
         if cycle % max(1, number // 5) == 0:
-            against_cold.append(solution.objective / solve(problem).objective - 1.0)
+            against_cold.append(solution.objective / solve(planned.problem).objective - 1.0)
         warm = solution.warm
-        start.follow(problem, solution)
+        start.follow(planned, solution)
     return {
         "nodes": len(start.node_pool),
         "pools": len(start.problem.pools),

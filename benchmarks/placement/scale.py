@@ -31,7 +31,7 @@ from thalweg.scheduling.pack.packer import Packer, Request
 from thalweg.scheduling.pack.regions import RegionWork, pack_region, region_work
 from thalweg.scheduling.problem.model import Problem
 from thalweg.scheduling.problem.solution import LIVE, Solution, Warm
-from thalweg.scheduling.solve.replan import as_running, replan
+from thalweg.scheduling.solve.replan import RunningProblem, as_running, replan
 from thalweg.scheduling.solve.solve import solve
 from thalweg.stack.machine import describe
 
@@ -209,27 +209,26 @@ def change(world: Fleet, rng: np.random.Generator) -> tuple[IntArray, Cycle]:
     return np.flatnonzero(world.task_row < 0), noted
 
 
-def plan_all(world: Fleet, waiting: IntArray, warm: Warm | None) -> tuple[Problem, Solution]:
+def plan_all(world: Fleet, waiting: IntArray, warm: Warm | None) -> tuple[RunningProblem, Solution]:
     """Sum the nodes up and plan what runs and what waits."""
     nodes, base = world.nodes, world.problem
     capacity = np.bincount(nodes.pool, np.where(nodes.ready, nodes.gpus, 0), len(base.pools)).astype(np.float64)
     problem = replace(base, pools=replace(base.pools, capacity=HEADROOM * capacity[:, None]))
     arriving = np.bincount(world.task_class[waiting], minlength=len(base.classes))
     running = world.running()
-    problem = as_running(problem, running, arriving)
+    planned = as_running(problem, running, arriving)
     if warm is None:
-        return problem, solve(problem)
-    return problem, replan(problem, warm, int(MOVED * running.sum()), LIVE)
+        return planned, solve(planned.problem)
+    return planned, replan(planned.problem, warm, int(MOVED * running.sum()), LIVE)
 
 
-def wanted(world: Fleet, problem: Problem, solution: Solution) -> Changes:
+def wanted(world: Fleet, planned: RunningProblem, solution: Solution) -> Changes:
     """Name the tasks that the plan's counts by class and pool mean.
 
     Of the equal tasks of a class in a pool the first by number move, of those that wait the first are placed.
     """
+    problem, owner = planned.problem, planned.class_of
     pool_count = len(problem.pools)
-    names = {name: row for row, name in enumerate(world.problem.classes.class_ids)}
-    owner = np.array([names[name.partition("@")[0]] for name in problem.classes.class_ids], np.int64)
     runs = np.diff(problem.classes.current_start) > 0
     home = np.full(len(problem.classes), -1)
     home[runs] = problem.classes.current_pool[problem.classes.current_start[:-1][runs]]
@@ -284,8 +283,8 @@ def one_cycle(world: Fleet, rng: np.random.Generator, warm: Warm) -> tuple[Cycle
     """Fold, plan and pack once."""
     waiting, noted = change(world, rng)
     started = time.perf_counter()
-    problem, solution = plan_all(world, waiting, warm)
-    changes = wanted(world, problem, solution)
+    planned, solution = plan_all(world, waiting, warm)
+    changes = wanted(world, planned, solution)
     noted.plan_seconds = time.perf_counter() - started
     started = time.perf_counter()
     noted.moved = free_movers(world, changes)
@@ -304,13 +303,16 @@ def on_spark(world: Fleet, rng: np.random.Generator, warm: Warm, regions: int) -
     from thalweg.jobs.runtime.job import spark_session
 
     waiting, _ = change(world, rng)
-    problem, solution = plan_all(world, waiting, warm)
-    changes = wanted(world, problem, solution)
+    planned, solution = plan_all(world, waiting, warm)
+    changes = wanted(world, planned, solution)
     free_movers(world, changes)
     chosen = {region: changes[region] for region in sorted(changes)[:regions]}
     works = [
         region_work(
-            world.nodes, problem.regions[region], requests_in(world, changes, region)[1], expected_in(world, region)
+            world.nodes,
+            planned.problem.regions[region],
+            requests_in(world, changes, region)[1],
+            expected_in(world, region),
         )
         for region in chosen
     ]
@@ -381,14 +383,14 @@ def scale(
     began = time.perf_counter()
     world = fleet(classes=classes, pools=pools, regions=regions, nodes=nodes, tasks=tasks)
     built = time.perf_counter()
-    problem, solution = plan_all(world, np.arange(len(world.task_class)), None)
-    changes = wanted(world, problem, solution)
-    planned = time.perf_counter()
+    planned, solution = plan_all(world, np.arange(len(world.task_class)), None)
+    changes = wanted(world, planned, solution)
+    decided = time.perf_counter()
     packed, unpacked = pack_changes(world, changes)
     first = {
         "build_seconds": round(built - began, 3),
-        "plan_seconds": round(planned - built, 3),
-        "pack_seconds": round(time.perf_counter() - planned, 3),
+        "plan_seconds": round(decided - built, 3),
+        "pack_seconds": round(time.perf_counter() - decided, 3),
         "packed_tasks": packed,
         "tasks_without_room_on_nodes": unpacked,
     }

@@ -1,4 +1,4 @@
-"""What a live micro-batch's plan is made with, and what it says: values only."""
+"""A live plan as values: the settings it is made with, and what it decides."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,14 +9,19 @@ from thalweg.scheduling.world.tasks import Money, Share
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanSettings:
-    """What a plan may weigh and spend.
+    """How a plan is made.
 
     Attributes:
+        strategy: name of the solver.
+        weights: prices of what is not money.
         wait_usd: price of one waiting task of middle priority that needs at most one GPU.
+        window_tasks: most tasks that one plan considers.
+        window_classes: most classes that one plan considers.
+        remaining_s: tells the seconds left until the plan must be there; None for no deadline.
         lost_spot_per_hour: chance that a spot node is taken away within an hour.
-        fair_share: whether what is above its tenant's fair share waits at a lower price.
-        most_preempted: copies that one plan may stop for tasks of higher priority; 0 turns preemption off.
-        resize_every_ms: least time between two growths of a malleable task; 0 never grows one.
+        fair_share: whether a tenant's tasks beyond its fair share wait at a lower price.
+        most_preempted: copies that one plan may stop for tasks of higher priority; 0 stops none.
+        resize_every_ms: a malleable task grows again after this time at the earliest; 0 lets none grow.
     """
 
     strategy: str = "flow"
@@ -44,12 +49,12 @@ class Assignment:
     usd_per_hour: float
     money: Money
     reason: str | None = None
-    """Why, where it is more than "the least cost": it was let in, it starts smaller, it grew or shrank."""
+    """Why it is there, where the least cost is not all: others gave way, it starts smaller, it grew, it shrank."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A task that was considered and waits on, and why."""
+    """A task that this plan considered and did not place, with the reason."""
 
     task_id: str
     reason: str
@@ -57,24 +62,25 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preempted:
-    """One copy that gives way to another task."""
+    """One copy that is stopped for a more important task."""
 
     task_id: str
     copy: int
     for_task: str
     lost_usd: float
-    """Its restart cost: the work it loses and its data that is brought again. Its new wait is weighed beside it."""
+    """What stopping it loses: the work done so far, and bringing its data again; not the price of its new wait."""
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolPrice:
-    """What one more GPU in a pool would save this plan.
+    """What one more GPU in a pool would save.
 
     Attributes:
-        saves_usd: while the tasks run that would move in; a task that would wait no longer counts with the price of
-            its waiting.
-        saves_usd_per_hour: the same by the hours they run on average.
+        saves_usd: in all, over the run of the tasks that would move in. If one of them waits now, the price of its
+            waiting is part of it.
+        saves_usd_per_hour: `saves_usd` divided by the hours that those tasks run on average.
+        usd_per_gpu_hour: what a GPU of the pool costs.
     """
 
     pool_id: str
@@ -85,16 +91,22 @@ class PoolPrice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to do now, with its price and how far from the best possible it can be at most.
+    """What to do now, what it costs, and how much less the best plan could cost at most.
 
-    Objective and bound speak of the capacity that was free. Preemption comes after them and is weighed case by case:
-    what is let in gains more than its victims lose.
+    Objective and bound are about placing into capacity that was free. Preemption comes afterwards and is in neither: it
+    is weighed case by case, and stops copies only for a task that gains more than they lose.
 
     Attributes:
-        objective: US dollars of placing into what was free, waiting included.
-        bound: no plan for the same tasks and that capacity costs less.
+        strategy: name of the solver.
+        status: what the solver knows of its plan (`scheduling.problem.solution`).
+        assignments: copies to start.
+        held: tasks that wait on, with reasons.
+        considered: tasks looked at.
+        objective: US dollars of what is placed into free capacity, and of what waits on.
+        bound: no plan for the same tasks and the same free capacity costs less.
+        preempted: copies to stop, so that others can start.
         resized: malleable copies that run on with another number of workers.
-        pool_prices: of pools where room is short, the most saving first.
+        pool_prices: of pools that are short of room, the one that would save most first.
     """
 
     strategy: str

@@ -209,8 +209,8 @@ def _regions(world: World, spec: TaskSpec, key: ClassKey, fleet: EmptyFleet) -> 
     mask = np.ones(len(world.region_names), bool)
     if spec.allowed_regions is not None:
         mask[:] = [region in spec.allowed_regions for region in world.region_names]
-    for taken in key.taken | key.barred:
-        mask[world.region_at(taken)] = False
+    for closed in key.closed:
+        mask[world.region_at(closed)] = False
     if not key.avoid:
         return mask
     elsewhere = mask.copy()

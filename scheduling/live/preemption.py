@@ -1,11 +1,15 @@
-"""Preemption: where running copies could make room for a more important task, and what each of these places costs.
+"""Preemption: which running copies could make room for a more important task, and what stopping them would cost.
 
-Rules, each of which a test holds it to: only copies of strictly lower priority that agreed to it give way; only where
-it helps, that is, the task then fits and its waiting costs more than its place and all that the victims lose; the
-cheapest victims, none of them needless; and never in a chain: a task that gave way once waits for what is free. A
-malleable copy, whatever its priority, is asked for its workers above the least before anybody has to leave.
+The rules, each with a test:
 
-This file finds and prices offers from columns; `scheduling.live.late_placing` takes them one by one on the real nodes.
+- A copy gives way only to a task of higher priority, and only if it agreed to (`preemptible`).
+- It gives way only if that helps: the task must then fit, and its waiting must cost more than its place and all that
+  the stopped copies lose.
+- The cheapest copies give way, and none that need not.
+- There are no chains: a task that gave way once waits for free capacity.
+- A malleable copy gives up workers beyond its least before anybody has to leave, whatever its priority.
+
+Here offers are found and priced from columns. `scheduling.live.late_placing` tries them, one by one, on the real nodes.
 """
 
 from __future__ import annotations
@@ -22,22 +26,23 @@ from thalweg.scheduling.world.tasks import MILLI
 from thalweg.scheduling.world.urgency import HOUR_MS, urgency, wait_usd
 
 MOST_NODES: Final = 256
-"""Nodes looked at in detail for one task: those whose copies are cheapest for what they free. Enough for a gang of 256
-nodes, and few enough that a fleet of 10,000 full nodes is searched in milliseconds."""
-
+"""Nodes that are looked at in detail for one task: those that free the most for the least. Enough for a gang on 256
+nodes, and so few that 10,000 full nodes are searched in milliseconds."""
 
 MOST_OFFERS: Final = 512
-"""Two for every node looked at: the cheapest a worker come first, and a task takes few."""
+"""Two for each of these nodes. The cheapest for each worker come first, and a task needs few."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """Copies of one node whose leaving makes room there for some workers.
+    """Copies on one node that make room for some workers there when they leave.
 
     Attributes:
-        usd: what all of them lose; copies that would only shrink count with what a move costs.
-        workers: that fit on the node then and do not now.
-        rows: of `Seats`.
+        pool: index of the node's pool.
+        node: its row in `Nodes`.
+        usd: what all these copies lose together; one that would only shrink loses what a move costs.
+        workers: how many more workers fit on the node without them.
+        rows: the copies' rows in `Seats`.
     """
 
     pool: int
@@ -48,7 +53,7 @@ class Offer:
 
 
 def restart_usd(seats: Seats, rows: IntArray, now_ms: int) -> FloatArray:
-    """What each copy loses when it is stopped: GPU time spent since it was assigned, and its data brought again."""
+    """What each copy loses when it is stopped: the GPU time since it was assigned, and bringing its data again."""
     hours = np.maximum(now_ms - seats.column("assigned_ms")[rows], 0) / HOUR_MS
     return np.asarray(
         (seats.column("micro_usd_per_hour")[rows] * hours + seats.column("micro_usd_again")[rows]) / MICRO, np.float64
@@ -56,10 +61,10 @@ def restart_usd(seats: Seats, rows: IntArray, now_ms: int) -> FloatArray:
 
 
 def new_wait_usd(seats: Seats, rows: IntArray, now_ms: int, base_usd: float) -> FloatArray:
-    """Price of each copy's new wait; its age counts from its submission, so nobody gives way for ever.
+    """Price of the wait that each copy would begin. It grows with the task's age, so nobody gives way for ever.
 
-    In whole hours: a second of age is worth more than the transfer of hundreds of GB, and equals that came seconds
-    apart are to be told apart by what their going costs.
+    The age is counted from the submission, in whole hours. Counted in seconds, it would outweigh the transfer of
+    hundreds of GB, and of two equal copies the one that came a second later would leave, however much more that costs.
     """
     doublings = urgency(
         seats.column("priority")[rows],
@@ -70,7 +75,7 @@ def new_wait_usd(seats: Seats, rows: IntArray, now_ms: int, base_usd: float) -> 
 
 
 def may_give_way(seats: Seats, priority: int, usable: BoolArray) -> IntArray:
-    """Rows whose copies could make room for a task of this priority in one of these pools."""
+    """Rows of the copies that could make room for a task of this priority in one of these pools."""
     pool = seats.column("pool")
     lower = (seats.column("priority") < priority) & (seats.column("preemptible") == 1)
     return np.flatnonzero((pool >= 0) & usable[pool] & (lower | (seats.column("surplus") > 0)))
@@ -79,18 +84,18 @@ def may_give_way(seats: Seats, priority: int, usable: BoolArray) -> IntArray:
 def offers(
     seats: Seats, nodes: Nodes, rows: IntArray, need: Need, *, now_ms: int, wait_base_usd: float, move_usd: float
 ) -> list[Offer]:
-    """Say on which nodes workers of this need would fit, and at which cost; the cheapest a worker first.
+    """Find the nodes on which more workers would fit if copies left; the offer that costs least for each worker first.
 
-    Sums only: whether devices really suffice shows when an offer is taken.
+    Only sums are compared here. Whether the free devices of a node really suffice shows when an offer is tried.
 
     Args:
-        seats: of the world.
-        nodes: of the world.
-        rows: see `may_give_way`.
+        seats: the world's.
+        nodes: the world's.
+        rows: copies that may be asked (`may_give_way`).
         need: of one worker.
         now_ms: the moment.
         wait_base_usd: see `PlanSettings.wait_usd`.
-        move_usd: what a copy that shrinks instead of leaving costs.
+        move_usd: price of a copy that shrinks instead of leaving.
     """
     rows = rows[nodes.ready[seats.column("node")[rows]]]
     if not rows.size:
@@ -128,7 +133,7 @@ def offers(
 
 
 def _wants(need: Need) -> FloatArray:
-    """What a worker takes in each dimension it needs, in the order of `_amounts`."""
+    """What one worker needs, in the dimensions of `_amounts`."""
     whole = (need.total_gpu_milli, need.cpu_milli, need.memory_mib)
     return np.array([value for value in whole if value] or [1], np.float64)
 
@@ -143,7 +148,7 @@ def _free(nodes: Nodes, node: IntArray, need: Need) -> FloatArray:
     free: list[IntArray] = []
     if need.gpus:
         milli = nodes.gpu_milli_free[node].clip(min=0)
-        # Whole GPUs do not fit into what shares left over; shares do, up to how they lie.
+        # A whole GPU needs a device that is wholly free; shares can use what is left of any.
         free.append((milli // GPU_MILLI * GPU_MILLI if need.gpu_milli == GPU_MILLI else milli).sum(axis=1))
     if need.cpu_milli:
         free.append(nodes.cpu_milli_free[node].clip(min=0))
@@ -155,7 +160,7 @@ def _free(nodes: Nodes, node: IntArray, need: Need) -> FloatArray:
 def _on_cheapest_nodes(
     node: IntArray, rows: IntArray, lost: FloatArray, frees: FloatArray
 ) -> tuple[IntArray, FloatArray, FloatArray]:
-    """Keep the seats of the nodes whose copies are cheapest for what they free."""
+    """Keep the rows on the MOST_NODES nodes that free the most for the least."""
     known, of_row = np.unique(node, return_inverse=True)
     if len(known) <= MOST_NODES:
         return rows, lost, frees
@@ -167,6 +172,6 @@ def _on_cheapest_nodes(
 
 
 def _running_sum(amounts: FloatArray, of_start: IntArray) -> FloatArray:
-    """Sums along the rows of each node, which begins at `of_start`."""
+    """Running sums over the rows of each node; `of_start` tells for each row where its node begins."""
     total = np.cumsum(amounts, axis=0)
     return np.asarray(total - total[of_start] + amounts[of_start])

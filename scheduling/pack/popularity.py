@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.scheduling.arrays import FloatArray
 from thalweg.scheduling.pack.kernels import GPUS, MILLI, Outlook
 from thalweg.scheduling.pack.nodes import GPU_MILLI, IntArray, Need
 
@@ -61,9 +62,9 @@ def sample_futures(
         for (need, where), weight in popularity.items()
         if weight > 0 and need.gpus
     )
-    width = ARRIVALS_PER_GPU * min(int(gpus.max(initial=1)), MOST_GPUS)
     if not kinds:
         kinds = [((1, 1000, 0, 0, tuple(range(pools))), 1.0)]
+    width = ARRIVALS_PER_GPU * min(int(gpus.max(initial=1)), MOST_GPUS)
     shapes = np.zeros((len(kinds), 6), np.int64)
     allowed = np.zeros((len(kinds), pools), np.uint8)
     share = np.array([weight for _, weight in kinds], np.float64)
@@ -75,12 +76,7 @@ def sample_futures(
         rarity = flexibility**-RARITY
         gang_share = round(share[index] * rarity * GANG_WEIGHT * futures * WORTH_UNIT * 1_000_000)
         shapes[index] = (count, milli, cpu, memory, max(1, round(WORTH_UNIT * rarity)), gang_share)
-    draws = np.floor(share * futures * width).astype(np.int64)
-    missing = futures * width - int(draws.sum())
-    draws[np.argsort(-(share * futures * width - draws), kind="stable")[:missing]] += 1
-    sequences = np.repeat(np.arange(len(kinds), dtype=np.int32), draws)
-    np.random.default_rng(seed).shuffle(sequences)
-    arrivals = sequences.reshape(futures, width)
+    arrivals = _shuffled(share, futures, width, seed)
     size_of, next_step = _index_by_size(shapes[:, MILLI], arrivals)
     return Outlook(
         shapes=shapes,
@@ -94,6 +90,17 @@ def sample_futures(
         cpu_step=1000,  # whole CPUs and 4 GiB: a quarter fewer distinct states, no loss of allocation
         memory_step=4096,
     )
+
+
+def _shuffled(share: FloatArray, futures: int, width: int, seed: int) -> NDArray[np.int32]:
+    """Sequences in which each kind appears as often as its share says, to within one, in random order."""
+    wanted = share * futures * width
+    draws = np.floor(wanted).astype(np.int64)
+    missing = futures * width - int(draws.sum())
+    draws[np.argsort(-(wanted - draws), kind="stable")[:missing]] += 1
+    sequences = np.repeat(np.arange(len(share), dtype=np.int32), draws)
+    np.random.default_rng(seed).shuffle(sequences)
+    return sequences.reshape(futures, width)
 
 
 def _index_by_size(milli: IntArray, arrivals: NDArray[np.int32]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:

@@ -1,4 +1,4 @@
-"""The cost of one copy of each class in each pool: design.md section 5, in US dollars, with its hard masks.
+"""What one copy of each class costs in each pool, in US dollars, and where it may not go at all.
 
     gpus · usd_per_gpu_hour · expected_h                                  compute
   + Σ_d size_gb_d · usd_per_gb(region_d → r)                              egress
@@ -7,8 +7,8 @@
   + w_risk · expected loss on spot                                        risk
   + w_move · (the copy runs elsewhere now)                                move
 
-Terms that depend on the region only are computed per region and spread to its pools, which is what keeps 5,000 classes
-over 600 pools at a tenth of a second.
+Some terms depend on the region only. They are computed once for each region and then spread to its pools: 5,000 classes
+over 600 pools take a tenth of a second that way.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from thalweg.scheduling.problem.model import GPUS, NOWHERE, Problem
 
 COMPONENTS = ("compute", "egress", "stall", "latency", "risk", "move")
 _FIT_SLACK = 1e-9
-"""Relative slack when comparing float needs with float capacity: ten copies of 0.1 GPU fit one GPU."""
+"""A need may pass the capacity by this share of it, because both are floats: ten copies of 0.1 GPU fit one GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routes:
-    """What the data and the callers of a class mean for each region.
+    """How far each region is from a class's data and from its callers.
 
     Attributes:
-        egress_usd: [C, R]; 0 where unreachable.
-        stall_h: [C, R] hours until the slowest item has arrived; 0 where unreachable.
-        rtt_ms: [C, R] from the origin, 0 without one or where unreachable.
+        egress_usd: [C, R] price of bringing all data; 0 where some of it cannot be brought.
+        stall_h: [C, R] hours until the slowest item has arrived; 0 where it cannot arrive.
+        rtt_ms: [C, R] from the class's origin; 0 where it has none, or where the region is too far or unreachable.
         data_reaches: [C, R] whether every item has a copy that reaches the region.
-        rtt_allows: [C, R] whether the origin reaches the region within max_rtt_ms.
+        rtt_allows: [C, R] whether the origin reaches the region within `max_rtt_ms`.
     """
 
     egress_usd: FloatArray
@@ -45,7 +45,7 @@ class Routes:
 
 
 def routes(problem: Problem) -> Routes:
-    """Compute egress, stall and latency of every class towards every region."""
+    """Compute what bringing the data costs and takes, and the round trip, for each class and region."""
     classes, network = problem.classes, problem.network
     size, regions = len(classes), len(problem.regions)
     egress, stall_h = np.zeros((size, regions)), np.zeros((size, regions))
@@ -68,7 +68,7 @@ def routes(problem: Problem) -> Routes:
 
 
 def _cheapest_copies(problem: Problem) -> tuple[FloatArray, FloatArray]:
-    """For each data item and region: the egress price of the cheapest copy, and the best gbps among the cheapest."""
+    """For each data item and region: the price per GB of the cheapest copy, and its gbps (of equals, the fastest)."""
     classes, network = problem.classes, problem.network
     usd, gbps = network.usd_per_gb[classes.copy_region], network.gbps[classes.copy_region]
     if classes.copy_region.size == classes.item_size_gb.size:
@@ -81,7 +81,7 @@ def _cheapest_copies(problem: Problem) -> tuple[FloatArray, FloatArray]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arcs:
-    """Cost of every (class, pool); inf where a hard constraint of the class alone forbids it."""
+    """Cost of each class in each pool; inf where the class may not go, whatever else is placed."""
 
     usd: FloatArray  # [C, P]
     routes: Routes
@@ -94,7 +94,7 @@ def arc_costs(problem: Problem) -> Arcs:
     gpus, hours = classes.need[:, GPUS], classes.expected_h
     region, price = pools.region, pools.usd_per_gpu_hour
     by_region = route.egress_usd + (weights.rtt * hours)[:, None] * route.rtt_ms
-    # An empty pool of a region costs nothing extra, so regional terms are gathered once per pool column.
+    # Regional terms were computed once for each region; `take` gives each pool its region's column.
     usd = np.take(route.stall_h + hours[:, None], region, axis=1)
     usd *= price
     usd *= gpus[:, None]
@@ -130,9 +130,9 @@ def _allowed(problem: Problem, route: Routes) -> BoolArray:
 
 
 def components(problem: Problem, class_index: IntArray, pool_index: IntArray) -> FloatArray:
-    """Cost of chosen arcs split by COMPONENTS: [K, 6] in USD, whose row sums are the arc costs.
+    """Split the cost of chosen arcs by COMPONENTS: [K, 6] in USD. A row's sum is the cost of its arc.
 
-    Forbidden arcs get the cost they would have with what is unreachable left out.
+    Forbidden arcs are priced as well: what is unreachable then counts as 0.
     """
     pools, classes, weights = problem.pools, problem.classes, problem.weights
     route = routes(problem)
@@ -161,7 +161,7 @@ def components(problem: Problem, class_index: IntArray, pool_index: IntArray) ->
 
 
 def balance_usd(problem: Problem, gpus_by_pool: FloatArray) -> float:
-    """w_balance · Σ_r gpus_r · (utilisation_r − utilisation of the fleet)², exact."""
+    """Price of uneven load: w_balance · Σ_r gpus_r · (utilisation of r − utilisation of the fleet)²."""
     if not problem.weights.balance:
         return 0.0
     used, total = region_gpus(problem, gpus_by_pool)
@@ -171,7 +171,7 @@ def balance_usd(problem: Problem, gpus_by_pool: FloatArray) -> float:
 
 
 def region_gpus(problem: Problem, gpus_by_pool: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """GPUs used (busy and placed) and GPUs in all, by region."""
+    """GPUs in use (busy before, and placed by the plan) and GPUs in all, by region."""
     pools, regions = problem.pools, len(problem.regions)
     used = _sum_by(pools.region, gpus_by_pool + pools.busy_gpus, regions)
     return used, _sum_by(pools.region, pools.capacity[:, GPUS] + pools.busy_gpus, regions)
@@ -184,7 +184,10 @@ def _sum_by(index: IntArray, amount: FloatArray, size: int) -> FloatArray:
 def plan_usd(
     problem: Problem, arcs: Arcs, class_index: IntArray, pool_index: IntArray, count: IntArray | FloatArray
 ) -> float:
-    """The objective of a plan: arc costs, balance, and waiting of whatever is not placed with all its copies."""
+    """The objective of a plan: the cost of its arcs, the price of uneven load, and the price of every task that waits.
+
+    A task that misses some of its copies waits for that share of it.
+    """
     classes = problem.classes
     copies = _sum_by(class_index, count.astype(np.float64), len(classes))
     waiting = classes.count - copies / classes.replicas

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -262,18 +263,16 @@ def make_classes(
         count=np.asarray(count, np.int64),
         need=need[:, None] if need.ndim == 1 else need,
         expected_h=np.asarray(expected_h, np.float64),
-        priority=np.zeros(size, np.int64) if priority is None else np.asarray(priority, np.int64),
+        priority=_column(priority, size, 0, np.int64),
         gpu_models=np.ones((size, gpu_model_count), bool) if gpu_models is None else gpu_models,
         allowed_regions=np.ones((size, regions), bool) if allowed_regions is None else allowed_regions,
-        spot_ok=np.zeros(size, bool) if spot_ok is None else np.asarray(spot_ok, bool),
-        checkpoint_h=np.full(size, np.inf) if checkpoint_h is None else np.asarray(checkpoint_h, np.float64),
-        origin=np.full(size, NOWHERE, np.int64) if origin is None else np.asarray(origin, np.int64),
-        max_rtt_ms=np.full(size, np.inf) if max_rtt_ms is None else np.asarray(max_rtt_ms, np.float64),
-        max_usd_per_hour=np.full(size, np.inf)
-        if max_usd_per_hour is None
-        else np.asarray(max_usd_per_hour, np.float64),
-        replicas=np.ones(size, np.int64) if replicas is None else np.asarray(replicas, np.int64),
-        tenant=np.full(size, NOWHERE, np.int64) if tenant is None else np.asarray(tenant, np.int64),
+        spot_ok=_column(spot_ok, size, False, np.bool_),
+        checkpoint_h=_column(checkpoint_h, size, np.inf, np.float64),
+        origin=_column(origin, size, NOWHERE, np.int64),
+        max_rtt_ms=_column(max_rtt_ms, size, np.inf, np.float64),
+        max_usd_per_hour=_column(max_usd_per_hour, size, np.inf, np.float64),
+        replicas=_column(replicas, size, 1, np.int64),
+        tenant=_column(tenant, size, NOWHERE, np.int64),
         wait_usd=np.broadcast_to(np.asarray(wait_usd, np.float64), (size,)),
         item_start=np.asarray(item_start, np.int64),
         item_size_gb=np.asarray(item_size_gb, np.float64),
@@ -282,6 +281,10 @@ def make_classes(
         current_start=np.asarray(current_start, np.int64),
         current_pool=np.asarray(current_pool, np.int64),
     )
+
+
+def _column(values: Any, size: int, default: float, dtype: Any) -> Any:
+    return np.full(size, default, dtype) if values is None else np.asarray(values, dtype)
 
 
 def local_network(regions: int) -> Network:

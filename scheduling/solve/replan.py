@@ -6,7 +6,7 @@ pools is about 1,600 rows: the vertices of the relaxed optimum use few more arcs
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,10 +43,22 @@ def take_classes(classes: Classes, rows: IntArray, class_ids: tuple[str, ...], c
     )
 
 
-def as_running(problem: Problem, running: IntArray, arriving: IntArray) -> Problem:
-    """The next problem: `running[c, p]` tasks of class c run in pool p, `arriving[c]` wait for a place.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningProblem:
+    """A problem in which every class is divided by where its tasks run.
 
-    Only for classes of one copy; ids are "<class id>@<pool id>" for what runs and "<class id>" for what waits.
+    Attributes:
+        class_of: row of each of its classes in the problem it was made of.
+    """
+
+    problem: Problem
+    class_of: IntArray
+
+
+def as_running(problem: Problem, running: IntArray, arriving: IntArray) -> RunningProblem:
+    """Make the next problem: `running[c, p]` tasks of class c run in pool p, `arriving[c]` wait for a place.
+
+    Only for classes of one copy.
 
     Args:
         problem: its classes give the needs; counts and current pools are replaced.
@@ -57,12 +69,12 @@ def as_running(problem: Problem, running: IntArray, arriving: IntArray) -> Probl
     new = np.flatnonzero(arriving)
     class_ids, pool_ids = problem.classes.class_ids, problem.pools.pool_ids
     ids = [f"{class_ids[c]}@{pool_ids[p]}" for c, p in zip(row.tolist(), pool.tolist(), strict=True)]
-    ids += [class_ids[c] for c in new.tolist()]
-    classes = take_classes(
-        problem.classes, np.concatenate([row, new]), tuple(ids), np.concatenate([running[row, pool], arriving[new]])
-    )
+    ids += [class_ids[c] for c in new.tolist()]  # distinct, to break ties; nothing reads them
+    class_of = np.concatenate([row, new])
+    classes = take_classes(problem.classes, class_of, tuple(ids), np.concatenate([running[row, pool], arriving[new]]))
     start = np.minimum(np.arange(len(ids) + 1), len(row))
-    return replace(problem, classes=replace(classes, current_start=start, current_pool=pool))
+    classes = replace(classes, current_start=start, current_pool=pool)
+    return RunningProblem(problem=replace(problem, classes=classes), class_of=class_of)
 
 
 def moved_tasks(problem: Problem, solution: Solution) -> int:

@@ -21,14 +21,13 @@ def gpu_models(pools: Sequence[Pool]) -> tuple[str, ...]:
 
 def may_use(key: ClassKey, pools: Sequence[Pool], geography: Geography) -> BoolArray:
     """Pools that the class may ever use, by model, region, spot and latency: capacity and price aside, [P]."""
-    spec = key.spec
+    spec, closed = key.spec, key.closed
     rtt_ms = geography.network().rtt_ms[geography.index_of(spec.origin_region or UNKNOWN_REGION)]
     mask = np.zeros(len(pools), bool)
     for index, pool in enumerate(pools):
         mask[index] = (
             (spec.max_rtt_ms is None or rtt_ms[geography.index_of(pool.region)] <= spec.max_rtt_ms)
-            and pool.region not in key.taken
-            and pool.region not in key.barred
+            and pool.region not in closed
             and (spec.spot_ok or not pool.spot)
             and (spec.gpu_models is None or pool.gpu_model in spec.gpu_models)
             and (spec.allowed_regions is None or pool.region in spec.allowed_regions)

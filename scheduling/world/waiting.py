@@ -29,6 +29,11 @@ class ClassKey:
     barred: frozenset[str] = frozenset()
     """Regions that gave the task back and are not tried again yet."""
 
+    @property
+    def closed(self) -> frozenset[str]:
+        """Regions that a task may not go to now, whatever its spec allows."""
+        return self.taken | self.barred
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class WaitingClass:

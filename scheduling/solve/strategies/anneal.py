@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from thalweg.scheduling.arrays import FloatArray
-from thalweg.scheduling.compiled import compiled, compiles
+from thalweg.scheduling.compiled import compiled, compiles, inlined
 from thalweg.scheduling.problem.cost import Arcs, plan_usd, region_gpus
 from thalweg.scheduling.problem.model import GPUS, Problem
 from thalweg.scheduling.problem.solution import Limits, Stopped
@@ -77,6 +77,35 @@ def _draw(state: Any, limit: int) -> int:
     return int((word >> np.uint64(33)) % np.uint64(limit))
 
 
+@inlined
+def _room_for(free: Any, need: Any, row: int, pool: int, copies: int) -> bool:
+    # Not that of `improve`: numba keeps machine code by file, and would not see a change there.
+    fits = True
+    for dimension in range(free.shape[1]):
+        if need[row, dimension] * copies > free[pool, dimension]:
+            fits = False
+    return fits
+
+
+@inlined
+def _balance_change(used: Any, total: Any, fleet: float, from_region: int, to_region: int, amount: float) -> float:
+    """Change of Σ used_r² / G_r − (Σ used)² / G, the balance term: only two regions and the sum change.
+
+    A region of -1 is where tasks wait.
+    """
+    before = after = 0.0
+    summed = used.sum()
+    grown = summed + (amount if to_region >= 0 else 0.0) - (amount if from_region >= 0 else 0.0)
+    if from_region != to_region:
+        if from_region >= 0 and total[from_region] > 0:
+            before += used[from_region] ** 2 / total[from_region]
+            after += (used[from_region] - amount) ** 2 / total[from_region]
+        if to_region >= 0 and total[to_region] > 0:
+            before += used[to_region] ** 2 / total[to_region]
+            after += (used[to_region] + amount) ** 2 / total[to_region]
+    return float(after - before - (grown**2 - summed**2) / fleet)
+
+
 @compiled
 def run_anneal(
     usd: Any, wait_usd: Any, need: Any, rows: Any, counts: Any, free: Any, waiting: Any, region: Any, used: Any,
@@ -90,40 +119,25 @@ def run_anneal(
         target = _draw(state, pools + 1) - 1
         source = _draw(state, pools + 1) - 1
         # Most classes lie in few pools: walk on to the next place that holds a copy.
-        for _ in range(pools + 1):
-            if (waiting[row] if source < 0 else counts[row, source]) > 0:
+        held = waiting[row] if source < 0 else counts[row, source]
+        for _ in range(pools):
+            if held > 0:
                 break
             source = source + 1 if source + 1 < pools else -1
-        held = waiting[row] if source < 0 else counts[row, source]
+            held = waiting[row] if source < 0 else counts[row, source]
         if held <= 0 or source == target or (target >= 0 and usd[row, target] == np.inf):
             continue
         copies = min(held, 1 << _draw(state, 8)) if _draw(state, 2) else 1
-        if target >= 0:
-            fits = True
-            for dimension in range(free.shape[1]):
-                if need[row, dimension] * copies > free[target, dimension]:
-                    fits = False
-            if not fits:
-                continue
+        if target >= 0 and not _room_for(free, need, row, target, copies):
+            continue
         change = copies * (
             (wait_usd[row] if target < 0 else usd[row, target]) - (wait_usd[row] if source < 0 else usd[row, source])
         )
         amount = copies * need[row, gpus]
         if balance > 0.0 and fleet > 0.0:
-            # Σ used_r² / G_r − (Σ used)² / G is the balance term; only two regions and the sum change.
-            before = after = 0.0
-            summed = used.sum()
-            grown = summed + (amount if target >= 0 else 0.0) - (amount if source >= 0 else 0.0)
             from_region = region[source] if source >= 0 else -1
             to_region = region[target] if target >= 0 else -1
-            if from_region != to_region:
-                if from_region >= 0 and total[from_region] > 0:
-                    before += used[from_region] ** 2 / total[from_region]
-                    after += (used[from_region] - amount) ** 2 / total[from_region]
-                if to_region >= 0 and total[to_region] > 0:
-                    before += used[to_region] ** 2 / total[to_region]
-                    after += (used[to_region] + amount) ** 2 / total[to_region]
-            change += balance * (after - before - (grown**2 - summed**2) / fleet)
+            change += balance * _balance_change(used, total, fleet, from_region, to_region, amount)
         if change > 0.0 and _draw(state, 1 << 30) / (1 << 30) >= np.exp(-change / temperature):
             continue
         if source >= 0:

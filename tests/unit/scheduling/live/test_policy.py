@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -69,13 +71,22 @@ def test_a_shadow_price_is_what_planning_with_one_more_gpu_really_saves():
 def test_replanning_a_running_world_moves_nothing_and_keeps_to_its_budget():
     one = problem(gpus=[10, 10], prices=[1.0, 1.01], need=[1.0], count=[10], weights=Weights(move=0.5))
     running = np.array([[0, 10]])
-    still = as_running(one, running, np.array([0]))
+    still = as_running(one, running, np.array([0])).problem
     assert moved_tasks(still, solve(still)) == 0
     # Twice the price there now: moving is worth it, but only as many as the budget lets.
     dearer = problem(gpus=[10, 10], prices=[1.0, 3.0], need=[1.0], count=[10], weights=Weights(move=0.5))
-    drifted = as_running(dearer, running, np.array([0]))
+    drifted = as_running(dearer, running, np.array([0])).problem
     assert moved_tasks(drifted, solve(drifted)) == 10
     assert moved_tasks(drifted, replan(drifted, None, max_moved=3)) <= 3
+
+
+def test_what_runs_knows_its_class_whatever_the_ids_hold():
+    one = problem(gpus=[10, 10], prices=[1.0, 1.0], need=[1.0, 2.0], count=[10, 10])
+    one = replace(one, classes=replace(one.classes, class_ids=("team@east", "team@west")))
+    divided = as_running(one, np.array([[0, 3], [2, 0]]), np.array([1, 0]))
+    assert divided.class_of.tolist() == [0, 1, 0]
+    assert divided.problem.classes.count.tolist() == [3, 2, 1]
+    assert divided.problem.classes.need[:, 0].tolist() == [1.0, 2.0, 1.0]
 
 
 def test_an_estimated_start_orders_its_percentiles_and_knows_now_and_never():
