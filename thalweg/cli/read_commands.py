@@ -1,12 +1,12 @@
 """`thalweg sql`, `tasks`, `regions`, `plans`: read the tables without a JVM."""
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import click
 
 from thalweg.cli.reading import reading_command
-from thalweg.cli.render import print_csv, print_json, print_table
+from thalweg.cli.render import print_cells, print_csv, print_json, print_table
 from thalweg.query.as_of import AsOf, Version
 from thalweg.query.query import Answer, query, quote
 from thalweg.query.region_report import region_rows
@@ -31,6 +31,9 @@ def sql(statement: str, form: str, as_json: bool, max_rows: int | None, warehous
 
     Queries only read: SELECT, WITH, EXPLAIN, SHOW, DESCRIBE. A table that nobody has written yet appears empty.
 
+    Two columns of one name are told apart as `a` and `a:1`. Times are UTC, also those that name no zone; durations are
+    ISO 8601, decimals are text with all their digits, bytes are base64, NaN and infinity are null.
+
     --as-of VERSION reads one table at its Delta version. --as-of TIME answers from the rows' own times, folds `tasks`
     and `placements` from the ledger, and uses Delta versions for the rest while the log reaches back so far.
 
@@ -44,14 +47,15 @@ def sql(statement: str, form: str, as_json: bool, max_rows: int | None, warehous
     form = "json" if as_json else form
     limit = max_rows if max_rows is not None else (_TABLE_ROWS if form == "table" else 0)
     answer = query(statement, warehouse, as_of, limit or None)
-    columns, rows = answer.columns, answer.dicts()
+    columns, rows = answer.columns, answer.shown()
     if form == "json":
         described = [{"name": name, "type": kind} for name, kind in zip(columns, answer.types, strict=True)]
-        print_json({"columns": described, "rows": rows, "row_count": len(rows), "cut_off": answer.cut_off})
+        named = [dict(zip(columns, row, strict=True)) for row in rows]
+        print_json({"columns": described, "rows": named, "row_count": len(rows), "cut_off": answer.cut_off})
     elif form == "csv":
         print_csv(columns, rows)
     else:
-        print_table(columns, rows)
+        print_cells(columns, rows)
     if answer.cut_off and form != "json":
         click.echo(f"… cut off after {len(rows)} rows; --max-rows 0 prints all", err=True)
 
@@ -174,5 +178,4 @@ _PLAN: Final = (
 
 
 def _print(answer: Answer) -> None:
-    rows: list[dict[str, Any]] = answer.dicts()
-    print_table(answer.columns, rows)
+    print_cells(answer.columns, answer.shown())

@@ -1,16 +1,14 @@
 """Print rows: as a table for people, as CSV or as one JSON document for programs."""
 
-import base64
 import csv
 import json
-import math
 import sys
-from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
-from decimal import Decimal
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import click
+
+from thalweg.query.plain import plain
 
 Row = Mapping[str, Any]
 
@@ -22,21 +20,23 @@ def print_json(document: object) -> None:
     click.echo(json.dumps(plain(document), ensure_ascii=False, allow_nan=False))
 
 
-def print_csv(columns: Sequence[str], rows: Sequence[Row]) -> None:
+def print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a header and the rows; nested values as JSON, nulls as nothing."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow(_whole(plain(row[column])) for column in columns)
+        writer.writerow(_whole(plain(cell)) for cell in row)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Row]) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Print aligned columns of rows that name them; see `print_cells`."""
+    print_cells(columns, [[row[column] for column in columns] for row in rows])
+
+
+def print_cells(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print aligned columns, numbers to the right; a cell too wide for the screen ends in an ellipsis."""
-    texts = [[_short(_cell(plain(row[column]))) for column in columns] for row in rows]
-    numeric = [
-        all(isinstance(row[column], int | float | None) for row in rows) and not _is_flag(rows, column)
-        for column in columns
-    ]
+    texts = [[_short(_cell(plain(cell))) for cell in row] for row in rows]
+    numeric = [all(_is_number(row[index]) for row in rows) for index in range(len(columns))]
     widths = [max([len(column), *(len(line[index]) for line in texts)]) for index, column in enumerate(columns)]
 
     def line(cells: Sequence[str]) -> str:
@@ -52,31 +52,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Row]) -> None:
         click.echo(line(cells))
 
 
-def plain(value: object) -> Any:
-    """Turn a value into what JSON can hold: times as UTC text, bytes as base64, NaN and infinity as null."""
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case datetime():
-            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        case date():
-            return value.isoformat()
-        case Decimal():
-            return float(value)
-        case bytes():
-            return base64.b64encode(value).decode()
-        case Mapping():
-            return {str(key): plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [plain(item) for item in value]
-        case None | bool() | int() | str():
-            return value
-        case _:
-            return str(value)  # intervals and the like
-
-
-def _is_flag(rows: Sequence[Row], column: str) -> bool:
-    return any(isinstance(row[column], bool) for row in rows)
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _cell(value: Any) -> str:
