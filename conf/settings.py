@@ -99,6 +99,8 @@ class Observe(_Group):
     """How often `nodes`, `links` and `prices` are brought up to date."""
     compact_every_s: Annotated[int, Field(ge=0)] = 60
     """How often small telemetry files are compacted beside the writer; 0 never."""
+    rules: str | None = None
+    """YAML file of the value rules; null takes the shipped conf/rules/telemetry.yaml, which shows how to write one."""
     future_limit_ms: PositiveMs = 60_000
     """A sample stamped further ahead of the micro-batch's time than this is quarantined, never obeyed."""
 

@@ -19,6 +19,7 @@ import click
 from thalweg.conf import environment
 from thalweg.conf.settings import Logs, Metrics, Settings, SettingsError, load_settings
 from thalweg.streams.broker.errors import BrokerUnavailableError
+from thalweg.streams.telemetry.rules import RulesError
 from thalweg.sync.delta.lease import LeaseHeldError
 from thalweg.sync.delta.store import StoreError
 
@@ -221,7 +222,13 @@ def job_main(main: Main, description: str) -> None:
         try:
             serve_metrics(settings.metrics)
             main(settings)
-        except (environment.SetupIncompleteError, BrokerUnavailableError, LeaseHeldError, StoreError) as error:
+        except (
+            environment.SetupIncompleteError,
+            BrokerUnavailableError,
+            LeaseHeldError,
+            RulesError,
+            StoreError,
+        ) as error:
             click.echo(str(error), err=True)
             sys.exit(_FAILED)
 

@@ -15,6 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
+from thalweg.conf.environment import TELEMETRY_RULES
+from thalweg.conf.settings import Observe
+from thalweg.streams.telemetry.parse import PARSED
+
 Bound = int | float
 
 
@@ -85,6 +89,16 @@ def load_rules(path: Path, columns: Sequence[str], limits: Mapping[str, Bound]) 
         if rule.field not in columns:
             raise RulesError(f"{path}: rule {rule.name!r} names field {rule.field!r}; allowed are {', '.join(columns)}")
     return tuple(msgspec.structs.replace(rule, **_resolved(path, rule, limits)) for rule in rules)
+
+
+def site_rules(observe: Observe) -> tuple[Rule, ...]:
+    """Read the rules that the settings name.
+
+    Raises:
+        RulesError: see `load_rules`.
+    """
+    path = TELEMETRY_RULES if observe.rules is None else Path(observe.rules)
+    return load_rules(path, PARSED.names, {"future_limit_ms": observe.future_limit_ms})
 
 
 def _resolved(path: Path, rule: Rule, limits: Mapping[str, Bound]) -> dict[str, Bound | None]:

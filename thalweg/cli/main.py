@@ -64,6 +64,11 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
         "ps",
         "Show the processes of the local stack; where none runs, those of a running demo.",
     ),
+    "quality": (
+        "thalweg.cli.quality_command",
+        "quality",
+        "Judge the newest stored telemetry by the value rules.",
+    ),
     "regions": ("thalweg.cli.read_commands", "regions", "Show the regions: capacity, use, prices."),
     "replay": (
         "thalweg.cli.replay_command",

@@ -110,8 +110,7 @@ def tables_page() -> str:
     ]
     for contract in TABLES:
         partitions = f" Partitioned by {', '.join(contract.partition_by)}." if contract.partition_by else ""
-        log = contract.configuration.get("delta.logRetentionDuration", "").removeprefix("interval ")
-        parts.append(f"## {contract.name}\n\n{contract.meaning}{partitions} Its Delta log reaches back {log}.")
+        parts.append(f"## {contract.name}\n\n{contract.meaning}{partitions} Its versions reach back {contract.reach}.")
         parts.append(
             table(
                 ("column", "type", "null"),
