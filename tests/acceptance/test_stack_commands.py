@@ -29,6 +29,7 @@ from thalweg.streams.broker.origin import Present, Standing
 pytestmark = pytest.mark.acceptance
 
 START_SECONDS = 300  # longer than `up --detach` itself has patience, to see its words
+READY = dict.fromkeys(("broker", "jobs", "maintain"), "ready")
 
 
 class Shell:
@@ -67,9 +68,6 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     shell = Shell(tmp_path / "état à deux")
     yield shell
     shell.run("down")
-
-
-READY = dict.fromkeys(("broker", "jobs", "maintain"), "ready")
 
 
 def states(document: dict[str, Any]) -> dict[str, str]:

@@ -12,6 +12,7 @@ import pytest
 from tests.ledger_rows import ledger, submitted
 from thalweg.conf.environment import PROJECT_ROOT
 from thalweg.query.query import query
+from thalweg.sync.delta import log_writer
 from thalweg.sync.delta.upkeep import Upkeep
 from thalweg.sync.ledger.ledger import COMPACT_FILES, Ledger
 
@@ -38,7 +39,9 @@ def grow_old(table: Path, hours: float) -> None:
 
 def tidy(warehouse: Path, held: Ledger, hours: float) -> int:
     """Merge the small files, let hours pass, and do what upkeep does; return how many files went."""
-    assert held.compact() >= COMPACT_FILES
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log_writer, "_now_ms", lambda: int((time.time() - hours * HOUR_S) * 1_000))
+        assert held.compact() >= COMPACT_FILES
     grow_old(warehouse / "decisions", hours)
     upkeep = Upkeep(f"{warehouse}/decisions")
     upkeep.checkpoint()
