@@ -51,11 +51,11 @@ class Report:
 
     def page(self) -> str:
         """Draw the library's own page of it."""
-        from great_expectations.render.renderer import ValidationResultsPageRenderer
-        from great_expectations.render.view import DefaultJinjaPageView
+        from great_expectations.render import renderer, view
 
-        drawn: str = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(self.result))
-        return drawn
+        drawing: Any = renderer
+        paper: Any = view
+        return str(paper.DefaultJinjaPageView().render(drawing.ValidationResultsPageRenderer().render(self.result)))
 
 
 def suite(rules: Sequence[Rule]) -> gx.ExpectationSuite:
@@ -84,7 +84,7 @@ def validate(rules: Sequence[Rule], rows: pd.DataFrame) -> Report:
         .add_batch_definition_whole_dataframe("all")
         .get_batch({"dataframe": frame})
     )
-    result = batch.validate(suite(judged), result_format="COMPLETE")
+    result: Any = batch.validate(suite(judged), result_format="COMPLETE")
     broken = {
         str(one.expectation_config.meta["rule"]): list(one.result.get("unexpected_index_list") or [])
         for one in result.results

@@ -16,13 +16,13 @@ import pyarrow.compute as pc
 import yaml
 
 from thalweg.conf.environment import TELEMETRY_RULES
-from thalweg.conf.settings import Observe
+from thalweg.conf.settings import Observe, SettingsError
 from thalweg.streams.telemetry.parse import PARSED
 
 Bound = int | float
 
 
-class RulesError(Exception):
+class RulesError(SettingsError):
     """A rule file cannot be read; the message names the rule and what is allowed."""
 
 
@@ -83,7 +83,7 @@ def load_rules(path: Path, columns: Sequence[str], limits: Mapping[str, Bound]) 
     """
     try:
         rules = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), _RuleFile).rules
-    except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise RulesError(f"rule file {path}: {error}") from error
     for rule in rules:
         if rule.field not in columns:

@@ -89,19 +89,30 @@ class TableContract:
 
     @property
     def reach_minutes(self) -> int:
-        """How far back a version can be read, and a stream may lag: while its log entry and its files are both kept."""
-        entries, files = (
-            _minutes(self.configuration[f"delta.{name}Duration"]) for name in ("logRetention", "deletedFileRetention")
-        )
-        return min(entries, max(files, int(self.configuration.get(REPLACED_KEPT, "0")) * 60))
+        """How far back every version can be read: while its log entry and its files are both kept."""
+        return min(map(self._kept_minutes, ("logRetention", "deletedFileRetention")))
+
+    @property
+    def lag_minutes(self) -> int:
+        """How long a stream may be away: while the entries since, and the files that they added, are both kept.
+
+        Longer than the reach where replaced files are kept by their own age: a version may name a file that is older.
+        """
+        kept = int(self.configuration.get(REPLACED_KEPT, "0")) * 60
+        return min(self._kept_minutes("logRetention"), max(self._kept_minutes("deletedFileRetention"), kept))
+
+    def _kept_minutes(self, what: str) -> int:
+        return _minutes(self.configuration[f"delta.{what}Duration"])
 
     @property
     def reach(self) -> str:
-        """The same in words."""
-        hours, minutes = divmod(self.reach_minutes, 60)
-        if minutes:
-            return f"{self.reach_minutes} minutes"
-        return f"{hours} hours" if hours > 1 else "an hour"
+        """The reach of its versions in words."""
+        return _in_words(self.reach_minutes)
+
+    @property
+    def lag(self) -> str:
+        """How long a stream may be away, in words."""
+        return _in_words(self.lag_minutes)
 
     @property
     def properties(self) -> Mapping[str, str]:
@@ -120,6 +131,13 @@ class TableContract:
         import pyarrow  # late: reading does without it
 
         return pyarrow.schema(self.columns)
+
+
+def _in_words(minutes: int) -> str:
+    hours, rest = divmod(minutes, 60)
+    if rest:
+        return f"{minutes} minutes"
+    return f"{hours} hours" if hours > 1 else "an hour"
 
 
 def _minutes(interval: str) -> int:

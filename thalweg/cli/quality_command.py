@@ -8,7 +8,7 @@ import click
 from thalweg.cli.reading import WrongCall, find_warehouse
 from thalweg.cli.render import print_json, print_table
 from thalweg.conf.settings import SettingsError, load_settings
-from thalweg.streams.telemetry.rules import RulesError, site_rules
+from thalweg.streams.telemetry.rules import site_rules
 
 
 @click.command(short_help="Judge the newest stored telemetry by the value rules.")
@@ -42,7 +42,7 @@ def quality(
     try:
         rules = site_rules(load_settings(config, overrides).observe)
         place = find_warehouse(warehouse, config)
-    except (SettingsError, RulesError) as error:
+    except SettingsError as error:
         raise WrongCall(str(error)) from error
     if "://" not in place and not Path(place).is_dir():
         raise click.ClickException(f"there is no warehouse at {place}: name another with --warehouse")

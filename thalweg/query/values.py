@@ -12,6 +12,7 @@ from arro3.core import ChunkedArray, DataType, Field
 
 from thalweg.query.plain import plain
 from thalweg.query.sql_statement import QueryRefusedError
+from thalweg.query.type_names import family_of
 
 _PER_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _DAY_S: Final = 86_400
@@ -45,26 +46,25 @@ def shown_values(column: ChunkedArray) -> list[Any]:
             raise QueryRefusedError(
                 f"a value of type {' '.join(str(kind).split())} cannot be shown: ask for map_entries(…) of it"
             )
-        return [_shown(kind, value) for value in column.to_pylist()]
+        try:
+            return [_shown(kind, value) for value in column.to_pylist()]
+        except (ValueError, OverflowError) as error:  # a time that Python's own cannot hold
+            raise QueryRefusedError(f"a map cannot be shown ({error}): ask for map_entries(…) of it") from error
     return [_shown(kind, value) for value in column.cast(_carrier(kind)).to_pylist()]
 
 
 def _carrier(kind: DataType) -> DataType:
     """Choose a type that holds all that a type holds, and whose values Python can hold."""
-    if DataType.is_dictionary(kind):
+    family = family_of(kind)
+    if family == "Dictionary":
         return _carrier(_value_type(kind))
-    if (
-        DataType.is_timestamp(kind)
-        or DataType.is_time64(kind)
-        or DataType.is_duration(kind)
-        or DataType.is_date64(kind)
-    ):
+    if family in ("Timestamp", "Time64", "Duration", "Date64"):
         return DataType.int64()
-    if DataType.is_date32(kind) or DataType.is_time32(kind):
+    if family in ("Date32", "Time32"):
         return DataType.int32()
-    if _is_decimal(kind) or DataType.is_interval(kind):
+    if family == "Interval" or family.startswith("Decimal"):
         return DataType.string()
-    if DataType.is_struct(kind):
+    if family == "Struct":
         parts = zip(distinct(part.name for part in kind.fields), kind.fields, strict=True)
         return DataType.struct([Field(name, _carrier(part.type), nullable=True) for name, part in parts])
     if _is_list(kind):
@@ -76,30 +76,33 @@ def _shown(kind: DataType, value: Any) -> Any:
     """Write one value of a type, as its carrier gives it."""
     if value is None:
         return None
-    if DataType.is_dictionary(kind):
+    family = family_of(kind)
+    if family == "Dictionary":
         return _shown(_value_type(kind), value)
     if isinstance(value, int) and not isinstance(value, bool):
         return _of_integer(kind, value)
     if _is_list(kind):
         return [_shown(_value_type(kind), item) for item in value]
-    if DataType.is_struct(kind):
+    if family == "Struct":
         types = [part.type for part in kind.fields]
         return {name: _shown(part, item) for part, (name, item) in zip(types, value.items(), strict=True)}
     return plain(value)
 
 
 def _of_integer(kind: DataType, value: int) -> Any:
-    if DataType.is_timestamp(kind):
-        return _moment(value, _PER_SECOND[str(kind.time_unit)])
-    if DataType.is_date32(kind):
-        return _date(value)
-    if DataType.is_date64(kind):
-        return _date(value // (_DAY_S * 1_000))
-    if DataType.is_time(kind):
-        return _time_of_day(value, _PER_SECOND[str(kind.time_unit)])
-    if DataType.is_duration(kind):
-        return _duration(value, _PER_SECOND[str(kind.time_unit)])
-    return value
+    match family_of(kind):
+        case "Timestamp":
+            return _moment(value, _PER_SECOND[str(kind.time_unit)])
+        case "Date32":
+            return _date(value)
+        case "Date64":
+            return _date(value // (_DAY_S * 1_000))
+        case "Time32" | "Time64":
+            return _time_of_day(value, _PER_SECOND[str(kind.time_unit)])
+        case "Duration":
+            return _duration(value, _PER_SECOND[str(kind.time_unit)])
+        case _:
+            return value
 
 
 def _moment(value: int, per_second: int) -> str:
@@ -139,13 +142,9 @@ def _date(days: int) -> str:
 
 
 def _is_list(kind: DataType) -> bool:
-    return kind.value_field is not None and "List" in str(kind)
+    return kind.value_field is not None and "List" in family_of(kind)
 
 
 def _value_type(kind: DataType) -> DataType:
     assert kind.value_type is not None, kind
     return kind.value_type
-
-
-def _is_decimal(kind: DataType) -> bool:
-    return "Decimal" in str(kind).partition("(")[0]  # of 32 and 64 bits, too
