@@ -16,6 +16,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from thalweg.conf.readiness import announce_ready, announce_trouble
 from thalweg.conf.settings import Settings
 from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
 from thalweg.jobs.runtime.job import Clock, Flow, Stop, job_main, system_clock
@@ -123,11 +124,30 @@ def run(settings: Settings) -> None:
     os.nice(NICENESS)
     stop = Stop().on_signals()
     audit = Audit(settings.warehouse.path, system_clock, stop)
+    announce_ready()
     pause_s = FIRST_AFTER_S
     while not stop.wait(pause_s):
-        done = one_round(settings, audit)
-        log.info("tables looked after", extra={"fields": {"tables": len(done)}})
+        say(_round_in_words(settings, audit))
         pause_s = EVERY_S
+
+
+def say(trouble: str) -> None:
+    """Tell the supervisor how the last round was."""
+    if trouble:
+        announce_trouble(trouble)
+    else:
+        announce_ready()
+
+
+def _round_in_words(settings: Settings, audit: Audit) -> str:
+    """Do a round, and say what was wrong with it; whatever it was, the tables' writers go on and so does this."""
+    try:
+        done = one_round(settings, audit)
+    except Exception as error:
+        log.exception("a round failed")
+        return f"a round failed: {type(error).__name__}: {str(error)[:300]}"
+    log.info("tables looked after", extra={"fields": {"tables": len(done)}})
+    return "; ".join(f"{one.table} could not be looked after: {one.error[:300]}" for one in done if one.error)
 
 
 if __name__ == "__main__":

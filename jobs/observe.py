@@ -73,7 +73,7 @@ def start(
         clock: the wall clock.
         stop: asked when the query has ended or shall end: it ends what runs beside the query, and a batch that waits
             for a full disk.
-        host: not needed; a record is judged alone, so what earlier lives have found is found again on the spot.
+        host: what earlier lives have left is not needed: a record is judged alone, and found again on the spot.
 
     Raises:
         RulesError: the rule file that the settings name cannot be read.
@@ -134,6 +134,7 @@ def start(
         decide=observer.decide,
         dead_letters=dead_letters,
         stop=stop,
+        around=((host or Host()).pulse.batch,),
         upkeep=commit_upkeep,
     )
 

@@ -98,6 +98,7 @@ def local_maintenance(
         argv=_job("maintain", folder, settings, [*overrides, "metrics.port=0"], config),
         env={"PYTHONUNBUFFERED": "1"},
         needs=("jobs",),
+        announces_ready=True,
     )
 
 
@@ -223,6 +224,13 @@ class Interruption:
         return bool(self.signals)
 
 
+class UnwellError(Exception):
+    """The stack was stopped as asked, and was not well."""
+
+    def __init__(self, unwell: Sequence[str]) -> None:
+        super().__init__(f"when it was stopped, this did not do its work: {'; '.join(unwell)}")
+
+
 def up(
     folder: StateFolder,
     make_specs: Callable[[], Sequence[ProcessSpec]],
@@ -234,6 +242,7 @@ def up(
 
     Raises:
         ChildFailedError: A process was given up; the rest was stopped.
+        UnwellError: When it was asked to stop, a process ran and did not do its work.
         StateFolderError: Another stack runs in this folder.
     """
     started = time.monotonic()
@@ -246,8 +255,11 @@ def up(
             supervisor.tick()
             supervisor.raise_if_failed()
             time.sleep(0.2)
+        unwell = [f"{name} ({one.last_failure})" for name, one in supervisor.processes.items() if one.is_failing]
         say("Stopping.")
     say("Stopped.")
+    if unwell:
+        raise UnwellError(unwell)
 
 
 def up_in_background(command: Sequence[str], folder: StateFolder, *, timeout_seconds: float) -> str | None:
