@@ -9,10 +9,10 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 ENVIRONMENT_PREFIX = "THALWEG_"
 # Variables of ours that name places, read by `conf.environment`, not settings.
@@ -49,10 +49,23 @@ class Kafka(_Group):
     """Only from the environment (THALWEG_KAFKA__SASL_PASSWORD) or a file outside the repository; never logged."""
     ssl_cafile: str | None = None
     """PEM file of the certificate authority; None takes the system's."""
+    ssl_certfile: str | None = None
+    """PEM file with our own certificate and its private key (PKCS #8, not encrypted), where the broker asks for one."""
     replication_factor: Annotated[int, Field(ge=1)] = 1
     """Copies of each topic that we create; 3 on a cluster."""
+    min_insync_replicas: Annotated[int, Field(ge=1)] = 1
+    """Copies that must have a record before it counts as written, of topics that we create; 2 on a cluster."""
     request_timeout_ms: PositiveMs = 10_000
     """How long one request to the broker may take before it is tried again."""
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
+        if self.min_insync_replicas > self.replication_factor:
+            raise ValueError(
+                f"min_insync_replicas {self.min_insync_replicas}: allowed are at most replication_factor "
+                f"({self.replication_factor}), else nothing could ever be written"
+            )
+        return self
 
     @property
     def is_named(self) -> bool:
@@ -164,6 +177,8 @@ class Place(_Group):
     """How often the ledger's small files are compacted, from the writer's own thread; 0 never."""
     max_task_gpus: Annotated[int, Field(ge=1)] = 100_000
     """A request for more GPUs in all is refused: no plan could hold it, and it is most likely a slip."""
+    assumed_usd_per_gpu_hour: float | None = Field(default=None, ge=0, le=1e6)
+    """Price of pools that nobody names one of, as in a machine room of one's own; null places nothing there."""
     lost_spot_per_hour: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Chance that a spot node is taken away within an hour: what spot saves is weighed against the work it loses."""
     tenants: dict[str, Tenant] = {}

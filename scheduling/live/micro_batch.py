@@ -17,6 +17,7 @@ from thalweg.scheduling.live.live_problem import Demand, demands_of, live_proble
 from thalweg.scheduling.live.node_limits import with_node_limits, workers_by_pool
 from thalweg.scheduling.live.placing import Limits, Placing
 from thalweg.scheduling.live.shadow import live_prices
+from thalweg.scheduling.live.unpriced import for_want_of_a_price
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.problem.model import Problem
@@ -139,6 +140,8 @@ def _told(world: World, task_id: str, reason: str, now_ms: int) -> str:
     if task.barred:
         words = (in_words(region, task.refused[region], now_ms) for region in sorted(task.barred))
         return f"refused: {'; '.join(words)}; elsewhere: {reason}"
+    key = ClassKey(spec=task.spec, missing=task.missing, taken=task.taken, avoid=task.avoid)
+    reason = for_want_of_a_price(world, key, reason)
     closed = world.backing_off()
     if closed and reason.startswith("capacity:"):
         words = (in_words(region, world.refusing[region], now_ms) for region in closed)
