@@ -8,7 +8,7 @@ The micro-batch (`microbatch`), which can be killed anywhere (docs/explanation/e
 4. Plan                                                                              `scheduling.live`
 5. Commit the rows to the ledger                                                     ORDER
 6. Publish the events and what was refused                                           ORDER
-7. `tasks`, `placements` and `plans` follow beside the stream                        `placement.tables`
+7. `tasks`, `placements` and `plans` follow beside the stream, and the answers       `placement.tables`, `.answers`
 """
 
 import logging
@@ -25,11 +25,12 @@ from thalweg.jobs.microbatch.dead_letters import DeadLetters
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.microbatch.microbatch import Microbatch
 from thalweg.jobs.microbatch.reading import Reading
+from thalweg.jobs.placement.answers import EVERY_S, AnswerDesk
 from thalweg.jobs.placement.facts import FactsReader
 from thalweg.jobs.placement.heartbeat import CONTROL_REGION, Heartbeats
 from thalweg.jobs.placement.placer import ORDER, Placer
 from thalweg.jobs.placement.refusals import FLOW_NAME
-from thalweg.jobs.placement.settings import plan_settings, tenants_of
+from thalweg.jobs.placement.settings import assumed_price, plan_settings, tenants_of
 from thalweg.jobs.placement.tables import PlaceTables
 from thalweg.jobs.runtime.beside import run_beside
 from thalweg.jobs.runtime.courtesy import Courtesy
@@ -64,7 +65,7 @@ FLOW: Final = Flow(
     name=FLOW_NAME,
     reads_topics=("requests", "status"),
     reads_tables=("nodes", "links", "prices", "records", "decisions"),
-    writes_topics=("assignments", "status", "deadletter"),
+    writes_topics=("assignments", "answers", "status", "deadletter"),
     writes_tables=("decisions", "tasks", "placements", "plans"),
 )
 
@@ -115,11 +116,13 @@ def start(
     tables = PlaceTables(settings.warehouse.path, place.folds_every_ms, place.compact_every_s, stop, rest=courtesy.rest)
     began = time.perf_counter()
     world = rebuild(ledger, tables, tenants_of(place), clock())
+    world.assume_price(assumed_price(place))
     rebuilt = {"tasks": len(world.tasks), "seconds": round(time.perf_counter() - began, 2)}
     log.info("world rebuilt", extra={"fields": rebuilt})
     facts = FactsReader(WorldTables(settings.warehouse.path, place.node_timeout_ms))
     facts.read()  # the first batch knows the world
     publisher = KafkaPublisher(settings.kafka, timeout_ms=place.publish_timeout_ms, client_id="thalweg-place")
+    answers = AnswerDesk(prefix, lambda: KafkaPublisher(settings.kafka, client_id="thalweg-place-answers"))
     reader = RangeReader(settings.kafka) if place.read_ahead else None
     ends = TopicEnds(settings.kafka, f"{topic_pattern(STATUS, prefix)}|{topic_pattern(ASSIGNMENTS, prefix)}")
     hearing = Hearing(
@@ -139,6 +142,7 @@ def start(
         hearing=hearing,
         host=host,
         end_of_batch=partial(end_of_batch, checkpoint_for(settings, FLOW)),
+        answers=answers,
     )
     batches = Microbatch(
         job=FLOW.name,
@@ -153,13 +157,14 @@ def start(
         decide=placer.decide,
         dead_letters=DeadLetters(prefix, lambda: publisher),
         stop=stop,
-        around=(courtesy.batch, host.surround),
+        around=(courtesy.batch, host.surround, host.pulse.batch),
     )
 
     beats = Heartbeats(hearing=hearing, ends=ends, publisher=publisher, prefix=prefix, clock=clock)
     tables.start(ledger)
     close_reader = reader.close if reader is not None else None
     run_beside("place-facts", facts.read, every_s=place.world_every_ms / 1000, stop=stop, close=close_reader)
+    run_beside("place-answers", answers.tell, every_s=EVERY_S, stop=stop, close=answers.close)
     run_beside("place-heartbeat", beats.step, every_s=BEAT_MS / 1000, stop=stop, close=beats.close)
     records = read_pattern(
         spark, settings.kafka, pattern, max_records_per_batch=place.max_records_per_batch, begin_at=watch.begin_at

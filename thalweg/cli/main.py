@@ -69,6 +69,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
         "quality",
         "Judge the newest stored telemetry by the value rules.",
     ),
+    "refused": ("thalweg.cli.refused_command", "refused", "List what the jobs refused, and why."),
     "regions": ("thalweg.cli.read_commands", "regions", "Show the regions: capacity, use, prices."),
     "replay": (
         "thalweg.cli.replay_command",
