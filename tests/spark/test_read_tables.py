@@ -105,6 +105,13 @@ def test_spark_may_optimise_and_alter_a_table_beside_its_writer(spark: "SparkSes
     assert differences(f"{tmp_path}/decisions", {"deltalake": by_deltalake}) == []
 
 
+def test_spark_shows_what_a_commit_of_ours_wrote(spark: "SparkSession", tmp_path: Path) -> None:
+    held = Ledger.claim(str(tmp_path))
+    held.commit(ledger(submitted("t1"), submitted("t2")), "q", 0, 0)
+    newest = spark.sql(f"DESCRIBE HISTORY delta.`{tmp_path}/decisions` LIMIT 1").collect()[0]
+    assert newest.operationMetrics["numOutputRows"] == "2"
+
+
 def test_the_quick_starts_example_runs_with_a_relative_path(
     spark: "SparkSession", warehouse: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -209,3 +209,16 @@ def test_a_checkpoint_shortens_what_a_reader_replays(appender: Appender, tmp_pat
     assert list((tmp_path / "telemetry" / "_delta_log").glob("*.checkpoint.parquet"))
     put(appender, "b")
     assert node_ids(tmp_path) == ["a", "b"]
+
+
+def test_a_commit_tells_how_much_it_is(appender: Appender) -> None:
+    put(appender, "a")
+    put(appender, "b")
+    history = DeltaTable(appender.uri).history(1)[0]["operationMetrics"]
+    assert (history["numFiles"], history["numOutputRows"], history["numRemovedFiles"]) == ("1", "1", "0")
+    assert int(history["numOutputBytes"]) > 100
+    merged = rewrite(appender, files_of(DeltaTable(appender.uri)), 0, lambda: False)
+    assert merged is not None
+    appender.commit(merged.actions, purpose="compaction")
+    history = DeltaTable(appender.uri).history(1)[0]["operationMetrics"]
+    assert (history["numFiles"], history["numOutputRows"], history["numRemovedFiles"]) == ("1", "2", "2")
