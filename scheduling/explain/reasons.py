@@ -21,7 +21,7 @@ from thalweg.scheduling.live.live_plan import Assignment, PlanSettings
 from thalweg.scheduling.live.live_problem import Demand, hourly_usd, left_of, live_problem, whole_pools
 from thalweg.scheduling.live.node_limits import with_node_limits, workers_by_pool
 from thalweg.scheduling.live.placing import Limits, Placing, assignment
-from thalweg.scheduling.live.unpriced import for_want_of_a_price
+from thalweg.scheduling.live.unpriced import Unpriced
 from thalweg.scheduling.pack.nodes import Need, Slot
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.problem.cost import arc_costs, components
@@ -161,7 +161,7 @@ class Explainer:
         reason = f"{unplaced[0].reason}: {unplaced[0].detail}" if unplaced else _NO_ROOM
         if spec.spread_workers and spec.workers > 1 and reason.startswith("capacity:"):
             reason += f"; each of its {spec.workers} workers needs a node of its own"
-        return for_want_of_a_price(self.world, demand.key, reason)
+        return Unpriced(self.world).said(demand.key, reason)
 
     # Within
 
