@@ -9,9 +9,9 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 if TYPE_CHECKING:
     from yaml import YAMLError
@@ -51,10 +51,23 @@ class Kafka(_Group):
     """Only from the environment (THALWEG_KAFKA__SASL_PASSWORD) or a file outside the repository; never logged."""
     ssl_cafile: str | None = None
     """PEM file of the certificate authority; None takes the system's."""
+    ssl_certfile: str | None = None
+    """PEM file with our own certificate and its private key (PKCS #8, not encrypted), where the broker asks for one."""
     replication_factor: Annotated[int, Field(ge=1)] = 1
     """Copies of each topic that we create; 3 on a cluster."""
+    min_insync_replicas: Annotated[int, Field(ge=1)] = 1
+    """Copies that must have a record before it counts as written, of topics that we create; 2 on a cluster."""
     request_timeout_ms: PositiveMs = 10_000
     """How long one request to the broker may take before it is tried again."""
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
+        if self.min_insync_replicas > self.replication_factor:
+            raise ValueError(
+                f"min_insync_replicas {self.min_insync_replicas}: allowed are at most replication_factor "
+                f"({self.replication_factor}), else nothing could ever be written"
+            )
+        return self
 
     @property
     def is_named(self) -> bool:
@@ -101,6 +114,8 @@ class Observe(_Group):
     """How often `nodes`, `links` and `prices` are brought up to date."""
     compact_every_s: Annotated[int, Field(ge=0)] = 60
     """How often small telemetry files are compacted beside the writer; 0 never."""
+    rules: str | None = None
+    """YAML file of the value rules; null takes the shipped conf/rules/telemetry.yaml, which shows how to write one."""
     future_limit_ms: PositiveMs = 60_000
     """A sample stamped further ahead of the micro-batch's time than this is quarantined, never obeyed."""
 
@@ -164,6 +179,8 @@ class Place(_Group):
     """How often the ledger's small files are compacted, from the writer's own thread; 0 never."""
     max_task_gpus: Annotated[int, Field(ge=1)] = 100_000
     """A request for more GPUs in all is refused: no plan could hold it, and it is most likely a slip."""
+    assumed_usd_per_gpu_hour: float | None = Field(default=None, ge=0, le=1e6)
+    """Price of pools that nobody names one of, as in a machine room of one's own; null places nothing there."""
     lost_spot_per_hour: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Chance that a spot node is taken away within an hour: what spot saves is weighed against the work it loses."""
     tenants: dict[str, Tenant] = {}

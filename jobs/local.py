@@ -17,8 +17,9 @@ from thalweg.conf.readiness import announce_progress, announce_ready, announce_t
 from thalweg.conf.settings import Settings
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.runtime import query_metrics as metrics
+from thalweg.jobs.runtime.beside import failing_beside
 from thalweg.jobs.runtime.garbage import Garbage
-from thalweg.jobs.runtime.health import CrashLoops
+from thalweg.jobs.runtime.health import CrashLoops, Waits
 from thalweg.jobs.runtime.job import Stop, job_main, spark_session
 from thalweg.streams.broker.errors import BrokerUnavailableError
 from thalweg.sync.clock import Clock, system_clock
@@ -39,6 +40,11 @@ LAST_STEPS_S: Final = 5.0
 RESTART_AFTER_S: Final = 2.0
 """Pause before a query that failed is started again: long enough not to spin on a broker that is down."""
 
+STORE_WORDS: Final = (
+    "an S3 store is reached with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, one of your own also with "
+    "AWS_ENDPOINT_URL and, without TLS, AWS_ALLOW_HTTP=true"
+)
+
 SWITCH_INTERVAL_S: Final = 0.001
 """How long a thread may keep the interpreter from a micro-batch's. Python's 5 ms were paid at every wait of a batch
 (file, broker, Arrow) while the threads beside it fold the ledger."""
@@ -56,7 +62,7 @@ def run(settings: Settings, jobs: Sequence[str] = JOBS) -> None:
     with spark_session("-".join(("thalweg", *jobs)), settings) as spark:
         importing.join()
         running: dict[str, tuple[StreamingQuery, Stop]] = {}
-        loops, said = CrashLoops(), None
+        loops, waits, said = CrashLoops(), Waits(), None
         while not stop.asked():
             for name in jobs:
                 query, own_stop = running.get(name, (None, None))
@@ -75,12 +81,17 @@ def run(settings: Settings, jobs: Sequence[str] = JOBS) -> None:
                     if _taken_over(error):
                         log.error("another process writes this warehouse: stopping")
                         sys.exit(1)
+                    running.pop(name)  # noted once, however long it takes until the next life begins
                     stop.wait(RESTART_AFTER_S)
                 started = _start(spark, name, settings, hosts[name])
-                if started is not None:
+                waits.note(name, started if isinstance(started, str) else None, time.monotonic())
+                if not isinstance(started, str):
                     running[name] = started
-            if len(running) == len(jobs):
-                said = _say_how_it_is(loops.failing(time.monotonic()), jobs, said)
+            now_s = time.monotonic()
+            failing = loops.failing(now_s) | waits.failing(now_s)
+            failing |= {job: trouble for job in jobs if (trouble := hosts[job].pulse.trouble(job)) is not None}
+            if len(running) == len(jobs) or said is not None:
+                said = _say_how_it_is(failing, jobs, said, failing_beside(now_s))
             stop.wait(0.5)
         for name, (query, own_stop) in running.items():
             log.info("stopping", extra={"fields": {"job": name}})
@@ -88,11 +99,20 @@ def run(settings: Settings, jobs: Sequence[str] = JOBS) -> None:
             own_stop.finish()
 
 
-def _say_how_it_is(failing: Mapping[str, str], jobs: Sequence[str], said: str | None) -> str:
-    """Tell the supervisor and Prometheus, where that changes; return what was said."""
+def _say_how_it_is(
+    failing: Mapping[str, str], jobs: Sequence[str], said: str | None, beside: Mapping[str, str] | None = None
+) -> str:
+    """Tell the supervisor and Prometheus, where that changes; return what was said.
+
+    Args:
+        failing: jobs that do not do their work, with words.
+        jobs: all.
+        said: last; None before the first time.
+        beside: threads beside the streams that do not do theirs; they have a metric of their own.
+    """
     for name in jobs:
         metrics.FAILING.labels(name).set(name in failing)
-    words = "; ".join(failing.values())
+    words = "; ".join([*failing.values(), *(beside or {}).values()])
     if words != said:
         announce_trouble(words) if words else announce_ready()
     return words
@@ -104,7 +124,8 @@ def _import_all(jobs: Sequence[str]) -> None:
         importlib.import_module(f"thalweg.jobs.{name}")
 
 
-def _start(spark: "SparkSession", name: str, settings: Settings, host: Host) -> "tuple[StreamingQuery, Stop] | None":
+def _start(spark: "SparkSession", name: str, settings: Settings, host: Host) -> "tuple[StreamingQuery, Stop] | str":
+    """Start a query, or say what it waits for."""
     own_stop = Stop()
     start: Start = importlib.import_module(f"thalweg.jobs.{name}").start
     try:
@@ -112,14 +133,20 @@ def _start(spark: "SparkSession", name: str, settings: Settings, host: Host) -> 
     except BrokerUnavailableError as error:
         own_stop.finish(LAST_STEPS_S)
         log.error("waiting for the broker", extra={"fields": {"job": name, "error": str(error)}})
-        return None
+        return str(error)
     except (OSError, DeltaError, DamagedTableError, TableRefusedError) as error:
         own_stop.finish(LAST_STEPS_S)
-        log.error("waiting for the warehouse", extra={"fields": {"job": name, "error": str(error)}})
-        return None
+        words = _with_store_words(str(error), settings.warehouse.path)
+        log.error("waiting for the warehouse", extra={"fields": {"job": name, "error": words}})
+        return words
     log.info("started", extra={"fields": {"job": name}})
     announce_progress(f"{name}: started")
     return query, own_stop
+
+
+def _with_store_words(error: str, warehouse: str) -> str:
+    """Add to an error how an object store is reached: its own words rarely say what is missing."""
+    return f"{error} ({STORE_WORDS})" if warehouse.startswith("s3") else error
 
 
 def _taken_over(error: str) -> bool:

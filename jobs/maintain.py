@@ -7,28 +7,24 @@ it. What changes a table (compaction, retention) belongs to the table's one writ
 
 import json
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from thalweg.conf.environment import TELEMETRY_RULES
+from thalweg.conf.readiness import announce_ready, announce_trouble
 from thalweg.conf.settings import Settings
 from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
 from thalweg.jobs.runtime.job import Flow, Stop, job_main
-from thalweg.streams.telemetry.parse import PARSED
-from thalweg.streams.telemetry.rules import Rule, load_rules
+from thalweg.streams.telemetry.rules import site_rules
 from thalweg.sync.clock import Clock, system_clock
 from thalweg.sync.delta import contracts as tables
 from thalweg.sync.delta.appender import Appender
-from thalweg.sync.delta.compaction import files_of
 from thalweg.sync.delta.contracts import TableContract
-from thalweg.sync.delta.data_files import folder_of
 from thalweg.sync.delta.store import table_uri
 from thalweg.sync.delta.upkeep import Upkeep
 
@@ -39,10 +35,12 @@ FLOW: Final = Flow(
     reads_tables=tuple(contract.name for contract in tables.CONTRACTS if contract is not tables.AUDIT),
     writes_tables=(tables.AUDIT.name,),
 )
+FIRST_AFTER_S: Final = 60.0
+"""Before the first round: the first minute of a stack belongs to its queries."""
+NICENESS: Final = 10
+"""Nobody waits for it; on two cores the queries come first."""
 EVERY_S: Final = 300.0
 """Between two rounds: unused files are kept for ten minutes and longer, so a round finds a few hundred at most."""
-SAMPLE_ROWS: Final = 20_000
-"""Rows of telemetry that a round looks at: a third of a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,31 +68,6 @@ def maintain(warehouse: str, contracts: Sequence[TableContract] = tables.CONTRAC
             log.error("table %s could not be looked after: %s", contract.name, error)
             done.append(Done(table=contract.name, error=str(error)))
     return done
-
-
-def stored_rows_that_break_rules(warehouse: str, rules: Sequence[Rule]) -> dict[str, int]:
-    """Check a sample of the newest telemetry with Great Expectations; by rule, how many rows break it.
-
-    The stream judges every row before it is stored, so anything found here is a fault of ours.
-    """
-    from thalweg.streams.telemetry.rule_expectations import broken_rows  # imported late: the library takes two seconds
-
-    uri = table_uri(warehouse, tables.TELEMETRY.name)
-    if not DeltaTable.is_deltatable(uri):
-        return {}
-    files = files_of(DeltaTable(uri))
-    if not files:
-        return {}
-    filesystem, folder = folder_of(uri)
-    newest = pq.read_table(f"{folder}/{files[-1].path}", filesystem=filesystem, partitioning=None)
-    rows = newest.slice(0, SAMPLE_ROWS)
-    rows = rows.append_column("observed_ms", _ms(rows["observed_at"]))
-    stored = [rule for rule in rules if rule.field in rows.column_names]
-    return {name: len(found) for name, found in broken_rows(stored, rows.to_pandas()).items()}
-
-
-def _ms(moments: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.divide(moments.cast(pa.int64()), 1000)
 
 
 class Audit:
@@ -133,23 +106,49 @@ def one_round(settings: Settings, audit: Audit) -> list[Done]:
     for one in done:
         if one.removed_files or one.error:
             audit.record("sweep", one.table, "failed" if one.error else "done", one.error or one.removed_files)
-    rules = load_rules(TELEMETRY_RULES, PARSED.names, {"future_limit_ms": settings.observe.future_limit_ms})
-    if broken := stored_rows_that_break_rules(warehouse, rules):
+    if broken := _broken_rules(settings):
         log.error("stored telemetry breaks rules that it passed: %s", broken)
         audit.record("check", tables.TELEMETRY.name, "broken", broken)
     audit.tidy()
     return done
 
 
+def _broken_rules(settings: Settings) -> dict[str, int]:
+    """By broken rule, how many of the newest rows break it; whatever is found, the stream let through."""
+    from thalweg.streams.telemetry.stored_quality import stored_quality  # imported late: it takes two seconds
+
+    return dict(stored_quality(settings.warehouse.path, site_rules(settings.observe)).broken)
+
+
 def run(settings: Settings) -> None:
     """Look after the tables until asked to stop."""
+    os.nice(NICENESS)
     stop = Stop().on_signals()
     audit = Audit(settings.warehouse.path, system_clock, stop)
-    while True:
+    announce_ready()
+    pause_s = FIRST_AFTER_S
+    while not stop.wait(pause_s):
+        say(_round_in_words(settings, audit))
+        pause_s = EVERY_S
+
+
+def say(trouble: str) -> None:
+    """Tell the supervisor how the last round was."""
+    if trouble:
+        announce_trouble(trouble)
+    else:
+        announce_ready()
+
+
+def _round_in_words(settings: Settings, audit: Audit) -> str:
+    """Do a round, and say what was wrong with it; whatever it was, the tables' writers go on and so does this."""
+    try:
         done = one_round(settings, audit)
-        log.info("tables looked after", extra={"fields": {"tables": len(done)}})
-        if stop.wait(EVERY_S):
-            return
+    except Exception as error:
+        log.exception("a round failed")
+        return f"a round failed: {type(error).__name__}: {str(error)[:300]}"
+    log.info("tables looked after", extra={"fields": {"tables": len(done)}})
+    return "; ".join(f"{one.table} could not be looked after: {one.error[:300]}" for one in done if one.error)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from thalweg.conf.environment import TELEMETRY_RULES
 from thalweg.conf.settings import Settings
 from thalweg.jobs import local
 from thalweg.jobs.microbatch.dead_letters import DeadLetters
@@ -35,8 +34,8 @@ from thalweg.streams.broker.sources import read_regions
 from thalweg.streams.contract import topics
 from thalweg.streams.telemetry.intake import FLOW_NAME, take_in
 from thalweg.streams.telemetry.intake_ahead import PIECE_EVERY_S, IntakeAhead
-from thalweg.streams.telemetry.parse import PARSED, to_records
-from thalweg.streams.telemetry.rules import load_rules
+from thalweg.streams.telemetry.parse import to_records
+from thalweg.streams.telemetry.rules import site_rules
 from thalweg.sync.clock import Clock
 from thalweg.sync.delta import contracts as tables
 from thalweg.sync.delta.appender import Appender
@@ -75,9 +74,10 @@ def start(
         clock: the wall clock.
         stop: asked when the query has ended or shall end: it ends what runs beside the query, and a batch that waits
             for a full disk.
-        host: not needed; a record is judged alone, so what earlier lives have found is found again on the spot.
+        host: what earlier lives have left is not needed: a record is judged alone, and found again on the spot.
 
     Raises:
+        RulesError: the rule file that the settings name cannot be read.
         BrokerUnavailableError: nobody answers at the bootstrap servers.
         OSError: the warehouse cannot be written.
     """
@@ -96,7 +96,7 @@ def start(
     latest = LatestTables(settings.warehouse.path)
     checkpoint = checkpoint_for(settings, FLOW)
     upkeeps = [AppendUpkeep(table, clock, stop) for table in (history, quarantine)]
-    rules = load_rules(TELEMETRY_RULES, PARSED.names, {"future_limit_ms": observe.future_limit_ms})
+    rules = site_rules(observe)
 
     def commit_upkeep() -> None:
         for upkeep in upkeeps:
@@ -135,6 +135,7 @@ def start(
         decide=observer.decide,
         dead_letters=dead_letters,
         stop=stop,
+        around=((host or Host()).pulse.batch,),
         upkeep=commit_upkeep,
     )
 

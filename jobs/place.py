@@ -8,7 +8,7 @@ The micro-batch (`microbatch`), which can be killed anywhere (docs/explanation/e
 4. Plan                                                                              `scheduling.live`
 5. Commit the rows to the ledger                                                     ORDER
 6. Publish the events and what was refused                                           ORDER
-7. `tasks`, `placements` and `plans` follow beside the stream                        `placement.tables`
+7. `tasks`, `placements` and `plans` follow beside the stream, and the answers       `placement.tables`, `.answers`
 """
 
 import logging
@@ -27,7 +27,7 @@ from thalweg.jobs.placement.driver import Driver
 from thalweg.jobs.placement.edge import input_pattern, make_topics
 from thalweg.jobs.placement.placer import ORDER
 from thalweg.jobs.placement.refusals import FLOW_NAME
-from thalweg.jobs.placement.settings import plan_settings, tenants_of
+from thalweg.jobs.placement.settings import assumed_price, plan_settings, tenants_of
 from thalweg.jobs.placement.tables import PlaceTables
 from thalweg.jobs.runtime.beside import run_beside
 from thalweg.jobs.runtime.courtesy import Courtesy
@@ -53,7 +53,7 @@ FLOW: Final = Flow(
     name=FLOW_NAME,
     reads_topics=("requests", "status"),
     reads_tables=("nodes", "links", "prices", "records", "decisions"),
-    writes_topics=("assignments", "status", "deadletter"),
+    writes_topics=("assignments", "answers", "status", "deadletter"),
     writes_tables=("decisions", "tasks", "placements", "plans"),
 )
 
@@ -106,6 +106,7 @@ def start(
     # The world in memory: what the ledger's rows lead to, and what the tables say of places.
     began = time.perf_counter()
     world = rebuild(ledger, tables, tenants_of(place), clock())
+    world.assume_price(assumed_price(place))
     rebuilt = {"tasks": len(world.tasks), "seconds": round(time.perf_counter() - began, 2)}
     log.info("world rebuilt", extra={"fields": rebuilt})
     driver = Driver.of(settings, ledger, world, tables, checkpoint=checkpoint, clock=clock, host=host)
@@ -124,7 +125,7 @@ def start(
         decide=driver.placer.decide,
         dead_letters=driver.dead_letters(),
         stop=stop,
-        around=(courtesy.batch, host.surround),
+        around=(courtesy.batch, host.surround, host.pulse.batch),
     )
     driver.run_beside(stop)
     records = read_pattern(

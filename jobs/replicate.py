@@ -137,7 +137,7 @@ def start(
         decide=lambda received, batch: replicator.decide(state_inputs(received), batch),
         dead_letters=dead_letters,
         stop=stop,
-        around=(host.surround,),
+        around=(host.surround, host.pulse.batch),
         upkeep=upkeep.between_batches,
     )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from thalweg.jobs.microbatch.isolation import Isolation
 from thalweg.jobs.microbatch.outcome import BatchId
+from thalweg.jobs.runtime.health import Pulse
 
 
 @dataclass(slots=True, kw_only=True)
@@ -22,3 +23,5 @@ class Host:
     """Batches whose plan has failed."""
     surround: Callable[[], AbstractContextManager[None]] = nullcontext
     """Around each batch: the process's garbage waits meanwhile."""
+    pulse: Pulse = field(default_factory=Pulse)
+    """Tells a batch that hangs."""

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from thalweg.conf.settings import Settings
 from thalweg.jobs.placement.heartbeat import CONTROL_REGION, Heartbeats
-from thalweg.jobs.runtime.job import steady_clock
+from thalweg.sync.clock import steady_clock
 from thalweg.scheduling.liveness.hearing import Hearing, Sounding
 from thalweg.streams.broker.admin import ensure_topics, raise_limits
 from thalweg.streams.broker.publish import KafkaPublisher

@@ -1,13 +1,14 @@
 """Folding a batch into the world: facts, then its records one by one, then the regions that have fallen silent."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import pyarrow as pa
 
 from thalweg.jobs.microbatch.isolation import Indigestible, Isolation, Place
+from thalweg.jobs.placement.answers import answer_to
 from thalweg.jobs.placement.events import Repeated
 from thalweg.jobs.placement.facts import FactsIntake, applied
 from thalweg.jobs.placement.heartbeat import CONTROL_REGION
@@ -18,6 +19,7 @@ from thalweg.scheduling.liveness.hearing import Hearing, Reached
 from thalweg.scheduling.world.tasks import Transition
 from thalweg.scheduling.world.world import World
 from thalweg.streams.broker.deadletter import RefusedRecord
+from thalweg.streams.contract.messages import Answer
 from thalweg.streams.contract.topics import STATUS, topic_name
 from thalweg.streams.placement import inbox
 
@@ -34,6 +36,8 @@ class Folded:
     """Those that follow from one record."""
     repeated: list[Repeated] = field(default_factory=list)
     refused: list[RefusedRecord] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    """To the requests, for who asked."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,10 +98,12 @@ class Fold:
         outcome = self.isolation.judge(place, partial(self.judge.judge, item, now_ms))
         if isinstance(outcome, Indigestible | decide.Refused):
             folded.refused.append(refused_record(item, outcome.reason))
+            folded.answers += _answers(item, outcome.reason, self.world)
             return
         with self.isolation.applying(place):
             folded.transitions += applied(self.world, outcome.transitions)
         folded.repeated += [(decide.assigned_again(task, copy), task.request) for task, copy in outcome.again]
+        folded.answers += _answers(item, outcome.transitions, self.world)
         if outcome.transitions:
             folded.of_records.append((place, outcome.transitions))
 
@@ -119,3 +125,8 @@ class Fold:
             if not state.lost
         }
         return self.hearing.silent(topics, lambda: self.end_of_batch(batch_id) or {})
+
+
+def _answers(item: inbox.Item, outcome: str | Sequence[Transition], world: World) -> list[Answer]:
+    """Answer what was asked; a report, and a record that is nothing, has nobody who waits for an answer."""
+    return [answer_to(item, outcome, world)] if isinstance(item, inbox.Asked) else []

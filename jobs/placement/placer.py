@@ -13,6 +13,7 @@ from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.microbatch.isolation import Place
 from thalweg.jobs.microbatch.outcome import DEAD_LETTERS, BatchId, Outcome, Seconds, Step
 from thalweg.jobs.placement import metrics
+from thalweg.jobs.placement.answers import AnswerDesk
 from thalweg.jobs.placement.events import Events
 from thalweg.jobs.placement.facts import FactsIntake, applied
 from thalweg.jobs.placement.fold import Fold, Folded
@@ -60,6 +61,8 @@ class Placer:
     host: Host = field(default_factory=Host)
     end_of_batch: Callable[[int], Reached | None] = lambda _: None
     """Up to where a batch reads; None where only its records tell."""
+    answers: AnswerDesk | None = None
+    """Tells who asked what became of it; None tells nobody."""
     fold: Fold = field(init=False)
     told: Told = field(init=False)
     events: Events = field(init=False)
@@ -107,6 +110,8 @@ class Placer:
 
         def note(seconds: Seconds) -> None:
             self._note(made, received, now_ms, len(events))
+            if self.answers is not None:
+                self.answers.put(folded.answers)
             if made is not None:
                 record = PlanRecord.of(made, plan_id, *batch, now_ms, self.world, plan_seconds(seconds))
                 self.tables.put_plan(record)

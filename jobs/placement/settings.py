@@ -33,3 +33,8 @@ def tenants_of(place: Place) -> dict[str, Tenant]:
         )
         for name, tenant in place.tenants.items()
     }
+
+
+def assumed_price(place: Place) -> float:
+    """US dollars per GPU-hour of pools that nobody names a price of; NaN where nothing is assumed."""
+    return math.nan if place.assumed_usd_per_gpu_hour is None else place.assumed_usd_per_gpu_hour

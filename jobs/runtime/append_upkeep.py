@@ -51,7 +51,7 @@ class AppendUpkeep:
             if old:
                 self._prepared.put(("retention", list(old)))
             else:
-                for group in groups_to_merge(files):
+                for group in groups_to_merge(files, self._table.contract):
                     merged = rewrite(self._table, group, self._clock(), lambda: self._stop.wait(_PACE_S))
                     if merged is not None:
                         self._prepared.put(("compaction", merged.actions))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from prometheus_client import Gauge
 
+from thalweg.jobs.runtime.health import WAITING_S
 from thalweg.jobs.runtime.job import Stop
 
 FAILING_SECONDS = Gauge(
@@ -16,6 +17,18 @@ FAILING_SECONDS = Gauge(
 )
 
 log = logging.getLogger("thalweg.beside")
+
+_failing: dict[str, tuple[float, str]] = {}
+"""By thread of this process, like the metric: since when (monotonic seconds), and the last error."""
+
+
+def failing_beside(now_s: float) -> dict[str, str]:
+    """Return the threads that have failed for too long, each with words for an operator."""
+    return {
+        name: f"{name} has failed for {(now_s - since) // 60:.0f} min, and what it keeps up to date is as old: {error}"
+        for name, (since, error) in list(_failing.items())
+        if now_s - since >= WAITING_S
+    }
 
 
 def run_beside(
@@ -34,21 +47,23 @@ def run_beside(
     """
 
     def run() -> None:
-        failing_since: float | None = None
+        _failing.pop(name, None)  # of an earlier life of its query
         while True:
             last = stop.wait(every_s)
             try:
                 step()
-                if failing_since is not None:
+                if _failing.pop(name, None) is not None:
                     log.info("%s works again", name)
-                failing_since = None
                 FAILING_SECONDS.labels(name).set(0)
             except Exception as error:  # the next turn may succeed: a disk is freed, a broker returns
-                if failing_since is None:
+                now_s = time.monotonic()
+                if name not in _failing:
                     log.error("%s failed and is tried again every %g s", name, every_s, exc_info=error)
-                    failing_since = time.monotonic()
-                FAILING_SECONDS.labels(name).set(time.monotonic() - failing_since)
+                since = _failing.get(name, (now_s, ""))[0]
+                _failing[name] = (since, f"{type(error).__name__}: {str(error)[:300]}")
+                FAILING_SECONDS.labels(name).set(now_s - since)
             if last:
+                _failing.pop(name, None)
                 if close is not None:
                     close()
                 return

@@ -1,6 +1,12 @@
-"""Whether a query that is started again and again does its work: to who sees only processes, a crash loop is ready."""
+"""Whether a job does its work: to who sees only processes, a crash loop and a batch that hangs are ready.
 
+Time is an argument, in seconds of any clock that only goes forward.
+"""
+
+import time
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 FAILURES: Final = 3
@@ -9,8 +15,61 @@ WITHIN_S: Final = 600.0
 again when the first of them is that old."""
 
 
+TOO_LONG_S: Final = 120.0
+"""A micro-batch that takes longer hangs, or waits for a disk or a broker: the largest after an outage takes a tenth."""
+WAITING_S: Final = 60.0
+"""So long a query may wait to be started, and what is kept beside a stream may stand still, and all is well: a broker
+and an object store come back within it, or somebody has to look."""
+
+
+class Pulse:
+    """Knows since when a job's micro-batch has been taken."""
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        self._began_s: float | None = None
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Around each micro-batch, its reading too."""
+        self._began_s = self._clock_s()
+        try:
+            yield
+        finally:
+            self._began_s = None
+
+    def trouble(self, job: str) -> str | None:
+        """Say that a batch hangs; None where none does."""
+        began_s = self._began_s
+        if began_s is None or (took_s := self._clock_s() - began_s) < TOO_LONG_S:
+            return None
+        return f"{job} has been busy with one micro-batch for more than {took_s // 60:.0f} min"
+
+
+class Waits:
+    """Knows which queries cannot be started, since when, and why."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, tuple[float, str]] = {}
+
+    def note(self, job: str, why: str | None, now_s: float) -> None:
+        """Note that a query could not be started, or with None that it was."""
+        if why is None:
+            self._since.pop(job, None)
+        else:
+            self._since[job] = (self._since.get(job, (now_s, ""))[0], why)
+
+    def failing(self, now_s: float) -> dict[str, str]:
+        """Return the queries that have waited for too long, each with words for an operator."""
+        return {
+            job: f"{job} cannot be started since {(now_s - since) // 60:.0f} min: {why[:300]}"
+            for job, (since, why) in self._since.items()
+            if now_s - since >= WAITING_S
+        }
+
+
 class CrashLoops:
-    """Counts the failures of each query. Time is an argument, in seconds of any clock that only goes forward."""
+    """Counts the failures of each query."""
 
     def __init__(self) -> None:
         self._failures: dict[str, deque[float]] = {}

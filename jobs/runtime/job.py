@@ -61,12 +61,23 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str, ensure_ascii=False)
 
 
+class TextLines(logging.Formatter):
+    """One line for people, with the fields that the JSON form has."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the library's name)
+        """Write the line and its fields."""
+        fields = getattr(record, "fields", None)
+        told = [f"{name}={value}" for name, value in fields.items()] if isinstance(fields, Mapping) else []
+        return " ".join([super().formatMessage(record), *told])
+
+
 def set_up_logs(settings: Logs, stream: TextIO = sys.stderr) -> None:
     """Send our logs to a stream; py4j's and kafka-python's chatter only from warnings up."""
     output = logging.StreamHandler(stream)
-    output.setFormatter(
-        JsonLines() if settings.form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
-    )
+    output.setFormatter(JsonLines() if settings.form == "json" else TextLines())
     logging.basicConfig(level=settings.level.upper(), handlers=[output], force=True)
     for noisy in ("py4j", "kafka", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -221,6 +232,9 @@ def job_main(main: Main, description: str) -> None:
         try:
             serve_metrics(settings.metrics)
             main(settings)
+        except SettingsError as error:  # a file that they name
+            click.echo(str(error), err=True)
+            sys.exit(_WRONG_CALL)
         except (environment.SetupIncompleteError, BrokerUnavailableError, LeaseHeldError, StoreError) as error:
             click.echo(str(error), err=True)
             sys.exit(_FAILED)

@@ -15,11 +15,13 @@ import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, FloatArray
 from thalweg.scheduling.explain.start_estimate import StartEstimate, estimate_start
+from thalweg.scheduling.live.empty_fleet import EmptyFleet
 from thalweg.scheduling.live.late_placing import LatePlacing
 from thalweg.scheduling.live.live_plan import Assignment, PlanSettings
 from thalweg.scheduling.live.live_problem import Demand, hourly_usd, left_of, live_problem, whole_pools
 from thalweg.scheduling.live.node_limits import with_node_limits, workers_by_pool
 from thalweg.scheduling.live.placing import Limits, Placing, assignment
+from thalweg.scheduling.live.unpriced import Unpriced
 from thalweg.scheduling.pack.nodes import Need, Slot
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.problem.cost import arc_costs, components
@@ -33,6 +35,12 @@ from thalweg.scheduling.world.world import Tenant, World
 
 _PROBE = "\x1fprobe"  # no task id of a request holds a control character
 
+_NEVER = StartEstimate(p10_h=np.inf, p50_h=np.inf, p90_h=np.inf)
+_UNTIL_SOMETHING_CHANGES = frozenset(
+    {"cost", "data", "gpu_model", "impossible", "latency", "max_usd_per_hour", "price", "residency", "spot"}
+)
+"""Kinds of reasons that no end of a running task takes away."""
+_NO_ROOM = "capacity: no node has room for it now"
 _PRIORITY_STEP = 100
 _MOST_NODES = 512
 """Nodes looked at for an estimated start; each stands for as many as there are more of them."""
@@ -67,8 +75,9 @@ class Wait:
     """The binding constraint, as a plan would put it now; None when it would be placed."""
     remedies: tuple[Remedy, ...]
     """Cheapest outcome first."""
-    start: StartEstimate
-    """When enough is expected to be free, in hours from now, with an 80 % interval."""
+    start: StartEstimate | None
+    """When enough is expected to be free, in hours from now, with an 80 % interval; inf where nothing that ends would
+    help, None where it cannot be told: what it waits for are not GPUs that running tasks give back."""
 
 
 class Explainer:
@@ -123,8 +132,17 @@ class Explainer:
         return Wait(
             reason=placed,
             remedies=tuple(sorted(self._remedies(task, placed, now_ms), key=lambda one: (one.usd, one.change))),
-            start=self._start(task, now_ms),
+            start=self._start_after(placed, task, now_ms),
         )
+
+    def _start_after(self, reason: str, task: Task, now_ms: int) -> StartEstimate | None:
+        """Estimate the start of a task that waits for this reason."""
+        kind = reason.partition(":")[0]
+        if kind in _UNTIL_SOMETHING_CHANGES:
+            return _NEVER
+        start = self._start(task, now_ms)
+        # Enough GPUs are free, yet it waits: for CPUs, memory, nodes apart, a quota.
+        return None if kind not in ("capacity", "replicas") or start.p50_h == 0.0 else start
 
     def place(self, spec: TaskSpec, missing: int, taken: frozenset[str], now_ms: int) -> tuple[Assignment, ...] | str:
         """Place a task of these needs as if nothing else waited: its copies, or the reason it would wait."""
@@ -137,8 +155,13 @@ class Explainer:
                 placing.undo()
                 return placing.assignments()
         limited = with_node_limits(placing.problem, self.world.nodes, [demand.key.spec.parts])
+        if (impossible := EmptyFleet(self.world).objection(demand.key)) is not None:
+            return impossible
         unplaced = solve(limited, strategy="greedy", limits=LIVE).unplaced
-        return f"{unplaced[0].reason}: {unplaced[0].detail}" if unplaced else "capacity: no node has room for it now"
+        reason = f"{unplaced[0].reason}: {unplaced[0].detail}" if unplaced else _NO_ROOM
+        if spec.spread_workers and spec.workers > 1 and reason.startswith("capacity:"):
+            reason += f"; each of its {spec.workers} workers needs a node of its own"
+        return Unpriced(self.world).said(demand.key, reason)
 
     # Within
 
@@ -163,6 +186,8 @@ class Explainer:
     def _why_not(self, spec: TaskSpec, region: str, now_ms: int) -> str:
         if spec.allowed_regions is not None and region not in spec.allowed_regions:
             return "residency: not one of its allowed regions"
+        if spec.gpus and not any(pool.gpu_model for pool in self.world.nodes.pools if pool.region == region):
+            return "gpu_model: the region has no GPUs"
         placed = self.place(replace(spec, allowed_regions=(region,)), 1, frozenset(), now_ms)
         return placed if isinstance(placed, str) else ""
 

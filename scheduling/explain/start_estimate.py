@@ -34,6 +34,10 @@ class StartEstimate:
     p50_h: float
     p90_h: float
 
+    def later(self, hours: float) -> StartEstimate:
+        """So much later."""
+        return StartEstimate(p10_h=self.p10_h + hours, p50_h=self.p50_h + hours, p90_h=self.p90_h + hours)
+
     def at_least(self, other: StartEstimate) -> StartEstimate:
         """The later of two conditions that both have to come true."""
         return StartEstimate(
@@ -79,11 +83,21 @@ def estimate_start(
     short = need_gpus + ahead_gpus * size / max(float(size.sum()), 1e-9) - free_gpus
     if (able & (short <= 1e-9)).any():
         return StartEstimate(p10_h=0.0, p50_h=0.0, p90_h=0.0)
+    later_h = 0.0
+    beyond = short - held
+    if (beyond[able] > 1e-9).all():
+        # More is asked before it than all that runs now gives back; what comes after it runs as long as what is there.
+        hours = (
+            np.bincount(running_place, running_gpus * expected_h, places) if len(running_place) else np.zeros(places)
+        )
+        turnover_h = np.divide(hours, held, out=np.full(places, np.inf), where=held > 0)
+        later_h = float((beyond[able] / size[able] * turnover_h[able]).min())
+        short = np.minimum(short, held)
     mine = np.flatnonzero(able[running_place])
     if len(mine) <= MOST_DRAWN and alike == 1.0:
         starts = _drawn(short, running_place[mine], running_gpus[mine], elapsed_h[mine], expected_h[mine], spread)
         p10, p50, p90 = (float(starts[int(q * (DRAWS - 1))]) for q in (0.1, 0.5, 0.9))
-        return StartEstimate(p10_h=p10, p50_h=p50, p90_h=p90)
+        return StartEstimate(p10_h=p10, p50_h=p50, p90_h=p90).later(later_h)
     from scipy.special import ndtr  # here and below late: most waits are answered without it
 
     stands_for = max(len(mine) / MOST_COPIES, 1.0)
@@ -104,7 +118,7 @@ def estimate_start(
     p10, p50, p90 = (
         float(np.interp(share, chance, _MOMENTS_H)) if chance[-1] >= share else np.inf for share in (0.1, 0.5, 0.9)
     )
-    return StartEstimate(p10_h=p10, p50_h=p50, p90_h=p90)
+    return StartEstimate(p10_h=p10, p50_h=p50, p90_h=p90).later(later_h)
 
 
 def _drawn(

@@ -7,12 +7,18 @@ which is what makes it safe to receive twice.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from thalweg.scheduling.live.live_plan import Plan
 from thalweg.scheduling.liveness.told import Knew
 from thalweg.scheduling.world.lifecycle import GAVE_UP
 from thalweg.scheduling.world.tasks import TERMINAL, Change, Copy, CopyState, Task, TaskSpec, Transition
 from thalweg.scheduling.world.world import World
+
+FICKLE: Final = frozenset({"budget", "capacity", "quota", "replicas", "share"})
+"""Kinds of reasons that follow from what others hold at the moment."""
+FICKLE_MS: Final = 600_000
+"""Between two rows of a task that only say that another of these is in front now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,8 +257,7 @@ def place(world: World, plan: Plan, plan_id: str, now_ms: int) -> list[Transitio
         )
     for held in plan.held:
         task = world.tasks[held.task_id]
-        # A reason's first word is its kind; its figures change with every plan and are not worth a row each.
-        if held.reason.partition(":")[0] != task.reason.partition(":")[0]:
+        if _is_news(held.reason, task, now_ms):
             rows.append(
                 Transition(
                     change=Change.WAITING,
@@ -267,6 +272,18 @@ def place(world: World, plan: Plan, plan_id: str, now_ms: int) -> list[Transitio
                 )
             )
     return rows
+
+
+def _is_news(reason: str, task: Task, now_ms: int) -> bool:
+    """Whether a reason to wait is worth a row.
+
+    A reason's first word is its kind; its figures change with every plan. What others hold changes from plan to plan,
+    too, and the reasons that follow from it with it: between those a task may change sides once in a while.
+    """
+    kind, known = reason.partition(":")[0], task.reason.partition(":")[0]
+    if kind == known:
+        return False
+    return not {kind, known} <= FICKLE or abs(now_ms - task.reason_ms) >= FICKLE_MS
 
 
 def _failure(task: Task, copy: Copy, detail: str, max_attempts: int, now_ms: int) -> list[Transition]:

@@ -17,6 +17,7 @@ from thalweg.scheduling.live.live_problem import Demand, demands_of, live_proble
 from thalweg.scheduling.live.node_limits import with_node_limits, workers_by_pool
 from thalweg.scheduling.live.placing import Limits, Placing
 from thalweg.scheduling.live.shadow import live_prices
+from thalweg.scheduling.live.unpriced import Unpriced
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.problem.model import Problem
@@ -94,7 +95,8 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     world.waiting.tried(np.array(stuck, np.int64), world.clock)
     objective = placing.objective() if placing is not None else 0.0
     prices = live_prices(problem, solution, late.problem if late is not None else None)
-    held = {task_id: _told(world, task_id, reason, now_ms) for task_id, reason in held.items()} | impossible
+    unpriced = Unpriced(world)
+    held = {task_id: _told(world, unpriced, task_id, reason, now_ms) for task_id, reason in held.items()} | impossible
     beyond = {task_id: d.key.spec.tenant for d in [*demands, *hopeless] if d.beyond_share for task_id in d.tasks}
     return Plan(
         strategy=solution.strategy if solution is not None else settings.strategy,
@@ -133,12 +135,15 @@ def _wait_usd(world: World, task_id: str, settings: PlanSettings, now_ms: int) -
     return alone.wait_usd(now_ms, settings.wait_usd)
 
 
-def _told(world: World, task_id: str, reason: str, now_ms: int) -> str:
-    """Say which regions refuse, where that may be what a task waits for."""
+def _told(world: World, unpriced: Unpriced, task_id: str, reason: str, now_ms: int) -> str:
+    """Say which regions refuse, and which have no price, where that may be what a task waits for."""
     task = world.tasks[task_id]
     if task.barred:
         words = (in_words(region, task.refused[region], now_ms) for region in sorted(task.barred))
         return f"refused: {'; '.join(words)}; elsewhere: {reason}"
+    if unpriced.pools:
+        key = ClassKey(spec=task.spec, missing=task.missing, taken=task.taken, avoid=task.avoid)
+        reason = unpriced.said(key, reason)
     closed = world.backing_off()
     if closed and reason.startswith("capacity:"):
         words = (in_words(region, world.refusing[region], now_ms) for region in closed)

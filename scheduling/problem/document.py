@@ -79,12 +79,12 @@ class TaskEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     gpus: NonNegative
     gpu_models: tuple[str, ...] | None = None
     expected_s: NonNegative
-    priority: int = 0
+    priority: Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31)] = 0
     data: tuple[ItemEntry, ...] = ()
     origin_region: str | None = None
     max_rtt_ms: NonNegative | None = None
     allowed_regions: tuple[str, ...] | None = None
-    replicas: Annotated[int, msgspec.Meta(ge=1)] = 1
+    replicas: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1
     spot_ok: bool = False
     checkpoint_s: NonNegative | None = None
     max_usd_per_hour: NonNegative | None = None
@@ -140,6 +140,8 @@ def read_problem(raw: bytes) -> ReadProblem:
         document = msgspec.json.decode(raw, type=PlanDocument)
     except msgspec.MsgspecError as error:
         raise ProblemFormatError(str(error)) from None
+    except RecursionError:
+        raise ProblemFormatError("$: nested too deep to be read") from None
     except UnicodeDecodeError as error:
         raise ProblemFormatError(f"$: not UTF-8 at byte {error.start}") from None
     _once("$.regions[{}].region", (entry.region for entry in document.regions))
@@ -147,6 +149,7 @@ def read_problem(raw: bytes) -> ReadProblem:
     _once("$.tenants[{}].tenant", (entry.tenant for entry in document.tenants))
     _once("$.links[{}]", (f"{link.src} -> {link.dst}" for link in document.links))
     _once("pool {} of $.regions", (pool.pool for entry in document.regions for pool in entry.pools))
+    _known_currents(document)
     return _to_problem(document)
 
 
@@ -156,6 +159,18 @@ def _once(path: str, names: Iterable[str]) -> None:
         if name in seen:
             raise ProblemFormatError(f"{path.format(index)}: {name!r} appears twice; each may appear once")
         seen.add(name)
+
+
+def _known_currents(document: PlanDocument) -> None:
+    """Refuse what `current` says of nobody: a misspelt name would make a move look free."""
+    tasks = {task.task_id for task in document.tasks}
+    pools = {pool.pool for entry in document.regions for pool in entry.pools}
+    for task_id, running in document.current.items():
+        if task_id not in tasks:
+            raise ProblemFormatError(f"$.current: there is no task {task_id!r} among $.tasks")
+        for pool in running:
+            if pool not in pools:
+                raise ProblemFormatError(f"$.current.{task_id}: there is no pool {pool!r} in $.regions")
 
 
 def _to_problem(document: PlanDocument) -> ReadProblem:

@@ -44,6 +44,8 @@ class Geography:
         self.regions: dict[str, RegionState] = {}
         self.links: dict[tuple[str, str], Link] = {}
         self.prices: dict[tuple[str, str, bool], float] = {}
+        self.assumed_usd_per_gpu_hour = math.nan
+        """For pools that nobody names a price of; NaN assumes nothing."""
         self.datasets: dict[str, DatasetFacts] = {}
         self.left_out: dict[str, dict[Hashable, str]] = {}
         """Facts that cannot be digested, by kind (links, prices, datasets) and key, each with the reason."""
@@ -130,7 +132,7 @@ class Geography:
         """US dollars per GPU-hour, NaN where unknown; a pool without GPUs costs nothing per GPU-hour."""
         if not pool.gpu_model:
             return 0.0
-        return self.prices.get((pool.region, pool.gpu_model, pool.spot), math.nan)
+        return self.prices.get((pool.region, pool.gpu_model, pool.spot), self.assumed_usd_per_gpu_hour)
 
     def network(self) -> Network:
         """Links between all known regions; a missing link is unreachable, a region reaches itself freely."""

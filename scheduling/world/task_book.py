@@ -59,7 +59,7 @@ class TaskBook:
     def note(self, task: Task, row: Transition, step: Step) -> None:
         """Note what a row that is obeyed says of its task, its placed copies aside."""
         task.attempt = max(task.attempt, row.attempt)
-        task.reason = row.reason or ""
+        task.reason, task.reason_ms = row.reason or "", row.decided_ms
         task.preempted += step.gave_way
         task.ended = step.ends or task.ended
         if row.change is Change.SUCCEEDED:

@@ -199,6 +199,8 @@ class Task:
     barred: frozenset[str] = frozenset()
     """Regions that gave it back and are not tried before their back-off ends."""
     reason: str = ""
+    reason_ms: int = 0
+    """When that was written."""
 
     @property
     def missing(self) -> int:

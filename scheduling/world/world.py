@@ -121,6 +121,11 @@ class World:
         if self.geography.set_prices(prices):
             self._all_loosened()
 
+    def assume_price(self, usd_per_gpu_hour: float) -> None:
+        """Set what pools cost that nobody names a price of; NaN assumes nothing, and nothing is placed there."""
+        self.geography.assumed_usd_per_gpu_hour = usd_per_gpu_hour
+        self._all_loosened()
+
     def set_datasets(self, datasets: Mapping[str, DatasetFacts]) -> None:
         """Set where datasets lie."""
         if self.geography.set_datasets(datasets):

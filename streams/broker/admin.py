@@ -50,7 +50,7 @@ def ensure_topics(
         missing = [name for name in wanted if name not in existing]
         if not missing:
             return []
-        created = _create(admin, {name: wanted[name] for name in missing}, kafka.replication_factor)
+        created = _create(admin, {name: wanted[name] for name in missing}, kafka)
         admin.wait_for_topics(missing, timeout_ms=kafka.request_timeout_ms)
         return created
 
@@ -200,13 +200,15 @@ def _existing_partitions(admin: KafkaAdminClient) -> dict[str, int]:
     return {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics() if not topic["error_code"]}
 
 
-def _create(admin: KafkaAdminClient, wanted: dict[str, TopicContract], replication_factor: int) -> list[str]:
+def _create(admin: KafkaAdminClient, wanted: dict[str, TopicContract], kafka: Kafka) -> list[str]:
+    # Unless more than one is asked for, the broker's own default is as good.
+    in_sync = {"min.insync.replicas": str(kafka.min_insync_replicas)} if kafka.min_insync_replicas > 1 else {}
     answer = admin.create_topics(
         {
             name: {
                 "num_partitions": contract.partitions,
-                "replication_factor": replication_factor,
-                "configs": dict(contract.config()),
+                "replication_factor": kafka.replication_factor,
+                "configs": {**contract.config(), **in_sync},
             }
             for name, contract in wanted.items()
         },

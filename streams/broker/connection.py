@@ -29,6 +29,8 @@ def connection_options(kafka: Kafka) -> dict[str, Any]:
         }
     if kafka.ssl_cafile is not None:
         options["ssl_cafile"] = kafka.ssl_cafile
+    if kafka.ssl_certfile is not None:
+        options["ssl_certfile"] = kafka.ssl_certfile
     return options
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
+from thalweg.streams.broker.consume import IncomingRecord
 from thalweg.streams.broker.publish import OutgoingRecord
 from thalweg.streams.contract import envelope
 from thalweg.streams.contract.topics import DEADLETTER, topic_name
@@ -27,6 +28,26 @@ class RefusedRecord:
     value: bytes | None
     received_ms: int
     """The record's own time, so that a repeated refusal repeats its bytes."""
+
+
+def read_letter(record: IncomingRecord) -> RefusedRecord:
+    """Read a dead letter back; what somebody else has put into the topic has little that can be told of it."""
+    headers = {name: value.decode(errors="replace") for name, value in record.headers}
+
+    def number(name: str) -> int:
+        return int(headers[name]) if headers.get(name, "").isdecimal() else -1
+
+    return RefusedRecord(
+        flow=headers.get("flow", ""),
+        rule=headers.get("rule", ""),
+        reason=headers.get("reason", ""),
+        topic=headers.get("topic", ""),
+        partition=number("partition"),
+        offset=number("offset"),
+        key=record.key,
+        value=record.value,
+        received_ms=record.timestamp_ms,
+    )
 
 
 def dead_letter(refused: RefusedRecord, topic_prefix: str) -> OutgoingRecord:

@@ -44,6 +44,8 @@ def kafka_options(kafka: Kafka) -> dict[str, str]:
         }
     if kafka.ssl_cafile is not None:
         options |= {"kafka.ssl.truststore.type": "PEM", "kafka.ssl.truststore.location": kafka.ssl_cafile}
+    if kafka.ssl_certfile is not None:
+        options |= {"kafka.ssl.keystore.type": "PEM", "kafka.ssl.keystore.location": kafka.ssl_certfile}
     return options
 
 

@@ -179,7 +179,8 @@ def _channel(contract: TopicContract, prefix: str) -> Document:
         channel["parameters"] = {
             "region": {
                 "description": "Region with ':' written as '.' and every other character outside [a-zA-Z0-9-] as '_' "
-                "and its two hex digits. A new region begins with its first message."
+                "and its two hex digits. A new region begins with its first message; its agent "
+                "makes its topics, or `thalweg topics --make REGION` for a plain producer."
             }
         }
     return channel

@@ -26,6 +26,7 @@ SizeGb = Annotated[float, Meta(ge=0, le=1e9)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Usd = Annotated[float, Meta(ge=0, le=1e9)]
 Ms = Annotated[float, Meta(ge=0, le=1e9)]
+Gbps = Annotated[float, Meta(ge=0, le=1e6)]
 EpochMs = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
 Count = Annotated[int, Meta(ge=0, le=9_007_199_254_740_991)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -252,6 +253,36 @@ class StatusEvent(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The region's clock reading."""
 
 
+class Answer(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What became of one request."""
+
+    task_id: Identifier
+    """The task."""
+    op: Literal["submit", "update", "cancel"]
+    """What was asked."""
+    answer: Literal["taken", "known", "refused"]
+    """Taken; nothing new, because it was taken before or the task has ended; or refused."""
+    state: str = ""
+    """State of the task afterwards, as in the table `tasks`; empty where there is no such task."""
+    reason: str = ""
+    """Why it was refused, or the last reason that is known of the task."""
+    copies: int = 0
+    """Copies that the region or regions have to stop because of it."""
+    observed_at: EpochMs | None = None
+    """The request's own, by which its sender knows it again."""
+    partition: Count = 0
+    """Where the request lies."""
+    offset: Count = 0
+    """Where the request lies."""
+
+
+class Answers(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What became of the requests of a micro-batch. Told once and not repeated; the ledger and the dead letters are."""
+
+    answers: list[Answer]
+    """In the order in which they were judged."""
+
+
 class Sample(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One observation of a node, a link or a price; the fields that belong to `kind` are set."""
 
@@ -285,7 +316,7 @@ class Sample(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """link: region at the other end; the link starts in the record's region."""
     rtt_ms: Ms | None = None
     """link: round trip in milliseconds."""
-    gbps: Annotated[float, Meta(ge=0, le=1e6)] | None = None
+    gbps: Gbps | None = None
     """link: bandwidth in Gbit/s."""
     usd_per_gb: Usd | None = None
     """link: price of moving one GB (10⁹ bytes) along it, in US dollars."""
@@ -311,5 +342,6 @@ MESSAGES: Final = {
     "telemetry": TelemetryRecord,
     "status": StatusEvent,
     "assignments": AssignmentEvent,
+    "answers": Answers,
 }
 """Message type by topic (`streams.contract.topics`), for topics whose record values are ours."""

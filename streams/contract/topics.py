@@ -102,6 +102,13 @@ ASSIGNMENTS = TopicContract(
     # A task of the most workers, each on a node with the longest name (thalweg.streams.placement.event_size).
     max_message_bytes=20 * 1_048_576,
 )
+ANSWERS = TopicContract(
+    topic="answers",
+    key="none",
+    writer="jobs/place",
+    meaning="What became of requests: taken, known already, or refused; many in a record, each told at most once.",
+    retention_ms=DAY_MS,
+)
 UPDATES = TopicContract(
     topic="updates",
     key="model name",
@@ -123,7 +130,7 @@ DEADLETTER = TopicContract(
     max_message_bytes=21 * 1_048_576,
 )
 
-CONTRACTS: Final = (REQUESTS, TELEMETRY, STATUS, STATE, REPLICA, ASSIGNMENTS, UPDATES, MODELS, DEADLETTER)
+CONTRACTS: Final = (REQUESTS, TELEMETRY, STATUS, STATE, REPLICA, ASSIGNMENTS, ANSWERS, UPDATES, MODELS, DEADLETTER)
 
 LARGEST_MESSAGE_BYTES: Final = max(contract.max_message_bytes for contract in CONTRACTS)
 

@@ -8,6 +8,7 @@ import msgspec
 
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.world.tasks import MIB_PER_GB, MILLI, DataNeed, Part, TaskSpec
+from thalweg.streams.contract import moments
 from thalweg.streams.contract.decode import UndecodableError, check_depth, decoded
 from thalweg.streams.contract.messages import PerWorker, TaskRequest
 
@@ -44,6 +45,9 @@ def read_request(raw: bytes | str | None) -> TaskRequest:
     for item in request.data:
         if item.dataset is None and item.region is None:
             raise RequestError("an item of data names neither dataset nor region: allowed is one of the two")
+    for name in ("deadline", "observed_at"):
+        if (wrong := moments.objection(name, getattr(request, name))) is not None:
+            raise RequestError(wrong)
     if request.subtasks and (request.splittable or request.min_workers is not None or request.max_workers is not None):
         raise RequestError("subtasks with splittable, min_workers or max_workers: allowed are workers all alike")
     least, most = request.min_workers or request.workers, request.max_workers or request.workers

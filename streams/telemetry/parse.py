@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from thalweg.streams.contract import topics
+from thalweg.streams.contract import moments, topics
 from thalweg.streams.contract.messages import Sample, Stamp, TelemetryRecord
 from thalweg.sync.delta.contracts import TELEMETRY
 
@@ -167,7 +167,9 @@ def parse(records: pa.Table, topic_prefix: str) -> Parsed:
         # Most batches hold no bad record, and then no loop of Python's is needed to find that out.
         heads = list(map(_DECODER.decode, values))
         if list(map(_REGION, heads)) == expected:
-            return Parsed(samples=_columns(records, range(len(heads)), heads), refusals=())
+            samples = _columns(records, range(len(heads)), heads)
+            if not _some_in_seconds(samples):
+                return Parsed(samples=samples, refusals=())
     except _UNREADABLE:
         pass
     return _parse_one_by_one(records, values, expected)
@@ -193,9 +195,27 @@ def _parse_one_by_one(records: pa.Table, values: Sequence[bytes | None], expecte
                 )
             )
             continue
+        if (wrong := _in_seconds(record)) is not None:
+            refusals.append(Refusal(record_row=row, rule="moments_are_milliseconds", reason=wrong))
+            continue
         accepted.append(row)
         heads.append(record)
     return Parsed(samples=_columns(records, accepted, heads), refusals=tuple(refusals))
+
+
+def _some_in_seconds(samples: pa.Table) -> bool:
+    """Tell whether some moment was probably meant in seconds: a look at whole columns, for every batch."""
+    return any(
+        pc.any(pc.and_(pc.greater_equal(ms, moments.FIRST_MS), pc.less(ms, moments.LAST_MS))).as_py()
+        for ms in (samples["observed_ms"], samples["stamp_ms"])
+    )
+
+
+def _in_seconds(record: Any) -> str | None:
+    """Say of a record which of its moments was probably meant in seconds; None where none was."""
+    told = {"observed_at": record.observed_at, "stamp.ms": record.stamp and record.stamp.ms}
+    told |= {f"samples[{number}].observed_at": sample.observed_at for number, sample in enumerate(record.samples)}
+    return next((wrong for name, ms in told.items() if (wrong := moments.objection(name, ms))), None)
 
 
 def _refusal(row: int, value: bytes | None, error: Exception) -> Refusal:

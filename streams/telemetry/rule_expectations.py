@@ -5,7 +5,8 @@ tenth of that. `jobs/maintain` runs them on stored telemetry: whatever they find
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -23,9 +24,9 @@ _GXE: Any = gx.expectations
 
 def expectation(rule: Rule) -> Any:
     """Give one rule as an expectation on a pandas frame."""
-    scope: dict[str, Any] = {}
+    scope: dict[str, Any] = {"meta": {"rule": rule.name}}
     if rule.when is not None:
-        scope = {"row_condition": f'kind=="{rule.when}"', "condition_parser": "pandas"}
+        scope |= {"row_condition": f'kind=="{rule.when}"', "condition_parser": "pandas"}
     if rule.required:
         return _GXE.ExpectColumnValuesToNotBeNull(column=rule.field, **scope)
     if rule.one_of is not None:
@@ -39,14 +40,42 @@ def expectation(rule: Rule) -> Any:
     return _GXE.ExpectColumnValuesToBeBetween(column=rule.field, min_value=low, max_value=high, **scope)
 
 
-def broken_rows(rules: Sequence[Rule], rows: pd.DataFrame) -> dict[str, list[int]]:
-    """Check rows by every rule and return, for each broken one, the positions of the rows that break it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What the library found."""
+
+    broken: Mapping[str, Sequence[int]]
+    """By broken rule, the positions of the rows that break it."""
+    result: Any
+    """The library's own result of the suite."""
+
+    def page(self) -> str:
+        """Draw the library's own page of it."""
+        from great_expectations.render import renderer, view
+
+        drawing: Any = renderer
+        paper: Any = view
+        return str(paper.DefaultJinjaPageView().render(drawing.ValidationResultsPageRenderer().render(self.result)))
+
+
+def suite(rules: Sequence[Rule]) -> gx.ExpectationSuite:
+    """Give the rules as a suite; each expectation carries its rule's name."""
+    made = gx.ExpectationSuite(name="telemetry")
+    for rule in rules:
+        made.add_expectation(expectation(rule))
+    return made
+
+
+def validate(rules: Sequence[Rule], rows: pd.DataFrame) -> Report:
+    """Check rows by every rule.
 
     Args:
         rules: bounds are numbers.
         rows: the columns that the rules name; missing values are None or NaN.
     """
     frame = rows.reset_index(drop=True)
+    # A column without values has nothing to judge, and no type to compare with.
+    judged = [rule for rule in rules if rule.required or not frame[rule.field].isna().all()]
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
     batch = (
@@ -55,11 +84,15 @@ def broken_rows(rules: Sequence[Rule], rows: pd.DataFrame) -> dict[str, list[int
         .add_batch_definition_whole_dataframe("all")
         .get_batch({"dataframe": frame})
     )
-    broken: dict[str, list[int]] = {}
-    for rule in rules:
-        if frame[rule.field].isna().all() and not rule.required:
-            continue  # nothing to judge, and a column without values has no type to compare with
-        result = batch.validate(expectation(rule), result_format="COMPLETE")
-        if not result.success:
-            broken[rule.name] = list(result.result.get("unexpected_index_list") or [])
-    return broken
+    result: Any = batch.validate(suite(judged), result_format="COMPLETE")
+    broken = {
+        str(one.expectation_config.meta["rule"]): list(one.result.get("unexpected_index_list") or [])
+        for one in result.results
+        if not one.success
+    }
+    return Report(broken=broken, result=result)
+
+
+def broken_rows(rules: Sequence[Rule], rows: pd.DataFrame) -> Mapping[str, Sequence[int]]:
+    """Check rows by every rule; by broken rule, the positions of the rows that break it."""
+    return validate(rules, rows).broken

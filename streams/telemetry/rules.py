@@ -15,10 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
+from thalweg.conf.environment import TELEMETRY_RULES
+from thalweg.conf.settings import Observe, SettingsError
+from thalweg.streams.telemetry.parse import PARSED
+
 Bound = int | float
 
 
-class RulesError(Exception):
+class RulesError(SettingsError):
     """A rule file cannot be read; the message names the rule and what is allowed."""
 
 
@@ -79,12 +83,22 @@ def load_rules(path: Traversable, columns: Sequence[str], limits: Mapping[str, B
     """
     try:
         rules = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), _RuleFile).rules
-    except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise RulesError(f"rule file {path}: {error}") from error
     for rule in rules:
         if rule.field not in columns:
             raise RulesError(f"{path}: rule {rule.name!r} names field {rule.field!r}; allowed are {', '.join(columns)}")
     return tuple(msgspec.structs.replace(rule, **_resolved(path, rule, limits)) for rule in rules)
+
+
+def site_rules(observe: Observe) -> tuple[Rule, ...]:
+    """Read the rules that the settings name.
+
+    Raises:
+        RulesError: see `load_rules`.
+    """
+    path: Traversable = TELEMETRY_RULES if observe.rules is None else Path(observe.rules)
+    return load_rules(path, PARSED.names, {"future_limit_ms": observe.future_limit_ms})
 
 
 def _resolved(path: Traversable, rule: Rule, limits: Mapping[str, Bound]) -> dict[str, Bound | None]:

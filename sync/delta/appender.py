@@ -15,7 +15,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from thalweg.sync.clock import system_clock
 from thalweg.sync.delta.commits import Entry, VersionTakenError, commit_for, is_taken
-from thalweg.sync.delta.contracts import TableContract
+from thalweg.sync.delta.contracts import FORMER, TableContract
 from thalweg.sync.delta.data_files import folder_of, remove_files, settle, write_files
 from thalweg.sync.delta.file_bounds import bounds_of
 from thalweg.sync.delta.log_entry import Action
@@ -70,7 +70,7 @@ class Appender:
         self.pending = Pending(self.uri)
         """Files written and not committed: a sweep spares them."""
         self.version = table.version()
-        self._declare_bounds(table)
+        self._declare_properties(table)
 
     def has_committed(self, transaction: Transaction) -> bool:
         """Tell whether this application transaction, or a later one, is in the table."""
@@ -201,19 +201,24 @@ class Appender:
             )
         self._stamped = stamps_commits(metadata)
 
-    def _declare_bounds(self, table: DeltaTable) -> None:
+    def _declare_properties(self, table: DeltaTable) -> None:
         """Bring a table of an older version in line: each file has all bounds or none, and the table says of what.
 
         Before, files had bounds of some columns, and readers that expect them of all did not find the others' rows.
         """
-        declared = {key: value for key, value in self.contract.properties.items() if "dataSkipping" in key}
         known = table.metadata().configuration
-        if all(known.get(key) == value for key, value in declared.items()):
+        declared = {
+            key: value
+            for key, value in self.contract.properties.items()
+            if known.get(key) != value and ("dataSkipping" in key or known.get(key) in FORMER.get(key, ()))
+        }
+        if not declared:
             return
-        if restated := list(_restated(table, self.contract)):
+        skipping = any("dataSkipping" in key for key in declared)
+        if skipping and (restated := list(_restated(table, self.contract))):
             self.commit(restated, purpose="restate statistics")
         table = DeltaTable(self.uri)
-        table.alter.set_table_properties(declared)
+        table.alter.set_table_properties(declared, raise_if_not_exists=False)
         if "://" not in self.uri:
             settle(self.uri, [f"_delta_log/{table.version():020d}.json"])
         self.version = table.version()

@@ -8,6 +8,7 @@ sections "Delta Log Entries", "Add File and Remove File", "In-Commit Timestamps"
 
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -64,6 +65,23 @@ def is_taken(uri: str, version: int) -> bool:
     return (Path(uri) / "_delta_log" / f"{version:020d}.json").exists()
 
 
+_ROWS: Final = re.compile(r'"numRecords":\s*(\d+)')
+
+
+def _measured(files: Sequence[AddAction | RemoveAction]) -> dict[str, str]:
+    """What `DESCRIBE HISTORY` shows of a commit: its files and bytes, and its rows where every file tells them."""
+    added = [file for file in files if isinstance(file, AddAction)]
+    measured = {
+        "numFiles": str(len(added)),
+        "numOutputBytes": str(sum(file.size for file in added)),
+        "numRemovedFiles": str(len(files) - len(added)),
+    }
+    rows = [_ROWS.search(file.stats or "") for file in added]
+    if all(rows):
+        measured["numOutputRows"] = str(sum(int(found[1]) for found in rows if found))
+    return measured
+
+
 def commit_locally(uri: str, version: int, entry: Entry) -> None:
     """Link the entry into the log; it is on the disk when this returns."""
     now_ms = system_clock()
@@ -71,6 +89,7 @@ def commit_locally(uri: str, version: int, entry: Entry) -> None:
         "timestamp": now_ms,
         "operation": "WRITE" if entry.purpose == "append" else entry.purpose.upper(),
         "operationParameters": {},
+        "operationMetrics": _measured(entry.files),
         "engineInfo": ENGINE,
         "txnId": entry.commit_id,
     }

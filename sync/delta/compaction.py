@@ -8,6 +8,7 @@ thread: a table has one writer, and a second one would make its next append fail
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import pyarrow as pa
@@ -78,20 +79,36 @@ def _present(values: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def groups_to_merge(
-    files: Sequence[SmallFile], *, large_bytes: int = LARGE_BYTES, few_files: int = FEW_FILES
+    files: Sequence[SmallFile],
+    contract: TableContract,
+    *,
+    large_bytes: int = LARGE_BYTES,
+    few_files: int = FEW_FILES,
 ) -> list[list[SmallFile]]:
-    """Choose what to merge: the small files of a partition, where there are more than a few. Pure.
+    """Choose what to merge: the small files of a partition and an age, where there are more than a few. Pure.
+
+    Rows expire by whole files. Merged with ever newer ones they would never be old enough, so only files of one tenth
+    of the retention are merged: rows go at most that much later than they may.
 
     Args:
         files: oldest first; a group keeps their order.
+        contract: the table's.
         large_bytes: files at least this large are left alone.
         few_files: fewer than this are left alone.
     """
-    by_partition: dict[tuple[tuple[str, str], ...], list[SmallFile]] = {}
+    groups: dict[object, list[SmallFile]] = {}
     for file in files:
         if file.size_bytes < large_bytes:
-            by_partition.setdefault(file.partition_values, []).append(file)
-    return [group for group in by_partition.values() if len(group) >= few_files]
+            groups.setdefault((file.partition_values, _age(file, contract)), []).append(file)
+    return [group for group in groups.values() if len(group) >= few_files]
+
+
+def _age(file: SmallFile, contract: TableContract) -> int | None:
+    """Number the tenth of the retention that a file's newest row lies in; None where partitions or nothing say it."""
+    newest = file.bounds.highest.get(contract.ages_by) if contract.ages_by else None
+    if contract.retention_days is None or not isinstance(newest, datetime):
+        return None
+    return int(newest.timestamp() // (contract.retention_days * 86_400 / 10))
 
 
 def rewrite(table: Appender, group: Sequence[SmallFile], now_ms: int, pause: Callable[[], bool]) -> Rewrite | None:

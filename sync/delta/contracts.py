@@ -21,7 +21,8 @@ TEXT: Final = pa.large_string()
 passes; to Delta and Parquet both are strings."""
 
 # Tables that are committed several times a second: a checkpoint every 100 commits bounds the JSON files a reader must
-# replay, and hours of log are enough because "as of" is answered from the rows' own times (design, section 3).
+# replay, and an hour is enough because "as of" is answered from the rows' own times (design, section 3). Entries are
+# kept longer than the files that they name, so that a writer which slept can still judge what others did.
 BUSY_LOG: Final[Mapping[str, str]] = {
     "delta.checkpointInterval": "100",
     "delta.logRetentionDuration": "interval 6 hours",
@@ -33,6 +34,22 @@ HOT_LOG: Final[Mapping[str, str]] = {
     "delta.logRetentionDuration": "interval 1 hours",
     "delta.deletedFileRetentionDuration": "interval 10 minutes",
 }
+REPLACED_KEPT: Final = "thalweg.replacedFilesKeptHours"
+"""Property of a table that is read as a stream: our sweeps keep files that were merged so long, beyond Delta's own
+duration. That one would also keep a note of each in every checkpoint, which a day of a busy ledger is too many for."""
+
+# Consumers read `decisions` as a stream of changes (docs/how-to/read-changes.md): one that was away for a night goes on
+# where it was. The price is a day of log entries, and of the small files that were merged.
+STREAMED_LOG: Final[Mapping[str, str]] = {
+    **BUSY_LOG,
+    "delta.logRetentionDuration": "interval 25 hours",
+    REPLACED_KEPT: "25",
+}
+FORMER: Final[Mapping[str, frozenset[str | None]]] = {
+    "delta.logRetentionDuration": frozenset({"interval 6 hours"}),
+    REPLACED_KEPT: frozenset({None}),
+}
+"""What tables of an older version say of how long things are kept; what else stands there is somebody's wish."""
 QUIET_LOG: Final[Mapping[str, str]] = {
     "delta.checkpointInterval": "20",
     "delta.logRetentionDuration": "interval 7 days",
@@ -71,6 +88,33 @@ class TableContract:
             raise ValueError(f"table {self.name}: a retention needs the column by which rows grow old, and only then")
 
     @property
+    def reach_minutes(self) -> int:
+        """How far back every version can be read: while its log entry and its files are both kept."""
+        return min(map(self._kept_minutes, ("logRetention", "deletedFileRetention")))
+
+    @property
+    def lag_minutes(self) -> int:
+        """How long a stream may be away: while the entries since, and the files that they added, are both kept.
+
+        Longer than the reach where replaced files are kept by their own age: a version may name a file that is older.
+        """
+        kept = int(self.configuration.get(REPLACED_KEPT, "0")) * 60
+        return min(self._kept_minutes("logRetention"), max(self._kept_minutes("deletedFileRetention"), kept))
+
+    def _kept_minutes(self, what: str) -> int:
+        return _minutes(self.configuration[f"delta.{what}Duration"])
+
+    @property
+    def reach(self) -> str:
+        """The reach of its versions in words."""
+        return _in_words(self.reach_minutes)
+
+    @property
+    def lag(self) -> str:
+        """How long a stream may be away, in words."""
+        return _in_words(self.lag_minutes)
+
+    @property
     def properties(self) -> Mapping[str, str]:
         """The table's properties in its log.
 
@@ -87,6 +131,19 @@ class TableContract:
         import pyarrow  # late: reading does without it
 
         return pyarrow.schema(self.columns)
+
+
+def _in_words(minutes: int) -> str:
+    hours, rest = divmod(minutes, 60)
+    if rest:
+        return f"{minutes} minutes"
+    return f"{hours} hours" if hours > 1 else "an hour"
+
+
+def _minutes(interval: str) -> int:
+    """Read the intervals that are written here."""
+    _, count, unit = interval.split()
+    return int(count) * {"minutes": 1, "hours": 60, "days": 1_440}[unit]
 
 
 def _schema(*columns: tuple[str, pa.DataType] | tuple[str, pa.DataType, bool]) -> pa.Schema:
@@ -236,7 +293,7 @@ DECISIONS = TableContract(
     writer="jobs/place",
     meaning="The ledger: every task transition with its plan and reason. The truth of placement.",
     bounded=("driver_epoch", "batch_id"),
-    configuration=BUSY_LOG,
+    configuration=STREAMED_LOG,
 )
 TASKS = TableContract(
     name="tasks",

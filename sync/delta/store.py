@@ -93,6 +93,7 @@ def open_or_create(contract: TableContract, warehouse: str) -> DeltaTable:
             name=contract.name,
             description=contract.meaning,
             configuration=dict(contract.properties),
+            raise_if_key_not_exists=False,  # a property of ours may be among them
         )
         if "://" not in uri:
             sync_log(Path(uri))

@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from deltalake.transaction import RemoveAction
 
 from thalweg.sync.delta.compaction import SmallFile
-from thalweg.sync.delta.contracts import TableContract
+from thalweg.sync.delta.contracts import REPLACED_KEPT, TableContract
 from thalweg.sync.delta.data_files import folder_of
 from thalweg.sync.delta.durable import sync_log
 from thalweg.sync.delta.pending import Pending
@@ -72,7 +72,8 @@ class Upkeep:
             # Before the table is read: what is committed meanwhile is spared still, what was before is in the table.
             spared = pending.paths()
         table = DeltaTable(self._uri)
-        unused = table.vacuum(dry_run=True, full=True)
+        kept = table.metadata().configuration.get(REPLACED_KEPT)
+        unused = table.vacuum(retention_hours=int(kept) if kept else None, dry_run=True, full=True)
         filesystem, folder = folder_of(self._uri)
         removed = 0
         for path in sorted(set(unused) - spared):

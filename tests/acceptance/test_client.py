@@ -1,6 +1,7 @@
 """The client library against a real broker; the test itself plays the place job and the region."""
 
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +18,10 @@ from thalweg.conf.settings import Kafka
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.broker.deadletter import RefusedRecord, dead_letter
 from thalweg.streams.broker.errors import BrokerUnavailableError, FenceError, MessageTooLargeError
-from thalweg.streams.broker.publish import KafkaPublisher, outgoing
+from thalweg.streams.broker.publish import KafkaPublisher, OutgoingRecord, outgoing
 from thalweg.streams.contract.envelope import Envelope, read_headers
 from thalweg.streams.contract.messages import AssignmentEvent, StatusEvent, TaskRequest
-from thalweg.streams.contract.topics import ASSIGNMENTS, REQUESTS, topic_name
+from thalweg.streams.contract.topics import ANSWERS, ASSIGNMENTS, REQUESTS, topic_name
 
 pytestmark = pytest.mark.acceptance
 REGION = "aws:us-east-1"
@@ -54,6 +55,26 @@ class Installation:
             received_ms=1,
         )
         self.publisher.publish([dead_letter(refused, self.kafka.topic_prefix)])
+
+    def letter(self, reason: str, value: bytes, key: bytes | None = None) -> None:
+        """A dead letter of what a plain producer has sent."""
+        topic = topic_name(REQUESTS, self.kafka.topic_prefix)
+        refused = RefusedRecord(
+            flow="place", rule="request", reason=reason, topic=topic, partition=0, offset=7, key=key, value=value,
+            received_ms=int(time.time() * 1_000),
+        )  # fmt: skip
+        self.publisher.publish([dead_letter(refused, self.kafka.topic_prefix)])
+
+    def answer(self, *answers: dict[str, Any]) -> None:
+        """Answer as the place job does; `observed_at` True is that of the newest request of the task."""
+        newest = {json.loads(one.value)["task_id"]: json.loads(one.value)["observed_at"] for one in self.requests()}
+        told = [
+            answer | {"observed_at": newest[answer["task_id"]]} if answer.get("observed_at") is True else answer
+            for answer in answers
+        ]
+        topic = topic_name(ANSWERS, self.kafka.topic_prefix)
+        value = json.dumps({"answers": [{"op": "submit", "answer": "taken"} | answer for answer in told]}).encode()
+        self.publisher.publish([OutgoingRecord(topic=topic, key=None, value=value)])
 
     def assign(self, task_id: str, epoch: int = 1, kind: str = "assign") -> None:
         event = AssignmentEvent(
@@ -90,7 +111,7 @@ def installation(broker: str) -> Iterator[Installation]:
 
 def test_a_minimal_request_arrives_with_its_key_its_time_and_its_envelope(installation: Installation) -> None:
     with installation.client() as client:
-        assert client.submit({"task_id": "t1", "per_worker": {"gpus": 2}, "colour": "blue"}) == "t1"
+        assert client.submit({"task_id": "t1", "per_worker": {"gpus": 2}, "colour": "blue"}, keep_unknown=True) == "t1"
         client.submit(TaskRequest(task_id="t2", expected_s=60))
         client.cancel("t1")
     sent = {(record.key, json.loads(record.value)["op"]): record for record in installation.requests()}
@@ -113,6 +134,9 @@ def test_a_minimal_request_arrives_with_its_key_its_time_and_its_envelope(instal
         ({"task_id": "t", "op": "cancel"}, "op is 'cancel', but submit was called"),
         ({"task_id": "t", "workers": 10**400}, "not sent"),
         ({"task_id": "t", "data": object()}, "not sent"),
+        ({"task_id": "t", "gpus": 8}, r"unknown field 'gpus' \(is 'per_worker\.gpus' meant\?\)"),
+        ({"task_id": "t", "depends_on": ["a"]}, "unknown field 'depends_on'"),
+        ({"task_id": "t", "deadline": 1_795_933_582}, "looks like seconds"),
     ],
 )
 def test_what_is_no_request_is_refused_before_sending(
@@ -223,13 +247,15 @@ def test_without_a_broker_the_client_says_what_to_do() -> None:
 def call(installation: Installation, *arguments: str, input_: str | None = None) -> tuple[int, str]:
     settings = ["--set", f"kafka.bootstrap_servers={installation.kafka.bootstrap_servers}"]
     settings += ["--set", f"kafka.topic_prefix={installation.kafka.topic_prefix}"]
+    if arguments[0] in ("submit", "cancel") and "--answer" not in arguments:
+        settings += ["--answer", "0"]  # there is no place job
     result = CliRunner().invoke(cli, [*arguments, *settings], input=input_)
     return result.exit_code, result.output
 
 
 def test_submit_takes_options_files_and_standard_input(installation: Installation, tmp_path: Path) -> None:
     code, out = call(installation, "submit", "--task", "t1", "--gpus", "2", "--data", "aws:us-east-1=12.5", "--json")
-    assert (code, json.loads(out)) == (0, {"tasks": [{"task_id": "t1", "state": "submitted"}]})
+    assert (code, json.loads(out)) == (0, {"tasks": [{"task_id": "t1", "state": "submitted", "answer": None}]})
     file = tmp_path / "tasks.jsonl"
     file.write_text('{"task_id": "t2"}\n{"task_id": "t3", "workers": 2}\n')
     assert call(installation, "submit", str(file)) == (0, "t2 submitted\nt3 submitted\n")
@@ -256,6 +282,16 @@ def test_a_task_without_an_id_gets_the_same_one_each_time(installation: Installa
         (["submit", "-"], "[]", "holds no task"),
         (["submit", "-"], '{"task_id": "t", "workers": 0}', "not sent"),
         (["submit", "--data", "nowhere"], None, "REGION=GB"),
+        (
+            ["submit", "-", "--gpus", "8"],
+            '{"task_id": "t"}',
+            "--gpus beside -: what a file says of a task is said there",
+        ),
+        (["submit", "-", "--spot"], '{"task_id": "t"}', "--spot beside"),
+        (["submit", "-"], '{"task_id": "t", "gpus": 8}', "is 'per_worker.gpus' meant?"),
+        (["submit", "-"], '{"task_id": "t"}\n{"task_id": "t", "workers": 2}', "task 2 of -: task_id 't' stands before"),
+        (["submit", "-"], "[" * 100_000, "nested too deep"),
+        (["submit", "--command", "bash -c 'exit"], None, "No closing quotation"),
         (["submit", "--task", "t", "--set", "kafka.nonsense=1"], None, "no such setting"),
     ],
 )
@@ -278,4 +314,108 @@ def test_submit_can_wait_for_the_end(installation: Installation) -> None:
         "epoch": 1,
         "exit_code": 0,
         "detail": "",
+        "answer": None,
     }
+
+
+def test_a_yaml_file_is_told_what_is_wanted(installation: Installation, tmp_path: Path) -> None:
+    (tmp_path / "sky.yaml").write_text("resources: {accelerators: A100:8}")
+    code, out = call(installation, "submit", str(tmp_path / "sky.yaml"))
+    assert code == 2
+    assert "sky.yaml is YAML: wanted is JSON" in out
+
+
+def test_a_command_is_taken_apart_as_a_shell_does(installation: Installation) -> None:
+    assert call(installation, "submit", "--task", "t", "--command", "bash -c 'exit 0'")[0] == 0
+    (sent,) = installation.requests()
+    assert json.loads(sent.value)["command"] == ["bash", "-c", "exit 0"]
+
+
+def test_a_new_id_runs_it_again(installation: Installation) -> None:
+    first = call(installation, "submit", "--gpus", "1", "--new")
+    assert first != call(installation, "submit", "--gpus", "1", "--new")
+    assert call(installation, "submit", "--task", "t", "--new")[1].startswith("t-20")
+
+
+def test_the_answer_to_ones_own_request_is_told_from_others(installation: Installation) -> None:
+    with installation.client() as client:
+        client.submit({"task_id": "t"})
+        installation.answer({"task_id": "t", "answer": "refused", "reason": "of somebody else", "observed_at": 1})
+        assert client.answered(["t"], timeout_s=1) == {}
+        installation.answer({"task_id": "t", "state": "waiting", "observed_at": True})
+        assert client.answered(["t"], timeout_s=20)["t"].answer == "taken"
+        installation.letter("of somebody else", b'{"task_id": "t", "observed_at": 1}', key=b"t")
+        installation.report("succeeded", "t")
+        assert client.wait("t", timeout_s=20).state is OutcomeState.SUCCEEDED
+
+
+def test_a_refused_request_is_known_by_its_answer_before_the_dead_letter(installation: Installation) -> None:
+    with installation.client() as client:
+        client.submit({"task_id": "t"})
+        installation.answer({"task_id": "t", "answer": "refused", "reason": "other content", "observed_at": True})
+        with pytest.raises(RequestRefusedError, match="other content"):
+            client.wait("t", timeout_s=20)
+
+
+def test_a_task_that_had_ended_before_it_was_submitted_again_has_that_end(installation: Installation) -> None:
+    with installation.client() as client:
+        client.submit({"task_id": "t"})
+        installation.answer(
+            {"task_id": "t", "answer": "known", "state": "failed", "reason": "exit code 3", "observed_at": True}
+        )
+        outcome = client.wait("t", timeout_s=20)
+    assert (outcome.state, outcome.detail, outcome.region) == (OutcomeState.FAILED, "exit code 3", "")
+
+
+def test_a_waiting_task_that_is_cancelled_has_ended(installation: Installation) -> None:
+    with installation.client() as client:
+        client.cancel("t")
+        installation.answer({"task_id": "t", "op": "cancel", "state": "cancelled", "observed_at": True})
+        assert client.wait("t", timeout_s=20).state is OutcomeState.CANCELLED
+
+
+def test_a_cancelled_task_that_still_runs_has_not_ended(installation: Installation) -> None:
+    with installation.client() as client:
+        client.cancel("t")
+        installation.answer({"task_id": "t", "op": "cancel", "state": "cancelled", "copies": 1, "observed_at": True})
+        with pytest.raises(WaitTimeoutError, match="last seen: cancel taken, state cancelled"):
+            client.wait("t", timeout_s=1)
+        installation.report("revoked", "t")
+        assert client.wait("t", timeout_s=20).state is OutcomeState.CANCELLED
+
+
+@pytest.mark.parametrize("key", [None, b"of its own"])
+def test_a_plain_producers_refusal_is_seen_whatever_its_key(installation: Installation, key: bytes | None) -> None:
+    with installation.client() as client:
+        installation.letter("workers: 0", b'{"task_id": "plain", "workers": 0}', key=key)
+        with pytest.raises(RequestRefusedError, match="workers: 0"):
+            client.wait("plain", timeout_s=20)
+
+
+def test_who_is_not_answered_is_told_so(installation: Installation) -> None:
+    with installation.client() as client:
+        client.submit({"task_id": "t"})
+        with pytest.raises(WaitTimeoutError, match="not even an answer to the request"):
+            client.wait("t", timeout_s=1)
+    code, out = call(installation, "submit", "--task", "u", "--answer", "1")
+    assert code == 0
+    assert "1 of 1 not answered within 1 s" in out
+
+
+def test_refusals_are_listed_newest_first_with_whose_they_are(installation: Installation) -> None:
+    installation.letter("first", b'{"task_id": "a"}')
+    installation.letter("second", b"no JSON", key=b"k")
+    code, out = call(installation, "refused", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert [(row["what"], row["reason"]) for row in found["refused"]] == [("k", "second"), ("a", "first")]
+    assert (found["in_all"], found["refused"][1]["value"]) == (2, '{"task_id": "a"}')
+    assert json.loads(call(installation, "refused", "--json", "--task", "a")[1])["in_all"] == 1
+    assert json.loads(call(installation, "refused", "--json", "--limit", "1")[1])["refused"][0]["what"] == "k"
+    assert "2 of 2 refused since 1d ago" in call(installation, "refused")[1]
+    assert call(installation, "refused", "--since", "17")[0] == 2
+    assert call(installation, "refused", "--since", "99999999999d ago")[0] == 2
+
+
+def test_nothing_refused_is_said(installation: Installation) -> None:
+    assert call(installation, "refused")[1].endswith("0 of 0 refused since 1d ago\n")

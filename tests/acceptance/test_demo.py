@@ -70,7 +70,13 @@ def test_a_demo_that_was_cut_off_begins_anew_is_hurt_and_ends_with_ctrl_c(tmp_pa
         assert f"already runs in {person.state / 'demo'} (process {demo.process.pid})" in second.stderr
         runs = person.what_runs()
         assert runs["supervisor_pid"] == demo.process.pid
-        assert {process["name"] for process in runs["processes"]} == {"broker", "jobs", "agents-1", "agents-2"}
+        assert {process["name"] for process in runs["processes"]} == {
+            "broker",
+            "jobs",
+            "maintain",
+            "agents-1",
+            "agents-2",
+        }
         assert list((person.state / "demo" / "scratch").glob("spark-*")), "Spark's folders lie elsewhere"
 
         chaos = person.call("chaos", "agents-1", "jobs", "broker", "--pause", "2", "--json")

@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from tests.acceptance.placing import REGIONS, Setting, until
+from thalweg.client.client import Client, OutcomeState, RequestRefusedError
 from thalweg.jobs import place
 from thalweg.jobs.runtime.job import Stop
 from thalweg.sync.clock import system_clock
@@ -121,6 +122,27 @@ def test_bad_input_is_refused_with_reason_and_position_and_the_stream_goes_on(
     setting.request(task("after"))
     setting.heard(lambda: "after" in setting.assigned() and len(setting.refused) >= len(bad) + 3)
     assert any("a region writes its own topic" in headers["reason"] for headers, _ in setting.refused)
+
+
+def test_who_asks_is_told_what_became_of_it(setting: Setting, running: Running) -> None:
+    with Client(kafka=setting.settings.kafka) as client:
+        client.submit(task("t"))
+        assert client.answered(["t"], timeout_s=60)["t"].answer == "taken"
+        client.submit(task("t"))
+        assert client.answered(["t"], timeout_s=60)["t"].answer == "known"
+        client.submit(task("t", priority=7))
+        refused = client.answered(["t"], timeout_s=60)["t"]
+        assert (refused.answer, "other content" in refused.reason) == ("refused", True)
+        client.cancel("never-existed")
+        with pytest.raises(RequestRefusedError, match="no such task was submitted"):
+            client.wait("never-existed", timeout_s=60)
+    with Client(kafka=setting.settings.kafka) as client:
+        client.submit(task("waits", per_worker={"gpus": 512}))
+        client.cancel("waits")
+        assert client.wait("waits", timeout_s=60).state is OutcomeState.CANCELLED
+    with Client(kafka=setting.settings.kafka) as client:
+        client.submit(task("waits", per_worker={"gpus": 512}))
+        assert client.wait("waits", timeout_s=60).state is OutcomeState.CANCELLED, "it had ended before"
 
 
 def test_a_region_that_falls_silent_loses_its_tasks_to_another_and_is_corrected_when_it_returns(

@@ -29,6 +29,7 @@ from thalweg.streams.broker.origin import Present, Standing
 pytestmark = pytest.mark.acceptance
 
 START_SECONDS = 300  # longer than `up --detach` itself has patience, to see its words
+READY = dict.fromkeys(("broker", "jobs", "maintain"), "ready")
 
 
 class Shell:
@@ -98,7 +99,7 @@ def test_a_stack_comes_up_is_cut_off_comes_back_and_goes_down(shell: Shell) -> N
     assert up.returncode == 0, up.stderr
     document = shell.ps()
     assert document["running"] is True
-    assert states(document) == {"broker": "ready", "jobs": "ready"}
+    assert states(document) == READY
     assert all(process["rss_mb"] > 50 and process["uptime_seconds"] > 0 for process in document["processes"])
     address = running_bootstrap(shell.state)
     assert address is not None
@@ -114,7 +115,7 @@ def test_a_stack_comes_up_is_cut_off_comes_back_and_goes_down(shell: Shell) -> N
     before = {process["name"]: process["pid"] for process in document["processes"]}
     os.kill(before["broker"], signal.SIGKILL)
     deadline = time.monotonic() + START_SECONDS
-    while states(document := shell.ps()) != {"broker": "ready", "jobs": "ready"} or pid_of(document, "broker") in (
+    while states(document := shell.ps()) != READY or pid_of(document, "broker") in (
         None,
         before["broker"],
     ):
@@ -131,12 +132,12 @@ def test_a_stack_comes_up_is_cut_off_comes_back_and_goes_down(shell: Shell) -> N
     os.kill(document["supervisor_pid"], signal.SIGKILL)
     # The Spark JVM is no child of ours: it ends when it sees that its Python is gone.
     wait_until_gone(shell.state, processes, seconds=30)
-    assert states(shell.ps()) == {"broker": "gone", "jobs": "gone"}
+    assert states(shell.ps()) == dict.fromkeys(READY, "gone")
     assert running_bootstrap(shell.state) is None
 
     foreground = shell.start("up")
     deadline = time.monotonic() + START_SECONDS
-    while states(document := shell.ps()) != {"broker": "ready", "jobs": "ready"}:
+    while states(document := shell.ps()) != READY:
         assert foreground.poll() is None, foreground.communicate()
         assert time.monotonic() < deadline
         time.sleep(1)

@@ -1,6 +1,8 @@
 """Spark with conf/spark-defaults.conf reads the tables that were written without it, and sees what we see."""
 
+import os
 import random
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ import pytest
 
 from tests.ledger_rows import assigned, happened, ledger, submitted
 from tests.unit.sync.delta.test_filtered_reads import by_deltalake, differences, written
+from thalweg.conf.environment import PROJECT_ROOT
 from thalweg.query.query import query
 from thalweg.sync.delta.contracts import CONTRACTS, DECISIONS, PLACEMENTS, TASKS, TableContract
 from thalweg.sync.delta.store import append, open_or_create
@@ -100,3 +103,20 @@ def test_spark_may_optimise_and_alter_a_table_beside_its_writer(spark: "SparkSes
     rows = pa.concat_tables(held.all_rows())
     assert rows["task_id"].to_pylist() == [f"t{batch}" for batch in range(5)]
     assert differences(f"{tmp_path}/decisions", {"deltalake": by_deltalake}) == []
+
+
+def test_spark_shows_what_a_commit_of_ours_wrote(spark: "SparkSession", tmp_path: Path) -> None:
+    held = Ledger.claim(str(tmp_path))
+    held.commit(ledger(submitted("t1"), submitted("t2")), "q", 0, 0)
+    newest = spark.sql(f"DESCRIBE HISTORY delta.`{tmp_path}/decisions` LIMIT 1").collect()[0]
+    assert newest.operationMetrics["numOutputRows"] == "2"
+
+
+def test_the_quick_starts_example_runs_with_a_relative_path(
+    spark: "SparkSession", warehouse: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    page = (PROJECT_ROOT / "docs" / "tutorial" / "quickstart.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(tasks = spark.*?)```", page, re.DOTALL)
+    exec(example.replace(".thalweg/warehouse", os.path.relpath(warehouse)), {"spark": spark})
+    out = capfd.readouterr().out
+    assert re.search(r"\|waiting\| +1\|", out) and re.search(r"\|running\| +1\|", out), out

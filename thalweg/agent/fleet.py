@@ -3,18 +3,56 @@
 import math
 import random
 import socket
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+import msgspec
 import psutil
 import yaml
 
 from thalweg.agent.figures import Figures, LinkFigures, UnknownRegionError
-from thalweg.streams.contract.messages import Sample
+from thalweg.streams.contract.messages import Cpus, Gbps, Gpus, Identifier, MemoryGb, Ms, Region, Sample, Usd
 
 GB: Final = 1_000_000_000
+
+
+_QUOTES: Final = ". A name that YAML takes for something else (no, 0101, 4090) needs quotes"
+_WANTED: Final = (
+    "wanted is a list `nodes` of node_id, gpu_model, spot, gpus, cpus, memory_gb, and optionally `links` (by region: "
+    "rtt_ms, gbps, usd_per_gb) and `prices` (gpu_model, spot, usd_per_gpu_hour)"
+)
+
+
+class _Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A node by the types of the message that will speak of it: what is wrong is said at once, and by who reads it."""
+
+    node_id: Identifier
+    gpu_model: Identifier | None = None
+    spot: bool = False
+    gpus: Gpus = 0
+    cpus: Cpus = 0.0
+    memory_gb: MemoryGb = 0.0
+
+
+class _Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    rtt_ms: Ms
+    gbps: Gbps
+    usd_per_gb: Usd
+
+
+class _Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    gpu_model: Identifier
+    spot: bool = False
+    usd_per_gpu_hour: Usd
+
+
+class _FleetFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    nodes: Annotated[list[_Node], msgspec.Meta(min_length=1)]
+    links: dict[Region, _Link] = {}
+    prices: list[_Price] = []
 
 
 class FleetError(ValueError):
@@ -115,28 +153,22 @@ def read_fleet(path: Path, region: str) -> Fleet:
         FleetError: the file cannot be read, or something in it is not allowed.
     """
     try:
-        tree: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        unknown = set(tree) - {"nodes", "links", "prices"}
-        if unknown:
-            raise FleetError(f"fleet {path}: {sorted(unknown)[0]!r} is not known; allowed are nodes, links, prices")
-        nodes = [NodeSpec(**node) for node in tree["nodes"]]
-        links = {target: LinkFigures(**link) for target, link in tree.get("links", {}).items()}
-        prices = {
-            (row["gpu_model"], bool(row.get("spot", False))): float(row["usd_per_gpu_hour"])
-            for row in tree.get("prices", [])
-        }
-    except FleetError:
-        raise
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        tree: Any = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        file = msgspec.convert(tree, _FleetFile)
+    except msgspec.ValidationError as error:
+        quotes = _QUOTES if "Expected `str" in str(error) else ""
+        raise FleetError(f"fleet {path}: {error}{quotes}; {_WANTED}") from error
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError, OverflowError) as error:
         raise FleetError(f"fleet {path}: {error}") from error
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise FleetError(
-            f"fleet {path}: {error}; wanted is a list `nodes` of node_id, gpu_model, spot, gpus, cpus, memory_gb, and "
-            "optionally `links` (by region: rtt_ms, gbps, usd_per_gb) and `prices` (gpu_model, spot, usd_per_gpu_hour)"
-        ) from error
-    if len({node.node_id for node in nodes}) != len(nodes) or not nodes:
-        raise FleetError(f"fleet {path}: {len(nodes)} nodes; wanted is at least one, each with its own node_id")
-    return Fleet(region=region, nodes={node.node_id: node for node in nodes}, links=links, prices=prices)
+    ids = Counter(node.node_id for node in file.nodes)
+    if repeated := [node_id for node_id, count in ids.items() if count > 1]:
+        raise FleetError(f"fleet {path}: node_id {repeated[0]!r} stands twice; wanted is one of its own for each node")
+    return Fleet(
+        region=region,
+        nodes={node.node_id: NodeSpec(**msgspec.structs.asdict(node)) for node in file.nodes},
+        links={target: LinkFigures(**msgspec.structs.asdict(link)) for target, link in file.links.items()},
+        prices={(price.gpu_model, price.spot): price.usd_per_gpu_hour for price in file.prices},
+    )
 
 
 def host_load() -> NodeLoad:

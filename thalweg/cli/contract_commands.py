@@ -10,8 +10,11 @@ import yaml
 
 from thalweg.cli.reading import WrongCall
 from thalweg.cli.render import print_json, print_table
-from thalweg.conf.settings import SettingsError, load_settings
+from thalweg.conf.settings import Kafka, SettingsError, load_settings
 from thalweg.query.type_names import type_name
+from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
+from thalweg.streams.broker.admin import ensure_topics
+from thalweg.streams.broker.errors import StreamError
 from thalweg.streams.contract.asyncapi import PUBLISHED, asyncapi, message_schema
 from thalweg.streams.contract.topics import CONTRACTS as TOPICS
 from thalweg.streams.contract.topics import TopicContract
@@ -23,22 +26,42 @@ _DAY_MS: Final = 86_400_000
 
 
 @click.command(short_help="Print the Kafka topics and their messages.")
-@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="YAML settings file (topic prefix).")
+@click.option("--make", "regions", multiple=True, metavar="REGION", help="Make this region's topics; repeatable.")
+@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="YAML settings file.")
+@click.option("--set", "overrides", multiple=True, metavar="GROUP.FIELD=VALUE", help="One setting; repeatable.")
+@bootstrap_option
 @click.option("--asyncapi", "as_asyncapi", is_flag=True, help="Print the AsyncAPI 3.0 document (YAML).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with each message's JSON Schema.")
-def topics(config: Path | None, as_asyncapi: bool, as_json: bool) -> None:
+def topics(
+    regions: tuple[str, ...],
+    config: Path | None,
+    overrides: tuple[str, ...],
+    bootstrap: str | None,
+    as_asyncapi: bool,
+    as_json: bool,
+) -> None:
     """Print the Kafka topics: name, key, writer, partitions, retention, and with --json or --asyncapi their messages.
+
+    With --make it speaks to the broker: a plain producer of a new region has no topic to write to before. An agent
+    makes its own.
 
     \b
     Examples:
       thalweg topics
       thalweg topics --json | jq '.topics[0].message'
       thalweg topics --asyncapi > asyncapi.yaml
+      thalweg topics --make lab
     """
     try:
-        prefix = load_settings(config).kafka.topic_prefix
-    except SettingsError as error:
+        settings = load_settings(config, with_bootstrap(overrides, bootstrap))
+        if regions:
+            _make(with_broker(settings).kafka, regions, as_json)
+            return
+    except (SettingsError, NoBrokerError, ValueError) as error:
         raise WrongCall(str(error)) from error
+    except StreamError as error:
+        raise click.ClickException(str(error)) from error
+    prefix = settings.kafka.topic_prefix
     if as_asyncapi:
         click.echo(asyncapi_yaml(prefix), nl=False)
         return
@@ -49,6 +72,15 @@ def topics(config: Path | None, as_asyncapi: bool, as_json: bool) -> None:
     for row in rows:
         del row["message"], row["config"]
     print_table(list(rows[0]), rows)
+
+
+def _make(kafka: Kafka, regions: tuple[str, ...], as_json: bool) -> None:
+    """Make the topics of regions, and say which were not there before."""
+    made = ensure_topics(kafka, regions, [contract for contract in TOPICS if contract.per_region])
+    if as_json:
+        print_json({"made": made})
+    else:
+        click.echo("\n".join(made) or "all are there already")
 
 
 @click.command(short_help="Print the Delta tables and their columns.")

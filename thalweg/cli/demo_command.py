@@ -15,11 +15,12 @@ from thalweg.conf.environment import DEMO, SetupIncompleteError, state_folder
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.demo.demo import DemoFailedError, DemoPlan, run_demo
 from thalweg.demo.load import messages
-from thalweg.demo.trace_load import TraceError, trace_messages
+from thalweg.demo.trace_load import trace_messages
 from thalweg.demo.view import LiveScreen, PlainScreen
 from thalweg.processes.children import ChildFailedError
 from thalweg.processes.ports import NoFreePortError
 from thalweg.query.query import WarehouseUnreadableError
+from thalweg.replay.traces import TraceError
 from thalweg.stack.broker import BrokerSetupError
 from thalweg.stack.stack import Interruption
 from thalweg.stack.state import StateFolder, StateFolderError

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from thalweg.cli.durations import in_words
 from thalweg.cli.reading import WrongCall, reading_command
 from thalweg.cli.render import print_json, print_table
 from thalweg.query.as_of import AsOf, Version
@@ -65,6 +66,8 @@ def _print_task(found: "Explanation") -> None:
     click.echo(f"{task['task_id']}: {task['state']}{regions}, priority {task['priority']}, tenant {task['tenant']}")
     if not found.placed and not found.waits and task["reason"]:
         click.echo(f"Reason: {task['reason']}")
+    for unread in found.unread:
+        click.echo(f"Its request has an {unread}; nobody reads it")
 
 
 def _print_placed(copy: "PlacedCopy") -> None:
@@ -97,12 +100,15 @@ def _print_wait(waits: "Waits") -> None:
     _print_options(waits.options, None)
 
 
-def _start(start: "StartEstimate") -> str:
+def _start(start: "StartEstimate | None") -> str:
     """Say when it will probably start."""
+    if start is None:
+        return "Estimated start: cannot be told, since it does not wait for GPUs that running tasks give back"
     if not math.isfinite(start.p50_h):
         return "Estimated start: never, as things stand"
-    latest = f"{start.p90_h:.1f} hours" if math.isfinite(start.p90_h) else "never"
-    return f"Estimated start: in {start.p50_h:.1f} hours (80 % interval: {start.p10_h:.1f} to {latest})"
+    soonest, likely = in_words(start.p10_h * 3_600), in_words(start.p50_h * 3_600)
+    latest = in_words(start.p90_h * 3_600) if math.isfinite(start.p90_h) else "never"
+    return f"Estimated start: in {likely} (80 % interval: {soonest} to {latest})"
 
 
 def _print_options(options: list[Any], here_usd: float | None) -> None:

@@ -69,6 +69,12 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
         "pyfiles",
         "Write the package as a zip for spark-submit --py-files.",
     ),
+    "quality": (
+        "thalweg.cli.quality_command",
+        "quality",
+        "Judge the newest stored telemetry by the value rules.",
+    ),
+    "refused": ("thalweg.cli.refused_command", "refused", "List what the jobs refused, and why."),
     "regions": ("thalweg.cli.read_commands", "regions", "Show the regions: capacity, use, prices."),
     "replay": (
         "thalweg.cli.replay_command",

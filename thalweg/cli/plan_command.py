@@ -34,7 +34,7 @@ from thalweg.scheduling.solve.solve import STRATEGIES, solve
     "problem_path",
     required=True,
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
-    help="Problem document (JSON); - reads standard input.",
+    help="Problem document (JSON, docs/reference/plan-document.md); - reads standard input.",
 )
 @click.option("--strategy", default="flow", show_default=True, type=click.Choice(sorted(STRATEGIES)))
 @click.option(

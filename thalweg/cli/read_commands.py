@@ -1,18 +1,20 @@
 """`thalweg sql`, `tasks`, `regions`, `plans`: read the tables without a JVM."""
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import click
 
 from thalweg.cli.reading import reading_command
-from thalweg.cli.render import print_csv, print_json, print_table
+from thalweg.cli.render import print_cells, print_csv, print_json, print_table
 from thalweg.query.as_of import AsOf, Version
 from thalweg.query.query import Answer, query, quote
 from thalweg.query.region_report import region_rows
 from thalweg.query.sql_statement import QueryRefusedError
 from thalweg.scheduling.world.tasks import TaskState
 
+_WIDE_GAP: Final = 0.01
+_DEAREST_GPU_USD_PER_HOUR: Final = 1_000.0
 _TABLE_ROWS: Final = 1_000  # more than anybody reads on a screen
 
 
@@ -31,6 +33,9 @@ def sql(statement: str, form: str, as_json: bool, max_rows: int | None, warehous
 
     Queries only read: SELECT, WITH, EXPLAIN, SHOW, DESCRIBE. A table that nobody has written yet appears empty.
 
+    Two columns of one name are told apart as `a` and `a:1`. Times are UTC, also those that name no zone; durations are
+    ISO 8601, decimals are text with all their digits, bytes are base64, NaN and infinity are null.
+
     --as-of VERSION reads one table at its Delta version. --as-of TIME answers from the rows' own times, folds `tasks`
     and `placements` from the ledger, and uses Delta versions for the rest while the log reaches back so far.
 
@@ -44,14 +49,15 @@ def sql(statement: str, form: str, as_json: bool, max_rows: int | None, warehous
     form = "json" if as_json else form
     limit = max_rows if max_rows is not None else (_TABLE_ROWS if form == "table" else 0)
     answer = query(statement, warehouse, as_of, limit or None)
-    columns, rows = answer.columns, answer.dicts()
+    columns, rows = answer.columns, answer.shown()
     if form == "json":
         described = [{"name": name, "type": kind} for name, kind in zip(columns, answer.types, strict=True)]
-        print_json({"columns": described, "rows": rows, "row_count": len(rows), "cut_off": answer.cut_off})
+        named = [dict(zip(columns, row, strict=True)) for row in rows]
+        print_json({"columns": described, "rows": named, "row_count": len(rows), "cut_off": answer.cut_off})
     elif form == "csv":
         print_csv(columns, rows)
     else:
-        print_table(columns, rows)
+        print_cells(columns, rows, exact=True)
     if answer.cut_off and form != "json":
         click.echo(f"… cut off after {len(rows)} rows; --max-rows 0 prints all", err=True)
 
@@ -117,7 +123,9 @@ def tasks(
 def regions(as_json: bool, warehouse: str, as_of: AsOf | None) -> None:
     """Show each region's GPUs and how many are used, its tasks, when it was last heard, and its prices.
 
-    `last_heard_s` is the age of the newest sample that the region sent. Prices are US dollars per GPU-hour.
+    `last_heard_s` is the age of the newest sample that the region sent; one that was heard no more for a minute, or for
+    ten seconds longer than another, is `silent`. Nodes that fell silent while others of their region speak are not
+    counted. Prices are US dollars per GPU-hour.
 
     \b
     Examples:
@@ -133,11 +141,20 @@ def regions(as_json: bool, warehouse: str, as_of: AsOf | None) -> None:
         return
     for row in rows:
         row["usd_per_gpu_hour"] = ", ".join(
-            f"{price['gpu_model']}{' spot' if price['spot'] else ''} {price['usd_per_gpu_hour']:g}"
+            f"{price['gpu_model']}{' spot' if price['spot'] else ''} {_price(price['usd_per_gpu_hour'])}"
             for price in row.pop("prices")
         )
-    columns = ("region", "nodes", "gpus", "used_gpus", "utilisation", "assigned", "running", "last_heard_s")
+    columns = ("region", "state", "nodes", "gpus", "used_gpus", "utilisation", "assigned", "running", "last_heard_s")
     print_table((*columns, "usd_per_gpu_hour"), rows)
+    if unpriced := [row["region"] for row in rows if "without a price" in row["usd_per_gpu_hour"]]:
+        click.echo(
+            f"\nNo price is known of GPUs in {', '.join(unpriced)}: they cost place.assumed_usd_per_gpu_hour, and are "
+            "not used where that is not set"
+        )
+
+
+def _price(usd: float | None) -> str:
+    return "without a price" if usd is None else f"{usd:g}"
 
 
 @click.command(short_help="Show recent plans: objective, bound, gap, timings.")
@@ -147,8 +164,9 @@ def regions(as_json: bool, warehouse: str, as_of: AsOf | None) -> None:
 def plans(limit: int, as_json: bool, warehouse: str, as_of: AsOf | None) -> None:
     """Show recent plans, newest first: objective and proven bound in US dollars, their gap, counts and timings.
 
-    `revoked` counts copies that gave way to a task of higher priority. Below the plans: where one GPU more would have
-    saved the newest plan most, in US dollars an hour (all of its pools with --json).
+    `revoked` counts copies that gave way to a task of higher priority. Each task that waits counts in objective and
+    bound at the price of waiting (`place.weights.wait`), which nobody pays. Below the plans: where one GPU more would
+    have saved the newest plan most, in US dollars an hour (all of its pools with --json).
 
     \b
     Examples:
@@ -161,10 +179,23 @@ def plans(limit: int, as_json: bool, warehouse: str, as_of: AsOf | None) -> None
         print_json({"plans": [{name: row[name] for name in (*_PLAN, "pool_prices") if name in row} for row in rows]})
         return
     print_table(_PLAN, rows)
+    if any((row["gap"] or 0.0) > _WIDE_GAP for row in rows):
+        click.echo(
+            "\nA wide gap is mostly a task that waits here and not in the bound, which knows no nodes: what fits in "
+            "a pool by its sums may fit no node of it. thalweg explain TASK says what it waits for."
+        )
     prices = rows[0].get("pool_prices") if rows else None
     if prices:
         click.echo("\nOne GPU more would have saved the newest plan:")
-        print_table(("pool_id", "saves_usd_per_hour", "usd_per_gpu_hour"), prices[:5])
+        print_table(
+            ("pool_id", "usd_per_gpu_hour", "saves_usd_per_hour"),
+            [{**price, "saves_usd_per_hour": _saving(price["saves_usd_per_hour"])} for price in prices[:5]],
+        )
+
+
+def _saving(usd_per_hour: float) -> float | str:
+    """Say what is saved; what lies above any GPU's price is the price of waiting, and not money."""
+    return usd_per_hour if usd_per_hour < _DEAREST_GPU_USD_PER_HOUR else "a waiting task would start"
 
 
 _PLAN: Final = (
@@ -174,5 +205,4 @@ _PLAN: Final = (
 
 
 def _print(answer: Answer) -> None:
-    rows: list[dict[str, Any]] = answer.dicts()
-    print_table(answer.columns, rows)
+    print_cells(answer.columns, answer.shown())

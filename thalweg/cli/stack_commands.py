@@ -60,7 +60,14 @@ def up(config: Path | None, overrides: tuple[str, ...], detach: bool) -> None:
             say=_say,
             interruption=stack.Interruption.on_signals(),
         )
-    except (ChildFailedError, StateFolderError, BrokerSetupError, NoFreePortError, SetupIncompleteError) as error:
+    except (
+        ChildFailedError,
+        stack.UnwellError,
+        StateFolderError,
+        BrokerSetupError,
+        NoFreePortError,
+        SetupIncompleteError,
+    ) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -92,12 +99,16 @@ def down(timeout_seconds: float) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def ps(as_json: bool) -> None:
-    """Show the processes of the local stack; where none runs, those of a running demo."""
+    """Show the processes of the local stack; where none runs, those of a running demo.
+
+    Exit code 1 says that one runs and does not do its work, or was given up.
+    """
     folder = _what_runs()
     document = process_table.as_document(folder, rows := process_table.process_rows(folder))
+    unwell = [row for row in rows if document["running"] and row.state in ("failing", "failed")]
     if as_json:
         click.echo(json.dumps(document))
-        return
+        sys.exit(1 if unwell else 0)
     if not document["running"]:
         click.echo(f"No stack runs in {folder.path}. Start one: thalweg up")
         if not any(row.state == "gone" for row in rows):
@@ -118,3 +129,6 @@ def ps(as_json: bool) -> None:
         )
     Console(soft_wrap=True).print(table)
     click.echo(f"Logs: {folder.path / 'logs'}")
+    for row in unwell:
+        click.echo(f"{row.name} is {row.state}: {row.last_failure}")
+    sys.exit(1 if unwell else 0)

@@ -25,10 +25,20 @@ from thalweg.streams.broker.admin import identities
 from thalweg.streams.broker.consume import IncomingRecord, KafkaReader
 from thalweg.streams.broker.errors import StreamError
 from thalweg.streams.broker.publish import KafkaPublisher, OutgoingRecord
-from thalweg.streams.contract.decode import UndecodableError, decoded
+from thalweg.streams.contract import moments
+from thalweg.streams.contract.decode import Message, UndecodableError, decoded
 from thalweg.streams.contract.envelope import Envelope, content_id, write_headers
-from thalweg.streams.contract.messages import AssignmentEvent, StatusEvent, TaskRequest
-from thalweg.streams.contract.topics import ASSIGNMENTS, DEADLETTER, REQUESTS, STATUS, topic_name, topic_pattern
+from thalweg.streams.contract.messages import Answer, Answers, AssignmentEvent, StatusEvent, TaskRequest
+from thalweg.streams.contract.topics import (
+    ANSWERS,
+    ASSIGNMENTS,
+    DEADLETTER,
+    REQUESTS,
+    STATUS,
+    topic_name,
+    topic_pattern,
+)
+from thalweg.streams.contract.unknown_fields import unknown_fields
 from thalweg.streams.placement.fence import Fence, Verdict
 from thalweg.sync.clock import Clock, system_clock
 
@@ -39,6 +49,18 @@ DEFAULT_ATTEMPTS: Final = 3
 _ENCODER: Final = msgspec.json.Encoder()
 _STATUS: Final = msgspec.json.Decoder(StatusEvent)
 _EVENT: Final = msgspec.json.Decoder(AssignmentEvent)
+_ANSWERS: Final = msgspec.json.Decoder(Answers)
+
+
+class _Refused(msgspec.Struct, frozen=True):
+    """What tells whose a refused request is."""
+
+    task_id: str
+    op: str = "submit"
+    observed_at: int | None = None
+
+
+_REFUSED: Final = msgspec.json.Decoder(_Refused)
 
 # Clocks of producer and broker may differ a little; records are looked for from this much earlier.
 _CLOCK_SLACK_MS: Final = 2_000
@@ -65,11 +87,11 @@ class RequestRefusedError(ClientError):
 
 
 class WaitTimeoutError(ClientError, TimeoutError):
-    """The task did not end in time; it goes on."""
+    """The task was not seen to end in time; what is known of it is in the message."""
 
     def __init__(self, task_id: str, timeout_s: float, last: str) -> None:
         super().__init__(
-            f"task {task_id!r} did not end within {timeout_s:g} s; last seen: {last}. It goes on; `thalweg explain "
+            f"task {task_id!r} was not seen to end within {timeout_s:g} s; last seen: {last}. `thalweg explain "
             f"{task_id}` says where it stands"
         )
         self.task_id = task_id
@@ -86,12 +108,12 @@ class OutcomeState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The end of a task, as its region reported it."""
+    """The end of a task, as its region reported it; without region and epoch where it had ended or ran nowhere."""
 
     task_id: str
     state: OutcomeState
-    region: str
-    epoch: int
+    region: str = ""
+    epoch: int = 0
     exit_code: int | None = None
     detail: str = ""
 
@@ -102,6 +124,11 @@ class _Followed:
 
     copies: int = 1
     cancelled: bool = False
+    asked: dict[str, int | None] = field(default_factory=dict)
+    """What this client asked, by operation: when, by which its answer is told from others'."""
+    answers: dict[str, Answer] = field(default_factory=dict)
+    """By operation."""
+    ended: Answer | None = None
     refused: str | None = None
     last: StatusEvent | None = None
     succeeded: dict[tuple[str, int], StatusEvent] = field(default_factory=dict)
@@ -132,6 +159,36 @@ class _Followed:
             if self.told.get(region, (epoch, "assign")) == (epoch, "assign")
             and not (self.copies == 1 and epoch < newest)
         ]
+
+    def ask(self, op: str, observed_at: int | None, now_ms: int) -> int:
+        """Note that something is asked anew, and choose its time where it has none: a later one than before."""
+        before = self.asked.get(op) or 0
+        self.asked[op] = asked_ms = max(now_ms, before + 1) if observed_at is None else observed_at
+        self.answers.pop(op, None)
+        self.refused = self.ended = None
+        return asked_ms
+
+    def concerns(self, op: str, observed_at: int | None) -> bool:
+        """Tell whether a request is the one that was asked here; where nothing was asked, any is."""
+        return op not in self.asked or self.asked[op] == observed_at
+
+    def hear(self, answer: Answer) -> None:
+        if not self.concerns(answer.op, answer.observed_at):
+            return
+        self.answers[answer.op] = answer
+        if answer.answer == "refused":
+            self.refused = answer.reason
+        elif answer.state in set(OutcomeState) and (answer.answer == "known" or not answer.copies):
+            self.ended = answer
+
+    def seen(self) -> str:
+        """Say what was seen last."""
+        if self.last is not None:
+            return f"{self.last.type} in {self.last.region}, epoch {self.last.epoch} {self.last.detail}".rstrip()
+        if self.answers:
+            newest = list(self.answers.values())[-1]
+            return f"{newest.op} {newest.answer}, state {newest.state} {newest.reason}".rstrip()
+        return "nothing, not even an answer to the request (is the place job running?)" if self.asked else "nothing"
 
     def end(self, attempts: int) -> tuple[OutcomeState, StatusEvent] | None:
         """How it ended, and the report that says so; None while it goes on."""
@@ -180,38 +237,47 @@ class Client:
 
     # Requests
 
-    def submit(self, request: TaskRequest | Mapping[str, Any]) -> str:
+    def submit(self, request: TaskRequest | Mapping[str, Any], *, keep_unknown: bool = False) -> str:
         """Submit a task and return its id once the broker has the request.
 
         Args:
             request: a TaskRequest, or a mapping with at least `task_id`. The same id with the same content again is
-                nothing new; with other content it is refused.
+                nothing new, also when the task has ended; with other content it is refused (`answered`).
+            keep_unknown: send fields that are no request's, too; placement does not read them.
 
         Raises:
-            InvalidRequestError: a field is missing, of a wrong type or out of range; nothing was sent.
+            InvalidRequestError: a field is missing, unknown, of a wrong type or out of range; nothing was sent.
             MessageTooLargeError: nothing was sent.
             NotAcknowledgedError: the broker did not answer in time; submitting again is safe.
         """
-        return self.submit_all([request])[0]
+        return self.submit_all([request], keep_unknown=keep_unknown)[0]
 
-    def submit_all(self, requests: Sequence[TaskRequest | Mapping[str, Any]]) -> list[str]:
+    def submit_all(
+        self, requests: Sequence[TaskRequest | Mapping[str, Any]], *, keep_unknown: bool = False
+    ) -> list[str]:
         """Submit many tasks at once; see `submit`."""
-        return self._send([_checked(request, "submit") for request in requests])
+        return self._send([_checked(request, "submit", keep_unknown) for request in requests])
 
-    def update(self, request: TaskRequest | Mapping[str, Any]) -> None:
+    def update(self, request: TaskRequest | Mapping[str, Any], *, keep_unknown: bool = False) -> None:
         """Replace the request of a live task; where its needs change, it is placed again. Raises as `submit`."""
-        self._send([_checked(request, "update")])
+        self._send([_checked(request, "update", keep_unknown)])
 
     def cancel(self, task_id: str) -> None:
         """Cancel a task: it is not placed any more, and revoked where it runs. Raises as `submit`."""
-        self._send([_checked({"task_id": task_id}, "cancel")])
-        self._follow(task_id).cancelled = True
+        self.cancel_all([task_id])
+
+    def cancel_all(self, task_ids: Sequence[str]) -> None:
+        """Cancel many tasks at once; see `cancel`."""
+        self._send([_checked({"task_id": task_id}, "cancel") for task_id in task_ids])
+        for task_id in task_ids:
+            self._follow(task_id).cancelled = True
 
     def _send(self, checked: list[tuple[TaskRequest, dict[str, Any]]]) -> list[str]:
         now = self._clock()
         records: list[OutgoingRecord] = []
         for request, content in checked:
-            value = _ENCODER.encode({"observed_at": now} | content)
+            asked_ms = self._follow(request.task_id).ask(request.op, request.observed_at, now)
+            value = _ENCODER.encode(content | {"observed_at": asked_ms})
             event = Envelope(
                 event_id=content_id("request", value), source=SOURCE, event_type=f"request.{request.op}", time_ms=now
             )
@@ -232,16 +298,40 @@ class Client:
 
     # Following
 
+    def answered(self, task_ids: Sequence[str], op: str = "submit", *, timeout_s: float) -> dict[str, Answer]:
+        """Wait until each request of this client was answered, and return the answers there are, by task.
+
+        An answer says whether a request was taken, was known already, or was refused. It is told once: one that is
+        missing says nothing, only that the place job was not heard in time.
+
+        Args:
+            task_ids: what was asked about.
+            op: what was asked: submit, update or cancel.
+            timeout_s: how long.
+        """
+        followed = {task_id: self._follow(task_id) for task_id in task_ids}
+        deadline = time.monotonic() + timeout_s
+        while any(op not in one.answers for one in followed.values()):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            self._listen(left)
+        return {task_id: one.answers[op] for task_id, one in followed.items() if op in one.answers}
+
+    def _listen(self, left_s: float) -> None:
+        for record in self._following().poll(int(min(left_s, 0.2) * 1000) + 1):
+            self._note(record)
+
     def wait(self, task_id: str, timeout_s: float, *, attempts: int = DEFAULT_ATTEMPTS) -> Outcome:
         """Wait until a task has ended.
 
         A failed run is no end while the place job tries again: failure is the end after `attempts` failed runs. A
         success counts where the ledger's last word about the task was to run it there, in that epoch: what a region
         reports that was given up as lost does not. (Until the ledger has placed it anew, the topics do not tell.) A
-        task that was cancelled before it was placed leaves no trace in the status topics, and this waits in vain.
+        task that had ended when it was submitted or cancelled once more has that end.
 
         Args:
-            task_id: submitted by this client, or by anybody after this client was made.
+            task_id: submitted by this client, or by anybody, a plain producer too, after this client was made.
             timeout_s: how long.
             attempts: the installation's `place.max_attempts`.
 
@@ -255,6 +345,9 @@ class Client:
         while True:
             if followed.refused is not None:
                 raise RequestRefusedError(task_id, followed.refused)
+            if followed.ended is not None:
+                known = followed.ended
+                return Outcome(task_id=task_id, state=OutcomeState(known.state), detail=known.reason)
             last, ended = followed.last, followed.end(attempts)
             if ended is None:
                 seen_until = None
@@ -273,10 +366,8 @@ class Client:
                 )
             left = deadline - time.monotonic()
             if left <= 0:
-                seen = f"{last.type} in {last.region}, epoch {last.epoch} {last.detail}".rstrip() if last else "nothing"
-                raise WaitTimeoutError(task_id, timeout_s, seen)
-            for record in self._following().poll(int(min(left, 0.2 if ended is None else 0.02) * 1000) + 1):
-                self._note(record)
+                raise WaitTimeoutError(task_id, timeout_s, followed.seen())
+            self._listen(min(left, 0.2 if ended is None else 0.02))
 
     def _follow(self, task_id: str) -> _Followed:
         if task_id not in self._followed:
@@ -291,7 +382,8 @@ class Client:
         if self._reader is None:
             prefix = self._kafka.topic_prefix
             regional = f"{topic_pattern(STATUS, prefix)}|{topic_pattern(ASSIGNMENTS, prefix)}"
-            pattern = f"{regional}|{re.escape(topic_name(DEADLETTER, prefix))}"
+            told = "|".join(re.escape(topic_name(contract, prefix)) for contract in (ANSWERS, DEADLETTER))
+            pattern = f"{regional}|{told}"
             self._reader = KafkaReader(
                 self._kafka, pattern=pattern, since_ms=self._since_ms, client_id="thalweg-client"
             )
@@ -299,11 +391,12 @@ class Client:
 
     def _note(self, record: IncomingRecord) -> None:
         if record.topic == topic_name(DEADLETTER, self._kafka.topic_prefix):
-            followed = self._followed.get((record.key or b"").decode(errors="replace"))
-            headers = dict(record.headers)
-            of_requests = headers.get("topic") == topic_name(REQUESTS, self._kafka.topic_prefix).encode()
-            if followed is not None and of_requests:
-                followed.refused = headers.get("reason", b"").decode(errors="replace")
+            self._note_refusal(record)
+            return
+        if record.topic == topic_name(ANSWERS, self._kafka.topic_prefix):
+            for answer in _read(_ANSWERS, record, Answers(answers=[])).answers:
+                if (asked := self._followed.get(answer.task_id)) is not None:
+                    asked.hear(answer)
             return
         if record.topic.startswith(f"{self._kafka.topic_prefix}.{ASSIGNMENTS.topic}."):
             told = self._followed.get((record.key or b"").decode(errors="replace"))
@@ -318,6 +411,17 @@ class Client:
         followed = self._followed.get(event.task_id or "")
         if followed is not None:
             followed.note(event)
+
+    def _note_refusal(self, record: IncomingRecord) -> None:
+        """Note a dead letter. A plain producer may set no key, or any: the request itself says whose it is."""
+        headers = dict(record.headers)
+        if headers.get("topic") != topic_name(REQUESTS, self._kafka.topic_prefix).encode():
+            return
+        keyed = _Refused(task_id=(record.key or b"").decode(errors="replace"), op="")
+        request = _read(_REFUSED, record, keyed)
+        followed = self._followed.get(request.task_id)
+        if followed is not None and followed.concerns(request.op, request.observed_at):
+            followed.refused = headers.get("reason", b"").decode(errors="replace")
 
     # Assignments
 
@@ -387,16 +491,32 @@ def _installation(bootstrap: str | None, prefix: str | None) -> Kafka:
     return settings.kafka.model_copy(update={name: value for name, value in named.items() if value is not None})
 
 
-def _checked(request: TaskRequest | Mapping[str, Any], op: str) -> tuple[TaskRequest, dict[str, Any]]:
-    """Check a request and return it with its full content; unknown fields are kept."""
+def _checked(
+    request: TaskRequest | Mapping[str, Any], op: str, keep_unknown: bool = False
+) -> tuple[TaskRequest, dict[str, Any]]:
+    """Check a request and return it with its full content."""
     content = msgspec.to_builtins(request) if isinstance(request, TaskRequest) else dict(request)
     if content.setdefault("op", op) != op:
         raise InvalidRequestError(f"op is {content['op']!r}, but {op} was called")
     try:
         # Through JSON, because JSON is what is judged: NaN, sets and integers of a million digits end here.
-        return msgspec.json.decode(_ENCODER.encode(content), type=TaskRequest), content
-    except (msgspec.MsgspecError, TypeError, OverflowError, ValueError) as error:
+        checked = msgspec.json.decode(_ENCODER.encode(content), type=TaskRequest)
+    except (msgspec.MsgspecError, TypeError, OverflowError, ValueError, RecursionError) as error:
         raise InvalidRequestError(str(error)) from error
+    for name in ("deadline", "observed_at"):
+        if (wrong := moments.objection(name, getattr(checked, name))) is not None:
+            raise InvalidRequestError(wrong)
+    if not keep_unknown and (unknown := unknown_fields(content, TaskRequest)):
+        raise InvalidRequestError("; ".join(map(str, unknown)))
+    return checked, content
+
+
+def _read(decoder: "msgspec.json.Decoder[Message]", record: IncomingRecord, otherwise: Message) -> Message:
+    """Decode what anybody may have written."""
+    try:
+        return decoded(decoder, record.value)
+    except UndecodableError:
+        return otherwise
 
 
 def _event_of(record: IncomingRecord) -> AssignmentEvent | None:
@@ -407,6 +527,7 @@ def _event_of(record: IncomingRecord) -> AssignmentEvent | None:
 
 
 __all__ = [
+    "Answer",
     "AssignmentEvent",
     "Client",
     "ClientError",

@@ -1,23 +1,17 @@
 """Published traces as demand: the openb pod list and the Philly job list, in their own formats, at a time scale."""
 
-import csv
-import gzip
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from thalweg.demo.load import Kind, Message
+from thalweg.replay.traces import TraceError, moment, read_rows, seconds, whole
 
 GPUS_PER_NODE: Final = 8
 MODELS: Final = {"V100M16": "V100", "V100M32": "V100", "T4": "T4"}
 """openb's names of the models that our regions have, too; a pod that names only others takes any."""
-
-
-class TraceError(ValueError):
-    """The file is none of the traces we know, or a row of it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +38,12 @@ def trace_messages(
     Raises:
         TraceError: the format is not known, or a row is damaged.
     """
-    rows = _read(path)
+    numbered = list(read_rows(path, ()))
+    rows = [row for _, row in numbered]
     columns = frozenset(rows[0]) if rows else frozenset()
     if {"name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli", "creation_time"} <= columns:
         what = "openb"
-        read: Callable[[Mapping[str, str], int], Arrival] = _openb
+        read: Callable[[Path, int, Mapping[str, str]], Arrival] = _openb
     elif {"timestamp", "duration", "num_gpus", "cluster"} <= columns:
         what, read = "Philly", _philly(rows, regions)
     else:
@@ -57,12 +52,7 @@ def trace_messages(
             "memory_mib, num_gpu, gpu_milli, gpu_spec, creation_time, deletion_time) and the Philly job list "
             "(timestamp, duration, num_gpus, cluster)"
         )
-    arrivals: list[Arrival] = []
-    for number, row in enumerate(rows, start=2):
-        try:
-            arrivals.append(read(row, number))
-        except (ValueError, KeyError, TypeError) as error:
-            raise TraceError(f"{path}, line {number}: {error}") from error
+    arrivals = [read(path, line, row) for line, row in numbered]
     arrivals.sort(key=lambda arrival: (arrival.at_s, arrival.task_id))
     if time_scale is None:
         minute = min(len(arrivals), max(2, round(rate_per_s * 60)))
@@ -90,21 +80,11 @@ def _busiest(arrivals: Sequence[Arrival], count: int) -> tuple[int, float]:
     return begin, span_s
 
 
-def _read(path: Path) -> list[dict[str, str]]:
-    try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
-        return list(csv.DictReader(text.splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error, EOFError) as error:
-        raise TraceError(f"{path}: {error}") from error
-
-
-def _openb(row: Mapping[str, str], number: int) -> Arrival:
-    gpus, milli = int(row["num_gpu"]), int(row["gpu_milli"])
-    per_worker: dict[str, Any] = {
-        "cpus": int(row["cpu_milli"]) / 1000,
-        "memory_gb": round(int(row["memory_mib"]) / 1024, 3),
-    }
+def _openb(path: Path, line: int, row: Mapping[str, str]) -> Arrival:
+    gpus, milli, cpu_milli, memory_mib = (
+        whole(path, line, row, column) for column in ("num_gpu", "gpu_milli", "cpu_milli", "memory_mib")
+    )
+    per_worker: dict[str, Any] = {"cpus": cpu_milli / 1000, "memory_gb": round(memory_mib / 1024, 3)}
     if gpus and milli < 1000:
         per_worker["gpu_milli"] = milli
     elif gpus:
@@ -112,8 +92,8 @@ def _openb(row: Mapping[str, str], number: int) -> Arrival:
     models = sorted({MODELS[model] for model in (row.get("gpu_spec") or "").split("|") if model in MODELS})
     if gpus and models:
         per_worker["gpu_models"] = models
-    created_s = float(row["creation_time"])
-    ended_s = float(row["deletion_time"] or created_s + 3_600)
+    created_s = seconds(path, line, row, "creation_time")
+    ended_s = seconds(path, line, row, "deletion_time") if row.get("deletion_time") else created_s + 3_600
     request = {
         "task_id": row["name"],
         "per_worker": per_worker,
@@ -124,27 +104,29 @@ def _openb(row: Mapping[str, str], number: int) -> Arrival:
     return Arrival(at_s=created_s, task_id=row["name"], request=request)
 
 
-def _philly(rows: Sequence[Mapping[str, str]], regions: Sequence[str]) -> Callable[[Mapping[str, str], int], Arrival]:
+def _philly(
+    rows: Sequence[Mapping[str, str]], regions: Sequence[str]
+) -> Callable[[Path, int, Mapping[str, str]], Arrival]:
     sizes: dict[str, int] = {}
     for row in rows:
         sizes[row["cluster"]] = sizes.get(row["cluster"], 0) + 1
     ordered = sorted(sizes, key=lambda cluster: (-sizes[cluster], cluster))
     home = {cluster: regions[index % len(regions)] for index, cluster in enumerate(ordered)}
 
-    def read(row: Mapping[str, str], number: int) -> Arrival:
-        gpus = int(row["num_gpus"])
+    def read(path: Path, line: int, row: Mapping[str, str]) -> Arrival:
+        gpus = whole(path, line, row, "num_gpus")
         workers = max(1, math.ceil(gpus / GPUS_PER_NODE))
-        task_id = f"philly-{number:06d}"
+        task_id = f"philly-{line:06d}"
         request = {
             "task_id": task_id,
             "workers": workers,
             "per_worker": {"gpus": math.ceil(gpus / workers)},
-            "expected_s": max(1.0, float(row["duration"])),
+            "expected_s": max(1.0, seconds(path, line, row, "duration")),
             "tenant": row["cluster"],
             "kind": "train",
             "origin_region": home[row["cluster"]],
         }
-        at = datetime.fromisoformat(row["timestamp"]).replace(tzinfo=UTC)
+        at = moment(path, line, row, "timestamp")
         return Arrival(at_s=at.timestamp(), task_id=task_id, request=request)
 
     return read

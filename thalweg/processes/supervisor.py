@@ -44,6 +44,11 @@ class Supervised:
     restarts: int = 0  # since it was last healthy
     last_failure: str = ""
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether it runs and says that it does not do its work."""
+        return self.state is ProcessState.FAILING
+
 
 @dataclass(slots=True)
 class Supervisor:

@@ -47,7 +47,7 @@ class Version:
 AsOf = Version | datetime
 
 
-def parse_as_of(text: str, now: datetime) -> AsOf:
+def parse_as_of(text: str, now: datetime, option: str = "--as-of") -> AsOf:
     """Read `--as-of`: a version (`17`), a time (`2026-11-21T12:00:00Z`; UTC where it names no zone) or `5m ago`.
 
     Raises:
@@ -56,17 +56,17 @@ def parse_as_of(text: str, now: datetime) -> AsOf:
     text = text.strip()
     if text.isdigit():
         return Version(int(text))
-    if match := _AGO.fullmatch(text):
-        return now - timedelta(seconds=float(match.group(1)) * _UNIT_SECONDS[match.group(2)])
     try:
+        if match := _AGO.fullmatch(text):
+            return now - timedelta(seconds=float(match.group(1)) * _UNIT_SECONDS[match.group(2)])
         moment = datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise QueryRefusedError(
-            f"--as-of {text!r}: allowed are a version (17), a time (2026-11-21T12:00:00Z) or an age (5m ago)"
+            f"{option} {text!r}: allowed are a version (17), a time (2026-11-21T12:00:00Z) or an age (5m ago)"
         ) from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     if moment > now:
-        raise QueryRefusedError(f"--as-of {text!r} lies in the future: it is {now.isoformat(timespec='seconds')} now")
+        raise QueryRefusedError(f"{option} {text!r} lies in the future: it is {now.isoformat(timespec='seconds')} now")
     return moment
 
 

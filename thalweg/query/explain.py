@@ -4,6 +4,7 @@ The world is read as the place job reads it; which regions are open is told by t
 table: one whose newest sample is older than the newest of all by more than the heartbeat timeout is taken for lost.
 """
 
+import json
 import math
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -12,7 +13,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from thalweg.conf.settings import Place
-from thalweg.jobs.placement.settings import plan_settings, tenants_of
+from thalweg.jobs.placement.settings import assumed_price, plan_settings, tenants_of
 from thalweg.query.as_of import AsOf
 from thalweg.query.query import query, quote
 from thalweg.query.sql_statement import QueryRefusedError
@@ -20,6 +21,8 @@ from thalweg.scheduling.explain.reasons import Explainer, Option, Remedy
 from thalweg.scheduling.explain.start_estimate import StartEstimate
 from thalweg.scheduling.world.making import world_from
 from thalweg.scheduling.world.tasks import TaskState, sized
+from thalweg.streams.contract.messages import TaskRequest
+from thalweg.streams.contract.unknown_fields import unknown_fields
 from thalweg.streams.placement.requests import read_spec
 from thalweg.sync.ledger.short_story import PLACEMENT_COLUMNS, TASK_COLUMNS, short_story
 from thalweg.sync.tables.world_tables import world_facts
@@ -59,8 +62,8 @@ class Waits:
     """As a plan would put it now; None when it would be placed."""
     options: list[Option]
     remedies: list[Remedy]
-    start: StartEstimate
-    """Hours from now; running times are taken to scatter as `scheduling.explain.start_estimate` says."""
+    start: StartEstimate | None
+    """Hours from now, inf for never, None where it cannot be told (`scheduling.explain.reasons`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,8 @@ class Explanation:
     placed: list[PlacedCopy]
     waits: Waits | None
     history: list[dict[str, Any]]
+    unread: list[str]
+    """Fields of its request that nobody reads, each with what was probably meant."""
 
 
 def explain_task(task_id: str, warehouse: str, as_of: AsOf | None, settings: Place, now: datetime) -> Explanation:
@@ -91,18 +96,28 @@ def explain_task(task_id: str, warehouse: str, as_of: AsOf | None, settings: Pla
     )
     if not found:
         hint = "; the ledger knows it, the table follows within seconds" if history else ""
-        raise QueryRefusedError(f"there is no task {task_id!r}{hint}. List them: thalweg tasks")
+        refused = "" if history else f"; if its request was refused: thalweg refused --task {task_id}"
+        raise QueryRefusedError(f"there is no task {task_id!r}{hint}{refused}. List them: thalweg tasks")
     (task,) = found
     copies = rows(f"SELECT * FROM placements WHERE task_id = {quote(task_id)} ORDER BY copy")
     live = task["state"] in (TaskState.WAITING, TaskState.ASSIGNED, TaskState.RUNNING)
+    nothing = Explanation(task=task, placed=[], waits=None, history=history, unread=_unread(task["request"]))
     if not live:
-        return Explanation(task=task, placed=[], waits=None, history=history)
+        return nothing
     snapshot = _Snapshot(task_id, warehouse, as_of, settings, now)
     if task_id not in snapshot.world.tasks:
-        return Explanation(task=task, placed=[], waits=None, history=history)
+        return nothing
     placed = [_placed(copy, copies, history, snapshot) for copy in copies if copy["state"] != "succeeded"]
     waits = _waits(task, snapshot) if task["state"] == TaskState.WAITING else None
-    return Explanation(task=task, placed=placed, waits=waits, history=history)
+    return replace(nothing, placed=placed, waits=waits)
+
+
+def _unread(request: str | None) -> list[str]:
+    try:
+        content = json.loads(request or "{}")
+    except ValueError:
+        return []
+    return list(map(str, unknown_fields(content, TaskRequest))) if isinstance(content, dict) else []
 
 
 class _Snapshot:
@@ -119,6 +134,7 @@ class _Snapshot:
             heard=self._open_regions(settings.heartbeat_timeout_ms),
             tenants=tenants_of(settings),
         )
+        self.world.assume_price(assumed_price(settings))
         self.explainer = Explainer(self.world, replace(plan_settings(settings), fair_share=False))
 
     def _tasks(self, task_id: str) -> list[dict[str, Any]]:
@@ -181,17 +197,18 @@ def _waits(row: dict[str, Any], snapshot: _Snapshot) -> Waits:
     wait = snapshot.explainer.wait(task, now_ms)
     return Waits(
         recorded=row["reason"],
-        now=wait.reason,
+        # Who refused and for how long is not in the tables, only what the last plan said of it.
+        now=wait.reason or (row["reason"] if (row["reason"] or "").startswith("refused:") else None),
         options=snapshot.explainer.options(task.spec, now_ms, taken=[copy.region for copy in task.copies.values()]),
         remedies=list(wait.remedies),
-        start=wait.start,
+        start=wait.start if wait.reason else None,
     )
 
 
 def as_document(explanation: Explanation) -> dict[str, Any]:
     """Give an explanation as plain values."""
     document = asdict(explanation)
-    if document["waits"]:
+    if document["waits"] and document["waits"]["start"]:
         # JSON knows no infinity: null is "never, as things stand".
         document["waits"]["start"] = {
             name: hours if math.isfinite(hours) else None for name, hours in document["waits"]["start"].items()

@@ -14,13 +14,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
-from arro3.core import ChunkedArray, DataType, RecordBatch, Schema, Table
+from arro3.core import RecordBatch, Schema, Table
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from thalweg.query.as_of import FOLDED, TIME_COLUMN, AsOf, LogTooShortError, Version, load_moment, load_version
 from thalweg.query.sql_statement import QueryRefusedError, names_in, read_only
 from thalweg.query.type_names import type_name
+from thalweg.query.values import distinct, shown_values
 from thalweg.sync.delta.contracts import CONTRACTS, DECISIONS, TableContract
 from thalweg.sync.delta.plain_arrow import fields
 from thalweg.sync.delta.store import open_or_create, table_uri
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 BY_NAME: Final = {contract.name: contract for contract in CONTRACTS}
 # Each attempt reads the newest version; with two commits a second a second one nearly always succeeds.
 _ATTEMPTS: Final = 5
+_ENGINE_CHARACTERS: Final = 400  # of the engine's words: the cause often stands on their third line
 _VANISHED: Final = re.compile(
     r"No such file|Object at location .* not found|NoSuchKey|status code: 404|No files in log"
 )
@@ -50,8 +52,8 @@ class Answer:
 
     @property
     def columns(self) -> list[str]:
-        """Name the columns."""
-        return self.found.column_names
+        """Name the columns; those of one name are told apart."""
+        return distinct(self.found.column_names)
 
     @property
     def types(self) -> list[str]:
@@ -63,17 +65,21 @@ class Answer:
         """The rows as pyarrow has them, for who computes with them."""
         import pyarrow as pa  # late: reading does without it
 
-        return pa.RecordBatchReader.from_stream(self.found).read_all()  # pa.table() would import pandas to look
+        # pa.table() would import pandas to look
+        return pa.RecordBatchReader.from_stream(self.found).read_all().rename_columns(self.columns)
+
+    def shown(self) -> list[tuple[Any, ...]]:
+        """Give the rows as JSON's values, of whatever type the columns are.
+
+        Raises:
+            QueryRefusedError: a column is of a type that cannot be shown.
+        """
+        return list(zip(*(shown_values(column) for column in self.found.columns), strict=True))
 
     def dicts(self) -> list[dict[str, Any]]:
-        """Give the rows as Python values by column."""
-        columns = [_python_values(column) for column in self.found.columns]
+        """Give the rows as Python values by column, for queries of our own, over the tables' own types."""
+        columns = [column.to_pylist() for column in self.found.columns]
         return [dict(zip(self.columns, values, strict=True)) for values in zip(*columns, strict=True)]
-
-
-def _python_values(column: ChunkedArray) -> list[Any]:
-    # Arrow itself has no agreed Python value of an interval; its text is what a person wants.
-    return list((column.cast(DataType.string()) if DataType.is_interval(column.type) else column).to_pylist())
 
 
 def query(sql: str, warehouse: str, as_of: AsOf | None = None, max_rows: int | None = None) -> Answer:
@@ -231,4 +237,4 @@ def _explained(error: Exception, statement: str) -> Exception:
     ):
         reason = re.sub(r"^SQL error: ParserError\(\"(.*)\"\)$", r"\1", _first_line(error))
         return QueryRefusedError(f"the query is not understood: {reason}")
-    return WarehouseUnreadableError(f"the query failed: {_first_line(error)}")
+    return WarehouseUnreadableError(f"the query failed: {' '.join(text.split())[:_ENGINE_CHARACTERS]}")

@@ -1,11 +1,16 @@
 """One row per region: what it has, what is used, what it costs, when it was last heard."""
 
 from collections import defaultdict
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from thalweg.query.as_of import AsOf
 from thalweg.query.query import query
+
+NODE_TIMEOUT: Final = timedelta(minutes=1)
+"""`place.node_timeout_ms` of an installation that did not change it: loading settings would take longer than this."""
+REGION_TIMEOUT: Final = timedelta(seconds=10)
+"""`place.heartbeat_timeout_ms` of the same: how much later than another a region may have been heard."""
 
 
 def region_rows(warehouse: str, as_of: AsOf | None, now: datetime) -> list[dict[str, Any]]:
@@ -23,11 +28,18 @@ def region_rows(warehouse: str, as_of: AsOf | None, now: datetime) -> list[dict[
     regions: dict[str, dict[str, Any]] = defaultdict(
         lambda: {"nodes": 0, "gpus": 0, "used_gpus": 0.0, "assigned": 0, "running": 0, "heard": None, "prices": []}
     )
+    unpriced: dict[str, set[tuple[str, bool]]] = defaultdict(set)
     for row in rows(
-        "SELECT region, count(*) AS nodes, sum(gpus) AS gpus FROM nodes WHERE coalesce(state, 'ready') <> 'gone'"
-        " GROUP BY region"
+        "SELECT region, gpu_model, coalesce(spot, false) AS spot, count(*) AS nodes, sum(gpus) AS gpus FROM nodes"
+        " JOIN (SELECT region AS of_region, max(observed_at) AS newest FROM nodes GROUP BY region)"
+        f" ON region = of_region AND observed_at >= newest - INTERVAL '{NODE_TIMEOUT.seconds} seconds'"
+        " WHERE coalesce(state, 'ready') <> 'gone' GROUP BY region, gpu_model, coalesce(spot, false)"
     ):
-        regions[row["region"]] |= {"nodes": row["nodes"], "gpus": row["gpus"] or 0}
+        known = regions[row["region"]]
+        known["nodes"] += row["nodes"]
+        known["gpus"] += row["gpus"] or 0
+        if row["gpu_model"] and row["gpus"]:
+            unpriced[row["region"]].add((row["gpu_model"], row["spot"]))
     for table in ("nodes", "links", "prices"):
         for row in rows(f"SELECT region, max(observed_at) AS heard FROM {table} GROUP BY region"):
             known = regions[row["region"]]
@@ -45,13 +57,21 @@ def region_rows(warehouse: str, as_of: AsOf | None, now: datetime) -> list[dict[
     for row in rows("SELECT region, gpu_model, spot, usd_per_gpu_hour FROM prices ORDER BY gpu_model, spot"):
         price = {name: row[name] for name in ("gpu_model", "spot", "usd_per_gpu_hour")}
         regions[row["region"]]["prices"].append(price)
-    return [_finished(name, regions[name], now) for name in sorted(regions)]
+        unpriced[row["region"]].discard((row["gpu_model"], row["spot"]))
+    for region, pools in unpriced.items():
+        regions[region]["prices"] += [
+            {"gpu_model": model, "spot": spot, "usd_per_gpu_hour": None} for model, spot in sorted(pools)
+        ]
+    newest = max(filter(None, (known["heard"] for known in regions.values())), default=None)
+    return [_finished(name, regions[name], now, newest) for name in sorted(regions)]
 
 
-def _finished(name: str, region: dict[str, Any], now: datetime) -> dict[str, Any]:
+def _finished(name: str, region: dict[str, Any], now: datetime, newest: datetime | None) -> dict[str, Any]:
     heard = region.pop("heard")
+    is_heard = heard is not None and now - heard <= NODE_TIMEOUT and (newest or heard) - heard <= REGION_TIMEOUT
     return {
         "region": name,
+        "state": "heard" if is_heard else "silent",
         **region,
         "utilisation": region["used_gpus"] / region["gpus"] if region["gpus"] else None,
         # A sample may be written after this moment was taken: that is now, not the future.

@@ -26,10 +26,10 @@ _WITH_UNIT: Final = {"Timestamp": "timestamp", "Duration": "duration", "Time32":
 
 def type_name(kind: DataType) -> str:
     """Name a type; views, which only say how the engine keeps a value, are named as what they show."""
-    shown = re.sub(r"^arro3\.core\.DataType<(.*)>\s*$", r"\1", str(kind), flags=re.DOTALL)
+    shown = _bare(kind)
     if simple := _SIMPLE.get(shown):
         return simple
-    family = shown.partition("(")[0]
+    family = family_of(kind)
     if family in _WITH_UNIT:
         zone = f", tz={kind.tz}" if kind.tz else ""
         return f"{_WITH_UNIT[family]}[{kind.time_unit}{zone}]"
@@ -39,3 +39,12 @@ def type_name(kind: DataType) -> str:
         large = "large_" if family.startswith("Large") else ""
         return f"{large}list<{kind.value_field.name}: {type_name(kind.value_field.type)}>"
     return shown.lower()  # int64, uint8, decimal128(10, 2)
+
+
+def family_of(kind: DataType) -> str:
+    """Name a type without its parameters, as in Timestamp, Decimal128, Struct or LargeList."""
+    return _bare(kind).partition("(")[0]
+
+
+def _bare(kind: DataType) -> str:
+    return re.sub(r"^arro3\.core\.DataType<(.*)>\s*$", r"\1", str(kind), flags=re.DOTALL)

@@ -47,7 +47,8 @@ def topics_page() -> str:
         "Topics",
         "A topic's full name begins with the prefix (setting `kafka.topic_prefix`, default `thalweg`). In a region's "
         "place stands its name, with `:` written as `.` and every other character outside `[a-zA-Z0-9-]` as `_` and "
-        "its two hex digits: `aws:us-east-1` is `aws.us-east-1`. A new region begins with its first message.\n\n"
+        "its two hex digits: `aws:us-east-1` is `aws.us-east-1`. A new region begins with its first "
+        "message; its agent makes its topics, or `thalweg topics --make REGION` for a plain producer.\n\n"
         "The same as a machine reads it: [asyncapi.yaml](asyncapi.yaml), `thalweg topics --json`. The code: "
         "[`streams/contract/topics.py`](../../streams/contract/topics.py).",
         table(("topic", "written by", "key", "partitions", "kept", "largest message", "meaning"), rows),
@@ -110,8 +111,9 @@ def tables_page() -> str:
     ]
     for contract in TABLES:
         partitions = f" Partitioned by {', '.join(contract.partition_by)}." if contract.partition_by else ""
-        log = contract.configuration.get("delta.logRetentionDuration", "").removeprefix("interval ")
-        parts.append(f"## {contract.name}\n\n{contract.meaning}{partitions} Its Delta log reaches back {log}.")
+        away = f" A stream of it may be away for {contract.lag}." if contract.lag != contract.reach else ""
+        kept = f"Its versions reach back {contract.reach}.{away}"
+        parts.append(f"## {contract.name}\n\n{contract.meaning}{partitions} {kept}")
         parts.append(
             table(
                 ("column", "type", "null"),

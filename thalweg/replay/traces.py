@@ -1,19 +1,28 @@
 """Readers of public traces: the openb GPU-sharing cluster (Alibaba 2023) and the Philly job trace (Microsoft 2017).
 
 Files may be plain or gzipped CSV. A column that is missing or a value that is not a number is an error that names the
-file, the line and the value; a column that only some variants have (gpu_spec) may be absent.
+file, the line and the value, and so is one that only a float can hold (nan, inf); a column that only some variants
+have (gpu_spec) may be absent.
 """
 
 from __future__ import annotations
 
 import csv
 import gzip
+import math
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from thalweg.scheduling.pack.nodes import Need
+
+_NO_MODEL: Final = frozenset({"", "nan", "none", "null"})
+"""How tools write that a pod names no GPU model."""
+_LARGEST: Final = 2**53
+"""Above it a float holds not every whole number."""
 
 
 class TraceError(ValueError):
@@ -59,25 +68,25 @@ def read_openb_nodes(path: Path) -> list[OpenbNode]:
         OpenbNode(
             name=row["sn"],
             gpu_model=row["model"],
-            gpus=_whole(path, line, row, "gpu"),
-            cpu_milli=_whole(path, line, row, "cpu_milli"),
-            memory_mib=_whole(path, line, row, "memory_mib"),
+            gpus=whole(path, line, row, "gpu"),
+            cpu_milli=whole(path, line, row, "cpu_milli"),
+            memory_mib=whole(path, line, row, "memory_mib"),
         )
-        for line, row in _rows(path, ("sn", "cpu_milli", "memory_mib", "gpu", "model"))
+        for line, row in read_rows(path, ("sn", "cpu_milli", "memory_mib", "gpu", "model"))
     ]
 
 
 def read_openb_pods(path: Path) -> list[OpenbPod]:
     """Read an openb pod list, in file order."""
     pods = []
-    for line, row in _rows(path, ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli")):
-        gpus = _whole(path, line, row, "num_gpu")
+    for line, row in read_rows(path, ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli")):
+        gpus = whole(path, line, row, "num_gpu")
         try:
             need = Need(
                 gpus=gpus,
-                gpu_milli=_whole(path, line, row, "gpu_milli") if gpus else 0,
-                cpu_milli=_whole(path, line, row, "cpu_milli"),
-                memory_mib=_whole(path, line, row, "memory_mib"),
+                gpu_milli=whole(path, line, row, "gpu_milli") if gpus else 0,
+                cpu_milli=whole(path, line, row, "cpu_milli"),
+                memory_mib=whole(path, line, row, "memory_mib"),
             )
         except ValueError as error:
             raise TraceError(f"{path.name} line {line}: {error}") from None
@@ -85,38 +94,42 @@ def read_openb_pods(path: Path) -> list[OpenbPod]:
             OpenbPod(
                 name=row["name"],
                 need=need,
-                gpu_models=frozenset(model for model in (row.get("gpu_spec") or "").split("|") if model),
-                created_s=_whole(path, line, row, "creation_time") if row.get("creation_time") else None,
-                deleted_s=_whole(path, line, row, "deletion_time") if row.get("deletion_time") else None,
+                gpu_models=frozenset(
+                    model for model in (row.get("gpu_spec") or "").split("|") if model.lower() not in _NO_MODEL
+                ),
+                created_s=whole(path, line, row, "creation_time") if row.get("creation_time") else None,
+                deleted_s=whole(path, line, row, "deletion_time") if row.get("deletion_time") else None,
             )
         )
     return pods
 
 
 def read_philly_jobs(path: Path) -> list[PhillyJob]:
-    """Read the Philly trace, in file order; times are taken as UTC."""
+    """Read the Philly trace, in file order; times without an offset are taken as UTC."""
     jobs = []
-    for line, row in _rows(path, ("timestamp", "duration", "num_gpus", "cluster")):
-        try:
-            submitted_at = datetime.fromisoformat(row["timestamp"]).replace(tzinfo=UTC)
-            duration_s = float(row["duration"])
-        except ValueError as error:
-            raise TraceError(f"{path.name} line {line}: {error}") from None
+    for line, row in read_rows(path, ("timestamp", "duration", "num_gpus", "cluster")):
         jobs.append(
             PhillyJob(
                 job_id=f"philly-{line - 2:06d}",
-                submitted_at=submitted_at,
-                duration_s=duration_s,
-                gpus=_whole(path, line, row, "num_gpus"),
+                submitted_at=moment(path, line, row, "timestamp"),
+                duration_s=seconds(path, line, row, "duration"),
+                gpus=whole(path, line, row, "num_gpus"),
                 cluster=row["cluster"],
             )
         )
     return jobs
 
 
-def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, Mapping[str, str]]]:
+def read_rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, Mapping[str, str]]]:
+    """Read a trace's rows with their line numbers.
+
+    Raises:
+        TraceError: it cannot be read, lacks a column, or a row has not as many values as columns.
+    """
     try:
-        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as text:
+        # Spreadsheets begin a file with a byte-order mark, which is no part of the first column's name.
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", newline="", encoding="utf-8-sig") as text:
             reader = csv.DictReader(text)
             missing = [column for column in needed if column not in (reader.fieldnames or ())]
             if missing:
@@ -125,17 +138,41 @@ def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, Mapping[st
                 if None in row or None in row.values():
                     raise TraceError(f"{path.name} line {reader.line_num}: not as many values as columns")
                 yield reader.line_num, row
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error) as error:
         raise TraceError(f"{path.name} cannot be read: {error}") from None
 
 
-def _whole(path: Path, line: int, row: Mapping[str, str], column: str) -> int:
+def whole(path: Path, line: int, row: Mapping[str, str], column: str) -> int:
     """Read a count >= 0; the trace writes some of them as 12.0."""
-    value = row[column]
-    try:
-        number = float(value)
-    except ValueError:
-        number = -1.0
-    if number < 0 or number != int(number):
-        raise TraceError(f"{path.name} line {line}: {column} is {value!r}, a whole number >= 0 is needed")
+    number = _number(row[column])
+    if number is None or number != int(number) or number > _LARGEST:
+        raise TraceError(
+            f"{path.name} line {line}: {column} is {row[column]!r}, a whole number from 0 to {_LARGEST} is needed"
+        )
     return int(number)
+
+
+def seconds(path: Path, line: int, row: Mapping[str, str], column: str) -> float:
+    """Read a duration >= 0, or a moment in seconds since the trace began."""
+    number = _number(row[column])
+    if number is None:
+        raise TraceError(f"{path.name} line {line}: {column} is {row[column]!r}, seconds >= 0 are needed")
+    return number
+
+
+def moment(path: Path, line: int, row: Mapping[str, str], column: str) -> datetime:
+    """Read a time of day and date; UTC where it has no offset."""
+    try:
+        found = datetime.fromisoformat(row[column])
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise TraceError(f"{path.name} line {line}: {column}: {error}") from None
+
+
+def _number(text: str) -> float | None:
+    """Read a finite number >= 0; None where the text is none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None

@@ -1,4 +1,4 @@
-"""The local stack: a broker and one Spark application with all streaming queries, supervised in one state folder."""
+"""The local stack, supervised in one state folder: a broker, the streaming queries in one Spark, the tables' upkeep."""
 
 import contextlib
 import os
@@ -40,7 +40,11 @@ def local_specs(
         overrides: The ``--set`` items given, handed on to the jobs.
         config: The settings file given, handed on too.
     """
-    return [local_broker(folder), local_jobs(folder, settings, overrides, config)]
+    return [
+        local_broker(folder),
+        local_jobs(folder, settings, overrides, config),
+        local_maintenance(folder, settings, overrides, config),
+    ]
 
 
 def local_broker(folder: StateFolder) -> ProcessSpec:
@@ -68,18 +72,9 @@ def local_jobs(folder: StateFolder, settings: Settings, overrides: Sequence[str]
     taken = [port for name in ("kafka", "controller") if (port := folder.port(name)) is not None]
     metrics_port = settings.metrics.port or free_port(preferred=folder.port("metrics"), taken=taken)
     folder.remember_ports({"metrics": metrics_port})
-    chosen = [f"kafka.bootstrap_servers={local_bootstrap(folder)}", f"metrics.port={metrics_port}"]
-    defaults = Settings()
-    if settings.warehouse.path == defaults.warehouse.path:
-        chosen.append(f"warehouse.path={folder.path / 'warehouse'}")
-    if settings.spark.checkpoints == defaults.spark.checkpoints:
-        chosen.append(f"spark.checkpoints={folder.path / 'checkpoints'}")
-    arguments = ["--config", str(config.absolute())] if config else []
-    for item in [*overrides, *chosen]:
-        arguments += ["--set", item]
     return ProcessSpec(
         name="jobs",
-        argv=(sys.executable, "-P", "-m", "thalweg.jobs.local", *arguments),
+        argv=_job("local", folder, settings, [*overrides, f"metrics.port={metrics_port}"], config),
         # Spark would listen on the machine's first network address; nothing local should be seen from outside.
         env={"SPARK_LOCAL_IP": LOOPBACK, "PYTHONUNBUFFERED": "1"},
         needs=("broker",),
@@ -89,6 +84,38 @@ def local_jobs(folder: StateFolder, settings: Settings, overrides: Sequence[str]
         stop_timeout_seconds=JOBS_STOP_SECONDS,
         again=lambda: local_jobs(folder, settings, overrides, config),
     )
+
+
+def local_maintenance(
+    folder: StateFolder, settings: Settings, overrides: Sequence[str], config: Path | None
+) -> ProcessSpec:
+    """Return the process that looks after the tables; see `local_specs`.
+
+    A process and no thread of the jobs': what it computes would hold up the queries' threads, and it needs no JVM.
+    """
+    return ProcessSpec(
+        name="maintain",
+        argv=_job("maintain", folder, settings, [*overrides, "metrics.port=0"], config),
+        env={"PYTHONUNBUFFERED": "1"},
+        needs=("jobs",),
+        announces_ready=True,
+    )
+
+
+def _job(
+    name: str, folder: StateFolder, settings: Settings, overrides: Sequence[str], config: Path | None
+) -> tuple[str, ...]:
+    """Write the command of a job that speaks to the folder's broker and keeps its things in the folder."""
+    chosen = [f"kafka.bootstrap_servers={local_bootstrap(folder)}"]
+    defaults = Settings()
+    if settings.warehouse.path == defaults.warehouse.path:
+        chosen.append(f"warehouse.path={folder.path / 'warehouse'}")
+    if settings.spark.checkpoints == defaults.spark.checkpoints:
+        chosen.append(f"spark.checkpoints={folder.path / 'checkpoints'}")
+    arguments = ["--config", str(config.absolute())] if config else []
+    for item in [*overrides, *chosen]:
+        arguments += ["--set", item]
+    return (sys.executable, "-P", "-m", f"thalweg.jobs.{name}", *arguments)
 
 
 @contextlib.contextmanager
@@ -197,6 +224,13 @@ class Interruption:
         return bool(self.signals)
 
 
+class UnwellError(Exception):
+    """The stack was stopped as asked, and was not well."""
+
+    def __init__(self, unwell: Sequence[str]) -> None:
+        super().__init__(f"when it was stopped, this did not do its work: {'; '.join(unwell)}")
+
+
 def up(
     folder: StateFolder,
     make_specs: Callable[[], Sequence[ProcessSpec]],
@@ -208,6 +242,7 @@ def up(
 
     Raises:
         ChildFailedError: A process was given up; the rest was stopped.
+        UnwellError: When it was asked to stop, a process ran and did not do its work.
         StateFolderError: Another stack runs in this folder.
     """
     started = time.monotonic()
@@ -220,8 +255,11 @@ def up(
             supervisor.tick()
             supervisor.raise_if_failed()
             time.sleep(0.2)
+        unwell = [f"{name} ({one.last_failure})" for name, one in supervisor.processes.items() if one.is_failing]
         say("Stopping.")
     say("Stopped.")
+    if unwell:
+        raise UnwellError(unwell)
 
 
 def up_in_background(command: Sequence[str], folder: StateFolder, *, timeout_seconds: float) -> str | None:

@@ -60,7 +60,6 @@ def test_python_values_are_those_that_arrow_gives(warehouse: Path) -> None:
             for name, value in arrow.items()
         }
     ]
-    assert query("SELECT INTERVAL '1 day' AS pause", str(warehouse)).dicts() == [{"pause": "1 days"}]
     assert query("SELECT * FROM tasks WHERE false", str(warehouse)).dicts() == []
 
 

@@ -15,7 +15,7 @@ from tests.ledger_rows import START, ledger, submitted
 from tests.unit.cli.conftest import put
 from thalweg.cli.main import cli
 from thalweg.query.region_report import region_rows
-from thalweg.sync.delta.contracts import DECISIONS
+from thalweg.sync.delta.contracts import DECISIONS, NODES, PLANS
 
 
 def run(*arguments: str) -> Result:
@@ -109,7 +109,8 @@ def test_regions_show_capacity_use_and_prices(warehouse: Path) -> None:
     east, west, unplaced = found
     assert east.pop("last_heard_s") is not None
     assert east == {
-        "region": "aws:us-east-1", "nodes": 2, "gpus": 16, "used_gpus": 8.0, "utilisation": 0.5, "assigned": 0,
+        "region": "aws:us-east-1", "state": "silent",
+        "nodes": 2, "gpus": 16, "used_gpus": 8.0, "utilisation": 0.5, "assigned": 0,
         "running": 1, "prices": [
             {"gpu_model": "A100", "spot": False, "usd_per_gpu_hour": 3.06},
             {"gpu_model": "A100", "spot": True, "usd_per_gpu_hour": 1.1},
@@ -178,3 +179,47 @@ def test_reading_needs_no_jvm_no_spark_no_kafka_and_no_pandas(warehouse: Path, a
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert len(done.stdout.splitlines()) > 1
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def heard(seconds_ago: float, region: str, node_id: str, gpus: int = 8, **more: object) -> dict[str, object]:
+    at = START - timedelta(seconds=seconds_ago)
+    node = {"region": region, "node_id": node_id, "gpu_model": "A100", "spot": False, "gpus": gpus, "observed_at": at}
+    return node | more
+
+
+def test_a_node_that_vanished_is_not_counted_for_ever_and_a_region_that_fell_silent_is_marked(tmp_path: Path) -> None:
+    put(tmp_path, NODES, [
+        heard(0, "east", "a"), heard(59, "east", "b"), heard(61, "east", "vanished"), heard(3_600, "east", "long gone"),
+        heard(0, "east", "away", state="gone"), heard(0, "east", "full", state="draining"),
+        heard(30, "dead", "c"), heard(30, "dead", "d"),
+    ])  # fmt: skip
+    rows = {row["region"]: row for row in region_rows(str(tmp_path), None, START + timedelta(seconds=1))}
+    assert (rows["east"]["state"], rows["east"]["nodes"], rows["east"]["gpus"]) == ("heard", 3, 24)
+    assert (rows["dead"]["state"], rows["dead"]["nodes"]) == ("silent", 2)
+    later = {row["region"]: row["state"] for row in region_rows(str(tmp_path), None, START + timedelta(hours=1))}
+    assert later == {"east": "silent", "dead": "silent"}
+
+
+def test_gpus_that_nobody_names_a_price_of_are_shown(tmp_path: Path) -> None:
+    put(tmp_path, NODES, [heard(0, "home", "a"), heard(0, "home", "cpu", 0, gpu_model=None)])
+    (row,) = region_rows(str(tmp_path), None, START)
+    assert row["prices"] == [{"gpu_model": "A100", "spot": False, "usd_per_gpu_hour": None}]
+    out = run("regions", "--warehouse", str(tmp_path)).stdout
+    assert "A100 without a price" in out
+    assert "No price is known of GPUs in home: they cost place.assumed_usd_per_gpu_hour" in out
+
+
+def test_the_price_of_waiting_is_not_shown_as_money(warehouse: Path) -> None:
+    prices = [
+        {"pool_id": "a", "saves_usd": 1.0, "saves_usd_per_hour": 35_928_124.0, "usd_per_gpu_hour": 0.35},
+        {"pool_id": "b", "saves_usd": 1.0, "saves_usd_per_hour": 0.25, "usd_per_gpu_hour": 0.35},
+    ]
+    put(warehouse, PLANS, [
+        {"plan_id": "newest", "query_id": "q", "batch_id": 9, "planned_at": START + timedelta(hours=1), "gap": 0.9999,
+         "strategy": "flow", "status": "feasible", "objective_usd": 1.0, "bound_usd": 0.0, "pool_prices": prices}
+    ])  # fmt: skip
+    out = run("plans", "--warehouse", str(warehouse)).stdout
+    assert "35" not in out.partition("One GPU more")[2].splitlines()[3].replace("0.35", "")
+    assert "a waiting task would start" in out and "0.25" in out
+    assert "A wide gap is mostly a task that waits here" in out
+    assert document("plans", "--warehouse", str(warehouse))["plans"][0]["pool_prices"] == prices

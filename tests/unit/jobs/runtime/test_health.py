@@ -1,9 +1,13 @@
 """A query in a crash loop is not well, and is well again when it has held for long enough."""
 
+import time
+
 import pytest
 
-from thalweg.jobs.local import _say_how_it_is
-from thalweg.jobs.runtime.health import FAILURES, WITHIN_S, CrashLoops
+from thalweg.jobs.local import _say_how_it_is, _with_store_words
+from thalweg.jobs.runtime.beside import failing_beside, run_beside
+from thalweg.jobs.runtime.health import FAILURES, TOO_LONG_S, WAITING_S, WITHIN_S, CrashLoops, Pulse, Waits
+from thalweg.jobs.runtime.job import Stop
 from thalweg.jobs.runtime.query_metrics import FAILING
 
 
@@ -33,3 +37,68 @@ def test_it_is_said_once_and_taken_back(monkeypatch: pytest.MonkeyPatch) -> None
         said = _say_how_it_is(failing, ("place", "observe"), said)
         assert FAILING.labels("place")._value.get() == len(failing)
     assert heard == ["ready", "place failed", "ready"]
+
+
+def test_a_batch_that_hangs_is_trouble_while_it_hangs() -> None:
+    now = [0.0]
+    pulse = Pulse(lambda: now[0])
+    assert pulse.trouble("place") is None
+    with pulse.batch():
+        now[0] = TOO_LONG_S - 1
+        assert pulse.trouble("place") is None
+        now[0] = TOO_LONG_S + 1
+        assert pulse.trouble("place") == "place has been busy with one micro-batch for more than 2 min"
+    assert pulse.trouble("place") is None
+    with pytest.raises(ZeroDivisionError), pulse.batch():
+        raise ZeroDivisionError
+    now[0] *= 10
+    assert pulse.trouble("place") is None
+
+
+def test_a_query_that_cannot_be_started_is_trouble_after_a_while_and_not_once_it_runs() -> None:
+    waits = Waits()
+    waits.note("place", "no broker answers", 0.0)
+    waits.note("place", "the table is damaged", WAITING_S - 1)
+    assert waits.failing(WAITING_S - 1) == {}
+    assert waits.failing(WAITING_S) == {"place": "place cannot be started since 1 min: the table is damaged"}
+    waits.note("place", None, WAITING_S)
+    assert waits.failing(10 * WAITING_S) == {}
+
+
+def test_a_thread_that_goes_on_failing_is_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = iter([None, ZeroDivisionError("the table is damaged"), ZeroDivisionError("the table is damaged"), None])
+
+    class Turns(Stop):
+        """Four turns; the test looks after each."""
+
+        def wait(self, seconds: float) -> bool:
+            seen.append(failing_beside(time.monotonic() + WAITING_S))
+            return len(seen) > 4
+
+    def step() -> None:
+        if (error := next(turns, None)) is not None:
+            raise error
+
+    seen: list[dict[str, str]] = []
+    stop = Turns()
+    run_beside("place-tables", step, every_s=0.0, stop=stop)
+    for thread in stop._beside:
+        thread.join(10)
+    words = "what it keeps up to date is as old: ZeroDivisionError: the table is damaged"
+    assert [list(one) for one in seen] == [[], [], ["place-tables"], ["place-tables"], []]
+    assert words in seen[2]["place-tables"]
+    assert failing_beside(time.monotonic() + WAITING_S) == {}
+
+
+def test_trouble_beside_a_stream_is_said_too_and_no_job_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr("thalweg.jobs.local.announce_ready", lambda: heard.append("ready"))
+    monkeypatch.setattr("thalweg.jobs.local.announce_trouble", heard.append)
+    said = _say_how_it_is({}, ("place",), "", {"place-tables": "tables are old"})
+    assert (said, heard) == ("tables are old", ["tables are old"])
+    assert FAILING.labels("place")._value.get() == 0
+
+
+def test_a_store_that_is_not_reached_is_told_with_what_it_wants() -> None:
+    assert "AWS_ENDPOINT_URL" in _with_store_words("Operation not supported", "s3://bucket/tables")
+    assert _with_store_words("disk full", "/tables") == "disk full"

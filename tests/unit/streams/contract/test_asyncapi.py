@@ -40,6 +40,10 @@ GOOD: dict[str, list[Any]] = {
          "nodes": [{"node_id": "n", "gpus": 2, "devices": [0, 1]}, {"node_id": "m", "gpu_milli": 1200}]},
     ],
 }  # fmt: skip
+GOOD["answers"] = [
+    {"answers": []},
+    {"answers": [{"task_id": "t", "op": "cancel", "answer": "refused", "reason": "no such task", "offset": 7}]},
+]
 GOOD["state"] = [
     {"value": {"size_gb": 12, "regions": ["a", "b"]}, "observed_at": 1, "version": 3},
     {"key": "k", "value": None, "observed_at": "2026-06-01T12:00:00Z", "policies": {"size_gb": "max"}},
@@ -94,6 +98,12 @@ BAD: dict[str, list[Any]] = {
     ],
 }
 
+BAD["answers"] = [
+    {},
+    {"answers": [{"task_id": "t", "op": "cancel"}]},
+    {"answers": [{"task_id": "t", "op": "cancel", "answer": "perhaps"}]},
+    {"answers": [{"task_id": "t", "op": "cancel", "answer": "taken", "offset": -1}]},
+]
 BAD["state"] = [
     [],
     {"key": 1},

@@ -116,7 +116,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(
 def test_compaction_swaps_files_and_keeps_rows_order_and_bounds(appender: Appender, tmp_path: Path) -> None:
     for number in range(10):
         put(appender, f"n{number}", received_ms=1_700_000_000_000 + number)
-    (group,) = groups_to_merge(files_of(DeltaTable(appender.uri)), few_files=10)
+    (group,) = groups_to_merge(files_of(DeltaTable(appender.uri)), TELEMETRY, few_files=10)
     merged = rewrite(appender, group, 0, lambda: False)
     put(appender, "meanwhile")
     assert merged is not None
@@ -173,9 +173,9 @@ def test_few_or_large_files_are_left_alone(appender: Appender) -> None:
         put(appender, "n")
     files = files_of(DeltaTable(appender.uri))
 
-    assert groups_to_merge(files, few_files=5) == []
-    assert groups_to_merge(files, few_files=4, large_bytes=10) == []
-    assert [len(group) for group in groups_to_merge(files, few_files=4)] == [4]
+    assert groups_to_merge(files, TELEMETRY, few_files=5) == []
+    assert groups_to_merge(files, TELEMETRY, few_files=4, large_bytes=10) == []
+    assert [len(group) for group in groups_to_merge(files, TELEMETRY, few_files=4)] == [4]
 
 
 def test_only_rows_older_than_the_retention_expire(appender: Appender, tmp_path: Path) -> None:
@@ -209,3 +209,16 @@ def test_a_checkpoint_shortens_what_a_reader_replays(appender: Appender, tmp_pat
     assert list((tmp_path / "telemetry" / "_delta_log").glob("*.checkpoint.parquet"))
     put(appender, "b")
     assert node_ids(tmp_path) == ["a", "b"]
+
+
+def test_a_commit_tells_how_much_it_is(appender: Appender) -> None:
+    put(appender, "a")
+    put(appender, "b")
+    history = DeltaTable(appender.uri).history(1)[0]["operationMetrics"]
+    assert (history["numFiles"], history["numOutputRows"], history["numRemovedFiles"]) == ("1", "1", "0")
+    assert int(history["numOutputBytes"]) > 100
+    merged = rewrite(appender, files_of(DeltaTable(appender.uri)), 0, lambda: False)
+    assert merged is not None
+    appender.commit(merged.actions, purpose="compaction")
+    history = DeltaTable(appender.uri).history(1)[0]["operationMetrics"]
+    assert (history["numFiles"], history["numOutputRows"], history["numRemovedFiles"]) == ("1", "2", "2")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from thalweg.conf.environment import PROJECT_ROOT
-from thalweg.demo.trace_load import TraceError, trace_messages
+from thalweg.demo.trace_load import trace_messages
+from thalweg.replay.traces import TraceError
 from thalweg.streams.placement.requests import read_request
 
 DATA = Path(os.environ.get("THALWEG_DATA", PROJECT_ROOT / ".." / "shared" / "data"))

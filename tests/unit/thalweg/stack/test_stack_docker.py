@@ -37,7 +37,7 @@ def test_the_dockerfile_has_only_instructions_we_know() -> None:
 
 
 def test_every_service_has_settings_that_load(compose: dict[str, Any]) -> None:
-    assert set(ours(compose)) == {"place", "observe", "replicate", "agents"}
+    assert set(ours(compose)) == {"place", "observe", "replicate", "maintain", "agents"}
     for service in ours(compose).values():
         settings = load_settings(environment=service["environment"])
         host, _, port = settings.kafka.bootstrap_servers.partition(":")

@@ -1,0 +1,167 @@
+"""What explain says is what is: starts that can be told, reasons that name what is missing, fields nobody reads."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.ledger_rows import START, happened, ledger, submitted
+from tests.unit.cli.conftest import put
+from tests.unit.cli.test_explain import EAST, NORTH, explained, told, world
+from tests.unit.scheduling.worlds import ask, node, spec, world_of
+from tests.unit.scheduling.worlds import placed as place_all
+from thalweg.scheduling.explain.reasons import Explainer
+from thalweg.scheduling.explain.start_estimate import estimate_start
+from thalweg.scheduling.live.live_plan import PlanSettings
+from thalweg.scheduling.pack.nodes import Need
+from thalweg.scheduling.world.tasks import Part, TaskSpec
+from thalweg.sync.delta.contracts import DECISIONS, PRICES, RECORDS, TASKS
+from thalweg.sync.ledger.folds import fold_ledger
+
+__all__ = ["world"]
+
+
+def waiting(world: Path, reason: str = "capacity: x", **request: object) -> None:
+    """One more task that waits, as the place job would have written it."""
+    rows = ledger(submitted("new", **request), happened("new", "waiting", reason=reason), batch_id=50)
+    put(world, DECISIONS, rows)
+    put(world, TASKS, fold_ledger(rows)[0])
+
+
+def test_a_task_of_more_cpus_than_are_free_is_promised_no_start_by_free_gpus(world: Path) -> None:
+    waiting(world, per_worker={"gpus": 1, "cpus": 65})
+    waits = explained("new", world)["waits"]
+    assert waits["now"].startswith(("impossible", "capacity"))
+    assert waits["start"] is None or waits["start"]["p50_h"] is None
+    assert "in 0" not in told("new", world)
+
+
+def test_who_waits_for_cpus_is_promised_no_start_by_free_gpus() -> None:
+    rooms = world_of(node("r", "a", 8))
+    ask(rooms, "greedy", TaskSpec(parts=(Part(workers=1, need=Need(gpus=1, cpu_milli=96_000, memory_mib=1)),)))
+    place_all(rooms)
+    ask(rooms, "t", spec(1))
+    wait = Explainer(rooms, PlanSettings()).wait(rooms.tasks["t"], 0)
+    assert wait.reason is not None and wait.reason.startswith("capacity:")
+    assert wait.start is None
+
+
+def test_what_no_pool_could_hold_is_impossible_and_never_starts(world: Path) -> None:
+    waiting(world, per_worker={"gpus": 64})
+    waits = explained("new", world)["waits"]
+    assert waits["now"].startswith("impossible:")
+    assert waits["start"] == {"p10_h": None, "p50_h": None, "p90_h": None}
+
+
+def test_who_refused_it_is_shown_as_the_last_plan_knew_it(world: Path) -> None:
+    reason = f"refused: region {EAST} gave it back 3 times in a row, and is tried again in 8 s; elsewhere: capacity: x"
+    waiting(world, reason, per_worker={"gpus": 1})
+    waits = explained("new", world)["waits"]
+    assert waits["now"] == reason
+    assert waits["start"] is None
+
+
+def test_data_that_lies_in_a_dataset_counts(world: Path) -> None:
+    waiting(world, per_worker={"gpus": 1}, data=[{"dataset": "corpus", "size_gb": 10}])
+    before = {option["region"]: option for option in explained("new", world)["waits"]["options"]}
+    assert before[EAST]["egress_usd"] == 0.0, "nobody knows where it lies"
+    put(world, RECORDS, [
+        {"key": "dataset/corpus", "region": EAST, "value": '{"copies": ["' + NORTH + '"], "size_gb": 10}',
+         "deleted": False, "updated_at": START}
+    ])  # fmt: skip
+    options = {option["region"]: option for option in explained("new", world)["waits"]["options"]}
+    assert options[NORTH]["egress_usd"] == 0.0
+    assert options[EAST]["egress_usd"] == pytest.approx(0.1)
+
+
+def test_data_in_a_region_that_nobody_reaches_is_the_reason(world: Path) -> None:
+    waiting(world, per_worker={"gpus": 1}, data=[{"region": "nowhere", "size_gb": 10}])
+    waits = explained("new", world)["waits"]
+    assert waits["now"].startswith("data:")
+    assert waits["start"] == {"p10_h": None, "p50_h": None, "p90_h": None}
+
+
+def test_a_region_without_a_price_says_so(world: Path) -> None:
+    waiting(world, per_worker={"gpus": 1, "gpu_models": ["T4"]})
+    assert explained("new", world)["waits"]["now"] is None
+    put(world, PRICES, [])
+    from deltalake import DeltaTable
+
+    DeltaTable(f"{world}/prices").delete(f"region = '{NORTH}'")
+    now = explained("new", world)["waits"]["now"]
+    assert now.startswith(f"price: no price is known of {NORTH}/T4/on-demand")
+
+
+def test_an_assumed_price_of_the_settings_is_used(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting(world, per_worker={"gpus": 1, "gpu_models": ["T4"]}, expected_s=3_600)
+    from deltalake import DeltaTable
+
+    DeltaTable(f"{world}/prices").delete(f"region = '{NORTH}'")
+    monkeypatch.setenv("THALWEG_PLACE__ASSUMED_USD_PER_GPU_HOUR", "7")
+    waits = explained("new", world)["waits"]
+    assert waits["now"] is None
+    assert {option["region"]: option["usd"] for option in waits["options"]}[NORTH] == pytest.approx(7.0)
+
+
+def test_a_region_without_gpus_is_no_mystery(world: Path) -> None:
+    put(world, TASKS, [])
+    explained("large", world)
+    rooms = world_of(node("cpu", "n", 0, model=""), node("gpu", "m", 8))
+    found = {option.region: option.reason for option in Explainer(rooms, PlanSettings()).options(spec(1), 0)}
+    assert found == {"cpu": "gpu_model: the region has no GPUs", "gpu": ""}
+
+
+def test_workers_that_want_nodes_of_their_own_are_told_that() -> None:
+    rooms = world_of(node("r", "a", 8), node("r", "b", 8))
+    ask(rooms, "full", spec(8))
+    place_all(rooms)
+    ask(rooms, "apart", spec(4, workers=2, spread_workers=True))
+    wait = Explainer(rooms, PlanSettings()).wait(rooms.tasks["apart"], 0)
+    assert wait.reason is not None
+    assert wait.reason.endswith("each of its 2 workers needs a node of its own")
+
+
+def test_fields_that_nobody_reads_are_shown(world: Path) -> None:
+    waiting(world, gpus=8, retries=3)
+    assert explained("new", world)["unread"] == [
+        "unknown field 'gpus' (is 'per_worker.gpus' meant?)",
+        "unknown field 'retries'",
+    ]
+    assert "unknown field 'gpus' (is 'per_worker.gpus' meant?); nobody reads it" in told("new", world)
+    assert explained("large", world)["unread"] == []
+
+
+def test_a_long_queue_is_a_long_wait_and_not_never() -> None:
+    def start(ahead_gpus: float) -> tuple[float, float]:
+        found = estimate_start(
+            need_gpus=1.0,
+            usable=np.array([True, True]),
+            free_gpus=np.zeros(2),
+            running_place=np.repeat([0, 1], 4),
+            running_gpus=np.full(8, 2.0),
+            elapsed_h=np.zeros(8),
+            expected_h=np.full(8, 3.0),
+            ahead_gpus=ahead_gpus,
+        )
+        return found.p10_h, found.p50_h
+
+    waits = [start(ahead)[1] for ahead in (0.0, 8.0, 14.0, 30.0, 160.0, 1_600.0)]
+    assert all(np.isfinite(waits))
+    assert waits == sorted(waits)
+    # 1,600 GPUs asked before it, 16 that run for three hours each: a hundred turns.
+    assert 200 < waits[-1] < 400
+    assert start(1_600.0)[0] > 200
+
+
+def test_nothing_that_runs_and_a_queue_before_it_is_never() -> None:
+    found = estimate_start(
+        need_gpus=4.0,
+        usable=np.array([True]),
+        free_gpus=np.array([4.0]),
+        running_place=np.zeros(0, np.int64),
+        running_gpus=np.zeros(0),
+        elapsed_h=np.zeros(0),
+        expected_h=np.zeros(0),
+        ahead_gpus=100.0,
+    )
+    assert np.isinf(found.p10_h)
