@@ -11,10 +11,7 @@ The micro-batch (`microbatch`), which can be killed anywhere (docs/explanation/e
 7. `tasks`, `placements` and `plans` follow beside the stream                        `placement.tables`
 """
 
-import logging
 import re
-import time
-from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -25,11 +22,14 @@ from thalweg.jobs.microbatch.dead_letters import DeadLetters
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.microbatch.microbatch import Microbatch
 from thalweg.jobs.microbatch.reading import Reading
+from thalweg.jobs.placement import standby
 from thalweg.jobs.placement.facts import FactsReader
 from thalweg.jobs.placement.heartbeat import CONTROL_REGION, Heartbeats
 from thalweg.jobs.placement.placer import ORDER, Placer
+from thalweg.jobs.placement.recovery import recover
 from thalweg.jobs.placement.refusals import FLOW_NAME
 from thalweg.jobs.placement.settings import plan_settings, tenants_of
+from thalweg.jobs.placement.snapshots import SnapshotKeeper
 from thalweg.jobs.placement.tables import PlaceTables
 from thalweg.jobs.runtime.beside import run_beside
 from thalweg.jobs.runtime.courtesy import Courtesy
@@ -38,10 +38,6 @@ from thalweg.jobs.runtime.origin import LOOK_EVERY_S, OriginWatch
 from thalweg.scheduling.live.warm_up import warm_up
 from thalweg.scheduling.liveness.hearing import BEAT_MS, Hearing, Sounding
 from thalweg.scheduling.pack.packer import Packer
-from thalweg.scheduling.world.facts import Tenant, WorldFacts
-from thalweg.scheduling.world.making import world_from
-from thalweg.scheduling.world.tasks import Transition
-from thalweg.scheduling.world.world import World
 from thalweg.streams.broker.admin import ensure_topics, raise_limits
 from thalweg.streams.broker.lag import end_of_batch
 from thalweg.streams.broker.publish import KafkaPublisher
@@ -50,10 +46,9 @@ from thalweg.streams.broker.soundings import TopicEnds
 from thalweg.streams.broker.sources import read_pattern
 from thalweg.streams.contract.envelope import content_id
 from thalweg.streams.contract.topics import ASSIGNMENTS, REQUESTS, STATUS, topic_name, topic_pattern
-from thalweg.streams.placement.requests import read_spec
 from thalweg.sync.delta.contracts import DECISIONS
-from thalweg.sync.delta.lease import hold_lease
-from thalweg.sync.ledger.ledger import Ledger, from_rows
+from thalweg.sync.delta.lease import beat, hold_lease
+from thalweg.sync.ledger.ledger import Ledger
 from thalweg.sync.tables.world_tables import WorldTables
 
 if TYPE_CHECKING:
@@ -68,21 +63,29 @@ FLOW: Final = Flow(
     writes_tables=("decisions", "tasks", "placements", "plans"),
 )
 
-log = logging.getLogger("thalweg.place")
+
+def stand_by(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop, host: Host) -> None:
+    """Wait until no other driver works, following what it does; returns at once where there is none.
+
+    Args:
+        spark: the session, which is made ready meanwhile.
+        settings: everything.
+        clock: the wall clock.
+        stop: ends the waiting.
+        host: is given what was followed, for the start that comes next.
+    """
+
+    def make_ready() -> None:
+        warm_up(plan_settings(settings.place))
+        standby.warm(spark, settings, _pattern(settings))
+
+    standby.stand_by(settings, FLOW.name, clock, stop, host, make_ready)
 
 
-def rebuild(ledger: Ledger, tables: PlaceTables, tenants: Mapping[str, Tenant], now_ms: int) -> World:
-    """Make the world that the ledger's rows lead to; what the tables say of places is learned by the first batch."""
-
-    def history() -> Iterator[Transition]:
-        read = 0
-        for rows in ledger.all_rows():
-            read += rows.num_rows
-            announce_progress(f"place: {read:,} rows of the ledger read")
-            tables.put(rows)
-            yield from from_rows(rows, read_spec)
-
-    return world_from(WorldFacts(), history(), now_ms, tenants=tenants)
+def _pattern(settings: Settings) -> str:
+    """Topics that are read."""
+    prefix = settings.kafka.topic_prefix
+    return f"{re.escape(topic_name(REQUESTS, prefix))}|{topic_pattern(STATUS, prefix)}"
 
 
 def start(
@@ -101,22 +104,23 @@ def start(
         LeaseHeldError: another place job holds this warehouse.
     """
     host = host or Host()
-    hold_lease(settings.warehouse.path, FLOW.name)
+    if not host.without_lease:
+        hold_lease(settings.warehouse.path, FLOW.name)
     announce_progress("place: compiling what a plan calls")  # a minute or more where no cache is
     warm_up(plan_settings(settings.place))
     announce_progress("place: opening the ledger")
     prefix, place, courtesy = settings.kafka.topic_prefix, settings.place, Courtesy()
-    pattern = f"{re.escape(topic_name(REQUESTS, prefix))}|{topic_pattern(STATUS, prefix)}"
+    pattern = _pattern(settings)
     watch = OriginWatch(settings, FLOW, DECISIONS, pattern)
     watch.settle()
     ensure_topics(settings.kafka, [CONTROL_REGION])
     raise_limits(settings.kafka)
     ledger = Ledger.claim(settings.warehouse.path)
     tables = PlaceTables(settings.warehouse.path, place.folds_every_ms, place.compact_every_s, stop, rest=courtesy.rest)
-    began = time.perf_counter()
-    world = rebuild(ledger, tables, tenants_of(place), clock())
-    rebuilt = {"tasks": len(world.tasks), "seconds": round(time.perf_counter() - began, 2)}
-    log.info("world rebuilt", extra={"fields": rebuilt})
+    snapshots = SnapshotKeeper(
+        settings.warehouse.path, every_rows=place.snapshot_every_rows, every_s=place.snapshot_every_s, stop=stop
+    )
+    world = recover(ledger, settings.warehouse.path, tenants_of(place), clock(), host.take_followed())
     facts = FactsReader(WorldTables(settings.warehouse.path, place.node_timeout_ms))
     facts.read()  # the first batch knows the world
     publisher = KafkaPublisher(settings.kafka, timeout_ms=place.publish_timeout_ms, client_id="thalweg-place")
@@ -138,6 +142,7 @@ def start(
         packer=Packer(world.nodes),
         hearing=hearing,
         host=host,
+        committed=snapshots.note,
         end_of_batch=partial(end_of_batch, checkpoint_for(settings, FLOW)),
     )
     batches = Microbatch(
@@ -158,6 +163,8 @@ def start(
 
     beats = Heartbeats(hearing=hearing, ends=ends, publisher=publisher, prefix=prefix, clock=clock)
     tables.start(ledger)
+    snapshots.start()
+    run_beside("place-lease", partial(beat, settings.warehouse.path, FLOW.name), every_s=BEAT_MS / 1000, stop=stop)
     close_reader = reader.close if reader is not None else None
     run_beside("place-facts", facts.read, every_s=place.world_every_ms / 1000, stop=stop, close=close_reader)
     run_beside("place-heartbeat", beats.step, every_s=BEAT_MS / 1000, stop=stop, close=beats.close)

@@ -60,6 +60,8 @@ class Placer:
     host: Host = field(default_factory=Host)
     end_of_batch: Callable[[int], Reached | None] = lambda _: None
     """Up to where a batch reads; None where only its records tell."""
+    committed: Callable[[int], None] = lambda _: None
+    """Told how many rows each commit had."""
     fold: Fold = field(init=False)
     told: Told = field(init=False)
     events: Events = field(init=False)
@@ -180,9 +182,13 @@ class Placer:
         return Step(
             act=lambda: self.ledger.commit(rows, *batch, offsets),
             done=lambda: self.ledger.has_taken(*batch, offsets),
-            then=lambda: self.tables.put(rows),
+            then=lambda: self._committed(rows),
             target="the ledger",
         )
+
+    def _committed(self, rows: pa.Table) -> None:
+        self.tables.put(rows)
+        self.committed(rows.num_rows)
 
     def _to_regions(self, events: list[OutgoingRecord]) -> Mapping[str, Step]:
         if not events:

@@ -146,10 +146,14 @@ class Seats:
 
     def remove(self, row: int) -> Seat:
         """Take a seat away and return it."""
-        seat = Seat(*self._cells[row].tolist())
+        seat = self.seat(row)
         self._cells[row, _COLUMN["pool"]] = -1
         self._free.append(row)
         return seat
+
+    def seat(self, row: int) -> Seat:
+        """Seat of a row."""
+        return Seat(*self._cells[row].tolist())
 
     def owner(self, row: int) -> tuple[str, int]:
         """Copy (task id, copy index) of a row."""

@@ -137,8 +137,9 @@ def test_fewer_replicas_than_have_succeeded_end_the_task(replicas: int, done: tu
         copy = world.tasks["t"].copies[index]
         applied(world, decide.report(world, copy.region, "succeeded", "t", copy.epoch, "", 3, 1))
     applied(world, decide.update(world, "t", spec(replicas=replicas), "{}", "other", ORIGIN, 2))
-    assert world.tasks["t"].state is TaskState.SUCCEEDED
-    assert world.tasks["t"].missing == 0
+    ended = world.ended.get("t")
+    assert ended is not None
+    assert ended.state is TaskState.SUCCEEDED
     ask(world, "u")
     placed(world)
     assert where(world, "u")
@@ -345,3 +346,57 @@ def test_a_task_that_was_given_back_goes_elsewhere_while_others_still_go_there()
     ask(world, "other", now_ms=1_100)
     placed(world, 1_200)
     assert (where(world, "t"), where(world, "other")) == (["b"], ["a"])
+
+
+# Regions that come and go
+
+
+MINUTE_MS = 60_000
+
+
+def flap(world: World, region: str, now_ms: int) -> None:
+    """Let a region be lost with what it holds, and come back."""
+    world.lose_region(region)
+    applied(world, decide.lose_region(world, region, 10_000, now_ms))
+    world.hear(region, now_ms + 1)
+
+
+def test_a_region_that_comes_and_goes_is_used_less_and_less() -> None:
+    world = world_of(node("east", "n"))
+    ask(world, "t")
+    moves = 0
+    for minute in range(90):
+        placed(world, now_ms=minute * MINUTE_MS)
+        if where(world, "t"):
+            moves += 1
+            flap(world, "east", minute * MINUTE_MS + 1)
+    assert 8 <= moves <= 16, "it would be ninety"
+
+
+def test_a_region_that_is_lost_now_and_then_is_used_as_soon_as_it_is_back() -> None:
+    world = world_of(node("east", "n"))
+    ask(world, "t")
+    for hours in range(0, 10, 2):
+        now_ms = hours * 60 * MINUTE_MS
+        placed(world, now_ms=now_ms)
+        flap(world, "east", now_ms + 1)
+        placed(world, now_ms=now_ms + 2)
+        assert where(world, "t") == ["east"]
+
+
+def test_why_a_region_is_not_used_is_said_and_a_restart_knows_it() -> None:
+    world, rows = world_of(node("east", "n")), list[Transition]()
+    rows += ask(world, "t")
+    for step in (1, 20_000):
+        rows += placed(world, now_ms=step)
+        world.lose_region("east")
+        rows += applied(world, decide.lose_region(world, "east", 10_000, step + 1))
+        world.hear("east", step + 2)
+    told = [row.reason or "" for row in placed(world, now_ms=20_010)]
+    assert any("region east was lost 2 times lately, and is used again in 60 s" in reason for reason in told), told
+    again = world_of(node("east", "n"))
+    for row in rows:
+        again.follow(row)
+    assert not again.open_region("east")
+    placed(again, now_ms=81_000)
+    assert where(again, "t") == ["east"]
