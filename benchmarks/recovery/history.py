@@ -8,7 +8,7 @@ import pyarrow as pa
 from deltalake import Transaction
 
 from thalweg.sync.delta.appender import Appender
-from thalweg.sync.delta.contracts import DECISIONS, NODE_SHARES
+from thalweg.sync.delta.contracts import DECISIONS
 
 ROWS_PER_BATCH: Final = 1_000
 TASKS_PER_FILE: Final = 50_000
@@ -91,7 +91,7 @@ def _rows(
         "attempt": pa.array(np.zeros(total, np.int32)),
         "region": only(placed, region_of_task.tolist(), pa.string()),
         "pool_id": only(placed, [f"{region}/A100/on-demand" for region in region_of_task], pa.string()),
-        "nodes": only(is_assigned, shares, NODE_SHARES),
+        "nodes": only(is_assigned, shares, DECISIONS.schema.field("nodes").type),
         "plan_id": only(is_assigned, ["past"] * count, pa.string()),
         "cost_usd_per_hour": only(is_assigned, [2.0] * count, pa.float64()),
         "tenant": pa.array([f"tenant-{index % 7}" for index in (task - number).tolist()], pa.string()),

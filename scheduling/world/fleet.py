@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from thalweg.scheduling.arrays import IntArray
 from thalweg.scheduling.pack.nodes import Need, NodeId, Nodes, Pool, Slot
 from thalweg.scheduling.world.facts import NODE_SEPARATOR, NodeFacts, node_key, objection_to_node, sorted_out
 from thalweg.scheduling.world.seats import Holding, Seat, Seats, seats_of
@@ -120,6 +121,33 @@ class Fleet:
         holding = self.holdings.setdefault(task.spec.tenant, Holding())
         for seat in seats:
             holding.gain(seat)
+
+    def sit_all(self, owners: Sequence[tuple[Task, Copy]], devices: Sequence[Sequence[int]], seats: IntArray) -> None:
+        """Let many copies take their seats at once: owner and devices of each, and the fields of `Seat` as a row."""
+        cells = dict(zip(Seat._fields, seats.T, strict=True))
+        self.nodes.force_all(
+            cells["node"], devices, *(cells[name] for name in ("gpu_milli", "cpu_milli", "memory_mib"))
+        )
+        rows = self.seats.add_all([(task.task_id, copy.index) for task, copy in owners], seats)
+        for (task, copy), row, node in zip(owners, rows, cells["node"].tolist(), strict=True):
+            held = (task.task_id, copy.index)
+            copy.seats += (row,)
+            self._copies_in.setdefault(copy.region, set()).add(held)
+            self._copies_on.setdefault(node, set()).add(held)
+            if task.spec.min_workers is not None:
+                self.malleable.add(held)
+        tenants = [task.spec.tenant for task, _ in owners]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(tenants))}
+        of_tenant = np.array([numbers[name] for name in tenants], np.int64)
+        amounts = [
+            cells["gpu_milli"],
+            cells["cpu_milli"],
+            cells["memory_mib"],
+            cells["micro_usd_per_hour"] * cells["first"],
+        ]
+        totals = np.zeros((len(numbers), len(amounts)), np.int64)
+        np.add.at(totals, of_tenant, np.stack(amounts, axis=1))
+        self.holdings |= {name: Holding.of(*totals[number].tolist()) for name, number in numbers.items()}
 
     def free(self, task: Task, copy: Copy) -> None:
         """Give back all that a copy holds."""

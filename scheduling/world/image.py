@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from heapq import heapify
 from typing import Final, NamedTuple
 
-from thalweg.scheduling.pack.nodes import Pool
+from thalweg.scheduling.arrays import IntArray
+from thalweg.scheduling.pack.nodes import NodeId, Pool
 from thalweg.scheduling.pack.pool_ids import pool_of
 from thalweg.scheduling.world.back_offs import BackOff
 from thalweg.scheduling.world.ended import EndedColumns
 from thalweg.scheduling.world.facts import NODE_SEPARATOR, Tenant
 from thalweg.scheduling.world.refusals import Refusals
-from thalweg.scheduling.world.seats import Seat
 from thalweg.scheduling.world.tasks import Copy, CopyState, Share, Task, TaskSpec, TaskState
 from thalweg.scheduling.world.world import World
 
@@ -71,7 +71,7 @@ class CopyImage(NamedTuple):
 
 
 class ShareImage(NamedTuple):
-    """What a copy takes of one node, and its seat there."""
+    """What a copy takes of one node; beside it, in `seats`, its seat there."""
 
     copy: int
     """Index into `copies`."""
@@ -81,8 +81,6 @@ class ShareImage(NamedTuple):
     gpus: int
     gpu_milli: int
     devices: list[int]
-    seat: list[int]
-    """The fields of `Seat` in their order; node and pool are those of this image."""
 
 
 class RefusalImage(NamedTuple):
@@ -125,6 +123,9 @@ class WorldImage:
     tasks: list[TaskImage]
     copies: list[CopyImage]
     shares: list[ShareImage]
+    """All those of a copy stand together, copy after copy."""
+    seats: IntArray
+    """One row for each share, [shares, fields of `Seat` in their order]; nodes and pools are those of this image."""
     refusals: list[RefusalImage]
     ends: list[EndImage]
     waiting: list[int]
@@ -137,6 +138,7 @@ def image_of(world: World) -> WorldImage:
     specs: dict[TaskSpec, int] = {}
     requests: list[str] = []
     tasks, copies, shares, refusals = list[TaskImage](), list[CopyImage](), list[ShareImage](), list[RefusalImage]()
+    seats: list[int] = []
     numbers: dict[str, int] = {}
     for number, task in enumerate(world.tasks.values()):
         numbers[task.task_id] = number
@@ -147,6 +149,7 @@ def image_of(world: World) -> WorldImage:
         refusals += (RefusalImage(number, region, r.count, r.last_ms, r.until_ms) for region, r in task.refused.items())
         for copy in task.copies.values():
             shares += _share_images(world, task, copy, len(copies))
+            seats += copy.seats
             copies.append(_copy_image(copy, number))
     for kind, counted in ((EVERYBODY, world.back_offs.refusing), (LOSSES, world.back_offs.flapping)):
         refusals += (RefusalImage(kind, region, r.count, r.last_ms, r.until_ms) for region, r in counted.items())
@@ -162,6 +165,7 @@ def image_of(world: World) -> WorldImage:
         tasks=tasks,
         copies=copies,
         shares=shares,
+        seats=world.seats.rows(seats),
         refusals=refusals,
         ends=[EndImage(*end) for end in sorted(world.back_offs.ends)],
         waiting=[
@@ -191,7 +195,7 @@ def world_of(image: WorldImage, spec_of: SpecOf, now_ms: int, *, tenants: Mappin
     for region in image.expected:
         world.expect(region, now_ms)
     for node in image.nodes:
-        world.fleet.describe_unseen(node.key, image.pools[node.pool])
+        world.fleet.describe_unseen(NodeId(node.key), image.pools[node.pool])
     _fill_back_offs(world, image)
     world.ended.take(image.ended)
     world.book.order = image.order
@@ -232,17 +236,8 @@ def _copy_image(copy: Copy, task: int) -> CopyImage:
 
 
 def _share_images(world: World, task: Task, copy: Copy, number: int) -> Iterable[ShareImage]:
-    slots = world.slots_of(task, copy)
-    for share, (slot, _), row in zip(copy.shares, slots, copy.seats, strict=True):
-        yield ShareImage(
-            copy=number,
-            node=slot.node,
-            workers=share.workers,
-            gpus=share.gpus,
-            gpu_milli=share.gpu_milli,
-            devices=list(share.devices),
-            seat=list(world.seats.seat(row)),
-        )
+    for share, (slot, _) in zip(copy.shares, world.slots_of(task, copy), strict=True):
+        yield ShareImage(number, slot.node, share.workers, share.gpus, share.gpu_milli, list(share.devices))
 
 
 def _fill_back_offs(world: World, image: WorldImage) -> None:
@@ -292,34 +287,39 @@ def _tasks_of(image: WorldImage, spec_of: SpecOf) -> list[Task]:
 
 
 def _fill_copies(world: World, image: WorldImage, tasks: list[Task]) -> None:
-    """Let copies sit where they sat. All shares of a copy stand together."""
+    """Let copies sit where they sat; column by column, because there are a hundred thousand of them."""
     names = [node.key.partition(NODE_SEPARATOR)[2] for node in image.nodes]
-    pools = {(copy.region, copy.pool_id): pool_of(copy.region, copy.pool_id) for copy in image.copies}
-    at = 0
-    for number, row in enumerate(image.copies):
-        shares, seats = list[Share](), list[Seat]()
-        while at < len(image.shares) and image.shares[at].copy == number:
-            share = image.shares[at]
-            shares.append(
-                Share(
-                    node_id=names[share.node],
-                    workers=share.workers,
-                    gpus=share.gpus,
-                    gpu_milli=share.gpu_milli,
-                    devices=tuple(share.devices),
-                )
-            )
-            seats.append(Seat(*share.seat))
-            at += 1
-        task = tasks[row.task]
-        copy = task.copies[row.index] = Copy(
+    pools = {place: pool_of(*place) for place in {(copy.region, copy.pool_id) for copy in image.copies}}
+    states = {state.value: state for state in CopyState}
+    copies = [
+        Copy(
             index=row.index,
             epoch=row.epoch,
             region=row.region,
             pool_id=row.pool_id,
             pool=pools[row.region, row.pool_id],
-            shares=tuple(shares),
-            state=CopyState(row.state),
+            shares=(),
+            state=states[row.state],
             assigned_ms=row.assigned_ms,
         )
-        world.fleet.sit(task, copy, world.slots_of(task, copy), seats)
+        for row in image.copies
+    ]
+    for copy, row in zip(copies, image.copies, strict=True):
+        tasks[row.task].copies[row.index] = copy
+    owners = [(tasks[row.task], copy) for row, copy in zip(image.copies, copies, strict=True)]
+    for share in image.shares:
+        copy = copies[share.copy]
+        copy.shares += (
+            Share(
+                node_id=names[share.node],
+                workers=share.workers,
+                gpus=share.gpus,
+                gpu_milli=share.gpu_milli,
+                devices=tuple(share.devices),
+            ),
+        )
+    world.fleet.sit_all(
+        [owners[share.copy] for share in image.shares],
+        [share.devices for share in image.shares],
+        image.seats,
+    )

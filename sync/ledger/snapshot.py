@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from thalweg.scheduling.pack.nodes import Pool
@@ -29,6 +30,7 @@ from thalweg.scheduling.world.image import (
     TaskImage,
     WorldImage,
 )
+from thalweg.scheduling.world.seats import Seat
 from thalweg.sync.delta.data_files import folder_of
 from thalweg.sync.delta.durable import make_folder, sync_file, sync_folder
 from thalweg.sync.ledger.reading import LedgerVersion, Position, is_of_batch
@@ -126,9 +128,9 @@ _SECTIONS: Final[dict[str, pa.Schema]] = {
             ("gpus", pa.int32()),
             ("gpu_milli", pa.int32()),
             ("devices", pa.list_(pa.int32())),
-            ("seat", pa.list_(pa.int64())),
         ]
     ),
+    "seats": pa.schema([(name, pa.int64()) for name in Seat._fields]),
     "refusals": pa.schema(
         [
             ("task", _INDEX),
@@ -282,6 +284,8 @@ def _columns(schema: pa.Schema, rows: Any) -> list[pa.Array]:
     values: Iterable[Sequence[Any]]
     if isinstance(rows, EndedColumns):
         values = rows
+    elif isinstance(rows, np.ndarray):
+        values = rows.T
     elif len(schema) == 1:
         values = [rows]
     elif rows and isinstance(rows[0], Pool):
@@ -310,6 +314,7 @@ def _image(order: int, tables: dict[str, pa.Table]) -> WorldImage:
         tasks=[TaskImage(*row) for row in rows("tasks")],
         copies=[CopyImage(*row) for row in rows("copies")],
         shares=[ShareImage(*row) for row in rows("shares")],
+        seats=np.stack([column.to_numpy() for column in tables["seats"].columns], axis=1),
         refusals=[RefusalImage(*row) for row in rows("refusals")],
         ends=[EndImage(*row) for row in rows("ends")],
         waiting=values("waiting"),
