@@ -136,9 +136,14 @@ def _run_of(rows: dict[bytes, _Row]) -> EndedColumns:
     ids = np.frombuffer(b"".join(rows), ">u8").reshape(count, 2)
     contents = np.frombuffer(b"".join(row.content for row in rows.values()), ">u8").reshape(count, 2)
     order = np.argsort(ids[:, 0], kind="stable")
+    id_high, id_low, content_high, content_low = (
+        np.ascontiguousarray(halves[order, half], np.uint64) for halves in (ids, contents) for half in (0, 1)
+    )
     return EndedColumns(
-        *(np.ascontiguousarray(ids[order, half], np.uint64) for half in (0, 1)),
-        *(np.ascontiguousarray(contents[order, half], np.uint64) for half in (0, 1)),
+        id_high,
+        id_low,
+        content_high,
+        content_low,
         np.fromiter((row.epoch for row in rows.values()), np.int64, count)[order],
         np.fromiter((row.code for row in rows.values()), np.uint8, count)[order],
     )

@@ -62,7 +62,8 @@ class CopyImage(NamedTuple):
 
     task: int
     """Index into `tasks`."""
-    index: int
+    number: int
+    """Of the copy."""
     epoch: int
     region: str
     pool_id: str
@@ -89,7 +90,7 @@ class RefusalImage(NamedTuple):
     task: int
     """Index into `tasks`; EVERYBODY or LOSSES for the other two."""
     region: str
-    count: int
+    times: int
     last_ms: int
     until_ms: int
 
@@ -254,7 +255,7 @@ def _fill_back_offs(world: World, image: WorldImage) -> None:
 
 
 def _refusals_of(row: RefusalImage) -> Refusals:
-    return Refusals(count=row.count, last_ms=row.last_ms, until_ms=row.until_ms)
+    return Refusals(count=row.times, last_ms=row.last_ms, until_ms=row.until_ms)
 
 
 def _tasks_of(image: WorldImage, spec_of: SpecOf) -> list[Task]:
@@ -293,7 +294,7 @@ def _fill_copies(world: World, image: WorldImage, tasks: list[Task]) -> None:
     states = {state.value: state for state in CopyState}
     copies = [
         Copy(
-            index=row.index,
+            index=row.number,
             epoch=row.epoch,
             region=row.region,
             pool_id=row.pool_id,
@@ -305,7 +306,7 @@ def _fill_copies(world: World, image: WorldImage, tasks: list[Task]) -> None:
         for row in image.copies
     ]
     for copy, row in zip(copies, image.copies, strict=True):
-        tasks[row.task].copies[row.index] = copy
+        tasks[row.task].copies[row.number] = copy
     owners = [(tasks[row.task], copy) for row, copy in zip(image.copies, copies, strict=True)]
     for share in image.shares:
         copy = copies[share.copy]

@@ -9,7 +9,7 @@ one after another, and a digest of all that.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -112,7 +112,7 @@ _SECTIONS: Final[dict[str, pa.Schema]] = {
     "copies": pa.schema(
         [
             ("task", _INDEX),
-            ("index", pa.int32()),
+            ("number", pa.int32()),
             ("epoch", pa.int64()),
             ("region", pa.string()),
             ("pool_id", pa.string()),
@@ -135,7 +135,7 @@ _SECTIONS: Final[dict[str, pa.Schema]] = {
         [
             ("task", _INDEX),
             ("region", pa.string()),
-            ("count", pa.int64()),
+            ("times", pa.int64()),
             ("last_ms", pa.int64()),
             ("until_ms", pa.int64()),
         ]
@@ -281,7 +281,7 @@ def _stream(schema: pa.Schema, rows: Any) -> bytes:
 
 def _columns(schema: pa.Schema, rows: Any) -> list[pa.Array]:
     """Columns of a section: of one column they are the values themselves, of several rows of them."""
-    values: Iterable[Sequence[Any]]
+    values: Iterable[Any]
     if isinstance(rows, EndedColumns):
         values = rows
     elif isinstance(rows, np.ndarray):

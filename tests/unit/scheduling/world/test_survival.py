@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.scheduling.worlds import ORIGIN, applied, ask, node, placed, spec, where, world_of
@@ -400,3 +400,45 @@ def test_why_a_region_is_not_used_is_said_and_a_restart_knows_it() -> None:
     assert not again.open_region("east")
     placed(again, now_ms=81_000)
     assert where(again, "t") == ["east"]
+
+
+# Copies in distinct regions
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    replicas=st.integers(2, 3),
+    steps=st.lists(
+        st.tuples(st.sampled_from(["lose", "return", "succeed", "fail"]), st.sampled_from("abcde")), max_size=14
+    ),
+)
+def test_copies_are_brought_back_to_as_many_as_asked_for_in_distinct_regions(
+    replicas: int, steps: list[tuple[str, str]]
+) -> None:
+    world = world_of(*(node(region, "n") for region in "abcde"))
+    ask(world, "t", spec(replicas=replicas))
+    placed(world)
+    for number, (what, region) in enumerate(steps, start=1):
+        now_ms = number * 120 * MINUTE_MS  # so that no region counts as one that comes and goes
+        task = world.tasks.get("t")
+        if task is None:
+            break
+        copy = next((copy for copy in task.copies.values() if copy.region == region), None)
+        if what == "lose":
+            world.lose_region(region)
+            applied(world, decide.lose_region(world, region, 10_000, now_ms))
+        elif what == "return":
+            world.hear(region, now_ms)
+        elif copy is not None:
+            kind = "succeeded" if what == "succeed" else "failed"
+            applied(world, decide.report(world, region, kind, "t", copy.epoch, "", 99, now_ms))
+        placed(world, now_ms=now_ms)
+        task = world.tasks.get("t")
+        if task is None:
+            break
+        held = where(world, "t")
+        assert len(set(held)) == len(held)
+        assert not set(held) & task.done_regions, "nor where one has succeeded"
+        usable = {name for name in "abcde" if world.open_region(name)} - task.done_regions
+        wanted = replicas - len(task.done_copies)
+        assert len(held) == min(wanted, len(usable)), "as many as there are regions for"
