@@ -27,6 +27,8 @@ class Follower:
     spec_of: SpecOf
     now_ms: int
     """The moment at which regions are expected from."""
+    ledger_id: str = ""
+    """Of the ledger that is followed."""
     rows: int = 0
     """Rows followed."""
     position: Position | None = None
@@ -70,6 +72,7 @@ class Follower:
         else:
             follower = cls._of_snapshot(snapshot, spec_of, now_ms, tenants)
             pieces = (tail.slice(start, PIECE_ROWS) for start in range(0, tail.num_rows, PIECE_ROWS))
+        follower.ledger_id = ledger.ledger_id
         for piece in pieces:
             follower.follow(piece)
             progress(follower.read)
@@ -107,6 +110,8 @@ class Follower:
 
     def catch_up(self, ledger: LedgerVersion) -> bool:
         """Follow what was added since; False where this is not the ledger that was followed."""
+        if ledger.ledger_id != self.ledger_id:
+            return False
         added = ledger.all_rows() if self.position is None else [ledger.rows_after(self.position)]
         for rows in added:
             self.follow(rows)
