@@ -106,6 +106,7 @@ def start(
     host = host or Host()
     if not host.without_lease:
         hold_lease(settings.warehouse.path, FLOW.name)
+    run_beside("place-lease", partial(beat, settings.warehouse.path, FLOW.name), every_s=BEAT_MS / 1000, stop=stop)
     announce_progress("place: compiling what a plan calls")  # a minute or more where no cache is
     warm_up(plan_settings(settings.place))
     announce_progress("place: opening the ledger")
@@ -164,7 +165,6 @@ def start(
     beats = Heartbeats(hearing=hearing, ends=ends, publisher=publisher, prefix=prefix, clock=clock)
     tables.start(ledger)
     snapshots.start()
-    run_beside("place-lease", partial(beat, settings.warehouse.path, FLOW.name), every_s=BEAT_MS / 1000, stop=stop)
     close_reader = reader.close if reader is not None else None
     run_beside("place-facts", facts.read, every_s=place.world_every_ms / 1000, stop=stop, close=close_reader)
     run_beside("place-heartbeat", beats.step, every_s=BEAT_MS / 1000, stop=stop, close=beats.close)

@@ -26,7 +26,8 @@ def write_history(warehouse: str, tasks: int, live: int, regions: Sequence[str],
     table = Appender(DECISIONS, warehouse)
     first = 0
     for number, life, count in _groups(tasks, live):
-        rows = _rows(number, count, life, regions, first, now_ms)
+        seat = number - (tasks - live) if life is _LIVE_LIFE else number % max(live, 1)
+        rows = _rows(number, count, life, seat, regions, first, now_ms)
         last_batch = (first + rows.num_rows - 1) // ROWS_PER_BATCH
         table.commit(table.write(rows, now_ms), Transaction("thalweg-place-driver", 1), Transaction("past", last_batch))
         first += rows.num_rows
@@ -47,14 +48,14 @@ def _groups(tasks: int, live: int) -> Iterator[tuple[int, tuple[str, ...], int]]
 
 
 def _rows(
-    number: int, count: int, life: tuple[str, ...], regions: Sequence[str], first_row: int, now_ms: int
+    number: int, count: int, life: tuple[str, ...], seat: int, regions: Sequence[str], first_row: int, now_ms: int
 ) -> pa.Table:
     steps = len(life)
     total = count * steps
     step = np.tile(np.arange(steps), count)
     task = np.repeat(np.arange(number, number + count), steps)
     at = np.arange(first_row, first_row + total)
-    places = [node_of(index, regions) for index in range(count)]
+    places = [node_of(seat + index, regions) for index in range(count)]
     region_of_task = np.array([place[0] for place in places], object)
     shares = [
         [{"node_id": node, "workers": 1, "gpus": 1, "gpu_milli": 0, "devices": [device]}] for _, node, device in places

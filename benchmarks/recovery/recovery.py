@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -77,10 +78,14 @@ class _Driver:
 
     def kill(self) -> None:
         """End it and its JVM as a power cut would."""
-        children = psutil.Process(self.process.pid).children(recursive=True)
+        try:
+            children = psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.Error:
+            children = []
         self.process.send_signal(signal.SIGKILL)
         for child in children:
-            child.kill()
+            with suppress(psutil.Error):
+                child.kill()
         self.process.wait()
         psutil.wait_procs(children, timeout=10)
 
@@ -202,11 +207,9 @@ class _Bench:
 
     def take_over(self) -> dict[str, Any]:
         """Let a standby be ready, kill the active driver and wait for the first assignment of the other."""
-        standing = [_said(driver.log, "standing by") for driver in self._drivers]
         while len(self._drivers) < 2:
             self._start(standby=True)
         self._until(lambda: any(_said(driver.log, "standing by") for driver in self._drivers[1:]), "a standby")
-        del standing
         time.sleep(self._parameters.serve_s)
         active, other = self._drivers[0], self._drivers[1]
         killed_ms = int(time.time() * 1000)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from thalweg.conf.readiness import announce_progress, announce_ready
 from thalweg.conf.settings import Settings
@@ -24,6 +25,7 @@ from thalweg.streams.broker.sources import read_pattern
 from thalweg.sync.delta.contracts import DECISIONS
 from thalweg.sync.delta.lease import LeaseWatch
 from thalweg.sync.delta.store import StoreError, table_uri
+from thalweg.sync.ledger.follower import Follower
 from thalweg.sync.ledger.reading import LedgerVersion
 
 if TYPE_CHECKING:
@@ -72,10 +74,8 @@ def stand_by(
         return
     announce_progress("place: standing by, follows the ledger")
     make_ready()
-    follower = follow(warehouse, _ledger(warehouse), tenants_of(settings.place), clock())
-    announce_ready()
-    log.info("standing by", extra={"fields": {"tasks": len(follower.world.tasks), "rows": follower.rows}})
-    looked_s = time.monotonic()
+    follower: Follower | None = None
+    looked_s = -FOLLOW_EVERY_S
     while not stop.wait(LOOK_EVERY_S):
         if watch.is_free():
             log.warning("the driver is gone; taking over")
@@ -85,9 +85,27 @@ def stand_by(
             host.without_lease = True
             break
         if time.monotonic() - looked_s >= FOLLOW_EVERY_S:
-            follower.catch_up(_ledger(warehouse))
+            try:
+                follower = _followed(follower, settings, clock)
+            except (OSError, DeltaError) as error:  # the next look may succeed
+                log.warning(f"the ledger cannot be followed now: {error}")
             looked_s = time.monotonic()
     host.followed = follower
+
+
+def _followed(follower: Follower | None, settings: Settings, clock: Clock) -> Follower | None:
+    """Follow what the ledger has now; None where there is no ledger yet."""
+    warehouse = settings.warehouse.path
+    uri = table_uri(warehouse, DECISIONS.name)
+    if not DeltaTable.is_deltatable(uri):
+        return None
+    ledger = LedgerVersion(DeltaTable(uri))
+    if follower is not None and follower.catch_up(ledger):
+        return follower
+    follower = follow(warehouse, ledger, tenants_of(settings.place), clock())
+    announce_ready()
+    log.info("standing by", extra={"fields": {"tasks": len(follower.world.tasks), "rows": follower.rows}})
+    return follower
 
 
 def warm(spark: "SparkSession", settings: Settings, pattern: str) -> None:
@@ -108,7 +126,3 @@ def warm(spark: "SparkSession", settings: Settings, pattern: str) -> None:
             query.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _ledger(warehouse: str) -> LedgerVersion:
-    return LedgerVersion(DeltaTable(table_uri(warehouse, DECISIONS.name)))

@@ -12,6 +12,8 @@ from thalweg.scheduling.live import decide
 from thalweg.scheduling.pack.nodes import MAX_DEVICES, Need, Nodes, Pool
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.pack.pool_ids import pool_name, pool_of
+from thalweg.scheduling.world.image import image_of
+from thalweg.scheduling.world.image import world_of as from_image
 from thalweg.scheduling.world.tasks import Change, DataNeed, TaskState, Transition
 from thalweg.scheduling.world.world import Tenant, World
 
@@ -394,12 +396,16 @@ def test_why_a_region_is_not_used_is_said_and_a_restart_knows_it() -> None:
         world.hear("east", step + 2)
     told = [row.reason or "" for row in placed(world, now_ms=20_010)]
     assert any("region east was lost 2 times lately, and is used again in 60 s" in reason for reason in told), told
-    again = world_of(node("east", "n"))
+    followed = World()
     for row in rows:
-        again.follow(row)
-    assert not again.open_region("east")
-    placed(again, now_ms=81_000)
-    assert where(again, "t") == ["east"]
+        followed.follow(row)
+    for again in (followed, from_image(image_of(followed), lambda _: spec(), 0)):
+        again.set_nodes([node("east", "n")])
+        again.set_prices({("east", "A100", False): 2.0})
+        again.hear("east", 20_010)
+        assert not again.open_region("east")
+        placed(again, now_ms=81_000)
+        assert where(again, "t") == ["east"]
 
 
 # Copies in distinct regions
