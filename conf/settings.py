@@ -160,6 +160,8 @@ class Place(_Group):
     """How often `tasks` and `placements` are brought up to date beside the stream."""
     compact_every_s: Annotated[int, Field(ge=0)] = 60
     """How often the ledger's small files are compacted, from the writer's own thread; 0 never."""
+    archive_after_s: Annotated[int, Field(ge=0)] = 86_400
+    """A task that ended so long ago is moved from `tasks` to `tasks_archive`, when files are compacted; 0 never."""
     snapshot_every_rows: Annotated[int, Field(ge=0)] = 100_000
     """A snapshot of the world is made when the ledger has grown by so many rows, seconds of a restart; 0 never."""
     snapshot_every_s: Annotated[float, Field(gt=0)] = 600.0

@@ -60,7 +60,7 @@ FLOW: Final = Flow(
     reads_topics=("requests", "status"),
     reads_tables=("nodes", "links", "prices", "records", "decisions"),
     writes_topics=("assignments", "status", "deadletter"),
-    writes_tables=("decisions", "tasks", "placements", "plans"),
+    writes_tables=("decisions", "tasks", "tasks_archive", "placements", "plans"),
 )
 
 
@@ -117,7 +117,14 @@ def start(
     ensure_topics(settings.kafka, [CONTROL_REGION])
     raise_limits(settings.kafka)
     ledger = Ledger.claim(settings.warehouse.path)
-    tables = PlaceTables(settings.warehouse.path, place.folds_every_ms, place.compact_every_s, stop, rest=courtesy.rest)
+    tables = PlaceTables(
+        settings.warehouse.path,
+        place.folds_every_ms,
+        place.compact_every_s,
+        stop,
+        rest=courtesy.rest,
+        archive_after_s=place.archive_after_s,
+    )
     snapshots = SnapshotKeeper(
         settings.warehouse.path, every_rows=place.snapshot_every_rows, every_s=place.snapshot_every_s, stop=stop
     )

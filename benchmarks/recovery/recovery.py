@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -305,7 +306,11 @@ def _told(driver: _Driver) -> dict[str, Any]:
     """What a driver's log says of its start, and the most memory it took."""
     rebuilt = _said(driver.log, "world rebuilt")
     names = ("tasks", "rows", "rows_read", "seconds")
+    said = {words: _said(driver.log, words) for words in ("world rebuilt", '"started"')}
     return {
+        "said_after_s": {
+            words.strip('"'): round((_at_ms(line) - driver.began_ms) / 1000, 2) for words, line in said.items() if line
+        },
         "rebuilt": {name: rebuilt[name] for name in names if name in rebuilt},
         "peak_mb": {name: round(mb) for name, mb in sorted(driver.peak_mb.items())},
     }
@@ -321,8 +326,6 @@ def _said(log: Path, message: str) -> dict[str, Any]:
 
 
 def _at_ms(line: dict[str, Any]) -> int:
-    from datetime import datetime
-
     return int(datetime.fromisoformat(line["at"]).timestamp() * 1000)
 
 

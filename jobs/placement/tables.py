@@ -12,15 +12,15 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from thalweg.jobs.placement.archive import ENDED, TaskArchive
 from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
 from thalweg.jobs.runtime.beside import run_beside
 from thalweg.jobs.runtime.job import Stop
 from thalweg.scheduling.live.live_plan import Plan
 from thalweg.scheduling.world.lifecycle import LIVE
-from thalweg.scheduling.world.tasks import TERMINAL
 from thalweg.scheduling.world.world import World
 from thalweg.sync.delta.appender import Appender
-from thalweg.sync.delta.contracts import DECISIONS, PLACEMENTS, PLANS, TASKS
+from thalweg.sync.delta.contracts import DECISIONS, PLACEMENTS, PLANS, TASKS, TASKS_ARCHIVE
 from thalweg.sync.delta.keyed_table import KeyedTable
 from thalweg.sync.delta.store import AnotherWriterError, table_uri
 from thalweg.sync.delta.upkeep import Upkeep
@@ -110,6 +110,7 @@ class PlaceTables:
         compact_every_s: int,
         stop: Stop,
         rest: Callable[[], None] = lambda: None,
+        archive_after_s: int = 0,
     ) -> None:
         """Open the tables.
 
@@ -119,12 +120,14 @@ class PlaceTables:
             compact_every_s: how often their files and the ledger's are compacted; 0 never.
             stop: ends the thread.
             rest: called every few milliseconds of work.
+            archive_after_s: how long after its end a task is moved to `tasks_archive`; 0 never.
         """
+        self._archive_after_s = archive_after_s
         self._rest = rest
         self._warehouse = warehouse
         self._stop = stop
         self._open()
-        names = (DECISIONS.name, TASKS.name, PLACEMENTS.name)
+        names = (DECISIONS.name, TASKS.name, TASKS_ARCHIVE.name, PLACEMENTS.name)
         self._upkeep = {name: Upkeep(table_uri(warehouse, name)) for name in names}
         self._compact_every_s = compact_every_s
         self._compacted = time.monotonic()
@@ -139,7 +142,8 @@ class PlaceTables:
 
     def _open(self) -> None:
         """Open the tables to write them anew; `plans` is only added to."""
-        self._tasks = KeyedTable(TASKS, self._warehouse, settled_by=("state", _ENDED))
+        self._tasks = KeyedTable(TASKS, self._warehouse, settled_by=ENDED)
+        self._archive = TaskArchive(self._warehouse, self._tasks, self._archive_after_s)
         self._placements = KeyedTable(PLACEMENTS, self._warehouse)
         self._plans = Appender(PLANS, self._warehouse)
         self._plans_upkeep = AppendUpkeep(self._plans, _now_ms, self._stop)
@@ -204,11 +208,13 @@ class PlaceTables:
     def _compact(self) -> None:
         assert self._ledger is not None
         self._ledger.compact()
-        for table in (self._tasks, self._placements):
+        for table in (self._tasks, self._archive.table, self._placements):
             table.compact(_now_ms())
+        self._archive.move(_now_ms())
         pending = {
             DECISIONS.name: self._ledger.pending,
             TASKS.name: self._tasks.pending,
+            TASKS_ARCHIVE.name: self._archive.table.pending,
             PLACEMENTS.name: self._placements.pending,
         }
         for name, upkeep in self._upkeep.items():
@@ -242,6 +248,7 @@ class PlaceTables:
             log.warning("`tasks` and `placements` are of other rows than the ledger's, and are folded from it anew")
             return False
         self._tasks.resume()
+        self._archive.resume(_now_ms())
         self._placements.resume()
         live = self._tasks.rows()
         if tasks_mark != mark:  # killed between the two commits: `tasks` is a step ahead
@@ -264,12 +271,13 @@ class PlaceTables:
     def _begin_anew(self, ledger: LedgerVersion | None) -> None:
         """Fold the whole ledger, and replace with it what the tables hold."""
         self._fold = LedgerFold()
-        ended: list[pa.Table] = []
+        parts: list[pa.Table] = []
         for piece in ledger.all_rows() if ledger is not None else ():
             tasks = self._fold.fold(piece, self._rest).tasks
-            ended.append(tasks.filter(_have_ended(tasks)))
+            parts.append(tasks.filter(_have_ended(tasks)))
         live = self._fold.all_live()
-        changes = replace(live, tasks=pa.concat_tables([*ended, live.tasks]))
+        ended = self._archive.begin_anew(pa.concat_tables([TASKS.schema.empty_table(), *parts]), _now_ms())
+        changes = replace(live, tasks=pa.concat_tables([ended, live.tasks]))
         marks: dict[str, int] = {}
         if ledger is not None and self._fold.position is not None:
             rows = ledger.rows_from(self._fold.position)
@@ -299,7 +307,6 @@ class PlaceTables:
         ]
 
 
-_ENDED: Final = tuple(str(state) for state in TERMINAL)
 _LIVE: Final = tuple(str(state) for state in LIVE)
 _DRIVER, _BATCH, _DIGEST = "thalweg-fold-driver", "thalweg-fold-batch", "thalweg-fold-digest"
 """Application ids under which a table's commits say what they are folded from: the driver epoch and the id of the last
@@ -307,7 +314,7 @@ batch, and a digest of its rows."""
 
 
 def _have_ended(tasks: pa.Table) -> pa.ChunkedArray:
-    return pc.is_in(tasks.column("state"), value_set=pa.array(_ENDED))
+    return pc.is_in(tasks.column("state"), value_set=pa.array(ENDED[1]))
 
 
 def _mark_of(batch: pa.Table) -> dict[str, int]:

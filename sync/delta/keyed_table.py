@@ -9,7 +9,7 @@ One commit brings an update: readers see all of it or nothing. (Delta transactio
 File".)
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Self
@@ -75,6 +75,7 @@ class KeyedTable:
         self._file_of: dict[str, int] = {}
         self._next = 0
         self._stale = False
+        self._newest: dict[str, int] = {}
 
     @classmethod
     def resumed(cls, contract: TableContract, warehouse: str, largest_rows: int | None = None) -> Self:
@@ -225,6 +226,64 @@ class KeyedTable:
             transactions=transactions,
         )
         self._old = ()
+
+    def settled_before(self, column: str, moment_us: int) -> list[tuple[AddAction, pa.Table]]:
+        """Files in which every row is settled and has a moment before another in this column, with their rows."""
+        filesystem, folder = folder_of(self.uri)
+        changing = {file.action.path for file in self._changing.values()}
+        found = []
+        for action in _files_of(self._table):
+            if action.path in changing or self._newest.get(action.path, moment_us - 1) >= moment_us:
+                continue
+            path = f"{folder}/{action.path}"
+            if action.path not in self._newest:
+                with pq.ParquetFile(path, filesystem=filesystem) as file:
+                    moments = (
+                        file.read(columns=[column], use_threads=False).column(column).cast(pa.timestamp("us", "UTC"))
+                    )
+                self._newest[action.path] = pc.max(moments.cast(pa.int64())).as_py() or 0
+            if self._newest[action.path] < moment_us and self._is_settled(path, filesystem)[0]:
+                rows = pq.read_table(path, filesystem=filesystem, partitioning=None, coerce_int96_timestamp_unit="us")
+                found.append((action, conformed(rows, self._table.contract.schema)))
+        return found
+
+    def drop(self, files: Sequence[AddAction], now_ms: int, transactions: Mapping[str, int]) -> None:
+        """Take whole files of settled rows away; one commit."""
+        gone = {file.path for file in files}
+        empty = self._table.contract.schema.empty_table()
+        nothing = pa.chunked_array([], pa.string())
+        self._swap(files, set(), empty, empty, nothing, now_ms, is_news=True, transactions=transactions)
+        self._settled = [file for file in self._settled if file.action.path not in gone]
+        self._newest = {path: newest for path, newest in self._newest.items() if path not in gone}
+
+    def find(self, column: str, value: pa.Scalar, wanted: str) -> pa.Array:
+        """Values of one column in the rows that have a value in another, in whatever file they lie."""
+        filesystem, folder = folder_of(self.uri)
+        found = [pa.array([], pa.string())]
+        for action in _files_of(self._table):
+            with pq.ParquetFile(f"{folder}/{action.path}", filesystem=filesystem) as file:
+                rows = file.read(columns=[column, wanted], use_threads=False)
+            mask = pc.equal(rows.column(column).cast(value.type), value)
+            found += rows.column(wanted).filter(mask).cast(pa.string()).chunks
+        return pa.concat_arrays(found)
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether the table has no file."""
+        return next(iter(_files_of(self._table)), None) is None
+
+    def settled_among(self, column: str, values: pa.Array) -> list[AddAction]:
+        """Files in which every row is settled and has one of these values in this column."""
+        filesystem, folder = folder_of(self.uri)
+        changing = {file.action.path for file in self._changing.values()}
+        found = []
+        for action in _files_of(self._table):
+            if action.path not in changing:
+                with pq.ParquetFile(f"{folder}/{action.path}", filesystem=filesystem) as file:
+                    seen = file.read(columns=[column], use_threads=False).column(column)
+                if pc.all(pc.is_in(seen.cast(values.type), value_set=values)).as_py():
+                    found.append(action)
+        return found
 
     def compact(self, now_ms: int) -> int:
         """Merge small files of both kinds; returns how many."""

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from tests.ledger_rows import ledger, submitted
+from thalweg.sync.delta.contracts import DECISIONS
+from thalweg.sync.delta.store import open_or_create
 from thalweg.sync.ledger import reading
 from thalweg.sync.ledger.ledger import Ledger
 from thalweg.sync.ledger.reading import LedgerVersion, Position, in_whole_batches, position_of_last
@@ -62,3 +64,12 @@ def test_pieces_end_where_batches_end(written: Path, least: int, monkeypatch: py
     assert [place for piece in pieces for place in places(piece)] == places(rows)
     assert all(position_of_last(piece).row == 2 for piece in pieces)
     assert all(piece.num_rows >= min(least, 3) for piece in pieces)
+
+
+def test_files_whose_rows_lie_between_each_other_are_read_together(tmp_path: Path) -> None:
+    open_or_create(DECISIONS, str(tmp_path))
+    batches = [ledger(submitted(f"t{batch}"), batch_id=batch) for batch in range(6)]
+    for mixed in ((0, 3), (1, 2), (4, 5)):
+        rows = pa.concat_tables([batches[batch] for batch in mixed])
+        write_deltalake(str(tmp_path / "decisions"), rows, mode="append")
+    assert [place[1] for place in places(pa.concat_tables(at(tmp_path).all_rows()))] == list(range(6))
