@@ -56,10 +56,10 @@ def run(settings: Settings, jobs: Sequence[str] | None = None) -> None:
     stop = Stop().on_signals()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     hosts = {name: Host(surround=Garbage(stop).batch) for name in jobs}
-    importing = threading.Thread(target=_import_all, args=(jobs,), daemon=True)
-    importing.start()
+    preparing = threading.Thread(target=_prepare, args=(jobs, settings, hosts), daemon=True)
+    preparing.start()
     with spark_session("-".join(("thalweg", *jobs)), settings) as spark:
-        importing.join()
+        preparing.join()
         _stand_by(spark, jobs, settings, hosts, stop)
         running: dict[str, tuple[StreamingQuery, Stop]] = {}
         loops, said = CrashLoops(), None
@@ -104,10 +104,12 @@ def _say_how_it_is(failing: Mapping[str, str], jobs: Sequence[str], said: str | 
     return words
 
 
-def _import_all(jobs: Sequence[str]) -> None:
-    """Import the jobs while the JVM starts on the other core: solver, compiler and tables take as long as it does."""
+def _prepare(jobs: Sequence[str], settings: Settings, hosts: Mapping[str, Host]) -> None:
+    """Import the jobs while the JVM starts on the other core, which takes as long, and make ready what needs no JVM."""
     for name in jobs:
         importlib.import_module(f"thalweg.jobs.{name}")
+    if "place" in jobs:
+        importlib.import_module("thalweg.jobs.place").prepare(settings, system_clock, hosts["place"])
 
 
 def _stand_by(

@@ -11,9 +11,12 @@ The micro-batch (`microbatch`), which can be killed anywhere (docs/explanation/e
 7. `tasks`, `placements` and `plans` follow beside the stream                        `placement.tables`
 """
 
+import logging
 import re
 from functools import partial
 from typing import TYPE_CHECKING, Final
+
+from deltalake.exceptions import DeltaError
 
 from thalweg.conf.readiness import announce_progress
 from thalweg.conf.settings import Settings
@@ -62,6 +65,25 @@ FLOW: Final = Flow(
     writes_topics=("assignments", "status", "deadletter"),
     writes_tables=("decisions", "tasks", "tasks_archive", "placements", "plans"),
 )
+
+log = logging.getLogger("thalweg.place")
+
+
+def prepare(settings: Settings, clock: Clock, host: Host) -> None:
+    """Do ahead of a start, while its JVM begins, what needs none: nothing is claimed, and nothing written.
+
+    Args:
+        settings: everything.
+        clock: the wall clock.
+        host: is given the world as far as the ledger is now, for the start.
+    """
+    if settings.place.standby:
+        return  # it is done when it is clear that another driver works
+    try:
+        host.followed = standby.followed(None, settings, clock)
+    except (OSError, DeltaError) as error:  # the start will say what is wrong, and wait
+        log.warning(f"the ledger cannot be read yet: {error}")
+    warm_up(plan_settings(settings.place))
 
 
 def stand_by(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop, host: Host) -> None:

@@ -86,14 +86,19 @@ def stand_by(
             break
         if time.monotonic() - looked_s >= FOLLOW_EVERY_S:
             try:
-                follower = _followed(follower, settings, clock)
+                is_first = follower is None
+                follower = followed(follower, settings, clock)
+                if is_first and follower is not None:
+                    announce_ready()
+                    fields = {"tasks": len(follower.world.tasks), "rows": follower.rows}
+                    log.info("standing by", extra={"fields": fields})
             except (OSError, DeltaError) as error:  # the next look may succeed
                 log.warning(f"the ledger cannot be followed now: {error}")
             looked_s = time.monotonic()
     host.followed = follower
 
 
-def _followed(follower: Follower | None, settings: Settings, clock: Clock) -> Follower | None:
+def followed(follower: Follower | None, settings: Settings, clock: Clock) -> Follower | None:
     """Follow what the ledger has now; None where there is no ledger yet."""
     warehouse = settings.warehouse.path
     uri = table_uri(warehouse, DECISIONS.name)
@@ -102,10 +107,7 @@ def _followed(follower: Follower | None, settings: Settings, clock: Clock) -> Fo
     ledger = LedgerVersion(DeltaTable(uri))
     if follower is not None and follower.catch_up(ledger):
         return follower
-    follower = follow(warehouse, ledger, tenants_of(settings.place), clock())
-    announce_ready()
-    log.info("standing by", extra={"fields": {"tasks": len(follower.world.tasks), "rows": follower.rows}})
-    return follower
+    return follow(warehouse, ledger, tenants_of(settings.place), clock())
 
 
 def warm(spark: "SparkSession", settings: Settings, pattern: str) -> None:
