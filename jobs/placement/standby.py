@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 LOOK_EVERY_S: Final = 0.1
-FOLLOW_EVERY_S: Final = 0.5
-"""Reading what was added takes some 50 ms of a core; at the takeover at most so long a piece is left."""
+FOLLOW_EVERY_S: Final = 1.0
+"""Reading what was added takes some 50 ms of a core; of what a second adds, following takes as much at the takeover."""
 
 WARM_AT_MOST_S: Final = 30.0
 

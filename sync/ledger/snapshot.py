@@ -10,6 +10,7 @@ one after another, and a digest of all that.
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -41,6 +42,8 @@ FORMAT: Final = 1
 
 _FIRST_LINE: Final = b"thalweg snapshot of the world, format "
 _LENGTH_BYTES: Final = 8
+_ABANDONED_S: Final = 3_600.0
+"""Nobody writes for so long."""
 _DIGEST_BYTES: Final = 32
 
 
@@ -203,11 +206,20 @@ def write_snapshot(warehouse: str, snapshot: Snapshot) -> int:
     try:
         fresh.write_bytes(content)
         sync_file(fresh)
+        _clear_away(path, fresh.stat().st_mtime - _ABANDONED_S)
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
     sync_folder(folder)
     return len(content)
+
+
+def _clear_away(path: Path, before_s: float) -> None:
+    """Delete what others began to write before a moment and were killed over."""
+    for other in path.parent.glob(f"{path.name}.*.new"):
+        with suppress(FileNotFoundError):
+            if other.stat().st_mtime < before_s:
+                other.unlink()
 
 
 def read_snapshot(warehouse: str) -> Snapshot:

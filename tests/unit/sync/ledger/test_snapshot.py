@@ -1,5 +1,6 @@
 """A snapshot that cannot be used costs a longer start and nothing else; one that is being written is there or not."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -207,6 +208,15 @@ def test_it_is_on_the_disk_before_it_has_its_name(kept: Path, monkeypatch: pytes
     monkeypatch.setattr(module, "sync_folder", lambda path: (steps.append("sync folder"), sync_folder(path)))
     write_snapshot(str(kept), read_snapshot(str(kept)))
     assert steps == ["sync", "rename", "sync folder"]
+
+
+def test_what_somebody_began_long_ago_is_cleared_away_and_what_is_written_now_is_not(kept: Path) -> None:
+    old, now_written = kept / f"{FILE_NAME}.1.new", kept / f"{FILE_NAME}.2.new"
+    for path in (old, now_written):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    write_snapshot(str(kept), read_snapshot(str(kept)))
+    assert sorted(path.name for path in kept.glob(f"{FILE_NAME}*")) == [FILE_NAME, now_written.name]
 
 
 def test_snapshots_of_the_first_format_are_read_for_good() -> None:
