@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from thalweg.conf.readiness import announce_progress
+from thalweg.jobs.runtime.garbage import without_collections
 from thalweg.scheduling.world.facts import Tenant
 from thalweg.scheduling.world.world import World
 from thalweg.streams.placement.requests import read_spec
@@ -56,14 +57,15 @@ def recover(
 
 def follow(warehouse: str, ledger: LedgerVersion, tenants: Mapping[str, Tenant], now_ms: int) -> Follower:
     """Follow a ledger up to a version, and say where its snapshot was of no use."""
-    follower = Follower.of(
-        warehouse,
-        ledger,
-        read_spec,
-        now_ms,
-        tenants=tenants,
-        progress=lambda rows: announce_progress(f"place: {rows:,} rows of the ledger read"),
-    )
+    with without_collections():
+        follower = Follower.of(
+            warehouse,
+            ledger,
+            read_spec,
+            now_ms,
+            tenants=tenants,
+            progress=lambda rows: announce_progress(f"place: {rows:,} rows of the ledger read"),
+        )
     if follower.unused is not None and follower.rows:
         log.warning(
             f"the snapshot of the world is not used, because {follower.unused}; the whole ledger was read",
