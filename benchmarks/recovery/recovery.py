@@ -55,6 +55,8 @@ class Parameters:
     """Measure a takeover by a warm standby."""
     region: bool = True
     """Let a region fall silent."""
+    drivers: bool = True
+    """Run broker and drivers; false leaves it at the ledger, its snapshot and the core (`restore`)."""
     timeout_s: float = 900.0
 
 
@@ -104,22 +106,40 @@ def measure(parameters: Parameters) -> dict[str, Any]:
         figures: dict[str, Any] = {
             "ledger": {"rows": rows, "written_s": round(time.perf_counter() - began, 1)},
         }
-        with Broker(base / "broker") as broker, _Bench(base, broker.bootstrap, parameters) as bench:
-            if parameters.without:
-                figures["without_snapshot"] = bench.restart(warmed=False)
-                bench.end()
+        if parameters.drivers:
+            figures |= _with_drivers(base, parameters)
+        else:
             figures["snapshot"] = _make_snapshot(warehouse)
-            figures["with_snapshot"] = [bench.restart(warmed=number > 0) for number in range(parameters.restarts + 1)]
-            if parameters.standby:
-                figures["standby"] = [bench.take_over() for _ in range(parameters.restarts)]
-            if parameters.region:
-                figures["region"] = bench.lose_region(REGIONS[0])
+        figures["core"] = _restore(warehouse)
     return {
         "bench": "recovery",
         "machine": machine.describe(),
         "parameters": {name: getattr(parameters, name) for name in Parameters.__slots__},
         **figures,
     }
+
+
+def _with_drivers(base: Path, parameters: Parameters) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    with Broker(base / "broker") as broker, _Bench(base, broker.bootstrap, parameters) as bench:
+        if parameters.without:
+            figures["without_snapshot"] = bench.restart(warmed=False)
+            bench.end()
+        figures["snapshot"] = _make_snapshot(base / "warehouse")
+        figures["with_snapshot"] = [bench.restart(warmed=number > 0) for number in range(parameters.restarts + 1)]
+        if parameters.standby:
+            figures["standby"] = [bench.take_over() for _ in range(parameters.restarts)]
+        if parameters.region:
+            figures["region"] = bench.lose_region(REGIONS[0])
+    return figures
+
+
+def _restore(warehouse: Path) -> dict[str, Any]:
+    """What the core costs (`benchmarks.recovery.restore`)."""
+    command = [sys.executable, "-m", "thalweg.benchmarks.recovery.restore", str(warehouse)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
 
 
 def _make_snapshot(warehouse: Path) -> dict[str, Any]:
