@@ -124,6 +124,7 @@ def start(
 
     Raises:
         LeaseHeldError: another place job holds this warehouse.
+        AnotherWriterError: another has claimed the ledger since the last life of this one.
     """
     host = host or Host()
     if not host.without_lease:
@@ -138,7 +139,8 @@ def start(
     watch.settle()
     ensure_topics(settings.kafka, [CONTROL_REGION])
     raise_limits(settings.kafka)
-    ledger = Ledger.claim(settings.warehouse.path)
+    ledger = Ledger.claim(settings.warehouse.path, host.driver_epoch)
+    host.driver_epoch = ledger.driver_epoch
     tables = PlaceTables(
         settings.warehouse.path,
         place.folds_every_ms,

@@ -21,6 +21,8 @@ class Host:
     """Records that cannot be digested."""
     unplannable: set[BatchId] = field(default_factory=set)
     """Batches whose plan has failed."""
+    driver_epoch: int | None = None
+    """With which the last life claimed the ledger: who was overtaken since must not claim it again."""
     followed: Follower | None = None
     """The world as far as a standby has followed it; the start that takes over takes it out."""
     without_lease: bool = False

@@ -19,6 +19,7 @@ from thalweg.scheduling.world.tasks import Change, Money, Share, TaskSpec, Trans
 from thalweg.sync.delta.contracts import DECISIONS
 from thalweg.sync.delta.log_writer import LogWriter
 from thalweg.sync.delta.pending import Pending
+from thalweg.sync.delta.store import AnotherWriterError
 from thalweg.sync.ledger.reading import LedgerVersion, rows_of_ledger
 from thalweg.sync.ledger.taken import COLUMNS as TAKEN_COLUMNS
 from thalweg.sync.ledger.taken import TakenRequests
@@ -55,16 +56,22 @@ class Ledger:
         self.taken = TakenRequests(lambda: self._query(f"SELECT {', '.join(TAKEN_COLUMNS)} FROM ledger"))
 
     @classmethod
-    def claim(cls, warehouse: str) -> "Ledger":
+    def claim(cls, warehouse: str, own_epoch: int | None = None) -> "Ledger":
         """Open the ledger and become its only driver.
 
+        Args:
+            warehouse: where it lies.
+            own_epoch: of this process's last claim; None for its first. Who was overtaken must not claim it again.
+
         Raises:
-            AnotherWriterError: another driver claims it at the same moment.
+            AnotherWriterError: another driver claims it at the same moment, or has claimed it since.
         """
         commits = LogWriter(DECISIONS, warehouse)
         # Of the very version that the claim must follow: a driver between the two would be fenced by nobody.
         before = DeltaTable(commits.uri, version=commits.version)
         epoch = (before.transaction_version(DRIVER) or 0) + 1
+        if own_epoch is not None and epoch != own_epoch + 1:
+            raise AnotherWriterError(DECISIONS.name, commits.version)
         commits.append(DECISIONS.schema.empty_table(), {DRIVER: epoch})
         return cls(commits, epoch)
 
