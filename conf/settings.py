@@ -177,6 +177,16 @@ class Place(_Group):
     """How often `tasks` and `placements` are brought up to date beside the stream."""
     compact_every_s: Annotated[int, Field(ge=0)] = 60
     """How often the ledger's small files are compacted, from the writer's own thread; 0 never."""
+    archive_after_s: Annotated[int, Field(ge=0)] = 86_400
+    """A task that ended so long ago is moved from `tasks` to `tasks_archive`, when files are compacted; 0 never."""
+    snapshot_every_rows: Annotated[int, Field(ge=0)] = 100_000
+    """A snapshot of the world is made when the ledger has grown by so many rows, seconds of a restart; 0 never."""
+    snapshot_every_s: Annotated[float, Field(gt=0)] = 600.0
+    """A snapshot is made after this long, too, where the ledger has grown at all."""
+    standby: bool = False
+    """Two drivers: the second follows the ledger and takes over in seconds when the first is gone. `up` starts both."""
+    takeover_ms: PositiveMs = 10_000
+    """A standby takes over from a driver that lives but has not shown for so long that it works."""
     max_task_gpus: Annotated[int, Field(ge=1)] = 100_000
     """A request for more GPUs in all is refused: no plan could hold it, and it is most likely a slip."""
     assumed_usd_per_gpu_hour: float | None = Field(default=None, ge=0, le=1e6)

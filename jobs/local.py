@@ -52,15 +52,22 @@ SWITCH_INTERVAL_S: Final = 0.001
 log = logging.getLogger("thalweg.local")
 
 
-def run(settings: Settings, jobs: Sequence[str] = JOBS) -> None:
-    """Start the jobs' queries, and start a failed one again until asked to stop."""
+def run(settings: Settings, jobs: Sequence[str] | None = None) -> None:
+    """Start the jobs' queries, and start a failed one again until asked to stop.
+
+    Args:
+        settings: everything.
+        jobs: which; None for all, but for the one of which two processes of their own stand by for each other.
+    """
+    jobs = jobs or [name for name in JOBS if not (settings.place.standby and name == "place")]
     stop = Stop().on_signals()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     hosts = {name: Host(surround=Garbage(stop).batch) for name in jobs}
-    importing = threading.Thread(target=_import_all, args=(jobs,), daemon=True)
-    importing.start()
+    preparing = threading.Thread(target=_prepare, args=(jobs, settings, hosts), daemon=True)
+    preparing.start()
     with spark_session("-".join(("thalweg", *jobs)), settings) as spark:
-        importing.join()
+        preparing.join()
+        _stand_by(spark, jobs, settings, hosts, stop)
         running: dict[str, tuple[StreamingQuery, Stop]] = {}
         loops, waits, said = CrashLoops(), Waits(), None
         while not stop.asked():
@@ -118,10 +125,20 @@ def _say_how_it_is(
     return words
 
 
-def _import_all(jobs: Sequence[str]) -> None:
-    """Import the jobs while the JVM starts on the other core: solver, compiler and tables take as long as it does."""
+def _prepare(jobs: Sequence[str], settings: Settings, hosts: Mapping[str, Host]) -> None:
+    """Import the jobs while the JVM starts on the other core, which takes as long, and make ready what needs no JVM."""
     for name in jobs:
         importlib.import_module(f"thalweg.jobs.{name}")
+    if "place" in jobs:
+        importlib.import_module("thalweg.jobs.place").prepare(settings, system_clock, hosts["place"])
+
+
+def _stand_by(
+    spark: "SparkSession", jobs: Sequence[str], settings: Settings, hosts: Mapping[str, Host], stop: Stop
+) -> None:
+    """Wait until it is this process's turn, where two of them do the same."""
+    if settings.place.standby and "place" in jobs:
+        importlib.import_module("thalweg.jobs.place").stand_by(spark, settings, system_clock, stop, hosts["place"])
 
 
 def _start(spark: "SparkSession", name: str, settings: Settings, host: Host) -> "tuple[StreamingQuery, Stop] | str":

@@ -12,10 +12,10 @@ The micro-batch (`microbatch`), which can be killed anywhere (docs/explanation/e
 """
 
 import logging
-import time
-from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
+
+from deltalake.exceptions import DeltaError
 
 from thalweg.conf.readiness import announce_progress
 from thalweg.conf.settings import Settings
@@ -23,27 +23,26 @@ from thalweg.jobs import local
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.microbatch.microbatch import Microbatch
 from thalweg.jobs.microbatch.reading import Reading
+from thalweg.jobs.placement import standby
 from thalweg.jobs.placement.driver import Driver
 from thalweg.jobs.placement.edge import input_pattern, make_topics
 from thalweg.jobs.placement.placer import ORDER
+from thalweg.jobs.placement.recovery import recover
 from thalweg.jobs.placement.refusals import FLOW_NAME
 from thalweg.jobs.placement.settings import assumed_price, plan_settings, tenants_of
+from thalweg.jobs.placement.snapshots import SnapshotKeeper
 from thalweg.jobs.placement.tables import PlaceTables
 from thalweg.jobs.runtime.beside import run_beside
 from thalweg.jobs.runtime.courtesy import Courtesy
 from thalweg.jobs.runtime.job import Flow, Stop, checkpoint_for, job_main
 from thalweg.jobs.runtime.origin import LOOK_EVERY_S, OriginWatch
 from thalweg.scheduling.live.warm_up import warm_up
-from thalweg.scheduling.world.facts import Tenant, WorldFacts
-from thalweg.scheduling.world.making import world_from
-from thalweg.scheduling.world.tasks import Transition
-from thalweg.scheduling.world.world import World
+from thalweg.scheduling.liveness.hearing import BEAT_MS
 from thalweg.streams.broker.sources import read_pattern
-from thalweg.streams.placement.requests import read_spec
 from thalweg.sync.clock import Clock
 from thalweg.sync.delta.contracts import DECISIONS
-from thalweg.sync.delta.lease import hold_lease
-from thalweg.sync.ledger.ledger import Ledger, from_rows
+from thalweg.sync.delta.lease import beat, hold_lease
+from thalweg.sync.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -54,24 +53,45 @@ FLOW: Final = Flow(
     reads_topics=("requests", "status"),
     reads_tables=("nodes", "links", "prices", "records", "decisions"),
     writes_topics=("assignments", "answers", "status", "deadletter"),
-    writes_tables=("decisions", "tasks", "placements", "plans"),
+    writes_tables=("decisions", "tasks", "tasks_archive", "placements", "plans"),
 )
 
 log = logging.getLogger("thalweg.place")
 
 
-def rebuild(ledger: Ledger, tables: PlaceTables, tenants: Mapping[str, Tenant], now_ms: int) -> World:
-    """Make the world that the ledger's rows lead to; what the tables say of places is learned by the first batch."""
+def prepare(settings: Settings, clock: Clock, host: Host) -> None:
+    """Do ahead of a start, while its JVM begins, what needs none: nothing is claimed, and nothing written.
 
-    def history() -> Iterator[Transition]:
-        read = 0
-        for rows in ledger.all_rows():
-            read += rows.num_rows
-            announce_progress(f"place: {read:,} rows of the ledger read")
-            tables.put(rows)
-            yield from from_rows(rows, read_spec)
+    Args:
+        settings: everything.
+        clock: the wall clock.
+        host: is given the world as far as the ledger is now, for the start.
+    """
+    if settings.place.standby:
+        return  # it is done when it is clear that another driver works
+    try:
+        host.followed = standby.followed(None, settings, clock)
+    except (OSError, DeltaError) as error:  # the start will say what is wrong, and wait
+        log.warning(f"the ledger cannot be read yet: {error}")
+    warm_up(plan_settings(settings.place))
 
-    return world_from(WorldFacts(), history(), now_ms, tenants=tenants)
+
+def stand_by(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop, host: Host) -> None:
+    """Wait until no other driver works, following what it does; returns at once where there is none.
+
+    Args:
+        spark: the session, which is made ready meanwhile.
+        settings: everything.
+        clock: the wall clock.
+        stop: ends the waiting.
+        host: is given what was followed, for the start that comes next.
+    """
+
+    def make_ready() -> None:
+        warm_up(plan_settings(settings.place))
+        standby.warm(spark, settings, input_pattern(settings.kafka.topic_prefix))
+
+    standby.stand_by(settings, FLOW.name, clock, stop, host, make_ready)
 
 
 def start(
@@ -88,28 +108,39 @@ def start(
 
     Raises:
         LeaseHeldError: another place job holds this warehouse.
+        AnotherWriterError: another has claimed the ledger since the last life of this one.
     """
     place, warehouse, checkpoint = settings.place, settings.warehouse.path, checkpoint_for(settings, FLOW)
     pattern, courtesy, host = input_pattern(settings.kafka.topic_prefix), Courtesy(), host or Host()
 
     # One process for each warehouse, with a checkpoint and topics that are its own; one driver for each ledger.
-    hold_lease(warehouse, FLOW.name)
+    if not host.without_lease:
+        hold_lease(warehouse, FLOW.name)
+    run_beside("place-lease", partial(beat, warehouse, FLOW.name), every_s=BEAT_MS / 1000, stop=stop)
     announce_progress("place: compiling what a plan calls")  # a minute or more where no cache is
     warm_up(plan_settings(place))
     announce_progress("place: opening the ledger")
     watch = OriginWatch(settings, FLOW, DECISIONS, pattern)
     watch.settle()
     make_topics(settings)
-    ledger = Ledger.claim(warehouse)
-    tables = PlaceTables(warehouse, place.folds_every_ms, place.compact_every_s, stop, rest=courtesy.rest)
+    ledger = Ledger.claim(warehouse, host.driver_epoch)
+    host.driver_epoch = ledger.driver_epoch
+    tables = PlaceTables(
+        warehouse,
+        place.folds_every_ms,
+        place.compact_every_s,
+        stop,
+        rest=courtesy.rest,
+        archive_after_s=place.archive_after_s,
+    )
+    snapshots = SnapshotKeeper(
+        warehouse, every_rows=place.snapshot_every_rows, every_s=place.snapshot_every_s, stop=stop
+    )
 
     # The world in memory: what the ledger's rows lead to, and what the tables say of places.
-    began = time.perf_counter()
-    world = rebuild(ledger, tables, tenants_of(place), clock())
+    world = recover(ledger, warehouse, tenants_of(place), clock(), host.take_followed())
     world.assume_price(assumed_price(place))
-    rebuilt = {"tasks": len(world.tasks), "seconds": round(time.perf_counter() - began, 2)}
-    log.info("world rebuilt", extra={"fields": rebuilt})
-    driver = Driver.of(settings, ledger, world, tables, checkpoint=checkpoint, clock=clock, host=host)
+    driver = Driver.of(settings, ledger, world, tables, snapshots, checkpoint=checkpoint, clock=clock, host=host)
 
     # One micro-batch: 1 is `read`, 2 to 4 are `decide`, 5 and 6 are the steps in their ORDER. Beside it, 7.
     batches = Microbatch(

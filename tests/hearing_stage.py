@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from tests.place_driver import Driver
 from thalweg.conf.settings import Place, Settings, Warehouse
-from thalweg.jobs.place import rebuild
 from thalweg.jobs.placement.heartbeat import CONTROL_REGION, heartbeat
 from thalweg.jobs.placement.placer import Placer
+from thalweg.jobs.placement.recovery import recover
 from thalweg.jobs.placement.tables import PlaceTables
 from thalweg.jobs.runtime.job import Stop
 from thalweg.scheduling.liveness.hearing import Ends, Hearing, Sounding
@@ -129,7 +129,7 @@ class Stage:
             self._read, self._batch, self._query = {}, 0, f"q{self.lives}"
         ledger, stop = Ledger.claim(str(self.folder)), NeverStops()
         tables = PlaceTables(str(self.folder), 1_000_000, 0, stop)
-        world = rebuild(ledger, tables, {}, self._driver_clock())
+        world = recover(ledger, str(self.folder), {}, self._driver_clock())
         for _ in range(rebuild_takes_s):
             self._world_goes_on()
         facts = iter([self._facts()])

@@ -11,8 +11,8 @@ from thalweg.jobs.microbatch.dead_letters import DeadLetters
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.microbatch.microbatch import Microbatch
 from thalweg.jobs.microbatch.outcome import BatchId
-from thalweg.jobs.place import rebuild
 from thalweg.jobs.placement.placer import ORDER, Placer
+from thalweg.jobs.placement.recovery import recover
 from thalweg.jobs.placement.tables import PlaceTables
 from thalweg.jobs.runtime.job import Stop
 from thalweg.scheduling.liveness.hearing import Hearing
@@ -54,7 +54,7 @@ class Driver:
     ) -> Self:
         """Begin a life as `jobs.place.start` does: the world is what the ledger says."""
         tables = PlaceTables(settings.warehouse.path, 1_000, 0, stop)
-        world = rebuild(ledger, tables, {}, clock())
+        world = recover(ledger, settings.warehouse.path, {}, clock())
         placer = Placer(
             settings=settings,
             ledger=ledger,

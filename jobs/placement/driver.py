@@ -8,9 +8,11 @@ from typing import Self
 from thalweg.conf.settings import Settings
 from thalweg.jobs.microbatch.dead_letters import DeadLetters
 from thalweg.jobs.microbatch.host import Host
+from thalweg.jobs.placement.answers import EVERY_S, AnswerDesk
 from thalweg.jobs.placement.edge import BrokerEdge
 from thalweg.jobs.placement.facts import FactsReader
 from thalweg.jobs.placement.placer import Placer
+from thalweg.jobs.placement.snapshots import SnapshotKeeper
 from thalweg.jobs.placement.tables import PlaceTables
 from thalweg.jobs.runtime.beside import run_beside
 from thalweg.jobs.runtime.job import Stop
@@ -18,6 +20,7 @@ from thalweg.scheduling.liveness.hearing import BEAT_MS
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.world.world import World
 from thalweg.streams.broker.lag import end_of_batch
+from thalweg.streams.broker.publish import KafkaPublisher
 from thalweg.streams.contract.envelope import content_id
 from thalweg.sync.ledger.ledger import Ledger
 from thalweg.sync.tables.world_tables import WorldTables
@@ -31,6 +34,8 @@ class Driver:
     placer: Placer
     facts: FactsReader
     edge: BrokerEdge
+    snapshots: SnapshotKeeper
+    answers: AnswerDesk
 
     @classmethod
     def of(
@@ -39,6 +44,7 @@ class Driver:
         ledger: Ledger,
         world: World,
         tables: PlaceTables,
+        snapshots: SnapshotKeeper,
         *,
         checkpoint: str,
         clock: Callable[[], int],
@@ -51,6 +57,7 @@ class Driver:
             ledger: claimed.
             world: as the ledger's rows make it.
             tables: that follow the ledger.
+            snapshots: of the world, kept for the next start.
             checkpoint: the query's: up to where a batch reads.
             clock: the wall clock.
             host: what earlier lives have left.
@@ -59,6 +66,9 @@ class Driver:
         facts = FactsReader(WorldTables(warehouse, settings.place.node_timeout_ms))
         facts.read()
         edge = BrokerEdge.open(settings, clock, life=content_id("place", warehouse, ledger.driver_epoch, clock()))
+        answers = AnswerDesk(
+            settings.kafka.topic_prefix, lambda: KafkaPublisher(settings.kafka, client_id="thalweg-place-answers")
+        )
         placer = Placer(
             settings=settings,
             ledger=ledger,
@@ -70,9 +80,11 @@ class Driver:
             packer=Packer(world.nodes),
             hearing=edge.hearing,
             host=host,
+            committed=snapshots.note,
             end_of_batch=partial(end_of_batch, checkpoint),
+            answers=answers,
         )
-        return cls(settings=settings, placer=placer, facts=facts, edge=edge)
+        return cls(settings=settings, placer=placer, facts=facts, edge=edge, snapshots=snapshots, answers=answers)
 
     def dead_letters(self) -> DeadLetters:
         """Where refused records go: through the same connection as the events."""
@@ -82,5 +94,7 @@ class Driver:
         """Start what never stands in front of a batch: the tables that follow the ledger, the facts, the heartbeats."""
         edge, world_every_s = self.edge, self.settings.place.world_every_ms / 1000
         self.placer.tables.start(self.placer.ledger)
+        self.snapshots.start()
         run_beside("place-facts", self.facts.read, every_s=world_every_s, stop=stop, close=edge.close_reader)
+        run_beside("place-answers", self.answers.tell, every_s=EVERY_S, stop=stop, close=self.answers.close)
         run_beside("place-heartbeat", edge.beats.step, every_s=BEAT_MS / 1000, stop=stop, close=edge.beats.close)

@@ -9,13 +9,13 @@ import pyarrow as pa
 
 from thalweg.conf.settings import Settings
 from thalweg.jobs.placement.heartbeat import CONTROL_REGION, Heartbeats
-from thalweg.sync.clock import steady_clock
 from thalweg.scheduling.liveness.hearing import Hearing, Sounding
 from thalweg.streams.broker.admin import ensure_topics, raise_limits
 from thalweg.streams.broker.publish import KafkaPublisher
 from thalweg.streams.broker.range_reader import RangeReader, Ranges
 from thalweg.streams.broker.soundings import TopicEnds
 from thalweg.streams.contract.topics import ASSIGNMENTS, REQUESTS, STATUS, topic_name, topic_pattern
+from thalweg.sync.clock import steady_clock
 
 
 def input_pattern(prefix: str) -> str:

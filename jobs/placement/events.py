@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from thalweg.scheduling.world.tasks import TERMINAL, Change, Transition
+from thalweg.scheduling.world.tasks import Change, Transition
 from thalweg.scheduling.world.world import World
 from thalweg.streams.broker.publish import OutgoingRecord
 from thalweg.streams.placement.assignments import event_id_of, event_record
@@ -38,8 +38,7 @@ class Events:
 
     def _has_ended(self, task_id: str) -> bool:
         """Tell whether a task is over: nothing of it is begun any more, and its request is no longer kept."""
-        task = self.world.tasks.get(task_id)
-        return task is None or task.state in TERMINAL
+        return task_id not in self.world.tasks
 
     def _request_text(self, task_id: str) -> str:
         task = self.world.tasks.get(task_id)

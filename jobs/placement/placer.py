@@ -63,6 +63,8 @@ class Placer:
     """Up to where a batch reads; None where only its records tell."""
     answers: AnswerDesk | None = None
     """Tells who asked what became of it; None tells nobody."""
+    committed: Callable[[int], None] = lambda _: None
+    """Told how many rows each commit had."""
     fold: Fold = field(init=False)
     told: Told = field(init=False)
     events: Events = field(init=False)
@@ -185,9 +187,13 @@ class Placer:
         return Step(
             act=lambda: self.ledger.commit(rows, *batch, offsets),
             done=lambda: self.ledger.has_taken(*batch, offsets),
-            then=lambda: self.tables.put(rows),
+            then=lambda: self._committed(rows),
             target="the ledger",
         )
+
+    def _committed(self, rows: pa.Table) -> None:
+        self.tables.put(rows)
+        self.committed(rows.num_rows)
 
     def _to_regions(self, events: list[OutgoingRecord]) -> Mapping[str, Step]:
         if not events:

@@ -3,27 +3,39 @@
 import logging
 import queue
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Final, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
+from thalweg.jobs.placement.archive import ENDED, TaskArchive
 from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
 from thalweg.jobs.runtime.beside import run_beside
 from thalweg.jobs.runtime.job import Stop
 from thalweg.scheduling.live.live_plan import Plan
-from thalweg.scheduling.world.tasks import TERMINAL
+from thalweg.scheduling.world.lifecycle import LIVE
 from thalweg.scheduling.world.world import World
 from thalweg.sync.clock import system_clock
 from thalweg.sync.delta.appender import Appender
-from thalweg.sync.delta.contracts import DECISIONS, PLACEMENTS, PLANS, TASKS
+from thalweg.sync.delta.contracts import DECISIONS, PLACEMENTS, PLANS, TASKS, TASKS_ARCHIVE
 from thalweg.sync.delta.keyed_table import KeyedTable
 from thalweg.sync.delta.store import AnotherWriterError, table_uri
 from thalweg.sync.delta.upkeep import Upkeep
 from thalweg.sync.ledger.folds import FoldChanges, LedgerFold
-from thalweg.sync.ledger.ledger import Ledger, rows_of_ledger
+from thalweg.sync.ledger.ledger import Ledger
+from thalweg.sync.ledger.reading import (
+    LedgerVersion,
+    Position,
+    in_whole_batches,
+    is_after_batch,
+    is_of_batch,
+    position_of_last,
+)
+from thalweg.sync.ledger.snapshot import digest_of_batch
 
 Item = TypeVar("Item")
 
@@ -87,8 +99,9 @@ class PlanRecord:
 class PlaceTables:
     """Takes committed ledger rows and plans, and writes the three tables on a thread of its own.
 
-    They are derived: at start they are rebuilt from the ledger's rows, so nothing here needs to survive. What could not
-    be written (a full disk, an unreachable store) is kept and written at the next turn.
+    They are derived: each of their commits says of which of the ledger's rows it is a fold, a start goes on from there,
+    and where it cannot they are folded anew, so nothing here needs to survive. What could not be written (a full disk,
+    an unreachable store) is kept and written at the next turn.
     """
 
     def __init__(
@@ -98,6 +111,7 @@ class PlaceTables:
         compact_every_s: int,
         stop: Stop,
         rest: Callable[[], None] = lambda: None,
+        archive_after_s: int = 0,
     ) -> None:
         """Open the tables.
 
@@ -107,27 +121,30 @@ class PlaceTables:
             compact_every_s: how often their files and the ledger's are compacted; 0 never.
             stop: ends the thread.
             rest: called every few milliseconds of work.
+            archive_after_s: how long after its end a task is moved to `tasks_archive`; 0 never.
         """
+        self._archive_after_s = archive_after_s
         self._rest = rest
         self._warehouse = warehouse
         self._stop = stop
         self._open()
-        names = (DECISIONS.name, TASKS.name, PLACEMENTS.name)
+        names = (DECISIONS.name, TASKS.name, TASKS_ARCHIVE.name, PLACEMENTS.name)
         self._upkeep = {name: Upkeep(table_uri(warehouse, name)) for name in names}
         self._compact_every_s = compact_every_s
         self._compacted = time.monotonic()
         self._every_s = every_ms / 1_000
         self._ledger: Ledger | None = None
         self._fold = LedgerFold()
+        self._begun = False
         self._rows: queue.SimpleQueue[pa.Table] = queue.SimpleQueue()
         self._new_plans: queue.SimpleQueue[PlanRecord] = queue.SimpleQueue()
         self._unwritten: list[Callable[[], None]] = []
         self._unwritten_plans: list[PlanRecord] = []
-        self._rebuilding = True
 
     def _open(self) -> None:
         """Open the tables to write them anew; `plans` is only added to."""
-        self._tasks = KeyedTable(TASKS, self._warehouse)
+        self._tasks = KeyedTable(TASKS, self._warehouse, settled_by=ENDED)
+        self._archive = TaskArchive(self._warehouse, self._tasks, self._archive_after_s)
         self._placements = KeyedTable(PLACEMENTS, self._warehouse)
         self._plans = Appender(PLANS, self._warehouse)
         self._plans_upkeep = AppendUpkeep(self._plans, system_clock, self._stop)
@@ -165,20 +182,16 @@ class PlaceTables:
                 raise
             log.warning("%s; the tables are folded from the ledger anew", error)
             self._open()
-            self._fold = LedgerFold()
             self._unwritten.clear()
-            rows = list(rows_of_ledger(table_uri(self._warehouse, DECISIONS.name)))
-            self._unwritten += self._writes(
-                self._fold.fold(pa.concat_tables([DECISIONS.schema.empty_table(), *rows]), self._rest)
-            )
+            self._begin_anew(self._ledger_now())
             self._step()
 
     def _step(self) -> None:
-        rows = _drain(self._rows)
-        if rows or self._rebuilding:
-            news = pa.concat_tables(rows) if rows else DECISIONS.schema.empty_table()
-            self._unwritten += self._writes(self._fold.fold(news, self._rest))
-            self._rebuilding = False
+        if not self._begun:
+            self._begin()
+            self._begun = True
+        if rows := _drain(self._rows):
+            self._fold_rows(pa.concat_tables(rows))
         while self._unwritten:
             self._unwritten[0]()
             del self._unwritten[0]
@@ -196,29 +209,124 @@ class PlaceTables:
     def _compact(self) -> None:
         assert self._ledger is not None
         self._ledger.compact()
-        for table in (self._tasks, self._placements):
+        for table in (self._tasks, self._archive.table, self._placements):
             table.compact(system_clock())
+        self._archive.move(system_clock())
         pending = {
             DECISIONS.name: self._ledger.pending,
             TASKS.name: self._tasks.pending,
+            TASKS_ARCHIVE.name: self._archive.table.pending,
             PLACEMENTS.name: self._placements.pending,
         }
         for name, upkeep in self._upkeep.items():
             upkeep.checkpoint()
             upkeep.sweep(pending[name])
 
-    def _writes(self, changes: FoldChanges) -> list[Callable[[], None]]:
+    # From where the tables were left
+
+    def _begin(self) -> None:
+        """Go on from what the tables hold, where that is a fold of the ledger's rows; else fold all of it."""
+        ledger = self._ledger_now()
+        try:
+            is_resumed = ledger is not None and self._resume(ledger)
+        except (OSError, DeltaError) as error:
+            log.warning(f"the tables cannot be gone on with, and are folded from the ledger anew: {error}")
+            is_resumed = False
+        if not is_resumed:
+            self._open()
+            self._unwritten.clear()
+            self._begin_anew(ledger)
+
+    def _resume(self, ledger: LedgerVersion) -> bool:
+        """Fold what the ledger has beyond the tables; False where they are of other rows, or do not say of which."""
+        tasks_mark, mark = (_mark_in(table) for table in (self._tasks, self._placements))
+        if tasks_mark is None or mark is None:
+            return False
+        at = Position(mark[_DRIVER], mark[_BATCH], 0)
+        rows = ledger.rows_from(at)
+        of_last = rows.filter(is_of_batch(rows, at))
+        if not of_last.num_rows or _mark_of(of_last) != mark:
+            log.warning("`tasks` and `placements` are of other rows than the ledger's, and are folded from it anew")
+            return False
+        self._tasks.resume()
+        self._archive.resume(system_clock())
+        self._placements.resume()
+        live = self._tasks.rows()
+        if tasks_mark != mark:  # killed between the two commits: `tasks` is a step ahead
+            found = self._tasks.rows_when(mark, ("state", _LIVE))
+            if found is None:
+                return False
+            live = found
+        self._fold = LedgerFold.restore(live, self._placements.rows(), position_of_last(of_last))
+        if tasks_mark != mark:
+            ahead = Position(tasks_mark[_DRIVER], tasks_mark[_BATCH], 0)
+            known = rows.filter(pc.invert(is_after_batch(rows, ahead)))
+            if _mark_of(rows.filter(is_of_batch(rows, ahead))) != tasks_mark:
+                return False
+            placements = self._writes(self._fold.fold(known, self._rest), tasks_mark)[1]
+            self._unwritten.append(placements)
+        for piece in in_whole_batches(rows):
+            self._fold_rows(piece)
+        return True
+
+    def _begin_anew(self, ledger: LedgerVersion | None) -> None:
+        """Fold the whole ledger, and replace with it what the tables hold."""
+        self._fold = LedgerFold()
+        parts: list[pa.Table] = []
+        for piece in ledger.all_rows() if ledger is not None else ():
+            tasks = self._fold.fold(piece, self._rest).tasks
+            parts.append(tasks.filter(_have_ended(tasks)))
+        live = self._fold.all_live()
+        ended = self._archive.begin_anew(pa.concat_tables([TASKS.schema.empty_table(), *parts]), system_clock())
+        changes = replace(live, tasks=pa.concat_tables([ended, live.tasks]))
+        marks: dict[str, int] = {}
+        if ledger is not None and self._fold.position is not None:
+            rows = ledger.rows_from(self._fold.position)
+            marks = _mark_of(rows.filter(is_of_batch(rows, self._fold.position)))
+        self._unwritten += self._writes(changes, marks)
+
+    def _ledger_now(self) -> LedgerVersion | None:
+        uri = table_uri(self._warehouse, DECISIONS.name)
+        return LedgerVersion(DeltaTable(uri)) if DeltaTable.is_deltatable(uri) else None
+
+    def _fold_rows(self, rows: pa.Table) -> None:
+        """Fold whole batches."""
+        before = self._fold.position
+        changes = self._fold.fold(rows, self._rest)
+        if self._fold.position != before and self._fold.position is not None:
+            last = rows.filter(is_of_batch(rows, self._fold.position))
+            self._unwritten += self._writes(changes, _mark_of(last))
+
+    def _writes(self, changes: FoldChanges, mark: Mapping[str, int]) -> list[Callable[[], None]]:
         """One commit to each table. Each is made once: a table takes what is settled without looking for its key."""
-        ended = pc.is_in(changes.tasks["state"], value_set=_ENDED)
+        ended = _have_ended(changes.tasks)
         never = pa.array([False] * changes.placements.num_rows, pa.bool_())
         nothing = TASKS.schema.empty_table()
         return [
-            lambda: self._tasks.write(changes.tasks, nothing, ended, system_clock()),
-            lambda: self._placements.write(changes.placements, changes.released, never, system_clock()),
+            lambda: self._tasks.write(changes.tasks, nothing, ended, system_clock(), mark),
+            lambda: self._placements.write(changes.placements, changes.released, never, system_clock(), mark),
         ]
 
 
-_ENDED: Final = pa.array([str(state) for state in TERMINAL])
+_LIVE: Final = tuple(str(state) for state in LIVE)
+_DRIVER, _BATCH, _DIGEST = "thalweg-fold-driver", "thalweg-fold-batch", "thalweg-fold-digest"
+"""Application ids under which a table's commits say what they are folded from: the driver epoch and the id of the last
+batch, and a digest of its rows."""
+
+
+def _have_ended(tasks: pa.Table) -> pa.ChunkedArray:
+    return pc.is_in(tasks.column("state"), value_set=pa.array(ENDED[1]))
+
+
+def _mark_of(batch: pa.Table) -> dict[str, int]:
+    epoch, batch_id, _ = position_of_last(batch)
+    return {_DRIVER: epoch, _BATCH: batch_id, _DIGEST: int(digest_of_batch(batch)[:15], 16)}
+
+
+def _mark_in(table: KeyedTable) -> dict[str, int] | None:
+    found = {name: table.transaction(name) for name in (_DRIVER, _BATCH, _DIGEST)}
+    known = {name: version for name, version in found.items() if version is not None}
+    return known if len(known) == len(found) else None
 
 
 def _fields(plan: PlanRecord) -> dict[str, object]:

@@ -25,6 +25,18 @@ _COLLECTING: Final = threading.Lock()
 """Jobs that share a process share its interpreter: the timetable is that of the first, whose batches are waited for."""
 
 
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Make many objects that live long: looking through those made so far, again and again, would take as long."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 class Garbage:
     """The collector's new timetable, for as long as the process lives."""
 

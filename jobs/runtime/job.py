@@ -211,7 +211,7 @@ _FAILED: Final = 1
 _WRONG_CALL: Final = 2
 
 
-def job_main(main: Main, description: str) -> None:
+def job_main(main: Main, description: str, *, needs_broker: bool = True) -> None:
     """Run a job from the command line: settings in, exit code 0, 1 (the work failed) or 2 (the call is wrong) out."""
 
     @click.command(help=description)
@@ -223,7 +223,7 @@ def job_main(main: Main, description: str) -> None:
         except SettingsError as error:
             click.echo(str(error), err=True)
             sys.exit(_WRONG_CALL)
-        if not settings.kafka.is_named:
+        if needs_broker and not settings.kafka.is_named:
             click.echo(
                 "no broker is named: --set kafka.bootstrap_servers=HOST:PORT (a local one: thalweg up)", err=True
             )

@@ -12,7 +12,7 @@ from typing import Final
 from thalweg.scheduling.live.live_plan import Plan
 from thalweg.scheduling.liveness.told import Knew
 from thalweg.scheduling.world.lifecycle import GAVE_UP
-from thalweg.scheduling.world.tasks import TERMINAL, Change, Copy, CopyState, Task, TaskSpec, Transition
+from thalweg.scheduling.world.tasks import SILENT, Change, Copy, CopyState, Task, TaskSpec, Transition
 from thalweg.scheduling.world.world import World
 
 FICKLE: Final = frozenset({"budget", "capacity", "quota", "replicas", "share"})
@@ -51,9 +51,9 @@ def submit(
     world: World, task_id: str, spec: TaskSpec, request: str, content_hash: str, origin: Origin, now_ms: int
 ) -> list[Transition] | Refused:
     """Take a new task. The same content again is nothing new; other content under a known id is refused."""
-    known = world.tasks.get(task_id)
+    known = world.find(task_id)
     if known is not None:
-        if known.content_hash == content_hash:
+        if known.has_content(content_hash):
             return []
         return Refused(
             reason=f"task_id {task_id!r} was submitted before with other content; allowed are a new task_id, or "
@@ -67,10 +67,11 @@ def update(
 ) -> list[Transition] | Refused:
     """Change a live task. Where its needs change, copies that run are revoked and it is placed again."""
     task = world.tasks.get(task_id)
-    if task is None or task.state in TERMINAL:
-        state = "unknown" if task is None else str(task.state)
+    if task is None:
+        ended = world.ended.get(task_id)
+        state = "unknown" if ended is None else str(ended.state)
         return Refused(reason=f"update of task_id {task_id!r}: it is {state}; allowed are waiting and placed tasks")
-    if task.content_hash == content_hash:
+    if task.has_content(content_hash):
         return []
     rows: list[Transition] = []
     if task.spec != spec:
@@ -82,9 +83,9 @@ def cancel(world: World, task_id: str, origin: Origin, now_ms: int) -> list[Tran
     """End a task and revoke its copies; ending it twice is nothing new."""
     task = world.tasks.get(task_id)
     if task is None:
+        if world.ended.get(task_id) is not None:
+            return []
         return Refused(reason=f"cancel of task_id {task_id!r}: no such task was submitted")
-    if task.state in TERMINAL:
-        return []
     ended = Transition(
         change=Change.CANCELLED,
         task_id=task_id,
@@ -126,7 +127,7 @@ def report(
 
 def lose_region(world: World, region: str, silent_ms: int, now_ms: int) -> list[Transition]:
     """Give up every copy in a region that fell silent; each is placed again with the next epoch."""
-    reason = f"region {region} was silent for {silent_ms / 1000:.1f} s"
+    reason = f"region {region} {SILENT} {silent_ms / 1000:.1f} s"
     return lose_copies(world, world.copies_in(region), reason, now_ms)
 
 
@@ -172,12 +173,13 @@ def reconcile(
             continue
         if not knew(task_id, for_ms=0):
             continue
+        known = task or world.ended.get(task_id)
         repairs.transitions.append(
             Transition(
                 change=Change.REPAIRED,
                 task_id=task_id,
                 decided_ms=now_ms,
-                epoch=max(epoch, task.epoch if task is not None else 0) + 1,
+                epoch=max(epoch, known.epoch if known is not None else 0) + 1,
                 region=region,
                 reason=f"the region held epoch {epoch}, which the ledger has not there",
             )

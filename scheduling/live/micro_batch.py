@@ -146,7 +146,7 @@ def _told(world: World, unpriced: Unpriced, task_id: str, reason: str, now_ms: i
         reason = unpriced.said(key, reason)
     closed = world.backing_off()
     if closed and reason.startswith("capacity:"):
-        words = (in_words(region, world.refusing[region], now_ms) for region in closed)
+        words = (world.back_offs.in_words(region, now_ms) for region in closed)
         return f"{reason}; {'; '.join(words)}"
     return reason
 

@@ -228,6 +228,25 @@ class Nodes:
         self.memory_mib_free[row] -= need.memory_mib
         self._touch(row)
 
+    def force_all(
+        self,
+        rows: IntArray,
+        devices: Sequence[Sequence[int]],
+        gpu_milli: IntArray,
+        cpu_milli: IntArray,
+        memory_mib: IntArray,
+    ) -> None:
+        """Take of many nodes at once as `force` does; GPU-milli are those of all the devices together."""
+        counts = np.array([len(taken) for taken in devices], np.int64)
+        flat = np.array([device for taken in devices for device in taken], np.int64)
+        self._widen(int(flat.max(initial=-1)) + 1)
+        each = np.where(counts > 0, gpu_milli // np.maximum(counts, 1), 0)
+        np.subtract.at(self.gpu_milli_free, (np.repeat(rows, counts), flat), np.repeat(each, counts))
+        np.subtract.at(self.cpu_milli_free, rows, cpu_milli)
+        np.subtract.at(self.memory_mib_free, rows, memory_mib)
+        np.add.at(self.version, rows, 1)
+        self.clock += 1
+
     def release(self, slot: Slot, need: Need) -> None:
         """Give back what `allocate` or `force` took for the same slot and need."""
         row = slot.node

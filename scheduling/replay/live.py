@@ -62,7 +62,7 @@ class LivePlanner:
     def submit(self, job: int, now_s: float) -> None:
         """Hand the task in, unless the world held it when the replay began."""
         task_id = self.jobs[job].job_id
-        if task_id not in self.world.tasks:
+        if self.world.find(task_id) is None:
             rows = decide.submit(self.world, task_id, self.specs[job], "", "", self._origin(now_s), self._ms(now_s))
             assert not isinstance(rows, decide.Refused)
             self._follow(rows)

@@ -1,4 +1,4 @@
-"""Who is not tried for now: regions that refuse, for everybody, and for a task the regions that gave it back.
+"""Who is not tried for now: for everybody, regions that refuse or come and go; for a task, those that gave it back.
 
 All of it follows from the ledger's rows and the moment, so a restart knows the same.
 """
@@ -6,10 +6,15 @@ All of it follows from the ledger's rows and the moment, so a restart knows the 
 from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
-from thalweg.scheduling.world.refusals import MOST_MS, Refusals
+from thalweg.scheduling.world.refusals import FIRST_MS, MOST_MS, Refusals, back_off_ms, in_words
 
 NEVER: Final = Refusals()
 _WHENEVER_MS: Final = 2**62
+
+FLAP_MS: Final = 60_000
+"""How long a region takes nothing new after its second loss; after each further one twice as long, up to MOST_MS."""
+STEADY_MS: Final = 3_600_000
+"""A region that was not lost for so long is steady: counting begins again."""
 
 
 class BackOff(NamedTuple):
@@ -29,11 +34,16 @@ class BackOffs:
         """Regions that gave back what they were assigned without ever accepting it, since they last accepted."""
         self.closed: set[str] = set()
         """Regions that take nothing until their back-off ends."""
-        self._ends: list[BackOff] = []  # heap
+        self.flapping: dict[str, Refusals] = {}
+        """Regions that were lost with tasks in them, and how often lately."""
+        self.damped: set[str] = set()
+        """Of these, the ones that take nothing for a while though they may be back."""
+        self.ends: list[BackOff] = []
+        """A heap."""
 
     def bar(self, task_id: str, region: str, until_ms: int) -> None:
         """Keep one task from a region until then."""
-        heappush(self._ends, BackOff(until_ms, region, task_id))
+        heappush(self.ends, BackOff(until_ms, region, task_id))
 
     def note_refusal(self, region: str, assigned_ms: int, now_ms: int) -> bool:
         """Count what a region gave back without ever accepting it; whether it opened or closed by that.
@@ -46,27 +56,62 @@ class BackOffs:
         if refusals.count == 1:
             return self._open(region)
         self.closed.add(region)
-        heappush(self._ends, BackOff(refusals.until_ms, region, ""))
+        heappush(self.ends, BackOff(refusals.until_ms, region, ""))
         return True
 
     def note_acceptance(self, region: str) -> bool:
         """Forget refusals of a region that accepted; whether it opened by that."""
         return self.refusing.pop(region, None) is not None and self._open(region)
 
+    def note_loss(self, region: str, now_ms: int) -> bool:
+        """Count that a region fell silent with tasks in it; whether it takes nothing for a while by that.
+
+        What was moved out of a region costs a start elsewhere. One that comes back and falls silent again would have
+        it paid each time.
+        """
+        flaps = self.flapping.setdefault(region, Refusals())
+        if flaps.last_ms == now_ms:
+            return False  # another task of the same loss
+        steady = now_ms - flaps.last_ms > STEADY_MS
+        flaps.count = 1 if steady else flaps.count + 1
+        flaps.last_ms = now_ms
+        flaps.until_ms = now_ms + min(back_off_ms(flaps.count - 1) * FLAP_MS // FIRST_MS, MOST_MS)
+        if flaps.count == 1:
+            return False
+        self.damped.add(region)
+        heappush(self.ends, BackOff(flaps.until_ms, region, ""))
+        return True
+
+    def keeps_out(self, region: str) -> bool:
+        """Tell whether a region takes nothing new for now, though it is heard."""
+        return region in self.closed or region in self.damped
+
+    def in_words(self, region: str, now_ms: int) -> str:
+        """Say why a region takes nothing new for now."""
+        if region in self.closed:
+            return in_words(region, self.refusing[region], now_ms)
+        flaps = self.flapping[region]
+        again_s = max(flaps.until_ms - now_ms, 0) / 1000
+        return f"region {region} was lost {flaps.count} times lately, and is used again in {again_s:.0f} s"
+
     def ended(self, now_ms: int) -> list[BackOff]:
         """Take out the back-offs that are over by now, in their order; all of them where the clock was set back."""
         over: list[BackOff] = []
-        while self._ends and self._ends[0].until_ms <= now_ms:
-            over.append(heappop(self._ends))
-        if self._ends and self._ends[0].until_ms - now_ms > 2 * MOST_MS:
+        while self.ends and self.ends[0].until_ms <= now_ms:
+            over.append(heappop(self.ends))
+        if self.ends and self.ends[0].until_ms - now_ms > 2 * MOST_MS:
             # No back-off is as long as that.
-            over += [end._replace(until_ms=_WHENEVER_MS) for end in self._ends]
-            self._ends.clear()
+            over += [end._replace(until_ms=_WHENEVER_MS) for end in self.ends]
+            self.ends.clear()
         return over
 
     def reopen(self, end: BackOff) -> bool:
         """Open a region whose back-off ended, unless a later one goes on; whether it opened."""
-        return self.refusing.get(end.region, NEVER).until_ms <= end.until_ms and self._open(end.region)
+        was_damped = end.region in self.damped and self.flapping[end.region].until_ms <= end.until_ms
+        if was_damped:
+            self.damped.discard(end.region)
+        over = self.refusing.get(end.region, NEVER).until_ms <= end.until_ms
+        return (over and self._open(end.region)) or was_damped
 
     def _open(self, region: str) -> bool:
         was_closed = region in self.closed

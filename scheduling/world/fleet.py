@@ -1,13 +1,14 @@
 """The nodes and who sits on them: where each placed copy is, what is free, and what every tenant holds."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from thalweg.scheduling.arrays import IntArray
 from thalweg.scheduling.pack.nodes import Need, NodeId, Nodes, Pool, Slot
 from thalweg.scheduling.world.facts import NODE_SEPARATOR, NodeFacts, node_key, objection_to_node, sorted_out
-from thalweg.scheduling.world.seats import Holding, Seats, seats_of
+from thalweg.scheduling.world.seats import Holding, Seat, Seats, seats_of
 from thalweg.scheduling.world.tasks import MIB_PER_GB, MILLI, Copy, Task, Transition, whole_shares
 
 CopyKey = tuple[str, int]
@@ -86,7 +87,7 @@ class Fleet:
             self.nodes.lose(row)
         return pool
 
-    def _describe_unseen(self, key: NodeId, pool: Pool) -> int:
+    def describe_unseen(self, key: NodeId, pool: Pool) -> int:
         """Add a node that the ledger knows and no sample described yet: it has nothing until one does."""
         row = self.nodes.put(key, pool, gpus=0, cpu_milli=0, memory_mib=0)
         self.nodes.lose(row)
@@ -104,19 +105,49 @@ class Fleet:
 
     def seat(self, task: Task, copy: Copy, row: Transition) -> None:
         """Let a copy take what the row that assigned it says."""
+        slots = self.slots_of(task, copy)
+        self.sit(task, copy, slots, seats_of(task, copy, slots, row, self.nodes.pool_at(copy.pool)))
+
+    def sit(self, task: Task, copy: Copy, slots: Iterable[tuple[Slot, Need]], seats: Sequence[Seat]) -> None:
+        """Let a copy take its slots, with a seat for each."""
         held = (task.task_id, copy.index)
         self._copies_in.setdefault(copy.region, set()).add(held)
-        slots = self.slots_of(task, copy)
         for slot, need in slots:
             self.nodes.force(slot, need)
             self._copies_on.setdefault(slot.node, set()).add(held)
         if task.spec.min_workers is not None:
             self.malleable.add(held)
-        seats = seats_of(task, copy, slots, row, self.nodes.pool_at(copy.pool))
         copy.seats = tuple(self.seats.add(held, seat) for seat in seats)
         holding = self.holdings.setdefault(task.spec.tenant, Holding())
         for seat in seats:
             holding.gain(seat)
+
+    def sit_all(self, owners: Sequence[tuple[Task, Copy]], devices: Sequence[Sequence[int]], seats: IntArray) -> None:
+        """Let many copies take their seats at once: owner and devices of each, and the fields of `Seat` as a row."""
+        cells = dict(zip(Seat._fields, seats.T, strict=True))
+        self.nodes.force_all(
+            cells["node"], devices, *(cells[name] for name in ("gpu_milli", "cpu_milli", "memory_mib"))
+        )
+        rows = self.seats.add_all([(task.task_id, copy.index) for task, copy in owners], seats)
+        for (task, copy), row, node in zip(owners, rows, cells["node"].tolist(), strict=True):
+            held = (task.task_id, copy.index)
+            copy.seats += (row,)
+            self._copies_in.setdefault(copy.region, set()).add(held)
+            self._copies_on.setdefault(node, set()).add(held)
+            if task.spec.min_workers is not None:
+                self.malleable.add(held)
+        tenants = [task.spec.tenant for task, _ in owners]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(tenants))}
+        of_tenant = np.array([numbers[name] for name in tenants], np.int64)
+        amounts = [
+            cells["gpu_milli"],
+            cells["cpu_milli"],
+            cells["memory_mib"],
+            cells["micro_usd_per_hour"] * cells["first"],
+        ]
+        totals = np.zeros((len(numbers), len(amounts)), np.int64)
+        np.add.at(totals, of_tenant, np.stack(amounts, axis=1))
+        self.holdings |= {name: Holding.of(*totals[number].tolist()) for name, number in numbers.items()}
 
     def free(self, task: Task, copy: Copy) -> None:
         """Give back all that a copy holds."""
@@ -137,7 +168,7 @@ class Fleet:
             key = node_key(copy.region, share.node_id)
             row = self.nodes.row_of.get(key)
             if row is None:
-                row = self._describe_unseen(key, copy.pool)
+                row = self.describe_unseen(key, copy.pool)
             slots.append((Slot(row, share.devices), need))
         return slots
 

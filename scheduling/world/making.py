@@ -29,8 +29,13 @@ def world_from(
     world.learn(facts)
     for region in heard:
         world.hear(region, now_ms)
+    follow_all(world, rows, now_ms)
+    return world
+
+
+def follow_all(world: World, rows: Iterable[Transition], now_ms: int) -> None:
+    """Let a world follow rows that were decided before; regions where they place something are expected from now."""
     for row in rows:
         world.follow(row)
         if row.change is Change.ASSIGNED and row.region is not None:
             world.expect(row.region, now_ms)
-    return world

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 
@@ -57,6 +57,13 @@ class Holding:
     cpu_milli: int = 0
     memory_mib: int = 0
     micro_usd_per_hour: int = 0
+
+    @classmethod
+    def of(cls, gpu_milli: int, cpu_milli: int, memory_mib: int, micro_usd_per_hour: int) -> Self:
+        """Begin with amounts."""
+        return cls(
+            gpu_milli=gpu_milli, cpu_milli=cpu_milli, memory_mib=memory_mib, micro_usd_per_hour=micro_usd_per_hour
+        )
 
     def gain(self, seat: Seat) -> None:
         """Hold a seat more."""
@@ -144,12 +151,27 @@ class Seats:
         self._cells[row] = seat
         return row
 
+    def add_all(self, owners: Sequence[tuple[str, int]], seats: IntArray) -> range:
+        """Add many at once to a table without any; return their rows."""
+        self._owner = list(owners)
+        self._cells = np.full((max(len(seats), _FIRST_ROWS), len(_COLUMN)), -1, np.int64, order="F")
+        self._cells[: len(seats)] = seats
+        return range(len(seats))
+
+    def rows(self, numbers: Sequence[int]) -> IntArray:
+        """Seats of these rows, [rows, fields]."""
+        return np.ascontiguousarray(self._cells[np.array(numbers, np.int64)])
+
     def remove(self, row: int) -> Seat:
         """Take a seat away and return it."""
-        seat = Seat(*self._cells[row].tolist())
+        seat = self.seat(row)
         self._cells[row, _COLUMN["pool"]] = -1
         self._free.append(row)
         return seat
+
+    def seat(self, row: int) -> Seat:
+        """Seat of a row."""
+        return Seat(*self._cells[row].tolist())
 
     def owner(self, row: int) -> tuple[str, int]:
         """Copy (task id, copy index) of a row."""

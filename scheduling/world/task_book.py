@@ -1,11 +1,15 @@
-"""The tasks: how far each is, how many are in each state, and which of them wait."""
+"""The tasks: how far each is, how many are in each state, and which of them wait.
+
+Those that live are objects; of one that has ended only what `ended` keeps is left.
+"""
 
 from collections.abc import Callable, Set
 
 from thalweg.scheduling.arrays import BoolArray
 from thalweg.scheduling.world import lifecycle
+from thalweg.scheduling.world.ended import EndedTask, EndedTasks
 from thalweg.scheduling.world.lifecycle import Step
-from thalweg.scheduling.world.tasks import TERMINAL, Change, Task, TaskState, Transition
+from thalweg.scheduling.world.tasks import TERMINAL, Change, CopyState, Task, TaskState, Transition
 from thalweg.scheduling.world.waiting import ClassKey, Waiting
 
 
@@ -19,27 +23,35 @@ class TaskBook:
             pools_of: see `Waiting`.
         """
         self.tasks: dict[str, Task] = {}
+        """Those that live."""
+        self.ended = EndedTasks()
         self.waiting = Waiting(pools_of)
         self.count_by_state = dict.fromkeys(TaskState, 0)
-        self._order = 0
+        self.order = 0
+        """Tasks that have begun so far: the position of the last in the order of arrival."""
+
+    def find(self, task_id: str) -> Task | EndedTask | None:
+        """Look up a task that lives or has ended."""
+        return self.tasks.get(task_id) or self.ended.get(task_id)
 
     def begin(self, row: Transition) -> None:
         """Begin the task that a row submits."""
-        known = self.tasks.get(row.task_id)
         if row.spec is None or row.request is None:
             return
+        known = self.find(row.task_id)
         if not lifecycle.begins(row.change, None if known is None else known.state):
             return
         if known is not None:
             self.count_by_state[known.state] -= 1
-        self._order += 1
+            self.ended.forget(row.task_id)
+        self.order += 1
         task = self.tasks[row.task_id] = Task(
             task_id=row.task_id,
             spec=row.spec,
             request=row.request,
             content_hash=row.content_hash or "",
             submitted_ms=row.decided_ms,
-            order=self._order,
+            order=self.order,
         )
         self.count_by_state[TaskState.WAITING] += 1
         self.wait(task, first=False)
@@ -79,14 +91,24 @@ class TaskBook:
         task.state = lifecycle.state_of(task.ended, task.spec.replicas, len(task.done_copies), held)
         self.count_by_state[before] -= 1
         self.count_by_state[task.state] += 1
-        if task.state in TERMINAL:
-            self.waiting.leave(task.task_id)
-            task.barred = frozenset()
-            task.request = ""  # the ledger keeps it; a million finished tasks need not
-        elif task.missing == 0:
+        if task.state in TERMINAL or task.missing == 0:
             self.waiting.leave(task.task_id)
         elif change is not Change.WAITING:
             self.wait(task, first=change is not Change.UPDATED)
+
+    def close(self, task: Task) -> None:
+        """Let a task go that has ended and holds nothing any more."""
+        del self.tasks[task.task_id]
+        self.ended.add(task.task_id, task.state, task.epoch, task.content_hash)
+
+    def note_after_end(self, row: Transition) -> None:
+        """Note the epoch of a row about a task that has ended: it is used."""
+        known = self.ended.get(row.task_id)
+        if known is None or row.epoch <= known.epoch:
+            return
+        step = lifecycle.step_of(row.change, row.epoch, row.reason, task=known.state, copy=CopyState.WAITING)
+        if step.spends_epoch:
+            self.ended.spend(row.task_id, known, row.epoch)
 
     def wait(self, task: Task, *, first: bool) -> None:
         """Let a task wait for its missing copies; `first` puts it before the others of its class."""

@@ -9,6 +9,8 @@ from thalweg.scheduling.world.refusals import Refusals
 
 GAVE_UP = "gave up"
 """First words of the reason of a failure that is final."""
+SILENT = "was silent for"
+"""In the reason of a copy that is lost because nothing is heard of its region."""
 MILLI = 1_000
 MIB_PER_GB = 1_000_000_000 / 1_048_576
 
@@ -202,6 +204,10 @@ class Task:
     reason_ms: int = 0
     """When that was written."""
 
+    def has_content(self, content_hash: str) -> bool:
+        """Tell whether a request asks for the very same."""
+        return self.content_hash == content_hash
+
     @property
     def missing(self) -> int:
         """Copies that still have to be placed; an update may ask for fewer than have succeeded."""
@@ -258,6 +264,11 @@ class Transition:
     topic_partition: int | None = None
     topic_offset: int | None = None
     topic_timestamp_ms: int | None = None
+
+
+def lost_by_silence(row: Transition) -> bool:
+    """Tell whether a row gives up a copy because nothing is heard of its whole region."""
+    return row.change is Change.LOST and row.region is not None and row.reason is not None and SILENT in row.reason
 
 
 def whole_shares(parts: Sequence[Part], shares: Sequence[Share]) -> list[tuple[Share, Need]]:

@@ -26,7 +26,7 @@ from thalweg.scheduling.world.loosening import Loosening
 from thalweg.scheduling.world.refusals import Refusals
 from thalweg.scheduling.world.seats import Holding as Holding
 from thalweg.scheduling.world.task_book import TaskBook
-from thalweg.scheduling.world.tasks import TERMINAL, Copy, CopyState, Task, Transition
+from thalweg.scheduling.world.tasks import TERMINAL, Copy, CopyState, Task, Transition, lost_by_silence
 from thalweg.scheduling.world.waiting import ClassKey
 
 
@@ -50,6 +50,8 @@ class World:
         self.holdings = self.fleet.holdings
         self.malleable = self.fleet.malleable
         self.tasks = self.book.tasks
+        self.ended = self.book.ended
+        self.find = self.book.find
         self.waiting = self.book.waiting
         self.count_by_state = self.book.count_by_state
         self.refusing = self.back_offs.refusing
@@ -77,7 +79,7 @@ class World:
 
     def open_region(self, region: str) -> bool:
         """Whether tasks may be placed in the region."""
-        return self.geography.is_heard(region) and region not in self.back_offs.closed
+        return self.geography.is_heard(region) and not self.back_offs.keeps_out(region)
 
     def learn(self, facts: WorldFacts) -> list[CopyKey]:
         """Take in what the tables say anew.
@@ -149,6 +151,7 @@ class World:
         self.book.begin(row)
         task = self.tasks.get(row.task_id)
         if task is None:
+            self.book.note_after_end(row)
             return
         step = self.book.step_of(task, row)
         if step.spends_epoch:
@@ -159,6 +162,8 @@ class World:
         copy = task.copies.get(row.copy)
         if step.given_back and copy is not None:
             self._given_back(task, copy, row.decided_ms)
+        if step.avoids_region and lost_by_silence(row) and self.back_offs.note_loss(str(row.region), row.decided_ms):
+            self._region_changed(str(row.region))
         if step.frees:
             self._free(task, row.copy)
         if step.places:
@@ -171,6 +176,7 @@ class World:
         if task.state in TERMINAL:
             for index in list(task.copies):
                 self._free(task, index)
+            self.book.close(task)
 
     def wake(self, now_ms: int) -> None:
         """Let regions, and tasks in them, be tried again whose back-off has ended."""
@@ -179,13 +185,13 @@ class World:
                 if self.back_offs.reopen(end):
                     self._region_changed(end.region)
                 continue
-            task = self.tasks[end.task_id]
-            if task.refused.get(end.region, NEVER).until_ms <= end.until_ms:
+            task = self.tasks.get(end.task_id)
+            if task is not None and task.refused.get(end.region, NEVER).until_ms <= end.until_ms:
                 self.book.unbar(task, {end.region})
 
     def backing_off(self) -> list[str]:
         """Regions that take nothing new until their back-off ends, ordered."""
-        return sorted(self.back_offs.closed)
+        return sorted(self.back_offs.closed | self.back_offs.damped)
 
     def copies_in(self, region: str) -> list[CopyKey]:
         """Copies (task id, copy index) that the ledger has in a region, ordered."""
@@ -266,7 +272,7 @@ class World:
     def _place(self, task: Task, row: Transition) -> None:
         assert row.region is not None and row.pool_id is not None
         pool = pool_of(row.region, row.pool_id)
-        self._know(pool)
+        self.know(pool)
         copy = task.copies[row.copy] = Copy(
             index=row.copy,
             epoch=row.epoch,
@@ -301,7 +307,7 @@ class World:
 
     # What may let a waiting task in
 
-    def _know(self, pool: Pool) -> None:
+    def know(self, pool: Pool) -> None:
         """Make a pool one of the world's; a new one may be used by what waits."""
         known = len(self.nodes.pools)
         self.nodes.pool_at(pool)

@@ -9,14 +9,16 @@ One commit brings an update: readers see all of it or nothing. (Delta transactio
 File".)
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
+from deltalake import DeltaTable, QueryBuilder, Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
 from thalweg.sync.delta.appender import Appender
@@ -30,6 +32,8 @@ LARGEST_ROWS: Final = 8_192
 with it."""
 _SMALL_SHARE: Final = 4
 """A file below this part of the largest is merged with others of its kind when files are compacted."""
+_LOOK_BACK: Final = 10
+"""Versions among which an earlier state is looked for: one step makes two or three."""
 MOST_HELD_ROWS: Final = 500_000
 """Settled rows held until they are compacted; files beyond stay as they are."""
 
@@ -45,14 +49,23 @@ class _File:
 class KeyedTable:
     """The one writer of a table. For one thread."""
 
-    def __init__(self, contract: TableContract, warehouse: str, largest_rows: int | None = None) -> None:
+    def __init__(
+        self,
+        contract: TableContract,
+        warehouse: str,
+        largest_rows: int | None = None,
+        settled_by: tuple[str, Collection[str]] | None = None,
+    ) -> None:
         """Open the table to write it anew: what it holds is replaced by the first `write`.
 
         Args:
             contract: with the key; the table has no partitions.
             warehouse: folder or URI.
             largest_rows: of a file that may change; None takes LARGEST_ROWS.
+            settled_by: a column, and its values in rows that will never change again; None where the table does not
+                say which those are.
         """
+        self._settled_by = settled_by
         self._largest_rows = LARGEST_ROWS if largest_rows is None else largest_rows
         self._table = Appender(contract, warehouse)
         self._key = contract.key
@@ -62,6 +75,7 @@ class KeyedTable:
         self._file_of: dict[str, int] = {}
         self._next = 0
         self._stale = False
+        self._newest: dict[str, int] = {}
 
     @classmethod
     def resumed(cls, contract: TableContract, warehouse: str, largest_rows: int | None = None) -> Self:
@@ -76,16 +90,62 @@ class KeyedTable:
         table._read()
         return table
 
+    def resume(self) -> None:
+        """Go on with what the table holds, where it was opened to be written anew."""
+        self._read()
+
+    def transaction(self, name: str) -> int | None:
+        """Version that was recorded last under an application id."""
+        found = DeltaTable(self.uri, version=self._table.version).transaction_version(name)
+        return None if found is None else int(found)
+
+    def rows_when(self, transactions: Mapping[str, int], where: tuple[str, Collection[str]]) -> pa.Table | None:
+        """Rows of the last version that has these transactions, a few commits ago; None where none of those has.
+
+        Args:
+            transactions: by application id.
+            where: a column, and its values in the rows that are wanted.
+        """
+        for version in range(self._table.version, max(self._table.version - _LOOK_BACK, -1), -1):
+            table = DeltaTable(self.uri, version=version)
+            if all(table.transaction_version(name) == wanted for name, wanted in transactions.items()):
+                column, values = where
+                listed = ", ".join(f"'{value}'" for value in values)
+                found = (
+                    QueryBuilder()
+                    .register("earlier", table)
+                    .execute(f"SELECT * FROM earlier WHERE {column} IN ({listed})")
+                )
+                return conformed(pa.table(found.read_all()), self._table.contract.schema)
+        return None
+
     def _read(self) -> None:
-        """Hold the rows of the table's files; any of them may change from now on."""
+        """Hold the rows of the table's files that may change; those of files in which all are settled stay unread."""
         self._changing, self._settled, self._file_of = {}, [], {}
         filesystem, folder = folder_of(self.uri)
         for action in _files_of(self._table):
             path = f"{folder}/{action.path}"
+            is_settled, count = self._is_settled(path, filesystem)
+            if is_settled and count * _SMALL_SHARE >= self._largest_rows:
+                continue
             # Spark writes moments as INT96, which reads as nanoseconds without a zone; they are UTC.
             stored = pq.read_table(path, filesystem=filesystem, partitioning=None, coerce_int96_timestamp_unit="us")
-            self._hold(_File(action, conformed(stored, self._table.contract.schema)))
+            file = _File(action, conformed(stored, self._table.contract.schema))
+            if is_settled:
+                self._settled.append(file)  # small ones are merged
+            else:
+                self._hold(file)
         self._old, self._stale = (), False
+
+    def _is_settled(self, path: str, filesystem: pafs.FileSystem) -> tuple[bool, int]:
+        """Tell whether no row of a file will change again, and how many there are."""
+        if self._settled_by is None:
+            return False, 0
+        column, values = self._settled_by
+        with pq.ParquetFile(path, filesystem=filesystem) as file:
+            found = file.read(columns=[column], use_threads=False).column(column)
+        mask = pc.is_in(found.cast(pa.string()), value_set=pa.array(values, pa.string()))
+        return bool(pc.all(mask).as_py()), len(found)
 
     @property
     def uri(self) -> str:
@@ -101,24 +161,32 @@ class KeyedTable:
         """All rows that may still change."""
         return pa.concat_tables([self._table.contract.schema.empty_table(), *(f.rows for f in self._changing.values())])
 
-    def write(self, rows: pa.Table, gone: pa.Table, settled: pa.ChunkedArray | pa.Array, now_ms: int) -> None:
-        """Put rows in the place of those with their keys, and take others away; one commit, none if nothing changes.
+    def write(
+        self,
+        rows: pa.Table,
+        gone: pa.Table,
+        settled: pa.ChunkedArray | pa.Array,
+        now_ms: int,
+        transactions: Mapping[str, int] | None = None,
+    ) -> None:
+        """Put rows in the place of those with their keys, and take others away; one commit.
 
         Args:
             rows: with the table's schema, each key once.
             gone: the key columns of rows to take away; a key that is not there is no error.
             settled: for each of the rows, whether it will never change again.
             now_ms: the time of the files.
+            transactions: recorded with the commit, by application id. Without them there is none if nothing changes.
 
         Raises:
             AnotherWriterError: somebody else has written to the table.
             OSError: the disk does not take it; the same call may be made again.
         """
         try:
-            self._write_rows(rows, gone, settled, now_ms)
+            self._write_rows(rows, gone, settled, now_ms, transactions or {})
         except RearrangedError:
             self._take_files_anew()
-            self._write_rows(rows, gone, settled, now_ms)
+            self._write_rows(rows, gone, settled, now_ms, transactions or {})
 
     def _take_files_anew(self) -> None:
         """Look where the rows lie now: somebody else has merged files, or a commit ended in the dark."""
@@ -127,7 +195,14 @@ class KeyedTable:
         else:
             self._read()
 
-    def _write_rows(self, rows: pa.Table, gone: pa.Table, settled: pa.ChunkedArray | pa.Array, now_ms: int) -> None:
+    def _write_rows(
+        self,
+        rows: pa.Table,
+        gone: pa.Table,
+        settled: pa.ChunkedArray | pa.Array,
+        now_ms: int,
+        transactions: Mapping[str, int],
+    ) -> None:
         if self._stale:
             self._table.refresh()
             self._take_files_anew()
@@ -140,8 +215,75 @@ class KeyedTable:
         ]
         changing = pa.concat_tables([*staying, rows.filter(pc.invert(settled))]).combine_chunks()
         replaced = [self._changing[number].action for number in hit]
-        self._swap([*self._old, *replaced], hit, changing, rows.filter(settled), touched, now_ms, is_news=True)
+        self._swap(
+            [*self._old, *replaced],
+            hit,
+            changing,
+            rows.filter(settled),
+            touched,
+            now_ms,
+            is_news=True,
+            transactions=transactions,
+        )
         self._old = ()
+
+    def settled_before(self, column: str, moment_us: int) -> list[tuple[AddAction, pa.Table]]:
+        """Files in which every row is settled and has a moment before another in this column, with their rows."""
+        filesystem, folder = folder_of(self.uri)
+        changing = {file.action.path for file in self._changing.values()}
+        found = []
+        for action in _files_of(self._table):
+            if action.path in changing or self._newest.get(action.path, moment_us - 1) >= moment_us:
+                continue
+            path = f"{folder}/{action.path}"
+            if action.path not in self._newest:
+                with pq.ParquetFile(path, filesystem=filesystem) as file:
+                    moments = (
+                        file.read(columns=[column], use_threads=False).column(column).cast(pa.timestamp("us", "UTC"))
+                    )
+                self._newest[action.path] = pc.max(moments.cast(pa.int64())).as_py() or 0
+            if self._newest[action.path] < moment_us and self._is_settled(path, filesystem)[0]:
+                rows = pq.read_table(path, filesystem=filesystem, partitioning=None, coerce_int96_timestamp_unit="us")
+                found.append((action, conformed(rows, self._table.contract.schema)))
+        return found
+
+    def drop(self, files: Sequence[AddAction], now_ms: int, transactions: Mapping[str, int]) -> None:
+        """Take whole files of settled rows away; one commit."""
+        gone = {file.path for file in files}
+        empty = self._table.contract.schema.empty_table()
+        nothing = pa.chunked_array([], pa.string())
+        self._swap(files, set(), empty, empty, nothing, now_ms, is_news=True, transactions=transactions)
+        self._settled = [file for file in self._settled if file.action.path not in gone]
+        self._newest = {path: newest for path, newest in self._newest.items() if path not in gone}
+
+    def find(self, column: str, value: pa.Scalar, wanted: str) -> pa.Array:
+        """Values of one column in the rows that have a value in another, in whatever file they lie."""
+        filesystem, folder = folder_of(self.uri)
+        found = [pa.array([], pa.string())]
+        for action in _files_of(self._table):
+            with pq.ParquetFile(f"{folder}/{action.path}", filesystem=filesystem) as file:
+                rows = file.read(columns=[column, wanted], use_threads=False)
+            mask = pc.equal(rows.column(column).cast(value.type), value)
+            found += rows.column(wanted).filter(mask).cast(pa.string()).chunks
+        return pa.concat_arrays(found)
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether the table has no file."""
+        return next(iter(_files_of(self._table)), None) is None
+
+    def settled_among(self, column: str, values: pa.Array) -> list[AddAction]:
+        """Files in which every row is settled and has one of these values in this column."""
+        filesystem, folder = folder_of(self.uri)
+        changing = {file.action.path for file in self._changing.values()}
+        found = []
+        for action in _files_of(self._table):
+            if action.path not in changing:
+                with pq.ParquetFile(f"{folder}/{action.path}", filesystem=filesystem) as file:
+                    seen = file.read(columns=[column], use_threads=False).column(column)
+                if pc.all(pc.is_in(seen.cast(values.type), value_set=values)).as_py():
+                    found.append(action)
+        return found
 
     def compact(self, now_ms: int) -> int:
         """Merge small files of both kinds; returns how many."""
@@ -183,6 +325,7 @@ class KeyedTable:
         now_ms: int,
         *,
         is_news: bool,
+        transactions: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """Commit new files in the place of others, and only then believe in them."""
         starts = range(0, changing.num_rows, self._largest_rows)
@@ -193,11 +336,12 @@ class KeyedTable:
             RemoveAction(action.path, is_news, now_ms, action.size, dict(action.partition_values))
             for action in replaced
         ]
-        if not removed and not files and not done:
+        if not removed and not files and not done and not transactions:
             return
         added = [file.action for file in (*files, *done)]
         try:
-            self._table.commit([*removed, *added], purpose="append" if is_news else "optimize")
+            marks = (Transaction(name, version) for name, version in transactions.items())
+            self._table.commit([*removed, *added], *marks, purpose="append" if is_news else "optimize")
         except RearrangedError:
             self._table.abandon(added)
             raise

@@ -8,7 +8,7 @@ task that has ended is forgotten, and a later `submitted` row of the same id sta
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 import msgspec
 import pyarrow as pa
@@ -16,16 +16,8 @@ import pyarrow as pa
 from thalweg.scheduling.world.lifecycle import LIVE, begins
 from thalweg.scheduling.world.tasks import Change, CopyState
 from thalweg.sync.delta.contracts import PLACEMENTS, TASKS
+from thalweg.sync.ledger.reading import Position as Position
 from thalweg.sync.ledger.task_history import LedgerRow, Placement, Task, change_named, replicas_of
-
-
-class Position(NamedTuple):
-    """Place of a row in the ledger. A driver's epoch rises with every start, so this order is the order of commits."""
-
-    driver_epoch: int
-    batch_id: int
-    row: int
-
 
 _ROWS_BETWEEN_RESTS: Final = 128
 _MOMENT: Final = TASKS.schema.field("changed_at").type
@@ -126,6 +118,10 @@ class LedgerFold:
                 touched_copies.update(((row.task_id, copy), None) for copy in task.copies)
                 del self._live[row.task_id]
         return self._changes(touched, touched_copies)
+
+    def all_live(self) -> FoldChanges:
+        """Give every live task and placement, as if all had changed."""
+        return self._changes(self._live, [(task.task_id, copy) for task in self._live.values() for copy in task.copies])
 
     def _changes(self, tasks: dict[str, Task], copies: Iterable[tuple[str, int]]) -> FoldChanges:
         placed: list[tuple[str, int, Placement]] = []

@@ -19,7 +19,8 @@ from thalweg.scheduling.world.tasks import Change, Money, Share, TaskSpec, Trans
 from thalweg.sync.delta.contracts import DECISIONS
 from thalweg.sync.delta.log_writer import LogWriter
 from thalweg.sync.delta.pending import Pending
-from thalweg.sync.delta.wide_text import wide_text
+from thalweg.sync.delta.store import AnotherWriterError
+from thalweg.sync.ledger.reading import LedgerVersion, rows_of_ledger
 from thalweg.sync.ledger.taken import COLUMNS as TAKEN_COLUMNS
 from thalweg.sync.ledger.taken import TakenRequests
 
@@ -35,6 +36,11 @@ COMPACT_FILES = 50
 SpecOf = Callable[[str], TaskSpec]
 """Reads a stored request; the ledger knows nothing of messages."""
 
+_FACTS = (
+    "transition", "task_id", "copy", "epoch", "attempt", "region", "pool_id", "plan_id", "cost_usd_per_hour", "reason",
+    "tenant", "priority", "content_hash", "topic", "topic_partition", "topic_offset", "topic_timestamp_ms",
+)  # fmt: skip
+_CHANGES = {change.value: change for change in Change}
 _NO_MONEY = Money()
 _MONEY_COLUMNS = tuple(asdict(_NO_MONEY))
 
@@ -50,16 +56,22 @@ class Ledger:
         self.taken = TakenRequests(lambda: self._query(f"SELECT {', '.join(TAKEN_COLUMNS)} FROM ledger"))
 
     @classmethod
-    def claim(cls, warehouse: str) -> "Ledger":
+    def claim(cls, warehouse: str, own_epoch: int | None = None) -> "Ledger":
         """Open the ledger and become its only driver.
 
+        Args:
+            warehouse: where it lies.
+            own_epoch: of this process's last claim; None for its first. Who was overtaken must not claim it again.
+
         Raises:
-            AnotherWriterError: another driver claims it at the same moment.
+            AnotherWriterError: another driver claims it at the same moment, or has claimed it since.
         """
         commits = LogWriter(DECISIONS, warehouse)
         # Of the very version that the claim must follow: a driver between the two would be fenced by nobody.
         before = DeltaTable(commits.uri, version=commits.version)
         epoch = (before.transaction_version(DRIVER) or 0) + 1
+        if own_epoch is not None and epoch != own_epoch + 1:
+            raise AnotherWriterError(DECISIONS.name, commits.version)
         commits.append(DECISIONS.schema.empty_table(), {DRIVER: epoch})
         return cls(commits, epoch)
 
@@ -132,8 +144,12 @@ class Ledger:
     def all_rows(self) -> Iterator[pa.Table]:
         """Every row, in the order it was decided."""
         for rows in rows_of_ledger(self._uri):
-            self.taken.note(rows)
+            self.taken.reach.note(rows)
             yield rows
+
+    def now(self) -> LedgerVersion:
+        """Read what is committed now."""
+        return LedgerVersion(DeltaTable(self._uri))
 
     def is_ours(self) -> bool:
         """Tell whether no other driver has claimed the ledger since."""
@@ -147,14 +163,6 @@ class Ledger:
     def compact(self) -> int:
         """Merge the small files of the last batches; safe beside `commit`. Return how many were merged."""
         return self._commits.compact(at_least=COMPACT_FILES)
-
-
-def rows_of_ledger(uri: str) -> Iterator[pa.Table]:
-    """Every row of a ledger, in the order it was decided."""
-    table = wide_text(DeltaTable(uri).to_pyarrow_table())
-    order = [("driver_epoch", "ascending"), ("batch_id", "ascending"), ("row", "ascending")]
-    for batch in table.sort_by(order).to_batches(max_chunksize=65_536):
-        yield pa.Table.from_batches([batch]).cast(DECISIONS.schema)
 
 
 def to_rows(
@@ -206,39 +214,44 @@ def to_rows(
 
 def from_rows(rows: pa.Table, spec_of: SpecOf) -> list[Transition]:
     """Read ledger rows back as transitions, in order."""
-    micros = rows.column("decided_at").cast(pa.int64()).to_pylist()
-    listed = rows.drop_columns(["decided_at"]).to_pylist()
-    return [_transition(row, decided_us // 1_000, spec_of) for row, decided_us in zip(listed, micros, strict=True)]
-
-
-def _transition(row: dict[str, Any], decided_ms: int, spec_of: SpecOf) -> Transition:
-    change = Change(str(row["transition"]))
-    request = row["request"]
-    money = {name: row[name] for name in _MONEY_COLUMNS}
-    return Transition(
-        change=change,
-        task_id=row["task_id"],
-        decided_ms=decided_ms,
-        copy=row["copy"],
-        epoch=row["epoch"],
-        attempt=row["attempt"] or 0,
-        region=row["region"],
-        pool_id=row["pool_id"],
-        shares=tuple(_share(fields) for fields in row["nodes"] or ()),
-        plan_id=row["plan_id"],
-        usd_per_hour=row["cost_usd_per_hour"],
-        money=None if money["compute_usd"] is None else Money(**money),
-        reason=row["reason"],
-        tenant=row["tenant"],
-        priority=row["priority"],
-        spec=None if request is None else spec_of(str(request)),
-        request=None if request is None else str(request),
-        content_hash=row["content_hash"],
-        topic=row["topic"],
-        topic_partition=row["topic_partition"],
-        topic_offset=row["topic_offset"],
-        topic_timestamp_ms=row["topic_timestamp_ms"],
-    )
+    # Column by column: a dictionary for each of a million rows would cost more than all the rest.
+    facts = [rows.column(name).to_pylist() for name in _FACTS]
+    decided = rows.column("decided_at").cast(pa.int64()).to_pylist()
+    requests = rows.column("request").to_pylist()
+    nodes = rows.column("nodes").to_pylist()
+    money = zip(*(rows.column(name).to_pylist() for name in _MONEY_COLUMNS), strict=True)
+    return [
+        Transition(
+            change=_CHANGES[change],
+            task_id=task_id,
+            decided_ms=decided_us // 1_000,
+            copy=copy,
+            epoch=epoch,
+            attempt=attempt or 0,
+            region=region,
+            pool_id=pool_id,
+            shares=tuple(map(_share, listed)) if listed else (),
+            plan_id=plan_id,
+            usd_per_hour=usd_per_hour,
+            money=None if usd[0] is None else Money(**dict(zip(_MONEY_COLUMNS, usd, strict=True))),
+            reason=reason,
+            tenant=tenant,
+            priority=priority,
+            spec=None if request is None else spec_of(request),
+            request=request,
+            content_hash=content_hash,
+            topic=topic,
+            topic_partition=partition,
+            topic_offset=offset,
+            topic_timestamp_ms=timestamp_ms,
+        )
+        for (
+            change, task_id, copy, epoch, attempt, region, pool_id, plan_id, usd_per_hour, reason, tenant, priority,
+            content_hash, topic, partition, offset, timestamp_ms,
+        ), decided_us, request, listed, usd in zip(
+            zip(*facts, strict=True), decided, requests, nodes, money, strict=True
+        )
+    ]  # fmt: skip
 
 
 def _share_fields(share: Share) -> dict[str, object]:

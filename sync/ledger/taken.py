@@ -23,6 +23,18 @@ class _Furthest(NamedTuple):
     timestamp_ms: int
 
 
+class Reach(dict[tuple[str, int], int]):
+    """How far the ledger's rows reach into the topics: (topic, partition) → the furthest request taken."""
+
+    def note(self, rows: pa.Table) -> None:
+        """Note more rows."""
+        asked = rows.filter(pc.is_valid(rows["topic_offset"]))
+        places = asked.select(["topic", "topic_partition", "topic_offset"]).group_by(["topic", "topic_partition"])
+        for row in places.aggregate([("topic_offset", "max")]).to_pylist():
+            place = (row["topic"], row["topic_partition"])
+            self[place] = max(self.get(place, -1), row["topic_offset_max"])
+
+
 class TakenRequests:
     """Looked at for every request, asked for its index only when the past arrives again."""
 
@@ -33,20 +45,12 @@ class TakenRequests:
             load: reads COLUMNS of every ledger row.
         """
         self._load = load
-        self._reach: dict[tuple[str, int], int] = {}
+        self.reach = Reach()
         self._of_task: dict[tuple[str, str, int], _Furthest] | None = None
-
-    def note(self, rows: pa.Table) -> None:
-        """Note how far the ledger's rows reach into the topics."""
-        asked = rows.filter(pc.is_valid(rows["topic_offset"]))
-        places = asked.select(["topic", "topic_partition", "topic_offset"]).group_by(["topic", "topic_partition"])
-        for row in places.aggregate([("topic_offset", "max")]).to_pylist():
-            place = (row["topic"], row["topic_partition"])
-            self._reach[place] = max(self._reach.get(place, -1), row["topic_offset_max"])
 
     def has(self, task_id: str, topic: str, partition: int, offset: int, timestamp_ms: int) -> bool:
         """Tell whether a request was judged by the driver whose rows these are."""
-        if offset > self._reach.get((topic, partition), -1):
+        if offset > self.reach.get((topic, partition), -1):
             return False
         if self._of_task is None:
             self._of_task = _index(self._load())

@@ -108,14 +108,15 @@ class Setting:
         rows: list[dict[str, Any]] = DeltaTable(f"{self.settings.warehouse.path}/{name}").to_pyarrow_table().to_pylist()
         return rows
 
-    def process(self) -> "subprocess.Popen[bytes]":
-        """Start `python -m thalweg.jobs.place` as a process of its own."""
+    def process(self, **settings: str) -> "subprocess.Popen[bytes]":
+        """Start `python -m thalweg.jobs.place` as a process of its own; settings of `place` by name."""
         environment = os.environ | {
             "THALWEG_KAFKA__BOOTSTRAP_SERVERS": self.settings.kafka.bootstrap_servers,
             "THALWEG_KAFKA__TOPIC_PREFIX": self.prefix,
             "THALWEG_WAREHOUSE__PATH": self.settings.warehouse.path,
             "THALWEG_SPARK__CHECKPOINTS": self.settings.spark.checkpoints,
             "THALWEG_PLACE__HEARTBEAT_TIMEOUT_MS": "60000",
+            **{f"THALWEG_PLACE__{name.upper()}": value for name, value in settings.items()},
         }
         log = (self.folder / f"place-{time.time_ns()}.log").open("wb")
         return subprocess.Popen(

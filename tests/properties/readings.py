@@ -1,6 +1,6 @@
 """What each reader of the ledger takes the same rows to mean, in one form, so that they can be compared."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -48,21 +48,23 @@ def of_live(reading: Reading) -> Reading:
     return {name: task for name, task in reading.items() if task.state in LIVE}
 
 
-def read_by_world(world: World) -> Reading:
+def read_by_world(world: World, names: Iterable[str]) -> Reading:
+    """Read what became of these tasks; one that never began is left out."""
+
     def copies(task: Any) -> dict[int, CopyReading]:
         return {
             index: CopyReading(str(copy.state), copy.epoch, copy.region, copy.pool_id, _shares(copy.shares))
             for index, copy in task.copies.items()
         }
 
-    return {
+    live = {
         name: TaskReading(
             str(task.state), copies(task), frozenset(task.done_copies), task.epoch, task.attempt, task.reason
         )
-        if task.state in LIVE
-        else TaskReading(str(task.state), copies(task), frozenset())
         for name, task in world.tasks.items()
     }
+    ended = {name: world.ended.get(name) for name in names}
+    return live | {name: TaskReading(str(task.state), {}, frozenset()) for name, task in ended.items() if task}
 
 
 def read_by_tables(tasks: Sequence[Mapping[str, Any]], placements: Sequence[Mapping[str, Any]]) -> Reading:

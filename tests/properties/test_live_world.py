@@ -262,11 +262,13 @@ class LiveWorld(RuleBasedStateMachine):
 
     @invariant()
     def every_task_is_in_one_state_and_waits_exactly_when_copies_are_missing(self) -> None:
-        assert sum(self.world.count_by_state.values()) == len(self.world.tasks)
+        begun = {row.task_id for row in self.ledger if row.change is Change.SUBMITTED}
+        ended = {task_id for task_id in begun if self.world.ended.get(task_id) is not None}
+        assert ended | self.world.tasks.keys() == begun
+        assert sum(self.world.count_by_state.values()) == len(self.world.tasks) + len(ended)
         for task in self.world.tasks.values():
-            waits = task.task_id in self.world.waiting
-            assert waits == (task.state not in TERMINAL and task.missing > 0)
-            assert not (task.state in TERMINAL and task.copies)
+            assert task.state not in TERMINAL
+            assert (task.task_id in self.world.waiting) == (task.missing > 0)
 
     @invariant()
     def events_of_a_task_carry_rising_epochs(self) -> None:

@@ -302,8 +302,8 @@ class History:
         taken: Counter[tuple[str, str, int]] = Counter()
         for task in world.tasks.values():
             assert task.missing >= 0
-            assert not (task.state in TERMINAL and task.copies)
-            assert (task.task_id in world.waiting) == (task.state not in TERMINAL and task.missing > 0)
+            assert task.state not in TERMINAL
+            assert (task.task_id in world.waiting) == (task.missing > 0)
             regions = [copy.region for copy in task.copies.values()]
             assert len(set(regions)) == len(regions)
             for copy in task.copies.values():
@@ -324,13 +324,15 @@ class History:
             assert not here or world.nodes.ids[row] in world.left_out["nodes"], f"over-committed: {node}"
         for holding in world.holdings.values():
             assert min(holding.gpu_milli, holding.cpu_milli, holding.memory_mib, holding.micro_usd_per_hour) >= 0
-        assert sum(world.count_by_state.values()) == len(world.tasks)
+        ended = [name for name in NAMES if world.ended.get(name) is not None]
+        assert not set(ended) & world.tasks.keys()
+        assert sum(world.count_by_state.values()) == len(world.tasks) + len(ended)
 
     def check_folds(self) -> None:
         """`tasks` and `placements` say what the world says."""
         tasks, placements = fold_ledger(pa.concat_tables(self.batches))
         states = {row["task_id"]: row["state"] for row in tasks.select(["task_id", "state"]).to_pylist()}
-        assert states == {name: str(task.state) for name, task in self.world.tasks.items()}
+        assert states == {name: str(task.state) for name in NAMES if (task := self.world.find(name)) is not None}
         folded = {
             (row["task_id"], row["copy"]): (row["epoch"], row["region"], row["pool_id"], row["state"] == "running")
             for row in placements.to_pylist()
@@ -360,6 +362,7 @@ def picture(world: World) -> dict[str, object]:
             )
             for name, task in world.tasks.items()
         },
+        "ended": {name: world.ended.get(name) for name in NAMES},
         "waiting": {
             waiting.key: set(world.waiting.first(waiting, len(waiting))) for waiting in world.waiting.classes()
         },
@@ -390,6 +393,7 @@ def picture(world: World) -> dict[str, object]:
         ),
         "malleable": world.malleable,
         "refusing": {region: (r.count, r.last_ms, r.until_ms) for region, r in world.refusing.items()},
+        "flapping": {r: (f.count, f.last_ms, f.until_ms) for r, f in world.back_offs.flapping.items()},
         "backing off": world.backing_off(),
         "counts": world.count_by_state,
         "copies in": {region: world.copies_in(region) for region in world.region_names if world.copies_in(region)},

@@ -28,6 +28,7 @@ BENCHMARKS: Final[Mapping[str, tuple[str, str]]] = {
     "latency": ("thalweg.benchmarks.latency.latency", "measure"),
     "pack": ("thalweg.benchmarks.packing.pack", "run"),
     "plan": ("thalweg.benchmarks.placement.plan", "run"),
+    "recovery": ("thalweg.benchmarks.recovery.recovery", "measure"),
     "replan": ("thalweg.benchmarks.placement.replan", "run"),
     "replay": ("thalweg.benchmarks.replay.replay", "run"),
     "scale": ("thalweg.benchmarks.placement.scale", "scale"),

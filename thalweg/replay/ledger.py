@@ -21,7 +21,6 @@ from thalweg.scheduling.replay.live import fleet_of, moved_gb
 from thalweg.scheduling.replay.replay import Fleet, ReplayJob, Start, Stays
 from thalweg.scheduling.world.facts import WorldFacts
 from thalweg.scheduling.world.making import world_from
-from thalweg.scheduling.world.tasks import TERMINAL
 from thalweg.scheduling.world.world import World
 from thalweg.streams.placement.requests import read_spec
 from thalweg.sync.delta.contracts import DECISIONS
@@ -125,8 +124,7 @@ def _rows_at(warehouse: str, version: int) -> int:
 
 
 def _over(start: World, life: Life) -> bool:
-    task = start.tasks.get(life.job_id)
-    return task is not None and task.state in TERMINAL
+    return start.ended.get(life.job_id) is not None
 
 
 def _job(life: Life, start: World, begin_ms: int) -> ReplayJob:

@@ -40,9 +40,11 @@ def local_specs(
         overrides: The ``--set`` items given, handed on to the jobs.
         config: The settings file given, handed on too.
     """
+    drivers = ("place-1", "place-2") if settings.place.standby else ()
     return [
         local_broker(folder),
         local_jobs(folder, settings, overrides, config),
+        *(local_jobs(folder, settings, overrides, config, name=name, module="place") for name in drivers),
         local_maintenance(folder, settings, overrides, config),
     ]
 
@@ -67,22 +69,42 @@ def local_bootstrap(folder: StateFolder) -> str:
     return f"{LOOPBACK}:{folder.port('kafka')}"
 
 
-def local_jobs(folder: StateFolder, settings: Settings, overrides: Sequence[str], config: Path | None) -> ProcessSpec:
-    """Return the jobs' process, which speaks to the broker where that is now; see `local_specs`."""
-    taken = [port for name in ("kafka", "controller") if (port := folder.port(name)) is not None]
-    metrics_port = settings.metrics.port or free_port(preferred=folder.port("metrics"), taken=taken)
-    folder.remember_ports({"metrics": metrics_port})
+def local_jobs(
+    folder: StateFolder,
+    settings: Settings,
+    overrides: Sequence[str],
+    config: Path | None,
+    *,
+    name: str = "jobs",
+    module: str = "local",
+) -> ProcessSpec:
+    """Return a process of jobs, which speaks to the broker where that is now; see `local_specs`.
+
+    Args:
+        folder: see there, as for the next three.
+        settings: see there.
+        overrides: see there.
+        config: see there.
+        name: of the process.
+        module: its entry in `thalweg.jobs`.
+    """
+    metrics = "metrics" if name == "jobs" else f"metrics-{name}"
+    known = ("kafka", "controller", "metrics", "metrics-place-1", "metrics-place-2")
+    taken = [port for other in known if other != metrics and (port := folder.port(other)) is not None]
+    wanted = settings.metrics.port if name == "jobs" else 0
+    metrics_port = wanted or free_port(preferred=folder.port(metrics), taken=taken)
+    folder.remember_ports({metrics: metrics_port})
     return ProcessSpec(
-        name="jobs",
-        argv=_job("local", folder, settings, [*overrides, f"metrics.port={metrics_port}"], config),
+        name=name,
+        argv=_job(module, folder, settings, [*overrides, f"metrics.port={metrics_port}"], config),
         # Spark would listen on the machine's first network address; nothing local should be seen from outside.
         env={"SPARK_LOCAL_IP": LOOPBACK, "PYTHONUNBUFFERED": "1"},
         needs=("broker",),
-        ports={"metrics": metrics_port},
+        ports={metrics: metrics_port},
         announces_ready=True,
         ready_timeout_seconds=JOBS_READY_SECONDS,
         stop_timeout_seconds=JOBS_STOP_SECONDS,
-        again=lambda: local_jobs(folder, settings, overrides, config),
+        again=lambda: local_jobs(folder, settings, overrides, config, name=name, module=module),
     )
 
 

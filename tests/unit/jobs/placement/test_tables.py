@@ -1,5 +1,6 @@
 """The tables derived from the ledger: equal to a fold of it, also after a disk that was full for a while."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from tests.ledger_rows import assigned, ledger, submitted
 from thalweg.jobs.placement.tables import PlaceTables
 from thalweg.jobs.runtime.job import Stop
 from thalweg.sync.delta.appender import Appender
-from thalweg.sync.delta.store import AnotherWriterError, table_uri
+from thalweg.sync.delta.contracts import PLACEMENTS, TASKS
+from thalweg.sync.delta.store import AnotherWriterError, append, open_or_create, table_uri
 from thalweg.sync.ledger.folds import fold_ledger
 from thalweg.sync.ledger.ledger import Ledger
 
@@ -114,3 +116,92 @@ class NoThreads(Stop):
 
     def start(self, thread: Any) -> None:
         """Leave the thread alone."""
+
+
+# A start goes on from what the tables hold
+
+
+def begin(folder: Path) -> tuple[Ledger, PlaceTables]:
+    tables = PlaceTables(str(folder), every_ms=10, compact_every_s=0, stop=NoThreads())
+    held = Ledger.claim(str(folder))
+    tables.start(held)
+    return held, tables
+
+
+def files(folder: Path, table: str) -> set[str]:
+    return set(DeltaTable(table_uri(str(folder), table)).file_uris())
+
+
+@pytest.mark.parametrize("told", [0, 1, 2, 3])
+def test_a_start_goes_on_where_the_tables_were_left(tmp_path: Path, told: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, tables = begin(tmp_path)
+    for number, piece in enumerate(PIECES, start=1):
+        held.commit(piece, "q", number, number)
+        if number <= told:
+            tables.put(piece)
+            tables.step()
+    before = files(tmp_path, "tasks")
+    monkeypatch.setattr(PlaceTables, "_begin_anew", _never if told else PlaceTables._begin_anew)
+    _, again = begin(tmp_path)
+    again.step()
+    assert agrees_with_ledger(tmp_path)
+    assert files(tmp_path, "tasks") == before or told < 3, "what has ended is not written again"
+    again.step()
+    assert agrees_with_ledger(tmp_path)
+
+
+def _never(*_: object) -> None:
+    raise AssertionError("the whole ledger is folded")
+
+
+@pytest.mark.parametrize("killed_before", ["tasks", "placements"])
+def test_killed_between_the_tables_a_start_brings_both_to_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_before: str
+) -> None:
+    held, tables = begin(tmp_path)
+    held.commit(PIECES[0], "q", 1, 1)
+    tables.put(PIECES[0])
+    tables.step()
+    held.commit(PIECES[1], "q", 2, 2)
+    tables.put(PIECES[1])
+    commit = Appender.commit
+
+    def killed(table: Appender, *arguments: Any, **named: Any) -> None:
+        if table.contract.name == killed_before:
+            raise KeyboardInterrupt
+        commit(table, *arguments, **named)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Appender, "commit", killed)
+        tables.step()
+    held.commit(PIECES[2], "q", 3, 3)
+    _, again = begin(tmp_path)
+    again.step()
+    assert agrees_with_ledger(tmp_path)
+
+
+def test_tables_of_another_ledger_are_folded_anew(tmp_path: Path) -> None:
+    held, tables = begin(tmp_path)
+    other = ledger(submitted("x"), assigned("x", 1), {"task_id": "x", "transition": "succeeded"}, batch_id=1)
+    held.commit(other, "q", 1, 1)
+    tables.put(other)
+    tables.step()
+    shutil.rmtree(tmp_path / "decisions")
+    held, again = begin(tmp_path)
+    for number, piece in enumerate(PIECES, start=1):
+        held.commit(piece, "q", number, number)
+    again.step()
+    assert agrees_with_ledger(tmp_path)
+
+
+def test_a_table_of_an_older_version_which_does_not_say_what_it_is_of_is_folded_anew(tmp_path: Path) -> None:
+    held, tables = begin(tmp_path)
+    for number, piece in enumerate(PIECES, start=1):
+        held.commit(piece, "q", number, number)
+    fold_of_first = fold_ledger(PIECES[0])
+    for contract, rows in zip((TASKS, PLACEMENTS), fold_of_first, strict=True):
+        append(open_or_create(contract, str(tmp_path)), rows)
+    del tables
+    _, again = begin(tmp_path)
+    again.step()
+    assert agrees_with_ledger(tmp_path)

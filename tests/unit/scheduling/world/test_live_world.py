@@ -11,7 +11,7 @@ from thalweg.scheduling.world.world import DatasetFacts, World
 
 
 def states(world: object, *names: str) -> list[str]:
-    return [world.tasks[name].state.value for name in names]  # type: ignore[attr-defined]
+    return [world.find(name).state.value for name in names]  # type: ignore[attr-defined]
 
 
 def knew_all(task_id: str, *, for_ms: int) -> bool:

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.scheduling.worlds import ORIGIN, applied, ask, node, placed, spec, where, world_of
@@ -12,6 +12,8 @@ from thalweg.scheduling.live import decide
 from thalweg.scheduling.pack.nodes import MAX_DEVICES, Need, Nodes, Pool
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.pack.pool_ids import pool_name, pool_of
+from thalweg.scheduling.world.image import image_of
+from thalweg.scheduling.world.image import world_of as from_image
 from thalweg.scheduling.world.tasks import Change, DataNeed, TaskState, Transition
 from thalweg.scheduling.world.world import Tenant, World
 
@@ -137,8 +139,9 @@ def test_fewer_replicas_than_have_succeeded_end_the_task(replicas: int, done: tu
         copy = world.tasks["t"].copies[index]
         applied(world, decide.report(world, copy.region, "succeeded", "t", copy.epoch, "", 3, 1))
     applied(world, decide.update(world, "t", spec(replicas=replicas), "{}", "other", ORIGIN, 2))
-    assert world.tasks["t"].state is TaskState.SUCCEEDED
-    assert world.tasks["t"].missing == 0
+    ended = world.ended.get("t")
+    assert ended is not None
+    assert ended.state is TaskState.SUCCEEDED
     ask(world, "u")
     placed(world)
     assert where(world, "u")
@@ -357,3 +360,103 @@ def test_a_repeated_accepted_writes_one_row() -> None:
         for at, kind in enumerate(["accepted"] * 3 + ["running", "accepted", "running"])
     ]
     assert [len(made) for made in rows] == [1, 0, 0, 1, 0, 0]
+
+
+# Regions that come and go
+
+
+MINUTE_MS = 60_000
+
+
+def flap(world: World, region: str, now_ms: int) -> None:
+    """Let a region be lost with what it holds, and come back."""
+    world.lose_region(region)
+    applied(world, decide.lose_region(world, region, 10_000, now_ms))
+    world.hear(region, now_ms + 1)
+
+
+def test_a_region_that_comes_and_goes_is_used_less_and_less() -> None:
+    world = world_of(node("east", "n"))
+    ask(world, "t")
+    moves = 0
+    for minute in range(90):
+        placed(world, now_ms=minute * MINUTE_MS)
+        if where(world, "t"):
+            moves += 1
+            flap(world, "east", minute * MINUTE_MS + 1)
+    assert 8 <= moves <= 16, "it would be ninety"
+
+
+def test_a_region_that_is_lost_now_and_then_is_used_as_soon_as_it_is_back() -> None:
+    world = world_of(node("east", "n"))
+    ask(world, "t")
+    for hours in range(0, 10, 2):
+        now_ms = hours * 60 * MINUTE_MS
+        placed(world, now_ms=now_ms)
+        flap(world, "east", now_ms + 1)
+        placed(world, now_ms=now_ms + 2)
+        assert where(world, "t") == ["east"]
+
+
+def test_why_a_region_is_not_used_is_said_and_a_restart_knows_it() -> None:
+    world, rows = world_of(node("east", "n")), list[Transition]()
+    rows += ask(world, "t")
+    for step in (1, 20_000):
+        rows += placed(world, now_ms=step)
+        world.lose_region("east")
+        rows += applied(world, decide.lose_region(world, "east", 10_000, step + 1))
+        world.hear("east", step + 2)
+    told = [row.reason or "" for row in placed(world, now_ms=20_010)]
+    assert any("region east was lost 2 times lately, and is used again in 60 s" in reason for reason in told), told
+    followed = World()
+    for row in rows:
+        followed.follow(row)
+    for again in (followed, from_image(image_of(followed), lambda _: spec(), 0)):
+        again.set_nodes([node("east", "n")])
+        again.set_prices({("east", "A100", False): 2.0})
+        again.hear("east", 20_010)
+        assert not again.open_region("east")
+        placed(again, now_ms=81_000)
+        assert where(again, "t") == ["east"]
+
+
+# Copies in distinct regions
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    replicas=st.integers(2, 3),
+    steps=st.lists(
+        st.tuples(st.sampled_from(["lose", "return", "succeed", "fail"]), st.sampled_from("abcde")), max_size=14
+    ),
+)
+def test_copies_are_brought_back_to_as_many_as_asked_for_in_distinct_regions(
+    replicas: int, steps: list[tuple[str, str]]
+) -> None:
+    world = world_of(*(node(region, "n") for region in "abcde"))
+    ask(world, "t", spec(replicas=replicas))
+    placed(world)
+    for number, (what, region) in enumerate(steps, start=1):
+        now_ms = number * 120 * MINUTE_MS  # so that no region counts as one that comes and goes
+        task = world.tasks.get("t")
+        if task is None:
+            break
+        copy = next((copy for copy in task.copies.values() if copy.region == region), None)
+        if what == "lose":
+            world.lose_region(region)
+            applied(world, decide.lose_region(world, region, 10_000, now_ms))
+        elif what == "return":
+            world.hear(region, now_ms)
+        elif copy is not None:
+            kind = "succeeded" if what == "succeed" else "failed"
+            applied(world, decide.report(world, region, kind, "t", copy.epoch, "", 99, now_ms))
+        placed(world, now_ms=now_ms)
+        task = world.tasks.get("t")
+        if task is None:
+            break
+        held = where(world, "t")
+        assert len(set(held)) == len(held)
+        assert not set(held) & task.done_regions, "nor where one has succeeded"
+        usable = {name for name in "abcde" if world.open_region(name)} - task.done_regions
+        wanted = replicas - len(task.done_copies)
+        assert len(held) == min(wanted, len(usable)), "as many as there are regions for"

@@ -66,3 +66,12 @@ def test_the_older_of_two_drivers_cannot_commit_any_more(tmp_path: Path) -> None
         commit(old, 0, ROWS)
     commit(new, 0, ROWS)
     assert len(new.batch("q", 0)) == 3
+
+
+def test_who_was_overtaken_between_two_lives_does_not_claim_the_ledger_again(tmp_path: Path) -> None:
+    first = Ledger.claim(str(tmp_path))
+    again = Ledger.claim(str(tmp_path), first.driver_epoch)
+    assert again.driver_epoch == first.driver_epoch + 1, "nobody else has come"
+    Ledger.claim(str(tmp_path))
+    with pytest.raises(AnotherWriterError):
+        Ledger.claim(str(tmp_path), again.driver_epoch)

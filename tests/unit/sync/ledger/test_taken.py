@@ -22,7 +22,7 @@ def rows(*facts: tuple[str, int, int]) -> pa.Table:
 
 def taken(table: pa.Table) -> TakenRequests:
     made = TakenRequests(lambda: table)
-    made.note(table)
+    made.reach.note(table)
     return made
 
 
@@ -50,7 +50,7 @@ def test_the_index_is_only_made_when_the_past_arrives() -> None:
         raise AssertionError("nobody asked for the past")
 
     made = TakenRequests(load)
-    made.note(rows(("t", 5, 100)))
+    made.reach.note(rows(("t", 5, 100)))
     assert not made.has("t", "r", 0, 6, 100)
 
 

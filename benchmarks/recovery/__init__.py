@@ -1,0 +1,1 @@
+"""From the death of the driver, or of a region, to the next assignment."""

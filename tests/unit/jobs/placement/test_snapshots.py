@@ -1,0 +1,182 @@
+"""Snapshots are made when it is time, by a process of its own; a standby follows, and takes over when it must."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.ledger_rows import assigned, ledger, submitted
+from thalweg.conf.settings import Place, Settings, Warehouse
+from thalweg.jobs.microbatch.host import Host
+from thalweg.jobs.placement import snapshots, standby
+from thalweg.jobs.placement.recovery import recover
+from thalweg.jobs.placement.snapshots import SnapshotKeeper
+from thalweg.jobs.runtime.job import Stop
+from thalweg.sync.delta import lease
+from thalweg.sync.ledger.ledger import Ledger
+from thalweg.sync.ledger.snapshot import read_snapshot
+
+
+class Maker:
+    """Notes when a snapshot is made; it may fail."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.code = 0
+
+    def __call__(self, command: Sequence[str], stop: Stop) -> int:
+        self.made += 1
+        return self.code
+
+
+def keeper(
+    maker: Maker, monkeypatch: pytest.MonkeyPatch, *, every_rows: int = 10
+) -> tuple[SnapshotKeeper, list[float]]:
+    clock = [0.0]
+    monkeypatch.setattr(snapshots.time, "monotonic", lambda: clock[0])
+    return SnapshotKeeper("/w", every_rows=every_rows, every_s=600, stop=Stop(), make=maker), clock
+
+
+def test_one_is_made_after_enough_rows_or_long_enough_and_not_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    maker = Maker()
+    kept, clock = keeper(maker, monkeypatch)
+    clock[0] = 10_000.0
+    kept.step()
+    assert maker.made == 0, "nothing was committed"
+    kept.note(9)
+    kept.step()
+    assert maker.made == 1, "long enough ago"
+    kept.note(50)
+    kept.step()
+    assert maker.made == 1, "just now"
+    clock[0] += snapshots.AT_MOST_EVERY_S
+    kept.step()
+    assert maker.made == 2
+    clock[0] += 599
+    kept.note(9)
+    kept.step()
+    assert maker.made == 2
+
+
+def test_one_that_failed_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    maker = Maker()
+    maker.code = 1
+    kept, clock = keeper(maker, monkeypatch)
+    kept.note(10)
+    for _ in range(3):
+        clock[0] += snapshots.AT_MOST_EVERY_S
+        kept.step()
+    assert maker.made == 3
+    maker.code = 0
+    clock[0] += snapshots.AT_MOST_EVERY_S
+    kept.step()
+    clock[0] += snapshots.AT_MOST_EVERY_S
+    kept.step()
+    assert maker.made == 4
+
+
+def test_the_process_makes_one_of_what_is_committed_and_the_next_start_reads_it(tmp_path: Path) -> None:
+    held = Ledger.claim(str(tmp_path))
+    held.commit(ledger(submitted("a"), assigned("a", 1), batch_id=1), "q", 1, 1)
+    kept = SnapshotKeeper(str(tmp_path), every_rows=1, every_s=0.001, stop=Stop())
+    kept.note(2)
+    time.sleep(0.01)
+    kept.step()
+    assert read_snapshot(str(tmp_path)).mark.rows == 2
+    held.commit(ledger(submitted("b"), batch_id=2), "q", 2, 2)
+    world = recover(Ledger.claim(str(tmp_path)), str(tmp_path), {}, 0)
+    assert world.tasks.keys() == {"a", "b"}
+
+
+def test_asked_to_stop_the_process_is_ended(tmp_path: Path) -> None:
+    stop = Stop()
+    threading.Timer(0.3, stop.ask).start()
+    began = time.monotonic()
+    code = snapshots._run((sys.executable, "-c", "import time; time.sleep(60)"), stop)
+    assert code != 0
+    assert time.monotonic() - began < 30
+
+
+# A standby
+
+
+HOLDER = """
+import sys, time
+from thalweg.sync.delta import lease
+lease.hold_lease(sys.argv[1], "place")
+print("held", flush=True)
+while True:
+    lease.beat(sys.argv[1], "place")
+    time.sleep(0.1)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Another process that drives the warehouse."""
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+@pytest.fixture(autouse=True)
+def no_lease_is_kept() -> Iterator[None]:
+    yield
+    for held in lease._held.values():
+        held.close()
+    lease._held.clear()
+
+
+def standing_by(folder: Path, host: Host, stop: Stop) -> threading.Thread:
+    place = Place(standby=True, takeover_ms=1_500)
+    settings = Settings(warehouse=Warehouse(path=str(folder)), place=place)
+    thread = threading.Thread(target=standby.stand_by, args=(settings, "place", lambda: 0, stop, host), daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("how", ["killed", "stands still"])
+def test_a_standby_follows_and_takes_over_when_the_driver_is_gone(
+    tmp_path: Path, holder: "subprocess.Popen[str]", how: str
+) -> None:
+    held = Ledger.claim(str(tmp_path))  # the driver's hand, lent to the test
+    held.commit(ledger(submitted("a"), batch_id=1), "q", 1, 1)
+    host = Host()
+    thread = standing_by(tmp_path, host, Stop())
+    held.commit(ledger(assigned("a", 1), batch_id=2), "q", 2, 2)
+    time.sleep(2.5)
+    assert thread.is_alive(), "it works"
+    holder.send_signal(9 if how == "killed" else 19)
+    thread.join(20)
+    assert not thread.is_alive()
+    assert host.without_lease is (how == "stands still")
+    followed = host.take_followed()
+    assert followed is not None
+    assert followed.rows == 2, "it has followed"
+    held.commit(ledger(submitted("late"), batch_id=3), "q", 3, 3)
+    world = recover(Ledger.claim(str(tmp_path)), str(tmp_path), {}, 0, followed)
+    assert world is followed.world
+    assert world.tasks.keys() == {"a", "late"}, "and misses nothing that was committed before its claim"
+    assert world.tasks["a"].copies[0].epoch == 1
+
+
+def test_what_was_followed_of_another_ledger_is_not_believed(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder, names in ((one, "ab"), (other, "xy")):
+        held = Ledger.claim(str(folder))
+        held.commit(ledger(*(submitted(name) for name in names), batch_id=1), "q", 1, 1)
+    follower = standby.follow(str(one), Ledger.claim(str(one)).now(), {}, 0)
+    world = recover(Ledger.claim(str(other)), str(other), {}, 0, follower)
+    assert world.tasks.keys() == {"x", "y"}
+
+
+def test_on_an_object_store_nobody_stands_by(tmp_path: Path) -> None:
+    settings = Settings(warehouse=Warehouse(path="s3://bucket/warehouse"), place=Place(standby=True))
+    with pytest.raises(standby.StandbyRefusedError, match="local file system only"):
+        standby.stand_by(settings, "place", lambda: 0, Stop(), Host())
