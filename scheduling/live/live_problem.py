@@ -205,7 +205,7 @@ def _classes(world: World, demands: Sequence[Demand], settings: PlanSettings, no
 
 
 def _regions(world: World, spec: TaskSpec, key: ClassKey, fleet: EmptyFleet) -> BoolArray:
-    """Regions a class may use; those where it failed only when no other that is open could ever hold it."""
+    """Regions a class may use; those where it failed only when too few others that are open could ever hold its copies."""
     mask = np.ones(len(world.region_names), bool)
     if spec.allowed_regions is not None:
         mask[:] = [region in spec.allowed_regions for region in world.region_names]
@@ -216,9 +216,9 @@ def _regions(world: World, spec: TaskSpec, key: ClassKey, fleet: EmptyFleet) -> 
     elsewhere = mask.copy()
     for avoided in key.avoid:
         elsewhere[world.region_at(avoided)] = False
-    able = np.flatnonzero(world.usable_pools(key) & fleet.could_hold(spec)).tolist()
-    found = any(elsewhere[world.region_at(world.nodes.pools[pool].region)] for pool in able)
-    return elsewhere if found else mask
+    pools = np.flatnonzero(world.usable_pools(key) & fleet.could_hold(spec)).tolist()
+    able = {world.region_at(world.nodes.pools[pool].region) for pool in pools}
+    return elsewhere if sum(elsewhere[region] for region in able) >= key.missing else mask
 
 
 def _origin(world: World, spec: TaskSpec) -> int:

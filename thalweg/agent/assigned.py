@@ -59,7 +59,7 @@ class AssignedTasks:
             if held.state is HeldState.ACCEPTED:
                 continue
             if held.state is HeldState.STOPPING:
-                self._over(held, "revoked", now)
+                self._resume_stopping(held, now)
             elif self._runner.survives_restart and held.started_ms is not None:
                 # The wall clock may have been set back since: then it is as if it had just begun.
                 self._runner.resume(held.event, min(held.started_ms, self._steady()))
@@ -67,6 +67,14 @@ class AssignedTasks:
                     self._started.append((held, None, ""))
             else:
                 self._over(held, "failed", now, detail="its agent ended while it ran")
+
+    def _resume_stopping(self, held: Held, now: int) -> None:
+        """Stop again what an earlier life told to stop; it sits on its GPUs until it is gone."""
+        if self._runner.survives_restart and held.started_ms is not None:
+            self._runner.resume(held.event, min(held.started_ms, self._steady()))
+            if not self._runner.stop(held.key, self._steady()):
+                return
+        self._over(held, "revoked", now)
 
     def take(self, event: AssignmentEvent, now: int) -> Verdict:
         """Act on an assignment event, if the fence admits it."""
