@@ -25,10 +25,11 @@ _SAY_EVERY_S: Final = 1.0
 def place_sim(histories: int, seed: int, processes: int | None, record: Path | None, as_json: bool) -> None:
     """Play seeded histories of trouble with the very driver, ledger, agents and files that run live.
 
-    A history is half a minute of requests in which drivers and agents are killed at points of their own work, overtaken,
-    frozen and cut off, records come twice, checkpoints are lost or put back, clocks step and nodes go. Then everything
-    heals, and the books must balance: nothing lost, nothing run twice, no GPU given twice, ledger = tables = agents =
-    what a restart knows. History n has seed SEED + n; a failing one is made small and told with what it needs.
+    A history is half a minute of requests in which drivers and agents are killed at points of their own work,
+    overtaken, frozen and cut off, records come twice, checkpoints are lost or put back, clocks step, and nodes and
+    regions go. Then what can heal heals, and the books must balance: nothing lost, nothing run twice, no GPU given
+    twice, ledger = tables = agents = what a restart knows. History n has seed SEED + n; a failing one is made small
+    and told with what it needs.
 
     \b
     Examples:

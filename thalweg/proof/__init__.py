@@ -1,1 +1,1 @@
-"""The placement line in one process: the real driver and agents, seeded histories of trouble, and books that must balance."""
+"""The placement line in one process: real driver and agents, histories of trouble, and books that must balance."""

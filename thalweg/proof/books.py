@@ -12,6 +12,7 @@ from thalweg.audit.accounts import LedgerReplay, balance, read_agents, replay
 from thalweg.jobs.place import rebuild
 from thalweg.jobs.placement.tables import PlaceTables
 from thalweg.proof.driver import NeverWaits
+from thalweg.proof.histories import OF_THE_DRIVER
 from thalweg.proof.stage import PREFIX, Stage
 from thalweg.query.query import query
 from thalweg.scheduling.world.world import World
@@ -27,7 +28,7 @@ def violations(stage: Stage) -> list[str]:
     """Compare all books of a history that has come to rest.
 
     Returns:
-        What does not balance, each beginning with the kind: stuck, lost, double, over, differs, waits.
+        What does not balance, each beginning with the kind: stuck, lost, double, over, differs, waits, needless.
     """
     wrong = [f"stuck: {failure}" for failure in stage.failures] + list(stage.witness.wrong)
     if stage.driver is None:
@@ -44,6 +45,7 @@ def violations(stage: Stage) -> list[str]:
     wrong += _of_tables(warehouse, ledger)
     wrong += _of_waiting(stage, ledger, nodes)
     wrong += _of_a_restart(stage)
+    wrong += _of_peace(stage, warehouse)
     return wrong
 
 
@@ -91,7 +93,11 @@ def _of_requests(stage: Stage, ledger: LedgerReplay) -> Iterator[str]:
 def _of_machines(stage: Stage, ledger: LedgerReplay) -> Iterator[str]:
     """What ran to its end is what the ledger says, or the ledger had given that epoch up."""
     seen = set(stage.witness.succeeded)
-    yield from (f"double: {key} ended well {count} times" for key, count in Counter(stage.witness.succeeded).items() if count > 1)
+    yield from (
+        f"double: {key} ended well {count} times"
+        for key, count in Counter(stage.witness.succeeded).items()
+        if count > 1
+    )
     yield from (f"differs: the ledger says that {key} succeeded, no machine saw it" for key in ledger.succeeded - seen)
     held = {(row["region"], task, row["epoch"]) for task, copies in ledger.copies.items() for row in copies.values()}
     yield from (f"lost: {key} ended well, and the ledger still waits for it" for key in sorted(seen & held))
@@ -102,10 +108,14 @@ def _of_agents(stage: Stage, ledger: LedgerReplay) -> Iterator[str]:
     """At rest every agent holds what the ledger gave it, on the same nodes."""
     for region in stage.regions:
         name = region.fleet.region
+        if name in stage.gone:
+            continue
         if region.agent is None:
             yield f"stuck: the agent of {name} does not live at the end"
             continue
-        mine = {held.key: sorted((s.node_id, s.devices) for s in held.event.nodes) for held in region.agent.tasks.held(name)}
+        mine = {
+            held.key: sorted((s.node_id, s.devices) for s in held.event.nodes) for held in region.agent.tasks.held(name)
+        }
         given = {
             (name, task, row["epoch"]): sorted((share["node_id"], list(share["devices"])) for share in row["nodes"])
             for task, copies in ledger.copies.items()
@@ -139,7 +149,7 @@ def _of_waiting(stage: Stage, ledger: LedgerReplay, nodes: Mapping[tuple[str, st
             continue
         regions = {
             region
-            for region in {region for region, _ in nodes}
+            for region in {region for region, _ in nodes} - stage.gone
             if (asked.allowed_regions is None or region in asked.allowed_regions)
             and _fits(asked, [node for (of, _), node in nodes.items() if of == region])
         }
@@ -164,6 +174,14 @@ def _fits(asked: TaskRequest, nodes: list[NodeSpec]) -> bool:
     return True
 
 
+def _of_peace(stage: Stage, warehouse: str) -> Iterator[str]:
+    """Where no region was in trouble, none loses a task or is told again, whatever the driver went through."""
+    if {act.what for act in stage.history.acts} <= OF_THE_DRIVER | {"submit", "update", "cancel"}:
+        asked = "SELECT task_id, transition, reason FROM decisions WHERE transition IN ('lost', 'repaired', 'evicted')"
+        for row in query(asked, warehouse).dicts():
+            yield f"needless: {row['task_id']} {row['transition']}: {row['reason']}"
+
+
 def _of_a_restart(stage: Stage) -> Iterator[str]:
     """A driver that starts now knows what the one that lives knows."""
     assert stage.driver is not None
@@ -185,7 +203,9 @@ def _of_task(world: World, task_id: str) -> tuple[object, ...] | None:
     task = world.tasks.get(task_id)
     if task is None:
         return None
-    copies = sorted((copy.index, copy.epoch, copy.region, str(copy.state), copy.shares) for copy in task.copies.values())
+    copies = sorted(
+        (copy.index, copy.epoch, copy.region, str(copy.state), copy.shares) for copy in task.copies.values()
+    )
     return str(task.state), task.epoch, task.attempt, copies, sorted(task.done_copies), task.ended, task.preempted
 
 

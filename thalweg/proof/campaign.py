@@ -1,8 +1,8 @@
 """Many histories over several processes; each failing one is made small and told with the command that replays it.
 
-History n of a campaign with seed S is the history of seed S + n. Acts are left out one after the other (delta debugging;
-Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", IEEE TSE 2002) while the same kind of
-violation remains.
+History n of a campaign with seed S is the history of seed S + n. Acts are left out one by one while the same kind of
+violation remains (delta debugging; Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", IEEE TSE
+2002).
 """
 
 import logging
@@ -130,9 +130,12 @@ def _tally(seeds: Sequence[int]) -> Tally:
 
 def judged(plan: History) -> tuple[list[str], Tally]:
     """Play a history in a folder of its own and compare the books."""
-    with _quiet(), tempfile.TemporaryDirectory(prefix="thalweg-line-", dir=_fastest_folder()) as folder:
-        with played(plan, Path(folder)) as stage:
-            wrong = violations(stage)
+    with (
+        _quiet(),
+        tempfile.TemporaryDirectory(prefix="thalweg-line-", dir=_fastest_folder()) as folder,
+        played(plan, Path(folder)) as stage,
+    ):
+        wrong = violations(stage)
     died = [name for wire in (stage.driver_wire, *(r.wire for r in stage.regions)) for name in wire.points.killed_at]
     tally = Tally(histories=1, died_at=Counter(died), happened=Counter(act.what for act in plan.acts))
     if stage.driver is not None:

@@ -161,4 +161,3 @@ class Driver:
             return answer
 
         return replace(step, act=act)
-

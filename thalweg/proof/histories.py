@@ -53,12 +53,28 @@ TROUBLE: Final = {
     "node goes": 3,
     "node drains": 2,
     "stop agent": 2,
+    "region gone": 2,
     "repeated request": 3,
-    "repeated status": 3,
+    "repeated status": 5,
     "repeated events": 2,
     "nonsense": 2,
 }
 MOST_KILLS: Final = 16
+OF_THE_DRIVER: Final = frozenset(
+    {
+        "kill driver",
+        "zombie driver",
+        "freeze driver",
+        "answer lost to driver",
+        "checkpoint lost",
+        "checkpoint put back",
+        "driver clock",
+        "agent clock",
+        "repeated request",
+        "nonsense",
+    }
+)
+"""Trouble that concerns no region: none of them may lose anything by it, however long it lasts."""
 CLOCK_STEPS_MS: Final = (-600_000, -30_000, 30_000, 600_000)
 NONSENSE: Final = ("no JSON", "{}", '{"task_id":"x","loss":1e400}', "[" * 1_100, '{"task_id":"\\ud800"}', "", "null")
 
@@ -80,7 +96,8 @@ def history(seed: int) -> History:
         number = drawn.randrange(tasks)
         acts.append(Act(what="update", at=drawn.randrange(rounds), request=_request(drawn, number, regions)))
     acts += [
-        _trouble(drawn, drawn.choice(("kill driver", "kill agent")), rounds) for _ in range(drawn.randint(0, MOST_KILLS))
+        _trouble(drawn, drawn.choice(("kill driver", "kill agent")), rounds)
+        for _ in range(drawn.randint(0, MOST_KILLS))
     ]
     for what in drawn.choices(list(TROUBLE), list(TROUBLE.values()), k=drawn.randint(0, 8)):
         acts.append(_trouble(drawn, what, rounds))
@@ -111,7 +128,8 @@ def _request(drawn: Random, number: int, regions: int) -> dict[str, Any]:
         request |= {"workers": 2, "min_workers": 1, "max_workers": drawn.choice((2, 4))}
     elif shape < 0.4:
         request["subtasks"] = [
-            {"subtask_id": f"s{part}", "workers": 1, "per_worker": {"gpus": drawn.choice((0, 1, 2))}} for part in range(2)
+            {"subtask_id": f"s{part}", "workers": 1, "per_worker": {"gpus": drawn.choice((0, 1, 2))}}
+            for part in range(2)
         ]
         per_worker = {}
     if per_worker:

@@ -55,7 +55,10 @@ class Processes:
     def _begin(self, event: AssignmentEvent, now_ms: int) -> None:
         key = (event.region, event.task_id, event.epoch)
         drawn = Random(f"{self.seed}/{key}")
-        self.running[key] = (now_ms + round(event.expected_s * drawn.uniform(0.5, 1.5) * 1_000), drawn.random() >= FAILS)
+        self.running[key] = (
+            now_ms + round(event.expected_s * drawn.uniform(0.5, 1.5) * 1_000),
+            drawn.random() >= FAILS,
+        )
 
     def stop(self, key: RunKey, now_ms: int) -> bool:
         """Ask it to end: half of them take a while."""

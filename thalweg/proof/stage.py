@@ -1,14 +1,11 @@
-"""Plays a history: rounds of a quarter of a second in which agents step, the driver takes a batch, and things happen."""
+"""Plays a history: in rounds of a quarter of a second agents step, the driver takes a batch, and things happen."""
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
 from typing import Any, Final
-
-import msgspec
 
 from thalweg.agent.fleet import Fleet, NodeSpec
 from thalweg.conf.settings import Kafka, Place, Settings, Warehouse
@@ -20,6 +17,7 @@ from thalweg.proof.points import KilledError, Points
 from thalweg.proof.region import Processes, Region
 from thalweg.proof.wire import Wire
 from thalweg.proof.witness import Witness
+from thalweg.scheduling.liveness.hearing import BEAT_MS
 from thalweg.scheduling.world.facts import NodeFacts, WorldFacts
 from thalweg.streams.broker.memory import MemoryBroker
 from thalweg.streams.broker.publish import OutgoingRecord
@@ -27,8 +25,6 @@ from thalweg.streams.contract.topics import ASSIGNMENTS, DEADLETTER, REQUESTS, S
 
 PREFIX: Final = "t"
 BEGAN_MS: Final = 1_700_000_000_000
-BEAT_ROUNDS: Final = 4
-"""Rounds between two of the driver's own heartbeats: a second."""
 QUIET_MS: Final = 1_000
 """A round's length after the trouble: nothing is measured there, only waited for."""
 MOST_QUIET_ROUNDS: Final = 400
@@ -52,6 +48,8 @@ class Stage:
     driver_lives: int = 0
     asked: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     """(offset, request) of all that was sent and is well formed."""
+    gone: set[str] = field(default_factory=set)
+    """Regions that do not come back."""
     nonsense: list[int] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     """What ended a life of the driver though nothing outside prevented its work."""
@@ -62,6 +60,7 @@ class Stage:
     _until: dict[str, int] = field(default_factory=dict)
     _away: dict[tuple[str, str], str] = field(default_factory=dict)
     _facts_changed: bool = True
+    _beat_at_ms: int = 0
     _backups: list[Checkpoint] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -121,7 +120,7 @@ class Stage:
         self.now_ms += length_ms
         self.steady_ms += length_ms
         for region in self.regions:
-            if not self._is_over(f"freeze {region.fleet.region}"):
+            if region.fleet.region in self.gone or not self._is_over(f"freeze {region.fleet.region}"):
                 continue
             try:
                 region.step()
@@ -141,7 +140,8 @@ class Stage:
             self.driver.placer.tables.step()
 
     def _beat_and_batch(self, driver: Driver) -> None:
-        if self.round % BEAT_ROUNDS == 0 and not driver.wire.cut:
+        if self.steady_ms >= self._beat_at_ms and not driver.wire.cut:
+            self._beat_at_ms = self.steady_ms + BEAT_MS
             driver.beat()
         driver.batch()
 
@@ -224,6 +224,10 @@ class Stage:
                 node = f"n{act.amount % len(region.fleet.nodes)}"
                 self._away[name, node], self._facts_changed = act.what, True
                 self._until[f"away {name} {node}"] = self.round + act.amount
+            case "region gone" if len(self.gone) < len(self.regions) - 1:
+                self.gone.add(name)
+                region.dies()
+                region.processes.die()
             case "stop agent":
                 try:
                     region.stops()
@@ -316,7 +320,10 @@ class Stage:
         if self.driver is None or len(self.checkpoint.offsets) - 1 != self.checkpoint.ended:
             return False
         world = self.driver.placer.world
-        live = any(task.copies and task.ended is None and len(task.done_copies) < task.spec.replicas for task in world.tasks.values())
+        live = any(
+            task.copies and task.ended is None and len(task.done_copies) < task.spec.replicas
+            for task in world.tasks.values()
+        )
         return not self.witness.live and not live and self.round > self.history.rounds + 30
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""One process's connection to the broker: it can be cut, lose an answer, and its process can die between two records."""
+"""One process's connection to the broker: it can be cut or lose an answer, and the process die between two records."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
