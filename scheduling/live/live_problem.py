@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray
-from thalweg.scheduling.live.empty_fleet import EmptyFleet
+from thalweg.scheduling.live.elsewhere import Elsewhere
 from thalweg.scheduling.live.fairshare import tasks_within_share
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.problem.model import GPUS, NOWHERE, Classes, Pools, Problem, Tenants, make_classes
@@ -162,14 +162,14 @@ def _classes(world: World, demands: Sequence[Demand], settings: PlanSettings, no
     model_mask = np.ones((size, len(models)), bool)
     region_mask = np.ones((size, regions), bool)
     cpu_only = models.index("") if "" in models else None
-    fleet = EmptyFleet(world)
+    elsewhere = Elsewhere(world)
     for row, demand in enumerate(demands):
         spec, key = demand.key.spec, demand.key
         if spec.gpu_models is not None:
             model_mask[row] = [model in spec.gpu_models for model in models]
         if spec.gpus and cpu_only is not None:
             model_mask[row, cpu_only] = False
-        region_mask[row] = _regions(world, spec, key, fleet)
+        region_mask[row] = _regions(world, spec, key, elsewhere)
     item_start, item_size, copy_start, copy_region = [0], list[float](), [0], list[int]()
     for spec in specs:
         for item in spec.data:
@@ -204,21 +204,20 @@ def _classes(world: World, demands: Sequence[Demand], settings: PlanSettings, no
     )
 
 
-def _regions(world: World, spec: TaskSpec, key: ClassKey, fleet: EmptyFleet) -> BoolArray:
-    """Regions a class may use; those where it failed only when no other that is open could ever hold it."""
+def _regions(world: World, spec: TaskSpec, key: ClassKey, elsewhere: Elsewhere) -> BoolArray:
+    """Regions a class may use; those where it failed only where the others have no room for it."""
     mask = np.ones(len(world.region_names), bool)
     if spec.allowed_regions is not None:
         mask[:] = [region in spec.allowed_regions for region in world.region_names]
     for closed in key.closed:
         mask[world.region_at(closed)] = False
-    if not key.avoid:
-        return mask
-    elsewhere = mask.copy()
-    for avoided in key.avoid:
-        elsewhere[world.region_at(avoided)] = False
-    able = np.flatnonzero(world.usable_pools(key) & fleet.could_hold(spec)).tolist()
-    found = any(elsewhere[world.region_at(world.nodes.pools[pool].region)] for pool in able)
-    return elsewhere if found else mask
+    if not (spec.gpus or spec.cpus or spec.memory_gb):
+        # A closed region is one without capacity, which is no hindrance for what needs none.
+        mask &= [world.open_region(region) for region in world.region_names]
+    if key.avoid and elsewhere.is_open(key):
+        for avoided in key.avoid:
+            mask[world.region_at(avoided)] = False
+    return mask
 
 
 def _origin(world: World, spec: TaskSpec) -> int:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, IntArray
+from thalweg.scheduling.live.elsewhere import Elsewhere
 from thalweg.scheduling.live.empty_fleet import EmptyFleet
 from thalweg.scheduling.live.late_placing import LatePlacing
 from thalweg.scheduling.live.live_plan import Held, Plan, PlanSettings
@@ -91,7 +92,14 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
         late.undo()
     if placing is not None:
         placing.undo()
-    stuck = [waiting.index for waiting, count in window if any(t in held for t in world.waiting.first(waiting, count))]
+    elsewhere = Elsewhere(world)
+    stuck = [
+        waiting.index
+        for waiting, count in window
+        if any(t in held for t in world.waiting.first(waiting, count))
+        # Room elsewhere that others took in this plan: in the next one it may go where it failed.
+        and not (waiting.key.avoid and elsewhere.is_open(waiting.key))
+    ]
     world.waiting.tried(np.array(stuck, np.int64), world.clock)
     objective = placing.objective() if placing is not None else 0.0
     prices = live_prices(problem, solution, late.problem if late is not None else None)

@@ -8,6 +8,7 @@ file gives the Spark column (`streams.telemetry.rule_columns`) and the Great Exp
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec

@@ -5,7 +5,7 @@ is committed before the runner is called, so that a crash in between is seen: wh
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from thalweg.agent.capacity import Capacity
@@ -62,7 +62,7 @@ class AssignedTasks:
             if held.state is HeldState.ACCEPTED:
                 continue
             if held.state is HeldState.STOPPING:
-                self._over(held, "revoked", now)
+                self._resume_stopping(held, now)
             elif self._runner.survives_restart and held.started_ms is not None:
                 # The wall clock may have been set back since: then it is as if it had just begun.
                 self._runner.resume(held.event, min(held.started_ms, self._steady()))
@@ -77,6 +77,14 @@ class AssignedTasks:
             if held.event.region in self._regions:
                 self._keep(held)
                 self._over(held, "evicted", now, detail=why)
+
+    def _resume_stopping(self, held: Held, now: int) -> None:
+        """Stop again what an earlier life told to stop; it sits on its GPUs until it is gone."""
+        if self._runner.survives_restart and held.started_ms is not None:
+            self._runner.resume(held.event, min(held.started_ms, self._steady()))
+            if not self._runner.stop(held.key, self._steady()):
+                return
+        self._over(held, "revoked", now)
 
     def take(self, event: AssignmentEvent, now: int) -> Verdict:
         """Act on an assignment event, if the fence admits it."""

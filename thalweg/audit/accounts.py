@@ -117,6 +117,8 @@ class LedgerReplay:
                 self.states[task_id] = "waiting"
             case "updated":
                 self.requests[task_id] = _REQUEST.decode(row["request"])
+                if len(self.done[task_id]) >= self.requests[task_id].replicas:
+                    self.states[task_id] = "succeeded"  # it asks for no more than what has succeeded
             case "waiting":
                 self.waited.add(task_id)
             case "assigned":
@@ -145,7 +147,10 @@ class LedgerReplay:
         self.placed.add(task_id)
         if self.states[task_id] in ("succeeded", "failed", "cancelled"):
             self.wrong.append(f"task {task_id} was assigned after it had ended ({self.states[task_id]})")
-        if copy in self.copies[task_id]:
+        before = self.copies[task_id].get(copy)
+        if before is not None and before["region"] == region and _is_malleable(request):
+            self._release(row)  # resized in its place: the new epoch replaces the old one
+        elif before is not None:
             self.wrong.append(f"copy {copy} of task {task_id} was assigned while it was assigned")
         if (task_id, row["epoch"]) in self.epochs:
             self.wrong.append(f"epoch {row['epoch']} of task {task_id} was used twice")
@@ -185,6 +190,10 @@ class LedgerReplay:
                 self.devices[*key, device] += sign * milli
                 if self.devices[*key, device] > WHOLE_MILLI or device >= node.gpus:
                     self.wrong.append(f"GPU {device} of node {key} holds {self.devices[*key, device]} thousandths")
+
+
+def _is_malleable(request: TaskRequest) -> bool:
+    return request.splittable or request.min_workers is not None or request.max_workers is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,6 +58,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
         "plan",
         "Place the tasks of a problem file; prints the plan with its objective, lower bound and gap.",
     ),
+    "place-sim": ("thalweg.cli.place_sim_command", "place_sim", "Prove the placement line by simulation."),
     "plans": ("thalweg.cli.read_commands", "plans", "Show recent plans: objective, bound, gap, timings."),
     "ps": (
         "thalweg.cli.stack_commands",

@@ -348,7 +348,7 @@ class Client:
             if followed.ended is not None:
                 known = followed.ended
                 return Outcome(task_id=task_id, state=OutcomeState(known.state), detail=known.reason)
-            last, ended = followed.last, followed.end(attempts)
+            ended = followed.end(attempts)
             if ended is None:
                 seen_until = None
             elif seen_until is None:

@@ -1,0 +1,145 @@
+"""Histories: what people ask for and what goes wrong, drawn from a seed as plain data.
+
+An act is one small step of trouble or of work. Acts name what they touch by number, so a history stays legal when some
+of its acts are left out: that is how a failing one is made small.
+"""
+
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+ROUND_MS: Final = 250
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """One thing that happens in a round."""
+
+    what: str
+    at: int
+    """Round."""
+    which: int = 0
+    """Region, node or task by number, wrapped round."""
+    amount: int = 0
+    request: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """One seed's machines and acts."""
+
+    seed: int
+    nodes: tuple[tuple[int, ...], ...]
+    """GPUs of each node, by region."""
+    survives: bool
+    """Whether processes outlive their agent."""
+    rounds: int
+    acts: tuple[Act, ...]
+
+
+TROUBLE: Final = {
+    # what: weight. Each is one kind of trouble; amounts are rounds, points to the death, or milliseconds.
+    "zombie driver": 3,
+    "freeze driver": 2,
+    "freeze agent": 3,
+    "cut agent": 4,
+    "cut driver": 2,
+    "answer lost to driver": 3,
+    "answer lost to agent": 3,
+    "checkpoint lost": 1,
+    "checkpoint put back": 2,
+    "driver clock": 2,
+    "agent clock": 2,
+    "node goes": 3,
+    "node drains": 2,
+    "stop agent": 2,
+    "region gone": 2,
+    "repeated request": 3,
+    "repeated status": 5,
+    "repeated events": 2,
+    "nonsense": 2,
+}
+MOST_KILLS: Final = 16
+OF_THE_DRIVER: Final = frozenset(
+    {
+        "kill driver",
+        "zombie driver",
+        "freeze driver",
+        "answer lost to driver",
+        "checkpoint lost",
+        "checkpoint put back",
+        "driver clock",
+        "agent clock",
+        "repeated request",
+        "nonsense",
+    }
+)
+"""Trouble that concerns no region: none of them may lose anything by it, however long it lasts."""
+CLOCK_STEPS_MS: Final = (-600_000, -30_000, 30_000, 600_000)
+NONSENSE: Final = ("no JSON", "{}", '{"task_id":"x","loss":1e400}', "[" * 1_100, '{"task_id":"\\ud800"}', "", "null")
+
+
+def history(seed: int) -> History:
+    """Draw a history: some five seconds to half a minute of the line's time."""
+    drawn = Random(seed)
+    regions = drawn.randint(2, 4)
+    nodes = tuple(tuple(drawn.choice((1, 2, 4, 8)) for _ in range(drawn.randint(1, 3))) for _ in range(regions))
+    rounds = drawn.randint(20, 100)
+    acts = [
+        Act(what="submit", at=drawn.randrange(rounds), request=_request(drawn, number, regions))
+        for number in range(drawn.randint(3, 20))
+    ]
+    tasks = len(acts)
+    for _ in range(drawn.randint(0, tasks // 2)):
+        acts.append(Act(what="cancel", at=drawn.randrange(rounds), which=drawn.randrange(tasks + 1)))
+    for _ in range(drawn.randint(0, tasks // 3)):
+        number = drawn.randrange(tasks)
+        acts.append(Act(what="update", at=drawn.randrange(rounds), request=_request(drawn, number, regions)))
+    acts += [
+        _trouble(drawn, drawn.choice(("kill driver", "kill agent")), rounds)
+        for _ in range(drawn.randint(0, MOST_KILLS))
+    ]
+    for what in drawn.choices(list(TROUBLE), list(TROUBLE.values()), k=drawn.randint(0, 8)):
+        acts.append(_trouble(drawn, what, rounds))
+    acts.sort(key=lambda act: act.at)
+    return History(seed=seed, nodes=nodes, survives=drawn.random() < 0.5, rounds=rounds, acts=tuple(acts))
+
+
+def _trouble(drawn: Random, what: str, rounds: int) -> Act:
+    return Act(
+        what=what,
+        at=drawn.randrange(rounds),
+        which=drawn.randrange(12),
+        amount=drawn.choice(CLOCK_STEPS_MS) if "clock" in what else drawn.randrange(60),
+    )
+
+
+def _request(drawn: Random, number: int, regions: int) -> dict[str, Any]:
+    request: dict[str, Any] = {"task_id": f"t{number}", "expected_s": drawn.choice((0.1, 1, 3, 10))}
+    per_worker: dict[str, Any] = {"cpus": drawn.choice((0, 0, 1, 4)), "memory_gb": drawn.choice((0, 0, 8))}
+    if drawn.random() < 0.3:
+        per_worker["gpu_milli"] = drawn.choice((100, 333, 500, 1_000))
+    else:
+        per_worker["gpus"] = drawn.choice((0, 1, 1, 1, 2, 4, 8))
+    shape = drawn.random()
+    if shape < 0.2:
+        request["workers"] = drawn.choice((2, 3))
+    elif shape < 0.3:
+        request |= {"workers": 2, "min_workers": 1, "max_workers": drawn.choice((2, 4))}
+    elif shape < 0.4:
+        request["subtasks"] = [
+            {"subtask_id": f"s{part}", "workers": 1, "per_worker": {"gpus": drawn.choice((0, 1, 2))}}
+            for part in range(2)
+        ]
+        per_worker = {}
+    if per_worker:
+        request["per_worker"] = per_worker
+    if drawn.random() < 0.2:
+        request["replicas"] = 2
+    elif drawn.random() < 0.15:
+        request["allowed_regions"] = [f"r{drawn.randrange(regions)}"]
+    if drawn.random() < 0.3:
+        request["priority"] = drawn.choice((0, 400, 900, 1_000))
+    if drawn.random() < 0.15:
+        request["tenant"] = "other"
+    return request

@@ -1,0 +1,169 @@
+"""A region's machines and its agent's lives: the real agent, its file, and processes that take a while to end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from thalweg.agent.agent import RegionalAgent
+from thalweg.agent.fleet import Fleet
+from thalweg.agent.runners import Ended, RunKey
+from thalweg.agent.store import AgentStore
+from thalweg.conf.settings import Settings
+from thalweg.proof.wire import Wire
+from thalweg.proof.witness import Witness
+from thalweg.streams.contract.messages import AssignmentEvent
+from thalweg.streams.contract.topics import ASSIGNMENTS, topic_name
+
+FAILS: Final = 0.1
+"""Share of the runs that fail."""
+
+
+@dataclass(slots=True)
+class Processes:
+    """Runs whose length, outcome and slowness to stop are drawn from the run's own name: a `Runner`.
+
+    They die with their agent's machine (`die`) or go on without it, as a container engine's do.
+    """
+
+    seed: int
+    witness: Witness
+    reach: Callable[[str], None]
+    survives_restart: bool
+    name: str = "witnessed"
+    running: dict[RunKey, tuple[int, bool]] = field(default_factory=dict)
+    """When each ends by itself, and whether well."""
+    stopping: dict[RunKey, int] = field(default_factory=dict)
+
+    def start(self, event: AssignmentEvent, now_ms: int) -> int | None:
+        """Begin a process."""
+        self.reach("before start")
+        self._begin(event, now_ms)
+        self.witness.begin(event)
+        self.reach("after start")
+        return None
+
+    def resume(self, event: AssignmentEvent, started_ms: int) -> None:
+        """Find it again: it went on meanwhile. One that its agent died before starting begins now."""
+        key = (event.region, event.task_id, event.epoch)
+        if key not in self.running:
+            self._begin(event, started_ms)
+            if key not in self.witness.begun:
+                self.witness.begin(event)
+
+    def _begin(self, event: AssignmentEvent, now_ms: int) -> None:
+        key = (event.region, event.task_id, event.epoch)
+        drawn = Random(f"{self.seed}/{key}")
+        self.running[key] = (
+            now_ms + round(event.expected_s * drawn.uniform(0.5, 1.5) * 1_000),
+            drawn.random() >= FAILS,
+        )
+
+    def stop(self, key: RunKey, now_ms: int) -> bool:
+        """Ask it to end: half of them take a while."""
+        if key not in self.running:
+            return True
+        if Random(f"{self.seed}/stop/{key}").random() < 0.5:
+            del self.running[key]
+            self.witness.end(key)
+            return True
+        self.stopping[key] = now_ms + 2_000
+        return False
+
+    def ended(self, now_ms: int) -> list[Ended]:
+        """Tell which ended since the last call."""
+        over = [Ended(key=key, succeeded=False) for key, at in sorted(self.stopping.items()) if at <= now_ms]
+        for key in [one.key for one in over]:
+            del self.stopping[key]
+            self.running.pop(key, None)
+            self.witness.end(key)
+        for key, (at, well) in sorted(self.running.items()):
+            if at <= now_ms and key not in self.stopping:
+                over.append(Ended(key=key, succeeded=well, exit_code=0 if well else 1))
+        for one in over:
+            if self.running.pop(one.key, None) is not None:
+                self.witness.end(one.key, succeeded=one.succeeded)
+        return over
+
+    def progress(self, key: RunKey, now_ms: int) -> float | None:
+        """Nobody knows."""
+        return None
+
+    def clear_leftovers(self) -> int:
+        """Nothing is left over: what dies with the agent has died."""
+        return 0
+
+    def close(self) -> None:
+        """Stop everything that does not outlive the agent."""
+        if not self.survives_restart:
+            self.die()
+
+    def die(self) -> None:
+        """End at once, with the machine."""
+        for key in list(self.running):
+            self.witness.end(key)
+        self.running.clear()
+        self.stopping.clear()
+
+
+@dataclass(slots=True, kw_only=True)
+class Region:
+    """One region's agent, which can be killed and started again on the same file or on another."""
+
+    fleet: Fleet
+    settings: Settings
+    folder: Path
+    wire: Wire
+    processes: Processes
+    clock: Callable[[], int]
+    steady: Callable[[], int]
+    lives: int = 0
+    agent: RegionalAgent | None = None
+    store: AgentStore | None = None
+
+    def step(self) -> None:
+        """Go one round; a dead agent begins its next life first."""
+        if self.agent is None:
+            self._begin()
+        assert self.agent is not None
+        self.agent.step(0)
+
+    def _begin(self) -> None:
+        reach, prefix = self.wire.points.reach, self.settings.kafka.topic_prefix
+        reach("start")
+        self.lives += 1
+        self.store = AgentStore(self.folder)
+        self.agent = RegionalAgent(
+            [self.fleet],
+            settings=self.settings.agent,
+            prefix=prefix,
+            agent_id=f"{self.fleet.region}-{self.lives}",
+            store=self.store,
+            reader=self.wire.reader(topic_name(ASSIGNMENTS, prefix, self.fleet.region), self.store.fence.next_offset),
+            publisher=self.wire,
+            runner=self.processes,
+            clock=self.clock,
+            topic_ids={},
+            steady=self._mortal_steady,
+        )
+        self.agent.resume()
+
+    def _mortal_steady(self) -> int:
+        """Read the steady clock: it is read all over a step, within its transaction too."""
+        self.wire.points.reach("step")
+        return self.steady()
+
+    def dies(self) -> None:
+        """Lose what was in memory; the file is as its last commit left it."""
+        if self.store is not None:
+            self.store.close()
+        self.agent = self.store = None
+        if not self.processes.survives_restart:
+            self.processes.die()
+
+    def stops(self) -> None:
+        """Stop in order."""
+        if self.agent is not None:
+            self.agent.stop()
+        self.agent = self.store = None

@@ -1,0 +1,343 @@
+"""Plays a history: in rounds of a quarter of a second agents step, the driver takes a batch, and things happen."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from thalweg.agent.fleet import Fleet, NodeSpec
+from thalweg.conf.settings import Kafka, Place, Settings, Warehouse
+from thalweg.jobs.microbatch.host import Host
+from thalweg.jobs.placement.heartbeat import CONTROL_REGION
+from thalweg.proof.driver import Checkpoint, Driver
+from thalweg.proof.histories import NONSENSE, ROUND_MS, Act, History
+from thalweg.proof.points import KilledError, Points
+from thalweg.proof.region import Processes, Region
+from thalweg.proof.wire import Wire
+from thalweg.proof.witness import Witness
+from thalweg.scheduling.liveness.hearing import BEAT_MS
+from thalweg.scheduling.world.facts import NodeFacts, WorldFacts
+from thalweg.streams.broker.memory import MemoryBroker
+from thalweg.streams.broker.publish import OutgoingRecord
+from thalweg.streams.contract.topics import ASSIGNMENTS, DEADLETTER, REQUESTS, STATUS, TELEMETRY, topic_name
+
+PREFIX: Final = "t"
+BEGAN_MS: Final = 1_700_000_000_000
+QUIET_MS: Final = 1_000
+"""A round's length after the trouble: nothing is measured there, only waited for."""
+MOST_QUIET_ROUNDS: Final = 400
+MOST_FAILURES: Final = 3
+CPUS, MEMORY_GB = 64.0, 256.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """The line, and all that can happen to it. Every process has a clock, a wire and points of its own."""
+
+    history: History
+    folder: Path
+    now_ms: int = BEGAN_MS
+    steady_ms: int = 0
+    round: int = 0
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    witness: Witness = field(default_factory=Witness)
+    host: Host = field(default_factory=Host)
+    driver: Driver | None = None
+    driver_lives: int = 0
+    asked: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    """(offset, request) of all that was sent and is well formed."""
+    gone: set[str] = field(default_factory=set)
+    """Regions that do not come back."""
+    nonsense: list[int] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    """What ended a life of the driver though nothing outside prevented its work."""
+    broker: MemoryBroker = field(init=False)
+    driver_wire: Wire = field(init=False)
+    regions: list[Region] = field(init=False)
+    _offsets_ms: dict[str, int] = field(default_factory=dict)
+    _until: dict[str, int] = field(default_factory=dict)
+    _away: dict[tuple[str, str], str] = field(default_factory=dict)
+    _facts_changed: bool = True
+    _beat_at_ms: int = 0
+    _backups: list[Checkpoint] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Make the topics and the machines; nobody lives yet."""
+        self.broker = MemoryBroker(clock=lambda: self.now_ms)
+        names = [f"r{number}" for number in range(len(self.history.nodes))]
+        self.broker.create(topic_name(contract, PREFIX) for contract in (REQUESTS, DEADLETTER))
+        for region in (*names, CONTROL_REGION):
+            self.broker.create(topic_name(contract, PREFIX, region) for contract in (ASSIGNMENTS, STATUS, TELEMETRY))
+        self.driver_wire = Wire(broker=self.broker, points=Points())
+        self.regions = [self._region(name, gpus) for name, gpus in zip(names, self.history.nodes, strict=True)]
+
+    @property
+    def settings(self) -> Settings:
+        """The product's own, but for where things lie and for the sake of short histories."""
+        return Settings(
+            warehouse=Warehouse(path=str(self.folder / "warehouse")),
+            kafka=Kafka(topic_prefix=PREFIX),
+            place=Place(heartbeat_timeout_ms=3_000, accept_timeout_ms=4_000, plan_deadline_ms=60_000),
+        )
+
+    def _region(self, name: str, gpus: tuple[int, ...]) -> Region:
+        nodes = {
+            f"n{number}": NodeSpec(node_id=f"n{number}", gpu_model="T4", gpus=count, cpus=CPUS, memory_gb=MEMORY_GB)
+            for number, count in enumerate(gpus)
+        }
+        points = Points()
+        return Region(
+            fleet=Fleet(region=name, nodes=nodes, links={}, prices={("T4", False): 1.0}),
+            settings=self.settings.model_copy(
+                update={"agent": self.settings.agent.model_copy(update={"inventory_ms": 2_000})}
+            ),
+            folder=self.folder / name,
+            wire=Wire(broker=self.broker, points=points),
+            processes=Processes(self.history.seed, self.witness, points.reach, self.history.survives),
+            clock=lambda: self.now_ms + self._offsets_ms.get(name, 0),
+            steady=lambda: self.steady_ms,
+        )
+
+    # Time
+
+    def play(self) -> None:
+        """Play the acts, then let everything heal and come to rest."""
+        acts = list(self.history.acts)
+        while self.round < self.history.rounds:
+            while acts and acts[0].at <= self.round:
+                self._act(acts.pop(0))
+            self._go_round(ROUND_MS)
+        self._heal()
+        for _ in range(MOST_QUIET_ROUNDS):
+            self._go_round(QUIET_MS)
+            if len(self.failures) >= MOST_FAILURES or self._at_rest():
+                break
+
+    def _go_round(self, length_ms: int) -> None:
+        self.round += 1
+        self.now_ms += length_ms
+        self.steady_ms += length_ms
+        for region in self.regions:
+            if region.fleet.region in self.gone or not self._is_over(f"freeze {region.fleet.region}"):
+                continue
+            try:
+                region.step()
+            except KilledError:
+                region.dies()
+        if self._is_over("freeze driver"):
+            self._drive()
+        if self.round % 10 == 0:
+            self._backups.append(self.checkpoint.copy())
+
+    def _drive(self) -> None:
+        with self._driver_lives():
+            if self.driver is None:
+                self._begin_driver()
+            assert self.driver is not None
+            self._beat_and_batch(self.driver)
+            self.driver.placer.tables.step()
+
+    def _beat_and_batch(self, driver: Driver) -> None:
+        if self.steady_ms >= self._beat_at_ms and not driver.wire.cut:
+            self._beat_at_ms = self.steady_ms + BEAT_MS
+            driver.beat()
+        driver.batch()
+
+    def _begin_driver(self) -> None:
+        self.driver_lives += 1
+        self._facts_changed = True
+        self.driver = Driver(
+            settings=self.settings,
+            wire=self.driver_wire,
+            checkpoint=self.checkpoint,
+            clock=lambda: self.now_ms + self._offsets_ms.get("driver", 0),
+            steady=lambda: self.steady_ms,
+            facts=self._facts,
+            host=self.host,
+            life=f"life-{self.driver_lives}",
+        )
+
+    @contextmanager
+    def _driver_lives(self) -> Iterator[None]:
+        """End the driver's life where it is killed or fails; a cut wire is reason enough to fail, nothing else is."""
+        wire = self.driver_wire
+        troubled = wire.cut or wire.lost_answers > 0
+        try:
+            yield
+        except KilledError:
+            self.driver, self.host = None, Host()  # the process is gone, and all that it remembered
+        except Exception as error:
+            if not troubled:
+                self.failures.append(f"{type(error).__name__}: {error}"[:300])
+            self.driver = None  # the query is started again in the same process
+
+    def _is_over(self, what: str) -> bool:
+        return self._until.get(what, 0) <= self.round
+
+    # What happens
+
+    def _act(self, act: Act) -> None:
+        region = self.regions[act.which % len(self.regions)]
+        name = region.fleet.region
+        match act.what:
+            case "submit":
+                assert act.request is not None
+                self._ask(act.request)
+            case "update":
+                assert act.request is not None
+                self._ask(act.request | {"op": "update"})
+            case "cancel":
+                self._ask({"task_id": f"t{act.which}", "op": "cancel"})
+            case "repeated request" if self.asked:
+                self._ask(self.asked[act.which % len(self.asked)][1])
+            case "nonsense":
+                self.nonsense.append(self._send(REQUESTS, NONSENSE[act.which % len(NONSENSE)].encode()))
+            case "kill driver":
+                self.driver_wire.points.arm(act.amount)
+            case "kill agent":
+                region.wire.points.arm(act.amount)
+            case "zombie driver":
+                self._overtake()
+            case "freeze driver":
+                self._until["freeze driver"] = self.round + act.amount
+            case "freeze agent":
+                self._until[f"freeze {name}"] = self.round + act.amount
+            case "cut agent":
+                region.wire.cut, self._until[f"cut {name}"] = True, self.round + act.amount
+            case "cut driver":
+                self.driver_wire.cut, self._until["cut driver"] = True, self.round + act.amount
+            case "answer lost to driver":
+                self.driver_wire.lost_answers += 1
+            case "answer lost to agent":
+                region.wire.lost_answers += 1
+            case "checkpoint lost":
+                self._new_checkpoint(Checkpoint(f"q{self.round}"))
+            case "checkpoint put back" if self._backups:
+                self._new_checkpoint(self._backups[act.which % len(self._backups)].copy())
+            case "driver clock":
+                self._offsets_ms["driver"] = act.amount
+            case "agent clock":
+                self._offsets_ms[name] = act.amount
+            case "node goes" | "node drains":
+                node = f"n{act.amount % len(region.fleet.nodes)}"
+                self._away[name, node], self._facts_changed = act.what, True
+                self._until[f"away {name} {node}"] = self.round + act.amount
+            case "region gone" if len(self.gone) < len(self.regions) - 1:
+                self.gone.add(name)
+                region.dies()
+                region.processes.die()
+            case "stop agent":
+                try:
+                    region.stops()
+                except KilledError:
+                    region.dies()
+            case "repeated status":
+                self._repeat(topic_name(STATUS, PREFIX, name), act)
+            case "repeated events":
+                self._repeat(topic_name(ASSIGNMENTS, PREFIX, name), act)
+        self._heal_what_is_over()
+
+    def _ask(self, request: dict[str, Any]) -> None:
+        self.asked.append((self._send(REQUESTS, json.dumps(request).encode(), request["task_id"]), request))
+
+    def _send(self, contract: Any, value: bytes, key: str = "k") -> int:
+        topic = topic_name(contract, PREFIX)
+        self.broker.publish([OutgoingRecord(topic=topic, key=key.encode(), value=value)])
+        return len(self.broker.topics[topic]) - 1
+
+    def _repeat(self, topic: str, act: Act) -> None:
+        """Deliver some old records once more, as a producer without idempotence, or a mirror, may."""
+        log = self.broker.topics[topic]
+        if log:
+            first = act.amount * len(log) // 60
+            again = [OutgoingRecord(topic=topic, key=r.key, value=r.value, headers=r.headers) for r in log[first:][:5]]
+            self.broker.publish(again)
+
+    def _overtake(self) -> None:
+        """Start another driver beside the one that lives, which then takes one more batch before it is gone."""
+        old, self.driver = self.driver, None
+        with self._driver_lives():
+            self._begin_driver()
+        if old is not None:
+            shared = old.checkpoint
+            old.checkpoint = shared.copy()  # its own view of the log, as of a moment ago
+            try:
+                self._beat_and_batch(old)
+                old.placer.tables.step()
+            except (KilledError, Exception):
+                pass  # what it may not do is seen in the books
+
+    def _new_checkpoint(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint, self.driver, self.host = checkpoint, None, Host()
+
+    def _facts(self) -> WorldFacts:
+        if not self._facts_changed:
+            return WorldFacts()
+        self._facts_changed = False
+        nodes = [
+            NodeFacts(
+                region=region.fleet.region,
+                node_id=node.node_id,
+                gpu_model="T4",
+                spot=False,
+                gpus=node.gpus,
+                cpus=node.cpus,
+                memory_gb=node.memory_gb,
+                ready=(region.fleet.region, node.node_id) not in self._away,
+                draining=self._away.get((region.fleet.region, node.node_id)) == "node drains",
+            )
+            for region in self.regions
+            for node in region.fleet.nodes.values()
+        ]
+        prices = {(region.fleet.region, "T4", False): 1.0 for region in self.regions}
+        return WorldFacts(nodes=nodes, links={}, prices=prices)
+
+    # Healing
+
+    def _heal_what_is_over(self) -> None:
+        for region in self.regions:
+            region.wire.cut &= not self._is_over(f"cut {region.fleet.region}")
+        self.driver_wire.cut &= not self._is_over("cut driver")
+        for key in [key for key in self._away if self._is_over(f"away {key[0]} {key[1]}")]:
+            del self._away[key]
+            self._facts_changed = True
+
+    def _heal(self) -> None:
+        self._until.clear()
+        self._offsets_ms.clear()
+        self._heal_what_is_over()
+        self._facts_changed = True
+        self.driver_wire.points.spare()
+        self.driver_wire.lost_answers = 0
+        for region in self.regions:
+            region.wire.points.spare()
+            region.wire.lost_answers = 0
+
+    def _at_rest(self) -> bool:
+        """Whether nothing runs and nothing that could run waits."""
+        if self.driver is None or len(self.checkpoint.offsets) - 1 != self.checkpoint.ended:
+            return False
+        world = self.driver.placer.world
+        live = any(
+            task.copies and task.ended is None and len(task.done_copies) < task.spec.replicas
+            for task in world.tasks.values()
+        )
+        return not self.witness.live and not live and self.round > self.history.rounds + 30
+
+    def close(self) -> None:
+        """End all lives."""
+        for region in self.regions:
+            region.dies()
+
+
+@contextmanager
+def played(history: History, folder: Path) -> Iterator[Stage]:
+    """Play a history in an empty folder; at the end of the block all lives end."""
+    stage = Stage(history=history, folder=folder)
+    try:
+        stage.play()
+        yield stage
+    finally:
+        stage.close()
