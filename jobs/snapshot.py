@@ -10,7 +10,8 @@ from deltalake import DeltaTable
 
 from thalweg.conf.settings import Settings
 from thalweg.jobs.placement.recovery import follow, keep_snapshot
-from thalweg.jobs.runtime.job import job_main, system_clock
+from thalweg.jobs.runtime.job import job_main
+from thalweg.sync.clock import system_clock
 from thalweg.sync.delta.contracts import DECISIONS
 from thalweg.sync.delta.store import table_uri
 from thalweg.sync.ledger.reading import LedgerVersion

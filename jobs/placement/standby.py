@@ -20,8 +20,9 @@ from thalweg.conf.settings import Settings
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.placement.recovery import follow
 from thalweg.jobs.placement.settings import tenants_of
-from thalweg.jobs.runtime.job import Clock, Stop, steady_clock
+from thalweg.jobs.runtime.job import Stop
 from thalweg.streams.broker.sources import read_pattern
+from thalweg.sync.clock import Clock, steady_clock
 from thalweg.sync.delta.contracts import DECISIONS
 from thalweg.sync.delta.lease import LeaseWatch
 from thalweg.sync.delta.store import StoreError, table_uri

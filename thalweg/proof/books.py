@@ -9,9 +9,7 @@ from typing import Final
 
 from thalweg.agent.fleet import NodeSpec
 from thalweg.audit.accounts import LedgerReplay, balance, read_agents, replay
-from thalweg.jobs.place import rebuild
-from thalweg.jobs.placement.tables import PlaceTables
-from thalweg.proof.driver import NeverWaits
+from thalweg.jobs.placement.recovery import recover
 from thalweg.proof.histories import OF_THE_DRIVER
 from thalweg.proof.stage import PREFIX, Stage
 from thalweg.query.query import query
@@ -187,8 +185,7 @@ def _of_a_restart(stage: Stage) -> Iterator[str]:
     assert stage.driver is not None
     warehouse = stage.settings.warehouse.path
     lives = stage.driver.placer.world
-    tables = PlaceTables(warehouse, 1_000, 0, NeverWaits())
-    again = rebuild(Ledger.claim(warehouse), tables, {}, stage.now_ms)
+    again = recover(Ledger.claim(warehouse), warehouse, {}, stage.now_ms)
     for task_id in lives.tasks.keys() | again.tasks.keys():
         told, found = (_of_task(world, task_id) for world in (lives, again))
         if told != found:

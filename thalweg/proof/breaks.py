@@ -18,6 +18,7 @@ from thalweg.scheduling.live import decide
 from thalweg.scheduling.liveness.hearing import Hearing
 from thalweg.scheduling.liveness.told import Told
 from thalweg.scheduling.world.fleet import Fleet
+from thalweg.scheduling.world.tasks import Change
 from thalweg.scheduling.world.waiting import Waiting
 from thalweg.streams.placement.fence import Fence, Verdict
 from thalweg.sync.delta.contracts import DECISIONS
@@ -56,7 +57,7 @@ def _any_epoch(world: Any, region: str, kind: str, task_id: str, epoch: int, *re
 
 def _same_epoch(world: Any, plan: Any, *rest: Any) -> Any:
     return [
-        replace(row, epoch=max(row.epoch - 1, 1)) if row.change is decide.Change.ASSIGNED else row
+        replace(row, epoch=max(row.epoch - 1, 1)) if row.change is Change.ASSIGNED else row
         for row in _place(world, plan, *rest)
     ]
 

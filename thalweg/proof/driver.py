@@ -12,9 +12,9 @@ from thalweg.jobs.microbatch.dead_letters import DeadLetters
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.microbatch.microbatch import Microbatch
 from thalweg.jobs.microbatch.outcome import BatchId, Outcome, Step
-from thalweg.jobs.place import rebuild
 from thalweg.jobs.placement.heartbeat import heartbeat
 from thalweg.jobs.placement.placer import ORDER, Placer
+from thalweg.jobs.placement.recovery import recover
 from thalweg.jobs.placement.tables import PlaceTables
 from thalweg.jobs.runtime.job import Stop
 from thalweg.proof.wire import Wire
@@ -72,7 +72,7 @@ class Driver:
         ledger = Ledger.claim(warehouse)
         reach("claimed")
         tables = PlaceTables(warehouse, place.folds_every_ms, 0, stop)
-        world = rebuild(ledger, tables, {}, self.clock())
+        world = recover(ledger, warehouse, {}, self.clock())
         reach("rebuilt")
         self.placer = Placer(
             settings=self.settings,

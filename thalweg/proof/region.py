@@ -14,7 +14,7 @@ from thalweg.conf.settings import Settings
 from thalweg.proof.wire import Wire
 from thalweg.proof.witness import Witness
 from thalweg.streams.contract.messages import AssignmentEvent
-from thalweg.streams.contract.topics import ASSIGNMENTS, topic_name
+from thalweg.streams.contract.topics import ASSIGNMENTS, STATUS, topic_name
 
 FAILS: Final = 0.1
 """Share of the runs that fail."""
@@ -94,10 +94,11 @@ class Processes:
         """Nothing is left over: what dies with the agent has died."""
         return 0
 
-    def close(self) -> None:
+    def close(self) -> list[Ended]:
         """Stop everything that does not outlive the agent."""
         if not self.survives_restart:
             self.die()
+        return []
 
     def die(self) -> None:
         """End at once, with the machine."""
@@ -140,7 +141,10 @@ class Region:
             prefix=prefix,
             agent_id=f"{self.fleet.region}-{self.lives}",
             store=self.store,
-            reader=self.wire.reader(topic_name(ASSIGNMENTS, prefix, self.fleet.region), self.store.fence.next_offset),
+            reader=self.wire.reader(
+                [topic_name(contract, prefix, self.fleet.region) for contract in (ASSIGNMENTS, STATUS)],
+                self.store.fence.next_offset,
+            ),
             publisher=self.wire,
             runner=self.processes,
             clock=self.clock,

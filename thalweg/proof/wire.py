@@ -41,9 +41,9 @@ class Wire:
     def close(self) -> None:
         """Do nothing; the records stay."""
 
-    def reader(self, topic: str, start: Callable[[str, int], int]) -> "WireReader":
-        """Read one topic from where the process's own books say."""
-        return WireReader(self, MemoryReader(self.broker, topics=[topic], start=start))
+    def reader(self, topics: Sequence[str], start: Callable[[str, int], int]) -> "WireReader":
+        """Read topics from where the process's own books say."""
+        return WireReader(self, MemoryReader(self.broker, topics=topics, start=start))
 
     def ends(self) -> Ends:
         """Where every topic ends."""
@@ -64,6 +64,10 @@ class WireReader:
     def poll(self, timeout_ms: int) -> list[IncomingRecord]:
         """Return what arrived; never waits."""
         return [] if self.wire.cut else self.reader.poll(0)
+
+    def end_offsets(self) -> dict[tuple[str, int], int]:
+        """Offset after the newest record of each topic."""
+        return self.reader.end_offsets()
 
     def close(self) -> None:
         """Do nothing."""
