@@ -13,7 +13,7 @@ from tests.ledger_rows import assigned, ledger, submitted
 from thalweg.conf.settings import Place, Settings, Warehouse
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.placement import snapshots, standby
-from thalweg.jobs.placement.recovery import recover
+from thalweg.jobs.placement.recovery import follow, recover
 from thalweg.jobs.placement.snapshots import SnapshotKeeper
 from thalweg.jobs.runtime.job import Stop
 from thalweg.sync.delta import lease
@@ -37,7 +37,7 @@ def keeper(
     maker: Maker, monkeypatch: pytest.MonkeyPatch, *, every_rows: int = 10
 ) -> tuple[SnapshotKeeper, list[float]]:
     clock = [0.0]
-    monkeypatch.setattr(snapshots.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("thalweg.jobs.placement.snapshots.time.monotonic", lambda: clock[0])
     return SnapshotKeeper("/w", every_rows=every_rows, every_s=600, stop=Stop(), make=maker), clock
 
 
@@ -171,7 +171,7 @@ def test_what_was_followed_of_another_ledger_is_not_believed(tmp_path: Path) -> 
     for folder, names in ((one, "ab"), (other, "xy")):
         held = Ledger.claim(str(folder))
         held.commit(ledger(*(submitted(name) for name in names), batch_id=1), "q", 1, 1)
-    follower = standby.follow(str(one), Ledger.claim(str(one)).now(), {}, 0)
+    follower = follow(str(one), Ledger.claim(str(one)).now(), {}, 0)
     world = recover(Ledger.claim(str(other)), str(other), {}, 0, follower)
     assert world.tasks.keys() == {"x", "y"}
 
