@@ -34,7 +34,7 @@ class _Group(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class Kafka(_Group):
+class KafkaSettings(_Group):
     """The broker and how we speak to it."""
 
     bootstrap_servers: str = "127.0.0.1:9092"
@@ -75,7 +75,7 @@ class Kafka(_Group):
         return "bootstrap_servers" in self.model_fields_set
 
 
-class Warehouse(_Group):
+class WarehouseSettings(_Group):
     """Where the Delta tables lie."""
 
     path: str = ".thalweg/warehouse"
@@ -84,7 +84,7 @@ class Warehouse(_Group):
     """Jobs warn below this much free disk; 0 never warns."""
 
 
-class Spark(_Group):
+class SparkSettings(_Group):
     """The Spark application, where we start it ourselves (`thalweg up`, `python -m jobs.…`)."""
 
     master: str = "local[2]"
@@ -97,7 +97,7 @@ class Spark(_Group):
     """Folder or URI for the queries' checkpoints."""
 
 
-class Observe(_Group):
+class ObserveSettings(_Group):
     """`jobs/observe`: telemetry into Delta."""
 
     trigger_ms: PositiveMs = 505
@@ -120,7 +120,7 @@ class Observe(_Group):
     """A sample stamped further ahead of the micro-batch's time than this is quarantined, never obeyed."""
 
 
-class Weights(_Group):
+class WeightSettings(_Group):
     """Weights of the placement objective, all in US dollars (docs/explanation/cost-model.md)."""
 
     rtt: Weight = 0.0001
@@ -135,7 +135,7 @@ class Weights(_Group):
     """Price of one task left waiting; far above any placement, so that a task waits only if it must."""
 
 
-class Tenant(_Group):
+class TenantSettings(_Group):
     """What a tenant may hold."""
 
     weight: Annotated[float, Field(gt=0)] = 1.0
@@ -146,7 +146,7 @@ class Tenant(_Group):
     """Most that all its copies together cost an hour, in US dollars; null for no limit."""
 
 
-class Place(_Group):
+class PlaceSettings(_Group):
     """`jobs/place`: requests and status into assignments."""
 
     trigger_ms: Annotated[int, Field(ge=0)] = 0
@@ -193,21 +193,21 @@ class Place(_Group):
     """Price of pools that nobody names one of, as in a machine room of one's own; null places nothing there."""
     lost_spot_per_hour: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Chance that a spot node is taken away within an hour: what spot saves is weighed against the work it loses."""
-    tenants: dict[str, Tenant] = {}
+    tenants: dict[str, TenantSettings] = {}
     """Weight and limits by tenant; one that is not listed has weight 1 and no limit."""
     fair_share: bool = True
     """Competing tenants share by weight (dominant resource fairness) and lend what they leave; false turns it off."""
     most_preempted: Annotated[int, Field(ge=0)] = 32
     """Copies that one plan may stop for tasks of higher priority; 0 turns preemption off."""
     resize_every_ms: Annotated[int, Field(ge=0)] = 60_000
-    """Least time between two growths of a malleable task into idle GPUs, since each restarts it; 0 never grows one."""
+    """Least time between two growths of an elastic task into idle GPUs, since each restarts it; 0 never grows one."""
     publish_timeout_ms: PositiveMs = 10_000
     """How long a batch waits for the broker to acknowledge its events before it fails and is tried again."""
-    weights: Weights = Weights()
+    weights: WeightSettings = WeightSettings()
     """Weights of the objective."""
 
 
-class Replicate(_Group):
+class ReplicateSettings(_Group):
     """`jobs/replicate`: state changes of every region into the same records everywhere."""
 
     trigger_ms: Annotated[int, Field(ge=0)] = 0
@@ -240,7 +240,7 @@ class Replicate(_Group):
     """Key prefix to field policies, for plain producers; a field without one is last-writer-wins."""
 
 
-class Agent(_Group):
+class AgentSettings(_Group):
     """The regional agent."""
 
     heartbeat_ms: PositiveMs = 1_000
@@ -261,7 +261,7 @@ class Agent(_Group):
     """The simulate runner runs this many times faster than real time."""
 
 
-class Metrics(_Group):
+class MetricSettings(_Group):
     """Prometheus metrics."""
 
     port: Annotated[int, Field(ge=0, le=65_535)] = 0
@@ -270,7 +270,7 @@ class Metrics(_Group):
     """Address to bind; loopback unless you mean to be scraped from elsewhere."""
 
 
-class Logs(_Group):
+class LogSettings(_Group):
     """Structured logs."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -282,23 +282,23 @@ class Logs(_Group):
 class Settings(_Group):
     """Everything an operator may change."""
 
-    kafka: Kafka = Kafka()
+    kafka: KafkaSettings = KafkaSettings()
     """The broker."""
-    warehouse: Warehouse = Warehouse()
+    warehouse: WarehouseSettings = WarehouseSettings()
     """The Delta tables."""
-    spark: Spark = Spark()
+    spark: SparkSettings = SparkSettings()
     """The Spark application."""
-    observe: Observe = Observe()
+    observe: ObserveSettings = ObserveSettings()
     """`jobs/observe`."""
-    place: Place = Place()
+    place: PlaceSettings = PlaceSettings()
     """`jobs/place`."""
-    replicate: Replicate = Replicate()
+    replicate: ReplicateSettings = ReplicateSettings()
     """`jobs/replicate`."""
-    agent: Agent = Agent()
+    agent: AgentSettings = AgentSettings()
     """The regional agent."""
-    metrics: Metrics = Metrics()
+    metrics: MetricSettings = MetricSettings()
     """Prometheus metrics."""
-    logs: Logs = Logs()
+    logs: LogSettings = LogSettings()
     """Structured logs."""
 
 

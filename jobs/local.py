@@ -17,9 +17,9 @@ from thalweg.conf.readiness import announce_progress, announce_ready, announce_t
 from thalweg.conf.settings import Settings
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.runtime import query_metrics as metrics
-from thalweg.jobs.runtime.beside import failing_beside
+from thalweg.jobs.runtime.background import failing_beside
 from thalweg.jobs.runtime.garbage import Garbage
-from thalweg.jobs.runtime.health import CrashLoops, Waits
+from thalweg.jobs.runtime.health import BlockedStarts, CrashLoops
 from thalweg.jobs.runtime.job import Stop, job_main, spark_session
 from thalweg.streams.broker.errors import BrokerUnavailableError
 from thalweg.sync.clock import Clock, system_clock
@@ -69,7 +69,7 @@ def run(settings: Settings, jobs: Sequence[str] | None = None) -> None:
         preparing.join()
         _stand_by(spark, jobs, settings, hosts, stop)
         running: dict[str, tuple[StreamingQuery, Stop]] = {}
-        loops, waits, said = CrashLoops(), Waits(), None
+        loops, waits, said = CrashLoops(), BlockedStarts(), None
         while not stop.asked():
             for name in jobs:
                 query, own_stop = running.get(name, (None, None))

@@ -22,7 +22,7 @@ from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.microbatch.microbatch import Microbatch
 from thalweg.jobs.microbatch.reading import Reading
 from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
-from thalweg.jobs.runtime.beside import run_beside
+from thalweg.jobs.runtime.background import run_in_background
 from thalweg.jobs.runtime.job import Flow, Stop, checkpoint_for, job_main
 from thalweg.jobs.runtime.origin import LOOK_EVERY_S, OriginWatch
 from thalweg.jobs.telemetry.observer import ORDER, Observer, TakenIn
@@ -121,7 +121,7 @@ def start(
         reading=Reading(
             job=FLOW.name,
             checkpoint=checkpoint,
-            ahead=ahead.take if ahead is not None else None,
+            ahead=ahead.read if ahead is not None else None,
             made_of=taken_in,
             unread=watch.unread,
         ),
@@ -160,15 +160,15 @@ def start(
         .foreachBatch(batches)
         .start()
     )
-    run_beside("observe-latest", latest.write, every_s=observe.latest_every_ms / 1000, stop=stop, close=close)
+    run_in_background("observe-latest", latest.write, every_s=observe.latest_every_ms / 1000, stop=stop, close=close)
     if ahead is not None:
-        run_beside("observe-ahead", ahead.step, every_s=PIECE_EVERY_S, stop=stop)
+        run_in_background("observe-ahead", ahead.step, every_s=PIECE_EVERY_S, stop=stop)
     report = ProgressReport(query, settings.kafka)
-    run_beside("observe-progress", report.step, every_s=PROGRESS_EVERY_S, stop=stop, close=report.close)
-    run_beside("observe-origin", partial(watch.step, query), every_s=LOOK_EVERY_S, stop=stop)
+    run_in_background("observe-progress", report.step, every_s=PROGRESS_EVERY_S, stop=stop, close=report.close)
+    run_in_background("observe-origin", partial(watch.step, query), every_s=LOOK_EVERY_S, stop=stop)
     if observe.compact_every_s:
         for name, step in (("telemetry", upkeeps[0].step), ("quarantine", upkeeps[1].step), ("latest", latest.tidy)):
-            run_beside(f"observe-upkeep-{name}", step, every_s=observe.compact_every_s, stop=stop)
+            run_in_background(f"observe-upkeep-{name}", step, every_s=observe.compact_every_s, stop=stop)
     return query
 
 

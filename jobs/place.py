@@ -32,8 +32,8 @@ from thalweg.jobs.placement.refusals import FLOW_NAME
 from thalweg.jobs.placement.settings import assumed_price, plan_settings, tenants_of
 from thalweg.jobs.placement.snapshots import SnapshotKeeper
 from thalweg.jobs.placement.tables import PlaceTables
-from thalweg.jobs.runtime.beside import run_beside
-from thalweg.jobs.runtime.courtesy import Courtesy
+from thalweg.jobs.runtime.background import run_in_background
+from thalweg.jobs.runtime.batch_first import BatchFirst
 from thalweg.jobs.runtime.job import Flow, Stop, checkpoint_for, job_main
 from thalweg.jobs.runtime.origin import LOOK_EVERY_S, OriginWatch
 from thalweg.scheduling.live.warm_up import warm_up
@@ -111,12 +111,12 @@ def start(
         AnotherWriterError: another has claimed the ledger since the last life of this one.
     """
     place, warehouse, checkpoint = settings.place, settings.warehouse.path, checkpoint_for(settings, FLOW)
-    pattern, courtesy, host = input_pattern(settings.kafka.topic_prefix), Courtesy(), host or Host()
+    pattern, batch_first, host = input_pattern(settings.kafka.topic_prefix), BatchFirst(), host or Host()
 
     # One process for each warehouse, with a checkpoint and topics that are its own; one driver for each ledger.
     if not host.without_lease:
         hold_lease(warehouse, FLOW.name)
-    run_beside("place-lease", partial(beat, warehouse, FLOW.name), every_s=BEAT_MS / 1000, stop=stop)
+    run_in_background("place-lease", partial(beat, warehouse, FLOW.name), every_s=BEAT_MS / 1000, stop=stop)
     announce_progress("place: compiling what a plan calls")  # a minute or more where no cache is
     warm_up(plan_settings(place))
     announce_progress("place: opening the ledger")
@@ -130,7 +130,7 @@ def start(
         place.folds_every_ms,
         place.compact_every_s,
         stop,
-        rest=courtesy.rest,
+        rest=batch_first.rest,
         archive_after_s=place.archive_after_s,
     )
     snapshots = SnapshotKeeper(
@@ -156,7 +156,7 @@ def start(
         decide=driver.placer.decide,
         dead_letters=driver.dead_letters(),
         stop=stop,
-        around=(courtesy.batch, host.surround, host.pulse.batch),
+        around=(batch_first.batch, host.surround, host.pulse.batch),
     )
     driver.run_beside(stop)
     records = read_pattern(
@@ -169,7 +169,7 @@ def start(
         .foreachBatch(batches)
         .start()
     )
-    run_beside("place-origin", partial(watch.step, query), every_s=LOOK_EVERY_S, stop=stop)
+    run_in_background("place-origin", partial(watch.step, query), every_s=LOOK_EVERY_S, stop=stop)
     return query
 
 

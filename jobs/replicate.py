@@ -29,7 +29,7 @@ from thalweg.jobs.replication.refusals import FLOW_NAME
 from thalweg.jobs.replication.replicator import ORDER, ReplicationLimits, Replicator
 from thalweg.jobs.replication.spark_merge import SparkMerge
 from thalweg.jobs.replication.upkeep import TablesUpkeep
-from thalweg.jobs.runtime.beside import run_beside
+from thalweg.jobs.runtime.background import run_in_background
 from thalweg.jobs.runtime.job import Flow, Stop, checkpoint_for, job_main
 from thalweg.jobs.runtime.origin import LOOK_EVERY_S, OriginWatch
 from thalweg.streams.broker.admin import ensure_topics, identities
@@ -147,7 +147,7 @@ def start(
         dead_letters.close()
         replica_log.close()
 
-    run_beside("replicate-upkeep", upkeep.step, every_s=group.compact_every_s, stop=stop, close=close)
+    run_in_background("replicate-upkeep", upkeep.step, every_s=group.compact_every_s, stop=stop, close=close)
     records = read_regions(
         spark, settings.kafka, STATE, max_records_per_batch=group.max_records_per_batch, begin_at=watch.begin_at
     )
@@ -158,7 +158,7 @@ def start(
         .foreachBatch(batches)
         .start()
     )
-    run_beside("replicate-origin", partial(watch.step, query), every_s=LOOK_EVERY_S, stop=stop)
+    run_in_background("replicate-origin", partial(watch.step, query), every_s=LOOK_EVERY_S, stop=stop)
     return query
 
 

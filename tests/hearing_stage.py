@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from tests.place_driver import Driver
-from thalweg.conf.settings import Place, Settings, Warehouse
+from thalweg.conf.settings import PlaceSettings, Settings, WarehouseSettings
 from thalweg.jobs.placement.heartbeat import CONTROL_REGION, heartbeat
 from thalweg.jobs.placement.placer import Placer
 from thalweg.jobs.placement.recovery import recover
@@ -97,7 +97,7 @@ class Stage:
     folder: Path
     names: Sequence[str] = ("a", "bb", "ccc")
     seed: int = 0
-    place: Place = field(default_factory=Place)
+    place: PlaceSettings = field(default_factory=PlaceSettings)
     regions: dict[str, Region] = field(init=False)
     topics: dict[str, list[tuple[int, bytes]]] = field(init=False)
     true_ms: int = 5_000_000
@@ -133,7 +133,7 @@ class Stage:
         for _ in range(rebuild_takes_s):
             self._world_goes_on()
         facts = iter([self._facts()])
-        settings = Settings(warehouse=Warehouse(path=str(self.folder)), place=self.place)
+        settings = Settings(warehouse=WarehouseSettings(path=str(self.folder)), place=self.place)
         hearing = Hearing(
             timeout_ms=settings.place.heartbeat_timeout_ms,
             life=f"life-{self.lives}",

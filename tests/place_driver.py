@@ -71,4 +71,4 @@ class Driver:
 
     def take(self, received: pa.Table, query_id: str, batch_id: int) -> None:
         """Take one batch."""
-        self.batches.take(received, BatchId(query_id, batch_id))
+        self.batches.run(received, BatchId(query_id, batch_id))

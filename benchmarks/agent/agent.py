@@ -19,8 +19,8 @@ import numpy as np
 import psutil
 
 from thalweg.agent.figures import load_figures
-from thalweg.agent.fleet import Fleet, simulated_fleet
-from thalweg.conf.settings import Kafka
+from thalweg.agent.fleet import RegionFleet, simulated_fleet
+from thalweg.conf.settings import KafkaSettings
 from thalweg.processes.children import Child, ProcessSpec
 from thalweg.stack.broker import Broker
 from thalweg.stack.machine import describe
@@ -73,7 +73,7 @@ def agent(
     }
     with tempfile.TemporaryDirectory(prefix="bench-agent-") as name, contextlib.ExitStack() as open_:
         folder = Path(name)
-        kafka = Kafka(
+        kafka = KafkaSettings(
             bootstrap_servers=bootstrap or open_.enter_context(Broker(folder / "broker")).bootstrap,
             topic_prefix=f"bench-agent-{time.time_ns()}",
         )
@@ -102,7 +102,7 @@ def agent(
 class Events:
     """Assignment events, dealt out to regions, nodes and GPUs in turn."""
 
-    def __init__(self, fleets: Sequence[Fleet]) -> None:
+    def __init__(self, fleets: Sequence[RegionFleet]) -> None:
         self._places = [
             (fleet.region, node.node_id, device)
             for nodes in zip(*(fleet.nodes.values() for fleet in fleets), strict=True)
@@ -134,7 +134,7 @@ class Events:
         return made
 
 
-def _records(kafka: Kafka, events: Sequence[AssignmentEvent]) -> list[OutgoingRecord]:
+def _records(kafka: KafkaSettings, events: Sequence[AssignmentEvent]) -> list[OutgoingRecord]:
     return [
         outgoing(
             ASSIGNMENTS,
@@ -163,7 +163,9 @@ def _fence(folder: Path, events: Events, count: int) -> dict[str, Any]:
     return {"events_per_transaction": 50, "us_per_event": round(seconds / count * 1e6, 1)}
 
 
-def _publish(publisher: KafkaPublisher, kafka: Kafka, events: Events, count: int, rounds: int) -> dict[str, float]:
+def _publish(
+    publisher: KafkaPublisher, kafka: KafkaSettings, events: Events, count: int, rounds: int
+) -> dict[str, float]:
     """Publish so many at once, encoding included, until all are acknowledged; the first rounds warm the broker up."""
     took_ms = []
     for _ in range(WARM_UP_ROUNDS + rounds):
@@ -175,7 +177,7 @@ def _publish(publisher: KafkaPublisher, kafka: Kafka, events: Events, count: int
 
 
 @contextlib.contextmanager
-def _running(kafka: Kafka, fleets: Sequence[Fleet], folder: Path) -> Iterator[psutil.Process]:
+def _running(kafka: KafkaSettings, fleets: Sequence[RegionFleet], folder: Path) -> Iterator[psutil.Process]:
     argv = [
         sys.executable,
         "-P",
@@ -202,7 +204,7 @@ def _running(kafka: Kafka, fleets: Sequence[Fleet], folder: Path) -> Iterator[ps
 class Reports:
     """Reads what the agent reports, on a thread of its own, with the clock at arrival."""
 
-    def __init__(self, kafka: Kafka) -> None:
+    def __init__(self, kafka: KafkaSettings) -> None:
         self._reader = KafkaReader(kafka, pattern=topic_pattern(STATUS, kafka.topic_prefix), client_id="bench-agent")
         self._seen: Counter[tuple[str, str]] = Counter()
         self.accepted_s: dict[str, float] = {}
@@ -264,7 +266,7 @@ def _idle(process: psutil.Process) -> dict[str, float]:
 
 
 def _steady(
-    kafka: Kafka,
+    kafka: KafkaSettings,
     publisher: KafkaPublisher,
     events: Events,
     reports: Reports,
@@ -295,7 +297,12 @@ def _steady(
 
 
 def _backlog(
-    kafka: Kafka, publisher: KafkaPublisher, events: Events, reports: Reports, process: psutil.Process, count: int
+    kafka: KafkaSettings,
+    publisher: KafkaPublisher,
+    events: Events,
+    reports: Reports,
+    process: psutil.Process,
+    count: int,
 ) -> dict[str, Any]:
     """Let assignments pile up while the agent stands still, then time it until all have run."""
     ended = reports.ended

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.stack.broker import Broker
 from thalweg.stack.machine import describe
 from thalweg.streams.broker.admin import ensure_topics
@@ -77,13 +77,13 @@ def ingest(
     }
     with tempfile.TemporaryDirectory(prefix="thalweg-bench-") as folder:
         with Broker(Path(folder) / "broker") as broker:
-            kafka = Kafka(bootstrap_servers=broker.bootstrap, topic_prefix=PREFIX)
+            kafka = KafkaSettings(bootstrap_servers=broker.bootstrap, topic_prefix=PREFIX)
             ensure_topics(kafka, REGIONS)
             if rate:
                 load = _Load(kafka, nodes, rate, warm_up_s + seconds, samples_per_record, record_bytes)
                 document["steady"] = _steady(Path(folder) / "steady", load, warm_up_s, broker.pid, overrides)
             if peak_samples:
-                backlog = Kafka(bootstrap_servers=broker.bootstrap, topic_prefix=f"{PREFIX}-backlog")
+                backlog = KafkaSettings(bootstrap_servers=broker.bootstrap, topic_prefix=f"{PREFIX}-backlog")
                 ensure_topics(backlog, REGIONS)
                 # As fast as it goes: nobody reads meanwhile.
                 load = _Load(backlog, nodes, 1e7, peak_samples / 1e7, samples_per_record, record_bytes)
@@ -95,7 +95,7 @@ class _Load:
     """The load's command line."""
 
     def __init__(
-        self, kafka: Kafka, nodes: int, rate: float, seconds: float, samples_per_record: int, record_bytes: int
+        self, kafka: KafkaSettings, nodes: int, rate: float, seconds: float, samples_per_record: int, record_bytes: int
     ) -> None:
         self.kafka = kafka
         self.rate = rate
@@ -161,7 +161,7 @@ def _peak(folder: Path, load: _Load, overrides: Sequence[str]) -> dict[str, Any]
     }
 
 
-def _settings(folder: Path, kafka: Kafka) -> list[str]:
+def _settings(folder: Path, kafka: KafkaSettings) -> list[str]:
     return [
         f"kafka.bootstrap_servers={kafka.bootstrap_servers}",
         f"kafka.topic_prefix={kafka.topic_prefix}",
@@ -242,7 +242,7 @@ def _cpu_s(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def _job(folder: Path, kafka: Kafka, overrides: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+def _job(folder: Path, kafka: KafkaSettings, overrides: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     """Run the job as an operator would, until the end of the block."""
     items = [*_settings(folder, kafka), *overrides]
     arguments = [argument for item in items for argument in ("--set", item)]

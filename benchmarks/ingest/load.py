@@ -11,7 +11,7 @@ from typing import Final
 import click
 from kafka import KafkaProducer
 
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.connection import connection_options
 from thalweg.streams.contract import topics
 
@@ -84,7 +84,7 @@ def _template(topic: str, region: str, samples: list[dict[str, object]], record_
     return Template(topic=topic, before=before, after=after)
 
 
-def send(kafka: Kafka, records: Sequence[Template], *, per_second: float, seconds: float) -> int:
+def send(kafka: KafkaSettings, records: Sequence[Template], *, per_second: float, seconds: float) -> int:
     """Send at a steady rate and return the number of records; falling behind is caught up, never skipped."""
     producer = KafkaProducer(
         acks=1, linger_ms=5, batch_size=262_144, metrics_enabled=False, client_id="load", **connection_options(kafka)
@@ -128,7 +128,7 @@ def main(
     records = templates(
         prefix, regions, nodes=nodes, samples_per_record=samples_per_record, record_bytes=record_bytes, seed=1
     )
-    kafka = Kafka(bootstrap_servers=bootstrap, topic_prefix=prefix)
+    kafka = KafkaSettings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     sent = send(kafka, records, per_second=rate / samples_per_record, seconds=seconds)
     size = sum(len(record.at(_STAMP_MS)) for record in records) / len(records)
     document = {

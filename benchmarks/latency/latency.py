@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from thalweg.benchmarks.latency.bare_loop import REGION as BARE_REGION
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.stack import machine
 from thalweg.stack.broker import Broker
 from thalweg.streams.broker.admin import ensure_topics
@@ -89,7 +89,7 @@ def _phase(name: str, module: str, bootstrap: str, base: Path, parameters: Param
     prefix = f"bench-{name}"
     warehouse = base / name / "warehouse"
     warehouse.mkdir(parents=True)
-    kafka = Kafka(bootstrap_servers=bootstrap, topic_prefix=prefix)
+    kafka = KafkaSettings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     regions = [*REGIONS, BARE_REGION, "control"]
     ensure_topics(kafka, regions)
     _write_world(str(warehouse), parameters.nodes)

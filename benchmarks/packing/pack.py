@@ -30,7 +30,7 @@ from thalweg.scheduling.pack import arrivals as pack_run
 from thalweg.scheduling.pack.arrivals import PackRun, draw_arrivals
 from thalweg.scheduling.pack.ceiling import allocation_ceiling
 from thalweg.scheduling.pack.nodes import GPU_MILLI, Need, Nodes, Pool
-from thalweg.scheduling.pack.packer import Packer, Request, Rule
+from thalweg.scheduling.pack.packer import Packer, Request, ScoringRule
 from thalweg.stack.machine import describe
 
 # Means of seeds 42-51 from the public results of the FGD paper's simulator: at 130 % arrived, at 100 % arrived.
@@ -98,10 +98,10 @@ def _parts(openb: Path, machines: Sequence[OpenbNode]) -> dict[str, Callable[[],
 def measure_list(machines: Sequence[OpenbNode], pods: Sequence[OpenbPod], name: str) -> dict[str, Any]:
     """Measure one list: expected fill and FGD one by one, joint batches, moves, and the ceilings."""
     requests_of = Arrivals(machines, pods)
-    fill = [one_run(requests_of, seed, rule=Rule.FILL) for seed in SEEDS]
+    fill = [one_run(requests_of, seed, rule=ScoringRule.FILL) for seed in SEEDS]
     figures: dict[str, Any] = {
         "fill": _means([one.figures for one in fill]),
-        "fgd": _means([one_run(requests_of, seed, rule=Rule.FGD).figures for seed in SEEDS]),
+        "fgd": _means([one_run(requests_of, seed, rule=ScoringRule.FGD).figures for seed in SEEDS]),
         "moves": _means([one_run(requests_of, seed, moves=MOVES, batch=MOVES_BATCH).figures for seed in FEW_SEEDS]),
         "fill_of_few_seeds": _means([one.figures for one in fill[: len(FEW_SEEDS)]]),
     }
@@ -166,7 +166,9 @@ class Run:
         }
 
 
-def one_run(arrivals: Arrivals, seed: int, *, rule: Rule = Rule.FILL, batch: int = 1, moves: float = 0.0) -> Run:
+def one_run(
+    arrivals: Arrivals, seed: int, *, rule: ScoringRule = ScoringRule.FILL, batch: int = 1, moves: float = 0.0
+) -> Run:
     """Pack the arrivals of one seed onto the empty cluster with a new packer; the clock runs while packing."""
     requests = arrivals.draw(seed)
     packer = Packer(as_nodes(arrivals.machines), rule=rule)
@@ -211,7 +213,7 @@ def measure_made_up(
         arrivals = Arrivals(machines, pods)
         figures[title] = {
             rule.value: _means([one_run(arrivals, seed, rule=rule).figures for seed in FEW_SEEDS])
-            for rule in (Rule.FILL, Rule.FGD)
+            for rule in (ScoringRule.FILL, ScoringRule.FGD)
         }
     return figures
 
@@ -274,7 +276,7 @@ def _mean(values: Sequence[float]) -> float:
 def _warm(machines: Sequence[OpenbNode], pods: Sequence[OpenbPod]) -> None:
     """Compile before the clock starts."""
     arrivals = Arrivals(machines[:20], pods)
-    for rule in Rule:
+    for rule in ScoringRule:
         one_run(arrivals, 0, rule=rule, batch=8, moves=0.5)
 
 

@@ -136,7 +136,7 @@ def run() -> dict[str, Any]:
         "benchmark": "explain",
         "machine": describe(),
         "nodes": len(world.nodes),
-        "running_tasks": len(world.seats),
+        "running_tasks": len(world.occupancy),
         "waiting_tasks": len(world.waiting),
         "questions": QUESTIONS,
         "wait_p50_ms": round(float(np.percentile(waits_ms, 50)), 1),

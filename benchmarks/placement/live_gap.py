@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from thalweg.benchmarks.placement.plan import RESULTS
-from thalweg.scheduling.live.decide import Origin, submit
+from thalweg.scheduling.live.decide import RequestOrigin, submit
 from thalweg.scheduling.live.live_plan import Plan, PlanSettings
 from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.pack.nodes import Need, Slot
@@ -69,7 +69,7 @@ def live_world(seed: int) -> World:
         spec = specs[int(rng.integers(wanted))]
         asked += spec.gpus * spec.replicas
         name, number = f"t{number:05d}", number + 1
-        rows = submit(world, name, spec, "{}", name, Origin(topic="r", partition=0, offset=0, timestamp_ms=0), 0)
+        rows = submit(world, name, spec, "{}", name, RequestOrigin(topic="r", partition=0, offset=0, timestamp_ms=0), 0)
         for entry in rows if isinstance(rows, list) else []:
             assert isinstance(entry, Transition)
             world.follow(entry)

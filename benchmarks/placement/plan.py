@@ -21,7 +21,7 @@ from thalweg.scheduling.arrays import IntArray
 from thalweg.scheduling.pack.nodes import Nodes, Pool
 from thalweg.scheduling.problem.cost import arc_costs, plan_usd
 from thalweg.scheduling.problem.model import Network, Problem, Weights, local_network, make_classes, make_pools
-from thalweg.scheduling.problem.solution import LIVE, Limits, Solution
+from thalweg.scheduling.problem.solution import LIVE_LIMITS, Solution, SolveLimits
 from thalweg.scheduling.solve.solve import STRATEGIES, solve
 from thalweg.stack.machine import describe
 
@@ -51,7 +51,7 @@ def real_graph(seed: int, median_gb: float = 150.0) -> dict[str, Any]:
     """
     problem = real_problem(seed, median_gb=median_gb)
     arcs = arc_costs(problem)
-    quick = Limits(mip_arcs=0)
+    quick = SolveLimits(mip_arcs=0)
     started = time.process_time()
     ours = solve(problem, limits=quick)
     cpu_s = time.process_time() - started
@@ -212,11 +212,11 @@ def micro_batch() -> dict[str, Any]:
     figures: dict[str, Any] = {"classes": 300, "pools": 200}
     for name, load in (("roomy", 0.25), ("contended", 0.9)):
         problem = synthetic(3, classes=300, pools=200, regions=60, tasks=600, load=load)
-        warm = solve(problem, limits=LIVE).warm
+        warm_start = solve(problem, limits=LIVE_LIMITS).warm_start
         times, cpu_times = [], []
         for _ in range(100):
             started, cpu = time.perf_counter(), time.process_time()
-            solve(problem, limits=LIVE, warm=warm)
+            solve(problem, limits=LIVE_LIMITS, warm_start=warm_start)
             cpu_times.append((time.process_time() - cpu) * 1e3)
             times.append((time.perf_counter() - started) * 1e3)
         figures[f"{name}_p50_ms"] = round(float(np.percentile(times, 50)), 2)
@@ -239,7 +239,7 @@ PARTS: dict[str, Callable[[], Any]] = {
 
 def _timed(problem: Problem, before: Solution | None = None) -> tuple[float, float, Solution]:
     started, cpu = time.perf_counter(), time.process_time()
-    solution = solve(problem, limits=Limits(), warm=before.warm if before else None)
+    solution = solve(problem, limits=SolveLimits(), warm_start=before.warm_start if before else None)
     return time.perf_counter() - started, time.process_time() - cpu, solution
 
 

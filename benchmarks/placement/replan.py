@@ -19,7 +19,7 @@ import numpy as np
 from thalweg.benchmarks.placement.plan import RESULTS, synthetic
 from thalweg.scheduling.arrays import FloatArray, IntArray
 from thalweg.scheduling.problem.model import Problem
-from thalweg.scheduling.problem.solution import LIVE, Solution, Warm
+from thalweg.scheduling.problem.solution import LIVE_LIMITS, Solution, WarmStart
 from thalweg.scheduling.solve.replan import RunningProblem, as_running, moved_tasks, replan
 from thalweg.scheduling.solve.solve import solve
 from thalweg.stack.machine import describe
@@ -81,7 +81,7 @@ def cycles(start: World, number: int) -> dict[str, Any]:
     solution = solve(planned.problem)
     cold_s = time.perf_counter() - began
     start.follow(planned, solution)
-    warm: Warm = solution.warm
+    warm_start: WarmStart = solution.warm_start
     seconds, cpu_seconds, moved, against_cold, gaps = [], [], [], [], []
     for cycle in range(number):
         running = int(start.running.sum())
@@ -90,14 +90,14 @@ def cycles(start: World, number: int) -> dict[str, Any]:
         arriving = rng.multinomial(int(gone.sum()), start.problem.classes.count / start.problem.classes.count.sum())
         began, cpu = time.perf_counter(), time.process_time()
         planned = start.next_problem(arriving.astype(np.int64))
-        solution = replan(planned.problem, warm, int(MOVED * running), LIVE)
+        solution = replan(planned.problem, warm_start, int(MOVED * running), LIVE_LIMITS)
         seconds.append(time.perf_counter() - began)
         cpu_seconds.append(time.process_time() - cpu)
         moved.append(moved_tasks(planned.problem, solution) / running)
         gaps.append(solution.gap)
         if cycle % max(1, number // 5) == 0:
             against_cold.append(solution.objective / solve(planned.problem).objective - 1.0)
-        warm = solution.warm
+        warm_start = solution.warm_start
         start.follow(planned, solution)
     return {
         "nodes": len(start.node_pool),

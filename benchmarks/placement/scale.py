@@ -30,7 +30,7 @@ from thalweg.scheduling.pack.nodes import Need, Nodes, Pool, Slot
 from thalweg.scheduling.pack.packer import Packer, Request
 from thalweg.scheduling.pack.regions import RegionWork, pack_region, region_work
 from thalweg.scheduling.problem.model import Problem
-from thalweg.scheduling.problem.solution import LIVE, Solution, Warm
+from thalweg.scheduling.problem.solution import LIVE_LIMITS, Solution, WarmStart
 from thalweg.scheduling.solve.replan import RunningProblem, as_running, replan
 from thalweg.scheduling.solve.solve import solve
 from thalweg.stack.machine import describe
@@ -186,7 +186,7 @@ def change(world: Fleet, rng: np.random.Generator) -> tuple[IntArray, Cycle]:
     started = time.perf_counter()
     nodes = world.nodes
     for row in world.lost.tolist():
-        nodes.put(
+        nodes.set_node(
             str(nodes.ids[row]),
             nodes.pools[int(nodes.pool[row])],
             gpus=GPUS_PER_NODE,
@@ -209,7 +209,7 @@ def change(world: Fleet, rng: np.random.Generator) -> tuple[IntArray, Cycle]:
     return np.flatnonzero(world.task_row < 0), noted
 
 
-def plan_all(world: Fleet, waiting: IntArray, warm: Warm | None) -> tuple[RunningProblem, Solution]:
+def plan_all(world: Fleet, waiting: IntArray, warm_start: WarmStart | None) -> tuple[RunningProblem, Solution]:
     """Sum the nodes up and plan what runs and what waits."""
     nodes, base = world.nodes, world.problem
     capacity = np.bincount(nodes.pool, np.where(nodes.ready, nodes.gpus, 0), len(base.pools)).astype(np.float64)
@@ -217,9 +217,9 @@ def plan_all(world: Fleet, waiting: IntArray, warm: Warm | None) -> tuple[Runnin
     arriving = np.bincount(world.task_class[waiting], minlength=len(base.classes))
     running = world.running()
     planned = as_running(problem, running, arriving)
-    if warm is None:
+    if warm_start is None:
         return planned, solve(planned.problem)
-    return planned, replan(planned.problem, warm, int(MOVED * running.sum()), LIVE)
+    return planned, replan(planned.problem, warm_start, int(MOVED * running.sum()), LIVE_LIMITS)
 
 
 def wanted(world: Fleet, planned: RunningProblem, solution: Solution) -> Changes:
@@ -279,11 +279,11 @@ def pack_changes(world: Fleet, changes: Changes) -> tuple[int, int]:
     return packed, asked - packed
 
 
-def one_cycle(world: Fleet, rng: np.random.Generator, warm: Warm) -> tuple[Cycle, Warm]:
+def one_cycle(world: Fleet, rng: np.random.Generator, warm_start: WarmStart) -> tuple[Cycle, WarmStart]:
     """Fold, plan and pack once."""
     waiting, noted = change(world, rng)
     started = time.perf_counter()
-    planned, solution = plan_all(world, waiting, warm)
+    planned, solution = plan_all(world, waiting, warm_start)
     changes = wanted(world, planned, solution)
     noted.plan_seconds = time.perf_counter() - started
     started = time.perf_counter()
@@ -291,11 +291,11 @@ def one_cycle(world: Fleet, rng: np.random.Generator, warm: Warm) -> tuple[Cycle
     noted.packed, noted.unpacked = pack_changes(world, changes)
     noted.pack_seconds = time.perf_counter() - started
     noted.gap = solution.gap
-    assert solution.warm is not None
-    return noted, solution.warm
+    assert solution.warm_start is not None
+    return noted, solution.warm_start
 
 
-def on_spark(world: Fleet, rng: np.random.Generator, warm: Warm, regions: int) -> dict[str, Any]:
+def on_spark(world: Fleet, rng: np.random.Generator, warm_start: WarmStart, regions: int) -> dict[str, Any]:
     """Pack one more cycle's changes three ways: by the packer that knows the nodes, afresh, afresh in Spark tasks."""
     # Imported here: the rest of the measurement needs no JVM.
     from thalweg.conf.settings import load_settings
@@ -303,7 +303,7 @@ def on_spark(world: Fleet, rng: np.random.Generator, warm: Warm, regions: int) -
     from thalweg.jobs.runtime.job import spark_session
 
     waiting, _ = change(world, rng)
-    planned, solution = plan_all(world, waiting, warm)
+    planned, solution = plan_all(world, waiting, warm_start)
     changes = wanted(world, planned, solution)
     free_movers(world, changes)
     chosen = {region: changes[region] for region in sorted(changes)[:regions]}
@@ -394,9 +394,9 @@ def scale(
         "packed_tasks": packed,
         "tasks_without_room_on_nodes": unpacked,
     }
-    warm, measured = solution.warm, []
+    warm_start, measured = solution.warm_start, []
     for _ in range(cycles):
-        noted, warm = one_cycle(world, rng, warm)
+        noted, warm_start = one_cycle(world, rng, warm_start)
         measured.append(noted.figures())
     result = {
         "benchmark": "scale",
@@ -421,7 +421,7 @@ def scale(
         "violations": violations(world),
     }
     if spark_regions:
-        result["spark"] = on_spark(world, rng, warm, spark_regions)
+        result["spark"] = on_spark(world, rng, warm_start, spark_regions)
     return result
 
 

@@ -24,7 +24,7 @@ import psutil
 import pyarrow as pa
 
 from thalweg.benchmarks.recovery.history import GPUS_PER_NODE, write_history
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.stack import machine
 from thalweg.stack.broker import Broker
 from thalweg.streams.broker.admin import ensure_topics
@@ -179,7 +179,7 @@ class _Bench:
             # Nobody sends samples here: what the tables say of nodes stays.
             FOREVER: str(86_400_000),
         }
-        kafka = Kafka(bootstrap_servers=bootstrap, topic_prefix=PREFIX)
+        kafka = KafkaSettings(bootstrap_servers=bootstrap, topic_prefix=PREFIX)
         ensure_topics(kafka, [*REGIONS, "control"])
         wanted = {
             "bootstrap": bootstrap,

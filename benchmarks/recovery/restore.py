@@ -12,7 +12,7 @@ import sys
 import time
 from typing import Any
 
-from thalweg.conf.settings import Place
+from thalweg.conf.settings import PlaceSettings
 from thalweg.jobs.placement.recovery import follow
 from thalweg.jobs.placement.settings import plan_settings
 from thalweg.scheduling.live import decide
@@ -44,7 +44,7 @@ def run(warehouse: str) -> dict[str, Any]:
 
 
 def _lose_region(world: World, warehouse: str) -> dict[str, Any]:
-    now_ms, settings = 10**12, plan_settings(Place())
+    now_ms, settings = 10**12, plan_settings(PlaceSettings())
     world.learn(WorldTables(warehouse, 10**12).read())
     for region in sorted(world.regions):
         world.hear(region, now_ms)

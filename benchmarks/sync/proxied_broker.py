@@ -9,7 +9,7 @@ import thalweg.stack.broker
 from thalweg.benchmarks.sync.proxy import Proxy
 from thalweg.bootstrap.jars import ensure_jars
 from thalweg.conf.environment import find_java
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.processes.ports import LOOPBACK, free_port
 from thalweg.stack.broker import Broker, BrokerPorts
 
@@ -21,9 +21,9 @@ class ProxiedBroker:
     bootstrap: str
     proxies: dict[str, Proxy]
 
-    def kafka(self, region: str, prefix: str) -> Kafka:
+    def kafka(self, region: str, prefix: str) -> KafkaSettings:
         """Settings of a client in that region."""
-        return Kafka(
+        return KafkaSettings(
             bootstrap_servers=f"{LOOPBACK}:{self.proxies[region].port}", topic_prefix=prefix, request_timeout_ms=3_000
         )
 

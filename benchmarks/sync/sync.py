@@ -22,7 +22,7 @@ from deltalake import DeltaTable
 from thalweg.benchmarks.sync.proxied_broker import ProxiedBroker, proxied_broker
 from thalweg.benchmarks.sync.sync_transfer import transfer
 from thalweg.client.replica_client import ReplicaClient
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.stack.machine import describe
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.broker.consume import IncomingRecord
@@ -89,7 +89,7 @@ def sync(
             if transfer_updates:
                 document["transfer"] = transfer(links, REGIONS[0], transfer_updates)
             if rate or peak_updates:
-                ensure_topics(Kafka(bootstrap_servers=links.bootstrap, topic_prefix="load"), REGIONS)
+                ensure_topics(KafkaSettings(bootstrap_servers=links.bootstrap, topic_prefix="load"), REGIONS)
                 with _job(work / "load", links.bootstrap, "load", settings) as job:
                     if rate:
                         document["steady"] = _steady(links, job, rate, seconds, warm_up_s, keys)
@@ -177,7 +177,7 @@ def _sampled(look: Callable[[], Any]) -> Iterator[list[tuple[float, Any]]]:
 class _Timed(ReplicaClient):
     """A replica that notes when each record's newest write arrived."""
 
-    def __init__(self, region: str, path: Path, kafka: Kafka) -> None:
+    def __init__(self, region: str, path: Path, kafka: KafkaSettings) -> None:
         super().__init__(region, path, kafka)
         self.arrivals: list[tuple[str, int, int]] = []
 

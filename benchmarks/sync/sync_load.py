@@ -18,7 +18,7 @@ import click
 from kafka import KafkaProducer
 
 from thalweg.client.replica_client import packed
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.connection import connection_options
 from thalweg.streams.broker.consume import KafkaReader
 from thalweg.streams.contract.topics import REPLICA, STATE, topic_name
@@ -136,7 +136,7 @@ def main(
     bootstrap: str, prefix: str, names: tuple[str, ...], keys: int, rate: float, seconds: float, count: int
 ) -> None:
     """Send the load and print what was sent as JSON."""
-    kafka = Kafka(bootstrap_servers=bootstrap, topic_prefix=prefix)
+    kafka = KafkaSettings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     goal = count or int(rate * seconds)
     gc.disable()  # it makes no cycles
     regions, joins, load, start_ms = prepared(names, keys, prefix, goal, rate)

@@ -7,7 +7,7 @@ from collections import Counter
 
 import click
 
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.consume import KafkaReader
 from thalweg.streams.contract.topics import REPLICA, topic_name
 
@@ -21,7 +21,7 @@ _WRITTEN = b'"written":['
 @click.option("--at-most", default=240.0, help="Stop after so many seconds in any case.")
 def main(bootstrap: str, prefix: str, idle: float, at_most: float) -> None:
     """Read from now on and print the ages by the second of writing as JSON."""
-    kafka = Kafka(bootstrap_servers=bootstrap, topic_prefix=prefix)
+    kafka = KafkaSettings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     topic = topic_name(REPLICA, prefix)
     ages: dict[int, Counter[int]] = {}
     with KafkaReader(kafka, topics=(topic,), since_ms=time.time_ns() // 1_000_000, max_records=20_000) as reader:

@@ -22,7 +22,7 @@ Part = TypeVar("Part")
 log = logging.getLogger("thalweg.isolation")
 
 
-class Place(NamedTuple):
+class RecordPlace(NamedTuple):
     """Where a record lies."""
 
     topic: str
@@ -41,9 +41,9 @@ class Isolation:
     """Remembers the records that cannot be digested."""
 
     def __init__(self) -> None:
-        self._noted: dict[Place, Indigestible] = {}
+        self._noted: dict[RecordPlace, Indigestible] = {}
 
-    def judge(self, place: Place, judge: Callable[[], Outcome]) -> Outcome | Indigestible:
+    def judge(self, place: RecordPlace, judge: Callable[[], Outcome]) -> Outcome | Indigestible:
         """Judge a record, unless it is known to be indigestible.
 
         Args:
@@ -61,7 +61,7 @@ class Isolation:
             return self._note(place, error)
 
     @contextmanager
-    def applying(self, place: Place) -> Iterator[None]:
+    def applying(self, place: RecordPlace) -> Iterator[None]:
         """Around what changes the state; a failure is noted for the next life and ends this one."""
         try:
             yield
@@ -71,7 +71,7 @@ class Isolation:
             self._note(place, error)
             raise
 
-    def blame(self, parts: Iterable[tuple[Place, Part]], step: Callable[[Part], object]) -> bool:
+    def blame(self, parts: Iterable[tuple[RecordPlace, Part]], step: Callable[[Part], object]) -> bool:
         """Find the records whose part makes a step fail that failed for all of them together, and note them.
 
         Args:
@@ -90,7 +90,7 @@ class Isolation:
                 found = True
         return found
 
-    def _note(self, place: Place, error: Exception) -> Indigestible:
+    def _note(self, place: RecordPlace, error: Exception) -> Indigestible:
         reason = f"it cannot be processed ({type(error).__name__}: {str(error)[:500]})"
         log.error(
             "a record is set apart: it goes to the dead-letter topic, the others go on",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Generic
 
 from thalweg.jobs.microbatch import metrics
 from thalweg.jobs.microbatch.dead_letters import DeadLetters
-from thalweg.jobs.microbatch.outcome import DEAD_LETTERS, BatchId, Outcome, Step
+from thalweg.jobs.microbatch.outcome import DEAD_LETTERS, BatchId, BatchOutcome, BatchStep
 from thalweg.jobs.microbatch.reading import Records
 from thalweg.jobs.microbatch.retry import Retry
 from thalweg.jobs.runtime.job import Stop
@@ -41,7 +41,7 @@ class Microbatch(Generic[Records]):
         job: str,
         order: Sequence[str],
         read: "Callable[[DataFrame, int], Records]",
-        decide: Callable[[Records, BatchId], Outcome],
+        decide: Callable[[Records, BatchId], BatchOutcome],
         dead_letters: DeadLetters,
         stop: Stop,
         around: Sequence[Callable[[], AbstractContextManager[None]]] = (),
@@ -83,13 +83,13 @@ class Microbatch(Generic[Records]):
                 assert query_id is not None
                 began = time.perf_counter()
                 records = self._read(frame, batch_id)
-                self.take(records, BatchId(query_id, batch_id), time.perf_counter() - began)
+                self.run(records, BatchId(query_id, batch_id), time.perf_counter() - began)
             self._upkeep()
         except Exception as error:
             self._log.error("micro-batch %d failed", batch_id, exc_info=error)
             raise BatchFailedError(error) from None
 
-    def take(self, records: Records, batch: BatchId, read_s: float = 0.0) -> None:
+    def run(self, records: Records, batch: BatchId, read_s: float = 0.0) -> None:
         """Take a batch whose records are here; `read_s` is what reading them took."""
         seconds = {"read": read_s}
         began = time.perf_counter()
@@ -106,10 +106,10 @@ class Microbatch(Generic[Records]):
             metrics.BATCH_SECONDS.labels(self._job, name).observe(spent)
         metrics.BATCH_SECONDS.labels(self._job, "all").observe(sum(seconds.values()))
 
-    def _in_order(self, outcome: Outcome) -> list[tuple[str, Step]]:
+    def _in_order(self, outcome: BatchOutcome) -> list[tuple[str, BatchStep]]:
         steps = dict(outcome.steps)
         if outcome.refused:
-            steps[DEAD_LETTERS] = Step(
+            steps[DEAD_LETTERS] = BatchStep(
                 act=lambda: self._dead_letters.publish(outcome.refused), target="the dead-letter topic"
             )
         if undeclared := steps.keys() - set(self._order):

@@ -25,7 +25,7 @@ class BatchId(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class BatchStep:
     """One commit or one publication. It is done again and again until it has succeeded, so it must bear that."""
 
     act: Callable[[], object]
@@ -38,10 +38,10 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class BatchOutcome:
     """What a batch comes to."""
 
-    steps: Mapping[str, Step] = field(default_factory=dict)
+    steps: Mapping[str, BatchStep] = field(default_factory=dict)
     """By name; a step that has nothing to do is left out."""
     refused: Sequence[RefusedRecord] = ()
     then: Callable[[Seconds], None] = lambda _: None

@@ -6,7 +6,7 @@ from typing import Final
 from deltalake.exceptions import DeltaError
 
 from thalweg.jobs.microbatch import metrics
-from thalweg.jobs.microbatch.outcome import Step
+from thalweg.jobs.microbatch.outcome import BatchStep
 from thalweg.jobs.runtime.job import Stop
 from thalweg.streams.broker.errors import BrokerUnavailableError, NotAcknowledgedError
 
@@ -30,7 +30,7 @@ class Retry:
         self._stop = stop
         self._log = logging.getLogger(f"thalweg.{job}")
 
-    def until_done(self, name: str, step: Step) -> None:
+    def until_done(self, name: str, step: BatchStep) -> None:
         """Do a step, again for as long as only the outside world prevents it.
 
         Raises:

@@ -29,7 +29,7 @@ EVERY_S: Final = 0.05
 _ENCODER: Final = msgspec.json.Encoder()
 
 
-def answer_to(asked: inbox.Asked, outcome: str | Sequence[Transition], world: World) -> Answer:
+def answer_to(asked: inbox.ReceivedRequest, outcome: str | Sequence[Transition], world: World) -> Answer:
     """Say what became of a request.
 
     Args:

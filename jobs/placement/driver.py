@@ -14,7 +14,7 @@ from thalweg.jobs.placement.facts import FactsReader
 from thalweg.jobs.placement.placer import Placer
 from thalweg.jobs.placement.snapshots import SnapshotKeeper
 from thalweg.jobs.placement.tables import PlaceTables
-from thalweg.jobs.runtime.beside import run_beside
+from thalweg.jobs.runtime.background import run_in_background
 from thalweg.jobs.runtime.job import Stop
 from thalweg.scheduling.liveness.hearing import BEAT_MS
 from thalweg.scheduling.pack.packer import Packer
@@ -75,7 +75,7 @@ class Driver:
             world=world,
             publisher=edge.publisher,
             tables=tables,
-            facts=facts.take,
+            facts=facts.drain,
             clock=clock,
             packer=Packer(world.nodes),
             hearing=edge.hearing,
@@ -95,6 +95,6 @@ class Driver:
         edge, world_every_s = self.edge, self.settings.place.world_every_ms / 1000
         self.placer.tables.start(self.placer.ledger)
         self.snapshots.start()
-        run_beside("place-facts", self.facts.read, every_s=world_every_s, stop=stop, close=edge.close_reader)
-        run_beside("place-answers", self.answers.tell, every_s=EVERY_S, stop=stop, close=self.answers.close)
-        run_beside("place-heartbeat", edge.beats.step, every_s=BEAT_MS / 1000, stop=stop, close=edge.beats.close)
+        run_in_background("place-facts", self.facts.read, every_s=world_every_s, stop=stop, close=edge.close_reader)
+        run_in_background("place-answers", self.answers.tell, every_s=EVERY_S, stop=stop, close=self.answers.close)
+        run_in_background("place-heartbeat", edge.beats.step, every_s=BEAT_MS / 1000, stop=stop, close=edge.beats.close)

@@ -29,7 +29,7 @@ class FactsReader:
         with self._lock:
             self._fresh = self._fresh.updated(facts)
 
-    def take(self) -> WorldFacts:
+    def drain(self) -> WorldFacts:
         """Give what is new since the last call."""
         with self._lock:
             fresh, self._fresh = self._fresh, WorldFacts()
@@ -46,7 +46,7 @@ class FactsIntake:
     shown: dict[str, dict[Hashable, str]] = field(default_factory=dict)
     """Facts that were shown as left out, and why."""
 
-    def take(self, now_ms: int) -> list[Transition]:
+    def learn(self, now_ms: int) -> list[Transition]:
         """Set what is new and return what follows for tasks, applied."""
         facts, rows = self.fresh(), list[Transition]()
         hit = self.world.learn(facts)

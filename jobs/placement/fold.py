@@ -7,7 +7,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from thalweg.jobs.microbatch.isolation import Indigestible, Isolation, Place
+from thalweg.jobs.microbatch.isolation import Indigestible, Isolation, RecordPlace
 from thalweg.jobs.placement.answers import answer_to
 from thalweg.jobs.placement.events import Repeated
 from thalweg.jobs.placement.facts import FactsIntake, applied
@@ -32,7 +32,7 @@ class Folded:
 
     transitions: list[Transition]
     """Applied, in order."""
-    of_records: list[tuple[Place, list[Transition]]] = field(default_factory=list)
+    of_records: list[tuple[RecordPlace, list[Transition]]] = field(default_factory=list)
     """Those that follow from one record."""
     repeated: list[Repeated] = field(default_factory=list)
     refused: list[RefusedRecord] = field(default_factory=list)
@@ -53,9 +53,9 @@ class Fold:
     end_of_batch: Callable[[int], Reached | None]
     """Up to where a batch reads; None where only its records tell."""
 
-    def take(self, received: pa.Table, batch_id: int, now_ms: int) -> Folded:
+    def fold_batch(self, received: pa.Table, batch_id: int, now_ms: int) -> Folded:
         """Fold a batch that the ledger does not have."""
-        folded = Folded(transitions=self.facts.take(now_ms))
+        folded = Folded(transitions=self.facts.learn(now_ms))
         for item in inbox.read(received, self.prefix):
             self._take(item, folded, now_ms)
         for region, silent_ms in self._silent_regions(batch_id).items():
@@ -65,7 +65,7 @@ class Fold:
         return folded
 
     def refused_before(
-        self, received: pa.Table, taken: dict[Place, str], submitted: set[str], now_ms: int
+        self, received: pa.Table, taken: dict[RecordPlace, str], submitted: set[str], now_ms: int
     ) -> list[RefusedRecord]:
         """Say again what a batch refused of which the ledger has the rows.
 
@@ -84,7 +84,7 @@ class Fold:
             if place in taken:
                 later.discard(taken[place])
                 continue
-            world = World() if isinstance(item, inbox.Asked) and item.request.task_id in later else self.world
+            world = World() if isinstance(item, inbox.ReceivedRequest) and item.request.task_id in later else self.world
             outcome = self.isolation.judge(place, partial(self.judge.refusal, item, now_ms, world))
             if outcome is not None:
                 refused.append(refused_record(item, outcome.reason if isinstance(outcome, Indigestible) else outcome))
@@ -92,7 +92,7 @@ class Fold:
 
     def _take(self, item: inbox.Item, folded: Folded, now_ms: int) -> None:
         place = place_of(item)
-        if isinstance(item, inbox.Reported):
+        if isinstance(item, inbox.ReceivedStatus):
             with self.isolation.applying(place):
                 self._hear(item, now_ms)
         outcome = self.isolation.judge(place, partial(self.judge.judge, item, now_ms))
@@ -107,7 +107,7 @@ class Fold:
         if outcome.transitions:
             folded.of_records.append((place, outcome.transitions))
 
-    def _hear(self, said: inbox.Reported, now_ms: int) -> None:
+    def _hear(self, said: inbox.ReceivedStatus, now_ms: int) -> None:
         """Note a sign of life: of a region, or of this job itself, by which it knows what can be heard."""
         event, record = said.event, position_of(said)
         if event.region == CONTROL_REGION and event.type == "heartbeat" and event.agent_id == self.hearing.life:
@@ -129,4 +129,4 @@ class Fold:
 
 def _answers(item: inbox.Item, outcome: str | Sequence[Transition], world: World) -> list[Answer]:
     """Answer what was asked; a report, and a record that is nothing, has nobody who waits for an answer."""
-    return [answer_to(item, outcome, world)] if isinstance(item, inbox.Asked) else []
+    return [answer_to(item, outcome, world)] if isinstance(item, inbox.ReceivedRequest) else []

@@ -11,7 +11,7 @@ from thalweg.scheduling.liveness.hearing import Hearing, Sounding
 from thalweg.streams.broker.publish import OutgoingRecord, Publisher, outgoing
 from thalweg.streams.broker.soundings import TopicEnds
 from thalweg.streams.contract.envelope import Envelope, content_id
-from thalweg.streams.contract.messages import Stamp, StatusEvent
+from thalweg.streams.contract.messages import MessageStamp, StatusEvent
 from thalweg.streams.contract.topics import STATUS
 from thalweg.sync.clock import steady_clock
 
@@ -26,7 +26,7 @@ def heartbeat(prefix: str, now_ms: int, life: str = "", number: int = 0) -> Outg
         region=CONTROL_REGION,
         agent_id=life,
         observed_at=now_ms,
-        stamp=Stamp(ms=now_ms, seq=number) if number else None,
+        stamp=MessageStamp(ms=now_ms, seq=number) if number else None,
     )
     event = Envelope(
         event_id=content_id("heartbeat", CONTROL_REGION, now_ms),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from thalweg.conf.settings import Place
+from thalweg.conf.settings import PlaceSettings
 from thalweg.jobs.placement import metrics
 from thalweg.jobs.placement.refusals import position_of
 from thalweg.scheduling.live import decide
@@ -23,7 +23,7 @@ LONGEST_DETAIL: Final = 4_000
 class Judge:
     """Knows the world, what the ledger has taken, and what regions were told."""
 
-    place: Place
+    place: PlaceSettings
     prefix: str
     world: World
     taken: TakenRequests
@@ -33,7 +33,7 @@ class Judge:
         """Say what follows from one record; the caller applies it."""
         if isinstance(item, inbox.Malformed):
             return decide.Refused(reason=item.reason)
-        if isinstance(item, inbox.Reported):
+        if isinstance(item, inbox.ReceivedStatus):
             return self._report(item, now_ms)
         origin = item.origin
         if self.taken.has(item.request.task_id, origin.topic, origin.partition, origin.offset, origin.timestamp_ms):
@@ -45,12 +45,12 @@ class Judge:
         """Say why a record of a batch that was taken is refused, in that world; None for one that is not."""
         if isinstance(item, inbox.Malformed):
             return item.reason
-        if isinstance(item, inbox.Reported):
+        if isinstance(item, inbox.ReceivedStatus):
             return None
         outcome = self._request(item, now_ms, world)
         return outcome.reason if isinstance(outcome, decide.Refused) else None
 
-    def _request(self, asked: inbox.Asked, now_ms: int, world: World) -> list[Transition] | decide.Refused:
+    def _request(self, asked: inbox.ReceivedRequest, now_ms: int, world: World) -> list[Transition] | decide.Refused:
         metrics.REQUESTS_SEEN.inc()
         request = asked.request
         if request.op == "cancel":
@@ -64,7 +64,7 @@ class Judge:
         take = decide.submit if request.op == "submit" else decide.update
         return take(world, request.task_id, spec, asked.raw, asked.content_hash, asked.origin, now_ms)
 
-    def _report(self, said: inbox.Reported, now_ms: int) -> decide.Repairs:
+    def _report(self, said: inbox.ReceivedStatus, now_ms: int) -> decide.Repairs:
         event = said.event
         if event.type == "inventory":
             held = {task.task_id: task.epoch for task in event.tasks}

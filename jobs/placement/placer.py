@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from thalweg.conf.settings import Settings
 from thalweg.jobs.microbatch.host import Host
-from thalweg.jobs.microbatch.isolation import Place
-from thalweg.jobs.microbatch.outcome import DEAD_LETTERS, BatchId, Outcome, Seconds, Step
+from thalweg.jobs.microbatch.isolation import RecordPlace
+from thalweg.jobs.microbatch.outcome import DEAD_LETTERS, BatchId, BatchOutcome, BatchStep, Seconds
 from thalweg.jobs.placement import metrics
 from thalweg.jobs.placement.answers import AnswerDesk
 from thalweg.jobs.placement.events import Events
@@ -84,7 +84,7 @@ class Placer:
             end_of_batch=self.end_of_batch,
         )
 
-    def decide(self, received: pa.Table, batch: BatchId) -> Outcome:
+    def decide(self, received: pa.Table, batch: BatchId) -> BatchOutcome:
         """Decide a batch; of one that the ledger has, say again what was decided."""
         committed = self.ledger.committed_batch(batch.query_id)
         if committed is None or batch.batch_id > committed:
@@ -99,11 +99,11 @@ class Placer:
         )
         return self._decided(received, batch)
 
-    def _decided(self, received: pa.Table, batch: BatchId) -> Outcome:
+    def _decided(self, received: pa.Table, batch: BatchId) -> BatchOutcome:
         now_ms = self.clock()
         offsets = inbox.offsets_digest(received)
         plan_id = plan_id_of(batch, offsets)
-        folded = self.fold.take(received, batch.batch_id, now_ms)
+        folded = self.fold.fold_batch(received, batch.batch_id, now_ms)
         made = self._plan(batch, now_ms)
         if made is not None:
             folded.transitions += applied(self.world, decide.place(self.world, made, plan_id, now_ms))
@@ -116,24 +116,25 @@ class Placer:
                 self.answers.put(folded.answers)
             if made is not None:
                 record = PlanRecord.of(made, plan_id, *batch, now_ms, self.world, plan_seconds(seconds))
-                self.tables.put_plan(record)
+                self.tables.hand_over_plan(record)
 
-        return Outcome(
+        return BatchOutcome(
             steps={LEDGER: self._to_ledger(rows, batch, offsets), **self._to_regions(events)},
             refused=folded.refused,
             then=note,
         )
 
-    def _said_again(self, received: pa.Table, batch: BatchId) -> Outcome:
+    def _said_again(self, received: pa.Table, batch: BatchId) -> BatchOutcome:
         """Say what a batch that the ledger has may not have said: its events as committed, and what it refused."""
         rows = self.ledger.batch(*batch)
         transitions = from_rows(rows, read_spec)
         taken = {
-            Place(row.topic or "", row.topic_partition or 0, row.topic_offset or 0): row.task_id for row in transitions
+            RecordPlace(row.topic or "", row.topic_partition or 0, row.topic_offset or 0): row.task_id
+            for row in transitions
         }
         submitted = {row.task_id for row in transitions if row.change is Change.SUBMITTED}
         events = self.events.of(transitions, rows.column("event_id").to_pylist())
-        return Outcome(
+        return BatchOutcome(
             steps=self._to_regions(events),
             refused=self.fold.refused_before(received, taken, submitted, self.clock()),
         )
@@ -181,10 +182,10 @@ class Placer:
                 self.host.unplannable.add(batch)  # no record is to blame, so the plan is
             raise
 
-    def _to_ledger(self, rows: pa.Table, batch: BatchId, offsets: int) -> Step:
+    def _to_ledger(self, rows: pa.Table, batch: BatchId, offsets: int) -> BatchStep:
         if not rows.num_rows:
-            return Step(act=self.ledger.check_driver)  # a batch without a commit has no other fence
-        return Step(
+            return BatchStep(act=self.ledger.check_driver)  # a batch without a commit has no other fence
+        return BatchStep(
             act=lambda: self.ledger.commit(rows, *batch, offsets),
             done=lambda: self.ledger.has_taken(*batch, offsets),
             then=lambda: self._committed(rows),
@@ -192,10 +193,10 @@ class Placer:
         )
 
     def _committed(self, rows: pa.Table) -> None:
-        self.tables.put(rows)
+        self.tables.hand_over(rows)
         self.committed(rows.num_rows)
 
-    def _to_regions(self, events: list[OutgoingRecord]) -> Mapping[str, Step]:
+    def _to_regions(self, events: list[OutgoingRecord]) -> Mapping[str, BatchStep]:
         if not events:
             return {}
 
@@ -205,7 +206,7 @@ class Placer:
                     self.told.note(event.topic, event.key.decode())
 
         target = "the regions' assignment topics"
-        return {EVENTS: Step(act=lambda: self.publisher.publish(events), then=acknowledged, target=target)}
+        return {EVENTS: BatchStep(act=lambda: self.publisher.publish(events), then=acknowledged, target=target)}
 
     def _note(self, made: Plan | None, received: pa.Table, now_ms: int, events: int) -> None:
         metrics.EVENTS.inc(events)

@@ -7,7 +7,7 @@ from typing import Final
 
 from thalweg.conf.readiness import announce_progress
 from thalweg.jobs.runtime.garbage import without_collections
-from thalweg.scheduling.world.facts import Tenant
+from thalweg.scheduling.world.facts import TenantLimits
 from thalweg.scheduling.world.world import World
 from thalweg.streams.placement.requests import read_spec
 from thalweg.sync.ledger.follower import Follower
@@ -22,7 +22,7 @@ log = logging.getLogger("thalweg.place")
 
 
 def recover(
-    ledger: Ledger, warehouse: str, tenants: Mapping[str, Tenant], now_ms: int, followed: Follower | None = None
+    ledger: Ledger, warehouse: str, tenants: Mapping[str, TenantLimits], now_ms: int, followed: Follower | None = None
 ) -> World:
     """Make the world that a ledger leads to; what the tables say of places is learned by the first batch.
 
@@ -55,7 +55,7 @@ def recover(
     return world
 
 
-def follow(warehouse: str, ledger: LedgerVersion, tenants: Mapping[str, Tenant], now_ms: int) -> Follower:
+def follow(warehouse: str, ledger: LedgerVersion, tenants: Mapping[str, TenantLimits], now_ms: int) -> Follower:
     """Follow a ledger up to a version, and say where its snapshot was of no use."""
     with without_collections():
         follower = Follower.of(

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from thalweg.jobs.microbatch.isolation import Place
-from thalweg.scheduling.liveness.hearing import Position
+from thalweg.jobs.microbatch.isolation import RecordPlace
+from thalweg.scheduling.liveness.hearing import RecordPosition
 from thalweg.streams.broker.deadletter import RefusedRecord
 from thalweg.streams.contract.topics import REQUESTS
 from thalweg.streams.placement import inbox
@@ -11,14 +11,14 @@ from thalweg.streams.placement import inbox
 FLOW_NAME: Final = "place"
 
 
-def place_of(item: inbox.Item) -> Place:
+def place_of(item: inbox.Item) -> RecordPlace:
     """Where an item's record lies."""
-    return Place(item.origin.topic, item.origin.partition, item.origin.offset)
+    return RecordPlace(item.origin.topic, item.origin.partition, item.origin.offset)
 
 
-def position_of(item: inbox.Item) -> Position:
+def position_of(item: inbox.Item) -> RecordPosition:
     """Where an item's record lies, as hearing has it."""
-    return Position(topic=item.origin.topic, partition=item.origin.partition, offset=item.origin.offset)
+    return RecordPosition(topic=item.origin.topic, partition=item.origin.partition, offset=item.origin.offset)
 
 
 def refused_record(item: inbox.Item, reason: str) -> RefusedRecord:
@@ -41,6 +41,6 @@ def refused_record(item: inbox.Item, reason: str) -> RefusedRecord:
 def _bytes_of(item: inbox.Item) -> tuple[bytes | None, bytes | None]:
     if isinstance(item, inbox.Malformed):
         return item.key, item.value
-    if isinstance(item, inbox.Asked):
+    if isinstance(item, inbox.ReceivedRequest):
         return item.request.task_id.encode(), item.raw.encode()
     return (item.event.task_id or item.event.region).encode(), item.value

@@ -2,13 +2,13 @@
 
 import math
 
-from thalweg.conf.settings import Place
+from thalweg.conf.settings import PlaceSettings
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.problem.model import Weights
-from thalweg.scheduling.world.world import Tenant
+from thalweg.scheduling.world.world import TenantLimits
 
 
-def plan_settings(place: Place) -> PlanSettings:
+def plan_settings(place: PlaceSettings) -> PlanSettings:
     """What a plan may weigh and spend, its deadline aside."""
     weights = place.weights
     return PlanSettings(
@@ -23,10 +23,10 @@ def plan_settings(place: Place) -> PlanSettings:
     )
 
 
-def tenants_of(place: Place) -> dict[str, Tenant]:
+def tenants_of(place: PlaceSettings) -> dict[str, TenantLimits]:
     """Weights and limits of the tenants."""
     return {
-        name: Tenant(
+        name: TenantLimits(
             weight=tenant.weight,
             quota_gpus=math.inf if tenant.quota_gpus is None else tenant.quota_gpus,
             budget_usd_per_hour=math.inf if tenant.budget_usd_per_hour is None else tenant.budget_usd_per_hour,
@@ -35,6 +35,6 @@ def tenants_of(place: Place) -> dict[str, Tenant]:
     }
 
 
-def assumed_price(place: Place) -> float:
+def assumed_price(place: PlaceSettings) -> float:
     """US dollars per GPU-hour of pools that nobody names a price of; NaN where nothing is assumed."""
     return math.nan if place.assumed_usd_per_gpu_hour is None else place.assumed_usd_per_gpu_hour

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from thalweg.jobs.runtime.beside import run_beside
+from thalweg.jobs.runtime.background import run_in_background
 from thalweg.jobs.runtime.job import Stop
 
 LOOK_EVERY_S: Final = 2.0
@@ -60,7 +60,7 @@ class SnapshotKeeper:
     def start(self) -> None:
         """Look now and then whether it is time."""
         if self._every_rows:
-            run_beside("place-snapshot", self.step, every_s=LOOK_EVERY_S, stop=self._stop)
+            run_in_background("place-snapshot", self.step, every_s=LOOK_EVERY_S, stop=self._stop)
 
     def step(self) -> None:
         """Let a snapshot be made if it is time."""

@@ -14,7 +14,7 @@ from deltalake.exceptions import DeltaError
 
 from thalweg.jobs.placement.archive import ENDED, TaskArchive
 from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
-from thalweg.jobs.runtime.beside import run_beside
+from thalweg.jobs.runtime.background import run_in_background
 from thalweg.jobs.runtime.job import Stop
 from thalweg.scheduling.live.live_plan import Plan
 from thalweg.scheduling.world.lifecycle import LIVE
@@ -149,20 +149,20 @@ class PlaceTables:
         self._plans = Appender(PLANS, self._warehouse)
         self._plans_upkeep = AppendUpkeep(self._plans, system_clock, self._stop)
 
-    def put(self, rows: pa.Table) -> None:
+    def hand_over(self, rows: pa.Table) -> None:
         """Hand over rows that the ledger has, in its order."""
         self._rows.put(rows)
 
-    def put_plan(self, record: PlanRecord) -> None:
+    def hand_over_plan(self, record: PlanRecord) -> None:
         """Hand over a plan."""
         self._new_plans.put(record)
 
     def start(self, ledger: Ledger) -> None:
         """Start writing; the ledger's files are compacted on the way."""
         self._ledger = ledger
-        run_beside("place-tables", self.step, every_s=self._every_s, stop=self._stop)
+        run_in_background("place-tables", self.step, every_s=self._every_s, stop=self._stop)
         if self._compact_every_s:
-            run_beside("place-plans-upkeep", self._tidy_plans, every_s=self._compact_every_s, stop=self._stop)
+            run_in_background("place-plans-upkeep", self._tidy_plans, every_s=self._compact_every_s, stop=self._stop)
 
     def _tidy_plans(self) -> None:
         self._plans_upkeep.step()

@@ -7,11 +7,11 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 
-from thalweg.jobs.microbatch.isolation import Place
+from thalweg.jobs.microbatch.isolation import RecordPlace
 from thalweg.streams.broker.deadletter import RefusedRecord
 from thalweg.streams.contract.state_messages import StateInput
 from thalweg.streams.contract.topics import REPLICA, STATE, region_of_topic, topic_name
-from thalweg.sync.centre.centre import Outcome as Merged
+from thalweg.sync.centre.centre import MergeOutcome as Merged
 from thalweg.sync.protocol.entries import PlainWrite, Update, UpMessage
 from thalweg.sync.tables.replicate_tables import message_key
 
@@ -19,9 +19,9 @@ FLOW_NAME: Final = "replicate"
 _ENCODER: Final = msgspec.json.Encoder()
 
 
-def place_of(record: StateInput) -> Place:
+def place_of(record: StateInput) -> RecordPlace:
     """Where a record lies."""
-    return Place(record.topic, record.partition, record.offset)
+    return RecordPlace(record.topic, record.partition, record.offset)
 
 
 def refused_by_centre(

@@ -14,7 +14,7 @@ import pyarrow as pa
 from deltalake import Transaction
 
 from thalweg.jobs.microbatch.isolation import Indigestible, Isolation
-from thalweg.jobs.microbatch.outcome import DEAD_LETTERS, BatchId, Outcome, Seconds, Step
+from thalweg.jobs.microbatch.outcome import DEAD_LETTERS, BatchId, BatchOutcome, BatchStep, Seconds
 from thalweg.jobs.replication import metrics
 from thalweg.jobs.replication.publication import Publication
 from thalweg.jobs.replication.refusals import foreign_rows, place_of, refused_by_centre, refused_record, refused_rows
@@ -22,7 +22,7 @@ from thalweg.streams.contract.state_messages import Policies, StateInput, StateR
 from thalweg.streams.contract.topics import REPLICA, STATE, region_of_topic
 from thalweg.streams.replication.replica_log import LogRecord, ReplicaLog, record_entry, write_entry
 from thalweg.sync.centre.centre import Centre, MergeKeys
-from thalweg.sync.centre.centre import Outcome as Merged
+from thalweg.sync.centre.centre import MergeOutcome as Merged
 from thalweg.sync.protocol.digests import DigestLedger, encoded_hash
 from thalweg.sync.protocol.entries import Entry, RecordEntry, UpMessage
 from thalweg.sync.protocol.records import encode_record
@@ -109,7 +109,7 @@ class Replicator:
             self._digests.put(key, encoded_hash(encode_record(record)))
         self._next_digest_ms = 0
 
-    def decide(self, records: Sequence[StateInput], batch: BatchId) -> Outcome:
+    def decide(self, records: Sequence[StateInput], batch: BatchId) -> BatchOutcome:
         """Merge a batch and say what is published and written; the same records again lead to the same.
 
         Args:
@@ -117,7 +117,7 @@ class Replicator:
             batch: which one.
         """
         if not records:
-            return Outcome()
+            return BatchOutcome()
         now_ms = self._clock()
         said, unreadable = self._read(records)
         merge_keys, write_records = self._merging(self.centre, now_ms)
@@ -140,9 +140,9 @@ class Replicator:
             self._owes_everything = False
             self._note(len(records), merged, seconds)
 
-        return Outcome(
+        return BatchOutcome(
             steps={
-                ENTRIES: Step(act=entries.publish, target="the replica topic"),
+                ENTRIES: BatchStep(act=entries.publish, target="the replica topic"),
                 **self._writing(merged, encoded, rows_of_refused, write_records, batch, now_ms),
             },
             refused=[*refusals, *refused_by_centre(merged, said)],
@@ -243,7 +243,7 @@ class Replicator:
         write_records: WriteRecords,
         batch: BatchId,
         now_ms: int,
-    ) -> dict[str, Step]:
+    ) -> dict[str, BatchStep]:
         """Make the steps that write the tables. Their rows are made when regions have what they wait for."""
         tables, centre, transaction = self._tables, self.centre, Transaction(*batch)
 
@@ -254,20 +254,20 @@ class Replicator:
 
         def regions() -> None:
             if merged.regions or self._owes_everything or refused():
-                tables.write_regions(centre.lives.values(), self._row, centre.position, now_ms)
+                tables.write_regions(centre.regions.values(), self._row, centre.position, now_ms)
 
         return {
-            CONFLICTS: Step(
+            CONFLICTS: BatchStep(
                 act=lambda: tables.add_conflicts(merged.conflicts, batch.batch_id, now_ms),
                 done=tables.look_for_conflicts,
             ),
-            RECORDS: Step(act=records),
-            GAPS: Step(act=lambda: tables.write_gaps(merged.gaps, now_ms)),
-            REFUSED: Step(
+            RECORDS: BatchStep(act=records),
+            GAPS: BatchStep(act=lambda: tables.write_gaps(merged.gaps, now_ms)),
+            REFUSED: BatchStep(
                 act=lambda: tables.add_refused(refused(), transaction, now_ms),
                 done=lambda: tables.has_refused(transaction),
             ),
-            REGIONS: Step(act=regions),
+            REGIONS: BatchStep(act=regions),
         }
 
     def _note(self, records: int, merged: Merged, seconds: Seconds) -> None:
@@ -290,5 +290,5 @@ def merge(
     centre: Centre, messages: Sequence[UpMessage], now_ms: int, merge_keys: MergeKeys | None
 ) -> tuple[Merged, dict[str, bytes]]:
     """Let a centre take messages; return what they lead to, and the changed records' encodings by key."""
-    merged = centre.take(messages, now_ms, merge_keys)
+    merged = centre.merge_batch(messages, now_ms, merge_keys)
     return merged, {key: encode_record(record) for key, record in merged.records.items()}

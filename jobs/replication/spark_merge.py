@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import pyarrow as pa
 
-from thalweg.conf.settings import Replicate
+from thalweg.conf.settings import ReplicateSettings
 from thalweg.jobs.replication.replicator import WriteRecords
 from thalweg.sync.centre.centre import Centre, MergeKeys
 from thalweg.sync.centre.key_merge import Admitted, KeyOutcome, Recent, merge_key
@@ -34,7 +34,9 @@ _NOT_OLDER: Final = (
 class SparkMerge:
     """Chooses who merges a batch."""
 
-    def __init__(self, spark: "SparkSession", tables: ReplicateTables, warehouse: str, settings: Replicate) -> None:
+    def __init__(
+        self, spark: "SparkSession", tables: ReplicateTables, warehouse: str, settings: ReplicateSettings
+    ) -> None:
         self._spark = spark
         self._settings = settings
         self._tables = tables

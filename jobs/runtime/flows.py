@@ -26,7 +26,7 @@ class Job:
     flow: Flow
 
 
-def declared_jobs() -> tuple[Job, ...]:
+def all_jobs() -> tuple[Job, ...]:
     """Load the flow of every job that declares one, by module."""
     found = []
     for folder in jobs.__path__:

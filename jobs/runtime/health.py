@@ -46,7 +46,7 @@ class Pulse:
         return f"{job} has been busy with one micro-batch for more than {took_s // 60:.0f} min"
 
 
-class Waits:
+class BlockedStarts:
     """Knows which queries cannot be started, since when, and why."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 import click
 
 from thalweg.conf import environment
-from thalweg.conf.settings import Logs, Metrics, Settings, SettingsError, load_settings
+from thalweg.conf.settings import LogSettings, MetricSettings, Settings, SettingsError, load_settings
 from thalweg.jobs.runtime.package import give_to_executors
 from thalweg.streams.broker.errors import BrokerUnavailableError
 from thalweg.sync.delta.lease import LeaseHeldError
@@ -74,7 +74,7 @@ class TextLines(logging.Formatter):
         return " ".join([super().formatMessage(record), *told])
 
 
-def set_up_logs(settings: Logs, stream: TextIO = sys.stderr) -> None:
+def set_up_logs(settings: LogSettings, stream: TextIO = sys.stderr) -> None:
     """Send our logs to a stream; py4j's and kafka-python's chatter only from warnings up."""
     output = logging.StreamHandler(stream)
     output.setFormatter(JsonLines() if settings.form == "json" else TextLines())
@@ -83,7 +83,7 @@ def set_up_logs(settings: Logs, stream: TextIO = sys.stderr) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def serve_metrics(settings: Metrics) -> None:
+def serve_metrics(settings: MetricSettings) -> None:
     """Serve /metrics where a port is set."""
     if settings.port:
         from prometheus_client import start_http_server  # late: an agent serves none

@@ -22,8 +22,8 @@ from thalweg.jobs.runtime import origin_metrics as metrics
 from thalweg.jobs.runtime.job import Flow, checkpoint_for
 from thalweg.streams.broker.admin import TopicsNow, bounds_now, topics_now
 from thalweg.streams.broker.origin import (
+    CheckpointOrigin,
     Mismatch,
-    Origin,
     Place,
     Present,
     Standing,
@@ -86,7 +86,7 @@ class OriginWatch:
         self._bounds = bounds or (lambda places: bounds_now(kafka, places))
         place = checkpoint_for(settings, flow)
         self._checkpoint = None if "://" in place else QueryCheckpoint(Path(place))
-        self._origin: Origin | None = None
+        self._origin: CheckpointOrigin | None = None
         self._told_until: dict[Place, int] = {}
         self.begin_at: Mapping[Place, int] = {}
         """Where the query begins if it has no batch yet; empty for the earliest."""
@@ -130,7 +130,7 @@ class OriginWatch:
         table = open_or_create(self._table, self._warehouse)
         known: Mapping[Place, int] = origin.known_until if origin is not None else {}
         self._remember(
-            Origin(
+            CheckpointOrigin(
                 warehouse_id=str(table.metadata().id),
                 cluster_id=topics.cluster_id,
                 topic_ids=topics.topic_ids,
@@ -183,7 +183,7 @@ class OriginWatch:
             self._told_until[mismatch.topic or "", mismatch.partition] = mismatch.until
             metrics.RECORDS_LOST.labels(self._flow, mismatch.topic or "").inc(mismatch.lost)
 
-    def _remember(self, origin: Origin) -> None:
+    def _remember(self, origin: CheckpointOrigin) -> None:
         if origin == self._origin:
             return
         before, self._origin = self._origin, origin
@@ -233,7 +233,7 @@ class OriginWatch:
                 self._tell(lost_records(topic, partition, begin, start))
 
 
-def read_warehouse_origin(warehouse: str, flow: str) -> Origin | None:
+def read_warehouse_origin(warehouse: str, flow: str) -> CheckpointOrigin | None:
     """Read what a flow's tables were built from; None if the warehouse does not say."""
     filesystem, folder = folder_of(warehouse)
     try:
@@ -243,7 +243,7 @@ def read_warehouse_origin(warehouse: str, flow: str) -> Origin | None:
         return None
 
 
-def write_warehouse_origin(warehouse: str, flow: str, origin: Origin) -> None:
+def write_warehouse_origin(warehouse: str, flow: str, origin: CheckpointOrigin) -> None:
     """Say beside the tables what a flow's were built from."""
     filesystem, folder = folder_of(warehouse)
     target = f"{folder.rstrip('/')}/{flow}.origin.json"

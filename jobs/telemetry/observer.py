@@ -14,12 +14,12 @@ from deltalake import Transaction
 from deltalake.transaction import AddAction
 
 from thalweg.conf.settings import Settings
-from thalweg.jobs.microbatch.outcome import DEAD_LETTERS, BatchId, Outcome, Seconds, Step
+from thalweg.jobs.microbatch.outcome import DEAD_LETTERS, BatchId, BatchOutcome, BatchStep, Seconds
 from thalweg.jobs.microbatch.reading import selected
 from thalweg.jobs.telemetry import metrics
 from thalweg.streams.broker.lag import records_in_batch
 from thalweg.streams.telemetry.intake import Intake
-from thalweg.streams.telemetry.rules import Rule
+from thalweg.streams.telemetry.rules import FieldRule
 from thalweg.streams.telemetry.spread import SpreadWork, take_in_spread
 from thalweg.sync.delta.appender import Appender
 from thalweg.sync.tables.latest_tables import LatestTables, by_kind
@@ -51,7 +51,7 @@ class Observer:
     """One life of the flow: open tables, and how large records are."""
 
     settings: Settings
-    rules: Sequence[Rule]
+    rules: Sequence[FieldRule]
     history: Appender
     quarantine: Appender
     latest: LatestTables
@@ -69,7 +69,7 @@ class Observer:
         """Take in a batch on the driver, unless it is one for the executors."""
         return ForExecutors(frame) if self._belongs_to_executors(batch_id) else self.reading(frame, batch_id)
 
-    def decide(self, received: TakenIn | ForExecutors, batch: BatchId) -> Outcome:
+    def decide(self, received: TakenIn | ForExecutors, batch: BatchId) -> BatchOutcome:
         """Say what is written where."""
         transaction = Transaction(*batch)
         if isinstance(received, ForExecutors):
@@ -85,9 +85,9 @@ class Observer:
         records = records_in_batch(self.checkpoint, batch_id)
         return records is None or records * self.record_bytes > observe.executors_from_mb * 1e6
 
-    def _in_driver(self, intake: Intake, records: pa.Table, transaction: Transaction) -> Outcome:
+    def _in_driver(self, intake: Intake, records: pa.Table, transaction: Transaction) -> BatchOutcome:
         if records.num_rows == 0:
-            return Outcome(then=lambda _: metrics.BATCHES.labels("driver").inc())
+            return BatchOutcome(then=lambda _: metrics.BATCHES.labels("driver").inc())
         self.record_bytes = records["value"].nbytes / records.num_rows
         history = self._fresh(self.history, intake.history, transaction)
         quarantine = self._fresh(self.quarantine, intake.quarantine, transaction)
@@ -104,7 +104,7 @@ class Observer:
             if not self.recogniser.is_done:
                 self.recogniser.passed(ends_of(records))
 
-        return Outcome(
+        return BatchOutcome(
             steps={
                 HISTORY: self._commit(self.history, lambda: self._files(self.history, history), transaction, written),
                 QUARANTINE: self._quarantined(quarantine, transaction),
@@ -113,7 +113,7 @@ class Observer:
             then=note,
         )
 
-    def _by_executors(self, frame: "DataFrame", transaction: Transaction) -> Outcome:
+    def _by_executors(self, frame: "DataFrame", transaction: Transaction) -> BatchOutcome:
         work = SpreadWork(
             table_uri=self.history.uri,
             rules=tuple(self.rules),
@@ -128,7 +128,7 @@ class Observer:
             metrics.SAMPLES.labels("executors").inc(0 if repeated else result.rows)
             self.latest.offer(result.latest, self.history.version)
 
-        return Outcome(
+        return BatchOutcome(
             steps={
                 HISTORY: self._commit(self.history, lambda: result.files, transaction, written),
                 QUARANTINE: self._quarantined(quarantine, transaction),
@@ -146,7 +146,7 @@ class Observer:
     def _files(self, table: Appender, rows: pa.Table) -> list[AddAction]:
         return table.write(rows, self.clock()) if rows.num_rows else []
 
-    def _quarantined(self, rows: pa.Table, transaction: Transaction) -> Step:
+    def _quarantined(self, rows: pa.Table, transaction: Transaction) -> BatchStep:
         def written() -> None:
             for count in rows["rule"].value_counts().to_pylist():
                 metrics.QUARANTINED.labels(count["values"]).inc(count["counts"])
@@ -159,7 +159,7 @@ class Observer:
         files: Callable[[], list[AddAction]],
         transaction: Transaction,
         then: Callable[[], None],
-    ) -> Step:
+    ) -> BatchStep:
         """Commit files once, whatever happens in between; nothing if an earlier run of this batch has done it."""
 
         def act() -> None:
@@ -171,7 +171,7 @@ class Observer:
             return table.has_committed(transaction)
 
         target = f"warehouse {self.settings.warehouse.path}, table {table.contract.name}:"
-        return Step(act=act, done=done, then=then, target=target)
+        return BatchStep(act=act, done=done, then=then, target=target)
 
 
 def ends_of(records: pa.Table) -> dict[tuple[str, int], int]:

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.jobs.telemetry import metrics
-from thalweg.streams.broker.lag import ShadowGroup, parse_offsets, records_behind
+from thalweg.streams.broker.lag import ProgressGroup, parse_offsets, records_behind
 from thalweg.streams.telemetry.intake import FLOW_NAME
 
 if TYPE_CHECKING:
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 class ProgressReport:
     """Tells how far the query is: the lag to Prometheus, the offsets to a shadow consumer group."""
 
-    def __init__(self, query: "StreamingQuery", kafka: Kafka) -> None:
+    def __init__(self, query: "StreamingQuery", kafka: KafkaSettings) -> None:
         """Follow a query."""
         self._query = query
         self._kafka = kafka
-        self._group: ShadowGroup | None = None
+        self._group: ProgressGroup | None = None
 
     def step(self) -> None:
         """Tell the latest progress."""
@@ -29,7 +29,7 @@ class ProgressReport:
         end = parse_offsets(source["endOffset"])
         metrics.LAG_RECORDS.set(records_behind(end, parse_offsets(source["latestOffset"])))
         if self._group is None:
-            self._group = ShadowGroup(self._kafka, f"{self._kafka.topic_prefix}-{FLOW_NAME}")
+            self._group = ProgressGroup(self._kafka, f"{self._kafka.topic_prefix}-{FLOW_NAME}")
         self._group.commit(end)
 
     def close(self) -> None:

@@ -16,22 +16,22 @@ import numpy as np
 from thalweg.scheduling.arrays import BoolArray, FloatArray
 from thalweg.scheduling.explain.start_estimate import StartEstimate, estimate_start
 from thalweg.scheduling.live.empty_fleet import EmptyFleet
-from thalweg.scheduling.live.late_placing import LatePlacing
-from thalweg.scheduling.live.live_plan import Assignment, PlanSettings
+from thalweg.scheduling.live.live_plan import CopyAssignment, PlanSettings
 from thalweg.scheduling.live.live_problem import Demand, hourly_usd, left_of, live_problem, whole_pools
+from thalweg.scheduling.live.making_room import MakingRoom
 from thalweg.scheduling.live.node_limits import with_node_limits, workers_by_pool
-from thalweg.scheduling.live.placing import Limits, Placing, assignment
+from thalweg.scheduling.live.node_placement import NodePlacement, TenantAllowance, copy_assignment
 from thalweg.scheduling.live.unpriced import Unpriced
 from thalweg.scheduling.pack.nodes import Need, Slot
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.problem.cost import arc_costs, components
 from thalweg.scheduling.problem.model import Problem
-from thalweg.scheduling.problem.solution import LIVE
+from thalweg.scheduling.problem.solution import LIVE_LIMITS
 from thalweg.scheduling.solve.solve import solve
 from thalweg.scheduling.world.tasks import MILLI, Task, TaskSpec, sized
 from thalweg.scheduling.world.urgency import HOUR_MS, NO_DEADLINE_MS, urgency
 from thalweg.scheduling.world.waiting import ClassKey
-from thalweg.scheduling.world.world import Tenant, World
+from thalweg.scheduling.world.world import TenantLimits, World
 
 _PROBE = "\x1fprobe"  # no task id of a request holds a control character
 
@@ -51,7 +51,7 @@ class Option:
     """One region for one copy of a task."""
 
     region: str
-    best: Assignment | None
+    best: CopyAssignment | None
     """The cheapest place for it there now; None where there is none."""
     reason: str
     """Why there is none."""
@@ -108,11 +108,11 @@ class Explainer:
         """
         one = replace(spec, replicas=1)
         with self._without(instead_of):
-            placing = self._placing(self._demand(one, 1, frozenset(), now_ms), now_ms)
-            found: dict[str, Assignment] = {}
-            for pool in placing.cheapest_pools(0).tolist():
+            placement = self._node_placement(self._demand(one, 1, frozenset(), now_ms), now_ms)
+            found: dict[str, CopyAssignment] = {}
+            for pool in placement.cheapest_pools(0).tolist():
                 region = self.world.nodes.pools[pool].region
-                if region not in found and (made := self._fitted(placing, one, pool)) is not None:
+                if region not in found and (made := self._fitted(placement, one, pool)) is not None:
                     found[region] = made
             known = {pool.region for pool in self.world.nodes.pools} - set(taken)
             listed = [
@@ -144,20 +144,22 @@ class Explainer:
         # Enough GPUs are free, yet it waits: for CPUs, memory, nodes apart, a quota.
         return None if kind not in ("capacity", "replicas") or start.p50_h == 0.0 else start
 
-    def place(self, spec: TaskSpec, missing: int, taken: frozenset[str], now_ms: int) -> tuple[Assignment, ...] | str:
+    def place(
+        self, spec: TaskSpec, missing: int, taken: frozenset[str], now_ms: int
+    ) -> tuple[CopyAssignment, ...] | str:
         """Place a task of these needs as if nothing else waited: its copies, or the reason it would wait."""
         if not self.world.nodes.pools:
             return "capacity: no region has sent a node yet"
         demand = self._demand(replace(spec, replicas=missing), missing, taken, now_ms)
-        placing = self._placing(demand, now_ms)
+        placement = self._node_placement(demand, now_ms)
         with self._probe(demand):
-            if placing.place_anywhere(0, _PROBE):
-                placing.undo()
-                return placing.assignments()
-        limited = with_node_limits(placing.problem, self.world.nodes, [demand.key.spec.parts])
+            if placement.place_anywhere(0, _PROBE):
+                placement.undo()
+                return placement.assignments()
+        limited = with_node_limits(placement.problem, self.world.nodes, [demand.key.spec.parts])
         if (impossible := EmptyFleet(self.world).objection(demand.key)) is not None:
             return impossible
-        unplaced = solve(limited, strategy="greedy", limits=LIVE).unplaced
+        unplaced = solve(limited, strategy="greedy", limits=LIVE_LIMITS).unplaced
         reason = f"{unplaced[0].reason}: {unplaced[0].detail}" if unplaced else _NO_ROOM
         if spec.spread_workers and spec.workers > 1 and reason.startswith("capacity:"):
             reason += f"; each of its {spec.workers} workers needs a node of its own"
@@ -169,19 +171,19 @@ class Explainer:
         key = ClassKey(spec=spec, missing=missing, taken=taken, avoid=frozenset())
         return Demand(key=key, tasks=(_PROBE,), order=0, since_ms=now_ms)
 
-    def _placing(self, demand: Demand, now_ms: int) -> Placing:
+    def _node_placement(self, demand: Demand, now_ms: int) -> NodePlacement:
         problem = live_problem(self.world, [demand], self.settings, now_ms)
-        return Placing(self.world, [demand], problem, self._packer, Limits(self.world))
+        return NodePlacement(self.world, [demand], problem, self._packer, TenantAllowance(self.world))
 
-    def _fitted(self, placing: Placing, spec: TaskSpec, pool: int) -> Assignment | None:
-        fit = placing.fit(spec, pool)
+    def _fitted(self, placement: NodePlacement, spec: TaskSpec, pool: int) -> CopyAssignment | None:
+        fit = placement.fit(spec, pool)
         if fit is None:
             return None
-        placing.release([fit])
+        placement.release([fit])
         row, column = np.zeros(1, np.int64), np.array([pool])
-        money = components(placing.problem, row, column)[0].tolist()
-        rate = float(hourly_usd(placing.problem, row, column)[0])
-        return assignment(self.world, _task(spec), 0, pool, fit[1], money, rate)
+        money = components(placement.problem, row, column)[0].tolist()
+        rate = float(hourly_usd(placement.problem, row, column)[0])
+        return copy_assignment(self.world, _task(spec), 0, pool, fit[1], money, rate)
 
     def _why_not(self, spec: TaskSpec, region: str, now_ms: int) -> str:
         if spec.allowed_regions is not None and region not in spec.allowed_regions:
@@ -279,14 +281,14 @@ class Explainer:
 
     def _first_fit(self, task: Task, spec: TaskSpec, now_ms: int, by: FloatArray | None = None) -> int | None:
         """The first pool that holds one copy: the cheapest, or the least by another measure."""
-        placing = self._placing(self._demand(replace(spec, replicas=1), 1, _taken(task), now_ms), now_ms)
-        pools = placing.cheapest_pools(0)
+        placement = self._node_placement(self._demand(replace(spec, replicas=1), 1, _taken(task), now_ms), now_ms)
+        pools = placement.cheapest_pools(0)
         if by is not None:
             pools = pools[np.argsort(by[pools], kind="stable")]
         for pool in pools.tolist():
-            fit = placing.fit(spec, pool)
+            fit = placement.fit(spec, pool)
             if fit is not None:
-                placing.release([fit])
+                placement.release([fit])
                 return int(pool)
         return None
 
@@ -319,7 +321,7 @@ class Explainer:
                 return f"{gpus:g} GPUs more quota for tenant {tenant}"
             return f"a budget above {limits.budget_usd_per_hour:g} USD an hour for tenant {tenant}"
 
-        world.tenants[tenant] = Tenant(weight=limits.weight)
+        world.tenants[tenant] = TenantLimits(weight=limits.weight)
         try:
             yield wording
         finally:
@@ -336,8 +338,10 @@ class Explainer:
         for pool in self._least_short(spec, usable):
             freed = self._free_up(spec, pool)
             try:
-                placing = Placing(self.world, [demand], _only(whole, pool), self._packer, Limits(self.world))
-                made = self._fitted(placing, spec, pool)
+                placement = NodePlacement(
+                    self.world, [demand], _only(whole, pool), self._packer, TenantAllowance(self.world)
+                )
+                made = self._fitted(placement, spec, pool)
             finally:
                 for slot, need in freed:
                     self.world.nodes.force(slot, need)
@@ -406,7 +410,7 @@ class Explainer:
             return
         first = task.spec.priority // _PRIORITY_STEP * _PRIORITY_STEP + _PRIORITY_STEP
         low, high = 0, len(levels := range(first, 1_001, _PRIORITY_STEP))
-        best: tuple[int, tuple[Assignment, ...], int] | None = None
+        best: tuple[int, tuple[CopyAssignment, ...], int] | None = None
         while low < high:
             # Where half the way does not help, the whole way mostly does not either: one question instead of three.
             middle = (low + high) // 2 if low == 0 or best else high - 1
@@ -423,35 +427,37 @@ class Explainer:
                 usd=sum(copy.usd for copy in copies),
             )
 
-    def _let_in(self, spec: TaskSpec, task: Task, now_ms: int) -> tuple[tuple[Assignment, ...], int] | None:
+    def _let_in(self, spec: TaskSpec, task: Task, now_ms: int) -> tuple[tuple[CopyAssignment, ...], int] | None:
         demand = replace(
             self._demand(replace(spec, replicas=task.missing), task.missing, _taken(task), now_ms),
             since_ms=task.submitted_ms,
         )
         with self._probe(demand):
-            late = LatePlacing(self.world, [demand], self.settings, now_ms, self._packer, Limits(self.world))
-            placed = late.try_all()
-            late.undo()
-            return (late.assignments(), len(late.preempted)) if placed else None
+            making_room = MakingRoom(
+                self.world, [demand], self.settings, now_ms, self._packer, TenantAllowance(self.world)
+            )
+            placed = making_room.try_all()
+            making_room.undo()
+            return (making_room.assignments(), len(making_room.preempted)) if placed else None
 
     def _start(self, task: Task, now_ms: int) -> StartEstimate:
         """When enough is free in some pool after those before it, and on one node where one has to hold it."""
         world, spec = self.world, task.spec
         key = ClassKey(spec=spec, missing=task.missing, taken=_taken(task), avoid=frozenset())
         usable = world.usable_pools(key)
-        seats, nodes = world.seats, world.nodes
-        used = seats.used()
-        used &= usable[np.where(used, seats.column("pool"), 0)]
+        occupancy, nodes = world.occupancy, world.nodes
+        used = occupancy.used()
+        used &= usable[np.where(used, occupancy.column("pool"), 0)]
         rows = np.flatnonzero(used)
-        gpus = seats.column("gpu_milli")[rows] / MILLI
-        elapsed_h = np.maximum(now_ms - seats.column("assigned_ms")[rows], 0) / HOUR_MS
-        expected_h = seats.column("expected_ms")[rows] / HOUR_MS
+        gpus = occupancy.column("gpu_milli")[rows] / MILLI
+        elapsed_h = np.maximum(now_ms - occupancy.column("assigned_ms")[rows], 0) / HOUR_MS
+        expected_h = occupancy.column("expected_ms")[rows] / HOUR_MS
         milli = np.where(nodes.ready, nodes.gpu_milli_free.clip(min=0).sum(axis=1), 0) / MILLI
         in_pools = estimate_start(
             need_gpus=spec.gpus,
             usable=usable,
             free_gpus=np.bincount(nodes.pool, milli, len(nodes.pools)).astype(np.float64),
-            running_place=seats.column("pool")[rows],
+            running_place=occupancy.column("pool")[rows],
             running_gpus=gpus,
             elapsed_h=elapsed_h,
             expected_h=expected_h,
@@ -465,13 +471,13 @@ class Explainer:
         chosen = able[(np.arange(min(len(able), _MOST_NODES)) * max(len(able) / _MOST_NODES, 1.0)).astype(np.int64)]
         place = np.full(len(nodes), -1, np.int64)
         place[chosen] = np.arange(len(chosen))
-        of_seat = place[seats.column("node")[rows]]
-        mine = of_seat >= 0
+        of_row = place[occupancy.column("node")[rows]]
+        mine = of_row >= 0
         on_nodes = estimate_start(
             need_gpus=spec.gpus,
             usable=np.ones(len(chosen), bool),
             free_gpus=milli[chosen],
-            running_place=of_seat[mine],
+            running_place=of_row[mine],
             running_gpus=gpus[mine],
             elapsed_h=elapsed_h[mine],
             expected_h=expected_h[mine],

@@ -29,7 +29,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class RequestOrigin:
     """Where a request came from."""
 
     topic: str
@@ -48,7 +48,7 @@ class Repairs:
 
 
 def submit(
-    world: World, task_id: str, spec: TaskSpec, request: str, content_hash: str, origin: Origin, now_ms: int
+    world: World, task_id: str, spec: TaskSpec, request: str, content_hash: str, origin: RequestOrigin, now_ms: int
 ) -> list[Transition] | Refused:
     """Take a new task. The same content again is nothing new; other content under a known id is refused."""
     known = world.find(task_id)
@@ -63,7 +63,7 @@ def submit(
 
 
 def update(
-    world: World, task_id: str, spec: TaskSpec, request: str, content_hash: str, origin: Origin, now_ms: int
+    world: World, task_id: str, spec: TaskSpec, request: str, content_hash: str, origin: RequestOrigin, now_ms: int
 ) -> list[Transition] | Refused:
     """Change a live task. Where its needs change, copies that run are revoked and it is placed again."""
     task = world.tasks.get(task_id)
@@ -79,7 +79,7 @@ def update(
     return [*rows, _request_row(Change.UPDATED, task_id, spec, request, content_hash, origin, now_ms)]
 
 
-def cancel(world: World, task_id: str, origin: Origin, now_ms: int) -> list[Transition] | Refused:
+def cancel(world: World, task_id: str, origin: RequestOrigin, now_ms: int) -> list[Transition] | Refused:
     """End a task and revoke its copies; ending it twice is nothing new."""
     task = world.tasks.get(task_id)
     if task is None:
@@ -337,7 +337,7 @@ def _copy_row(
 
 
 def _request_row(
-    change: Change, task_id: str, spec: TaskSpec, request: str, content_hash: str, origin: Origin, now_ms: int
+    change: Change, task_id: str, spec: TaskSpec, request: str, content_hash: str, origin: RequestOrigin, now_ms: int
 ) -> Transition:
     return Transition(
         change=change,

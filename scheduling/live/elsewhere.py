@@ -50,11 +50,11 @@ def first_fit(nodes: Nodes, spec: TaskSpec) -> BoolArray:
     """
     gpus = (nodes.gpu_milli_free >= GPU_MILLI).sum(axis=1)
     cpu_milli, memory_mib = nodes.cpu_milli_free.clip(min=0), nodes.memory_mib_free.clip(min=0)
-    seats = np.where(nodes.ready, 1 if spec.spread_workers else spec.workers, 0)
+    occupancy = np.where(nodes.ready, 1 if spec.spread_workers else spec.workers, 0)
     holds = np.ones(len(nodes.pools), bool)
     for part in sorted(spec.parts, key=lambda part: _hardness(part.need)):
         need = part.need
-        room = seats.copy()
+        room = occupancy.copy()
         if need.gpus:
             slices = GPU_MILLI // need.gpu_milli
             room = np.minimum(room, np.where(gpus >= need.gpus, gpus * slices // need.gpus, 0))
@@ -64,7 +64,7 @@ def first_fit(nodes: Nodes, spec: TaskSpec) -> BoolArray:
             room = np.minimum(room, memory_mib // need.memory_mib)
         taken = _first_of_each_pool(nodes, room, part.workers)
         holds &= np.bincount(nodes.pool, taken, len(nodes.pools)) >= part.workers
-        seats, cpu_milli = seats - taken, cpu_milli - taken * need.cpu_milli
+        occupancy, cpu_milli = occupancy - taken, cpu_milli - taken * need.cpu_milli
         memory_mib = memory_mib - taken * need.memory_mib
         if need.gpus:
             gpus = gpus - -(-taken * need.gpus // slices)

@@ -13,9 +13,9 @@ from thalweg.scheduling.live.node_limits import workers_of_empty_pools
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.world.tasks import MIB_PER_GB, MILLI, TaskSpec, sized
 from thalweg.scheduling.world.waiting import ClassKey
-from thalweg.scheduling.world.world import Tenant, World
+from thalweg.scheduling.world.world import TenantLimits, World
 
-_NO_LIMITS = Tenant()
+_NO_LIMITS = TenantLimits()
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ class PlanSettings:
         lost_spot_per_hour: chance that a spot node is taken away within an hour.
         fair_share: whether a tenant's tasks beyond its fair share wait at a lower price.
         most_preempted: copies that one plan may stop for tasks of higher priority; 0 stops none.
-        resize_every_ms: a malleable task grows again after this time at the earliest; 0 lets none grow.
+        resize_every_ms: an elastic task grows again after this time at the earliest; 0 lets none grow.
     """
 
     strategy: str = "flow"
@@ -37,7 +37,7 @@ class PlanSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Assignment:
+class CopyAssignment:
     """One copy of one task on its nodes."""
 
     task_id: str
@@ -53,7 +53,7 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class LeftWaiting:
     """A task that this plan considered and did not place, with the reason."""
 
     task_id: str
@@ -105,19 +105,19 @@ class Plan:
         objective: US dollars of what is placed into free capacity, and of what waits on.
         bound: no plan for the same tasks and the same free capacity costs less.
         preempted: copies to stop, so that others can start.
-        resized: malleable copies that run on with another number of workers.
+        resized: elastic copies that run on with another number of workers.
         pool_prices: of pools that are short of room, the one that would save most first.
     """
 
     strategy: str
     status: str
-    assignments: tuple[Assignment, ...]
-    held: tuple[Held, ...]
+    assignments: tuple[CopyAssignment, ...]
+    held: tuple[LeftWaiting, ...]
     considered: int
     objective: float
     bound: float
     preempted: tuple[Preempted, ...] = ()
-    resized: tuple[Assignment, ...] = ()
+    resized: tuple[CopyAssignment, ...] = ()
     pool_prices: tuple[PoolPrice, ...] = ()
 
     @property

@@ -10,14 +10,14 @@ from thalweg.scheduling.live.elsewhere import Elsewhere
 from thalweg.scheduling.live.fairshare import tasks_within_share
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.problem.model import GPUS, NOWHERE, Classes, Pools, Problem, Tenants, make_classes
-from thalweg.scheduling.world.seats import MICRO
+from thalweg.scheduling.world.occupancy import MICRO
 from thalweg.scheduling.world.tasks import MIB_PER_GB, MILLI, TaskSpec
 from thalweg.scheduling.world.urgency import BEYOND_SHARE_DOUBLINGS, NO_DEADLINE_MS, urgency, wait_usd
 from thalweg.scheduling.world.waiting import ClassKey, WaitingClass
-from thalweg.scheduling.world.world import Holding, Tenant, World
+from thalweg.scheduling.world.world import Holding, TenantLimits, World
 
 HOUR_S = 3_600.0
-_NO_LIMITS = Tenant()
+_NO_LIMITS = TenantLimits()
 _NOTHING = Holding()
 
 

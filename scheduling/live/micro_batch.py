@@ -12,17 +12,17 @@ import numpy as np
 from thalweg.scheduling.arrays import BoolArray, IntArray
 from thalweg.scheduling.live.elsewhere import Elsewhere
 from thalweg.scheduling.live.empty_fleet import EmptyFleet
-from thalweg.scheduling.live.late_placing import LatePlacing
-from thalweg.scheduling.live.live_plan import Held, Plan, PlanSettings
+from thalweg.scheduling.live.live_plan import LeftWaiting, Plan, PlanSettings
 from thalweg.scheduling.live.live_problem import Demand, demands_of, live_problem, split_by_share
+from thalweg.scheduling.live.making_room import MakingRoom
 from thalweg.scheduling.live.node_limits import with_node_limits, workers_by_pool
-from thalweg.scheduling.live.placing import Limits, Placing
-from thalweg.scheduling.live.shadow import live_prices
+from thalweg.scheduling.live.node_placement import NodePlacement, TenantAllowance
+from thalweg.scheduling.live.pool_prices import live_prices
 from thalweg.scheduling.live.unpriced import Unpriced
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.problem.model import Problem
-from thalweg.scheduling.problem.solution import LIVE, Solution
+from thalweg.scheduling.problem.solution import LIVE_LIMITS, Solution
 from thalweg.scheduling.solve.solve import solve
 from thalweg.scheduling.world.refusals import in_words
 from thalweg.scheduling.world.waiting import ClassKey, WaitingClass
@@ -50,7 +50,7 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
         return None
     window = _possible_window(world, settings, now_ms)
     impossible = dict(world.waiting.impossible())
-    growing = bool(settings.resize_every_ms and world.malleable and now_ms >= world.grow_at_ms)
+    growing = bool(settings.resize_every_ms and world.elastic and now_ms >= world.grow_at_ms)
     if not (window or growing or impossible):
         return None
     packer = packer or Packer(world.nodes)
@@ -61,37 +61,37 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     demands, hopeless = _split_hopeless(world, demands)
     base = sum(len(demand.tasks) * demand.wait_usd(now_ms, settings.wait_usd) for demand in hopeless)
     base += sum(_wait_usd(world, task_id, settings, now_ms) for task_id in impossible)
-    limits = Limits(world)
+    limits = TenantAllowance(world)
     problem: Problem | None = None
     solution: Solution | None = None
-    placing: Placing | None = None
+    placement: NodePlacement | None = None
     if demands:
         problem = live_problem(world, demands, settings, now_ms, pools)
         solution = solve(
             with_node_limits(problem, world.nodes, [demand.key.spec.parts for demand in demands]),
             strategy=settings.strategy,
-            limits=replace(LIVE, remaining_s=settings.remaining_s),
+            limits=replace(LIVE_LIMITS, remaining_s=settings.remaining_s),
             seed=seed,
         )
-        placing = Placing(world, demands, problem, packer, limits)
-        placing.follow(solution)
-        placing.mend()
+        placement = NodePlacement(world, demands, problem, packer, limits)
+        placement.follow(solution)
+        placement.mend()
     held = {task_id: _NO_ROOM for demand in hopeless for task_id in demand.tasks}
-    if placing is not None and solution is not None:
-        held |= {one.task_id: one.reason for one in placing.held(solution)}
+    if placement is not None and solution is not None:
+        held |= {one.task_id: one.reason for one in placement.held(solution)}
     left = [replace(demand, tasks=rest) for demand in [*demands, *hopeless] if (rest := _left(demand, held))]
-    late: LatePlacing | None = None
+    making_room: MakingRoom | None = None
     if left or growing:
         left.sort(key=lambda demand: (-demand.wait_usd(now_ms, settings.wait_usd), demand.order))
-        late = LatePlacing(world, left, settings, now_ms, packer, limits, pools)
-        for task_id in late.try_all():
+        making_room = MakingRoom(world, left, settings, now_ms, packer, limits, pools)
+        for task_id in making_room.try_all():
             del held[task_id]
         if growing:
             world.grow_at_ms = now_ms + GROWTH_LOOK_MS
-            late.grow_all(_wanted(world, left, held))
-        late.undo()
-    if placing is not None:
-        placing.undo()
+            making_room.grow_all(_wanted(world, left, held))
+        making_room.undo()
+    if placement is not None:
+        placement.undo()
     elsewhere = Elsewhere(world)
     stuck = [
         waiting.index
@@ -101,24 +101,27 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
         and not (waiting.key.avoid and elsewhere.is_open(waiting.key))
     ]
     world.waiting.tried(np.array(stuck, np.int64), world.clock)
-    objective = placing.objective() if placing is not None else 0.0
-    prices = live_prices(problem, solution, late.problem if late is not None else None)
+    objective = placement.objective() if placement is not None else 0.0
+    prices = live_prices(problem, solution, making_room.problem if making_room is not None else None)
     unpriced = Unpriced(world)
     held = {task_id: _told(world, unpriced, task_id, reason, now_ms) for task_id, reason in held.items()} | impossible
     beyond = {task_id: d.key.spec.tenant for d in [*demands, *hopeless] if d.beyond_share for task_id in d.tasks}
     return Plan(
         strategy=solution.strategy if solution is not None else settings.strategy,
         status="optimal" if solution is None else _status(solution, objective),
-        assignments=(*(placing.assignments() if placing else ()), *(late.assignments() if late else ())),
+        assignments=(
+            *(placement.assignments() if placement else ()),
+            *(making_room.assignments() if making_room else ()),
+        ),
         held=tuple(
-            Held(task_id=task_id, reason=_beyond(beyond[task_id], reason) if task_id in beyond else reason)
+            LeftWaiting(task_id=task_id, reason=_beyond(beyond[task_id], reason) if task_id in beyond else reason)
             for task_id, reason in held.items()
         ),
         considered=sum(count for _, count in window) + len(impossible),
         objective=base + objective,
         bound=base + (min(solution.bound, objective) if solution is not None else 0.0),
-        preempted=tuple(late.preempted) if late else (),
-        resized=late.resizes() if late else (),
+        preempted=tuple(making_room.preempted) if making_room else (),
+        resized=making_room.resizes() if making_room else (),
         pool_prices=prices,
     )
 

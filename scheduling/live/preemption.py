@@ -7,9 +7,9 @@ The rules, each with a test:
   the stopped copies lose.
 - The cheapest copies give way, and none that need not.
 - There are no chains: a task that gave way once waits for free capacity.
-- A malleable copy gives up workers beyond its least before anybody has to leave, whatever its priority.
+- An elastic copy gives up workers beyond its least before anybody has to leave, whatever its priority.
 
-Here offers are found and priced from columns. `scheduling.live.late_placing` tries them, one by one, on the real nodes.
+Here offers are found and priced from columns. `scheduling.live.making_room` tries them, one by one, on the real nodes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray
 from thalweg.scheduling.pack.nodes import GPU_MILLI, Need, Nodes
-from thalweg.scheduling.world.seats import MICRO, Seats
+from thalweg.scheduling.world.occupancy import MICRO, Occupancy
 from thalweg.scheduling.world.tasks import MILLI
 from thalweg.scheduling.world.urgency import HOUR_MS, urgency, wait_usd
 
@@ -42,7 +42,7 @@ class Offer:
         node: its row in `Nodes`.
         usd: what all these copies lose together; one that would only shrink loses what a move costs.
         workers: how many more workers fit on the node without them.
-        rows: the copies' rows in `Seats`.
+        rows: the copies' rows in `Occupancy`.
     """
 
     pool: int
@@ -52,44 +52,52 @@ class Offer:
     rows: tuple[int, ...]
 
 
-def restart_usd(seats: Seats, rows: IntArray, now_ms: int) -> FloatArray:
+def restart_usd(occupancy: Occupancy, rows: IntArray, now_ms: int) -> FloatArray:
     """What each copy loses when it is stopped: the GPU time since it was assigned, and bringing its data again."""
-    hours = np.maximum(now_ms - seats.column("assigned_ms")[rows], 0) / HOUR_MS
+    hours = np.maximum(now_ms - occupancy.column("assigned_ms")[rows], 0) / HOUR_MS
     return np.asarray(
-        (seats.column("micro_usd_per_hour")[rows] * hours + seats.column("micro_usd_again")[rows]) / MICRO, np.float64
+        (occupancy.column("micro_usd_per_hour")[rows] * hours + occupancy.column("micro_usd_again")[rows]) / MICRO,
+        np.float64,
     )
 
 
-def new_wait_usd(seats: Seats, rows: IntArray, now_ms: int, base_usd: float) -> FloatArray:
+def new_wait_usd(occupancy: Occupancy, rows: IntArray, now_ms: int, base_usd: float) -> FloatArray:
     """Price of the wait that each copy would begin. It grows with the task's age, so nobody gives way for ever.
 
     The age is counted from the submission, in whole hours. Counted in seconds, it would outweigh the transfer of
     hundreds of GB, and of two equal copies the one that came a second later would leave, however much more that costs.
     """
     doublings = urgency(
-        seats.column("priority")[rows],
-        (now_ms - seats.column("submitted_ms")[rows]) // int(HOUR_MS) * int(HOUR_MS),
-        seats.column("start_by_ms")[rows] - now_ms,
+        occupancy.column("priority")[rows],
+        (now_ms - occupancy.column("submitted_ms")[rows]) // int(HOUR_MS) * int(HOUR_MS),
+        occupancy.column("start_by_ms")[rows] - now_ms,
     )
-    return wait_usd(doublings, seats.column("copy_gpu_milli")[rows] / MILLI, base_usd)
+    return wait_usd(doublings, occupancy.column("copy_gpu_milli")[rows] / MILLI, base_usd)
 
 
-def may_give_way(seats: Seats, priority: int, usable: BoolArray) -> IntArray:
+def may_give_way(occupancy: Occupancy, priority: int, usable: BoolArray) -> IntArray:
     """Rows of the copies that could make room for a task of this priority in one of these pools."""
-    pool = seats.column("pool")
-    lower = (seats.column("priority") < priority) & (seats.column("preemptible") == 1)
-    return np.flatnonzero((pool >= 0) & usable[pool] & (lower | (seats.column("surplus") > 0)))
+    pool = occupancy.column("pool")
+    lower = (occupancy.column("priority") < priority) & (occupancy.column("preemptible") == 1)
+    return np.flatnonzero((pool >= 0) & usable[pool] & (lower | (occupancy.column("surplus") > 0)))
 
 
 def offers(
-    seats: Seats, nodes: Nodes, rows: IntArray, need: Need, *, now_ms: int, wait_base_usd: float, move_usd: float
+    occupancy: Occupancy,
+    nodes: Nodes,
+    rows: IntArray,
+    need: Need,
+    *,
+    now_ms: int,
+    wait_base_usd: float,
+    move_usd: float,
 ) -> list[Offer]:
     """Find the nodes on which more workers would fit if copies left; the offer that costs least for each worker first.
 
     Only sums are compared here. Whether the free devices of a node really suffice shows when an offer is tried.
 
     Args:
-        seats: the world's.
+        occupancy: the world's.
         nodes: the world's.
         rows: copies that may be asked (`may_give_way`).
         need: of one worker.
@@ -97,16 +105,16 @@ def offers(
         wait_base_usd: see `PlanSettings.wait_usd`.
         move_usd: price of a copy that shrinks instead of leaving.
     """
-    rows = rows[nodes.ready[seats.column("node")[rows]]]
+    rows = rows[nodes.ready[occupancy.column("node")[rows]]]
     if not rows.size:
         return []
-    lost = restart_usd(seats, rows, now_ms) + new_wait_usd(seats, rows, now_ms, wait_base_usd)
-    lost = np.where(seats.column("surplus")[rows] > 0, move_usd, lost)
-    frees = _amounts(seats, rows, need)
-    rows, lost, frees = _on_cheapest_nodes(seats.column("node")[rows], rows, lost, frees)
-    node = seats.column("node")[rows]
+    lost = restart_usd(occupancy, rows, now_ms) + new_wait_usd(occupancy, rows, now_ms, wait_base_usd)
+    lost = np.where(occupancy.column("surplus")[rows] > 0, move_usd, lost)
+    frees = _amounts(occupancy, rows, need)
+    rows, lost, frees = _on_cheapest_nodes(occupancy.column("node")[rows], rows, lost, frees)
+    node = occupancy.column("node")[rows]
     density = lost / np.maximum(frees[:, 0], 1)
-    order = np.lexsort((seats.column("order")[rows], density, node))
+    order = np.lexsort((occupancy.column("order")[rows], density, node))
     rows, lost, frees, node = rows[order], lost[order], frees[order], node[order]
     start = np.flatnonzero(np.diff(node, prepend=-1))
     of_start = np.repeat(start, np.diff(np.append(start, len(node))))
@@ -138,9 +146,9 @@ def _wants(need: Need) -> FloatArray:
     return np.array([value for value in whole if value] or [1], np.float64)
 
 
-def _amounts(seats: Seats, rows: IntArray, need: Need) -> FloatArray:
+def _amounts(occupancy: Occupancy, rows: IntArray, need: Need) -> FloatArray:
     columns = [("gpu_milli", need.total_gpu_milli), ("cpu_milli", need.cpu_milli), ("memory_mib", need.memory_mib)]
-    wanted = [seats.column(name)[rows] for name, value in columns if value]
+    wanted = [occupancy.column(name)[rows] for name, value in columns if value]
     return np.stack(wanted or [np.ones(len(rows), np.int64)], axis=1).astype(np.float64)
 
 

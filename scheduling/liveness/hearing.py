@@ -53,7 +53,7 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
+class RecordPosition:
     """Where a record lies."""
 
     topic: str
@@ -64,7 +64,7 @@ class Position:
 @dataclass(slots=True, kw_only=True)
 class _Region:
     era: int = -1
-    undated: dict[int, Position] = field(default_factory=dict)
+    undated: dict[int, RecordPosition] = field(default_factory=dict)
     """Partition → newest sign of life since the last judgement."""
     quiet_since_ms: int = 0
     agent: str = ""
@@ -148,12 +148,12 @@ class Hearing:
         self._heard.append(heard)
         self._unjudged.append(heard)
 
-    def is_past(self, record: Position) -> bool:
+    def is_past(self, record: RecordPosition) -> bool:
         """Whether a record was there before this life of the job began: it tells nothing of now."""
         end = self._start.get(record.topic, {}).get(record.partition)
         return end is not None and record.offset < end
 
-    def hear(self, region: str, record: Position, agent: str = "") -> bool:
+    def hear(self, region: str, record: RecordPosition, agent: str = "") -> bool:
         """Note a sign of life; False where it is of the past, and none.
 
         Args:
@@ -197,7 +197,7 @@ class Hearing:
         self._unjudged.clear()
         return found
 
-    def made_after(self, record: Position) -> Heard | None:
+    def made_after(self, record: RecordPosition) -> Heard | None:
         """Give the newest sounding of those remembered that is older than a record; None where none is."""
         return next((heard for heard in reversed(self._heard) if _lies_behind(record, heard.ends)), None)
 
@@ -228,12 +228,12 @@ class Hearing:
             known.quiet_since_ms, known.unbroken = max(known.quiet_since_ms, at_ms), True
         known.undated.clear()
 
-    def _heard_by_ms(self, record: Position) -> int:
+    def _heard_by_ms(self, record: RecordPosition) -> int:
         """Date a record by the first sounding that ends behind it."""
         return next((heard.at_ms for heard in self._unjudged if not _lies_behind(record, heard.ends)), self.now_ms)
 
 
-def _lies_behind(record: Position, ends: Ends) -> bool:
+def _lies_behind(record: RecordPosition, ends: Ends) -> bool:
     """Whether a record came after the sounding; with no word of its partition, in the order of reading: yes."""
     end = ends.get(record.topic, {}).get(record.partition)
     return end is None or record.offset >= end

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from thalweg.scheduling.liveness.hearing import Hearing, Position, covers
+from thalweg.scheduling.liveness.hearing import Hearing, RecordPosition, covers
 
 _BEFORE: Final = (0, 0)
 
@@ -36,7 +36,7 @@ class Told:
         self._told.pop((topic, task_id), None)  # so that the dictionary's order is that of the notes
         self._told[topic, task_id] = (self.hearing.latest, self.hearing.now_ms)
 
-    def knew(self, topic: str, inventory: Position, read_to: Sequence[int] | None) -> Knew:
+    def knew(self, topic: str, inventory: RecordPosition, read_to: Sequence[int] | None) -> Knew:
         """Return what tells of a task whether a region, when it made an inventory, knew all it was told of it.
 
         It is asked with the time the region must have had since, on the hearing clock.

@@ -156,7 +156,7 @@ class Nodes:
             rows = self._members[pool] = np.array(sorted(rows), np.int64)
         return rows
 
-    def put(self, node_id: str, pool: Pool, *, gpus: int, cpu_milli: int, memory_mib: int) -> int:
+    def set_node(self, node_id: str, pool: Pool, *, gpus: int, cpu_milli: int, memory_mib: int) -> int:
         """Add a node, or give a known one new capacity; it becomes ready. Return its row.
 
         What is allocated stays allocated. When the new capacity is less than that, free goes below zero and the row

@@ -28,7 +28,7 @@ _KINDS = 256  # distinct (need, pools) with kept scores per board
 _FIRST_REFRESH = 64  # arrivals after which a board without given popularity looks at what it has seen
 
 
-class Rule(StrEnum):
+class ScoringRule(StrEnum):
     """How a node's state is valued."""
 
     FILL = "fill"  # expected further fill over sampled futures
@@ -88,14 +88,14 @@ class Board:
         self.kept.read[index] = -1
         return index
 
-    def expect(self, nodes: Nodes, popularity: Popularity, *, rule: Rule, futures: int, seed: int) -> None:
+    def expect(self, nodes: Nodes, popularity: Popularity, *, rule: ScoringRule, futures: int, seed: int) -> None:
         """Value everything anew under this popularity."""
         rows = self.kept.rows
         local = {
             (need, frozenset(self.local_pool[p] for p in pools if p in self.local_pool)): weight
             for (need, pools), weight in popularity.items()
         }
-        if rule is Rule.FGD:
+        if rule is ScoringRule.FGD:
             self.outlook = typical_shapes(local, pools=len(self.local_pool))
         else:
             self.outlook = sample_futures(
@@ -130,7 +130,9 @@ class Packer:
     The nodes may change in between through their own methods; the packer notices by their versions.
     """
 
-    def __init__(self, nodes: Nodes, *, rule: Rule = Rule.FILL, futures: int = FUTURES, seed: int = 0) -> None:
+    def __init__(
+        self, nodes: Nodes, *, rule: ScoringRule = ScoringRule.FILL, futures: int = FUTURES, seed: int = 0
+    ) -> None:
         """Start without expectations: each region learns the popularity of shapes from what it is asked to place.
 
         Args:
@@ -280,7 +282,7 @@ class Packer:
             board.kept,
             board.outlook,
             board.memo,
-            GRAIN_MILLI * WORTH_UNIT * self._futures if self._rule is Rule.FILL else kernels.SIGMOID,
+            GRAIN_MILLI * WORTH_UNIT * self._futures if self._rule is ScoringRule.FILL else kernels.SIGMOID,
             out_rows,
             out_devices,
         )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from thalweg.scheduling.pack.arrivals import run
 from thalweg.scheduling.pack.nodes import IntArray, Nodes, Pool, Slot
-from thalweg.scheduling.pack.packer import Packer, Request, Rule
+from thalweg.scheduling.pack.packer import Packer, Request, ScoringRule
 from thalweg.scheduling.pack.popularity import Popularity
 
 
@@ -42,7 +42,7 @@ class RegionWork:
     ready: NDArray[np.bool_]
     requests: tuple[Request, ...]
     popularity: tuple[tuple[Request, float], ...]
-    rule: Rule = Rule.FILL
+    rule: ScoringRule = ScoringRule.FILL
     batch: int = 1
     moves: float = 0.0
 
@@ -62,7 +62,7 @@ def region_work(
     requests: Sequence[Request],
     popularity: Popularity,
     *,
-    rule: Rule = Rule.FILL,
+    rule: ScoringRule = ScoringRule.FILL,
     batch: int = 1,
     moves: float = 0.0,
 ) -> RegionWork:

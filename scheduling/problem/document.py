@@ -47,7 +47,7 @@ class PoolEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     memory_gb: NonNegative | None = None
 
 
-class RegionEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ProblemRegionEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One region and its pools."""
 
     region: Name
@@ -114,7 +114,7 @@ class TenantEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class PlanDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole document."""
 
-    regions: list[RegionEntry]
+    regions: list[ProblemRegionEntry]
     links: list[LinkEntry] = []
     tasks: list[TaskEntry]
     weights: WeightsEntry = WeightsEntry()
@@ -324,7 +324,7 @@ def _tenants(document: PlanDocument, tenant_ids: list[str]) -> Tenants:
     )
 
 
-class Assignment(msgspec.Struct, frozen=True, kw_only=True):
+class AssignmentEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Where one task runs: one pool a copy."""
 
     task_id: str
@@ -332,7 +332,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     usd: float
 
 
-class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+class UnplacedEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A task that is not placed."""
 
     task_id: str
@@ -350,8 +350,8 @@ class PlanResult(msgspec.Struct, frozen=True, kw_only=True):
     gap: float
     solve_ms: float
     stopped_because: str
-    assignments: list[Assignment]
-    unplaced: list[Waiting]
+    assignments: list[AssignmentEntry]
+    unplaced: list[UnplacedEntry]
 
 
 def write_solution(read: ReadProblem, solution: Solution, solve_ms: float) -> PlanResult:
@@ -365,9 +365,9 @@ def write_solution(read: ReadProblem, solution: Solution, solve_ms: float) -> Pl
         dealt = spread_copies(problem.pools.region[pools], solution.count[arcs], tasks, replicas)
         for task_id, copies in zip(members, dealt, strict=False):
             names = [problem.pools.pool_ids[pools[copy]] for copy in copies]
-            assignments.append(Assignment(task_id=task_id, pools=names, usd=float(usd[copies].sum())))
+            assignments.append(AssignmentEntry(task_id=task_id, pools=names, usd=float(usd[copies].sum())))
     unplaced = [
-        Waiting(task_id=task_id, reason=entry.reason.value, detail=entry.detail)
+        UnplacedEntry(task_id=task_id, reason=entry.reason.value, detail=entry.detail)
         for entry in solution.unplaced
         for task_id in read.members[entry.class_index][int(solution.placed[entry.class_index]) :]
     ]

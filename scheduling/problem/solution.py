@@ -11,7 +11,7 @@ import numpy as np
 from thalweg.scheduling.arrays import FloatArray, IntArray
 
 
-class Status(StrEnum):
+class SolveStatus(StrEnum):
     """What is known about a plan."""
 
     OPTIMAL = "optimal"  # objective equals the bound to within OPTIMAL_GAP
@@ -19,7 +19,7 @@ class Status(StrEnum):
     EMPTY = "empty"  # nothing was asked for
 
 
-class Stopped(StrEnum):
+class StopReason(StrEnum):
     """Why a strategy stopped."""
 
     OPTIMAL = "optimal"
@@ -49,7 +49,7 @@ OPTIMAL_GAP = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class SolveLimits:
     """How much a strategy may spend.
 
     Attributes:
@@ -75,14 +75,14 @@ class Limits:
         return self.remaining_s is not None and self.remaining_s() <= 0.0
 
 
-DEFAULT_LIMITS = Limits()
-LIVE = Limits(mip_arcs=800, mip_nodes=200, mip_gap=5e-3, evaluations=100_000, more_evaluations=0)
+DEFAULT_LIMITS = SolveLimits()
+LIVE_LIMITS = SolveLimits(mip_arcs=800, mip_nodes=200, mip_gap=5e-3, evaluations=100_000, more_evaluations=0)
 """Effort of a live micro-batch: flow, rounding and a few milliseconds of local search; where half a per cent or more is
 left to gain and few places are in question, an integer program of some twenty milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Warm:
+class WarmStart:
     """What one solve leaves to the next: the prices of the pools, by id, so that pools may come and go."""
 
     pool_ids: tuple[str, ...]
@@ -124,13 +124,13 @@ class Solution:
         prices: [P, D] shadow prices: USD saved per unit of capacity added, at the relaxed optimum.
         unplaced: tasks that wait, with reasons, by class.
         stopped_because: see Stopped.
-        warm: for the next solve of a similar problem.
+        warm_start: for the next solve of a similar problem.
         trace: (step, objective, bound) of the best plan and bound so far, step 0 before the first; steps are counted,
             so a trace is as reproducible as its plan. `greedy` works in one step and has none.
     """
 
     strategy: str
-    status: Status
+    status: SolveStatus
     class_index: IntArray
     pool_index: IntArray
     count: IntArray
@@ -140,8 +140,8 @@ class Solution:
     usd: FloatArray
     prices: FloatArray
     unplaced: tuple[Unplaced, ...]
-    stopped_because: Stopped
-    warm: Warm
+    stopped_because: StopReason
+    warm_start: WarmStart
     trace: tuple[tuple[int, float, float], ...] = field(default=())
 
     @property

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from thalweg.scheduling.arrays import FloatArray, IntArray
-from thalweg.scheduling.replay.replay import HOUR_S, Ending, Fleet, Replay, ReplayJob
+from thalweg.scheduling.replay.replay import HOUR_S, Ending, RegionalSupply, Replay, ReplayJob
 
 
-def summarise(jobs: Sequence[ReplayJob], fleet: Fleet, result: Replay) -> dict[str, object]:
+def summarise(jobs: Sequence[ReplayJob], fleet: RegionalSupply, result: Replay) -> dict[str, object]:
     """Return the figures of one replay.
 
     Supply is GPUs times the span from the begin to the last arrival. A region's demand is all the GPU time of what was
@@ -91,7 +91,7 @@ def _ratio(gpu_s: FloatArray, supply_gpu_s: FloatArray) -> FloatArray:
     return np.divide(gpu_s, supply_gpu_s, out=np.zeros(len(gpu_s)), where=supply_gpu_s > 0)
 
 
-def _by_region(fleet: Fleet, ratio: FloatArray) -> dict[str, float]:
+def _by_region(fleet: RegionalSupply, ratio: FloatArray) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in zip(fleet.regions, ratio, strict=True)}
 
 

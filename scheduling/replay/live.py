@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from thalweg.scheduling.live import decide
-from thalweg.scheduling.live.decide import Origin
+from thalweg.scheduling.live.decide import RequestOrigin
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.pack.packer import Packer
-from thalweg.scheduling.replay.replay import Decision, Fleet, ReplayJob, Start
+from thalweg.scheduling.replay.replay import JobStart, PolicyDecision, RegionalSupply, ReplayJob
 from thalweg.scheduling.world.tasks import TaskSpec, Transition
 from thalweg.scheduling.world.world import World
 
@@ -25,7 +25,7 @@ class LivePlanner:
         world: World,
         jobs: Sequence[ReplayJob],
         specs: Sequence[TaskSpec],
-        fleet: Fleet,
+        fleet: RegionalSupply,
         settings: PlanSettings,
         *,
         name: str,
@@ -79,14 +79,14 @@ class LivePlanner:
         assert not isinstance(rows, decide.Refused)
         self._follow(rows)
 
-    def decide(self, now_s: float) -> Decision:
+    def decide(self, now_s: float) -> PolicyDecision:
         """Plan one micro-batch and do what it says."""
         now_ms = self._ms(now_s)
         made = plan(self.world, self.settings, now_ms, self.seed, self._packer)
         if made is None:
-            return Decision()
+            return PolicyDecision()
         rows = decide.place(self.world, made, "", now_ms)
-        starts, stops = list[Start](), dict[tuple[int, int], None]()
+        starts, stops = list[JobStart](), dict[tuple[int, int], None]()
         for row in rows:
             task = self.world.tasks[row.task_id]
             before, step = task.copies.get(row.copy), self.world.book.step_of(task, row)
@@ -95,17 +95,17 @@ class LivePlanner:
             if step.places:
                 starts.append(self._start(row, None if before is None else before.region))
         self._follow(rows)
-        return Decision(starts=starts, stops=tuple(stops))
+        return PolicyDecision(starts=starts, stops=tuple(stops))
 
-    def _start(self, row: Transition, before: str | None) -> Start:
+    def _start(self, row: Transition, before: str | None) -> JobStart:
         index, spec = self._job_of[row.task_id], self.specs[self._job_of[row.task_id]]
         assert row.money is not None and row.usd_per_hour is not None and row.region is not None
         job, size = self.jobs[index], 1.0
         if len(spec.parts) == 1:
-            # Twice the workers of a malleable task do the same work in half the time.
+            # Twice the workers of an elastic task do the same work in half the time.
             size = sum(share.workers for share in row.shares) / spec.parts[0].workers
         fetches = row.region != before
-        return Start(
+        return JobStart(
             job=index,
             region=self._region_of[row.region],
             gpus=job.gpus * size,
@@ -119,21 +119,21 @@ class LivePlanner:
         for row in rows:
             self.world.follow(row)
 
-    def _origin(self, now_s: float) -> Origin:
-        return Origin(topic="replay", partition=0, offset=0, timestamp_ms=self._ms(now_s))
+    def _origin(self, now_s: float) -> RequestOrigin:
+        return RequestOrigin(topic="replay", partition=0, offset=0, timestamp_ms=self._ms(now_s))
 
     def _ms(self, now_s: float) -> int:
         return self._begin_ms + round(now_s * 1_000)
 
 
-def fleet_of(world: World) -> Fleet:
+def fleet_of(world: World) -> RegionalSupply:
     """Regions with nodes, and the GPUs of those that are ready, in order of the alphabet."""
     gpus: dict[str, float] = {}
     for row in range(len(world.nodes)):
         region = world.nodes.pools[int(world.nodes.pool[row])].region
         gpus[region] = gpus.get(region, 0.0) + float(world.nodes.gpus[row] if world.nodes.ready[row] else 0)
     regions = tuple(sorted(gpus))
-    return Fleet(regions=regions, gpus=tuple(gpus[region] for region in regions))
+    return RegionalSupply(regions=regions, gpus=tuple(gpus[region] for region in regions))
 
 
 def moved_gb(world: World, spec: TaskSpec, region: str) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from thalweg.scheduling.pack.nodes import Slot
 from thalweg.scheduling.pack.packer import Packer, Request
 from thalweg.scheduling.replay.policies import Tariff
-from thalweg.scheduling.replay.replay import Decision, ReplayJob, Start
+from thalweg.scheduling.replay.replay import JobStart, PolicyDecision, ReplayJob
 
 
 class PackNodes:
@@ -49,7 +49,7 @@ class PackNodes:
         """Take it from the queue."""
         del self.waiting[job]
 
-    def decide(self, now_s: float) -> Decision:
+    def decide(self, now_s: float) -> PolicyDecision:
         """Try every kind of waiting job until it fails once."""
         starts = []
         for job in list(self.waiting):
@@ -64,7 +64,7 @@ class PackNodes:
             del self.waiting[job]
             asked = self.jobs[job]
             starts.append(
-                Start(
+                JobStart(
                     job=job,
                     region=0,
                     gpus=asked.gpus,
@@ -74,4 +74,4 @@ class PackNodes:
                     moved_gb=0.0,
                 )
             )
-        return Decision(starts=starts)
+        return PolicyDecision(starts=starts)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thalweg.scheduling.replay.replay import HOUR_S, Decision, Fleet, ReplayJob, Start
+from thalweg.scheduling.replay.replay import HOUR_S, JobStart, PolicyDecision, RegionalSupply, ReplayJob
 
 LENGTHS_S = tuple(hours * HOUR_S for hours in (1, 6, 24, 96, 384))
 """Bounds between the classes of GPU time in which waiting jobs are looked for: each four times the last or so."""
@@ -72,7 +72,7 @@ class _Queues:
                 best = heap[0]
         return best
 
-    def take(self, index: int) -> None:
+    def remove(self, index: int) -> None:
         self.waits[index] = False
         self.gpu_s -= self.jobs[index].gpus * self.jobs[index].run_s
 
@@ -83,7 +83,9 @@ class RegionPolicy:
     cycle_s = 0.0
     name = ""
 
-    def __init__(self, jobs: Sequence[ReplayJob], fleet: Fleet, tariff: Tariff, *, patience_s: float = np.inf) -> None:
+    def __init__(
+        self, jobs: Sequence[ReplayJob], fleet: RegionalSupply, tariff: Tariff, *, patience_s: float = np.inf
+    ) -> None:
         """Start with an empty fleet. Every job has one copy and a home."""
         self.jobs = jobs
         self.tariff = tariff
@@ -104,29 +106,29 @@ class RegionPolicy:
 
     def withdraw(self, job: int, now_s: float) -> None:
         """Take it from the queue."""
-        self.queues.take(job)
+        self.queues.remove(job)
 
-    def decide(self, now_s: float) -> Decision:
+    def decide(self, now_s: float) -> PolicyDecision:
         """Fill region after region, the one with the least work placed in it so far first."""
-        starts: list[Start] = []
+        starts: list[JobStart] = []
         for region in sorted(range(len(self.free)), key=self._placed_share):
             while self.free[region] > 0:
                 job = self._next(region, now_s)
                 if job is None:
                     break
-                self.queues.take(job)
+                self.queues.remove(job)
                 self.free[region] -= self.jobs[job].gpus
                 self.placed_gpu_s[region] += self.jobs[job].gpus * self.jobs[job].run_s
                 starts.append(self._start(job, region))
-        return Decision(starts=starts)
+        return PolicyDecision(starts=starts)
 
     def _placed_share(self, region: int) -> tuple[float, int]:
         return self.placed_gpu_s[region] / self.supply[region], region
 
-    def _start(self, index: int, region: int) -> Start:
+    def _start(self, index: int, region: int) -> JobStart:
         job = self.jobs[index]
         moved_gb = 0.0 if region == job.home else job.data_gb
-        return Start(
+        return JobStart(
             job=index,
             region=region,
             gpus=job.gpus,
@@ -195,7 +197,9 @@ class Gravity(RegionPolicy):
     LUMP_S = 72 * HOUR_S
     LUMP_PATIENCE_S = 72 * HOUR_S
 
-    def __init__(self, jobs: Sequence[ReplayJob], fleet: Fleet, tariff: Tariff, *, patience_s: float = np.inf) -> None:
+    def __init__(
+        self, jobs: Sequence[ReplayJob], fleet: RegionalSupply, tariff: Tariff, *, patience_s: float = np.inf
+    ) -> None:
         """Start with an empty fleet."""
         super().__init__(jobs, fleet, tariff, patience_s=patience_s)
         self._lumps: deque[int] = deque()

@@ -45,7 +45,7 @@ class ReplayJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fleet:
+class RegionalSupply:
     """Regions with their supply, in GPUs."""
 
     regions: tuple[str, ...]
@@ -53,10 +53,10 @@ class Fleet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class JobStart:
     """One copy of a job starts in a region, at this price and with so much data fetched from elsewhere.
 
-    GPUs and run time are the job's own, except for a malleable task that runs with more or fewer workers.
+    GPUs and run time are the job's own, except for an elastic task that runs with more or fewer workers.
     """
 
     job: int
@@ -69,14 +69,14 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class PolicyDecision:
     """What a policy does at one moment: first these (job, region) are stopped, then the others start; they fit."""
 
-    starts: Sequence[Start] = ()
+    starts: Sequence[JobStart] = ()
     stops: Sequence[tuple[int, int]] = ()
 
 
-class Policy(Protocol):
+class ReplayPolicy(Protocol):
     """Decides which waiting job starts where."""
 
     name: str
@@ -91,7 +91,7 @@ class Policy(Protocol):
     def withdraw(self, job: int, now_s: float) -> None:
         """Forget a job that waits (with what copies it still lacks)."""
 
-    def decide(self, now_s: float) -> Decision:
+    def decide(self, now_s: float) -> PolicyDecision:
         """Say what starts and stops now."""
 
 
@@ -140,7 +140,7 @@ class Replay:
 class Stays:
     """Stays while they are written down."""
 
-    starts: list[Start]
+    starts: list[JobStart]
     start_s: list[float]
     end_s: list[float]
     ending: list[int]
@@ -150,7 +150,7 @@ class Stays:
         """Begin without any."""
         return cls([], [], [], [])
 
-    def add(self, start: Start, start_s: float, end_s: float, ending: Ending = Ending.FINISHED) -> int:
+    def add(self, start: JobStart, start_s: float, end_s: float, ending: Ending = Ending.FINISHED) -> int:
         """Write one down and return its number."""
         self.starts.append(start)
         self.start_s.append(start_s)
@@ -187,11 +187,11 @@ class Stays:
 
 def replay(
     jobs: Sequence[ReplayJob],
-    fleet: Fleet,
-    policy: Policy,
+    fleet: RegionalSupply,
+    policy: ReplayPolicy,
     *,
     begin_s: float | None = None,
-    running: Sequence[tuple[Start, float]] = (),
+    running: Sequence[tuple[JobStart, float]] = (),
 ) -> Replay:
     """Run all jobs through the policy until nothing is left that could start.
 
@@ -214,7 +214,7 @@ def replay(
     busy = used_gpu_s = offered_gpu_s = 0.0
     ask_s = math.inf
 
-    def begin(start: Start, start_s: float) -> float:
+    def begin(start: JobStart, start_s: float) -> float:
         stay = stays.add(start, start_s, start_s + start.run_s)
         where[start.job, start.region] = stay
         missing[start.job] -= 1

@@ -14,7 +14,7 @@ import numpy as np
 from thalweg.scheduling.arrays import FloatArray, IntArray
 from thalweg.scheduling.problem.cost import Arcs, region_gpus
 from thalweg.scheduling.problem.model import GPUS, NOWHERE, Problem
-from thalweg.scheduling.problem.solution import Limits
+from thalweg.scheduling.problem.solution import SolveLimits
 from thalweg.scheduling.solve.bound import Prices, balance_slope, free_prices
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class SolverAnswer:
     """What the solver said.
 
     Attributes:
@@ -220,7 +220,7 @@ def _add_tangent(problem: Problem, rows: _Rows, first: int, point: FloatArray) -
     )
 
 
-def solve_linear(problem: Problem, program: Program, gpus_by_pool: FloatArray) -> Answer:
+def solve_linear(problem: Problem, program: Program, gpus_by_pool: FloatArray) -> SolverAnswer:
     """Solve the linear relaxation; prices come with it.
 
     Args:
@@ -241,7 +241,7 @@ def solve_linear(problem: Problem, program: Program, gpus_by_pool: FloatArray) -
         method="highs",
     )
     if answer.x is None:
-        return Answer(copies=None, bound=-np.inf, complete=False)
+        return SolverAnswer(copies=None, bound=-np.inf, complete=False)
     marginal = np.zeros(len(program.limit))
     marginal[finite] = np.maximum(-answer.ineqlin.marginals, 0.0)
     prices = free_prices(problem)
@@ -250,10 +250,10 @@ def solve_linear(problem: Problem, program: Program, gpus_by_pool: FloatArray) -
     prices.budget[:] = marginal[program.budget_rows]
     prices.slope[:] = balance_slope(problem, gpus_by_pool)
     copies = np.asarray(answer.x[: len(program.class_index)])
-    return Answer(copies=copies, bound=float(answer.fun), complete=answer.status == 0, prices=prices)
+    return SolverAnswer(copies=copies, bound=float(answer.fun), complete=answer.status == 0, prices=prices)
 
 
-def solve_integer(program: Program, limits: Limits, cutoff_gap: float) -> Answer:
+def solve_integer(program: Program, limits: SolveLimits, cutoff_gap: float) -> SolverAnswer:
     """Solve the integer program within the node limit and the deadline.
 
     Args:
@@ -283,4 +283,4 @@ def solve_integer(program: Program, limits: Limits, cutoff_gap: float) -> Answer
     # Its own tolerance is taken off, so that the bound stays true.
     bound -= 1e-9 * abs(bound) if np.isfinite(bound) else 0.0
     copies = None if answer.x is None else np.asarray(answer.x[: len(program.class_index)])
-    return Answer(copies=copies, bound=bound, complete=answer.status == 0)
+    return SolverAnswer(copies=copies, bound=bound, complete=answer.status == 0)

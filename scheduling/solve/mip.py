@@ -14,7 +14,7 @@ import numpy as np
 from thalweg.scheduling.arrays import FloatArray
 from thalweg.scheduling.problem.cost import Arcs, plan_usd
 from thalweg.scheduling.problem.model import GPUS, Problem
-from thalweg.scheduling.problem.solution import OPTIMAL_GAP, Limits, Stopped
+from thalweg.scheduling.problem.solution import OPTIMAL_GAP, SolveLimits, StopReason
 from thalweg.scheduling.solve.bound import least_usd, priced_usd
 from thalweg.scheduling.solve.formulation import formulate, solve_integer
 from thalweg.scheduling.solve.improve import improve
@@ -38,18 +38,20 @@ class Polished:
     plan: PartialPlan
     objective: float
     bound: float
-    stopped: Stopped
+    stopped: StopReason
 
 
-def polish(problem: Problem, arcs: Arcs, relaxed: Relaxed, plan: PartialPlan, bound: float, limits: Limits) -> Polished:
+def polish(
+    problem: Problem, arcs: Arcs, relaxed: Relaxed, plan: PartialPlan, bound: float, limits: SolveLimits
+) -> Polished:
     """Improve a partial plan by integer programs until it is optimal or the limits are reached."""
     objective = plan_usd(problem, arcs, *plan.arcs_used())
-    now = Polished(plan=plan, objective=objective, bound=bound, stopped=Stopped.DONE)
+    now = Polished(plan=plan, objective=objective, bound=bound, stopped=StopReason.DONE)
     narrows = objective - bound > WORTH_NARROWING * abs(objective) and limits.mip_arcs >= PROMISING_ARCS
     stopped = _reason_to_stop(now, limits)
     # The plan's own arcs can all be in a better plan: where they are too many already, no program is small enough.
     if stopped is None and not narrows and len(plan.arcs_used()[0]) > limits.mip_arcs:
-        stopped = Stopped.EFFORT
+        stopped = StopReason.EFFORT
     if stopped is not None:
         return replace(now, stopped=stopped)
     reduced = reduced_usd(problem, arcs, relaxed)
@@ -72,17 +74,17 @@ def polish(problem: Problem, arcs: Arcs, relaxed: Relaxed, plan: PartialPlan, bo
         elif number <= limits.mip_arcs:
             now = _solve(problem, arcs, relaxed, now, possible, limits, proves=True)
         else:
-            now = replace(now, stopped=Stopped.EFFORT)
+            now = replace(now, stopped=StopReason.EFFORT)
     return now
 
 
-def _reason_to_stop(now: Polished, limits: Limits) -> Stopped | None:
+def _reason_to_stop(now: Polished, limits: SolveLimits) -> StopReason | None:
     gap = now.objective - now.bound
     if gap <= OPTIMAL_GAP * max(abs(now.objective), 1e-9):
-        return Stopped.OPTIMAL
+        return StopReason.OPTIMAL
     if gap <= limits.mip_gap * abs(now.objective):
-        return Stopped.EFFORT
-    return Stopped.DEADLINE if limits.expired() else None
+        return StopReason.EFFORT
+    return StopReason.DEADLINE if limits.expired() else None
 
 
 def reduced_usd(problem: Problem, arcs: Arcs, relaxed: Relaxed) -> FloatArray:
@@ -103,7 +105,14 @@ def reduced_usd(problem: Problem, arcs: Arcs, relaxed: Relaxed) -> FloatArray:
 
 
 def _solve(
-    problem: Problem, arcs: Arcs, relaxed: Relaxed, now: Polished, chosen: np.ndarray, limits: Limits, *, proves: bool
+    problem: Problem,
+    arcs: Arcs,
+    relaxed: Relaxed,
+    now: Polished,
+    chosen: np.ndarray,
+    limits: SolveLimits,
+    *,
+    proves: bool,
 ) -> Polished:
     class_index, pool_index, _ = now.plan.arcs_used()
     chosen = chosen & np.isfinite(arcs.usd)
@@ -121,7 +130,7 @@ def _solve(
         )
         # Whatever uses an arc left out costs more than the plan at hand, so the lesser of the two is a bound.
         bound = max(now.bound, min(answer.bound, now.objective)) if proves else now.bound
-        stopped = Stopped.DEADLINE if limits.expired() else Stopped.DONE if answer.complete else Stopped.EFFORT
+        stopped = StopReason.DEADLINE if limits.expired() else StopReason.DONE if answer.complete else StopReason.EFFORT
         now = replace(now, bound=bound, stopped=stopped)
         if answer.copies is None:
             break

@@ -11,7 +11,7 @@ from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray
 from thalweg.scheduling.compiled import compiles
 from thalweg.scheduling.problem.cost import Arcs, plan_usd
 from thalweg.scheduling.problem.model import GPUS, NOWHERE, Problem
-from thalweg.scheduling.problem.solution import Limits
+from thalweg.scheduling.problem.solution import SolveLimits
 from thalweg.scheduling.solve.bound import (
     Prices,
     balance_slope,
@@ -24,7 +24,7 @@ from thalweg.scheduling.solve.formulation import formulate, solve_linear
 from thalweg.scheduling.solve.transport.column_generation import add_cheapest
 from thalweg.scheduling.solve.transport.segments import finer_segments, first_segments
 from thalweg.scheduling.solve.transport.solve_transport import solve_transport
-from thalweg.scheduling.solve.transport.transport import Flow, Transport, sample_of, worth_sampling
+from thalweg.scheduling.solve.transport.transport import Transport, TransportFlow, sample_of, worth_sampling
 
 UNITS_PER_GPU = 1000
 """Shares of GPUs are counted in thousandths, as the cluster traces do."""
@@ -98,7 +98,7 @@ def keeps_limits(problem: Problem, relaxed: Relaxed, dimensions: range) -> bool:
     return bool(within.all())
 
 
-def relax_gpus(problem: Problem, arcs: Arcs, start_prices: FloatArray | None, limits: Limits) -> Relaxed:
+def relax_gpus(problem: Problem, arcs: Arcs, start_prices: FloatArray | None, limits: SolveLimits) -> Relaxed:
     """Solve the relaxation in GPUs alone (other dimensions, quotas and budgets left out) as a minimum-cost flow."""
     classes, pools = problem.classes, problem.pools
     gpus = classes.need[:, GPUS]
@@ -119,7 +119,7 @@ def relax_gpus(problem: Problem, arcs: Arcs, start_prices: FloatArray | None, li
     keep = _running_arcs(problem, arcs, rows)
     free_class, free_pool, free_copies = _without_gpus(problem, arcs)
 
-    def read(flow: Flow) -> Relaxed:
+    def read(flow: TransportFlow) -> Relaxed:
         prices = free_prices(problem)
         prices.pool[:, GPUS] = flow.prices * scale
         return Relaxed(
@@ -142,8 +142,8 @@ def _balanced(
     transport: Transport,
     scale: float,
     start: FloatArray | None,
-    limits: Limits,
-    read: Callable[[Flow], Relaxed],
+    limits: SolveLimits,
+    read: Callable[[TransportFlow], Relaxed],
 ) -> Relaxed:
     """Solve with ever finer pieces of the balance term, first on samples: where a region ends up is soon known."""
     demand = float((transport.units * transport.copies).sum()) / scale
@@ -179,7 +179,7 @@ def _balanced(
     return best
 
 
-def relax_all(problem: Problem, arcs: Arcs, first: Relaxed, limits: Limits) -> Relaxed:
+def relax_all(problem: Problem, arcs: Arcs, first: Relaxed, limits: SolveLimits) -> Relaxed:
     """Solve the relaxation with every limit as a linear program, by column generation from a first guess."""
     relaxed, best = first, -np.inf
     for now, bound in linear_rounds(problem, arcs, first, limits):
@@ -188,7 +188,7 @@ def relax_all(problem: Problem, arcs: Arcs, first: Relaxed, limits: Limits) -> R
     return relaxed
 
 
-def linear_rounds(problem: Problem, arcs: Arcs, first: Relaxed, limits: Limits) -> Iterator[tuple[Relaxed, float]]:
+def linear_rounds(problem: Problem, arcs: Arcs, first: Relaxed, limits: SolveLimits) -> Iterator[tuple[Relaxed, float]]:
     """Yield the linear program's optimum over a growing choice of arcs, and the bound its prices prove, by round."""
     if not np.isfinite(arcs.usd).any():
         return

@@ -13,7 +13,7 @@ import numpy as np
 from thalweg.scheduling.arrays import IntArray
 from thalweg.scheduling.problem.model import Classes, Problem
 from thalweg.scheduling.problem.order import gather
-from thalweg.scheduling.problem.solution import DEFAULT_LIMITS, Limits, Solution, Warm
+from thalweg.scheduling.problem.solution import DEFAULT_LIMITS, Solution, SolveLimits, WarmStart
 from thalweg.scheduling.solve.solve import solve
 
 MOVE_WEIGHT_STEP = 4.0
@@ -89,19 +89,23 @@ def moved_tasks(problem: Problem, solution: Solution) -> int:
 
 
 def replan(
-    problem: Problem, warm: Warm | None, max_moved: int, limits: Limits = DEFAULT_LIMITS, strategy: str = "flow"
+    problem: Problem,
+    warm_start: WarmStart | None,
+    max_moved: int,
+    limits: SolveLimits = DEFAULT_LIMITS,
+    strategy: str = "flow",
 ) -> Solution:
     """Solve, with at most `max_moved` running tasks moved.
 
     A plan that moves more is solved again at a higher price of moving, until it keeps to the budget or moving costs a
     hundred thousand times its weight. The objective and bound returned are those of the priced problem last solved.
     """
-    solution = solve(problem, strategy, limits, warm=warm)
+    solution = solve(problem, strategy, limits, warm_start=warm_start)
     weight = max(problem.weights.move, 1e-3)
     for _ in range(MOVE_WEIGHT_TRIES):
         if moved_tasks(problem, solution) <= max_moved:
             break
         weight *= MOVE_WEIGHT_STEP
         dearer = replace(problem, weights=replace(problem.weights, move=weight))
-        solution = solve(dearer, strategy, limits, warm=solution.warm)
+        solution = solve(dearer, strategy, limits, warm_start=solution.warm_start)
     return solution

@@ -12,7 +12,15 @@ from thalweg.scheduling.problem.check import check_problem
 from thalweg.scheduling.problem.cost import arc_costs, plan_usd
 from thalweg.scheduling.problem.model import Problem
 from thalweg.scheduling.problem.order import Ordered, in_order
-from thalweg.scheduling.problem.solution import DEFAULT_LIMITS, OPTIMAL_GAP, Limits, Solution, Status, Stopped, Warm
+from thalweg.scheduling.problem.solution import (
+    DEFAULT_LIMITS,
+    OPTIMAL_GAP,
+    Solution,
+    SolveLimits,
+    SolveStatus,
+    StopReason,
+    WarmStart,
+)
 from thalweg.scheduling.solve.strategies.anneal import anneal
 from thalweg.scheduling.solve.strategies.flow import flow
 from thalweg.scheduling.solve.strategies.genetic import genetic
@@ -27,7 +35,11 @@ STRATEGIES: MappingProxyType[str, Strategy] = MappingProxyType(
 
 
 def solve(
-    problem: Problem, strategy: str = "flow", limits: Limits = DEFAULT_LIMITS, seed: int = 0, warm: Warm | None = None
+    problem: Problem,
+    strategy: str = "flow",
+    limits: SolveLimits = DEFAULT_LIMITS,
+    seed: int = 0,
+    warm_start: WarmStart | None = None,
 ) -> Solution:
     """Place every task of a problem, or say why it waits.
 
@@ -39,7 +51,7 @@ def solve(
         strategy: a name in STRATEGIES.
         limits: deadline and effort.
         seed: for the strategies that draw random numbers.
-        warm: what an earlier solve of a similar problem left; changes the time taken, and a plan only among equals.
+        warm_start: what an earlier solve of a similar problem left; it saves time, and decides only among equal plans.
 
     Raises:
         ProblemError: a value of the problem has no meaning.
@@ -50,20 +62,20 @@ def solve(
     check_problem(problem)
     ordered = in_order(problem)
     arcs = arc_costs(ordered.problem)
-    found = STRATEGIES[strategy](ordered.problem, arcs, limits, seed, _start_prices(ordered.problem, warm))
+    found = STRATEGIES[strategy](ordered.problem, arcs, limits, seed, _start_prices(ordered.problem, warm_start))
     class_index, pool_index, count = found.plan.arcs_used()
     objective = plan_usd(ordered.problem, arcs, class_index, pool_index, count)
     return _in_caller_order(ordered, found, objective, arcs.usd[class_index, pool_index], strategy)
 
 
-def _start_prices(problem: Problem, warm: Warm | None) -> FloatArray | None:
-    if warm is None or warm.prices.shape[1:] != problem.pools.capacity.shape[1:]:
+def _start_prices(problem: Problem, warm_start: WarmStart | None) -> FloatArray | None:
+    if warm_start is None or warm_start.prices.shape[1:] != problem.pools.capacity.shape[1:]:
         return None
-    if warm.pool_ids == problem.pools.pool_ids:
-        return warm.prices
-    known = {pool: row for row, pool in enumerate(warm.pool_ids)}
+    if warm_start.pool_ids == problem.pools.pool_ids:
+        return warm_start.prices
+    known = {pool: row for row, pool in enumerate(warm_start.pool_ids)}
     rows = np.array([known.get(pool, -1) for pool in problem.pools.pool_ids], np.int64)
-    return np.where(rows[:, None] >= 0, warm.prices[rows], 0.0) if len(warm.prices) else None
+    return np.where(rows[:, None] >= 0, warm_start.prices[rows], 0.0) if len(warm_start.prices) else None
 
 
 def _in_caller_order(ordered: Ordered, found: Found, objective: float, usd: FloatArray, strategy: str) -> Solution:
@@ -80,7 +92,9 @@ def _in_caller_order(ordered: Ordered, found: Found, objective: float, usd: Floa
     # The bound is true and the plan is feasible, so a bound above the objective is float noise of equal numbers.
     bound = min(found.bound, objective)
     tight = objective - bound <= OPTIMAL_GAP * max(abs(objective), 1e-9)
-    status = Status.EMPTY if not problem.classes.count.sum() else Status.OPTIMAL if tight else Status.FEASIBLE
+    status = (
+        SolveStatus.EMPTY if not problem.classes.count.sum() else SolveStatus.OPTIMAL if tight else SolveStatus.FEASIBLE
+    )
     return Solution(
         strategy=strategy,
         status=status,
@@ -93,7 +107,7 @@ def _in_caller_order(ordered: Ordered, found: Found, objective: float, usd: Floa
         usd=usd[order],
         prices=prices,
         unplaced=tuple(sorted(moved, key=lambda row: row.class_index)),
-        stopped_because=Stopped.OPTIMAL if status is Status.OPTIMAL else found.stopped,
-        warm=Warm(pool_ids=problem.pools.pool_ids, prices=found.prices.pool),
+        stopped_because=StopReason.OPTIMAL if status is SolveStatus.OPTIMAL else found.stopped,
+        warm_start=WarmStart(pool_ids=problem.pools.pool_ids, prices=found.prices.pool),
         trace=found.trace,
     )

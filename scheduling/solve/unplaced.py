@@ -15,12 +15,12 @@ def unplaced(problem: Problem, arcs: Arcs, plan: PartialPlan) -> tuple[Unplaced,
     left = problem.classes.count - plan.placed
     found = []
     for row in np.flatnonzero(left > 0):
-        reason, detail = _why(problem, arcs, plan, int(row))
+        reason, detail = _reason(problem, arcs, plan, int(row))
         found.append(Unplaced(class_index=int(row), count=int(left[row]), reason=reason, detail=detail))
     return tuple(found)
 
 
-def _why(problem: Problem, arcs: Arcs, plan: PartialPlan, row: int) -> tuple[Reason, str]:
+def _reason(problem: Problem, arcs: Arcs, plan: PartialPlan, row: int) -> tuple[Reason, str]:
     return _forbidden(problem, arcs, row) or _contended(problem, arcs, plan, row)
 
 

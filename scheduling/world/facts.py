@@ -72,7 +72,7 @@ class WorldFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tenant:
+class TenantLimits:
     """What a tenant may hold."""
 
     weight: float = 1.0

@@ -8,7 +8,7 @@ import numpy as np
 from thalweg.scheduling.arrays import IntArray
 from thalweg.scheduling.pack.nodes import Need, NodeId, Nodes, Pool, Slot
 from thalweg.scheduling.world.facts import NODE_SEPARATOR, NodeFacts, node_key, objection_to_node, sorted_out
-from thalweg.scheduling.world.seats import Holding, Seat, Seats, seats_of
+from thalweg.scheduling.world.occupancy import Holding, Occupancy, OccupancyRow, occupancy_of
 from thalweg.scheduling.world.tasks import MIB_PER_GB, MILLI, Copy, Task, Transition, whole_shares
 
 CopyKey = tuple[str, int]
@@ -30,12 +30,12 @@ class Fleet:
 
     def __init__(self) -> None:
         self.nodes = Nodes()
-        self.seats = Seats()
+        self.occupancy = Occupancy()
         self.facts: dict[NodeId, NodeFacts] = {}
         self.left_out: dict[Hashable, str] = {}
         """Nodes whose sample cannot be digested, with the reason."""
         self.holdings: dict[str, Holding] = {}
-        self.malleable: set[CopyKey] = set()
+        self.elastic: set[CopyKey] = set()
         """Placed copies whose size may change."""
         self._copies_on: dict[int, set[CopyKey]] = {}  # by row of a node
         self._copies_in: dict[str, set[CopyKey]] = {}  # by region
@@ -76,7 +76,7 @@ class Fleet:
 
     def _describe(self, key: NodeId, fact: NodeFacts) -> Pool:
         pool = Pool(region=fact.region, gpu_model=fact.gpu_model if fact.gpus else "", spot=fact.spot)
-        row = self.nodes.put(
+        row = self.nodes.set_node(
             key,
             pool,
             gpus=fact.gpus,
@@ -89,7 +89,7 @@ class Fleet:
 
     def describe_unseen(self, key: NodeId, pool: Pool) -> int:
         """Add a node that the ledger knows and no sample described yet: it has nothing until one does."""
-        row = self.nodes.put(key, pool, gpus=0, cpu_milli=0, memory_mib=0)
+        row = self.nodes.set_node(key, pool, gpus=0, cpu_milli=0, memory_mib=0)
         self.nodes.lose(row)
         return row
 
@@ -103,12 +103,14 @@ class Fleet:
 
     # Who sits where
 
-    def seat(self, task: Task, copy: Copy, row: Transition) -> None:
+    def occupy(self, task: Task, copy: Copy, row: Transition) -> None:
         """Let a copy take what the row that assigned it says."""
         slots = self.slots_of(task, copy)
-        self.sit(task, copy, slots, seats_of(task, copy, slots, row, self.nodes.pool_at(copy.pool)))
+        self.sit(task, copy, slots, occupancy_of(task, copy, slots, row, self.nodes.pool_at(copy.pool)))
 
-    def sit(self, task: Task, copy: Copy, slots: Iterable[tuple[Slot, Need]], seats: Sequence[Seat]) -> None:
+    def sit(
+        self, task: Task, copy: Copy, slots: Iterable[tuple[Slot, Need]], occupancy: Sequence[OccupancyRow]
+    ) -> None:
         """Let a copy take its slots, with a seat for each."""
         held = (task.task_id, copy.index)
         self._copies_in.setdefault(copy.region, set()).add(held)
@@ -116,26 +118,28 @@ class Fleet:
             self.nodes.force(slot, need)
             self._copies_on.setdefault(slot.node, set()).add(held)
         if task.spec.min_workers is not None:
-            self.malleable.add(held)
-        copy.seats = tuple(self.seats.add(held, seat) for seat in seats)
+            self.elastic.add(held)
+        copy.occupancy = tuple(self.occupancy.add(held, entry) for entry in occupancy)
         holding = self.holdings.setdefault(task.spec.tenant, Holding())
-        for seat in seats:
-            holding.gain(seat)
+        for entry in occupancy:
+            holding.gain(entry)
 
-    def sit_all(self, owners: Sequence[tuple[Task, Copy]], devices: Sequence[Sequence[int]], seats: IntArray) -> None:
-        """Let many copies take their seats at once: owner and devices of each, and the fields of `Seat` as a row."""
-        cells = dict(zip(Seat._fields, seats.T, strict=True))
+    def sit_all(
+        self, owners: Sequence[tuple[Task, Copy]], devices: Sequence[Sequence[int]], occupancy: IntArray
+    ) -> None:
+        """Let many copies in at once: owner and devices of each, and the fields of its `OccupancyRow`."""
+        cells = dict(zip(OccupancyRow._fields, occupancy.T, strict=True))
         self.nodes.force_all(
             cells["node"], devices, *(cells[name] for name in ("gpu_milli", "cpu_milli", "memory_mib"))
         )
-        rows = self.seats.add_all([(task.task_id, copy.index) for task, copy in owners], seats)
+        rows = self.occupancy.add_all([(task.task_id, copy.index) for task, copy in owners], occupancy)
         for (task, copy), row, node in zip(owners, rows, cells["node"].tolist(), strict=True):
             held = (task.task_id, copy.index)
-            copy.seats += (row,)
+            copy.occupancy += (row,)
             self._copies_in.setdefault(copy.region, set()).add(held)
             self._copies_on.setdefault(node, set()).add(held)
             if task.spec.min_workers is not None:
-                self.malleable.add(held)
+                self.elastic.add(held)
         tenants = [task.spec.tenant for task, _ in owners]
         numbers = {name: number for number, name in enumerate(dict.fromkeys(tenants))}
         of_tenant = np.array([numbers[name] for name in tenants], np.int64)
@@ -156,10 +160,10 @@ class Fleet:
         for slot, need in self.slots_of(task, copy):
             self.nodes.release(slot, need)
             self._copies_on[slot.node].discard(held)
-        self.malleable.discard(held)
+        self.elastic.discard(held)
         holding = self.holdings[task.spec.tenant]
-        for row in copy.seats:
-            holding.lose(self.seats.remove(row))
+        for row in copy.occupancy:
+            holding.lose(self.occupancy.remove(row))
 
     def slots_of(self, task: Task, copy: Copy) -> list[tuple[Slot, Need]]:
         """What a placed copy takes of which nodes."""

@@ -16,7 +16,7 @@ from thalweg.scheduling.pack.nodes import NodeId, Pool
 from thalweg.scheduling.pack.pool_ids import pool_of
 from thalweg.scheduling.world.back_offs import BackOff
 from thalweg.scheduling.world.ended import EndedColumns
-from thalweg.scheduling.world.facts import NODE_SEPARATOR, Tenant
+from thalweg.scheduling.world.facts import NODE_SEPARATOR, TenantLimits
 from thalweg.scheduling.world.refusals import Refusals
 from thalweg.scheduling.world.tasks import Copy, CopyState, Share, Task, TaskSpec, TaskState
 from thalweg.scheduling.world.world import World
@@ -72,7 +72,7 @@ class CopyImage(NamedTuple):
 
 
 class ShareImage(NamedTuple):
-    """What a copy takes of one node; beside it, in `seats`, its seat there."""
+    """What a copy takes of one node; beside it, in `occupancy`, its seat there."""
 
     copy: int
     """Index into `copies`."""
@@ -125,7 +125,7 @@ class WorldImage:
     copies: list[CopyImage]
     shares: list[ShareImage]
     """All those of a copy stand together, copy after copy."""
-    seats: IntArray
+    occupancy: IntArray
     """One row for each share, [shares, fields of `Seat` in their order]; nodes and pools are those of this image."""
     refusals: list[RefusalImage]
     ends: list[EndImage]
@@ -139,7 +139,7 @@ def image_of(world: World) -> WorldImage:
     specs: dict[TaskSpec, int] = {}
     requests: list[str] = []
     tasks, copies, shares, refusals = list[TaskImage](), list[CopyImage](), list[ShareImage](), list[RefusalImage]()
-    seats: list[int] = []
+    occupancy: list[int] = []
     numbers: dict[str, int] = {}
     for number, task in enumerate(world.tasks.values()):
         numbers[task.task_id] = number
@@ -150,7 +150,7 @@ def image_of(world: World) -> WorldImage:
         refusals += (RefusalImage(number, region, r.count, r.last_ms, r.until_ms) for region, r in task.refused.items())
         for copy in task.copies.values():
             shares += _share_images(world, task, copy, len(copies))
-            seats += copy.seats
+            occupancy += copy.occupancy
             copies.append(_copy_image(copy, number))
     for kind, counted in ((EVERYBODY, world.back_offs.refusing), (LOSSES, world.back_offs.flapping)):
         refusals += (RefusalImage(kind, region, r.count, r.last_ms, r.until_ms) for region, r in counted.items())
@@ -166,7 +166,7 @@ def image_of(world: World) -> WorldImage:
         tasks=tasks,
         copies=copies,
         shares=shares,
-        seats=world.seats.rows(seats),
+        occupancy=world.occupancy.rows(occupancy),
         refusals=refusals,
         ends=[EndImage(*end) for end in sorted(world.back_offs.ends)],
         waiting=[
@@ -178,7 +178,9 @@ def image_of(world: World) -> WorldImage:
     )
 
 
-def world_of(image: WorldImage, spec_of: SpecOf, now_ms: int, *, tenants: Mapping[str, Tenant] | None = None) -> World:
+def world_of(
+    image: WorldImage, spec_of: SpecOf, now_ms: int, *, tenants: Mapping[str, TenantLimits] | None = None
+) -> World:
     """Make the world of an image.
 
     Args:
@@ -322,5 +324,5 @@ def _fill_copies(world: World, image: WorldImage, tasks: list[Task]) -> None:
     world.fleet.sit_all(
         [owners[share.copy] for share in image.shares],
         [share.devices for share in image.shares],
-        image.seats,
+        image.occupancy,
     )

@@ -32,7 +32,7 @@ RELEASING: Final = frozenset({Change.REVOKED, Change.PREEMPTED, Change.LOST, Cha
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class LifecycleStep:
     """What one row does."""
 
     becomes: CopyState
@@ -70,13 +70,13 @@ _OF_THE_TASK: Final = frozenset({Change.UPDATED, Change.CANCELLED, Change.WAITIN
 """Changes of the task as a whole; no copy moves."""
 
 
-def _step(change: Change, at: CopyState) -> Step:
+def _step(change: Change, at: CopyState) -> LifecycleStep:
     moves = _MOVES.get(change, {})
     if at not in moves and change not in _OF_THE_TASK:
-        return Step(becomes=at, obeyed=False, spends_epoch=change is not Change.REFUSED)
+        return LifecycleStep(becomes=at, obeyed=False, spends_epoch=change is not Change.REFUSED)
     becomes = moves.get(at, at)
     places = change is Change.ASSIGNED
-    return Step(
+    return LifecycleStep(
         becomes=becomes,
         places=places,
         frees=at in HELD and (places or becomes not in HELD),
@@ -101,7 +101,7 @@ def begins(change: Change, state: TaskState | None) -> bool:
 
 def step_of(
     change: Change, epoch: int, reason: str | None, *, task: TaskState, copy: CopyState, placed_epoch: int = 0
-) -> Step:
+) -> LifecycleStep:
     """Say what a row does to the task it names.
 
     Args:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from thalweg.scheduling.world.facts import Tenant, WorldFacts
+from thalweg.scheduling.world.facts import TenantLimits, WorldFacts
 from thalweg.scheduling.world.tasks import Change, Transition
 from thalweg.scheduling.world.world import World
 
@@ -13,7 +13,7 @@ def world_from(
     now_ms: int,
     *,
     heard: Iterable[str] = (),
-    tenants: Mapping[str, Tenant] | None = None,
+    tenants: Mapping[str, TenantLimits] | None = None,
 ) -> World:
     """Make the world that facts and the ledger's rows lead to.
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Set
 from thalweg.scheduling.arrays import BoolArray
 from thalweg.scheduling.world import lifecycle
 from thalweg.scheduling.world.ended import EndedTask, EndedTasks
-from thalweg.scheduling.world.lifecycle import Step
+from thalweg.scheduling.world.lifecycle import LifecycleStep
 from thalweg.scheduling.world.tasks import TERMINAL, Change, CopyState, Task, TaskState, Transition
-from thalweg.scheduling.world.waiting import ClassKey, Waiting
+from thalweg.scheduling.world.waiting import ClassKey, WaitingQueue
 
 
 class TaskBook:
@@ -20,12 +20,12 @@ class TaskBook:
         """Start empty.
 
         Args:
-            pools_of: see `Waiting`.
+            pools_of: see `WaitingQueue`.
         """
         self.tasks: dict[str, Task] = {}
         """Those that live."""
         self.ended = EndedTasks()
-        self.waiting = Waiting(pools_of)
+        self.waiting = WaitingQueue(pools_of)
         self.count_by_state = dict.fromkeys(TaskState, 0)
         self.order = 0
         """Tasks that have begun so far: the position of the last in the order of arrival."""
@@ -56,7 +56,7 @@ class TaskBook:
         self.count_by_state[TaskState.WAITING] += 1
         self.wait(task, first=False)
 
-    def step_of(self, task: Task, row: Transition) -> Step:
+    def step_of(self, task: Task, row: Transition) -> LifecycleStep:
         """Say what a row does to its task."""
         copy = task.copies.get(row.copy)
         return lifecycle.step_of(
@@ -68,7 +68,7 @@ class TaskBook:
             placed_epoch=0 if copy is None else copy.epoch,
         )
 
-    def note(self, task: Task, row: Transition, step: Step) -> None:
+    def note(self, task: Task, row: Transition, step: LifecycleStep) -> None:
         """Note what a row that is obeyed says of its task, its placed copies aside."""
         task.attempt = max(task.attempt, row.attempt)
         task.reason, task.reason_ms = row.reason or "", row.decided_ms

@@ -99,7 +99,7 @@ class TaskSpec:
     start_by_ms: int | None = None
     """Last moment to start and still meet the deadline, milliseconds since 1970."""
     min_workers: int | None = None
-    """Fewest workers it runs with; None where it is not malleable: then it runs with exactly those of its parts."""
+    """Fewest workers it runs with; None where it is not elastic: then it runs with exactly those of its parts."""
     max_workers: int | None = None
     """Most workers it grows to; None as `min_workers`."""
     spread_workers: bool = False
@@ -127,7 +127,7 @@ class TaskSpec:
 
 
 def sized(spec: TaskSpec, workers: int) -> TaskSpec:
-    """Describe a malleable task as it runs with so many workers: the more of them, the sooner the same work is done."""
+    """Describe an elastic task as it runs with so many workers: the more of them, the sooner the same work is done."""
     (part,) = spec.parts
     return replace(
         spec,
@@ -161,12 +161,12 @@ class Copy:
     assigned_ms: int
     misses: int = 0
     """Inventories in a row in which the region did not list it."""
-    seats: tuple[int, ...] = ()
-    """Its rows in `World.seats`."""
+    occupancy: tuple[int, ...] = ()
+    """Its rows in `World.occupancy`."""
 
     @property
     def workers(self) -> int:
-        """Workers it runs with; a malleable task's may differ from what it asked for."""
+        """Workers it runs with; an elastic task's may differ from what it asked for."""
         return sum(share.workers for share in self.shares)
 
 

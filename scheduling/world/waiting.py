@@ -53,7 +53,7 @@ class WaitingClass:
         return len(self.tasks) - len(self.left)
 
 
-class Waiting:
+class WaitingQueue:
     """The queue. Rows of its columns are reused when a class empties."""
 
     def __init__(self, pools_of: Callable[[ClassKey], BoolArray]) -> None:

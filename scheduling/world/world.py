@@ -19,12 +19,12 @@ from thalweg.scheduling.world.back_offs import NEVER, BackOffs
 from thalweg.scheduling.world.facts import DatasetFacts as DatasetFacts
 from thalweg.scheduling.world.facts import Link, WorldFacts
 from thalweg.scheduling.world.facts import NodeFacts as NodeFacts
-from thalweg.scheduling.world.facts import Tenant as Tenant
+from thalweg.scheduling.world.facts import TenantLimits as TenantLimits
 from thalweg.scheduling.world.fleet import CopyKey, Fleet
 from thalweg.scheduling.world.geography import Geography
 from thalweg.scheduling.world.loosening import Loosening
+from thalweg.scheduling.world.occupancy import Holding as Holding
 from thalweg.scheduling.world.refusals import Refusals
-from thalweg.scheduling.world.seats import Holding as Holding
 from thalweg.scheduling.world.task_book import TaskBook
 from thalweg.scheduling.world.tasks import TERMINAL, Copy, CopyState, Task, Transition, lost_by_silence
 from thalweg.scheduling.world.waiting import ClassKey
@@ -39,16 +39,16 @@ class World:
         self.book = TaskBook(self._may_use)
         self.back_offs = BackOffs()
         self.loosening = Loosening()
-        self.tenants: dict[str, Tenant] = {}
+        self.tenants: dict[str, TenantLimits] = {}
         self.grow_at_ms = 0
         """When idle GPUs are looked for next."""
         self._pools: Pools | None = None
         # What is asked for everywhere, by its own name.
         self.regions = self.geography.regions
         self.nodes = self.fleet.nodes
-        self.seats = self.fleet.seats
+        self.occupancy = self.fleet.occupancy
         self.holdings = self.fleet.holdings
-        self.malleable = self.fleet.malleable
+        self.elastic = self.fleet.elastic
         self.tasks = self.book.tasks
         self.ended = self.book.ended
         self.find = self.book.find
@@ -133,7 +133,7 @@ class World:
         if self.geography.set_datasets(datasets):
             self._all_loosened()
 
-    def set_tenants(self, tenants: Mapping[str, Tenant]) -> None:
+    def set_tenants(self, tenants: Mapping[str, TenantLimits]) -> None:
         """Set weights and limits; who is not listed has weight 1 and no limit."""
         if tenants != self.tenants:
             self.tenants = dict(tenants)
@@ -283,7 +283,7 @@ class World:
             state=CopyState.ASSIGNED,
             assigned_ms=row.decided_ms,
         )
-        self.fleet.seat(task, copy, row)
+        self.fleet.occupy(task, copy, row)
 
     def _free(self, task: Task, index: int) -> None:
         copy = task.copies.pop(index)

@@ -11,7 +11,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.connection import connection_options
 from thalweg.streams.broker.errors import BrokerUnavailableError, TopicMismatchError
 from thalweg.streams.contract.topics import CONTRACTS, TopicContract, contract_of, topic_name
@@ -22,7 +22,7 @@ log = logging.getLogger("thalweg.admin")
 
 
 def ensure_topics(
-    kafka: Kafka, regions: Iterable[str] = (), contracts: Sequence[TopicContract] = CONTRACTS
+    kafka: KafkaSettings, regions: Iterable[str] = (), contracts: Sequence[TopicContract] = CONTRACTS
 ) -> list[str]:
     """Create what is missing and return the names of the topics that were created, once all can be used.
 
@@ -55,7 +55,7 @@ def ensure_topics(
         return created
 
 
-def raise_limits(kafka: Kafka) -> list[str]:
+def raise_limits(kafka: KafkaSettings) -> list[str]:
     """Let topics of an earlier version take messages as large as their contract says now; return which were changed.
 
     Without it an event that is in the ledger might never fit its topic. A limit above the contract's stays.
@@ -90,7 +90,7 @@ def raise_limits(kafka: Kafka) -> list[str]:
     return sorted(name for name, result in answer.items() if result == "OK")
 
 
-def existing_topics(kafka: Kafka) -> dict[str, int]:
+def existing_topics(kafka: KafkaSettings) -> dict[str, int]:
     """Partitions by name of every topic under our prefix.
 
     Raises:
@@ -101,7 +101,7 @@ def existing_topics(kafka: Kafka) -> dict[str, int]:
         return {name: count for name, count in _existing_partitions(admin).items() if name.startswith(own)}
 
 
-def cluster_id(kafka: Kafka) -> str:
+def cluster_id(kafka: KafkaSettings) -> str:
     """Id of the cluster that answers: every installation's broker has its own, whatever address it listens on.
 
     Raises:
@@ -111,7 +111,7 @@ def cluster_id(kafka: Kafka) -> str:
         return str(admin.describe_cluster()["cluster_id"])
 
 
-def identities(kafka: Kafka, topics: Sequence[str]) -> tuple[str, dict[str, str]]:
+def identities(kafka: KafkaSettings, topics: Sequence[str]) -> tuple[str, dict[str, str]]:
     """Id of the cluster, and of each topic: a topic deleted and made anew under its name has another.
 
     Raises:
@@ -133,7 +133,7 @@ class TopicsNow:
     partitions: Mapping[str, int]
 
 
-def topics_now(kafka: Kafka, pattern: str) -> TopicsNow:
+def topics_now(kafka: KafkaSettings, pattern: str) -> TopicsNow:
     """Look which topics there are whose whole name matches a pattern.
 
     Raises:
@@ -157,7 +157,7 @@ def topics_now(kafka: Kafka, pattern: str) -> TopicsNow:
 
 
 def bounds_now(
-    kafka: Kafka, places: Iterable[tuple[str, int]]
+    kafka: KafkaSettings, places: Iterable[tuple[str, int]]
 ) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int], int]]:
     """First offset held and the one after the last, of those of these partitions that are there.
 
@@ -185,7 +185,7 @@ def bounds_now(
 
 
 @contextmanager
-def _admin(kafka: Kafka) -> Iterator[KafkaAdminClient]:
+def _admin(kafka: KafkaSettings) -> Iterator[KafkaAdminClient]:
     try:
         admin = KafkaAdminClient(client_id="thalweg-admin", **connection_options(kafka))
     except (KafkaError, OSError) as error:
@@ -200,7 +200,7 @@ def _existing_partitions(admin: KafkaAdminClient) -> dict[str, int]:
     return {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics() if not topic["error_code"]}
 
 
-def _create(admin: KafkaAdminClient, wanted: dict[str, TopicContract], kafka: Kafka) -> list[str]:
+def _create(admin: KafkaAdminClient, wanted: dict[str, TopicContract], kafka: KafkaSettings) -> list[str]:
     # Unless more than one is asked for, the broker's own default is as good.
     in_sync = {"min.insync.replicas": str(kafka.min_insync_replicas)} if kafka.min_insync_replicas > 1 else {}
     answer = admin.create_topics(

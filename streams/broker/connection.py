@@ -5,13 +5,13 @@ from typing import Any, Final
 from kafka import KafkaProducer
 from kafka.errors import CorruptRecordError, KafkaError, UnsupportedCodecError
 
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 
 ISOLATION: Final = "read_committed"
 """Kafka's own default hands out records of transactions that are open or were aborted."""
 
 
-def connection_options(kafka: Kafka) -> dict[str, Any]:
+def connection_options(kafka: KafkaSettings) -> dict[str, Any]:
     """Options shared by kafka-python's producer, consumer and admin client."""
     options: dict[str, Any] = {
         "bootstrap_servers": [server.strip() for server in kafka.bootstrap_servers.split(",")],
@@ -34,7 +34,7 @@ def connection_options(kafka: Kafka) -> dict[str, Any]:
     return options
 
 
-def consumer_options(kafka: Kafka) -> dict[str, Any]:
+def consumer_options(kafka: KafkaSettings) -> dict[str, Any]:
     """Options of every consumer of ours.
 
     What a transaction has not committed, or has taken back, was never sent: it must not become a task.

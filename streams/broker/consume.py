@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.connection import consumer_options, is_unreadable
 from thalweg.streams.broker.errors import BrokerUnavailableError, UnreadableError
 
@@ -61,7 +61,7 @@ class KafkaReader:
 
     def __init__(
         self,
-        kafka: Kafka,
+        kafka: KafkaSettings,
         *,
         topics: Iterable[str] = (),
         pattern: str | None = None,

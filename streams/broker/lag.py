@@ -11,7 +11,7 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.connection import connection_options
 from thalweg.sync.delta.data_files import folder_of
 
@@ -64,10 +64,10 @@ def records_behind(end: Offsets, latest: Offsets) -> int:
     return sum(max(0, offset - end.get(place, 0)) for place, offset in latest.items())
 
 
-class ShadowGroup:
+class ProgressGroup:
     """The consumer group that shows a query's place. For one thread."""
 
-    def __init__(self, kafka: Kafka, name: str) -> None:
+    def __init__(self, kafka: KafkaSettings, name: str) -> None:
         """Connect.
 
         Args:

@@ -2,8 +2,8 @@
 
 A checkpoint is offsets, and offsets mean something only in the topics they were read from; a table goes on from where
 it was only together with the checkpoint that filled it. Each may be restored, moved, or made anew alone. So both
-remember whose they are (`Origin`), and a query's start compares. Pure: who looks is `jobs.runtime.origin` and the
-doctor.
+remember whose they are (`CheckpointOrigin`), and a query's start compares. Pure: who looks is `jobs.runtime.origin`
+and the doctor.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ ALL_ANEW: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class CheckpointOrigin:
     """What a checkpoint was made with."""
 
     warehouse_id: str
@@ -67,7 +67,7 @@ class Present:
     ends: Mapping[Place, int] | None = None
 
 
-class Kind(StrEnum):
+class MismatchKind(StrEnum):
     """What differs."""
 
     OTHER_WAREHOUSE = "other_warehouse"
@@ -82,7 +82,7 @@ class Kind(StrEnum):
 class Mismatch:
     """One difference, in words: what was found, what happens when the query starts, what a person may do."""
 
-    kind: Kind
+    kind: MismatchKind
     found: str
     follows: str
     remedy: str
@@ -98,7 +98,7 @@ class Mismatch:
         return f"{self.found}: {self.follows}"
 
 
-def compare(origin: Origin | None, standing: Standing, present: Present) -> list[Mismatch]:
+def compare(origin: CheckpointOrigin | None, standing: Standing, present: Present) -> list[Mismatch]:
     """Name every difference, the widest first; nothing after one that makes all offsets meaningless.
 
     Args:
@@ -116,7 +116,7 @@ def compare(origin: Origin | None, standing: Standing, present: Present) -> list
     if present.table_batch is not None and present.table_batch > standing.batch:
         found.append(
             Mismatch(
-                kind=Kind.TABLE_NEWER,
+                kind=MismatchKind.TABLE_NEWER,
                 found=f"the checkpoint is older than the table: it stands at batch {standing.batch}, the table holds "
                 f"batch {present.table_batch} of the same query",
                 follows="the checkpoint is set aside and the query goes on from where it stands, under a new id; what "
@@ -131,24 +131,24 @@ def compare(origin: Origin | None, standing: Standing, present: Present) -> list
     return found
 
 
-def _whose(origin: Origin, present: Present) -> Mismatch | None:
+def _whose(origin: CheckpointOrigin, present: Present) -> Mismatch | None:
     if present.cluster_id is not None and present.cluster_id != origin.cluster_id:
         return Mismatch(
-            kind=Kind.OTHER_CLUSTER,
+            kind=MismatchKind.OTHER_CLUSTER,
             found=f"the checkpoint was made with Kafka cluster {origin.cluster_id}, here is {present.cluster_id}",
             follows=ALL_ANEW,
             remedy="Nothing, if the broker was made anew; else name the right one: kafka.bootstrap_servers",
         )
     if present.warehouse_id is not None and present.warehouse_id != origin.warehouse_id:
         return Mismatch(
-            kind=Kind.OTHER_WAREHOUSE,
+            kind=MismatchKind.OTHER_WAREHOUSE,
             found=f"the checkpoint was made with table {origin.warehouse_id}, here is {present.warehouse_id}",
             follows=ALL_ANEW,
             remedy="Nothing, if the warehouse was made anew; else name the right one: warehouse.path",
         )
     if present.table_version is not None and present.table_version < origin.table_version:
         return Mismatch(
-            kind=Kind.TABLE_OLDER,
+            kind=MismatchKind.TABLE_OLDER,
             found=f"the table is older than the checkpoint: it is at version {present.table_version}, the checkpoint "
             f"has seen {origin.table_version}",
             follows=ALL_ANEW,
@@ -157,7 +157,7 @@ def _whose(origin: Origin, present: Present) -> Mismatch | None:
     return None
 
 
-def _topics_anew(origin: Origin | None, standing: Standing, present: Present) -> list[Mismatch]:
+def _topics_anew(origin: CheckpointOrigin | None, standing: Standing, present: Present) -> list[Mismatch]:
     """Topics deleted and made anew under their names: by their ids, or because they end before where we stand."""
     found = []
     for topic in sorted({topic for topic, _ in standing.planned}):
@@ -173,7 +173,7 @@ def _topics_anew(origin: Origin | None, standing: Standing, present: Present) ->
             continue
         found.append(
             Mismatch(
-                kind=Kind.TOPIC_ANEW,
+                kind=MismatchKind.TOPIC_ANEW,
                 topic=topic,
                 found=seen,
                 follows="the checkpoint is set aside; this topic is read from its earliest record, the others go on",
@@ -203,7 +203,7 @@ def _expired(standing: Standing, present: Present, made_anew: set[str | None]) -
 def lost_records(topic: str, partition: int, position: int, start: int) -> Mismatch:
     """Say that records expired before they were read."""
     return Mismatch(
-        kind=Kind.RECORDS_EXPIRED,
+        kind=MismatchKind.RECORDS_EXPIRED,
         topic=topic,
         partition=partition,
         until=start,
@@ -216,7 +216,7 @@ def lost_records(topic: str, partition: int, position: int, start: int) -> Misma
 
 
 def beginning(
-    mismatches: Sequence[Mismatch], origin: Origin | None, standing: Standing, partitions: Mapping[str, int]
+    mismatches: Sequence[Mismatch], origin: CheckpointOrigin | None, standing: Standing, partitions: Mapping[str, int]
 ) -> Mapping[Place, int] | None:
     """Where a new checkpoint begins, for every partition there is; None to go on with the old one.
 
@@ -227,18 +227,18 @@ def beginning(
         partitions: number of them, by topic.
     """
     kinds = {mismatch.kind for mismatch in mismatches}
-    if not kinds - {Kind.RECORDS_EXPIRED}:
+    if not kinds - {MismatchKind.RECORDS_EXPIRED}:
         return None
     before: Mapping[Place, int] = standing.done
     if standing.batch == 0 and not before and origin is not None:
         before = origin.begin_at
-    if kinds & {Kind.OTHER_CLUSTER, Kind.OTHER_WAREHOUSE, Kind.TABLE_OLDER}:
+    if kinds & {MismatchKind.OTHER_CLUSTER, MismatchKind.OTHER_WAREHOUSE, MismatchKind.TABLE_OLDER}:
         before = {}
-    anew = {mismatch.topic for mismatch in mismatches if mismatch.kind is Kind.TOPIC_ANEW}
+    anew = {mismatch.topic for mismatch in mismatches if mismatch.kind is MismatchKind.TOPIC_ANEW}
     return every_partition({place: at for place, at in before.items() if place[0] not in anew}, partitions)
 
 
-def still_meant(origin: Origin, present: Present) -> Mapping[Place, int]:
+def still_meant(origin: CheckpointOrigin, present: Present) -> Mapping[Place, int]:
     """Where a checkpoint without a batch begins: what was meant, but for topics that have been made anew since."""
     if present.cluster_id != origin.cluster_id:
         return {}

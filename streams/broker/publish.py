@@ -14,7 +14,7 @@ import msgspec
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.connection import close_producer, connection_options
 from thalweg.streams.broker.errors import BrokerUnavailableError, MessageTooLargeError, NotAcknowledgedError
 from thalweg.streams.contract import envelope
@@ -92,7 +92,7 @@ def check_sizes(records: Sequence[OutgoingRecord]) -> None:
 class KafkaPublisher:
     """Publish to Kafka: idempotent producer, `acks=all`. Threads may share one."""
 
-    def __init__(self, kafka: Kafka, *, timeout_ms: int = 10_000, client_id: str = "thalweg") -> None:
+    def __init__(self, kafka: KafkaSettings, *, timeout_ms: int = 10_000, client_id: str = "thalweg") -> None:
         """Connect.
 
         Args:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from thalweg.streams.broker.origin import Origin, Place, Standing
+from thalweg.streams.broker.origin import CheckpointOrigin, Place, Standing
 
 MARK: Final = "thalweg.json"
 ASIDE: Final = "set-aside"
@@ -71,14 +71,14 @@ class QueryCheckpoint:
             return None
         return str(found["id"]) if isinstance(found, dict) and "id" in found else None
 
-    def origin(self) -> Origin | None:
+    def origin(self) -> CheckpointOrigin | None:
         """Read what it was made with; None if it does not say."""
         try:
             return origin_from(json.loads((self.folder / MARK).read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return None
 
-    def write_origin(self, origin: Origin) -> None:
+    def write_origin(self, origin: CheckpointOrigin) -> None:
         """Replace what it was made with, as a whole: a kill leaves the old or the new.
 
         Raises:
@@ -102,7 +102,7 @@ class QueryCheckpoint:
         return target
 
 
-def origin_fields(origin: Origin) -> dict[str, Any]:
+def origin_fields(origin: CheckpointOrigin) -> dict[str, Any]:
     """Write an origin as JSON has it."""
     return {
         "warehouse_id": origin.warehouse_id,
@@ -114,14 +114,14 @@ def origin_fields(origin: Origin) -> dict[str, Any]:
     }
 
 
-def origin_from(fields: Any) -> Origin:
+def origin_from(fields: Any) -> CheckpointOrigin:
     """Read an origin.
 
     Raises:
         ValueError: it is none.
     """
     try:
-        return Origin(
+        return CheckpointOrigin(
             warehouse_id=str(fields["warehouse_id"]),
             cluster_id=str(fields["cluster_id"]),
             topic_ids={str(topic): str(topic_id) for topic, topic_id in fields["topic_ids"].items()},

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 from kafka import KafkaConsumer, TopicPartition
 
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.connection import consumer_options, is_unreadable
 
 Ranges = Mapping[tuple[str, int], tuple[int, int]]
@@ -104,7 +104,7 @@ def _offsets(file: Path) -> dict[tuple[str, int], int] | None:
 class RangeReader:
     """Follows topic partitions on a thread of its own; `read` may be called from one other thread."""
 
-    def __init__(self, kafka: Kafka, *, largest_records: int = LARGEST_RECORDS) -> None:
+    def __init__(self, kafka: KafkaSettings, *, largest_records: int = LARGEST_RECORDS) -> None:
         """Prepare; partitions are followed from the first time they are asked for.
 
         Args:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.scheduling.liveness.hearing import Ends
 from thalweg.streams.broker.connection import connection_options
 from thalweg.streams.broker.errors import BrokerUnavailableError
@@ -18,7 +18,7 @@ TIMEOUT_MS: Final = 5_000
 class TopicEnds:
     """Asks the broker for the ends of all topics of a pattern. For one thread at a time."""
 
-    def __init__(self, kafka: Kafka, pattern: str) -> None:
+    def __init__(self, kafka: KafkaSettings, pattern: str) -> None:
         """Prepare; the connection is made by the first look.
 
         Args:

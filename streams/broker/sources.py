@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.connection import ISOLATION
 from thalweg.streams.broker.origin import Place
 from thalweg.streams.broker.query_checkpoint import places_as_tree
@@ -26,7 +26,7 @@ FETCH_BYTES: Final = 16 * 1_048_576
 _GIVE_UP_MS: Final = 10_000
 
 
-def kafka_options(kafka: Kafka) -> dict[str, str]:
+def kafka_options(kafka: KafkaSettings) -> dict[str, str]:
     """Options for Spark's Kafka source and sink: the servers and how to speak to them."""
     options = {
         "kafka.bootstrap.servers": kafka.bootstrap_servers,
@@ -56,7 +56,7 @@ def _quoted(text: str) -> str:
 
 def read_regions(
     spark: "SparkSession",
-    kafka: Kafka,
+    kafka: KafkaSettings,
     contract: TopicContract,
     *,
     max_records_per_batch: int,
@@ -69,7 +69,7 @@ def read_regions(
 
 def read_pattern(
     spark: "SparkSession",
-    kafka: Kafka,
+    kafka: KafkaSettings,
     pattern: str,
     *,
     max_records_per_batch: int,

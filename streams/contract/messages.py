@@ -34,7 +34,7 @@ Replicas = Annotated[int, Meta(ge=1, le=16)]
 Priority = Annotated[int, Meta(ge=0, le=1_000)]
 
 
-class Stamp(Struct, frozen=True, omit_defaults=True):
+class MessageStamp(Struct, frozen=True, omit_defaults=True):
     """Hybrid logical clock reading of the writer, with its place in the writer's own sequence."""
 
     ms: EpochMs
@@ -134,14 +134,14 @@ class TaskRequest(Struct, frozen=True, omit_defaults=True, kw_only=True):
     splittable: bool = False
     """Whether it may run on fewer workers than asked for; the same as `min_workers: 1` where that is not set."""
     min_workers: Workers | None = None
-    """Malleable: fewest workers it runs with. It starts smaller where room is short and shrinks before others leave."""
+    """Elastic: fewest workers it runs with. It starts smaller where room is short and shrinks before others leave."""
     max_workers: Workers | None = None
-    """Malleable: most workers it grows to while GPUs are idle; null means not above `workers`."""
+    """Elastic: most workers it grows to while GPUs are idle; null means not above `workers`."""
     spread_workers: bool = False
     """Every worker on a node of its own (anti-affinity)."""
     observed_at: EpochMs | None = None
     """When the application made the request, milliseconds since 1970."""
-    stamp: Stamp | None = None
+    stamp: MessageStamp | None = None
     """The application's clock reading, where it keeps one."""
 
 
@@ -187,7 +187,7 @@ class AssignmentEvent(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Why, in words."""
     decided_at: EpochMs = 0
     """When it was decided, milliseconds since 1970."""
-    stamp: Stamp | None = None
+    stamp: MessageStamp | None = None
     """Clock reading of the decision."""
     kind: str = "batch"
     """Kind of the task."""
@@ -249,7 +249,7 @@ class StatusEvent(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """For `heartbeat`: the first of its agent, which hosts the region from now on; agents before it end."""
     observed_at: EpochMs | None = None
     """When it happened, milliseconds since 1970."""
-    stamp: Stamp | None = None
+    stamp: MessageStamp | None = None
     """The region's clock reading."""
 
 
@@ -333,7 +333,7 @@ class TelemetryRecord(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The observations."""
     observed_at: EpochMs | None = None
     """When they were observed, milliseconds since 1970; null takes the stamp's time, then the record's own."""
-    stamp: Stamp | None = None
+    stamp: MessageStamp | None = None
     """The region's clock reading, shared by all samples."""
 
 

@@ -17,7 +17,7 @@ from thalweg.streams.contract.messages import Count, EpochMs
 from thalweg.streams.contract.topics import STATE, region_of_topic
 from thalweg.sync.protocol.changes import Change, Delete, changes_from_value
 from thalweg.sync.protocol.entries import Heartbeat, Join, Leave, PlainWrite, RepairRequest, Update, UpMessage
-from thalweg.sync.protocol.policies import Policy
+from thalweg.sync.protocol.policies import MergePolicy
 from thalweg.sync.protocol.records import MAX_DEPTH, MAX_RECORD_BYTES, checked_key
 from thalweg.sync.protocol.stamps import FIRST_STORE_EPOCH, MAX_COUNTER, Stamp, check_region, moment_ms
 
@@ -52,7 +52,7 @@ class StateRecord(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Grows with every change of the record; breaks ties within one millisecond."""
     stamp: PlainStamp | None = None
     """Instead of `observed_at`."""
-    policies: dict[str, Policy] = {}
+    policies: dict[str, MergePolicy] = {}
     """Field to policy, over those of the settings."""
     batch: Annotated[list[UpMessage], Meta(max_length=MAX_BATCH)] | None = None
     """A replica's messages, in order."""
@@ -165,8 +165,8 @@ def _stamp(said: StateRecord, record: StateInput, region: str) -> Stamp:
     )
 
 
-def _policies_of(key: str, policies: Policies) -> dict[str, Policy]:
+def _policies_of(key: str, policies: Policies) -> dict[str, MergePolicy]:
     fitting = [prefix for prefix in policies if key.startswith(prefix)]
     if not fitting:
         return {}
-    return {field: Policy(policy) for field, policy in policies[max(fitting, key=len)].items()}
+    return {field: MergePolicy(policy) for field, policy in policies[max(fitting, key=len)].items()}

@@ -66,7 +66,7 @@ ON CONFLICT (region, task_id) DO UPDATE SET
 """
 
 
-class Verdict(StrEnum):
+class FenceVerdict(StrEnum):
     """What the fence says about an event."""
 
     ACCEPTED = "accepted"
@@ -151,7 +151,7 @@ class Fence:
             raise
         self.connection.execute("COMMIT")
 
-    def admit(self, event: AssignmentEvent) -> Verdict:
+    def admit(self, event: AssignmentEvent) -> FenceVerdict:
         """Judge one event and remember it; inside `transaction`, together with what the owner does about it."""
         region, step = event.region, _STEP[event.type]
         self.connection.execute("INSERT OR IGNORE INTO fence_regions (region) VALUES (?)", (region,))
@@ -162,7 +162,7 @@ class Fence:
         )
         return verdict
 
-    def _verdict(self, event: AssignmentEvent, step: int) -> Verdict:
+    def _verdict(self, event: AssignmentEvent, step: int) -> FenceVerdict:
         key = (event.region, event.task_id)
         known = self.connection.execute(
             "SELECT epoch, step FROM fence_points WHERE region = ? AND task_id = ?", key
@@ -172,13 +172,13 @@ class Fence:
                 "SELECT horizon FROM fence_regions WHERE region = ?", (event.region,)
             ).fetchone()
             if event.decided_at <= horizon:
-                return Verdict.OLDER
+                return FenceVerdict.OLDER
         elif (event.epoch, step) == tuple(known):
-            return Verdict.REPEATED
+            return FenceVerdict.REPEATED
         elif (event.epoch, step) < tuple(known):
-            return Verdict.OLDER
+            return FenceVerdict.OLDER
         self.connection.execute(_ADVANCE, (*key, event.epoch, step, event.decided_at))
-        return Verdict.ACCEPTED
+        return FenceVerdict.ACCEPTED
 
     def finish(self, region: str, task_id: str, epoch: int) -> None:
         """Note that a task ended by itself in this epoch: neither it nor its revocation is acted on again."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from thalweg.scheduling.live.decide import Origin
+from thalweg.scheduling.live.decide import RequestOrigin
 from thalweg.streams.contract.decode import UndecodableError, decoded
 from thalweg.streams.contract.envelope import content_id
 from thalweg.streams.contract.messages import StatusEvent, TaskRequest
@@ -24,22 +24,22 @@ _STATUS: Final = msgspec.json.Decoder(StatusEvent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ReceivedRequest:
     """A well-formed request."""
 
     request: TaskRequest
     raw: str
     content_hash: str
-    origin: Origin
+    origin: RequestOrigin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reported:
+class ReceivedStatus:
     """A well-formed report of a region, and its bytes."""
 
     event: StatusEvent
     value: bytes
-    origin: Origin
+    origin: RequestOrigin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +49,10 @@ class Malformed:
     reason: str
     key: bytes | None
     value: bytes | None
-    origin: Origin
+    origin: RequestOrigin
 
 
-Item = Asked | Reported | Malformed
+Item = ReceivedRequest | ReceivedStatus | Malformed
 
 
 def read(batch: "pa.Table", prefix: str) -> Iterator[Item]:
@@ -60,14 +60,16 @@ def read(batch: "pa.Table", prefix: str) -> Iterator[Item]:
     requests_topic = topic_name(REQUESTS, prefix)
     columns = [batch.column(name).to_pylist() for name in COLUMNS]
     for topic, partition, offset, timestamp_ms, key, value in in_order(list(zip(*columns, strict=True))):
-        origin = Origin(topic=topic, partition=partition, offset=offset, timestamp_ms=timestamp_ms)
+        origin = RequestOrigin(topic=topic, partition=partition, offset=offset, timestamp_ms=timestamp_ms)
         try:
             if topic == requests_topic:
                 request = read_request(value)
-                yield Asked(request=request, raw=value.decode(), content_hash=content_hash(value), origin=origin)
+                yield ReceivedRequest(
+                    request=request, raw=value.decode(), content_hash=content_hash(value), origin=origin
+                )
             else:
                 event = _read_status(value, region_of_topic(topic, STATUS, prefix))
-                yield Reported(event=event, value=value, origin=origin)
+                yield ReceivedStatus(event=event, value=value, origin=origin)
         except (RequestError, UnicodeDecodeError) as error:
             yield Malformed(reason=str(error), key=key, value=value, origin=origin)
 

@@ -99,7 +99,7 @@ def spec_of(request: TaskRequest) -> TaskSpec:
 
 
 def _least_workers(request: TaskRequest) -> int | None:
-    """Fewest workers of a malleable task; None where their number is fixed."""
+    """Fewest workers of an elastic task; None where their number is fixed."""
     if request.min_workers is not None:
         return request.min_workers
     if request.splittable:

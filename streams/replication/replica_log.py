@@ -12,7 +12,7 @@ import msgspec
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.connection import close_producer, connection_options
 from thalweg.streams.broker.errors import BrokerUnavailableError, NotAcknowledgedError
 from thalweg.streams.contract.decode import decoded
@@ -87,7 +87,7 @@ class ReplicaLog(Protocol):
 class KafkaReplicaLog:
     """The replica topic in Kafka, for its one writer."""
 
-    def __init__(self, kafka: Kafka, *, timeout_ms: int = 30_000) -> None:
+    def __init__(self, kafka: KafkaSettings, *, timeout_ms: int = 30_000) -> None:
         """Connect.
 
         Raises:

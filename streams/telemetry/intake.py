@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from thalweg.streams.broker.deadletter import RefusedRecord
-from thalweg.streams.telemetry.parse import Parsed, Refusal, history_rows, parse
-from thalweg.streams.telemetry.rules import Rule, judge
+from thalweg.streams.telemetry.parse import Parsed, UnreadableRecord, history_rows, parse
+from thalweg.streams.telemetry.rules import FieldRule, judge
 from thalweg.sync.delta.contracts import QUARANTINE, TELEMETRY
 from thalweg.sync.delta.wide_text import wide_text
 
@@ -72,7 +72,7 @@ def rows_within(rows: pa.Table, ranges: "Ranges") -> pa.Table:
     return rows.filter(inside)
 
 
-def take_in(records: pa.Table, rules: Sequence[Rule], topic_prefix: str) -> Intake:
+def take_in(records: pa.Table, rules: Sequence[FieldRule], topic_prefix: str) -> Intake:
     """Parse and judge records; one that makes this fail is found by halving, and refused.
 
     Args:
@@ -89,14 +89,14 @@ def take_in(records: pa.Table, rules: Sequence[Rule], topic_prefix: str) -> Inta
             raise
         if records.num_rows == 1:
             reason = f"it cannot be processed ({type(error).__name__}: {str(error)[:500]})"
-            refusal = Refusal(record_row=0, rule="record_can_be_processed", reason=reason)
+            refusal = UnreadableRecord(record_row=0, rule="record_can_be_processed", reason=reason)
             nothing = parse(records.slice(0, 0), topic_prefix).samples
             return _take_in(records, Parsed(samples=nothing, refusals=(refusal,)), rules)
         half = records.num_rows // 2
         return joined(take_in(part, rules, topic_prefix) for part in (records.slice(0, half), records.slice(half)))
 
 
-def _take_in(records: pa.Table, parsed: Parsed, rules: Sequence[Rule]) -> Intake:
+def _take_in(records: pa.Table, parsed: Parsed, rules: Sequence[FieldRule]) -> Intake:
     verdict = judge(rules, parsed.samples)
     refused = _refused_records(records, parsed)
     rows = [

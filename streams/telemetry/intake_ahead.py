@@ -53,7 +53,7 @@ class IntakeAhead:
             self._pieces.append(_Piece(spans=spans, intake=self._take_in(arrived), still_wanted=set(spans)))
             self._done.update((place, end) for place, (_, end) in spans.items())
 
-    def take(self, ranges: Ranges, timeout_s: float) -> tuple[Intake, pa.Table] | None:
+    def read(self, ranges: Ranges, timeout_s: float) -> tuple[Intake, pa.Table] | None:
         """Take in exactly these offsets; None when they are not all here in time.
 
         Returns:

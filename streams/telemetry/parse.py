@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from thalweg.streams.contract import moments, topics
-from thalweg.streams.contract.messages import Sample, Stamp, TelemetryRecord
+from thalweg.streams.contract.messages import MessageStamp, Sample, TelemetryRecord
 from thalweg.sync.delta.contracts import TELEMETRY
 
 TIMESTAMP: Final = TELEMETRY.schema.field("received_at").type
@@ -80,7 +80,7 @@ def _without_bounds(name: str, message: type[msgspec.Struct], **replaced: Any) -
     return msgspec.defstruct(name, fields, kw_only=True, frozen=True, gc=False)
 
 
-_Stamp = _without_bounds("Stamp", Stamp)
+_Stamp = _without_bounds("Stamp", MessageStamp)
 _Sample = _without_bounds("Sample", Sample)
 _Record = _without_bounds(
     "TelemetryRecord",
@@ -133,7 +133,7 @@ row of the record it came from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class UnreadableRecord:
     """A record that could not be read at all."""
 
     record_row: int
@@ -147,7 +147,7 @@ class Parsed:
 
     samples: pa.Table
     """By the schema PARSED, in the order of the records and of the samples within them."""
-    refusals: tuple[Refusal, ...]
+    refusals: tuple[UnreadableRecord, ...]
 
 
 def parse(records: pa.Table, topic_prefix: str) -> Parsed:
@@ -179,7 +179,7 @@ def _parse_one_by_one(records: pa.Table, values: Sequence[bytes | None], expecte
     """Read records of which some are bad."""
     accepted: list[int] = []
     heads: list[Any] = []
-    refusals: list[Refusal] = []
+    refusals: list[UnreadableRecord] = []
     for row, (value, region) in enumerate(zip(values, expected, strict=True)):
         try:
             record: Any = _DECODER.decode(value)  # type: ignore[arg-type]
@@ -188,7 +188,7 @@ def _parse_one_by_one(records: pa.Table, values: Sequence[bytes | None], expecte
             continue
         if record.region != region:
             refusals.append(
-                Refusal(
+                UnreadableRecord(
                     record_row=row,
                     rule="region_matches_topic",
                     reason=f"region is {record.region[:200]!r}; the topic belongs to {region!r}",
@@ -196,7 +196,7 @@ def _parse_one_by_one(records: pa.Table, values: Sequence[bytes | None], expecte
             )
             continue
         if (wrong := _in_seconds(record)) is not None:
-            refusals.append(Refusal(record_row=row, rule="moments_are_milliseconds", reason=wrong))
+            refusals.append(UnreadableRecord(record_row=row, rule="moments_are_milliseconds", reason=wrong))
             continue
         accepted.append(row)
         heads.append(record)
@@ -218,12 +218,12 @@ def _in_seconds(record: Any) -> str | None:
     return next((wrong for name, ms in told.items() if (wrong := moments.objection(name, ms))), None)
 
 
-def _refusal(row: int, value: bytes | None, error: Exception) -> Refusal:
+def _refusal(row: int, value: bytes | None, error: Exception) -> UnreadableRecord:
     if value is None:
-        return Refusal(record_row=row, rule="record_has_a_value", reason="the record has no value")
+        return UnreadableRecord(record_row=row, rule="record_has_a_value", reason="the record has no value")
     if isinstance(error, msgspec.ValidationError):
-        return Refusal(record_row=row, rule="types_are_right", reason=str(error))
-    return Refusal(record_row=row, rule="json_is_well_formed", reason=str(error) or type(error).__name__)
+        return UnreadableRecord(record_row=row, rule="types_are_right", reason=str(error))
+    return UnreadableRecord(record_row=row, rule="json_is_well_formed", reason=str(error) or type(error).__name__)
 
 
 def _columns(records: pa.Table, accepted: Sequence[int], heads: Sequence[Any]) -> pa.Table:

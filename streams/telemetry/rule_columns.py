@@ -9,10 +9,10 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
-from thalweg.streams.telemetry.rules import Rule
+from thalweg.streams.telemetry.rules import FieldRule
 
 
-def broken_rule(rules: Sequence[Rule]) -> Column:
+def broken_rule(rules: Sequence[FieldRule]) -> Column:
     """Name of the first rule that the row breaks, null if none. The frame has the columns the rules name."""
     first = F.lit(None).cast("string")
     for rule in reversed(rules):
@@ -20,7 +20,7 @@ def broken_rule(rules: Sequence[Rule]) -> Column:
     return first
 
 
-def reason(rules: Sequence[Rule]) -> Column:
+def reason(rules: Sequence[FieldRule]) -> Column:
     """Say what was seen and what is allowed, for the first rule that the row breaks."""
     words = F.lit(None).cast("string")
     for rule in reversed(rules):
@@ -30,7 +30,7 @@ def reason(rules: Sequence[Rule]) -> Column:
     return words
 
 
-def split(rows: DataFrame, rules: Sequence[Rule]) -> tuple[DataFrame, DataFrame]:
+def split(rows: DataFrame, rules: Sequence[FieldRule]) -> tuple[DataFrame, DataFrame]:
     """Split rows into those that satisfy every rule, and the others with `rule` and `reason` beside their columns."""
     judged = rows.withColumn("rule", broken_rule(rules))
     valid = judged.where(F.col("rule").isNull()).drop("rule")
@@ -38,7 +38,7 @@ def split(rows: DataFrame, rules: Sequence[Rule]) -> tuple[DataFrame, DataFrame]
     return valid, quarantined
 
 
-def _is_broken(rule: Rule) -> Column:
+def _is_broken(rule: FieldRule) -> Column:
     value = F.col(rule.field)
     if rule.required:
         broken = value.isNull()

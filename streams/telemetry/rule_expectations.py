@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from thalweg.streams.telemetry.rules import Rule
+from thalweg.streams.telemetry.rules import FieldRule
 
 # The library reports its use to its makers unless told not to; what is measured here is nobody else's business.
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
@@ -22,7 +22,7 @@ import great_expectations as gx
 _GXE: Any = gx.expectations
 
 
-def expectation(rule: Rule) -> Any:
+def expectation(rule: FieldRule) -> Any:
     """Give one rule as an expectation on a pandas frame."""
     scope: dict[str, Any] = {"meta": {"rule": rule.name}}
     if rule.when is not None:
@@ -58,7 +58,7 @@ class Report:
         return str(paper.DefaultJinjaPageView().render(drawing.ValidationResultsPageRenderer().render(self.result)))
 
 
-def suite(rules: Sequence[Rule]) -> gx.ExpectationSuite:
+def suite(rules: Sequence[FieldRule]) -> gx.ExpectationSuite:
     """Give the rules as a suite; each expectation carries its rule's name."""
     made = gx.ExpectationSuite(name="telemetry")
     for rule in rules:
@@ -66,7 +66,7 @@ def suite(rules: Sequence[Rule]) -> gx.ExpectationSuite:
     return made
 
 
-def validate(rules: Sequence[Rule], rows: pd.DataFrame) -> Report:
+def validate(rules: Sequence[FieldRule], rows: pd.DataFrame) -> Report:
     """Check rows by every rule.
 
     Args:
@@ -93,6 +93,6 @@ def validate(rules: Sequence[Rule], rows: pd.DataFrame) -> Report:
     return Report(broken=broken, result=result)
 
 
-def broken_rows(rules: Sequence[Rule], rows: pd.DataFrame) -> Mapping[str, Sequence[int]]:
+def broken_rows(rules: Sequence[FieldRule], rows: pd.DataFrame) -> Mapping[str, Sequence[int]]:
     """Check rows by every rule; by broken rule, the positions of the rows that break it."""
     return validate(rules, rows).broken

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import yaml
 
 from thalweg.conf.environment import TELEMETRY_RULES
-from thalweg.conf.settings import Observe, SettingsError
+from thalweg.conf.settings import ObserveSettings, SettingsError
 from thalweg.streams.telemetry.parse import PARSED
 
 Bound = int | float
@@ -27,7 +27,7 @@ class RulesError(SettingsError):
     """A rule file cannot be read; the message names the rule and what is allowed."""
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class FieldRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One demand on one field. A missing value breaks only `required`."""
 
     name: str
@@ -57,11 +57,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class _RuleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    rules: list[Rule]
+    rules: list[FieldRule]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class JudgedRows:
     """Rows that satisfy every rule, and rows that do not with `rule` and `reason` beside their own columns."""
 
     valid: pa.Table
@@ -71,7 +71,7 @@ class Verdict:
 VERDICT_COLUMNS: Final = (pa.field("rule", pa.string()), pa.field("reason", pa.string()))
 
 
-def load_rules(path: Traversable, columns: Sequence[str], limits: Mapping[str, Bound]) -> tuple[Rule, ...]:
+def load_rules(path: Traversable, columns: Sequence[str], limits: Mapping[str, Bound]) -> tuple[FieldRule, ...]:
     """Read a rule file.
 
     Args:
@@ -92,7 +92,7 @@ def load_rules(path: Traversable, columns: Sequence[str], limits: Mapping[str, B
     return tuple(msgspec.structs.replace(rule, **_resolved(path, rule, limits)) for rule in rules)
 
 
-def site_rules(observe: Observe) -> tuple[Rule, ...]:
+def site_rules(observe: ObserveSettings) -> tuple[FieldRule, ...]:
     """Read the rules that the settings name.
 
     Raises:
@@ -102,7 +102,7 @@ def site_rules(observe: Observe) -> tuple[Rule, ...]:
     return load_rules(path, PARSED.names, {"future_limit_ms": observe.future_limit_ms})
 
 
-def _resolved(path: Traversable, rule: Rule, limits: Mapping[str, Bound]) -> dict[str, Bound | None]:
+def _resolved(path: Traversable, rule: FieldRule, limits: Mapping[str, Bound]) -> dict[str, Bound | None]:
     bounds: dict[str, Bound | None] = {}
     for side, bound in (("min", rule.min), ("max", rule.max)):
         if isinstance(bound, str) and bound not in limits:
@@ -111,7 +111,7 @@ def _resolved(path: Traversable, rule: Rule, limits: Mapping[str, Bound]) -> dic
     return bounds
 
 
-def broken_by(rule: Rule, rows: pa.Table) -> pa.ChunkedArray:
+def broken_by(rule: FieldRule, rows: pa.Table) -> pa.ChunkedArray:
     """Mask of the rows that break one rule; never null."""
     values = rows[rule.field]
     if rule.required:
@@ -133,7 +133,7 @@ def broken_by(rule: Rule, rows: pa.Table) -> pa.ChunkedArray:
     return broken
 
 
-def judge(rules: Sequence[Rule], rows: pa.Table) -> Verdict:
+def judge(rules: Sequence[FieldRule], rows: pa.Table) -> JudgedRows:
     """Split rows by the rules; a row is reported under the first rule, in their order, that it breaks."""
     first_broken: Any = None
     for number, rule in enumerate(rules):
@@ -145,15 +145,15 @@ def judge(rules: Sequence[Rule], rows: pa.Table) -> Verdict:
         empty = rows.slice(0, 0)
         for column in VERDICT_COLUMNS:
             empty = empty.append_column(column, pa.array([], column.type))
-        return Verdict(valid=rows, quarantined=empty)
+        return JudgedRows(valid=rows, quarantined=empty)
     quarantined = rows.filter(pc.is_valid(first_broken))
     broken_rules = [rules[number] for number in first_broken.drop_null().to_pylist()]
     reasons = [_reason(rule, quarantined, row) for row, rule in enumerate(broken_rules)]
     quarantined = quarantined.append_column(VERDICT_COLUMNS[0], pa.array([r.name for r in broken_rules], pa.string()))
     quarantined = quarantined.append_column(VERDICT_COLUMNS[1], pa.array(reasons, pa.string()))
-    return Verdict(valid=rows.filter(pc.is_null(first_broken)), quarantined=quarantined)
+    return JudgedRows(valid=rows.filter(pc.is_null(first_broken)), quarantined=quarantined)
 
 
-def _reason(rule: Rule, rows: pa.Table, row: int) -> str:
+def _reason(rule: FieldRule, rows: pa.Table, row: int) -> str:
     seen = repr(rows[rule.field][row].as_py())
     return f"{rule.field} is {seen[:200]}; allowed is {rule.demand}"

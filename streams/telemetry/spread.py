@@ -17,7 +17,7 @@ from deltalake.transaction import AddAction
 from thalweg.streams.broker.deadletter import RefusedRecord
 from thalweg.streams.telemetry.intake import take_in
 from thalweg.streams.telemetry.parse import to_records
-from thalweg.streams.telemetry.rules import Rule
+from thalweg.streams.telemetry.rules import FieldRule
 from thalweg.sync.delta.contracts import QUARANTINE, TELEMETRY
 from thalweg.sync.delta.data_files import settle, write_files
 from thalweg.sync.tables.latest import latest
@@ -38,7 +38,7 @@ class SpreadWork:
     """What a task needs to know; it travels to the executors."""
 
     table_uri: str
-    rules: tuple[Rule, ...]
+    rules: tuple[FieldRule, ...]
     topic_prefix: str
     now_ms: int
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from thalweg.streams.telemetry.rule_expectations import Report, validate
-from thalweg.streams.telemetry.rules import Rule
+from thalweg.streams.telemetry.rules import FieldRule
 from thalweg.sync.delta.compaction import files_of
 from thalweg.sync.delta.contracts import TELEMETRY
 from thalweg.sync.delta.data_files import folder_of
@@ -41,7 +41,7 @@ class Quality:
         return {name: count for name, count in self.breaking.items() if count}
 
 
-def stored_quality(warehouse: str, rules: Sequence[Rule], sample_rows: int = SAMPLE_ROWS) -> Quality:
+def stored_quality(warehouse: str, rules: Sequence[FieldRule], sample_rows: int = SAMPLE_ROWS) -> Quality:
     """Judge the newest rows; a table that nobody has written yet breaks no rule."""
     rows = newest_rows(warehouse, sample_rows)
     stored = [rule for rule in rules if rule.field in rows.column_names]

@@ -13,9 +13,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from thalweg.sync.centre.judging import current_life, newest_of, refusal
+from thalweg.sync.centre.admission import current_life, newest_of, refusal
 from thalweg.sync.centre.key_merge import Admitted, KeyOutcome, Recent, merge_key
-from thalweg.sync.centre.lives import RELEASED, Life, LifeImage, heard_of, image, life_from, merged_of
+from thalweg.sync.centre.known_regions import (
+    RELEASED,
+    KnownRegion,
+    KnownRegionImage,
+    heard_of,
+    image,
+    merged_of,
+    region_from,
+)
 from thalweg.sync.centre.parking import Parking
 from thalweg.sync.centre.tombstones import Unstable, stable_position
 from thalweg.sync.protocol.conflicts import Conflict, without
@@ -63,7 +71,7 @@ _LOOK_EVERY_MS = 10_000  # at the tombstones that grow old: there may be many
 MergeKeys = Callable[[Mapping[str, Sequence[Admitted]]], Mapping[str, KeyOutcome]]
 
 
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+class ReplicaSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """All records at one position of the replica topic, for a region that begins."""
 
     records: tuple[Record, ...]
@@ -71,7 +79,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     clock: Hlc
 
 
-class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+class RefusedMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A message that was not obeyed, and why."""
 
     region: str
@@ -79,7 +87,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     message: UpMessage
 
 
-class Outcome(msgspec.Struct, kw_only=True):
+class MergeOutcome(msgspec.Struct, kw_only=True):
     """What one batch leads to."""
 
     records: dict[str, Record] = {}  # changed or published again, tombstones included
@@ -87,13 +95,13 @@ class Outcome(msgspec.Struct, kw_only=True):
     forgotten: list[str] = []
     conflicts: list[Conflict] = []
     gaps: list[Gap] = []
-    refused: list[Refusal] = []
+    refused: list[RefusedMessage] = []
     parked: list[Update | PlainWrite] = []
     warned: list[Update | PlainWrite] = []  # accepted although ahead of time
     merged: list[Update | PlainWrite] = []
     repeated: int = 0  # arrived before
     entries: list[Entry] = []
-    regions: dict[str, LifeImage] = {}  # changed
+    regions: dict[str, KnownRegionImage] = {}  # changed
 
 
 class Centre:
@@ -103,7 +111,7 @@ class Centre:
         self,
         records: Mapping[str, Record] | None = None,
         recents: Mapping[str, Recent] | None = None,
-        regions: Iterable[LifeImage] = (),
+        regions: Iterable[KnownRegionImage] = (),
         open_gaps: Iterable[Gap] = (),
         *,
         position: int = 0,
@@ -131,10 +139,10 @@ class Centre:
         """
         self.records: dict[str, Record] = dict(records or {})
         self.recents: dict[str, Recent] = dict(recents or {})
-        self.lives: dict[str, Life] = {saved.region: life_from(saved) for saved in regions}
+        self.regions: dict[str, KnownRegion] = {saved.region: region_from(saved) for saved in regions}
         self.gap_log = GapLog(open_gaps, ask_again_ms)
         self.position = position
-        self.parking = Parking(limits, (u for life in self.lives.values() for u in life.parked.values()))
+        self.parking = Parking(limits, (u for known in self.regions.values() for u in known.parked.values()))
         self.max_parked = max_parked
         self.topic = topic
         self._state_topics: Mapping[str, str] = {}  # region -> id of the topic that it writes to
@@ -145,7 +153,7 @@ class Centre:
         self._looked_ms = 0  # at those that grow old while no region has a replica
         self._batch: tuple[UpMessage, ...] = ()  # the present one
         self._arriving: dict[str, int] | None = None  # newest sequences in it, once they are asked for
-        self._heard = heard_of(self.lives.values())
+        self._heard = heard_of(self.regions.values())
         self.clock = ZERO
         for record in self.records.values():
             self.clock = observed(self.clock, record.at)
@@ -158,14 +166,14 @@ class Centre:
         """
         self._state_topics = state_topics
         for region, topic in state_topics.items():
-            if region in self.lives:
-                self.lives[region].count_on(topic)
+            if region in self.regions:
+                self.regions[region].count_on(topic)
 
     def numbered(self, message: UpMessage) -> UpMessage:
         """Let a plain write's sequence count on from those of the topics that its own replaced."""
-        if not isinstance(message, PlainWrite) or (life := self.lives.get(message.stamp.region)) is None:
+        if not isinstance(message, PlainWrite) or (known := self.regions.get(message.stamp.region)) is None:
             return message
-        base = life.plain_base.get(message.stamp.actor, 0)
+        base = known.plain_base.get(message.stamp.actor, 0)
         if not base:
             return message
         stamp = msgspec.structs.replace(message.stamp, seq=base + message.stamp.seq)
@@ -173,7 +181,9 @@ class Centre:
 
     # ---- a batch -------------------------------------------------------------------------------------------------
 
-    def take(self, messages: Iterable[UpMessage], now_ms: int, merge_keys: MergeKeys | None = None) -> Outcome:
+    def merge_batch(
+        self, messages: Iterable[UpMessage], now_ms: int, merge_keys: MergeKeys | None = None
+    ) -> MergeOutcome:
         """Take a batch and return what it leads to. The state in memory has changed when this returns.
 
         Args:
@@ -181,7 +191,7 @@ class Centre:
             now_ms: The centre's clock.
             merge_keys: Merges the admitted messages of each key; None does it here.
         """
-        out = Outcome()
+        out = MergeOutcome()
         touched: set[str] = set()
         admitted: dict[str, list[Admitted]] = {}
         for kept in self.parking.due(now_ms):
@@ -200,18 +210,18 @@ class Centre:
             else:
                 touched.add(self._membership(message, out, now_ms))
         self._merge(admitted, merge_keys or self.merge_here(now_ms), out)
-        regions = sorted(touched & self.lives.keys())
+        regions = sorted(touched & self.regions.keys())
         for region in regions:
-            life = self.lives[region]
-            life.settle_acks()
-            out.gaps += self.gap_log.review(region, life.epoch, life.received, now_ms)
+            known = self.regions[region]
+            known.settle_acks()
+            out.gaps += self.gap_log.review(region, known.epoch, known.received, now_ms)
         self._forget_stable(out, now_ms)
         self._batch, self._arriving = (), None
         out.entries += [RecordEntry(record) for record in out.records.values()]
         if repairs:
             self._repair(repairs, out)
         for region in regions:
-            out.regions[region] = image(self.lives[region])
+            out.regions[region] = image(self.regions[region])
             out.entries.append(self.region_entry(region, now_ms))
         return out
 
@@ -233,30 +243,30 @@ class Centre:
 
     def region_entry(self, region: str, now_ms: int) -> RegionEntry:
         """Say what the centre has of a region."""
-        life = self.lives[region]
+        known = self.regions[region]
         return RegionEntry(
             region=region,
-            epoch=life.epoch,
-            contiguous=life.received.contiguous,
+            epoch=known.epoch,
+            contiguous=known.received.contiguous,
             centre_ms=now_ms,
-            missing=tuple(life.received.missing()[:MAX_ASKED]),
-            member=life.member,
+            missing=tuple(known.received.missing()[:MAX_ASKED]),
+            member=known.member,
             clock=self.clock,
-            newest=max([life.received.contiguous, *life.received.above]),
-            openings=life.openings,
-            replaced=life.tokens[:-1][-REPLACED_TOLD:],
-            refused_from=life.refused_from,
-            copied=life.copied,
+            newest=max([known.received.contiguous, *known.received.above]),
+            openings=known.openings,
+            replaced=known.tokens[:-1][-REPLACED_TOLD:],
+            refused_from=known.refused_from,
+            copied=known.copied,
         )
 
     def everything(self, now_ms: int) -> list[Entry]:
         """Return all there is to publish to a replica topic that was made anew."""
-        regions = [self.region_entry(region, now_ms) for region in sorted(self.lives)]
+        regions = [self.region_entry(region, now_ms) for region in sorted(self.regions)]
         return [*(RecordEntry(record) for record in self.records.values()), *regions]
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> ReplicaSnapshot:
         """Return everything a beginning region needs; take it right after `published`."""
-        return Snapshot(records=tuple(self.records.values()), position=self.position, clock=self.clock)
+        return ReplicaSnapshot(records=tuple(self.records.values()), position=self.position, clock=self.clock)
 
     def digest_entry(self, buckets: Sequence[int] | None = None) -> DigestEntry:
         """Return the digests, from the caller's running ledger where it keeps one."""
@@ -265,94 +275,94 @@ class Centre:
 
     # ---- messages ------------------------------------------------------------------------------------------------
 
-    def _update(self, update: Update, out: Outcome, admitted: dict[str, list[Admitted]], now_ms: int) -> str:
+    def _update(self, update: Update, out: MergeOutcome, admitted: dict[str, list[Admitted]], now_ms: int) -> str:
         stamp = update.stamp
         actor = stamp.actor
-        life = self.lives.get(stamp.region)
-        reason = refusal(update, actor, life)
+        known = self.regions.get(stamp.region)
+        reason = refusal(update, actor, known)
         if reason:
-            out.refused.append(Refusal(region=stamp.region, reason=reason, message=update))
+            out.refused.append(RefusedMessage(region=stamp.region, reason=reason, message=update))
             return stamp.region
-        assert life is not None
-        arrived = life.received if stamp.epoch == life.epoch else life.closed.get(actor)
-        if arrived is None or (arrived is not life.received and stamp.seq not in arrived):
-            reason = f"epoch {stamp.epoch} of {stamp.region} was closed by epoch {life.epoch}; its store is obsolete"
-            out.refused.append(Refusal(region=stamp.region, reason=reason, message=update))
+        assert known is not None
+        arrived = known.received if stamp.epoch == known.epoch else known.closed.get(actor)
+        if arrived is None or (arrived is not known.received and stamp.seq not in arrived):
+            reason = f"epoch {stamp.epoch} of {stamp.region} was closed by epoch {known.epoch}; its store is obsolete"
+            out.refused.append(RefusedMessage(region=stamp.region, reason=reason, message=update))
             return stamp.region
-        reason = self._copied(update, life) if arrived is life.received else None
+        reason = self._copied(update, known) if arrived is known.received else None
         if reason is None and stamp.seq not in arrived:
-            reason = self._unfounded(update, actor, life) or self._refused_for_good(update, life, now_ms)
+            reason = self._unfounded(update, actor, known) or self._refused_for_good(update, known, now_ms)
         if reason:
-            out.refused.append(Refusal(region=stamp.region, reason=reason, message=update))
+            out.refused.append(RefusedMessage(region=stamp.region, reason=reason, message=update))
             return stamp.region
-        if self._parked_full(stamp.ms, life, now_ms):
+        if self._parked_full(stamp.ms, known, now_ms):
             return stamp.region  # it stays with its writer, which is asked for it again
         if not arrived.add(stamp.seq):
             out.repeated += 1
             return stamp.region
         if stamp.seq > self._heard.get(actor, 0):
             self._heard[actor] = stamp.seq
-        if arrived is life.received and stamp.seq > life.last_seq:
-            life.last_seq, life.last_at = stamp.seq, update.record.at  # which is the stamp's reading
-        if self._admitted(update, life, out, now_ms):
+        if arrived is known.received and stamp.seq > known.last_seq:
+            known.last_seq, known.last_at = stamp.seq, update.record.at  # which is the stamp's reading
+        if self._admitted(update, known, out, now_ms):
             admitted.setdefault(update.record.key, []).append(Admitted(update, actor, stamp.seq))
         return stamp.region
 
-    def _plain(self, write: PlainWrite, out: Outcome, admitted: dict[str, list[Admitted]], now_ms: int) -> str:
+    def _plain(self, write: PlainWrite, out: MergeOutcome, admitted: dict[str, list[Admitted]], now_ms: int) -> str:
         """Take a plain write, or keep it aside while its stamp is ahead of time."""
         stamp = write.stamp
-        life = self.lives.get(stamp.region)
-        if life is None:
-            life = self.lives[stamp.region] = Life.without_store(stamp.region)
-            life.count_on(self._state_topics.get(stamp.region, ""))
-        if stamp.seq <= life.plain.get(stamp.actor, 0):
+        known = self.regions.get(stamp.region)
+        if known is None:
+            known = self.regions[stamp.region] = KnownRegion.without_store(stamp.region)
+            known.count_on(self._state_topics.get(stamp.region, ""))
+        if stamp.seq <= known.plain.get(stamp.actor, 0):
             out.repeated += 1
             return stamp.region
-        life.plain[stamp.actor] = self._heard[stamp.actor] = stamp.seq
-        if self._parked_full(stamp.ms, life, now_ms):
-            reason = f"stamp is {stamp.ms - now_ms} ms ahead, and {len(life.parked)} such messages wait; send it later"
-            out.refused.append(Refusal(region=stamp.region, reason=reason, message=write))
+        known.plain[stamp.actor] = self._heard[stamp.actor] = stamp.seq
+        if self._parked_full(stamp.ms, known, now_ms):
+            reason = f"stamp is {stamp.ms - now_ms} ms ahead, and {len(known.parked)} such messages wait; send it later"
+            out.refused.append(RefusedMessage(region=stamp.region, reason=reason, message=write))
             return stamp.region
-        if self._admitted(write, life, out, now_ms):
+        if self._admitted(write, known, out, now_ms):
             admitted.setdefault(write.key, []).append(Admitted(write, stamp.actor, stamp.seq))
         return stamp.region
 
-    def _parked_full(self, stamp_ms: int, life: Life, now_ms: int) -> bool:
+    def _parked_full(self, stamp_ms: int, known: KnownRegion, now_ms: int) -> bool:
         """Say whether the message has to wait and no more of its region may: a wrong clock costs bounded room."""
         return (
-            len(life.parked) >= self.max_parked and admission(stamp_ms, now_ms, self.parking.limits) is Admission.PARK
+            len(known.parked) >= self.max_parked and admission(stamp_ms, now_ms, self.parking.limits) is Admission.PARK
         )
 
-    def _copied(self, update: Update, life: Life) -> str | None:
+    def _copied(self, update: Update, known: KnownRegion) -> str | None:
         """Return why the update is of another copy of the store than the one that has written to us, or None."""
         opening = update.opening
-        if opening is None or admits(life.openings, opening, update.stamp.seq):
+        if opening is None or admits(known.openings, opening, update.stamp.seq):
             return None
         return (
-            f"sequence {update.stamp.seq} of {life.actor} was given to two writes: another copy of this store has "
+            f"sequence {update.stamp.seq} of {known.actor} was given to two writes: another copy of this store has "
             f"written since sequence {opening.began}; the store begins a new life and sends its writes again"
         )
 
-    def _refused_for_good(self, update: Update, life: Life, now_ms: int) -> str | None:
+    def _refused_for_good(self, update: Update, known: KnownRegion, now_ms: int) -> str | None:
         """Return why a store's stamp is too far ahead to be waited for, or follows what was refused for good, or None.
 
         It is final for the rest of its life, however late a repetition comes: the store states its writes anew.
         """
-        stamp, first = update.stamp, life.refused_from
+        stamp, first = update.stamp, known.refused_from
         if 0 < first <= stamp.seq:
-            return f"nothing from sequence {first} of {life.actor} on is taken; the store sends it again in a new life"
+            return f"nothing from sequence {first} of {known.actor} on is taken; the store sends it again in a new life"
         if admission(stamp.ms, now_ms, self.parking.limits) is not Admission.REFUSE:
             return None
-        life.refused_from = stamp.seq
+        known.refused_from = stamp.seq
         return (
             f"stamp is {stamp.ms - now_ms} ms ahead; allowed are {self.parking.limits.refuse_ms} ms. The store begins "
             "a new life and sends it again"
         )
 
-    def _unfounded(self, update: Update, own: Actor, life: Life) -> str | None:
+    def _unfounded(self, update: Update, own: Actor, known: KnownRegion) -> str | None:
         """Return why an update that is well made may not be obeyed, or None."""
-        if not life.member and update.stamp.epoch == life.epoch:
-            return f"the region has left; {current_life(life)}"
+        if not known.member and update.stamp.epoch == known.epoch:
+            return f"the region has left; {current_life(known)}"
         for actor, seq in update.record.vector.items():
             # A replica knows of others' writes only what was published, so nobody can have seen more than arrived.
             if actor != own and not 0 < seq <= self._heard.get(actor, 0):
@@ -366,7 +376,7 @@ class Centre:
                     )
         return None
 
-    def _admitted(self, message: Update | PlainWrite, life: Life, out: Outcome, now_ms: int) -> bool:
+    def _admitted(self, message: Update | PlainWrite, known: KnownRegion, out: MergeOutcome, now_ms: int) -> bool:
         """Say whether a message may be merged now; otherwise it is kept aside or refused."""
         stamp = message.stamp
         verdict = self.parking.judge(message, now_ms)
@@ -374,9 +384,9 @@ class Centre:
             return True
         if verdict is Admission.REFUSE:
             reason = f"stamp is {stamp.ms - now_ms} ms ahead; allowed are {self.parking.limits.refuse_ms} ms"
-            out.refused.append(Refusal(region=life.region, reason=reason, message=message))
+            out.refused.append(RefusedMessage(region=known.region, reason=reason, message=message))
         elif verdict is Admission.PARK:
-            life.parked[(stamp.actor, stamp.seq)] = message
+            known.parked[(stamp.actor, stamp.seq)] = message
             out.parked.append(message)
         elif verdict is Admission.WARN:
             out.warned.append(message)
@@ -386,22 +396,22 @@ class Centre:
     def _release(self, message: Update | PlainWrite, admitted: dict[str, list[Admitted]]) -> str:
         """Let a message go that was kept aside."""
         stamp = message.stamp
-        life = self.lives[stamp.region]
-        life.parked.pop((stamp.actor, stamp.seq), None)
+        known = self.regions[stamp.region]
+        known.parked.pop((stamp.actor, stamp.seq), None)
         item = Admitted(message, stamp.actor, stamp.seq)
         if isinstance(message, PlainWrite):
             # Its own lane: the partition's later writes have gone ahead, and a vector cannot say "all but this one".
-            life.released += 1
-            item = Admitted(message, actor_of(stamp.region, RELEASED), life.released)
-            self._heard[item.actor] = life.released
+            known.released += 1
+            item = Admitted(message, actor_of(stamp.region, RELEASED), known.released)
+            self._heard[item.actor] = known.released
         admitted.setdefault(item.key, []).append(item)
         return stamp.region
 
-    def _merge(self, admitted: Mapping[str, Sequence[Admitted]], merge_keys: MergeKeys, out: Outcome) -> None:
+    def _merge(self, admitted: Mapping[str, Sequence[Admitted]], merge_keys: MergeKeys, out: MergeOutcome) -> None:
         for key, result in merge_keys(admitted).items():
             if result.refused:
                 out.refused += [
-                    Refusal(region=message.stamp.region, reason=reason, message=message)
+                    RefusedMessage(region=message.stamp.region, reason=reason, message=message)
                     for message, reason in result.refused
                 ]
             if result.record is None:
@@ -415,65 +425,65 @@ class Centre:
             for message, _ in result.refused:
                 out.merged.remove(message)
 
-    def _heartbeat(self, heartbeat: Heartbeat, out: Outcome, now_ms: int) -> str:
-        life = self.lives.get(heartbeat.region)
-        if life is None or heartbeat.epoch != life.epoch or not life.member:
-            reason = f"heartbeat of epoch {heartbeat.epoch}; {current_life(life)}"
-            out.refused.append(Refusal(region=heartbeat.region, reason=reason, message=heartbeat))
+    def _heartbeat(self, heartbeat: Heartbeat, out: MergeOutcome, now_ms: int) -> str:
+        known = self.regions.get(heartbeat.region)
+        if known is None or heartbeat.epoch != known.epoch or not known.member:
+            reason = f"heartbeat of epoch {heartbeat.epoch}; {current_life(known)}"
+            out.refused.append(RefusedMessage(region=heartbeat.region, reason=reason, message=heartbeat))
             return heartbeat.region
         if heartbeat.openings:
             token = heartbeat.openings[-1].token
-            openings = taken_over(life.openings, heartbeat.openings, life.received)
-            if openings is None or token in life.tokens[:-1]:
+            openings = taken_over(known.openings, heartbeat.openings, known.received)
+            if openings is None or token in known.tokens[:-1]:
                 return heartbeat.region  # late, or of a copy that another has replaced, which the answer shows it
-            life.openings = openings
-            life.meet(heartbeat, self.topic)
-        life.received.announce(heartbeat.sent_seq)
-        if not life.copied:
-            life.acknowledge(self._here(heartbeat.position, heartbeat.topic), heartbeat.last_seq)
-        life.offset_ms = heartbeat.at_ms - now_ms
-        life.heard_ms = now_ms
-        life.heartbeat = heartbeat
+            known.openings = openings
+            known.meet(heartbeat, self.topic)
+        known.received.announce(heartbeat.sent_seq)
+        if not known.copied:
+            known.acknowledge(self._here(heartbeat.position, heartbeat.topic), heartbeat.last_seq)
+        known.offset_ms = heartbeat.at_ms - now_ms
+        known.heard_ms = now_ms
+        known.heartbeat = heartbeat
         return heartbeat.region
 
     def _here(self, position: int, topic: str) -> int:
         """Return a region's position in the replica topic as it is now; 0 if the region speaks of an earlier one."""
         return 0 if topic and self.topic and topic != self.topic else min(position, self.position)
 
-    def _membership(self, message: Join | Leave, out: Outcome, now_ms: int) -> str:
-        life = self.lives.get(message.region)
+    def _membership(self, message: Join | Leave, out: MergeOutcome, now_ms: int) -> str:
+        known = self.regions.get(message.region)
         if isinstance(message, Leave):
-            if life is not None and life.epoch == message.epoch and life.received.contiguous >= message.last_seq:
-                life.member = False
+            if known is not None and known.epoch == message.epoch and known.received.contiguous >= message.last_seq:
+                known.member = False
         elif message.epoch > now_ms + self.parking.limits.refuse_ms:
             # Obeyed, it would lock every later store of the region out.
             reason = f"epoch {message.epoch} is {message.epoch - now_ms} ms ahead of the centre's clock; set the clock"
-            out.refused.append(Refusal(region=message.region, reason=reason, message=message))
-        elif life is None:
+            out.refused.append(RefusedMessage(region=message.region, reason=reason, message=message))
+        elif known is None:
             self._welcome()
-            life = self.lives[message.region] = Life(message.region, message.epoch)
-            life.count_on(self._state_topics.get(message.region, ""))
-            life.acked = self._joined_at(message)
-        elif message.epoch > life.epoch:
+            known = self.regions[message.region] = KnownRegion(message.region, message.epoch)
+            known.count_on(self._state_topics.get(message.region, ""))
+            known.acked = self._joined_at(message)
+        elif message.epoch > known.epoch:
             out.gaps += self.gap_log.give_up(message.region, message.epoch, now_ms)
             self._welcome()
-            life.member = False
-            if not life.holds_back:  # updates still parked were written before this life knew anything
-                life.acked = self._joined_at(message)
+            known.member = False
+            if not known.holds_back:  # updates still parked were written before this life knew anything
+                known.acked = self._joined_at(message)
             elif message.position is not None:
-                life.acked = min(life.acked, self._joined_at(message))
-            life.begin(message.epoch)
-            self._drop_unnamed(life)
+                known.acked = min(known.acked, self._joined_at(message))
+            known.begin(message.epoch)
+            self._drop_unnamed(known)
         return message.region
 
-    def _drop_unnamed(self, life: Life) -> None:
+    def _drop_unnamed(self, known: KnownRegion) -> None:
         """Let the earlier lives of a region go that no record names any more, so that stores may come and go."""
-        if len(life.closed) > KEPT_CLOSED:
+        if len(known.closed) > KEPT_CLOSED:
             named: set[str] = set().union(*(record.vector for record in self.records.values()))
-            parked = {actor for actor, _ in life.parked}
-            for actor in list(life.closed)[:-KEPT_CLOSED]:
+            parked = {actor for actor, _ in known.parked}
+            for actor in list(known.closed)[:-KEPT_CLOSED]:
                 if actor not in named and actor not in parked:
-                    del life.closed[actor]
+                    del known.closed[actor]
                     self._heard.pop(actor, None)
 
     def _joined_at(self, join: Join) -> int:
@@ -482,7 +492,7 @@ class Centre:
 
     @property
     def _alone(self) -> bool:
-        return not any(life.holds_back for life in self.lives.values())
+        return not any(known.holds_back for known in self.regions.values())
 
     def _welcome(self) -> None:
         """From the first region on, what is kept waits for acknowledgements."""
@@ -495,25 +505,25 @@ class Centre:
             if not record.live or key in self.recents:
                 self.unstable.add(key, tuple((w.actor, w.seq) for w in self.recents.get(key, ())))
 
-    def _repair(self, buckets: Iterable[int], out: Outcome) -> None:
+    def _repair(self, buckets: Iterable[int], out: MergeOutcome) -> None:
         keys_in: dict[int, list[str]] = {bucket: [] for bucket in sorted(buckets)}
         for key in sorted(self.records):
             keys = keys_in.get(bucket_of(key))
             if keys is not None:
                 keys.append(key)
-        merged = merged_of(self.lives.values())
+        merged = merged_of(self.regions.values())
         for bucket, keys in keys_in.items():
             out.entries += [RecordEntry(self.records[key]) for key in keys if key not in out.records]
             out.entries.append(BucketEntry(bucket=bucket, keys=tuple(keys), merged=merged))
 
-    def _forget_stable(self, out: Outcome, now_ms: int) -> None:
+    def _forget_stable(self, out: MergeOutcome, now_ms: int) -> None:
         if self._alone:
             for key, recent in out.recents.items():
                 self.recents[key] = out.recents[key] = recent[-KEPT_ALONE:]
             self._forget_old(out, now_ms)
             return
         due, self._aging = self._aging, []
-        settled = self.unstable.settled(stable_position(self.lives.values()))
+        settled = self.unstable.settled(stable_position(self.regions.values()))
         for key, dots in settled:
             left = without(self.recents.get(key, ()), dots)
             if left:
@@ -530,7 +540,7 @@ class Centre:
                 continue
             self._forget(record, out)
 
-    def _forget_old(self, out: Outcome, now_ms: int) -> None:
+    def _forget_old(self, out: MergeOutcome, now_ms: int) -> None:
         """Forget tombstones by their age: no region has a replica, so there is nobody who acknowledges."""
         self._aging += self.unstable.keys()
         self.unstable.clear()
@@ -548,7 +558,7 @@ class Centre:
             self.recents.pop(key, None)
             self._forget(record, out)
 
-    def _forget(self, record: Record, out: Outcome) -> None:
+    def _forget(self, record: Record, out: MergeOutcome) -> None:
         del self.records[record.key]
         self.forgotten_through = max(self.forgotten_through, record.deleted)
         out.forgotten.append(record.key)

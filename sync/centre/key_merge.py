@@ -13,7 +13,7 @@ from thalweg.sync.protocol.changes import changed_fields, changed_record, is_del
 from thalweg.sync.protocol.conflicts import Conflict, KeptWrite, Write, found_conflicts, kept
 from thalweg.sync.protocol.entries import PlainWrite, Update
 from thalweg.sync.protocol.merge import merge, merged_fields
-from thalweg.sync.protocol.policies import Policy
+from thalweg.sync.protocol.policies import MergePolicy
 from thalweg.sync.protocol.records import Record, checked_key
 from thalweg.sync.protocol.stamps import Hlc, StampError, checked_stamp
 from thalweg.sync.protocol.vectors import covers, dominates
@@ -143,17 +143,17 @@ def changed_value(record: Record, fields: Iterable[str]) -> dict[str, Any]:
         policy, field = policy_and_field(name)
         value_of = _VALUE_OF.get(policy)
         if value_of is None:
-            raise ValueError(f"policy {policy!r} is unknown; allowed are {', '.join(Policy)}")
+            raise ValueError(f"policy {policy!r} is unknown; allowed are {', '.join(MergePolicy)}")
         shown[field] = value_of(record, field)
     return shown
 
 
 _VALUE_OF: Final[Mapping[str, Callable[[Record, str], Any]]] = {
-    Policy.LAST_WRITER: lambda record, field: record.last[field].value,
-    Policy.ADD_WINS_SET: lambda record, field: sorted(record.sets.get(field, ())),
-    Policy.COUNTER: lambda record, field: sum(tally.total for tally in record.counters[field].values()),
-    Policy.MAX: lambda record, field: max(register.value for register in record.maxima[field]),
-    Policy.MIN: lambda record, field: min(register.value for register in record.minima[field]),
+    MergePolicy.LAST_WRITER: lambda record, field: record.last[field].value,
+    MergePolicy.ADD_WINS_SET: lambda record, field: sorted(record.sets.get(field, ())),
+    MergePolicy.COUNTER: lambda record, field: sum(tally.total for tally in record.counters[field].values()),
+    MergePolicy.MAX: lambda record, field: max(register.value for register in record.maxima[field]),
+    MergePolicy.MIN: lambda record, field: min(register.value for register in record.minima[field]),
 }
 
 

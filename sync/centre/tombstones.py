@@ -9,19 +9,19 @@ Operation-based CRDTs Operation-based", DAIS 2014, calls this causal stability.)
 from collections import deque
 from collections.abc import Iterable
 
-from thalweg.sync.centre.lives import Life
+from thalweg.sync.centre.known_regions import KnownRegion
 
 Dots = tuple[tuple[str, int], ...]  # (actor, sequence)
 
 NEVER = -1
 
 
-def stable_position(lives: Iterable[Life]) -> int:
+def stable_position(regions: Iterable[KnownRegion]) -> int:
     """Return the publication up to which every region has acknowledged; NEVER while there is no region to ask.
 
     A region that has left still holds things back while an update of it is parked.
     """
-    return min((life.acked for life in lives if life.holds_back), default=NEVER)
+    return min((known.acked for known in regions if known.holds_back), default=NEVER)
 
 
 class Unstable:

@@ -17,7 +17,7 @@ from thalweg.scheduling.world.lifecycle import LIVE, begins
 from thalweg.scheduling.world.tasks import Change, CopyState
 from thalweg.sync.delta.contracts import PLACEMENTS, TASKS
 from thalweg.sync.ledger.reading import Position as Position
-from thalweg.sync.ledger.task_history import LedgerRow, Placement, Task, change_named, replicas_of
+from thalweg.sync.ledger.task_history import LedgerRow, Placement, TaskHistory, change_named, replicas_of
 
 _ROWS_BETWEEN_RESTS: Final = 128
 _MOMENT: Final = TASKS.schema.field("changed_at").type
@@ -39,7 +39,7 @@ class LedgerFold:
     """The live tasks and their placements after the ledger rows seen so far. Does no IO and reads no clock."""
 
     def __init__(self) -> None:
-        self._live: dict[str, Task] = {}
+        self._live: dict[str, TaskHistory] = {}
         self.position: Position | None = None
         """Last row folded; None before the first. Rows up to here are skipped when they come again."""
 
@@ -54,7 +54,7 @@ class LedgerFold:
         fold.position = position
         for row in _rows(tasks):
             if row["state"] in LIVE:
-                fold._live[row["task_id"]] = Task(
+                fold._live[row["task_id"]] = TaskHistory(
                     task_id=row["task_id"],
                     submitted_us=row["submitted_at"],
                     changed_us=row["changed_at"],
@@ -91,7 +91,7 @@ class LedgerFold:
         Raises:
             ValueError: a row's transition is unknown.
         """
-        touched: dict[str, Task] = {}
+        touched: dict[str, TaskHistory] = {}
         touched_copies: dict[tuple[str, int], None] = {}
         positions = list(map(Position, *(_values(rows, name) for name in Position._fields)))
         facts = list(map(LedgerRow, *(_values(rows, _SOURCE.get(name, name)) for name in LedgerRow._fields)))
@@ -107,7 +107,7 @@ class LedgerFold:
             if task is None:
                 if not begins(change_named(row), None):
                     continue
-                task = Task(task_id=row.task_id, submitted_us=row.decided_us, changed_us=row.decided_us)
+                task = TaskHistory(task_id=row.task_id, submitted_us=row.decided_us, changed_us=row.decided_us)
                 task.begin(row)
                 self._live[row.task_id] = task
             elif not task.follow(row, nodes.get(index)):
@@ -123,7 +123,7 @@ class LedgerFold:
         """Give every live task and placement, as if all had changed."""
         return self._changes(self._live, [(task.task_id, copy) for task in self._live.values() for copy in task.copies])
 
-    def _changes(self, tasks: dict[str, Task], copies: Iterable[tuple[str, int]]) -> FoldChanges:
+    def _changes(self, tasks: dict[str, TaskHistory], copies: Iterable[tuple[str, int]]) -> FoldChanges:
         placed: list[tuple[str, int, Placement]] = []
         released: list[tuple[str, int]] = []
         for task_id, copy in copies:
@@ -195,7 +195,7 @@ def _times(microseconds: list[int]) -> pa.Array:
     return pa.array(microseconds, pa.int64()).cast(_MOMENT)
 
 
-def _tasks_table(tasks: Sequence[Task]) -> pa.Table:
+def _tasks_table(tasks: Sequence[TaskHistory]) -> pa.Table:
     columns = {
         "task_id": [task.task_id for task in tasks],
         "state": [task.state().value for task in tasks],

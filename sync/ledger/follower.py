@@ -6,7 +6,7 @@ from typing import Self
 
 import pyarrow as pa
 
-from thalweg.scheduling.world.facts import Tenant, WorldFacts
+from thalweg.scheduling.world.facts import TenantLimits, WorldFacts
 from thalweg.scheduling.world.image import image_of, world_of
 from thalweg.scheduling.world.making import follow_all, world_from
 from thalweg.scheduling.world.world import World
@@ -49,7 +49,7 @@ class Follower:
         spec_of: SpecOf,
         now_ms: int,
         *,
-        tenants: Mapping[str, Tenant] | None = None,
+        tenants: Mapping[str, TenantLimits] | None = None,
         progress: Progress = lambda _: None,
     ) -> Self:
         """Follow a ledger up to a version: from its snapshot on where there is one that can be used, else all of it.
@@ -80,7 +80,7 @@ class Follower:
 
     @classmethod
     def _of_snapshot(
-        cls, snapshot: Snapshot, spec_of: SpecOf, now_ms: int, tenants: Mapping[str, Tenant] | None
+        cls, snapshot: Snapshot, spec_of: SpecOf, now_ms: int, tenants: Mapping[str, TenantLimits] | None
     ) -> Self:
         mark = snapshot.mark
         reach = Reach({(topic, at): offset for topic, places in mark.reach.items() for at, offset in places.items()})

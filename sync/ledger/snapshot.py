@@ -31,7 +31,7 @@ from thalweg.scheduling.world.image import (
     TaskImage,
     WorldImage,
 )
-from thalweg.scheduling.world.seats import Seat
+from thalweg.scheduling.world.occupancy import OccupancyRow
 from thalweg.sync.delta.data_files import folder_of
 from thalweg.sync.delta.durable import make_folder, sync_file, sync_folder
 from thalweg.sync.ledger.reading import LedgerVersion, Position, is_of_batch
@@ -133,7 +133,7 @@ _SECTIONS: Final[dict[str, pa.Schema]] = {
             ("devices", pa.list_(pa.int32())),
         ]
     ),
-    "seats": pa.schema([(name, pa.int64()) for name in Seat._fields]),
+    "occupancy": pa.schema([(name, pa.int64()) for name in OccupancyRow._fields]),
     "refusals": pa.schema(
         [
             ("task", _INDEX),
@@ -326,7 +326,7 @@ def _image(order: int, tables: dict[str, pa.Table]) -> WorldImage:
         tasks=[TaskImage(*row) for row in rows("tasks")],
         copies=[CopyImage(*row) for row in rows("copies")],
         shares=[ShareImage(*row) for row in rows("shares")],
-        seats=np.stack([column.to_numpy() for column in tables["seats"].columns], axis=1),
+        occupancy=np.stack([column.to_numpy() for column in tables["occupancy"].columns], axis=1),
         refusals=[RefusalImage(*row) for row in rows("refusals")],
         ends=[EndImage(*row) for row in rows("ends")],
         waiting=values("waiting"),

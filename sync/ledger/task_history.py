@@ -49,7 +49,7 @@ class Placement:
 
 
 @dataclass(slots=True, kw_only=True)
-class Task:
+class TaskHistory:
     """One task, as its rows so far have made it."""
 
     task_id: str

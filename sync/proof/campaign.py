@@ -15,7 +15,7 @@ import msgspec
 from thalweg.sync.proof.histories import history
 from thalweg.sync.proof.minimise import minimised, trace
 from thalweg.sync.proof.mutants import MUTANTS, broken
-from thalweg.sync.proof.simulator import Tally, simulate
+from thalweg.sync.proof.simulator import HistoryTally, simulate
 
 CHUNK = 500  # about a second of work: small enough for progress, large enough to start processes for
 MAX_SHOWN = 5  # failures that are minimised and printed; all are counted
@@ -64,7 +64,7 @@ def run_campaign(
     started = time.monotonic()
     count = processes or os.cpu_count() or 1
     chunks = [range(start, min(start + CHUNK, seed + histories)) for start in range(seed, seed + histories, CHUNK)]
-    total, done = Tally(), 0
+    total, done = HistoryTally(), 0
     failed: list[int] = []
     if count == 1 or len(chunks) == 1:
         results: Any = (_run_chunk(chunk, mutant) for chunk in chunks)
@@ -113,8 +113,8 @@ def explained(seed: int, mutant: str | None = None) -> FoundFailure:
     )
 
 
-def _run_chunk(seeds: Sequence[int], mutant: str | None) -> tuple[Tally, list[int]]:
-    total, failed = Tally(), []
+def _run_chunk(seeds: Sequence[int], mutant: str | None) -> tuple[HistoryTally, list[int]]:
+    total, failed = HistoryTally(), []
     with _perhaps_broken(mutant):
         for seed in seeds:
             failure, tally = simulate(history(seed))

@@ -15,7 +15,7 @@ HOUR_MS = 3_600_000
 HORIZON_MS = 4_000  # the eventful part
 
 
-class Step(NamedTuple):
+class HistoryStep(NamedTuple):
     """One thing that happens; `region` is an index into REGIONS, or CENTRE."""
 
     at_ms: int
@@ -36,7 +36,7 @@ class History(NamedTuple):
     """A whole run."""
 
     seed: int
-    steps: tuple[Step, ...]  # by time
+    steps: tuple[HistoryStep, ...]  # by time
     skews_ms: tuple[int, ...]  # of each region's clock; the centre's comes last
     late: frozenset[int]  # regions that are not there from the beginning
     loss: float
@@ -57,32 +57,32 @@ def history(seed: int) -> History:
     skews = (0,) * (len(REGIONS) + 1) if coarse else tuple(_skew(draw) for _ in range(len(REGIONS) + 1))
     late = frozenset(r for r in regions if chance() < 0.1)
     keys = ("a", "b", "c")[: 1 + below(3)]
-    steps: list[Step] = [Step(300 + below(2_000), "sync", region) for region in late]
+    steps: list[HistoryStep] = [HistoryStep(300 + below(2_000), "sync", region) for region in late]
     for _ in range(4 + below(9)):
         at, region = below(HORIZON_MS), below(5)
         if coarse:
             at -= at % 1_000
-        steps.append(Step(at, "write", region, keys[below(len(keys))], _change(draw)))
+        steps.append(HistoryStep(at, "write", region, keys[below(len(keys))], _change(draw)))
         if chance() < 0.7:
-            steps.append(Step(at + below(60), "sync", region))
-    steps += [Step(below(HORIZON_MS), "sync", below(5)) for _ in range(6 + below(10))]
+            steps.append(HistoryStep(at + below(60), "sync", region))
+    steps += [HistoryStep(below(HORIZON_MS), "sync", below(5)) for _ in range(6 + below(10))]
     if chance() < 0.5:
         for _ in range(1 + below(2)):
             region, at = below(5), below(HORIZON_MS - 500)
-            steps.append(Step(at, "cut", region))
-            steps.append(Step(at + 200 + below(2_000), "heal", region))
+            steps.append(HistoryStep(at, "cut", region))
+            steps.append(HistoryStep(at + 200 + below(2_000), "heal", region))
     for kind, likely in (("crash", 0.3), ("wipe", 0.06), ("leave", 0.08), ("jump", 0.15)):
         if chance() < likely:
             amount = below(2 * HOUR_MS) - HOUR_MS if kind == "jump" else 0
-            steps.append(Step(below(HORIZON_MS), kind, below(5), amount=amount))
+            steps.append(HistoryStep(below(HORIZON_MS), kind, below(5), amount=amount))
     if chance() < 0.3:
-        steps.append(Step(below(HORIZON_MS), "crash", CENTRE, amount=below(5)))
+        steps.append(HistoryStep(below(HORIZON_MS), "crash", CENTRE, amount=below(5)))
     if chance() < 0.15:
-        steps.append(Step(below(HORIZON_MS), "compact", CENTRE))
+        steps.append(HistoryStep(below(HORIZON_MS), "compact", CENTRE))
     if chance() < 0.3:
-        steps += [Step(below(HORIZON_MS), "digest", CENTRE) for _ in range(3)]
+        steps += [HistoryStep(below(HORIZON_MS), "digest", CENTRE) for _ in range(3)]
     if chance() < 0.03:
-        steps.append(Step(HORIZON_MS, "rot", below(5)))
+        steps.append(HistoryStep(HORIZON_MS, "rot", below(5)))
     steps += _stores_and_topics(random.Random(seed ^ 0xC0FFEE), keys)
     steps.sort(key=_time)
     calm = chance() < 0.4
@@ -97,41 +97,41 @@ def history(seed: int) -> History:
     )
 
 
-def _stores_and_topics(draw: random.Random, keys: tuple[str, ...]) -> list[Step]:
+def _stores_and_topics(draw: random.Random, keys: tuple[str, ...]) -> list[HistoryStep]:
     """Draw what happens to whole stores, topics and clocks: copies put back, made anew, lost, days ahead."""
     chance, below = draw.random, draw.randrange
-    steps: list[Step] = []
+    steps: list[HistoryStep] = []
     if chance() < 0.16:
         region, kept_at = below(5), below(HORIZON_MS // 2)
         at = kept_at + 1 + below(HORIZON_MS // 2)
         offline = chance() < 0.5
-        steps += [Step(kept_at, "backup", region), Step(at, "restore", region)]
-        steps += [Step(at, "cut", region), Step(at + 600, "heal", region)] if offline else []
+        steps += [HistoryStep(kept_at, "backup", region), HistoryStep(at, "restore", region)]
+        steps += [HistoryStep(at, "cut", region), HistoryStep(at + 600, "heal", region)] if offline else []
         for _ in range(below(4)):
             later = min(at + below(500), HORIZON_MS - 1)
-            steps.append(Step(later, "write", region, keys[below(len(keys))], _change(draw)))
-        steps.append(Step(at + 610 + below(100), "sync", region))
+            steps.append(HistoryStep(later, "write", region, keys[below(len(keys))], _change(draw)))
+        steps.append(HistoryStep(at + 610 + below(100), "sync", region))
     if chance() < 0.12:
         for _ in range(1 + below(2)):
-            steps.append(Step(below(HORIZON_MS), "together", below(5), keys[below(len(keys))], _change(draw)))
+            steps.append(HistoryStep(below(HORIZON_MS), "together", below(5), keys[below(len(keys))], _change(draw)))
     if chance() < 0.1:
         region, at = below(5), below(HORIZON_MS)
         amount = (3 + below(400)) * 24 * HOUR_MS * (-1 if chance() < 0.2 else 1)
-        steps += [Step(at, "far", region, amount=amount)]
+        steps += [HistoryStep(at, "far", region, amount=amount)]
         for _ in range(1 + below(3)):
             later = min(at + below(400), HORIZON_MS - 1)
-            steps.append(Step(later, "write", region, keys[below(len(keys))], _change(draw)))
-            steps.append(Step(later + below(60), "sync", region))
-        steps += [Step(at + 200 + below(1_500), "right", region)] if chance() < 0.6 else []
+            steps.append(HistoryStep(later, "write", region, keys[below(len(keys))], _change(draw)))
+            steps.append(HistoryStep(later + below(60), "sync", region))
+        steps += [HistoryStep(at + 200 + below(1_500), "right", region)] if chance() < 0.6 else []
     if chance() < 0.12:
-        steps.append(Step(below(HORIZON_MS), "anew", CENTRE))
+        steps.append(HistoryStep(below(HORIZON_MS), "anew", CENTRE))
     if chance() < 0.07:
         kept_at = below(HORIZON_MS // 2)
-        steps += [Step(kept_at, "keep", CENTRE), Step(kept_at + below(HORIZON_MS // 2), "lose", CENTRE)]
+        steps += [HistoryStep(kept_at, "keep", CENTRE), HistoryStep(kept_at + below(HORIZON_MS // 2), "lose", CENTRE)]
     return steps
 
 
-def _time(step: Step) -> int:
+def _time(step: HistoryStep) -> int:
     return step.at_ms
 
 

@@ -6,7 +6,7 @@ Delta debugging over the steps (Zeller and Hildebrandt, "Simplifying and Isolati
 
 from collections.abc import Callable, Iterator
 
-from thalweg.sync.proof.histories import History, Step
+from thalweg.sync.proof.histories import History, HistoryStep
 from thalweg.sync.proof.simulator import Failure, run_history
 
 Run = Callable[[History], Failure | None]
@@ -73,5 +73,5 @@ def trace(plan: History) -> list[str]:
     return [faults, *(str(step) for step in sorted(plan.steps, key=_time))]
 
 
-def _time(step: Step) -> int:
+def _time(step: HistoryStep) -> int:
     return step.at_ms

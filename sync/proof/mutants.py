@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from thalweg.sync.centre import centre, key_merge, lives, parking
+from thalweg.sync.centre import centre, key_merge, known_regions, parking
 from thalweg.sync.protocol import conflicts, merge, policies
 from thalweg.sync.protocol.gaps import Received
-from thalweg.sync.protocol.records import Dot, Record, Register, Tally
+from thalweg.sync.protocol.records import CounterTally, Dot, Record, Register
 from thalweg.sync.protocol.stamps import ZERO, Admission, Hlc
 from thalweg.sync.protocol.vectors import Vector
 from thalweg.sync.replica import memory_store, new_life, replica
@@ -79,10 +79,10 @@ def _always_new(received: Received, seq: int) -> bool:
 _later_tally = policies.later_tally
 
 
-def _added_totals(left: Tally | None, right: Tally | None) -> Tally:
+def _added_totals(left: CounterTally | None, right: CounterTally | None) -> CounterTally:
     if left is None or right is None:
         return _later_tally(left, right)
-    return Tally(max(left.seq, right.seq), left.total + right.total, max(left.at, right.at))
+    return CounterTally(max(left.seq, right.seq), left.total + right.total, max(left.at, right.at))
 
 
 def _union_of_dots(left: Mapping[str, Dot], right: Mapping[str, Dot], *_: object) -> dict[str, Dot]:
@@ -93,7 +93,7 @@ def _admit_everything(*_: object) -> Admission:
     return Admission.ACCEPT
 
 
-_merged_of = lives.merged_of
+_merged_of = known_regions.merged_of
 
 
 def _parked_counts_as_merged(all_lives: Any) -> dict[str, int]:
@@ -228,7 +228,7 @@ MUTANTS = (
     Mutant(
         name="copies-acknowledge",
         mistake="a copy goes on although it knows less than its original has acknowledged",
-        place=lives.Life,
+        place=known_regions.KnownRegion,
         attribute="meet",
         replacement=_meet_anybody,
     ),
@@ -298,7 +298,7 @@ MUTANTS = (
     Mutant(
         name="acknowledgements-count-early",
         mistake="an acknowledgement counts although earlier writes of its region are still on their way",
-        place=lives.Life,
+        place=known_regions.KnownRegion,
         attribute="merged_through",
         replacement=_everything_merged,
     ),

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple
 
-from thalweg.sync.centre.centre import Centre, Outcome
+from thalweg.sync.centre.centre import Centre, MergeOutcome
 from thalweg.sync.centre.key_merge import Recent
-from thalweg.sync.centre.lives import LifeImage
+from thalweg.sync.centre.known_regions import KnownRegionImage
 from thalweg.sync.proof import oracle
-from thalweg.sync.proof.histories import CENTRE, HORIZON_MS, HOUR_MS, REGIONS, History, Step
+from thalweg.sync.proof.histories import CENTRE, HORIZON_MS, HOUR_MS, REGIONS, History, HistoryStep
 from thalweg.sync.proof.oracle import KnownWrite
 from thalweg.sync.protocol.changes import Change
 from thalweg.sync.protocol.conflicts import Conflict
@@ -43,7 +43,7 @@ class Failure(NamedTuple):
     detail: str
 
 
-class Tally(NamedTuple):
+class HistoryTally(NamedTuple):
     """How much happened, so that a campaign can show that its histories were not idle."""
 
     histories: int = 0
@@ -65,18 +65,18 @@ class Tally(NamedTuple):
     topics_made_anew: int = 0
     centres_put_back: int = 0
 
-    def __add__(self, other: object) -> "Tally":
+    def __add__(self, other: object) -> "HistoryTally":
         """Add up, item by item."""
-        if not isinstance(other, Tally):
+        if not isinstance(other, HistoryTally):
             return NotImplemented
-        return Tally(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+        return HistoryTally(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
     def counts(self) -> dict[str, int]:
         """Return the items by name."""
         return self._asdict()
 
 
-class Stopped(Exception):  # noqa: N818 - it ends a run, it is no error of ours
+class RunStopped(Exception):  # noqa: N818 - it ends a run, it is no error of ours
     """A check failed in the middle of a run."""
 
     def __init__(self, check: str, detail: str) -> None:
@@ -104,7 +104,7 @@ class Disk:
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
         self.recents: dict[str, Recent] = {}
-        self.regions: dict[str, LifeImage] = {}
+        self.regions: dict[str, KnownRegionImage] = {}
         self.conflicts: dict[str, Conflict] = {}
         self.gaps: dict[tuple[str, int, int], Gap] = {}
         self.log: list[Entry | None] = []  # None: compacted away
@@ -167,7 +167,7 @@ class Site:
         self.gone = False
 
 
-class World:
+class Simulation:
     """A running history."""
 
     def __init__(self, plan: History) -> None:
@@ -208,7 +208,7 @@ class World:
         self._order = len(self.queue)
         while self.queue:
             self.now_ms, _, event = heappop(self.queue)
-            if type(event) is Step:
+            if type(event) is HistoryStep:
                 self._step(event)
             else:
                 event[0](*event[1:])
@@ -239,7 +239,7 @@ class World:
     def _centre_wall(self) -> int:
         return START_MS + self.now_ms + self.plan.skews_ms[CENTRE]
 
-    def _step(self, step: Step) -> None:
+    def _step(self, step: HistoryStep) -> None:
         if step.region == CENTRE:
             if step.kind == "crash":
                 self.crash_at = step.amount
@@ -310,17 +310,17 @@ class World:
         seen = site.seen.get(key, 0)
         at = stamp.hlc
         if at <= site.last_at:
-            raise Stopped("clock", f"{at} is not after {site.last_at} of the same region")
+            raise RunStopped("clock", f"{at} is not after {site.last_at} of the same region")
         bits, number = seen, 0
         while bits:
             if bits & 1 and self.writes[number].at >= at:
-                raise Stopped("clock", f"{at} is not after {self.writes[number].at}, which its writer had seen")
+                raise RunStopped("clock", f"{at} is not after {self.writes[number].at}, which its writer had seen")
             bits >>= 1
             number += 1
         site.last_at = at
         dot = (stamp.actor, stamp.seq, _token_of(update))
         if dot in self.numbers or (stamp.region not in self.copied and dot[:2] in self.dots):
-            raise Stopped("sequence", f"{dot} was given to two writes")
+            raise RunStopped("sequence", f"{dot} was given to two writes")
         write = KnownWrite(len(self.writes), stamp.actor, stamp.seq, key, change, at, seen)
         self.writes.append(write)
         self.numbers[dot] = write
@@ -332,7 +332,7 @@ class World:
         """Whenever a region writes, it must have read what the writes it has seen add up to: nothing comes back."""
         expected = oracle.expected_value([write for write in self.writes if seen >> write.number & 1])
         if read != expected:
-            raise Stopped("reading", f"{site.replica.state.region} read {read} of {key}, must be {expected}")
+            raise RunStopped("reading", f"{site.replica.state.region} read {read} of {key}, must be {expected}")
 
     def _sync(self, site: Site) -> None:
         """Send what there is to send; ask for what was published."""
@@ -415,7 +415,7 @@ class World:
         for write in site.own if not site.replica.state.reading_again else ():
             record = site.store.records.get(write.key)
             if record is None or record.vector.get(write.actor, 0) < write.seq:
-                raise Stopped("own", f"{write.actor} no longer reads its own write {write}")
+                raise RunStopped("own", f"{write.actor} no longer reads its own write {write}")
 
     def _note_new_life(self, site: Site, read_again: bool) -> None:
         """Follow the writes that went into a new life of the store: they count as they are there, and only there."""
@@ -429,7 +429,7 @@ class World:
         gone = 0
         for write in old:
             if write.number in self.disk.arrived:
-                raise Stopped("moved", f"{write} was merged, and was made again in a new life")
+                raise RunStopped("moved", f"{write} was merged, and was made again in a new life")
             gone |= 1 << write.number
             self.void.add(write.number)
         site.seen = {key: seen & ~gone for key, seen in site.seen.items()}
@@ -444,7 +444,7 @@ class World:
         self.batch_due = False
         batch = self.inbox
         stage, self.crash_at = self.crash_at, None
-        out = self.centre.take(batch, self._centre_wall())
+        out = self.centre.merge_batch(batch, self._centre_wall())
         for number, commit in enumerate((self._keep_log, self._keep_conflicts, self._keep_records, self._keep_regions)):
             if stage == number:
                 self._restart_centre()
@@ -456,17 +456,17 @@ class World:
         if stage is not None:
             self._restart_centre()
 
-    def _keep_conflicts(self, out: Outcome) -> None:
+    def _keep_conflicts(self, out: MergeOutcome) -> None:
         found = set()
         for row in out.conflicts:
             if row.conflict_id in found:
-                raise Stopped("conflicts", f"the pair {row.left} {row.right} came twice in one batch")
+                raise RunStopped("conflicts", f"the pair {row.left} {row.right} came twice in one batch")
             found.add(row.conflict_id)
             self.disk.conflicts.setdefault(row.conflict_id, row)
         for gap in out.gaps:
             self.disk.gaps[(gap.region, gap.epoch, gap.first_seq)] = gap
 
-    def _keep_records(self, out: Outcome) -> None:
+    def _keep_records(self, out: MergeOutcome) -> None:
         disk = self.disk
         disk.records.update(out.records)
         for key in out.recents:
@@ -474,16 +474,16 @@ class World:
 
     def _note_merged(self, update: Update | PlainWrite, limit: int) -> None:
         if update.stamp.ms > limit:
-            raise Stopped("future", f"{update.stamp.hlc} was merged {update.stamp.ms - limit} ms too early")
+            raise RunStopped("future", f"{update.stamp.hlc} was merged {update.stamp.ms - limit} ms too early")
         assert isinstance(update, Update)
         write = self.numbers[(update.stamp.actor, update.stamp.seq, _token_of(update))]
         if write.number in self.void:
-            raise Stopped("moved", f"{write} was made again in a new life, and was merged")
+            raise RunStopped("moved", f"{write} was made again in a new life, and was merged")
         seen = self.disk.seen
         seen[write.key] = seen.get(write.key, 0) | write.seen | 1 << write.number
         self.disk.arrived.add(write.number)
 
-    def _keep_log(self, out: Outcome) -> None:
+    def _keep_log(self, out: MergeOutcome) -> None:
         limit = self._centre_wall() + 60_000
         for update in out.merged:
             self._note_merged(update, limit)
@@ -496,7 +496,7 @@ class World:
             disk.masks.append(disk.seen.get(entry.record.key, 0) if type(entry) is RecordEntry else 0)
         self.centre.published(len(disk.log))
 
-    def _keep_regions(self, out: Outcome) -> None:
+    def _keep_regions(self, out: MergeOutcome) -> None:
         disk = self.disk
         disk.regions.update(out.regions)
         self.parked += len(out.parked)
@@ -577,7 +577,7 @@ class World:
                 setattr(store, name, getattr(before, name))  # what a real store's transaction does
         self.taken_back += 1
         if site.replica.read(key) != read:
-            raise Stopped("together", f"{key} reads {site.replica.read(key)} after writes that failed, not {read}")
+            raise RunStopped("together", f"{key} reads {site.replica.read(key)} after writes that failed, not {read}")
 
     def _wipe(self, site: Site) -> None:
         """Destroy the store: a new one begins, knowing nothing."""
@@ -663,9 +663,9 @@ class World:
             for site in present
         )
 
-    def tally(self) -> Tally:
+    def tally(self) -> HistoryTally:
         """Return how much has happened."""
-        return Tally(
+        return HistoryTally(
             histories=1,
             writes=len(self.writes),
             conflicts=len(self.disk.conflicts),
@@ -690,7 +690,7 @@ class World:
 
     def _check(self) -> None:
         for failure in self._failures():
-            raise Stopped(*failure)
+            raise RunStopped(*failure)
 
     def _failures(self) -> Iterator[Failure]:
         excused = self.void | self.may_be_lost
@@ -774,7 +774,7 @@ class World:
         for record in centre.records.values():
             if not record.vector.keys() <= lives or len(record.vector) > len(lives):
                 yield Failure("metadata", f"vector {record.vector} names others than {sorted(lives)}")
-        for life in centre.lives.values():
+        for life in centre.regions.values():
             if life.received.above or life.parked or (life.member and life.pending_acks):
                 yield Failure("metadata", f"{life.region} still has holes, parked updates or acknowledgements waiting")
         if any(site.store.updates for site in self.sites if not (site.gone or site.replica.fenced)):
@@ -788,13 +788,13 @@ def _token_of(update: Update) -> int:
     return update.opening.token
 
 
-def simulate(plan: History) -> tuple[Failure | None, Tally]:
+def simulate(plan: History) -> tuple[Failure | None, HistoryTally]:
     """Run one history; return what it got wrong, or None, and how much happened."""
-    world = World(plan)
+    world = Simulation(plan)
     failure = None
     try:
         world.run()
-    except Stopped as stopped:
+    except RunStopped as stopped:
         failure = stopped.failure
     except Exception as error:  # whatever the product raises in a simulated world is a finding, with its seed
         failure = Failure("raised", f"{type(error).__name__}: {error}")

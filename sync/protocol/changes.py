@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from thalweg.sync.protocol.policies import Policy
-from thalweg.sync.protocol.records import MAX_DEPTH, Dot, Record, Register, Tally, too_deep
+from thalweg.sync.protocol.policies import MergePolicy
+from thalweg.sync.protocol.records import MAX_DEPTH, CounterTally, Dot, Record, Register, too_deep
 from thalweg.sync.protocol.stamps import MAX_COUNTER, Hlc
 from thalweg.sync.protocol.vectors import Vector
 
@@ -69,12 +69,12 @@ class Delete(msgspec.Struct, frozen=True, tag_field="op", tag="delete"):
 Change = Assign | Raise | Lower | Add | Remove | Increment | Delete
 
 _POLICY = {
-    Assign: Policy.LAST_WRITER,
-    Raise: Policy.MAX,
-    Lower: Policy.MIN,
-    Add: Policy.ADD_WINS_SET,
-    Remove: Policy.ADD_WINS_SET,
-    Increment: Policy.COUNTER,
+    Assign: MergePolicy.LAST_WRITER,
+    Raise: MergePolicy.MAX,
+    Lower: MergePolicy.MIN,
+    Add: MergePolicy.ADD_WINS_SET,
+    Remove: MergePolicy.ADD_WINS_SET,
+    Increment: MergePolicy.COUNTER,
 }
 
 
@@ -137,10 +137,10 @@ def _change(before: Record, drawers: dict[str, dict[str, Any]], change: Change, 
             tallies = drawer.get(change.field, {})
             if type(change.by) is not int:
                 raise ChangeRefusedError(f"counter {change.field!r} counts whole numbers, not {change.by!r}")
-            mine = tallies.get(actor, Tally(seq, 0, at))
+            mine = tallies.get(actor, CounterTally(seq, 0, at))
             if abs(mine.total + change.by) > MAX_COUNTER:
                 raise ChangeRefusedError(f"counter {change.field!r} would pass ±{MAX_COUNTER}; it is {mine.total} here")
-            drawer[change.field] = {**tallies, actor: Tally(seq, mine.total + change.by, max(at, mine.at))}
+            drawer[change.field] = {**tallies, actor: CounterTally(seq, mine.total + change.by, max(at, mine.at))}
         case Add():
             drawer = _opened(before, drawers, "sets")
             elements = dict(drawer.get(change.field, {}))
@@ -183,7 +183,7 @@ def _number(field: str, value: int | float) -> int | float:
 # ---- plain values ----------------------------------------------------------------------------------------------
 
 
-def changes_from_value(value: Any, policies: Mapping[str, Policy]) -> tuple[Change, ...]:
+def changes_from_value(value: Any, policies: Mapping[str, MergePolicy]) -> tuple[Change, ...]:
     """Say a plain JSON value in changes, for producers that send only that.
 
     An object sets each of its fields by the field's policy (last writer when none is declared); a set field takes a
@@ -194,20 +194,20 @@ def changes_from_value(value: Any, policies: Mapping[str, Policy]) -> tuple[Chan
     """
     if not isinstance(value, dict):
         return (Assign("value", value),)
-    return tuple(_plain_change(name, item, policies.get(name, Policy.LAST_WRITER)) for name, item in value.items())
+    return tuple(_plain_change(name, item, policies.get(name, MergePolicy.LAST_WRITER)) for name, item in value.items())
 
 
-def _plain_change(name: str, item: Any, policy: Policy) -> Change:
-    if policy is Policy.LAST_WRITER:
+def _plain_change(name: str, item: Any, policy: MergePolicy) -> Change:
+    if policy is MergePolicy.LAST_WRITER:
         return Assign(name, item)
-    if policy is Policy.ADD_WINS_SET:
+    if policy is MergePolicy.ADD_WINS_SET:
         if not isinstance(item, list) or not all(isinstance(element, str) for element in item):
             raise ChangeRefusedError(f"field {name!r} is an add-wins set; give a list of strings, not {item!r:.80}")
         return Add(name, tuple(item))
     if isinstance(item, bool) or not isinstance(item, int | float):
         raise ChangeRefusedError(f"field {name!r} has policy {policy}; give a number, not {item!r:.80}")
-    if policy is Policy.COUNTER:
+    if policy is MergePolicy.COUNTER:
         if not isinstance(item, int):
             raise ChangeRefusedError(f"field {name!r} is a counter; give a whole number to add, not {item!r}")
         return Increment(name, item)
-    return Raise(name, item) if policy is Policy.MAX else Lower(name, item)
+    return Raise(name, item) if policy is MergePolicy.MAX else Lower(name, item)

@@ -8,11 +8,11 @@ tombstones (Bieniusa et al., "An optimized conflict-free replicated set", 2012),
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 
-from thalweg.sync.protocol.records import Dot, Register, Tally, canonical
+from thalweg.sync.protocol.records import CounterTally, Dot, Register, canonical
 from thalweg.sync.protocol.stamps import Hlc
 
 
-class Policy(StrEnum):
+class MergePolicy(StrEnum):
     """What two concurrent writes of one field mean."""
 
     LAST_WRITER = "last_writer"
@@ -85,8 +85,8 @@ def frontier(
 
 
 def joined_counters(
-    left: Mapping[str, Mapping[str, Tally]], right: Mapping[str, Mapping[str, Tally]], deleted: Hlc
-) -> dict[str, dict[str, Tally]]:
+    left: Mapping[str, Mapping[str, CounterTally]], right: Mapping[str, Mapping[str, CounterTally]], deleted: Hlc
+) -> dict[str, dict[str, CounterTally]]:
     """Join the counter drawer: of each writer the later of its own totals."""
     result = {}
     for name in left.keys() | right.keys():
@@ -101,7 +101,7 @@ def joined_counters(
     return result
 
 
-def later_tally(left: Tally | None, right: Tally | None) -> Tally:
+def later_tally(left: CounterTally | None, right: CounterTally | None) -> CounterTally:
     """Return the total with the higher sequence; one of the two may be missing.
 
     A store restored from a copy may give a sequence to two totals: then, too, all copies choose alike.

@@ -38,7 +38,7 @@ class Dot(msgspec.Struct, frozen=True, array_like=True):
     at: Hlc
 
 
-class Tally(msgspec.Struct, frozen=True, array_like=True):
+class CounterTally(msgspec.Struct, frozen=True, array_like=True):
     """One writer's own total of a counter, as of its sequence."""
 
     seq: int
@@ -61,7 +61,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     last: dict[str, Register] = {}  # last writer wins
     maxima: dict[str, tuple[Register, ...]] = {}  # no entry is both smaller and older than another
     minima: dict[str, tuple[Register, ...]] = {}
-    counters: dict[str, dict[str, Tally]] = {}  # field -> actor -> its total
+    counters: dict[str, dict[str, CounterTally]] = {}  # field -> actor -> its total
     sets: dict[str, dict[str, dict[str, Dot]]] = {}  # field -> element -> actor -> its latest addition
 
     @property

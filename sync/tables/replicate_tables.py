@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, Transaction
 
-from thalweg.sync.centre.centre import Outcome
+from thalweg.sync.centre.centre import MergeOutcome
 from thalweg.sync.centre.key_merge import Recent
-from thalweg.sync.centre.lives import Life, LifeImage, image
+from thalweg.sync.centre.known_regions import KnownRegion, KnownRegionImage, image
 from thalweg.sync.delta.appender import Appender
 from thalweg.sync.delta.contracts import CONFLICTS, RECORDS, SYNC_GAPS, SYNC_REFUSED, SYNC_REGIONS, TableContract
 from thalweg.sync.delta.keyed_table import KeyedTable
@@ -31,7 +31,7 @@ RECORDS_IN_A_FILE: Final = 1_024
 """Few, because the records of a micro-batch lie anywhere, and each file that holds one of them is written anew."""
 
 _RECENT: Final = msgspec.json.Decoder(tuple[Write, ...])
-_IMAGE: Final = msgspec.json.Decoder(LifeImage)
+_IMAGE: Final = msgspec.json.Decoder(KnownRegionImage)
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -40,7 +40,7 @@ class Loaded(msgspec.Struct, kw_only=True):
 
     records: dict[str, Record]
     recents: dict[str, Recent]
-    regions: list[LifeImage]
+    regions: list[KnownRegionImage]
     open_gaps: list[Gap]
     centre: CentreRow
 
@@ -155,7 +155,7 @@ class ReplicateTables:
         self.refused.refresh()
         return self.refused.has_committed(batch)
 
-    def write_regions(self, lives: Iterable[Life], centre: CentreRow, position: int, now_ms: int) -> None:
+    def write_regions(self, lives: Iterable[KnownRegion], centre: CentreRow, position: int, now_ms: int) -> None:
         """Write every region's row and the centre's own: the last commit of a batch."""
         rows = [region_row(life, centre, position) for life in lives]
         rows.append(
@@ -282,7 +282,7 @@ def gap_row(gap: Gap) -> dict[str, Any]:
     }
 
 
-def region_row(life: Life, centre: CentreRow, position: int) -> dict[str, Any]:
+def region_row(life: KnownRegion, centre: CentreRow, position: int) -> dict[str, Any]:
     """Make a row of `sync_regions`."""
     counts = centre.counts.get(life.region, RegionCounts())
     said = life.heartbeat if isinstance(life.heartbeat, Heartbeat) else None
@@ -308,7 +308,7 @@ def region_row(life: Life, centre: CentreRow, position: int) -> dict[str, Any]:
     }
 
 
-def counted(centre: CentreRow, out: Outcome, refused: Iterable[tuple[str, str]]) -> CentreRow:
+def counted(centre: CentreRow, out: MergeOutcome, refused: Iterable[tuple[str, str]]) -> CentreRow:
     """Add a batch's refusals, warnings and conflicts to the counts.
 
     Args:

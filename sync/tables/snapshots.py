@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from deltalake import DeltaTable, QueryBuilder
 
-from thalweg.sync.centre.centre import Snapshot
+from thalweg.sync.centre.centre import ReplicaSnapshot
 from thalweg.sync.delta.contracts import RECORDS, SYNC_REGIONS
 from thalweg.sync.delta.store import table_uri
 from thalweg.sync.protocol.records import decode_record
@@ -23,7 +23,7 @@ from thalweg.sync.tables.centre_row import CENTRE_ROW, CentreRow
 OLDEST: Final = timedelta(hours=12)
 
 
-class SnapshotError(Exception):
+class ReplicaSnapshotError(Exception):
     """The snapshot cannot be made or used."""
 
 
@@ -32,10 +32,10 @@ class SnapshotFile(msgspec.Struct, frozen=True, kw_only=True):
 
     made_at: datetime
     topic_prefix: str
-    snapshot: Snapshot
+    snapshot: ReplicaSnapshot
 
 
-def take_snapshot(warehouse: str) -> Snapshot:
+def take_snapshot(warehouse: str) -> ReplicaSnapshot:
     """Read a snapshot from the tables.
 
     Raises:
@@ -44,14 +44,14 @@ def take_snapshot(warehouse: str) -> Snapshot:
     # The position first: records read after it are as new or newer, and newer ones are merged once more.
     found = _columns(warehouse, SYNC_REGIONS.name, "image, position", where=f"region = '{CENTRE_ROW}'")
     if not found["position"]:
-        raise SnapshotError(
+        raise ReplicaSnapshotError(
             f"warehouse {warehouse} has no row {CENTRE_ROW} in sync_regions: start jobs/replicate first"
         )
     (image,), (position,) = found["image"], found["position"]
     records = tuple(map(decode_record, _columns(warehouse, RECORDS.name, "state")["state"]))
     through = msgspec.json.decode(image, type=CentreRow).forgotten_through
     clock = max((through, *(record.at for record in records)), default=ZERO)
-    return Snapshot(records=records, position=position, clock=clock)
+    return ReplicaSnapshot(records=records, position=position, clock=clock)
 
 
 def _columns(warehouse: str, table: str, names: str, where: str = "true") -> dict[str, list[Any]]:
@@ -60,14 +60,14 @@ def _columns(warehouse: str, table: str, names: str, where: str = "true") -> dic
     return {name: list(column.to_pylist()) for name, column in zip(rows.column_names, rows.columns, strict=True)}
 
 
-def write_snapshot(path: Path, snapshot: Snapshot, topic_prefix: str, now: datetime) -> int:
+def write_snapshot(path: Path, snapshot: ReplicaSnapshot, topic_prefix: str, now: datetime) -> int:
     """Write a snapshot and return its size in bytes."""
     content = SnapshotFile(made_at=now.astimezone(UTC), topic_prefix=topic_prefix, snapshot=snapshot)
     path.write_bytes(gzip.compress(msgspec.json.encode(content), 6))
     return path.stat().st_size
 
 
-def read_snapshot(path: Path, topic_prefix: str, now: datetime) -> Snapshot:
+def read_snapshot(path: Path, topic_prefix: str, now: datetime) -> ReplicaSnapshot:
     """Read a snapshot that may be used now.
 
     Raises:
@@ -76,11 +76,13 @@ def read_snapshot(path: Path, topic_prefix: str, now: datetime) -> Snapshot:
     try:
         content = msgspec.json.decode(gzip.decompress(path.read_bytes()), type=SnapshotFile)
     except (OSError, EOFError, msgspec.DecodeError) as error:
-        raise SnapshotError(f"snapshot {path} cannot be read: {error}") from error
+        raise ReplicaSnapshotError(f"snapshot {path} cannot be read: {error}") from error
     if content.topic_prefix != topic_prefix:
-        raise SnapshotError(f"snapshot {path} is of {content.topic_prefix!r}, this installation is {topic_prefix!r}")
+        raise ReplicaSnapshotError(
+            f"snapshot {path} is of {content.topic_prefix!r}, this installation is {topic_prefix!r}"
+        )
     if now - content.made_at > OLDEST:
-        raise SnapshotError(
+        raise ReplicaSnapshotError(
             f"snapshot {path} was made at {content.made_at:%Y-%m-%d %H:%M}; allowed are {OLDEST}. Make a new one"
         )
     return content.snapshot

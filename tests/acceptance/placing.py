@@ -14,8 +14,8 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from kafka import KafkaConsumer, KafkaProducer
 
-from thalweg.conf.settings import Kafka, Place, Settings, Warehouse
-from thalweg.conf.settings import Spark as SparkSettings
+from thalweg.conf.settings import KafkaSettings, PlaceSettings, Settings, WarehouseSettings
+from thalweg.conf.settings import SparkSettings as SparkSettings
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.contract.topics import ASSIGNMENTS, DEADLETTER, REQUESTS, STATUS, topic_name
 from thalweg.sync.delta.contracts import LINKS, NODES, PRICES
@@ -37,10 +37,10 @@ class Setting:
     def __init__(self, broker: str, folder: Path, *, gpus: int = 64) -> None:
         self.folder = folder
         self.settings = Settings(
-            kafka=Kafka(bootstrap_servers=broker, topic_prefix=f"t{uuid.uuid4().hex[:8]}"),
-            warehouse=Warehouse(path=str(folder / "warehouse")),
+            kafka=KafkaSettings(bootstrap_servers=broker, topic_prefix=f"t{uuid.uuid4().hex[:8]}"),
+            warehouse=WarehouseSettings(path=str(folder / "warehouse")),
             spark=SparkSettings(checkpoints=str(folder / "checkpoints")),
-            place=Place(folds_every_ms=200, world_every_ms=200, heartbeat_timeout_ms=3_000),
+            place=PlaceSettings(folds_every_ms=200, world_every_ms=200, heartbeat_timeout_ms=3_000),
         )
         self.prefix = self.settings.kafka.topic_prefix
         ensure_topics(self.settings.kafka, [*REGIONS, "control"])

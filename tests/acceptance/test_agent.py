@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from thalweg.audit.accounts import read_agents
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.broker.consume import KafkaReader
 from thalweg.streams.broker.publish import KafkaPublisher, outgoing
@@ -29,7 +29,7 @@ class Region:
     """A region's agent process, and the test in the role of the place job."""
 
     def __init__(self, bootstrap: str, folder: Path, arguments: list[str]) -> None:
-        self.kafka = Kafka(bootstrap_servers=bootstrap, topic_prefix=f"agent-{uuid.uuid4().hex[:8]}")
+        self.kafka = KafkaSettings(bootstrap_servers=bootstrap, topic_prefix=f"agent-{uuid.uuid4().hex[:8]}")
         self.folder = folder
         self.arguments = arguments
         ensure_topics(self.kafka, [REGION])

@@ -14,7 +14,7 @@ from kafka import KafkaConsumer
 from thalweg.agent.store import status_record
 from thalweg.cli.main import cli
 from thalweg.client.client import Client, InvalidRequestError, OutcomeState, RequestRefusedError, WaitTimeoutError
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.broker.deadletter import RefusedRecord, dead_letter
 from thalweg.streams.broker.errors import BrokerUnavailableError, FenceError, MessageTooLargeError
@@ -31,7 +31,7 @@ class Installation:
     """A broker with the topics, and whatever the test says in the name of the jobs and the region."""
 
     def __init__(self, bootstrap: str) -> None:
-        self.kafka = Kafka(bootstrap_servers=bootstrap, topic_prefix=f"client-{uuid.uuid4().hex[:8]}")
+        self.kafka = KafkaSettings(bootstrap_servers=bootstrap, topic_prefix=f"client-{uuid.uuid4().hex[:8]}")
         ensure_topics(self.kafka, [REGION])
         self.publisher = KafkaPublisher(self.kafka)
 
@@ -241,7 +241,7 @@ def test_a_fence_of_another_installation_is_refused(installation: Installation, 
 
 def test_without_a_broker_the_client_says_what_to_do() -> None:
     with pytest.raises(BrokerUnavailableError, match="thalweg up"):
-        Client(kafka=Kafka(bootstrap_servers="127.0.0.1:1", request_timeout_ms=500))
+        Client(kafka=KafkaSettings(bootstrap_servers="127.0.0.1:1", request_timeout_ms=500))
 
 
 def call(installation: Installation, *arguments: str, input_: str | None = None) -> tuple[int, str]:

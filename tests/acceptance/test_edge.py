@@ -12,7 +12,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from thalweg.audit.watch import records_until_now
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.admin import ensure_topics, raise_limits
 from thalweg.streams.broker.consume import KafkaReader
 from thalweg.streams.broker.errors import UnreadableError
@@ -28,8 +28,8 @@ pytestmark = pytest.mark.acceptance
 
 
 @pytest.fixture
-def kafka(broker: str) -> Kafka:
-    return Kafka(bootstrap_servers=broker, topic_prefix=f"e{uuid.uuid4().hex[:8]}")
+def kafka(broker: str) -> KafkaSettings:
+    return KafkaSettings(bootstrap_servers=broker, topic_prefix=f"e{uuid.uuid4().hex[:8]}")
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def read(reader: KafkaReader, count: int, within_s: float = 15) -> list[bytes | 
 
 
 def test_what_a_transaction_took_back_or_has_not_committed_reaches_nobody(
-    kafka: Kafka, transactional: KafkaProducer, broker: str, spark: "SparkSession", tmp_path: Path
+    kafka: KafkaSettings, transactional: KafkaProducer, broker: str, spark: "SparkSession", tmp_path: Path
 ) -> None:
     ensure_topics(kafka, contracts=[REQUESTS])
     topic = topic_name(REQUESTS, kafka.topic_prefix)
@@ -104,7 +104,7 @@ def test_what_a_transaction_took_back_or_has_not_committed_reaches_nobody(
 
 
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
-def test_an_operator_may_compress_a_topic_in_any_way_that_kafka_knows(kafka: Kafka, codec: str) -> None:
+def test_an_operator_may_compress_a_topic_in_any_way_that_kafka_knows(kafka: KafkaSettings, codec: str) -> None:
     ensure_topics(kafka, contracts=[REQUESTS])
     topic = topic_name(REQUESTS, kafka.topic_prefix)
     compress(kafka, topic, codec)
@@ -116,7 +116,7 @@ def test_an_operator_may_compress_a_topic_in_any_way_that_kafka_knows(kafka: Kaf
 
 
 def test_a_codec_that_is_missing_is_named_and_nobody_goes_round_in_circles(
-    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ensure_topics(kafka, contracts=[REQUESTS])
     topic = topic_name(REQUESTS, kafka.topic_prefix)
@@ -138,7 +138,7 @@ def test_a_codec_that_is_missing_is_named_and_nobody_goes_round_in_circles(
     assert time.monotonic() - started < 3
 
 
-def test_a_topic_of_an_earlier_version_takes_the_largest_event(kafka: Kafka) -> None:
+def test_a_topic_of_an_earlier_version_takes_the_largest_event(kafka: KafkaSettings) -> None:
     ensure_topics(kafka, ["eu"], contracts=[replace(ASSIGNMENTS, max_message_bytes=1_048_576)])
     topic = topic_name(ASSIGNMENTS, kafka.topic_prefix, "eu")
     assert raise_limits(kafka) == [topic]
@@ -151,7 +151,7 @@ def test_a_topic_of_an_earlier_version_takes_the_largest_event(kafka: Kafka) -> 
         assert read(reader, 1) == [largest.value]
 
 
-def compress(kafka: Kafka, topic: str, codec: str) -> None:
+def compress(kafka: KafkaSettings, topic: str, codec: str) -> None:
     admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
     admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"compression.type": codec})])
     admin.close()

@@ -16,8 +16,8 @@ from kafka.errors import KafkaError
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from thalweg.conf.settings import Kafka, Observe, Settings, Warehouse
-from thalweg.conf.settings import Spark as SparkSettings
+from thalweg.conf.settings import KafkaSettings, ObserveSettings, Settings, WarehouseSettings
+from thalweg.conf.settings import SparkSettings as SparkSettings
 from thalweg.jobs import observe
 from thalweg.jobs.runtime.job import Stop
 from thalweg.streams.broker.admin import ensure_topics
@@ -39,10 +39,10 @@ class World:
         self.spark = spark
         self.folder = folder
         self.settings = Settings(
-            kafka=Kafka(bootstrap_servers=broker, topic_prefix=f"t{uuid.uuid4().hex[:8]}"),
-            warehouse=Warehouse(path=str(folder / "warehouse")),
+            kafka=KafkaSettings(bootstrap_servers=broker, topic_prefix=f"t{uuid.uuid4().hex[:8]}"),
+            warehouse=WarehouseSettings(path=str(folder / "warehouse")),
             spark=SparkSettings(checkpoints=str(folder / "checkpoints")),
-            observe=Observe(trigger_ms=200, latest_every_ms=200),
+            observe=ObserveSettings(trigger_ms=200, latest_every_ms=200),
         )
         self.producer = KafkaProducer(bootstrap_servers=broker)
         self.query: StreamingQuery | None = None
@@ -258,7 +258,7 @@ def test_driver_and_executors_write_the_same_rows(
     for writer in ("driver", "executors"):
         world.settings = world.settings.model_copy(
             update={
-                "warehouse": Warehouse(path=str(tmp_path / writer)),
+                "warehouse": WarehouseSettings(path=str(tmp_path / writer)),
                 "spark": SparkSettings(checkpoints=str(tmp_path / f"{writer}-checkpoints")),
             }
         )
@@ -285,7 +285,9 @@ def test_a_full_disk_makes_the_batch_wait_and_loses_nothing(world: World, caplog
     if mounted.returncode != 0:
         pytest.skip(f"mounting a small disk is not permitted here: {mounted.stderr.strip()}")
     try:
-        world.settings = world.settings.model_copy(update={"warehouse": Warehouse(path=str(disk / "warehouse"))})
+        world.settings = world.settings.model_copy(
+            update={"warehouse": WarehouseSettings(path=str(disk / "warehouse"))}
+        )
         world.send(OREGON, {"samples": [node("before")]})
         world.start()
         world.drain()

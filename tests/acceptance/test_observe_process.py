@@ -17,7 +17,7 @@ from kafka import KafkaProducer
 
 from thalweg.bootstrap.jars import ensure_jars
 from thalweg.conf.environment import PROJECT_ROOT, find_java
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.stack.broker import Broker
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.contract import topics
@@ -101,7 +101,7 @@ def job(own_broker: Broker, tmp_path: Path) -> Iterator[Job]:
 
 
 def send(bootstrap: str, first: int, count: int) -> None:
-    kafka = Kafka(bootstrap_servers=bootstrap)
+    kafka = KafkaSettings(bootstrap_servers=bootstrap)
     ensure_topics(kafka, [REGION])
     producer = KafkaProducer(bootstrap_servers=bootstrap)
     for number in range(first, first + count):

@@ -197,7 +197,7 @@ def test_the_important_task_takes_the_room_of_another_which_comes_back_when_ther
         until(lambda: sum(plan["revoked"] for plan in setting.table("plans")) == 1)
 
 
-def test_a_malleable_task_starts_small_and_grows_into_room_that_becomes_free(
+def test_a_elastic_task_starts_small_and_grows_into_room_that_becomes_free(
     broker: str, spark: SparkSession, tmp_path: Path
 ) -> None:
     with on_one_node(broker, spark, tmp_path, resize_every_ms=500) as setting:

@@ -7,7 +7,7 @@ import pytest
 
 from thalweg.bootstrap.jars import ensure_jars
 from thalweg.conf.environment import find_java
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.stack.broker import Broker
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.broker.consume import KafkaReader
@@ -26,7 +26,7 @@ def test_a_publisher_and_a_reader_go_on_after_the_broker_was_away(tmp_path: Path
     ensure_jars(find_java())
     topic = topic_name(REQUESTS, "away")
     with Broker(tmp_path / "broker") as broker:
-        kafka = Kafka(bootstrap_servers=broker.bootstrap, topic_prefix="away")
+        kafka = KafkaSettings(bootstrap_servers=broker.bootstrap, topic_prefix="away")
         ensure_topics(kafka, [], [REQUESTS])
         publisher = KafkaPublisher(kafka, timeout_ms=2_000)
         publisher.publish([record(topic, 1)])

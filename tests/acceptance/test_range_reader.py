@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from kafka import KafkaProducer
 
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.broker.range_reader import LARGEST_RECORDS, RangeReader
 from thalweg.streams.contract.topics import REQUESTS, topic_name
@@ -15,8 +15,8 @@ pytestmark = pytest.mark.acceptance
 
 
 @pytest.fixture
-def topic(broker: str) -> Iterator[tuple[Kafka, str, KafkaProducer]]:
-    kafka = Kafka(bootstrap_servers=broker, topic_prefix=f"t{uuid.uuid4().hex[:8]}")
+def topic(broker: str) -> Iterator[tuple[KafkaSettings, str, KafkaProducer]]:
+    kafka = KafkaSettings(bootstrap_servers=broker, topic_prefix=f"t{uuid.uuid4().hex[:8]}")
     ensure_topics(kafka, contracts=[REQUESTS])
     producer = KafkaProducer(bootstrap_servers=broker)
     yield kafka, topic_name(REQUESTS, kafka.topic_prefix), producer
@@ -29,7 +29,9 @@ def send(producer: KafkaProducer, topic: str, partition: int, *values: str) -> N
     producer.flush()
 
 
-def test_it_hands_over_exactly_the_ranges_in_step_with_the_batches(topic: tuple[Kafka, str, KafkaProducer]) -> None:
+def test_it_hands_over_exactly_the_ranges_in_step_with_the_batches(
+    topic: tuple[KafkaSettings, str, KafkaProducer],
+) -> None:
     kafka, name, producer = topic
     reader = RangeReader(kafka)
     try:
@@ -50,7 +52,7 @@ def test_it_hands_over_exactly_the_ranges_in_step_with_the_batches(topic: tuple[
         reader.close()
 
 
-def test_a_range_asked_for_again_or_jumped_to_is_read_again(topic: tuple[Kafka, str, KafkaProducer]) -> None:
+def test_a_range_asked_for_again_or_jumped_to_is_read_again(topic: tuple[KafkaSettings, str, KafkaProducer]) -> None:
     kafka, name, producer = topic
     reader = RangeReader(kafka)
     try:
@@ -63,7 +65,9 @@ def test_a_range_asked_for_again_or_jumped_to_is_read_again(topic: tuple[Kafka, 
         reader.close()
 
 
-def test_what_is_not_there_in_time_or_too_much_is_left_to_spark(topic: tuple[Kafka, str, KafkaProducer]) -> None:
+def test_what_is_not_there_in_time_or_too_much_is_left_to_spark(
+    topic: tuple[KafkaSettings, str, KafkaProducer],
+) -> None:
     kafka, name, producer = topic
     reader = RangeReader(kafka)
     try:

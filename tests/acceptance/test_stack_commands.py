@@ -17,9 +17,9 @@ from kafka.admin import NewTopic
 
 from thalweg.bootstrap.jars import ensure_jars
 from thalweg.checkup import brokers, checkpoints
-from thalweg.checkup.finding import Status
+from thalweg.checkup.finding import Severity
 from thalweg.conf.environment import find_java
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.processes.identity import ProcessIdentity
 from thalweg.stack.leftovers import leftovers
 from thalweg.stack.stack import running_bootstrap
@@ -175,11 +175,11 @@ def test_the_doctor_recognises_a_checkpoint_of_another_broker(broker: str, tmp_p
     producer = KafkaProducer(bootstrap_servers=broker)
     producer.send(topic, b"only one").get(timeout=30)
     producer.close()
-    kafka = Kafka(bootstrap_servers=broker)
+    kafka = KafkaSettings(bootstrap_servers=broker)
     (tmp_path / "place" / "offsets").mkdir(parents=True)
     (tmp_path / "place" / "metadata").touch()
 
-    def judged(offset: int) -> Status:
+    def judged(offset: int) -> Severity:
         positions = json.dumps({topic: {"0": offset}})
         (tmp_path / "place" / "offsets" / "0").write_text(f"v1\n{{}}\n{positions}")
         (finding,) = checkpoints.checkpoint_findings(tmp_path, look)
@@ -190,15 +190,15 @@ def test_the_doctor_recognises_a_checkpoint_of_another_broker(broker: str, tmp_p
         assert present is not None
         return present
 
-    assert judged(1) is Status.OK
-    assert judged(2) is Status.WARNING
+    assert judged(1) is Severity.OK
+    assert judged(2) is Severity.WARNING
     clock = {finding.check: finding for finding in brokers.broker_findings(kafka, must_answer=True)}["broker's clock"]
-    assert clock.status is Status.OK
+    assert clock.status is Severity.OK
     assert "agrees with ours" in clock.seen
     (foreign,) = brokers.broker_findings(kafka, must_answer=False, is_ours=False)
     assert "another installation's, and is left alone" in foreign.seen
     (wrong,) = brokers.broker_findings(kafka, must_answer=True, cluster="ours")
-    assert wrong.status is Status.PROBLEM
+    assert wrong.status is Severity.PROBLEM
     assert "in the place of this stack's cluster ours" in wrong.seen
     assert set(admin.list_topics()) == before  # the doctor leaves no topic behind
     admin.close()

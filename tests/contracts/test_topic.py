@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.admin import ensure_topics, existing_topics
 from thalweg.streams.broker.consume import IncomingRecord, KafkaReader, Reader
 from thalweg.streams.broker.errors import (
@@ -58,7 +58,7 @@ def side(request: pytest.FixtureRequest) -> Iterator[Side]:
             prefix=prefix, publisher=broker, reader=lambda **options: MemoryReader(broker, **options), create=create
         )
         return
-    kafka = Kafka(bootstrap_servers=request.getfixturevalue("broker"), topic_prefix=prefix)
+    kafka = KafkaSettings(bootstrap_servers=request.getfixturevalue("broker"), topic_prefix=prefix)
 
     def create_real(regions: list[str]) -> None:
         ensure_topics(kafka, regions, [ASSIGNMENTS, STATUS])
@@ -159,7 +159,7 @@ def test_a_tombstone_arrives_as_no_value(side: Side) -> None:
 
 @pytest.mark.acceptance
 def test_topics_are_made_once_by_their_contracts(broker: str) -> None:
-    kafka = Kafka(bootstrap_servers=broker, topic_prefix=f"admin-{uuid.uuid4().hex[:8]}")
+    kafka = KafkaSettings(bootstrap_servers=broker, topic_prefix=f"admin-{uuid.uuid4().hex[:8]}")
     made = ensure_topics(kafka, ["aws:us-east-1", "eu_west"])
     assert f"{kafka.topic_prefix}.assignments.aws.us-east-1" in made
     assert f"{kafka.topic_prefix}.status.eu_5fwest" in made
@@ -177,7 +177,7 @@ def test_topics_are_made_once_by_their_contracts(broker: str) -> None:
 
 @pytest.mark.acceptance
 def test_a_topic_with_fewer_partitions_than_its_contract_is_named(broker: str) -> None:
-    kafka = Kafka(bootstrap_servers=broker, topic_prefix=f"admin-{uuid.uuid4().hex[:8]}")
+    kafka = KafkaSettings(bootstrap_servers=broker, topic_prefix=f"admin-{uuid.uuid4().hex[:8]}")
     small = TopicContract(topic="requests", key="", writer="", meaning="", partitions=1)
     ensure_topics(kafka, [], [small])
     with pytest.raises(TopicMismatchError, match="has 1 partitions, its contract says 2"):
@@ -185,7 +185,7 @@ def test_a_topic_with_fewer_partitions_than_its_contract_is_named(broker: str) -
 
 
 def test_a_broker_that_is_not_there_is_named_with_what_to_do() -> None:
-    kafka = Kafka(bootstrap_servers="127.0.0.1:1", request_timeout_ms=500)
+    kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1", request_timeout_ms=500)
     for connect in (
         lambda: KafkaPublisher(kafka),
         lambda: KafkaReader(kafka, topics=["t"]),

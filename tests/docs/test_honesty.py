@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from thalweg.conf.environment import PROJECT_ROOT
-from thalweg.jobs.runtime.flows import declared_jobs, external_writer
+from thalweg.jobs.runtime.flows import all_jobs, external_writer
 
 README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
 NOT_CALLED = "No job calls `scheduling.solve.replan` yet"
@@ -29,7 +29,7 @@ def flow_lines() -> list[list[list[str]]]:
 
 
 def test_the_readmes_flow_names_each_job_once_and_says_what_the_graph_says() -> None:
-    flows = {job.module: job.flow for job in declared_jobs()}
+    flows = {job.module: job.flow for job in all_jobs()}
     lines = flow_lines()
     named = [job for line in lines for stage in line[1::2] for job in stage]
     assert sorted(named) == sorted(flows), "each job once"

@@ -17,7 +17,7 @@ from tests.ledger_rows import ledger, submitted
 from thalweg.bootstrap.verbs import VERBS
 from thalweg.cli.main import COMMANDS, cli
 from thalweg.conf.environment import PROJECT_ROOT, find_java
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.placement.requests import read_request
 from thalweg.sync.delta.contracts import DECISIONS, TASKS
@@ -55,7 +55,7 @@ def test_the_producer_is_short_and_needs_nothing_of_ours() -> None:
 
 @pytest.mark.acceptance
 def test_the_producers_task_arrives_and_is_a_good_request(broker: str) -> None:
-    settings = Kafka(bootstrap_servers=broker)
+    settings = KafkaSettings(bootstrap_servers=broker)
     ensure_topics(settings, [])
     subprocess.run([sys.executable, "-c", producer(), broker], check=True, timeout=60)
     consumer = KafkaConsumer(

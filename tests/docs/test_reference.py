@@ -10,7 +10,7 @@ from thalweg.cli.main import COMMANDS
 from thalweg.conf.environment import PROJECT_ROOT
 from thalweg.conf.settings import Settings
 from thalweg.reference import pages
-from thalweg.reference.declared import declared_errors, declared_metrics
+from thalweg.reference.errors_and_metrics import public_errors, public_metrics
 from thalweg.reference.write import generated, stale
 from thalweg.streams.contract.topics import CONTRACTS as TOPICS
 from thalweg.sync.delta.contracts import CONTRACTS as TABLES
@@ -58,10 +58,10 @@ def test_every_command_is_there_and_says_what_it_does() -> None:
 
 
 def test_every_error_and_metric_says_what_it_means() -> None:
-    for error in declared_errors():
+    for error in public_errors():
         assert error.meaning, f"{error.module}.{error.name} has no docstring"
         assert f"`{error.name}`" in page("errors.md")
-    metrics = declared_metrics()
+    metrics = public_metrics()
     assert metrics
     for metric in metrics:
         assert metric.meaning, metric.name
@@ -92,10 +92,10 @@ def test_declared_things_are_found_in_code(tmp_path: Path) -> None:
         'C = Counter("words")\n'
         'class BrokenError(OSError):\n    """It is broken.\n\n    More."""\nclass _HiddenError(OSError): ...\n'
     )
-    metrics = declared_metrics(tmp_path)
+    metrics = public_metrics(tmp_path)
     assert [(metric.name, metric.kind, metric.labels) for metric in metrics] == [
         ("thalweg_x_level", "gauge", ()),
         ("thalweg_x_things_total", "counter", ("kind",)),
     ]
-    (error,) = declared_errors(tmp_path)
+    (error,) = public_errors(tmp_path)
     assert (error.name, error.bases, error.meaning) == ("BrokenError", ("OSError",), "It is broken.")

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from thalweg.replay.lives import Life, lives_of
+from thalweg.replay.recorded_tasks import RecordedTask, recorded_tasks
 from thalweg.scheduling.world.facts import WorldFacts
 from thalweg.scheduling.world.lifecycle import LIVE
 from thalweg.scheduling.world.making import world_from
@@ -93,7 +93,7 @@ def read_by_tables(tasks: Sequence[Mapping[str, Any]], placements: Sequence[Mapp
 
 
 def read_by_replay(before: Sequence[Transition], after: Sequence[Transition]) -> Reading:
-    latest: dict[str, Life] = {life.job_id.partition("#")[0]: life for life in lives_of(before, after)}
+    latest: dict[str, RecordedTask] = {life.job_id.partition("#")[0]: life for life in recorded_tasks(before, after)}
     return {
         name: TaskReading(
             str(life.state),

@@ -105,7 +105,7 @@ def take(values: list[bytes | None]) -> tuple[Centre, int]:
             assert str(error)
             unreadable += 1
             continue
-        out = centre.take(messages, NOW)
+        out = centre.merge_batch(messages, NOW)
         assert all(refusal.reason for refusal in out.refused)
         for entry in (*out.entries, centre.digest_entry()):
             written = write_entry(entry)
@@ -116,7 +116,7 @@ def take(values: list[bytes | None]) -> tuple[Centre, int]:
         pa.Table.from_pylist([conflict_row(found, 1) for found in out.conflicts], CONFLICTS.schema)
         pa.Table.from_pylist([gap_row(gap) for gap in out.gaps], SYNC_GAPS.schema)
         row = counted(row, out, ())
-        pa.Table.from_pylist([region_row(life, row, offset) for life in centre.lives.values()], SYNC_REGIONS.schema)
+        pa.Table.from_pylist([region_row(life, row, offset) for life in centre.regions.values()], SYNC_REGIONS.schema)
     return centre, unreadable
 
 

@@ -15,7 +15,7 @@ from thalweg.scheduling.live import decide
 from thalweg.scheduling.live.live_plan import Plan, PlanSettings
 from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.world.tasks import TERMINAL, Change, TaskSpec, Transition
-from thalweg.scheduling.world.world import Tenant, World
+from thalweg.scheduling.world.world import TenantLimits, World
 from thalweg.streams.placement.assignments import event_type_of
 
 REGIONS = ("a", "b", "c")
@@ -84,7 +84,7 @@ class LiveWorld(RuleBasedStateMachine):
         priority=st.sampled_from([100, 500, 900]),
         tenant=st.sampled_from(["default", "limited"]),
     )
-    def submit_malleable(self, workers: int, fewer: int, more: int, priority: int, tenant: str) -> None:
+    def submit_elastic(self, workers: int, fewer: int, more: int, priority: int, tenant: str) -> None:
         least, most = max(workers - fewer, 1), workers + more
         self.ask(spec(workers=workers, min_workers=least, max_workers=most, priority=priority, tenant=tenant))
 
@@ -237,7 +237,7 @@ class LiveWorld(RuleBasedStateMachine):
         assert {name: gpus for name, gpus in known.items() if gpus} == {n: g for n, g in held.items() if g}
 
     @invariant()
-    def every_copy_has_its_workers_and_a_malleable_one_no_fewer_or_more_than_allowed(self) -> None:
+    def every_copy_has_its_workers_and_a_elastic_one_no_fewer_or_more_than_allowed(self) -> None:
         for task in self.world.tasks.values():
             for copy in task.copies.values():
                 if task.spec.min_workers is None:
@@ -301,7 +301,7 @@ class LiveWorld(RuleBasedStateMachine):
 
 def fresh(*, heard: bool = True) -> World:
     world = world_of(*NODES, heard=heard)
-    world.set_tenants({"limited": Tenant(quota_gpus=QUOTA_GPUS)})
+    world.set_tenants({"limited": TenantLimits(quota_gpus=QUOTA_GPUS)})
     return world
 
 

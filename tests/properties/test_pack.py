@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thalweg.scheduling.pack.nodes import Need, Nodes, Pool, Slot
-from thalweg.scheduling.pack.packer import Packer, Rule
+from thalweg.scheduling.pack.packer import Packer, ScoringRule
 
 MODELS = ("", "T4", "G2")
 
@@ -40,7 +40,7 @@ def build(described: list[tuple[str, bool, int, int, int]]) -> Nodes:
         for spot in (False, True):
             nodes.pool_at(Pool("r", model, spot))
     for i, (model, spot, gpus, cpu, memory) in enumerate(described):
-        nodes.put(f"n{i}", Pool("r", model, spot), gpus=gpus, cpu_milli=cpu, memory_mib=memory)
+        nodes.set_node(f"n{i}", Pool("r", model, spot), gpus=gpus, cpu_milli=cpu, memory_mib=memory)
     return nodes
 
 
@@ -55,11 +55,11 @@ def fits_somewhere(nodes: Nodes, need: Need, pools: set[int], avoid: set[int]) -
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(machines, max_size=6), st.lists(asks, max_size=12), st.sampled_from(Rule))
+@given(st.lists(machines, max_size=6), st.lists(asks, max_size=12), st.sampled_from(ScoringRule))
 def test_placing_keeps_every_limit_and_releasing_restores_the_empty_nodes(
     described: list[tuple[str, bool, int, int, int]],
     wanted: list[tuple[Need, set[int], int, bool, set[int]]],
-    rule: Rule,
+    rule: ScoringRule,
 ) -> None:
     nodes = build(described)
     empty = (nodes.gpu_milli_free.copy(), nodes.cpu_milli_free.copy(), nodes.memory_mib_free.copy())

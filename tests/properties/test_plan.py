@@ -14,12 +14,12 @@ from tests.properties.random_problems import random_problem
 from tests.properties.reference_mip import arc_usd, best_usd
 from thalweg.scheduling.problem.model import Problem, Weights, make_classes
 from thalweg.scheduling.problem.order import in_order, reordered
-from thalweg.scheduling.problem.solution import Limits, Solution, spread_copies
+from thalweg.scheduling.problem.solution import Solution, SolveLimits, spread_copies
 from thalweg.scheduling.solve.solve import STRATEGIES, solve
 
 SEEDS = st.integers(0, 2**32 - 1)
 FEW = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-SHORT = Limits(rounds=5)
+SHORT = SolveLimits(rounds=5)
 
 
 def violations(problem: Problem, solution: Solution) -> list[str]:
@@ -115,7 +115,7 @@ def test_the_order_of_the_input_does_not_change_the_plan(seed: int, shuffle: int
     rng = np.random.default_rng(shuffle)
     orders = [rng.permutation(n) for n in (len(problem.regions), len(problem.classes), len(problem.pools))]
     mixed = reordered(problem, *orders)
-    one, other = solve(problem, limits=Limits(mip_arcs=0)), solve(mixed, limits=Limits(mip_arcs=0))
+    one, other = solve(problem, limits=SolveLimits(mip_arcs=0)), solve(mixed, limits=SolveLimits(mip_arcs=0))
 
     def named(p: Problem, s: Solution) -> set[tuple[str, str, int]]:
         rows = zip(s.class_index, s.pool_index, s.count, strict=True)

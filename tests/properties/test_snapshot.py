@@ -28,7 +28,7 @@ NOW_MS = 5_000_000
 
 def everything(world: World) -> dict[str, object]:
     """What decides, in the order in which it decides."""
-    seats = world.seats
+    occupancy = world.occupancy
     return picture(world) | {
         "queue": [
             (waiting.key, world.waiting.first(waiting, len(waiting)), waiting.oldest_order, waiting.oldest_ms)
@@ -50,8 +50,8 @@ def everything(world: World) -> dict[str, object]:
                 strict=True,
             )
         ],
-        "all of the seats": sorted(
-            (seats.owner(row), seats.seat(row)) for row, used in enumerate(seats.used().tolist()) if used
+        "all of the occupancy": sorted(
+            (occupancy.owner(row), occupancy.seat(row)) for row, used in enumerate(occupancy.used().tolist()) if used
         ),
         "ends": sorted(world.back_offs.ends),
         "requests": {name: task.request for name, task in world.tasks.items()},

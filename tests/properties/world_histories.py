@@ -24,7 +24,7 @@ from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.world.facts import NODE_SEPARATOR, NodeFacts, node_key
 from thalweg.scheduling.world.tasks import TERMINAL, Copy, CopyState, Task, Transition
-from thalweg.scheduling.world.world import DatasetFacts, Tenant, World
+from thalweg.scheduling.world.world import DatasetFacts, TenantLimits, World
 from thalweg.streams.placement.assignments import event_id_of
 from thalweg.streams.placement.requests import RequestError, content_hash, read_request, read_spec
 from thalweg.sync.ledger.folds import fold_ledger
@@ -35,8 +35,8 @@ MODELS = ("A100", "RTX 6000/8000", "b/A100", "a/spot", "cpu", "%63pu", "100 % é
 SIZES = (0, 1, 4, 8, 8, 16, 17, 72)
 NAMES = tuple(f"t{index}" for index in range(14))
 SETTINGS = PlanSettings(resize_every_ms=5_000, most_preempted=4)
-LIMITED = {"limited": Tenant(quota_gpus=12.0), "poor": Tenant(budget_usd_per_hour=10.0)}
-ORIGIN = decide.Origin(topic="requests", partition=0, offset=0, timestamp_ms=0)
+LIMITED = {"limited": TenantLimits(quota_gpus=12.0), "poor": TenantLimits(budget_usd_per_hour=10.0)}
+ORIGIN = decide.RequestOrigin(topic="requests", partition=0, offset=0, timestamp_ms=0)
 
 
 class History:
@@ -346,7 +346,7 @@ class History:
 
 def picture(world: World) -> dict[str, object]:
     """Everything of a world that the ledger and the facts determine, whatever order rows and pools appeared in."""
-    nodes, seats, facts = world.nodes, world.seats, world.fleet.facts
+    nodes, occupancy, facts = world.nodes, world.occupancy, world.fleet.facts
     described = [row for row, key in enumerate(nodes.ids) if key in facts and key not in world.left_out["nodes"]]
     pools = world.pools()
     return {
@@ -385,13 +385,13 @@ def picture(world: World) -> dict[str, object]:
             for tenant, h in world.holdings.items()
             if h.gpu_milli or h.cpu_milli or h.memory_mib or h.micro_usd_per_hour
         },
-        "seats": sorted(
-            (seats.owner(row), nodes.ids[seats.column("node")[row]], nodes.pools[seats.column("pool")[row]],
-             *(int(seats.column(name)[row]) for name in ("gpu_milli", "priority", "assigned_ms", "order", "first")))
-            for row, used in enumerate(seats.used().tolist())
+        "occupancy": sorted(
+            (occupancy.owner(row), nodes.ids[occupancy.column("node")[row]], nodes.pools[occupancy.column("pool")[row]],
+             *(int(occupancy.column(name)[row]) for name in ("gpu_milli", "priority", "assigned_ms", "order", "first")))
+            for row, used in enumerate(occupancy.used().tolist())
             if used
         ),
-        "malleable": world.malleable,
+        "elastic": world.elastic,
         "refusing": {region: (r.count, r.last_ms, r.until_ms) for region, r in world.refusing.items()},
         "flapping": {r: (f.count, f.last_ms, f.until_ms) for r, f in world.back_offs.flapping.items()},
         "backing off": world.backing_off(),

@@ -56,7 +56,7 @@ STEADY: Final = {
     "jobs/placement/tables.py": "how long ago files were merged",
     "jobs/replication/upkeep.py": "how long ago files were merged and swept",
     "jobs/runtime/append_upkeep.py": "how long ago files were swept",
-    "jobs/runtime/beside.py": SHOWN,
+    "jobs/runtime/background.py": SHOWN,
     "jobs/runtime/job.py": DEADLINE,
     "scheduling/compiled.py": "when compiling pays; both ways compute the same",
     "streams/broker/consume.py": DISCOVERY,

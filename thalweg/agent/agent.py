@@ -16,12 +16,20 @@ from typing import Final
 import msgspec
 
 from thalweg.agent.assigned import AssignedTasks
-from thalweg.agent.fleet import Fleet, ForeignMemory, NodeLoad, host_load, link_samples, node_samples, price_samples
+from thalweg.agent.fleet import (
+    ForeignMemory,
+    NodeLoad,
+    RegionFleet,
+    host_load,
+    link_samples,
+    node_samples,
+    price_samples,
+)
 from thalweg.agent.runners import Runner
 from thalweg.agent.steady import without_steps_back
 from thalweg.agent.store import AgentStore, inventory, status_record
 from thalweg.agent.tenure import LEASE_MS, Said, SupersededError, Tenure
-from thalweg.conf.settings import Agent as AgentSettings
+from thalweg.conf.settings import AgentSettings as AgentSettings
 from thalweg.streams.broker.consume import IncomingRecord, Reader
 from thalweg.streams.broker.deadletter import RefusedRecord, dead_letter
 from thalweg.streams.broker.errors import BrokerUnavailableError, NotAcknowledgedError
@@ -55,7 +63,7 @@ class RegionalAgent:
 
     def __init__(
         self,
-        fleets: Sequence[Fleet],
+        fleets: Sequence[RegionFleet],
         *,
         settings: AgentSettings,
         prefix: str,
@@ -296,7 +304,7 @@ class RegionalAgent:
             log.error("a record that is no assignment was refused", extra={"fields": position})
             self._refused.append(_dead_letter(record, str(error), self._prefix))
         else:
-            self.tasks.take(event, now)
+            self.tasks.obey(event, now)
 
     # What is published
 
@@ -367,7 +375,7 @@ class RegionalAgent:
             records += self._telemetry_records(fleet.region, samples, now)
         return records
 
-    def _host(self, fleet: Fleet) -> tuple[Fleet, dict[str, NodeLoad]]:
+    def _host(self, fleet: RegionFleet) -> tuple[RegionFleet, dict[str, NodeLoad]]:
         """Measure this machine, and take off what others than its tasks use."""
         load = host_load()
         nodes = {

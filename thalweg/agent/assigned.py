@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from thalweg.agent.capacity import Capacity
-from thalweg.agent.fleet import Fleet
+from thalweg.agent.fleet import RegionFleet
 from thalweg.agent.runners import Ended, Runner, RunnerError
-from thalweg.agent.store import AgentStore, Held, HeldState
+from thalweg.agent.store import AgentStore, HeldAssignment, HeldState
 from thalweg.streams.contract.messages import AssignmentEvent, StatusEvent
-from thalweg.streams.placement.fence import Verdict
+from thalweg.streams.placement.fence import FenceVerdict
 from thalweg.sync.clock import Clock
 
 log = logging.getLogger("thalweg.agent")
@@ -24,7 +24,7 @@ REFUSED: Final = "refused"
 class AssignedTasks:
     """Held tasks of all regions of one agent."""
 
-    def __init__(self, fleets: Sequence[Fleet], store: AgentStore, runner: Runner, steady: Clock) -> None:
+    def __init__(self, fleets: Sequence[RegionFleet], store: AgentStore, runner: Runner, steady: Clock) -> None:
         """Hold nothing yet.
 
         Args:
@@ -41,13 +41,13 @@ class AssignedTasks:
         self._store = store
         self._runner = runner
         self._steady = steady
-        self._held: dict[tuple[str, str], dict[int, Held]] = {}
+        self._held: dict[tuple[str, str], dict[int, HeldAssignment]] = {}
         self._accepted: set[tuple[str, str]] = set()
-        self._started: list[tuple[Held, int | None, str]] = []
+        self._started: list[tuple[HeldAssignment, int | None, str]] = []
         self.may_start: Callable[[str], bool] = lambda region: True
         """Whether tasks of a region may be started now."""
 
-    def held(self, region: str) -> Iterable[Held]:
+    def held(self, region: str) -> Iterable[HeldAssignment]:
         """Tasks a region holds, each epoch by itself."""
         return (
             held for (of_region, _), epochs in self._held.items() if of_region == region for held in epochs.values()
@@ -78,7 +78,7 @@ class AssignedTasks:
                 self._keep(held)
                 self._over(held, "evicted", now, detail=why)
 
-    def _resume_stopping(self, held: Held, now: int) -> None:
+    def _resume_stopping(self, held: HeldAssignment, now: int) -> None:
         """Stop again what an earlier life told to stop; it sits on its GPUs until it is gone."""
         if self._runner.survives_restart and held.started_ms is not None:
             self._runner.resume(held.event, min(held.started_ms, self._steady()))
@@ -86,12 +86,12 @@ class AssignedTasks:
                 return
         self._over(held, "revoked", now)
 
-    def take(self, event: AssignmentEvent, now: int) -> Verdict:
+    def obey(self, event: AssignmentEvent, now: int) -> FenceVerdict:
         """Act on an assignment event, if the fence admits it."""
         verdict = self._store.fence.admit(event)
-        if verdict is Verdict.REPEATED:
+        if verdict is FenceVerdict.REPEATED:
             self._compare(event, now)
-        if verdict is not Verdict.ACCEPTED:
+        if verdict is not FenceVerdict.ACCEPTED:
             return verdict
         key = (event.region, event.task_id)
         known = key in self._held
@@ -103,7 +103,7 @@ class AssignedTasks:
             self._report(event, "revoked", now)
         return verdict
 
-    def advance(self, now: int) -> list[Held]:
+    def advance(self, now: int) -> list[HeldAssignment]:
         """Note what started and ended since the last call, and return what is to be started after the commit."""
         for held, pid, trouble in self._started:
             if self._held.get(held.key[:2], {}).get(held.event.epoch) is not held or held.state is HeldState.STOPPING:
@@ -124,7 +124,7 @@ class AssignedTasks:
             self._store.hold(held)
         return starting
 
-    def start(self, starting: Iterable[Held]) -> None:
+    def start(self, starting: Iterable[HeldAssignment]) -> None:
         """Start what `advance` chose; outside any transaction, after its commit."""
         for held in starting:
             try:
@@ -165,7 +165,7 @@ class AssignedTasks:
 
     def _assign(self, event: AssignmentEvent, now: int) -> None:
         objection = self.capacity.objection(event)
-        held = Held(event=event)
+        held = HeldAssignment(event=event)
         if objection is not None:
             log.warning("assignment refused", extra={"fields": {"task_id": event.task_id, "reason": objection}})
             self._store.begin_run(held, now)
@@ -177,11 +177,11 @@ class AssignedTasks:
         self._store.hold(held)
         self._report(event, "accepted", now)
 
-    def _revoke(self, held: Held, now: int) -> None:
+    def _revoke(self, held: HeldAssignment, now: int) -> None:
         if held.state is not HeldState.STOPPING:
             self._leave(held, "revoked", now)
 
-    def _leave(self, held: Held, outcome: str, now: int, detail: str = "") -> None:
+    def _leave(self, held: HeldAssignment, outcome: str, now: int, detail: str = "") -> None:
         """Let a task end at once, or as soon as its process is gone; one that is given back is reported at once."""
         if held.state is HeldState.ACCEPTED or self._runner.stop(held.key, self._steady()):
             self._over(held, outcome, now, detail=detail)
@@ -193,9 +193,9 @@ class AssignedTasks:
         held.state = HeldState.STOPPING
         self._store.hold(held)
 
-    def _startable(self) -> list[Held]:
+    def _startable(self) -> list[HeldAssignment]:
         """Accepted tasks of which no older epoch is still ending, on GPUs that nobody's process sits on any more."""
-        ready: list[Held] = []
+        ready: list[HeldAssignment] = []
         for key in sorted(self._accepted):
             epochs = self._held.get(key, {})
             accepted = [held for held in epochs.values() if held.state is HeldState.ACCEPTED]
@@ -205,7 +205,7 @@ class AssignedTasks:
                 continue
             elif len(epochs) == 1 and self._occupied.objection(accepted[0].event) is None:
                 self._accepted.discard(key)
-                self._occupied.take(accepted[0].event)
+                self._occupied.reserve(accepted[0].event)
                 ready += accepted
         return ready
 
@@ -220,17 +220,19 @@ class AssignedTasks:
             outcome = "revoked"
         self._over(held, outcome, now, exit_code=ended.exit_code, detail=ended.detail)
 
-    def _keep(self, held: Held) -> None:
+    def _keep(self, held: HeldAssignment) -> None:
         region, task_id, epoch = held.key
         self._held.setdefault((region, task_id), {})[epoch] = held
         if held.state is not HeldState.STOPPING:
-            self.capacity.take(held.event)
+            self.capacity.reserve(held.event)
         if held.state is HeldState.ACCEPTED:
             self._accepted.add((region, task_id))
         else:
-            self._occupied.take(held.event)
+            self._occupied.reserve(held.event)
 
-    def _over(self, held: Held, outcome: str, now: int, *, exit_code: int | None = None, detail: str = "") -> None:
+    def _over(
+        self, held: HeldAssignment, outcome: str, now: int, *, exit_code: int | None = None, detail: str = ""
+    ) -> None:
         """Hold a task no longer, and say why."""
         region, task_id, epoch = held.key
         epochs = self._held[region, task_id]

@@ -7,7 +7,7 @@ a mistake anywhere shows as a refused assignment and never as two tasks on one G
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from thalweg.agent.fleet import Fleet, NodeLoad, NodeSpec
+from thalweg.agent.fleet import NodeLoad, NodeSpec, RegionFleet
 from thalweg.streams.contract.messages import AssignmentEvent, NodeShare
 
 WHOLE_MILLI: Final = 1_000
@@ -16,7 +16,7 @@ WHOLE_MILLI: Final = 1_000
 class Capacity:
     """Taken thousandths of every GPU, of the CPUs and of the memory of every node, in whole numbers."""
 
-    def __init__(self, fleets: Iterable[Fleet]) -> None:
+    def __init__(self, fleets: Iterable[RegionFleet]) -> None:
         self._nodes: dict[tuple[str, str], NodeSpec] = {
             (fleet.region, node.node_id): node for fleet in fleets for node in fleet.nodes.values()
         }
@@ -59,7 +59,7 @@ class Capacity:
                     return f"node {node_id} has {free:g} of {total:g} {name} free, asked for {asked / 1_000:g}"
         return None
 
-    def take(self, event: AssignmentEvent) -> None:
+    def reserve(self, event: AssignmentEvent) -> None:
         """Count what an assignment takes."""
         self._add(event, 1)
 

@@ -72,7 +72,7 @@ class NodeSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fleet:
+class RegionFleet:
     """What one region consists of and what it knows about its surroundings."""
 
     region: str
@@ -93,7 +93,7 @@ class NodeLoad:
     memory_used_gb: float | None = None
 
 
-def simulated_fleet(region: str, figures: Figures, *, nodes: int | None = None) -> Fleet:
+def simulated_fleet(region: str, figures: Figures, *, nodes: int | None = None) -> RegionFleet:
     """Make a region of published machines, links and prices.
 
     Args:
@@ -133,20 +133,22 @@ def simulated_fleet(region: str, figures: Figures, *, nodes: int | None = None) 
         for model, spot in sorted(set(chosen))
         if (usd := figures.price(region, model, spot)) is not None
     }
-    return Fleet(region=region, nodes=specs, links=figures.links_from(region), prices=prices)
+    return RegionFleet(region=region, nodes=specs, links=figures.links_from(region), prices=prices)
 
 
-def host_fleet(region: str, figures: Figures) -> Fleet:
+def host_fleet(region: str, figures: Figures) -> RegionFleet:
     """Take this machine as the region's only node. Its GPUs are not looked for: list them in a fleet file."""
     node = NodeSpec(
         node_id=socket.gethostname() or "host",
         cpus=float(psutil.cpu_count() or 1),
         memory_gb=psutil.virtual_memory().total / GB,
     )
-    return Fleet(region=region, nodes={node.node_id: node}, links=figures.links_from(region), prices={}, is_host=True)
+    return RegionFleet(
+        region=region, nodes={node.node_id: node}, links=figures.links_from(region), prices={}, is_host=True
+    )
 
 
-def read_fleet(path: Path, region: str) -> Fleet:
+def read_fleet(path: Path, region: str) -> RegionFleet:
     """Read a region's fleet from a YAML file with `nodes`, and optionally `links` and `prices` (docs/how-to/agents.md).
 
     Raises:
@@ -163,7 +165,7 @@ def read_fleet(path: Path, region: str) -> Fleet:
     ids = Counter(node.node_id for node in file.nodes)
     if repeated := [node_id for node_id, count in ids.items() if count > 1]:
         raise FleetError(f"fleet {path}: node_id {repeated[0]!r} stands twice; wanted is one of its own for each node")
-    return Fleet(
+    return RegionFleet(
         region=region,
         nodes={node.node_id: NodeSpec(**msgspec.structs.asdict(node)) for node in file.nodes},
         links={target: LinkFigures(**msgspec.structs.asdict(link)) for target, link in file.links.items()},
@@ -208,7 +210,7 @@ class ForeignMemory:
         return replace(node, memory_gb=round(left_gb, 3))
 
 
-def node_samples(fleet: Fleet, loads: Mapping[str, NodeLoad]) -> list[Sample]:
+def node_samples(fleet: RegionFleet, loads: Mapping[str, NodeLoad]) -> list[Sample]:
     """One sample per node."""
     idle = NodeLoad(gpu_utilisation=0.0)
     return [
@@ -230,7 +232,7 @@ def node_samples(fleet: Fleet, loads: Mapping[str, NodeLoad]) -> list[Sample]:
     ]
 
 
-def link_samples(fleet: Fleet, rng: random.Random) -> list[Sample]:
+def link_samples(fleet: RegionFleet, rng: random.Random) -> list[Sample]:
     """One sample per link: the published figures with the spread of real probes (3 % of rtt, 5 % of bandwidth)."""
     return [
         Sample(
@@ -244,7 +246,7 @@ def link_samples(fleet: Fleet, rng: random.Random) -> list[Sample]:
     ]
 
 
-def price_samples(fleet: Fleet) -> list[Sample]:
+def price_samples(fleet: RegionFleet) -> list[Sample]:
     """One sample per pool."""
     return [
         Sample(kind="price", gpu_model=model, spot=spot, usd_per_gpu_hour=usd)

@@ -19,7 +19,7 @@ import msgspec
 from thalweg.streams.broker.errors import FenceError
 from thalweg.streams.broker.publish import OutgoingRecord, outgoing
 from thalweg.streams.contract.envelope import Envelope, content_id
-from thalweg.streams.contract.messages import AssignmentEvent, HeldTask, Stamp, StatusEvent
+from thalweg.streams.contract.messages import AssignmentEvent, HeldTask, MessageStamp, StatusEvent
 from thalweg.streams.contract.topics import STATUS
 from thalweg.streams.placement.fence import KEEP_MS, Fence
 from thalweg.sync.protocol.stamps import DEFAULT_LIMITS, Hlc, tick
@@ -61,7 +61,7 @@ class HeldState(StrEnum):
 
 
 @dataclass(slots=True, kw_only=True)
-class Held:
+class HeldAssignment:
     """One task that a region holds in one epoch."""
 
     event: AssignmentEvent
@@ -132,7 +132,7 @@ class AgentStore:
 
     # Stamps
 
-    def stamp(self, region: str, now_ms: int, *, numbered: bool = True) -> Stamp:
+    def stamp(self, region: str, now_ms: int, *, numbered: bool = True) -> MessageStamp:
         """Read the region's clock; numbered stamps count on in the region's dense sequence."""
         # A store made anew counts as a new life of the region; the second it was made in orders its lives.
         last, epoch, seq = self._clocks.get(region) or (Hlc(0, 0, region), now_ms // 1000, 0)
@@ -144,7 +144,7 @@ class AgentStore:
         seq += numbered
         self._clocks[region] = (reading, epoch, seq)
         self._unsaved.add(region)
-        return Stamp(
+        return MessageStamp(
             ms=reading.ms, counter=reading.counter, region=region, epoch=epoch, seq=seq if numbered else 0, version=0
         )
 
@@ -162,23 +162,23 @@ class AgentStore:
 
     # Held tasks
 
-    def held(self) -> list[Held]:
+    def held(self) -> list[HeldAssignment]:
         """Every held task."""
         return [
-            Held(event=_EVENT.decode(event), state=HeldState(state), started_ms=started_ms, pid=pid)
+            HeldAssignment(event=_EVENT.decode(event), state=HeldState(state), started_ms=started_ms, pid=pid)
             for state, event, started_ms, pid in self._db.execute(
                 "SELECT state, event, started_ms, pid FROM agent_held"
             )
         ]
 
-    def hold(self, held: Held) -> None:
+    def hold(self, held: HeldAssignment) -> None:
         """Keep a task as it is now."""
         self._db.execute(
             "INSERT OR REPLACE INTO agent_held VALUES (?, ?, ?, ?, ?, ?, ?)",
             (*held.key, held.state, _ENCODER.encode(held.event), held.started_ms, held.pid),
         )
 
-    def drop(self, held: Held) -> None:
+    def drop(self, held: HeldAssignment) -> None:
         """Hold a task no longer."""
         self._db.execute("DELETE FROM agent_held WHERE region = ? AND task_id = ? AND epoch = ?", held.key)
 
@@ -200,7 +200,7 @@ class AgentStore:
 
     # Runs
 
-    def begin_run(self, held: Held, now_ms: int) -> None:
+    def begin_run(self, held: HeldAssignment, now_ms: int) -> None:
         """Note that a task starts to run.
 
         Raises:
@@ -211,7 +211,7 @@ class AgentStore:
             "INSERT INTO agent_runs (region, task_id, epoch, started_ms) VALUES (?, ?, ?, ?)", (*held.key, now_ms)
         )
 
-    def end_run(self, held: Held, now_ms: int, outcome: str) -> None:
+    def end_run(self, held: HeldAssignment, now_ms: int, outcome: str) -> None:
         """Note how a run ended."""
         self._db.execute(
             "UPDATE agent_runs SET ended_ms = ?, outcome = ? WHERE region = ? AND task_id = ? AND epoch = ?",
@@ -252,7 +252,7 @@ def status_record(status: StatusEvent, prefix: str) -> OutgoingRecord:
     )
 
 
-def inventory(held: Iterable[Held]) -> list[HeldTask]:
+def inventory(held: Iterable[HeldAssignment]) -> list[HeldTask]:
     """List held tasks, each once with its highest epoch."""
     highest: dict[str, int] = {}
     for task in held:

@@ -23,7 +23,7 @@ from typing import Final
 from msgspec import Struct
 
 from thalweg.streams.broker.errors import StreamError
-from thalweg.streams.contract.messages import Stamp, StatusEvent
+from thalweg.streams.contract.messages import MessageStamp, StatusEvent
 
 LEASE_MS: Final = 5_000
 """Five heartbeats: one that is late does not keep tasks from starting, and a new host waits for no longer."""
@@ -49,7 +49,7 @@ class Said(Struct, frozen=True):
     task_id: str | None = None
     agent_id: str = ""
     claim: bool = False
-    stamp: Stamp | None = None
+    stamp: MessageStamp | None = None
 
 
 class Tenure:

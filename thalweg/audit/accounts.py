@@ -104,7 +104,7 @@ class LedgerReplay:
     replaced: int = 0
     wrong: list[str] = field(default_factory=list)
 
-    def take(self, row: Mapping[str, Any]) -> None:
+    def follow(self, row: Mapping[str, Any]) -> None:
         """Follow one row of the ledger, and note what must not be."""
         task_id, transition = row["task_id"], row["transition"]
         if row["event_id"] is not None:
@@ -197,7 +197,7 @@ def _is_malleable(request: TaskRequest) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class SentRequests:
     """What was sent to the requests topic."""
 
     tasks: set[str]
@@ -219,7 +219,7 @@ def replay(warehouse: str, nodes: Mapping[tuple[str, str], NodeSpec]) -> LedgerR
     """
     ledger = LedgerReplay(nodes)
     for row in query(_LEDGER, warehouse).dicts():
-        ledger.take(row)
+        ledger.follow(row)
     return ledger
 
 
@@ -230,7 +230,7 @@ def balance(
     topic_records: Mapping[str, int],
     agents: AgentBooks,
     later: LedgerReplay,
-    asked: Asked | None = None,
+    asked: SentRequests | None = None,
 ) -> Books:
     """Compare the records of a run, which were read in the order of the arguments.
 

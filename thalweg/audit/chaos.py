@@ -17,7 +17,7 @@ from typing import Any, Final
 from thalweg.agent.fleet import NodeSpec
 from thalweg.audit.accounts import Books, balance, read_agents, replay
 from thalweg.audit.watch import records_until_now
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.query.query import query
 from thalweg.stack.stack import running_bootstrap
 from thalweg.stack.state import StateFolder, identity_in
@@ -114,7 +114,7 @@ def _balance_now(folder: StateFolder, prefix: str) -> Books:
         for row in query("SELECT * FROM nodes", warehouse).dicts()
     }
     earlier = replay(warehouse, nodes)
-    event_ids, records = _assignments(Kafka(bootstrap_servers=bootstrap, topic_prefix=prefix))
+    event_ids, records = _assignments(KafkaSettings(bootstrap_servers=bootstrap, topic_prefix=prefix))
     agents = read_agents(_agent_folders(folder.path))
     return balance(
         earlier=earlier,
@@ -126,7 +126,7 @@ def _balance_now(folder: StateFolder, prefix: str) -> Books:
     )
 
 
-def _assignments(kafka: Kafka) -> tuple[Counter[str], dict[str, int]]:
+def _assignments(kafka: KafkaSettings) -> tuple[Counter[str], dict[str, int]]:
     """Ids of all assignment events on the topics, and records by region."""
     ids: Counter[str] = Counter()
     records: Counter[str] = Counter()

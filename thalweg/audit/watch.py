@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.consume import IncomingRecord, KafkaReader
 from thalweg.streams.contract.decode import UndecodableError, decoded
 from thalweg.streams.contract.messages import AssignmentEvent, StatusEvent
@@ -70,7 +70,7 @@ _NAMED: Final = msgspec.json.Decoder(_Named)
 
 
 def records_until_now(
-    kafka: Kafka, *, topics: Iterable[str] = (), pattern: str | None = None
+    kafka: KafkaSettings, *, topics: Iterable[str] = (), pattern: str | None = None
 ) -> Iterator[IncomingRecord]:
     """Read topics from their beginning to where they end when this begins; a broker that went away ends it early."""
     with KafkaReader(kafka, topics=topics, pattern=pattern, client_id="thalweg-watch") as reader:
@@ -82,7 +82,7 @@ def records_until_now(
             ends = {place: end for place, end in ends.items() if reader.position(*place) < end}
 
 
-def requested_tasks(kafka: Kafka) -> set[str]:
+def requested_tasks(kafka: KafkaSettings) -> set[str]:
     """Ids of all tasks that the requests topic speaks of, whoever sent them."""
     found = set()
     for record in records_until_now(kafka, topics=[topic_name(REQUESTS, kafka.topic_prefix)]):
@@ -94,7 +94,7 @@ def requested_tasks(kafka: Kafka) -> set[str]:
 class Watcher:
     """Follows the topics on a thread of its own; `lock` guards everything it knows."""
 
-    def __init__(self, kafka: Kafka, clock: Clock) -> None:
+    def __init__(self, kafka: KafkaSettings, clock: Clock) -> None:
         self.lock = threading.Lock()
         self.regions: dict[str, RegionView] = {}
         self.event_ids: Counter[str] = Counter()

@@ -30,7 +30,7 @@ has a broker and a Spark of its own. One that dies ends the run: xdist may wait 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class EndedCheck:
     """A check that has ended."""
 
     name: str
@@ -65,7 +65,7 @@ def run_all(pytest_arguments: Sequence[str]) -> int:
     """Run every check, whatever the others say; return 0 if all passed."""
     interrupted = threading.Event()
 
-    def run_others() -> list[Ended]:
+    def run_others() -> list[EndedCheck]:
         return [_run(step, hold=True) for step in steps_beside(pytest_arguments) if not interrupted.is_set()]
 
     with ThreadPoolExecutor(max_workers=1) as beside:
@@ -83,7 +83,7 @@ def run_steps(wanted: Sequence[Step]) -> int:
     return _sum_up([_run(step) for step in wanted])
 
 
-def _run(step: Step, *, hold: bool = False) -> Ended:
+def _run(step: Step, *, hold: bool = False) -> EndedCheck:
     name, command = step
     started = time.monotonic()
     # On a leash: whoever kills this run, CI at its time limit for one, means the tests and their brokers too.
@@ -95,10 +95,10 @@ def _run(step: Step, *, hold: bool = False) -> Ended:
     )  # fmt: skip
     code = done.returncode
     say(f"{name}: {'passed' if code == 0 else f'failed (exit code {code})'} in {time.monotonic() - started:.0f} s")
-    return Ended(name=name, code=code, words=(done.stdout or b"").decode(errors="replace"))
+    return EndedCheck(name=name, code=code, words=(done.stdout or b"").decode(errors="replace"))
 
 
-def _sum_up(ended: Sequence[Ended]) -> int:
+def _sum_up(ended: Sequence[EndedCheck]) -> int:
     failed = [check for check in ended if check.code != 0]
     for check in failed:
         if check.words:

@@ -12,7 +12,7 @@ from kafka.errors import KafkaError
 
 from thalweg.checkup.finding import Finding, fine, problem
 from thalweg.checkup.machine import skew_finding
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.admin import bounds_now, topics_now
 from thalweg.streams.broker.connection import connection_options
 from thalweg.streams.broker.errors import BrokerUnavailableError
@@ -23,7 +23,7 @@ PATIENCE_MS = 5_000
 
 
 def broker_findings(
-    kafka: Kafka, *, must_answer: bool, is_ours: bool = True, cluster: str | None = None
+    kafka: KafkaSettings, *, must_answer: bool, is_ours: bool = True, cluster: str | None = None
 ) -> list[Finding]:
     """Judge the broker, if there is one; whose it is comes first, and on another's nothing is made.
 
@@ -59,7 +59,7 @@ def broker_findings(
         admin.close()
 
 
-def _clock_finding(kafka: Kafka, admin: KafkaAdminClient) -> Finding:
+def _clock_finding(kafka: KafkaSettings, admin: KafkaAdminClient) -> Finding:
     """Let the broker stamp one record in a topic of a moment."""
     topic = f"{kafka.topic_prefix}.doctor-{uuid.uuid4().hex[:8]}"
     configs = {"message.timestamp.type": "LogAppendTime", "retention.ms": "60000"}
@@ -82,7 +82,7 @@ def _clock_finding(kafka: Kafka, admin: KafkaAdminClient) -> Finding:
     return skew_finding(stamped.timestamp, before_ms - 1, after_ms)
 
 
-def topics_present(kafka: Kafka, standing: Standing) -> Present | None:
+def topics_present(kafka: KafkaSettings, standing: Standing) -> Present | None:
     """Look at the cluster and the topics a checkpoint stands in, and nothing else. None: no broker answers."""
     hurried = kafka.model_copy(update={"request_timeout_ms": PATIENCE_MS})
     try:
@@ -105,7 +105,7 @@ def _somebody_listens(bootstrap_servers: str) -> bool:
     return False
 
 
-def _options(kafka: Kafka) -> dict[str, Any]:
+def _options(kafka: KafkaSettings) -> dict[str, Any]:
     return {
         **connection_options(kafka),
         "request_timeout_ms": PATIENCE_MS,

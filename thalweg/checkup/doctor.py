@@ -12,15 +12,19 @@ from rich.console import Console
 
 from thalweg.bootstrap.runtime import ensure_runtime, has_plane
 from thalweg.checkup import brokers, checkpoints, installed, leases, machine, stacks, tables
-from thalweg.checkup.finding import Finding, Status, fine, problem
+from thalweg.checkup.finding import Finding, Severity, fine, problem
 from thalweg.conf.environment import SetupIncompleteError, cache_folder, state_folder
-from thalweg.conf.settings import Kafka, Settings, SettingsError, load_settings
+from thalweg.conf.settings import KafkaSettings, Settings, SettingsError, load_settings
 from thalweg.processes.ports import LOOPBACK
 from thalweg.stack.broker import cluster_id
 from thalweg.stack.stack import KAFKA_PORTS
 from thalweg.streams.broker.origin import Present, Standing
 
-_MARKS = {Status.OK: "[green]ok      [/]", Status.WARNING: "[yellow]warning [/]", Status.PROBLEM: "[red]problem [/]"}
+_MARKS = {
+    Severity.OK: "[green]ok      [/]",
+    Severity.WARNING: "[yellow]warning [/]",
+    Severity.PROBLEM: "[red]problem [/]",
+}
 
 
 def examine(config: Path | None = None, overrides: tuple[str, ...] = ()) -> Iterator[Finding]:
@@ -73,7 +77,7 @@ def _in_state(state: Path, name: str, configured: str) -> str:
 
 
 def _checkpoint_findings(
-    settings: Settings, kafka: Kafka, state: Path, own_cluster: str | None, *, stack_runs: bool
+    settings: Settings, kafka: KafkaSettings, state: Path, own_cluster: str | None, *, stack_runs: bool
 ) -> Iterator[Finding]:
     where = _in_state(state, "checkpoints", settings.spark.checkpoints)
     if "://" in where:
@@ -126,7 +130,7 @@ def doctor(config: Path | None, overrides: tuple[str, ...], as_json: bool) -> No
             console.print(finding.seen, markup=False)
             if finding.fix:
                 console.print(f"        fix: {finding.fix}", markup=False)
-    problems = sum(finding.status is Status.PROBLEM for finding in findings)
+    problems = sum(finding.status is Severity.PROBLEM for finding in findings)
     if as_json:
         rows = [
             {"check": finding.check, "status": finding.status, "seen": finding.seen, "fix": finding.fix}

@@ -11,13 +11,13 @@ import click
 
 from thalweg.agent.agent import RegionalAgent
 from thalweg.agent.figures import UnknownRegionError, load_figures
-from thalweg.agent.fleet import Fleet, FleetError, host_fleet, read_fleet, simulated_fleet
+from thalweg.agent.fleet import FleetError, RegionFleet, host_fleet, read_fleet, simulated_fleet
 from thalweg.agent.runners import ProcessRunner, Runner, SimulateRunner
 from thalweg.agent.steady import counted_from
 from thalweg.agent.store import AgentStore, new_agent_id
 from thalweg.conf.environment import state_folder
 from thalweg.conf.readiness import announce_ready
-from thalweg.conf.settings import Kafka, Settings, SettingsError, load_settings
+from thalweg.conf.settings import KafkaSettings, Settings, SettingsError, load_settings
 from thalweg.jobs.runtime.job import Stop, set_up_logs
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
 from thalweg.streams.broker.admin import bounds_now, cluster_id, ensure_topics, identities, topics_now
@@ -106,7 +106,7 @@ def agent(
         sys.exit(1)
 
 
-def _fleet(region: str, nodes: int | None, file: Path | None, host: bool) -> Fleet:
+def _fleet(region: str, nodes: int | None, file: Path | None, host: bool) -> RegionFleet:
     if file is not None:
         return read_fleet(file, region)
     figures = load_figures()
@@ -114,7 +114,7 @@ def _fleet(region: str, nodes: int | None, file: Path | None, host: bool) -> Fle
 
 
 def run_agent(
-    fleets: list[Fleet], *, settings: Settings, folder: Path, runner: Runner, stop: Stop, seed: int = 0
+    fleets: list[RegionFleet], *, settings: Settings, folder: Path, runner: Runner, stop: Stop, seed: int = 0
 ) -> None:
     """Connect, take up what an earlier life left, and go round until asked to stop.
 
@@ -160,7 +160,7 @@ def run_agent(
 
 
 def _connect(
-    kafka: Kafka, regions: list[str], topics: list[str], store: AgentStore
+    kafka: KafkaSettings, regions: list[str], topics: list[str], store: AgentStore
 ) -> tuple[KafkaReader, KafkaPublisher, dict[str, str], dict[tuple[str, int], int]]:
     # Whose cluster it is comes first: on another's, not even a topic is made.
     store.fence.bind({"cluster": cluster_id(kafka), "topic prefix": kafka.topic_prefix})

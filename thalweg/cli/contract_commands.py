@@ -10,7 +10,7 @@ import yaml
 
 from thalweg.cli.reading import WrongCall
 from thalweg.cli.render import print_json, print_table
-from thalweg.conf.settings import Kafka, SettingsError, load_settings
+from thalweg.conf.settings import KafkaSettings, SettingsError, load_settings
 from thalweg.query.type_names import type_name
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
 from thalweg.streams.broker.admin import ensure_topics
@@ -74,7 +74,7 @@ def topics(
     print_table(list(rows[0]), rows)
 
 
-def _make(kafka: Kafka, regions: tuple[str, ...], as_json: bool) -> None:
+def _make(kafka: KafkaSettings, regions: tuple[str, ...], as_json: bool) -> None:
     """Make the topics of regions, and say which were not there before."""
     made = ensure_topics(kafka, regions, [contract for contract in TOPICS if contract.per_region])
     if as_json:
@@ -119,9 +119,9 @@ def graph(as_mermaid_text: bool, as_json: bool) -> None:
       thalweg graph --mermaid
       thalweg graph --json
     """
-    from thalweg.jobs.runtime.flows import as_mermaid, as_text, declared_jobs  # late: it imports every job
+    from thalweg.jobs.runtime.flows import all_jobs, as_mermaid, as_text  # late: it imports every job
 
-    declared = declared_jobs()
+    declared = all_jobs()
     if as_json:
         print_json({"jobs": [{"job": job.module, **asdict(job.flow)} for job in declared]})
     else:

@@ -14,7 +14,7 @@ from thalweg.conf.environment import SetupIncompleteError
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.replay.openb import PackAll, pack_here, pack_trace
 from thalweg.replay.traces import TraceError, read_openb_nodes, read_openb_pods
-from thalweg.scheduling.pack.packer import Rule
+from thalweg.scheduling.pack.packer import ScoringRule
 
 
 @click.command()
@@ -38,9 +38,9 @@ from thalweg.scheduling.pack.packer import Rule
 )
 @click.option(
     "--rule",
-    default=Rule.FILL.value,
+    default=ScoringRule.FILL.value,
     show_default=True,
-    type=click.Choice([rule.value for rule in Rule]),
+    type=click.Choice([rule.value for rule in ScoringRule]),
     help="How a node is valued: expected fill, or the published reference FGD.",
 )
 @click.option(
@@ -82,7 +82,7 @@ def pack(
                 arrive=arrive,
                 batch=batch,
                 moves=moves,
-                rule=Rule(rule),
+                rule=ScoringRule(rule),
                 regions=regions,
                 pack_all=pack_all,
             )

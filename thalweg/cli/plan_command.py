@@ -24,7 +24,7 @@ from thalweg.scheduling.problem.document import (
     read_problem,
     write_solution,
 )
-from thalweg.scheduling.problem.solution import Limits
+from thalweg.scheduling.problem.solution import SolveLimits
 from thalweg.scheduling.solve.solve import STRATEGIES, solve
 
 
@@ -52,7 +52,7 @@ def plan(problem_path: Path, strategy: str, deadline_s: float | None, seed: int,
         read = read_problem(raw)
         started = time.perf_counter()
         end = None if deadline_s is None else started + deadline_s
-        limits = Limits(remaining_s=None if end is None else lambda: end - time.perf_counter())
+        limits = SolveLimits(remaining_s=None if end is None else lambda: end - time.perf_counter())
         with _solvers_speak_to_stderr():
             solution = solve(read.problem, strategy=strategy, limits=limits, seed=seed)
     except (ProblemFormatError, ProblemError) as error:

@@ -8,7 +8,7 @@ import click
 from thalweg.cli.reading import reading_command
 from thalweg.cli.render import print_cells, print_csv, print_json, print_table
 from thalweg.query.as_of import AsOf, Version
-from thalweg.query.query import Answer, query, quote
+from thalweg.query.query import QueryAnswer, query, quote
 from thalweg.query.region_report import region_rows
 from thalweg.query.sql_statement import QueryRefusedError
 from thalweg.scheduling.world.tasks import TaskState
@@ -204,5 +204,5 @@ _PLAN: Final = (
 )
 
 
-def _print(answer: Answer) -> None:
+def _print(answer: QueryAnswer) -> None:
     print_cells(answer.columns, answer.shown())

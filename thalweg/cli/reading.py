@@ -28,13 +28,13 @@ def find_warehouse(warehouse: str | None, config: Path | None) -> str:
     local = str(_last_written(state_folder() / "warehouse", state_folder() / DEMO / "warehouse"))
     if config is None and not any(name.startswith(_NAMES_A_PLACE) for name in os.environ):
         return local  # loading the settings would take longer than the query
-    from thalweg.conf.settings import SettingsError, Warehouse, load_settings
+    from thalweg.conf.settings import SettingsError, WarehouseSettings, load_settings
 
     try:
         path = load_settings(config).warehouse.path
     except SettingsError as error:
         raise WrongCall(str(error)) from error
-    return local if path == Warehouse().path else path
+    return local if path == WarehouseSettings().path else path
 
 
 def _last_written(first: Path, *others: Path) -> Path:

@@ -12,7 +12,7 @@ import msgspec
 
 from thalweg.cli.reading import WrongCall
 from thalweg.cli.render import print_json, print_table
-from thalweg.conf.settings import Kafka, SettingsError, load_settings
+from thalweg.conf.settings import KafkaSettings, SettingsError, load_settings
 from thalweg.query.as_of import Version, parse_as_of
 from thalweg.query.sql_statement import QueryRefusedError
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
@@ -101,7 +101,7 @@ def _row(letter: RefusedRecord) -> dict[str, Any]:
     }
 
 
-def _letters(kafka: Kafka, since_ms: int) -> Iterator[RefusedRecord]:
+def _letters(kafka: KafkaSettings, since_ms: int) -> Iterator[RefusedRecord]:
     """Read the topic from a moment to its end of now, in its order."""
     topic = topic_name(DEADLETTER, kafka.topic_prefix)
     with KafkaReader(kafka, topics=[topic], since_ms=since_ms, client_id="thalweg-refused") as reader:

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from thalweg.cli.reading import WrongCall, find_warehouse
-from thalweg.conf.settings import Place, SettingsError, load_settings
+from thalweg.conf.settings import PlaceSettings, SettingsError, load_settings
 from thalweg.query.as_of import AsOf, LogTooShortError, parse_as_of
 from thalweg.query.query import WarehouseUnreadableError
 from thalweg.query.sql_statement import QueryRefusedError
@@ -21,7 +21,7 @@ from thalweg.replay.ledger import RECORDED, ledger_scenario
 from thalweg.replay.scenario import Scenario, openb_scenario, philly_scenario
 from thalweg.replay.traces import TraceError, read_philly_jobs
 from thalweg.scheduling.replay.figures import summarise
-from thalweg.scheduling.replay.replay import Policy, replay
+from thalweg.scheduling.replay.replay import ReplayPolicy, replay
 from thalweg.scheduling.solve.solve import STRATEGIES
 
 POLICY_HELP = (
@@ -50,13 +50,13 @@ def run_policy(scenario: Scenario, policy: str, settings: Sequence[str], cycle_s
     return {**figures, "replay_seconds": round(time.perf_counter() - started, 3)}
 
 
-def _policy(scenario: Scenario, policy: str, settings: Sequence[str], cycle_s: float) -> Policy:
+def _policy(scenario: Scenario, policy: str, settings: Sequence[str], cycle_s: float) -> ReplayPolicy:
     if policy in scenario.own:
         return scenario.own[policy]()
     return scenario.planner(policy, place_settings(policy, settings), cycle_s)
 
 
-def place_settings(policy: str, settings: Sequence[str]) -> Place:
+def place_settings(policy: str, settings: Sequence[str]) -> PlaceSettings:
     """Read the settings of a policy such as `flow:weights.balance=50,most_preempted=0`.
 
     Raises:

@@ -29,7 +29,7 @@ from thalweg.sync.proof.campaign_record import (
 )
 from thalweg.sync.proof.mutants import MUTANTS
 from thalweg.sync.tables.centre_row import CENTRE_ROW
-from thalweg.sync.tables.snapshots import SnapshotError, take_snapshot, write_snapshot
+from thalweg.sync.tables.snapshots import ReplicaSnapshotError, take_snapshot, write_snapshot
 
 _SHOWN: Final = 10
 _QUICK: Final = 2_000
@@ -62,7 +62,7 @@ def sync(as_json: bool, snapshot: Path | None, prefix: str, warehouse: str, as_o
     if snapshot is not None:
         try:
             taken = take_snapshot(warehouse)
-        except (SnapshotError, TableNotFoundError) as error:
+        except (ReplicaSnapshotError, TableNotFoundError) as error:
             raise click.ClickException(str(error)) from error
         size = write_snapshot(snapshot, taken, prefix, datetime.now(UTC))
         found = {"file": str(snapshot), "records": len(taken.records), "position": taken.position, "bytes": size}

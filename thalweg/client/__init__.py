@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         WaitTimeoutError,
     )
     from thalweg.client.replica_client import ReplicaClient, ReplicaLag
-    from thalweg.conf.settings import Kafka, load_settings
+    from thalweg.conf.settings import KafkaSettings, load_settings
     from thalweg.stack.connection import NoBrokerError, with_broker
     from thalweg.streams.broker.errors import (
         BrokerUnavailableError,
@@ -45,7 +45,7 @@ __all__ = [
     "FencedError",
     "Increment",
     "InvalidRequestError",
-    "Kafka",
+    "KafkaSettings",
     "KeyRefusedError",
     "Lower",
     "MessageTooLargeError",
@@ -73,7 +73,7 @@ _FROM: Final = {
         "WaitTimeoutError",
     ),
     "thalweg.client.replica_client": ("ReplicaClient", "ReplicaLag"),
-    "thalweg.conf.settings": ("Kafka", "load_settings"),
+    "thalweg.conf.settings": ("KafkaSettings", "load_settings"),
     "thalweg.stack.connection": ("NoBrokerError", "with_broker"),
     "thalweg.streams.broker.errors": (
         "BrokerUnavailableError", "FenceError", "MessageTooLargeError", "NotAcknowledgedError", "StreamError",

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
-from thalweg.conf.settings import Kafka, load_settings
+from thalweg.conf.settings import KafkaSettings, load_settings
 from thalweg.stack.connection import NoBrokerError, with_broker
 from thalweg.streams.broker.admin import identities
 from thalweg.streams.broker.consume import IncomingRecord, KafkaReader
@@ -39,7 +39,7 @@ from thalweg.streams.contract.topics import (
     topic_pattern,
 )
 from thalweg.streams.contract.unknown_fields import unknown_fields
-from thalweg.streams.placement.fence import Fence, Verdict
+from thalweg.streams.placement.fence import Fence, FenceVerdict
 from thalweg.sync.clock import Clock, system_clock
 
 SOURCE: Final = "/thalweg/client"
@@ -210,7 +210,7 @@ class Client:
         bootstrap: str | None = None,
         prefix: str | None = None,
         *,
-        kafka: Kafka | None = None,
+        kafka: KafkaSettings | None = None,
         timeout_ms: int = 10_000,
         clock: Clock = system_clock,
     ) -> None:
@@ -460,7 +460,7 @@ class Client:
                     with fence.transaction():
                         fence.move_on(record.topic, record.partition, record.offset + 1, topic_id)
                         event = _event_of(record)
-                        if event is not None and fence.admit(event) is Verdict.ACCEPTED:
+                        if event is not None and fence.admit(event) is FenceVerdict.ACCEPTED:
                             yield event
                     last_event = time.monotonic()
         finally:
@@ -482,7 +482,7 @@ class Client:
         self.close()
 
 
-def _installation(bootstrap: str | None, prefix: str | None) -> Kafka:
+def _installation(bootstrap: str | None, prefix: str | None) -> KafkaSettings:
     """Settings from the environment and the file it names, with what the caller named over them."""
     settings = load_settings()
     named = {"bootstrap_servers": bootstrap, "topic_prefix": prefix}

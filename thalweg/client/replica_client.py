@@ -22,7 +22,7 @@ from typing import Any, Final, Self
 import msgspec
 from kafka import KafkaProducer
 
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.admin import ensure_topics, identities
 from thalweg.streams.broker.connection import close_producer, connection_options
 from thalweg.streams.broker.consume import IncomingRecord, KafkaReader
@@ -71,7 +71,7 @@ class ReplicaClient:
     """See the module's words. Methods may be called from any thread."""
 
     def __init__(
-        self, region: str, path: Path, kafka: Kafka, *, snapshot: Path | None = None, clock_offset_ms: int = 0
+        self, region: str, path: Path, kafka: KafkaSettings, *, snapshot: Path | None = None, clock_offset_ms: int = 0
     ) -> None:
         """Open the store; nothing is sent before `start`.
 
@@ -309,7 +309,7 @@ class ReplicaClient:
 class _Connection:
     """A reader of the replica topic and a producer to the region's state topic."""
 
-    def __init__(self, kafka: Kafka, region: str, position: int) -> None:
+    def __init__(self, kafka: KafkaSettings, region: str, position: int) -> None:
         self._topic = topic_name(STATE, kafka.topic_prefix, region)
         self._replica_topic = topic_name(REPLICA, kafka.topic_prefix)
         self._key = region.encode()

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from thalweg.agent.figures import Figures
-from thalweg.agent.fleet import Fleet, NodeSpec, simulated_fleet
-from thalweg.audit.accounts import AgentBooks, Asked, Books, balance, read_agents, replay
+from thalweg.agent.fleet import NodeSpec, RegionFleet, simulated_fleet
+from thalweg.audit.accounts import AgentBooks, Books, SentRequests, balance, read_agents, replay
 from thalweg.audit.watch import Watcher, requested_tasks
-from thalweg.conf.settings import Kafka, Settings
-from thalweg.demo.load import Kind, Message
+from thalweg.conf.settings import KafkaSettings, Settings
+from thalweg.demo.load import Message, MessageKind
 from thalweg.processes.children import ProcessSpec
 from thalweg.processes.supervisor import ProcessState, Supervisor
 from thalweg.query.query import query
@@ -109,7 +109,7 @@ class Demo:
         self.screen = screen
         self.clock = clock
         self.sent = Sent()
-        self.fleets: dict[str, Fleet] = {
+        self.fleets: dict[str, RegionFleet] = {
             region: simulated_fleet(region, figures, nodes=plan.nodes) for region in plan.regions
         }
         self.started_s = time.monotonic()
@@ -150,7 +150,7 @@ class Demo:
         return self.folder.path / "agents" / str(number + 1)
 
     @property
-    def kafka(self) -> Kafka:
+    def kafka(self) -> KafkaSettings:
         """How to reach the broker, at the address it was last given."""
         return self.settings.kafka.model_copy(update={"bootstrap_servers": stack.local_bootstrap(self.folder)})
 
@@ -249,13 +249,13 @@ class Demo:
                 OutgoingRecord(topic=topic, key=message.task_id.encode(), value=value, headers=write_headers(event))
             )
             match message.kind:
-                case Kind.TASK:
+                case MessageKind.TASK:
                     self.sent.tasks.add(message.task_id)
-                case Kind.MALFORMED:
+                case MessageKind.MALFORMED:
                     self.sent.malformed.add(message.task_id)
-                case Kind.CANCEL:
+                case MessageKind.CANCEL:
                     self.sent.cancels += 1
-                case Kind.REPEATED:
+                case MessageKind.REPEATED:
                     self.sent.repeated += 1
         try:
             publisher.publish(self._unsent)
@@ -344,7 +344,7 @@ class Demo:
             topic_records=records,
             agents=agents,
             later=ledger,
-            asked=Asked(
+            asked=SentRequests(
                 tasks=self.sent.tasks,
                 malformed=self.sent.malformed,
                 refused={key for key, _ in watcher.refused_requests},

@@ -35,7 +35,7 @@ MALFORMED: Final = (
 )
 
 
-class Kind(StrEnum):
+class MessageKind(StrEnum):
     """What a message of the demo is."""
 
     TASK = "task"
@@ -49,7 +49,7 @@ class Message:
     """One message for the requests topic and when it is due."""
 
     due_s: float
-    kind: Kind
+    kind: MessageKind
     task_id: str
     content: dict[str, Any] | bytes
 
@@ -107,16 +107,20 @@ def messages(
         task_id = f"{run}-{number:06d}"
         shape = rng.choices(figures.shapes, cum_weights=popularity)[0]
         content = {"task_id": task_id} | _needs(figures, shape, regions, shares, rng)
-        task = Message(due_s=now_s, kind=Kind.TASK, task_id=task_id, content=content)
+        task = Message(due_s=now_s, kind=MessageKind.TASK, task_id=task_id, content=content)
         yield task
         if rng.random() < shares.repeated:
-            later.append(Message(due_s=now_s + rng.uniform(0, 2), kind=Kind.REPEATED, task_id=task_id, content=content))
+            later.append(
+                Message(due_s=now_s + rng.uniform(0, 2), kind=MessageKind.REPEATED, task_id=task_id, content=content)
+            )
         if rng.random() < shares.cancelled:
             cancel = {"task_id": task_id, "op": "cancel"}
-            later.append(Message(due_s=now_s + rng.uniform(1, 5), kind=Kind.CANCEL, task_id=task_id, content=cancel))
+            later.append(
+                Message(due_s=now_s + rng.uniform(1, 5), kind=MessageKind.CANCEL, task_id=task_id, content=cancel)
+            )
         if rng.random() < shares.malformed:
             raw = MALFORMED[rng.randrange(len(MALFORMED))]
-            yield Message(due_s=now_s, kind=Kind.MALFORMED, task_id=f"{run}-bad-{number:06d}", content=raw)
+            yield Message(due_s=now_s, kind=MessageKind.MALFORMED, task_id=f"{run}-bad-{number:06d}", content=raw)
 
 
 def _needs(

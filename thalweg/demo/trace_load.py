@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from thalweg.demo.load import Kind, Message
+from thalweg.demo.load import Message, MessageKind
 from thalweg.replay.traces import TraceError, moment, read_rows, seconds, whole
 
 GPUS_PER_NODE: Final = 8
@@ -63,7 +63,10 @@ def trace_messages(
     first_s = arrivals[0].at_s
     messages = (
         Message(
-            due_s=(arrival.at_s - first_s) / scale, kind=Kind.TASK, task_id=arrival.task_id, content=arrival.request
+            due_s=(arrival.at_s - first_s) / scale,
+            kind=MessageKind.TASK,
+            task_id=arrival.task_id,
+            content=arrival.request,
         )
         for arrival in arrivals
     )

@@ -19,8 +19,8 @@ from thalweg.scheduling.liveness.hearing import Hearing
 from thalweg.scheduling.liveness.told import Told
 from thalweg.scheduling.world.fleet import Fleet
 from thalweg.scheduling.world.tasks import Change
-from thalweg.scheduling.world.waiting import Waiting
-from thalweg.streams.placement.fence import Fence, Verdict
+from thalweg.scheduling.world.waiting import WaitingQueue
+from thalweg.streams.placement.fence import Fence, FenceVerdict
 from thalweg.sync.delta.contracts import DECISIONS
 from thalweg.sync.delta.log_writer import LogWriter
 from thalweg.sync.ledger.ledger import Ledger
@@ -33,12 +33,12 @@ def _nothing(*_: object, **__: object) -> None:
 
 
 _decided, _said_again, _report, _admit = placer.Placer._decided, placer.Placer._said_again, decide.report, Fence.admit
-_publish, _place, _all_rows, _window = RegionalAgent._publish, decide.place, Ledger.all_rows, Waiting.window
+_publish, _place, _all_rows, _window = RegionalAgent._publish, decide.place, Ledger.all_rows, WaitingQueue.window
 
 
-def _admit_all(fence: Fence, event: Any) -> Verdict:
+def _admit_all(fence: Fence, event: Any) -> FenceVerdict:
     _admit(fence, event)
-    return Verdict.ACCEPTED
+    return FenceVerdict.ACCEPTED
 
 
 def _decide_again(self: Any, received: Any, batch: Any) -> Any:
@@ -128,6 +128,6 @@ BREAKS: Final = (
     _break("old id believed", "a batch id is believed without its offsets", Ledger, "holds", lambda *_: True),
     _break("taken twice", "requests of the past count as new", TakenRequests, "has", lambda *_: False),
     _break("never freed", "what ends gives nothing back", Fleet, "free", _nothing),
-    _break("never again", "what waits is tried once", Waiting, "window", _tried_for_good),
+    _break("never again", "what waits is tried once", WaitingQueue, "window", _tried_for_good),
     _break("no claim", "a driver does not claim the ledger", Ledger, "claim", classmethod(_no_claim)),
 )

@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from thalweg.proof.books import violations
-from thalweg.proof.histories import Act, History, history
+from thalweg.proof.histories import Act, FaultHistory, history
 from thalweg.proof.stage import played
 
 CHUNK: Final = 10
@@ -31,7 +31,7 @@ MOST_TRIES: Final = 60
 """Histories played to make one small: about a minute."""
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
+class FailedHistory(msgspec.Struct, frozen=True, kw_only=True):
     """A history whose books do not balance."""
 
     seed: int
@@ -57,7 +57,7 @@ class LineCampaign(msgspec.Struct, frozen=True, kw_only=True):
     """How tasks stood at the end."""
     seconds: float
     processes: int
-    failures: list[Found] = []
+    failures: list[FailedHistory] = []
 
 
 class Tally(msgspec.Struct, kw_only=True):
@@ -128,7 +128,7 @@ def _tally(seeds: Sequence[int]) -> Tally:
     return tally
 
 
-def judged(plan: History) -> tuple[list[str], Tally]:
+def judged(plan: FaultHistory) -> tuple[list[str], Tally]:
     """Play a history in a folder of its own and compare the books."""
     with (
         _quiet(),
@@ -143,14 +143,14 @@ def judged(plan: History) -> tuple[list[str], Tally]:
     return wrong, tally
 
 
-def found(seed: int) -> Found:
+def found(seed: int) -> FailedHistory:
     """Play a failing seed again and make it small."""
     plan = history(seed)
     wrong, _ = judged(plan)
     if wrong:
         plan = minimised(plan, _kind(wrong[0]))
         wrong, _ = judged(plan)
-    return Found(
+    return FailedHistory(
         seed=seed,
         violations=wrong or ["it does not fail when it is played again: something in it is not determined by its seed"],
         acts=[_words(act) for act in plan.acts],
@@ -158,7 +158,7 @@ def found(seed: int) -> Found:
     )
 
 
-def minimised(plan: History, kind: str) -> History:
+def minimised(plan: FaultHistory, kind: str) -> FaultHistory:
     """Leave out acts while a violation of this kind remains."""
     size, left = max(1, len(plan.acts) // 2), MOST_TRIES
     while left > 0:

@@ -11,7 +11,7 @@ from thalweg.conf.settings import Settings
 from thalweg.jobs.microbatch.dead_letters import DeadLetters
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.microbatch.microbatch import Microbatch
-from thalweg.jobs.microbatch.outcome import BatchId, Outcome, Step
+from thalweg.jobs.microbatch.outcome import BatchId, BatchOutcome, BatchStep
 from thalweg.jobs.placement.heartbeat import heartbeat
 from thalweg.jobs.placement.placer import ORDER, Placer
 from thalweg.jobs.placement.recovery import recover
@@ -122,7 +122,7 @@ class Driver:
             kept.offsets.append(ends)
         number = len(kept.offsets) - 1
         self.wire.points.reach("read")
-        self.batches.take(self._records(number), BatchId(kept.query_id, number))
+        self.batches.run(self._records(number), BatchId(kept.query_id, number))
         self.wire.points.reach("ended")
         kept.ended = number
 
@@ -145,12 +145,12 @@ class Driver:
         kept = self.checkpoint.offsets
         return {(name, 0): end for name, end in kept[number].items()} if number < len(kept) else None
 
-    def _decide(self, received: pa.Table, batch: BatchId) -> Outcome:
+    def _decide(self, received: pa.Table, batch: BatchId) -> BatchOutcome:
         outcome = self.placer.decide(received, batch)
         self.wire.points.reach("decided")
         return replace(outcome, steps={name: self._mortal(name, step) for name, step in outcome.steps.items()})
 
-    def _mortal(self, name: str, step: Step) -> Step:
+    def _mortal(self, name: str, step: BatchStep) -> BatchStep:
         """Let the process die before the step, after it, and after what follows from it."""
         reach = self.wire.points.reach
 

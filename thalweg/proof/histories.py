@@ -25,7 +25,7 @@ class Act:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class History:
+class FaultHistory:
     """One seed's machines and acts."""
 
     seed: int
@@ -79,7 +79,7 @@ CLOCK_STEPS_MS: Final = (-600_000, -30_000, 30_000, 600_000)
 NONSENSE: Final = ("no JSON", "{}", '{"task_id":"x","loss":1e400}', "[" * 1_100, '{"task_id":"\\ud800"}', "", "null")
 
 
-def history(seed: int) -> History:
+def history(seed: int) -> FaultHistory:
     """Draw a history: some five seconds to half a minute of the line's time."""
     drawn = Random(seed)
     regions = drawn.randint(2, 4)
@@ -102,7 +102,7 @@ def history(seed: int) -> History:
     for what in drawn.choices(list(TROUBLE), list(TROUBLE.values()), k=drawn.randint(0, 8)):
         acts.append(_trouble(drawn, what, rounds))
     acts.sort(key=lambda act: act.at)
-    return History(seed=seed, nodes=nodes, survives=drawn.random() < 0.5, rounds=rounds, acts=tuple(acts))
+    return FaultHistory(seed=seed, nodes=nodes, survives=drawn.random() < 0.5, rounds=rounds, acts=tuple(acts))
 
 
 def _trouble(drawn: Random, what: str, rounds: int) -> Act:

@@ -7,7 +7,7 @@ from random import Random
 from typing import Final
 
 from thalweg.agent.agent import RegionalAgent
-from thalweg.agent.fleet import Fleet
+from thalweg.agent.fleet import RegionFleet
 from thalweg.agent.runners import Ended, RunKey
 from thalweg.agent.store import AgentStore
 from thalweg.conf.settings import Settings
@@ -112,7 +112,7 @@ class Processes:
 class Region:
     """One region's agent, which can be killed and started again on the same file or on another."""
 
-    fleet: Fleet
+    fleet: RegionFleet
     settings: Settings
     folder: Path
     wire: Wire

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from thalweg.agent.fleet import Fleet, NodeSpec
-from thalweg.conf.settings import Kafka, Place, Settings, Warehouse
+from thalweg.agent.fleet import NodeSpec, RegionFleet
+from thalweg.conf.settings import KafkaSettings, PlaceSettings, Settings, WarehouseSettings
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.placement.heartbeat import CONTROL_REGION
 from thalweg.proof.driver import Checkpoint, Driver
-from thalweg.proof.histories import NONSENSE, ROUND_MS, Act, History
+from thalweg.proof.histories import NONSENSE, ROUND_MS, Act, FaultHistory
 from thalweg.proof.points import KilledError, Points
 from thalweg.proof.region import Processes, Region
 from thalweg.proof.wire import Wire
@@ -36,7 +36,7 @@ CPUS, MEMORY_GB = 64.0, 256.0
 class Stage:
     """The line, and all that can happen to it. Every process has a clock, a wire and points of its own."""
 
-    history: History
+    history: FaultHistory
     folder: Path
     now_ms: int = BEGAN_MS
     steady_ms: int = 0
@@ -77,9 +77,9 @@ class Stage:
     def settings(self) -> Settings:
         """The product's own, but for where things lie and for the sake of short histories."""
         return Settings(
-            warehouse=Warehouse(path=str(self.folder / "warehouse")),
-            kafka=Kafka(topic_prefix=PREFIX),
-            place=Place(heartbeat_timeout_ms=3_000, accept_timeout_ms=4_000, plan_deadline_ms=60_000),
+            warehouse=WarehouseSettings(path=str(self.folder / "warehouse")),
+            kafka=KafkaSettings(topic_prefix=PREFIX),
+            place=PlaceSettings(heartbeat_timeout_ms=3_000, accept_timeout_ms=4_000, plan_deadline_ms=60_000),
         )
 
     def _region(self, name: str, gpus: tuple[int, ...]) -> Region:
@@ -89,7 +89,7 @@ class Stage:
         }
         points = Points()
         return Region(
-            fleet=Fleet(region=name, nodes=nodes, links={}, prices={("T4", False): 1.0}),
+            fleet=RegionFleet(region=name, nodes=nodes, links={}, prices={("T4", False): 1.0}),
             settings=self.settings.model_copy(
                 update={"agent": self.settings.agent.model_copy(update={"inventory_ms": 2_000})}
             ),
@@ -333,7 +333,7 @@ class Stage:
 
 
 @contextmanager
-def played(history: History, folder: Path) -> Iterator[Stage]:
+def played(history: FaultHistory, folder: Path) -> Iterator[Stage]:
     """Play a history in an empty folder; at the end of the block all lives end."""
     stage = Stage(history=history, folder=folder)
     try:

@@ -49,7 +49,7 @@ class Witness:
 def _seats(event: AssignmentEvent) -> Iterator[tuple[tuple[str, str, int], int]]:
     for share in event.nodes:
         milli = share.gpu_milli // len(share.devices) if share.gpu_milli and share.devices else WHOLE_MILLI
-        seats: Counter[int] = Counter()
+        occupancy: Counter[int] = Counter()
         for device in share.devices:
-            seats[device] += milli
-        yield from (((event.region, share.node_id, device), taken) for device, taken in seats.items())
+            occupancy[device] += milli
+        yield from (((event.region, share.node_id, device), taken) for device, taken in occupancy.items())

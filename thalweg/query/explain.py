@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from thalweg.conf.settings import Place
+from thalweg.conf.settings import PlaceSettings
 from thalweg.jobs.placement.settings import assumed_price, plan_settings, tenants_of
 from thalweg.query.as_of import AsOf
 from thalweg.query.query import query, quote
@@ -78,7 +78,9 @@ class Explanation:
     """Fields of its request that nobody reads, each with what was probably meant."""
 
 
-def explain_task(task_id: str, warehouse: str, as_of: AsOf | None, settings: Place, now: datetime) -> Explanation:
+def explain_task(
+    task_id: str, warehouse: str, as_of: AsOf | None, settings: PlaceSettings, now: datetime
+) -> Explanation:
     """Explain a task.
 
     Raises:
@@ -123,7 +125,9 @@ def _unread(request: str | None) -> list[str]:
 class _Snapshot:
     """The world as the planner knows it, made from the tables."""
 
-    def __init__(self, task_id: str, warehouse: str, as_of: AsOf | None, settings: Place, now: datetime) -> None:
+    def __init__(
+        self, task_id: str, warehouse: str, as_of: AsOf | None, settings: PlaceSettings, now: datetime
+    ) -> None:
         self._warehouse = warehouse
         self._as_of = as_of
         self.now_ms = int(now.timestamp() * 1_000)

@@ -43,7 +43,7 @@ class WarehouseUnreadableError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class QueryAnswer:
     """The rows of a query."""
 
     found: Table
@@ -82,7 +82,7 @@ class Answer:
         return [dict(zip(self.columns, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-def query(sql: str, warehouse: str, as_of: AsOf | None = None, max_rows: int | None = None) -> Answer:
+def query(sql: str, warehouse: str, as_of: AsOf | None = None, max_rows: int | None = None) -> QueryAnswer:
     """Run one reading statement.
 
     Args:
@@ -132,7 +132,7 @@ def _only_table(statement: str, version: Version, names: Iterable[str], warehous
     return scanned
 
 
-def _retried(attempt: Callable[[], Answer], statement: str) -> Answer:
+def _retried(attempt: Callable[[], QueryAnswer], statement: str) -> QueryAnswer:
     for last in (*[False] * (_ATTEMPTS - 1), True):
         try:
             return attempt()
@@ -153,7 +153,7 @@ def _retried(attempt: Callable[[], Answer], statement: str) -> Answer:
 
 def _run(
     statement: str, names: Iterable[str], warehouse: str, as_of: AsOf | None, scratch: str, max_rows: int | None
-) -> Answer:
+) -> QueryAnswer:
     session = QueryBuilder({"datafusion.catalog.information_schema": "true"})
     for name in sorted(names):
         _register(session, BY_NAME[name], warehouse, as_of, scratch)
@@ -169,8 +169,8 @@ def _run(
     return _answer(batches, reader.schema, cut_off=False)
 
 
-def _answer(batches: list[RecordBatch], schema: Schema, *, cut_off: bool) -> Answer:
-    return Answer(found=Table.from_batches(batches, schema=schema), cut_off=cut_off)
+def _answer(batches: list[RecordBatch], schema: Schema, *, cut_off: bool) -> QueryAnswer:
+    return QueryAnswer(found=Table.from_batches(batches, schema=schema), cut_off=cut_off)
 
 
 def _register(session: QueryBuilder, contract: TableContract, warehouse: str, as_of: AsOf | None, scratch: str) -> None:

@@ -40,7 +40,7 @@ class DecisionHeaderError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class DecisionEntry:
     """What the index says of a decision."""
 
     name: str
@@ -69,7 +69,7 @@ def decisions_page(folder: Path) -> str:
     return page_text("Decisions", "How they are written: [0001](0001-record-decisions.md).", *parts)
 
 
-def read_decisions(folder: Path) -> list[Decision]:
+def read_decisions(folder: Path) -> list[DecisionEntry]:
     """Every decision by its number.
 
     Raises:
@@ -92,7 +92,7 @@ def read_decisions(folder: Path) -> list[Decision]:
             problems.append(f"{path.name}: {status!r}, but there is no decision {successor}")
         if group not in GROUPS:
             problems.append(f"{path.name}: no such group: {group!r}")
-        found.append(Decision(name=path.name, title=title(path), status=status, group=group))
+        found.append(DecisionEntry(name=path.name, title=title(path), status=status, group=group))
     if problems:
         raise DecisionHeaderError(problems)
     return found

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from thalweg.cli.main import COMMANDS, cli
 from thalweg.conf.settings import ENVIRONMENT_PREFIX, Settings
 from thalweg.query.type_names import type_name
-from thalweg.reference.declared import declared_errors, declared_metrics
+from thalweg.reference.errors_and_metrics import public_errors, public_metrics
 from thalweg.streams.contract.asyncapi import PUBLISHED, message_name, message_schema
 from thalweg.streams.contract.topics import CONTRACTS as TOPICS
 from thalweg.streams.contract.topics import DAY_MS
@@ -165,7 +165,7 @@ def errors_page() -> str:
         "Every message says what was seen, what is allowed and what to do. On the command line they end with exit code "
         "1 (the work failed) or 2 (the call or the input is wrong); in a job's log they stand in the field `error`."
     ]
-    for room, errors in groupby(declared_errors(), key=lambda error: error.module.partition(".")[0]):
+    for room, errors in groupby(public_errors(), key=lambda error: error.module.partition(".")[0]):
         rows = [
             (f"`{error.name}`", f"`{error.module}`", f"`{', '.join(error.bases)}`", error.meaning) for error in errors
         ]
@@ -177,7 +177,7 @@ def metrics_page() -> str:
     """docs/reference/metrics.md."""
     rows = [
         (f"`{metric.name}`", metric.kind, ", ".join(metric.labels), f"`{metric.module}`", metric.meaning)
-        for metric in declared_metrics()
+        for metric in public_metrics()
     ]
     return page_text(
         "Metrics",

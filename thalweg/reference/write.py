@@ -9,8 +9,8 @@ from typing import Final
 
 from thalweg.cli.contract_commands import asyncapi_yaml
 from thalweg.conf.environment import PROJECT_ROOT
-from thalweg.conf.settings import Kafka
-from thalweg.jobs.runtime.flows import as_mermaid, as_text, declared_jobs
+from thalweg.conf.settings import KafkaSettings
+from thalweg.jobs.runtime.flows import all_jobs, as_mermaid, as_text
 from thalweg.reference import pages
 from thalweg.reference.decisions import decisions_page
 from thalweg.reference.drawing import rooms_page
@@ -35,12 +35,12 @@ def generated(root: Path = PROJECT_ROOT) -> Mapping[str, str]:
         f"{_FOLDER}/metrics.md": pages.metrics_page(),
         f"{_FOLDER}/rooms.md": rooms_page(root),
         "docs/decisions/index.md": decisions_page(root / "docs" / "decisions"),
-        f"{_FOLDER}/asyncapi.yaml": asyncapi_yaml(Kafka().topic_prefix),
+        f"{_FOLDER}/asyncapi.yaml": asyncapi_yaml(KafkaSettings().topic_prefix),
     }
     for topic in PUBLISHED:
         schema = json.dumps(message_schema(topic), indent=2, ensure_ascii=False)
         texts[f"{_FOLDER}/schemas/{topic}.json"] = schema + "\n"
-    declared = declared_jobs()
+    declared = all_jobs()
     blocks = {
         "flows": f"```text\n{as_text(declared)}\n```",
         "graph": f"```mermaid\n{as_mermaid(declared)}\n```",

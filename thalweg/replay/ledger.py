@@ -15,10 +15,10 @@ import pyarrow as pa
 from thalweg.query.as_of import AsOf, Version
 from thalweg.query.query import query
 from thalweg.query.sql_statement import QueryRefusedError
-from thalweg.replay.lives import Life, RecordedStay, lives_of
+from thalweg.replay.recorded_tasks import RecordedStay, RecordedTask, recorded_tasks
 from thalweg.replay.scenario import Scenario
 from thalweg.scheduling.replay.live import fleet_of, moved_gb
-from thalweg.scheduling.replay.replay import Fleet, ReplayJob, Start, Stays
+from thalweg.scheduling.replay.replay import JobStart, RegionalSupply, ReplayJob, Stays
 from thalweg.scheduling.world.facts import WorldFacts
 from thalweg.scheduling.world.making import world_from
 from thalweg.scheduling.world.world import World
@@ -56,7 +56,7 @@ def ledger_scenario(warehouse: str, *, from_version: int | None, as_of: AsOf | N
             else f"the ledger of {warehouse} is empty: let it place something first (thalweg demo, thalweg submit)"
         )
     before, after = history[:known], history[known:]
-    lives = lives_of(before, after)
+    lives = recorded_tasks(before, after)
     begin_ms = before[-1].decided_ms if before else min(life.arrive_ms for life in lives)
     facts = _facts(warehouse, as_of if isinstance(as_of, datetime) else None)
     everywhere = sorted({node.region for node in facts.nodes or ()})
@@ -71,12 +71,12 @@ def ledger_scenario(warehouse: str, *, from_version: int | None, as_of: AsOf | N
     for life in alive:
         for stay in life.stays:
             supply.setdefault(stay.region, 0.0)  # it is gone from the tables
-    fleet = Fleet(regions=tuple(sorted(supply)), gpus=tuple(supply[region] for region in sorted(supply)))
+    fleet = RegionalSupply(regions=tuple(sorted(supply)), gpus=tuple(supply[region] for region in sorted(supply)))
     jobs = [_job(life, start, begin_ms) for life in alive]
 
-    def begun(index: int, stay: RecordedStay, run_s: float) -> tuple[Start, float]:
+    def begun(index: int, stay: RecordedStay, run_s: float) -> tuple[JobStart, float]:
         money = stay.row.money
-        one = Start(
+        one = JobStart(
             job=index,
             region=fleet.regions.index(stay.region),
             gpus=jobs[index].gpus,
@@ -87,7 +87,7 @@ def ledger_scenario(warehouse: str, *, from_version: int | None, as_of: AsOf | N
         )
         return one, (stay.row.decided_ms - begin_ms) / 1_000
 
-    recorded, running = Stays.none(), list[tuple[Start, float]]()
+    recorded, running = Stays.none(), list[tuple[JobStart, float]]()
     end_ms = history[-1].decided_ms
     for index, life in enumerate(alive):
         for stay in life.stays:
@@ -123,11 +123,11 @@ def _rows_at(warehouse: str, version: int) -> int:
     return int(counted.column(0)[0].as_py())
 
 
-def _over(start: World, life: Life) -> bool:
+def _over(start: World, life: RecordedTask) -> bool:
     return start.ended.get(life.job_id) is not None
 
 
-def _job(life: Life, start: World, begin_ms: int) -> ReplayJob:
+def _job(life: RecordedTask, start: World, begin_ms: int) -> ReplayJob:
     task = start.tasks.get(life.job_id)
     done = 0 if task is None else len(task.done_copies)
     return ReplayJob(

@@ -11,7 +11,7 @@ import numpy as np
 from thalweg.replay.traces import OpenbNode, OpenbPod
 from thalweg.scheduling.pack.arrivals import count_violations, draw_arrivals, outcome
 from thalweg.scheduling.pack.nodes import Nodes, Pool, Slot
-from thalweg.scheduling.pack.packer import Request, Rule
+from thalweg.scheduling.pack.packer import Request, ScoringRule
 from thalweg.scheduling.pack.regions import RegionSlots, RegionWork, pack_region, region_work, requests_by_region
 
 REGION = "openb"
@@ -83,7 +83,7 @@ def pack_trace(
     arrive: float = 1.3,
     batch: int = 1,
     moves: float = 0.0,
-    rule: Rule = Rule.FILL,
+    rule: ScoringRule = ScoringRule.FILL,
     regions: int = 1,
     pack_all: PackAll = pack_here,
 ) -> dict[str, Any]:

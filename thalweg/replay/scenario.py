@@ -9,16 +9,16 @@ from typing import Final
 
 import numpy as np
 
-from thalweg.conf.settings import Place
+from thalweg.conf.settings import PlaceSettings
 from thalweg.jobs.placement.settings import plan_settings, tenants_of
 from thalweg.replay.openb import REGION, as_nodes, as_requests, popularity_of
 from thalweg.replay.traces import PhillyJob, TraceError, read_openb_nodes, read_openb_pods
 from thalweg.scheduling.pack.nodes import Need
-from thalweg.scheduling.pack.packer import Packer, Rule
+from thalweg.scheduling.pack.packer import Packer, ScoringRule
 from thalweg.scheduling.replay.live import LivePlanner, fleet_of
 from thalweg.scheduling.replay.nodes import PackNodes
 from thalweg.scheduling.replay.policies import Gravity, RegionPolicy, Spread, StayHome, Tariff
-from thalweg.scheduling.replay.replay import Fleet, Policy, Replay, ReplayJob, Start
+from thalweg.scheduling.replay.replay import JobStart, RegionalSupply, Replay, ReplayJob, ReplayPolicy
 from thalweg.scheduling.world.tasks import MIB_PER_GB, MILLI, DataNeed, Part, TaskSpec
 from thalweg.scheduling.world.world import NodeFacts, World
 
@@ -48,16 +48,16 @@ class Scenario:
     what: Mapping[str, object]
     jobs: Sequence[ReplayJob]
     specs: Sequence[TaskSpec]
-    fleet: Fleet
+    fleet: RegionalSupply
     world: Callable[[], World]
-    own: Mapping[str, Callable[[], Policy]] = field(default_factory=dict)
+    own: Mapping[str, Callable[[], ReplayPolicy]] = field(default_factory=dict)
     default: Sequence[str] = ()
     begin_s: float | None = None
     begin_ms: int = 0
-    running: Sequence[tuple[Start, float]] = ()
+    running: Sequence[tuple[JobStart, float]] = ()
     recorded: Replay | None = None
 
-    def planner(self, name: str, place: Place, cycle_s: float) -> LivePlanner:
+    def planner(self, name: str, place: PlaceSettings, cycle_s: float) -> LivePlanner:
         """The place job's planner with these settings, on a fresh world."""
         world = self.world()
         world.set_tenants(tenants_of(place))
@@ -118,7 +118,7 @@ def philly_scenario(
     demand_gpu_s = sum(job.gpus * job.run_s for job in jobs)
     needed = demand_gpu_s / max(1.0, jobs[-1].arrive_s) / load
     each = max(*(int(job.gpus) for job in jobs), round(needed / len(homes)))
-    fleet = Fleet(regions=tuple(homes), gpus=(float(each),) * len(homes))
+    fleet = RegionalSupply(regions=tuple(homes), gpus=(float(each),) * len(homes))
     largest = max(sum(job.gpus * job.run_s for job in jobs if job.home == home) for home in range(len(homes)))
     return Scenario(
         what={
@@ -174,7 +174,7 @@ def openb_scenario(nodes_path: Path, pods_path: Path) -> Scenario:
         for machine in machines
     ]
 
-    def packed(rule: Rule) -> Policy:
+    def packed(rule: ScoringRule) -> ReplayPolicy:
         nodes = as_nodes(machines)
         requests = as_requests(nodes, pods)
         packer = Packer(nodes, rule=rule)
@@ -194,14 +194,14 @@ def openb_scenario(nodes_path: Path, pods_path: Path) -> Scenario:
         ],
         fleet=fleet_of(_world(facts)),
         world=lambda: _world(facts),
-        own={rule.value: lambda rule=rule: packed(rule) for rule in Rule},  # type: ignore[misc]
-        default=tuple(rule.value for rule in Rule),
+        own={rule.value: lambda rule=rule: packed(rule) for rule in ScoringRule},  # type: ignore[misc]
+        default=tuple(rule.value for rule in ScoringRule),
     )
 
 
 def _region_policy(
-    kind: type[RegionPolicy], jobs: Sequence[ReplayJob], fleet: Fleet, patience_s: float
-) -> Callable[[], Policy]:
+    kind: type[RegionPolicy], jobs: Sequence[ReplayJob], fleet: RegionalSupply, patience_s: float
+) -> Callable[[], ReplayPolicy]:
     return lambda: kind(jobs, fleet, TARIFF, patience_s=patience_s)
 
 
@@ -214,7 +214,7 @@ def _philly_spec(job: ReplayJob, homes: Sequence[str]) -> TaskSpec:
     )
 
 
-def _equal_regions(fleet: Fleet) -> World:
+def _equal_regions(fleet: RegionalSupply) -> World:
     """Regions of machines of eight GPUs and one with the rest; links cost money, but no time."""
     facts = [
         NodeFacts(

@@ -14,7 +14,7 @@ from thalweg.scheduling.arrays import FloatArray
 from thalweg.scheduling.compiled import compiled, compiles, inlined
 from thalweg.scheduling.problem.cost import Arcs, plan_usd, region_gpus
 from thalweg.scheduling.problem.model import GPUS, Problem
-from thalweg.scheduling.problem.solution import Limits, Stopped
+from thalweg.scheduling.problem.solution import SolveLimits, StopReason
 from thalweg.scheduling.solve.improve import movable
 from thalweg.scheduling.solve.partial_plan import PartialPlan
 from thalweg.scheduling.solve.strategies.flow import relax
@@ -28,12 +28,12 @@ HOT, COLD = 0.3, 3e-5
 """First and last temperature as shares of the mean cost of a placed copy."""
 
 
-def anneal(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: FloatArray | None) -> Found:
+def anneal(problem: Problem, arcs: Arcs, limits: SolveLimits, seed: int, start_prices: FloatArray | None) -> Found:
     """Place by annealing; the bound is that of `flow`."""
     relaxed, bound = relax(problem, arcs, limits, start_prices)
     best = greedy_plan(problem, arcs)
     usd = plan_usd(problem, arcs, *best.arcs_used())
-    trace, stopped = [(0, usd, bound)], Stopped.DONE
+    trace, stopped = [(0, usd, bound)], StopReason.DONE
     free_to_move = np.flatnonzero(movable(problem) & (problem.classes.count > 0))
     rounds = ROUNDS if limits.rounds is None else limits.rounds
     if free_to_move.size and len(problem.pools):
@@ -46,7 +46,7 @@ def anneal(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices
         steps = STEPS if compiles() else STEPS_IN_PYTHON
         for turn in range(rounds):
             if limits.expired():
-                stopped = Stopped.DEADLINE
+                stopped = StopReason.DEADLINE
                 break
             temperature = typical * HOT * (COLD / HOT) ** (turn / max(rounds - 1, 1))
             run_anneal(
@@ -62,7 +62,7 @@ def anneal(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices
                 best, usd = plan, now
             trace.append((turn + 1, usd, bound))
         else:
-            stopped = Stopped.EFFORT
+            stopped = StopReason.EFFORT
     return Found(plan=best, bound=bound, prices=relaxed.prices, stopped=stopped, trace=tuple(trace))
 
 

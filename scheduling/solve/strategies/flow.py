@@ -8,7 +8,7 @@ from thalweg.scheduling.arrays import FloatArray
 from thalweg.scheduling.compiled import compiles
 from thalweg.scheduling.problem.cost import Arcs, plan_usd
 from thalweg.scheduling.problem.model import Problem
-from thalweg.scheduling.problem.solution import Limits
+from thalweg.scheduling.problem.solution import SolveLimits
 from thalweg.scheduling.solve.bound import priced_usd
 from thalweg.scheduling.solve.improve import improve
 from thalweg.scheduling.solve.mip import polish
@@ -22,7 +22,7 @@ WORTH_SEARCHING = 5e-3
 """Gap above which the local search goes on: a million tasks end below it at once, thousands of single tasks do not."""
 
 
-def flow(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: FloatArray | None) -> Found:
+def flow(problem: Problem, arcs: Arcs, limits: SolveLimits, seed: int, start_prices: FloatArray | None) -> Found:
     """Place by minimum-cost flow; `seed` is not used, nothing here is random.
 
     Its trace has three steps: rounding, local search, integer program.
@@ -41,7 +41,7 @@ def flow(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: 
     return Found(plan=done.plan, bound=done.bound, prices=relaxed.prices, stopped=done.stopped, trace=tuple(trace))
 
 
-def relax(problem: Problem, arcs: Arcs, limits: Limits, start_prices: FloatArray | None) -> tuple[Relaxed, float]:
+def relax(problem: Problem, arcs: Arcs, limits: SolveLimits, start_prices: FloatArray | None) -> tuple[Relaxed, float]:
     """The relaxed optimum, by the cheapest means that honours every limit, and the lower bound it proves."""
     relaxed = uncontended(problem, arcs) or relax_gpus(problem, arcs, start_prices, limits)
     bound = relaxed.bound(problem, arcs)

@@ -15,7 +15,7 @@ from thalweg.scheduling.arrays import FloatArray, IntArray
 from thalweg.scheduling.compiled import compiled
 from thalweg.scheduling.problem.cost import Arcs, plan_usd, region_gpus
 from thalweg.scheduling.problem.model import GPUS, Problem
-from thalweg.scheduling.problem.solution import Limits, Stopped
+from thalweg.scheduling.problem.solution import SolveLimits, StopReason
 from thalweg.scheduling.solve.improve import movable
 from thalweg.scheduling.solve.partial_plan import PartialPlan
 from thalweg.scheduling.solve.strategies.flow import relax
@@ -28,12 +28,12 @@ MUTATED = 0.1
 """Share of the keys that change in a child."""
 
 
-def genetic(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: FloatArray | None) -> Found:
+def genetic(problem: Problem, arcs: Arcs, limits: SolveLimits, seed: int, start_prices: FloatArray | None) -> Found:
     """Place by a genetic algorithm; the bound is that of `flow`."""
     relaxed, bound = relax(problem, arcs, limits, start_prices)
     base = greedy_plan(problem, arcs)
     usd = plan_usd(problem, arcs, *base.arcs_used())
-    trace, stopped, best = [(0, usd, bound)], Stopped.DONE, base
+    trace, stopped, best = [(0, usd, bound)], StopReason.DONE, base
     rows = np.flatnonzero(movable(problem) & (problem.classes.count > 0))
     generations = GENERATIONS if limits.rounds is None else limits.rounds
     if rows.size and len(problem.pools):
@@ -47,7 +47,7 @@ def genetic(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_price
         fitness = np.array([decoder.usd(one) for one in population])
         for generation in range(generations):
             if limits.expired():
-                stopped = Stopped.DEADLINE
+                stopped = StopReason.DEADLINE
                 break
             order = np.argsort(fitness, kind="stable")
             population, fitness = population[order], fitness[order]
@@ -60,7 +60,7 @@ def genetic(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_price
             fitness[SURVIVORS:] = [decoder.usd(one) for one in child]
             trace.append((generation + 1, min(usd, float(fitness.min())), bound))
         else:
-            stopped = Stopped.EFFORT
+            stopped = StopReason.EFFORT
         plan = decoder.plan(population[int(fitness.argmin())])
         if plan_usd(problem, arcs, *plan.arcs_used()) < usd:
             best = plan

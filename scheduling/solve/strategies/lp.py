@@ -10,14 +10,14 @@ import numpy as np
 from thalweg.scheduling.arrays import FloatArray
 from thalweg.scheduling.problem.cost import Arcs, plan_usd
 from thalweg.scheduling.problem.model import Problem
-from thalweg.scheduling.problem.solution import Limits, Stopped
+from thalweg.scheduling.problem.solution import SolveLimits, StopReason
 from thalweg.scheduling.solve.bound import balance_slope, free_prices, priced_usd
 from thalweg.scheduling.solve.partial_plan import PartialPlan
 from thalweg.scheduling.solve.relax import Relaxed, linear_rounds, uncontended
 from thalweg.scheduling.solve.strategies.strategy import Found
 
 
-def lp(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: FloatArray | None) -> Found:
+def lp(problem: Problem, arcs: Arcs, limits: SolveLimits, seed: int, start_prices: FloatArray | None) -> Found:
     """Place by linear programming; `seed` is not used, nothing here is random.
 
     A step of its trace is one linear program over a growing choice of arcs, rounded; `limits.rounds` is how many.
@@ -30,7 +30,7 @@ def lp(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: Fl
     plan = _rounded(problem, arcs, relaxed)
     usd = plan_usd(problem, arcs, *plan.arcs_used())
     bound = relaxed.bound(problem, arcs)
-    prices, stopped, trace = relaxed.prices, Stopped.DONE, [(0, usd, bound)]
+    prices, stopped, trace = relaxed.prices, StopReason.DONE, [(0, usd, bound)]
     for relaxed, proven in rounds:
         if proven > bound:
             bound, prices = proven, relaxed.prices
@@ -40,9 +40,9 @@ def lp(problem: Problem, arcs: Arcs, limits: Limits, seed: int, start_prices: Fl
             plan, usd = now, now_usd
         trace.append((len(trace), usd, bound))
     if limits.expired():
-        stopped = Stopped.DEADLINE
+        stopped = StopReason.DEADLINE
     elif limits.rounds is not None and len(trace) > limits.rounds:
-        stopped = Stopped.EFFORT
+        stopped = StopReason.EFFORT
     return Found(plan=plan, bound=bound, prices=prices, stopped=stopped, trace=tuple(trace))
 
 

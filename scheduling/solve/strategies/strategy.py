@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from thalweg.scheduling.arrays import FloatArray
 from thalweg.scheduling.problem.cost import Arcs
 from thalweg.scheduling.problem.model import Problem
-from thalweg.scheduling.problem.solution import Limits, Stopped
+from thalweg.scheduling.problem.solution import SolveLimits, StopReason
 from thalweg.scheduling.solve.bound import Prices
 from thalweg.scheduling.solve.partial_plan import PartialPlan
 
@@ -20,8 +20,8 @@ class Found:
     plan: PartialPlan
     bound: float
     prices: Prices
-    stopped: Stopped
+    stopped: StopReason
     trace: tuple[tuple[int, float, float], ...] = ()
 
 
-Strategy = Callable[[Problem, Arcs, Limits, int, "FloatArray | None"], Found]
+Strategy = Callable[[Problem, Arcs, SolveLimits, int, "FloatArray | None"], Found]

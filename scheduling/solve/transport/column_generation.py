@@ -13,7 +13,7 @@ import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray
 from thalweg.scheduling.solve.transport.arc_list import ArcList
-from thalweg.scheduling.solve.transport.transport import Flow, Transport
+from thalweg.scheduling.solve.transport.transport import Transport, TransportFlow
 
 FIRST_ARCS = 6
 """Arcs a class starts with. More make the first flow slower, fewer make more rounds; flat between 4 and 10."""
@@ -31,7 +31,7 @@ def by_column_generation(
     start_prices: FloatArray | None,
     remaining_s: Callable[[], float] | None,
     keep: tuple[IntArray, IntArray],
-) -> Flow:
+) -> TransportFlow:
     """Solve with OR-Tools over a growing choice of arcs."""
     prices = np.zeros(len(problem.capacity)) if start_prices is None else start_prices
     columns = np.isfinite(problem.unit_usd) & False
@@ -58,7 +58,7 @@ def by_column_generation(
         add_cheapest(added, np.where(worth[rows], priced[rows], np.inf), ADDED_ARCS)
         columns[rows] = added
     used = units > 0
-    return Flow(
+    return TransportFlow(
         class_index=class_index[used],
         pool_index=pool_index[used],
         units=units[used],

@@ -36,7 +36,7 @@ TAIL, HEAD, ROOM = range(3)
 PARENT, TREE_ARC, UPWARD, DEPTH, POTENTIAL, FIRST_CHILD, NEXT_SIBLING, PREVIOUS_SIBLING, STACK = range(9)
 
 
-class Network(NamedTuple):
+class FlowNetwork(NamedTuple):
     """Nodes and arcs.
 
     Nodes are the classes, the pools, the sink, and what the caller adds. Arc c · P + p leads from class c to pool p;
@@ -81,7 +81,7 @@ class Basis(NamedTuple):
 
 @compiled
 def run_simplex(
-    network: Network, start_prices: IntArray, expected_prices: IntArray, order: IntArray, max_pivots: int
+    network: FlowNetwork, start_prices: IntArray, expected_prices: IntArray, order: IntArray, max_pivots: int
 ) -> tuple[Basis, int]:
     """Pivot to optimality.
 
@@ -121,7 +121,7 @@ def run_simplex(
 
 
 @compiled
-def charge(network: Network, prices: IntArray) -> None:
+def charge(network: FlowNetwork, prices: IntArray) -> None:
     """Add prices to what leaving the pools costs."""
     first = network.dense + network.classes
     for pool in range(network.pools):
@@ -132,7 +132,7 @@ def charge(network: Network, prices: IntArray) -> None:
 
 
 @compiled
-def tail_of(arc: int, network: Network) -> int:
+def tail_of(arc: int, network: FlowNetwork) -> int:
     """The node an arc leaves."""
     if arc >= network.dense:
         return network.extra[TAIL, arc - network.dense]  # type: ignore[no-any-return]
@@ -142,7 +142,7 @@ def tail_of(arc: int, network: Network) -> int:
 
 
 @compiled
-def head_of(arc: int, network: Network) -> int:
+def head_of(arc: int, network: FlowNetwork) -> int:
     """The node an arc enters."""
     if arc >= network.dense:
         return network.extra[HEAD, arc - network.dense]  # type: ignore[no-any-return]
@@ -150,7 +150,7 @@ def head_of(arc: int, network: Network) -> int:
 
 
 @compiled
-def room_of(arc: int, network: Network) -> int:
+def room_of(arc: int, network: FlowNetwork) -> int:
     """Most units an arc can carry: a gang that lies whole in a pool uses a multiple of its own size there."""
     if arc >= network.dense:
         return network.extra[ROOM, arc - network.dense]  # type: ignore[no-any-return]
@@ -161,7 +161,7 @@ def room_of(arc: int, network: Network) -> int:
 
 
 @compiled
-def reduced_usd(arc: int, tail: int, head: int, network: Network, tree: IntArray) -> int:
+def reduced_usd(arc: int, tail: int, head: int, network: FlowNetwork, tree: IntArray) -> int:
     """What one more unit on the arc costs at the potentials."""
     return network.usd[arc] + tree[POTENTIAL, tail] - tree[POTENTIAL, head]  # type: ignore[no-any-return]
 
@@ -170,7 +170,7 @@ def reduced_usd(arc: int, tail: int, head: int, network: Network, tree: IntArray
 
 
 @compiled
-def crash_basis(network: Network, expected_prices: IntArray, order: IntArray) -> Basis:
+def crash_basis(network: FlowNetwork, expected_prices: IntArray, order: IntArray) -> Basis:
     """Fill the cheapest pools class by class, while there is room.
 
     A pool hangs on the class that filled it up, a class on the last pool it entered, and everything else on the sink:
@@ -197,7 +197,7 @@ def crash_basis(network: Network, expected_prices: IntArray, order: IntArray) ->
 
 
 @compiled
-def empty_basis(network: Network) -> Basis:
+def empty_basis(network: FlowNetwork) -> Basis:
     """Nothing flows; every node is to hang by its first arc, none does yet."""
     arcs, nodes = len(network.usd), len(network.first_arc)
     tree = np.zeros((9, nodes), np.int64)
@@ -209,7 +209,7 @@ def empty_basis(network: Network) -> Basis:
 
 
 @compiled
-def fill_pools(row: int, left: int, free: IntArray, prices: IntArray, network: Network, basis: Basis) -> int:
+def fill_pools(row: int, left: int, free: IntArray, prices: IntArray, network: FlowNetwork, basis: Basis) -> int:
     """Put the units of a class where they are cheapest; return how many are left to wait. `free` is changed."""
     while left > 0:
         pool = cheapest_pool(row, free, prices, network, basis)
@@ -232,7 +232,7 @@ def fill_pools(row: int, left: int, free: IntArray, prices: IntArray, network: N
 
 
 @compiled
-def cheapest_pool(row: int, free: IntArray, prices: IntArray, network: Network, basis: Basis) -> int:
+def cheapest_pool(row: int, free: IntArray, prices: IntArray, network: FlowNetwork, basis: Basis) -> int:
     """The pool with room that a class has not used yet and that costs it least, if that is less than waiting."""
     first = row * network.pools
     cheapest, least = NONE, network.usd[network.dense + row]
@@ -245,7 +245,7 @@ def cheapest_pool(row: int, free: IntArray, prices: IntArray, network: Network, 
 
 
 @compiled
-def fill_segments(node: int, amount: int, network: Network, basis: Basis) -> None:
+def fill_segments(node: int, amount: int, network: FlowNetwork, basis: Basis) -> None:
     """Send units from a region to the sink, by its cheapest segments first; it hangs on the one with room left."""
     while node != network.sink:
         arc = basis.tree[TREE_ARC, node]
@@ -298,7 +298,7 @@ def push_children(node: int, top: int, tree: IntArray) -> int:
 
 
 @compiled
-def set_potentials(network: Network, tree: IntArray) -> None:
+def set_potentials(network: FlowNetwork, tree: IntArray) -> None:
     """Compute depths and potentials of the whole tree from the sink, where they are 0."""
     top = push_children(network.sink, NONE, tree)
     while top >= 0:
@@ -349,7 +349,7 @@ def rehang(root: int, parent: int, entering: int, upward: int, leaving: int, tre
 
 
 @compiled
-def entering_arc(block: int, network: Network, basis: Basis) -> int:
+def entering_arc(block: int, network: FlowNetwork, basis: Basis) -> int:
     """The arc of a block whose entry saves most a unit; NONE when none saves anything."""
     if block < network.classes:
         return best_of_class(block, network, basis)
@@ -357,7 +357,7 @@ def entering_arc(block: int, network: Network, basis: Basis) -> int:
 
 
 @compiled
-def best_of_class(row: int, network: Network, basis: Basis) -> int:
+def best_of_class(row: int, network: FlowNetwork, basis: Basis) -> int:
     """`entering_arc` among the dense arcs of a class."""
     usd, state, potential, region = network.usd, basis.state, basis.tree[POTENTIAL], network.of_pool[REGION]
     first, first_pool, spread_node = row * network.pools, network.classes, network.of_class[SPREAD_NODE, row]
@@ -376,7 +376,7 @@ def best_of_class(row: int, network: Network, basis: Basis) -> int:
 
 
 @compiled
-def best_of_extra(first: int, network: Network, basis: Basis) -> int:
+def best_of_extra(first: int, network: FlowNetwork, basis: Basis) -> int:
     """`entering_arc` among a block of extra arcs."""
     entering, best = NONE, 0
     for arc in range(network.dense + first, network.dense + min(first + _BLOCK, network.extra.shape[1])):
@@ -391,7 +391,7 @@ def best_of_extra(first: int, network: Network, basis: Basis) -> int:
 
 
 @compiled
-def pivot(entering: int, network: Network, basis: Basis) -> None:
+def pivot(entering: int, network: FlowNetwork, basis: Basis) -> None:
     """Send what the entering arc's cycle can carry around it, and swap the arc that stops it for the entering arc."""
     tail, head = tail_of(entering, network), head_of(entering, network)
     reduced = reduced_usd(entering, tail, head, network, basis.tree)
@@ -416,7 +416,7 @@ def pivot(entering: int, network: Network, basis: Basis) -> None:
 
 @compiled
 def leaving_node(
-    source: int, target: int, apex: int, room: int, network: Network, basis: Basis
+    source: int, target: int, apex: int, room: int, network: FlowNetwork, basis: Basis
 ) -> tuple[int, int, bool]:
     """What the cycle can carry and the node whose tree arc stops it.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from thalweg.scheduling.arrays import FloatArray, IntArray
 from thalweg.scheduling.compiled import compiles
 from thalweg.scheduling.solve.transport.column_generation import by_column_generation
-from thalweg.scheduling.solve.transport.transport import Flow, Transport, sample_of, worth_sampling
+from thalweg.scheduling.solve.transport.transport import Transport, TransportFlow, sample_of, worth_sampling
 from thalweg.scheduling.solve.transport.transport_simplex import MAX_PIVOTS, by_simplex
 
 SAMPLE = 4
@@ -22,7 +22,7 @@ def solve_transport(
     remaining_s: Callable[[], float] | None,
     keep: tuple[IntArray, IntArray],
     region_prices: FloatArray | None = None,
-) -> Flow:
+) -> TransportFlow:
     """Solve to optimality over all arcs: by the compiled simplex where it compiles, else by OR-Tools.
 
     Args:

@@ -50,7 +50,7 @@ class Segments:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flow:
+class TransportFlow:
     """An optimal flow: units per arc, and the price of one unit of each pool (beside its region's) that proves it."""
 
     class_index: IntArray

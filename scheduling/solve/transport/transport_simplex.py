@@ -8,8 +8,8 @@ import numpy as np
 
 from thalweg.scheduling.arrays import FloatArray, IntArray
 from thalweg.scheduling.solve.transport.arc_list import ArcList
-from thalweg.scheduling.solve.transport.simplex import FORBIDDEN, NONE, POTENTIAL, Network, run_simplex
-from thalweg.scheduling.solve.transport.transport import Flow, Segments, Transport
+from thalweg.scheduling.solve.transport.simplex import FORBIDDEN, NONE, POTENTIAL, FlowNetwork, run_simplex
+from thalweg.scheduling.solve.transport.transport import Segments, Transport, TransportFlow
 
 MAX_PIVOTS = 1 << 40
 """No limit in practice: strongly feasible trees cannot cycle."""
@@ -22,7 +22,7 @@ def by_simplex(
     start_prices: FloatArray | None,
     region_prices: FloatArray | None = None,
     max_pivots: int = MAX_PIVOTS,
-) -> Flow:
+) -> TransportFlow:
     """Solve with the compiled network simplex; region_prices are what the balance is expected to charge."""
     nodes = _number_nodes(problem)
     network, scale, dearest_usd = _network(problem, nodes)
@@ -41,7 +41,7 @@ def by_simplex(
     potential = basis.tree[POTENTIAL]
     of_region = potential[nodes.first_region : nodes.first_region + problem.regions]
     above = potential[nodes.sink] if problem.balance is None else of_region[problem.region]
-    return Flow(
+    return TransportFlow(
         class_index=class_index,
         pool_index=pool_index,
         units=flow[class_index, pool_index],
@@ -89,7 +89,7 @@ def _number_nodes(problem: Transport) -> _Nodes:
     )
 
 
-def _network(problem: Transport, nodes: _Nodes) -> tuple[Network, float, float]:
+def _network(problem: Transport, nodes: _Nodes) -> tuple[FlowNetwork, float, float]:
     """The network in integers, integer cost per USD, and the USD of its dearest arc."""
     extra, first_arc = _extra_arcs(problem, nodes)
     tail, head, room, extra_usd = extra.columns()
@@ -106,7 +106,7 @@ def _network(problem: Transport, nodes: _Nodes) -> tuple[Network, float, float]:
     spread_node = np.full(nodes.classes, NONE, np.int64)
     owner, first = np.unique(nodes.spread_class, return_index=True)
     spread_node[owner] = nodes.spread[first]
-    network = Network(
+    network = FlowNetwork(
         classes=nodes.classes,
         pools=nodes.pools,
         dense=dense,

@@ -8,9 +8,9 @@ from click.testing import CliRunner
 from thalweg.cli.main import cli
 from thalweg.jobs.runtime.flows import (
     Job,
+    all_jobs,
     as_mermaid,
     as_text,
-    declared_jobs,
     external_writer,
     unfed_reads,
 )
@@ -85,14 +85,14 @@ def test_the_graph_is_drawn_as_text_and_as_mermaid() -> None:
 
 
 def test_every_read_of_the_jobs_has_a_writer_or_comes_from_outside() -> None:
-    declared = declared_jobs()
+    declared = all_jobs()
     assert {"place", "observe"} <= {job.module for job in declared}
     assert unfed_reads(declared) == ()
 
 
 def test_every_table_is_written_by_the_job_that_its_contract_names_and_by_no_other() -> None:
     writers: dict[str, list[str]] = {}
-    for job in declared_jobs():
+    for job in all_jobs():
         for table in job.flow.writes_tables:
             writers.setdefault(table, []).append(f"jobs/{job.module}")
     assert {contract.name: [contract.writer] for contract in TABLES} == writers
@@ -101,7 +101,7 @@ def test_every_table_is_written_by_the_job_that_its_contract_names_and_by_no_oth
 def test_flows_name_only_topics_and_tables_that_exist_and_write_only_their_own_topics() -> None:
     writer = {contract.topic: contract.writer for contract in TOPICS}
     tables = {contract.name for contract in TABLES}
-    for job in declared_jobs():
+    for job in all_jobs():
         assert {*job.flow.reads_topics, *job.flow.writes_topics} <= writer.keys()
         assert {*job.flow.reads_tables, *job.flow.writes_tables} <= tables
         for topic in job.flow.writes_topics:

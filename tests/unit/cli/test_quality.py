@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from thalweg.cli.main import cli
 from thalweg.conf.environment import TELEMETRY_RULES
-from thalweg.conf.settings import Observe
+from thalweg.conf.settings import ObserveSettings
 from thalweg.streams.telemetry.rules import site_rules
 from thalweg.sync.delta.appender import Appender
 from thalweg.sync.delta.contracts import TELEMETRY
@@ -49,7 +49,7 @@ def test_sound_rows_break_no_rule_and_every_rule_is_named(tmp_path: Path) -> Non
     document = json.loads(result.stdout)
     assert (result.exit_code, document["rows"], document["ok"], breaking(result)) == (0, 2, True, {})
     named = {one["rule"] for one in document["rules"]} | set(document["not_stored"])
-    assert named == {rule.name for rule in site_rules(Observe())}
+    assert named == {rule.name for rule in site_rules(ObserveSettings())}
 
 
 def test_rows_that_break_a_rule_are_counted_under_its_name_and_the_exit_code_says_so(tmp_path: Path) -> None:
@@ -97,5 +97,5 @@ def test_a_wrong_rule_file_is_a_wrong_call(tmp_path: Path, text: str) -> None:
 def test_a_site_may_change_any_bound_of_the_shipped_file(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(re.sub(r"max: 1024", "max: 2048", TELEMETRY_RULES.read_text()))
-    (changed,) = [rule for rule in site_rules(Observe(rules=str(path))) if rule.name == "gpus_in_range"]
+    (changed,) = [rule for rule in site_rules(ObserveSettings(rules=str(path))) if rule.name == "gpus_in_range"]
     assert changed.max == 2_048

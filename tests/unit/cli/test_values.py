@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thalweg.cli.main import cli
-from thalweg.query.query import Answer
+from thalweg.query.query import QueryAnswer
 from thalweg.query.values import distinct
 
 NOWHERE_ELSE = "Pacific/Kiritimati"
@@ -96,7 +96,7 @@ def value(expression: str, tmp_path: Path) -> object:
 
 @given(column=COLUMNS)
 def test_every_type_that_arrow_has_can_be_shown_and_is_json(column: pa.Array) -> None:
-    answer = Answer(found=Table.from_arrow(pa.table({"a": column})), cut_off=False)
+    answer = QueryAnswer(found=Table.from_arrow(pa.table({"a": column})), cut_off=False)
     shown = answer.shown()
     assert json.loads(json.dumps(shown, allow_nan=False)) == [list(row) for row in shown]
     assert len(shown) == len(column)
@@ -106,13 +106,13 @@ def test_every_type_that_arrow_has_can_be_shown_and_is_json(column: pa.Array) ->
 @given(moments=st.lists(st.datetimes(), min_size=1), zone=st.sampled_from([None, "UTC", "America/St_Johns"]))
 def test_a_time_is_the_utc_text_that_python_gives_it(moments: list[datetime], zone: str | None) -> None:
     column = pa.array([moment.replace(tzinfo=UTC) for moment in moments]).cast(pa.timestamp("us", zone))
-    answer = Answer(found=Table.from_arrow(pa.table({"a": column})), cut_off=False)
+    answer = QueryAnswer(found=Table.from_arrow(pa.table({"a": column})), cut_off=False)
     assert answer.shown() == [(f"{moment.isoformat()}Z",) for moment in moments]
 
 
 @given(days=st.lists(st.dates(), min_size=1))
 def test_a_day_is_the_day_of_pythons_calendar(days: list[date]) -> None:
-    answer = Answer(found=Table.from_arrow(pa.table({"a": pa.array(days)})), cut_off=False)
+    answer = QueryAnswer(found=Table.from_arrow(pa.table({"a": pa.array(days)})), cut_off=False)
     assert answer.shown() == [(day.isoformat(),) for day in days]
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thalweg.checkup import installed
-from thalweg.checkup.finding import Status
+from thalweg.checkup.finding import Severity
 from thalweg.conf.settings import Settings, SettingsError, load_settings
 from thalweg.jobs.runtime.job import use_own_spark
 
@@ -77,10 +77,10 @@ def test_the_default_address_is_nobodys_word() -> None:
 def test_another_sparks_environment_is_passed_over_and_said() -> None:
     environ = {"SPARK_HOME": "/opt/spark3", "PYSPARK_PYTHON": "/usr/bin/python2", "PATH": "/bin"}
     finding = installed.spark_finding(environ, "/our/python")
-    assert finding.status is Status.WARNING
+    assert finding.status is Severity.WARNING
     assert "SPARK_HOME=/opt/spark3" in finding.seen
     assert "PYSPARK_PYTHON=/usr/bin/python2" in finding.seen
-    assert installed.spark_finding({"PYSPARK_PYTHON": "/our/python"}, "/our/python").status is Status.OK
+    assert installed.spark_finding({"PYSPARK_PYTHON": "/our/python"}, "/our/python").status is Severity.OK
     use_own_spark(environ, local=True)
     assert "SPARK_HOME" not in environ
     assert "python2" not in environ["PYSPARK_PYTHON"]

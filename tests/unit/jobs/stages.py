@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from tests.place_driver import Driver
 from tests.unit.jobs.replication.test_replicator import Stage as ReplicationStage
 from tests.unit.jobs.replication.test_replicator import put
-from thalweg.conf.settings import Settings, Warehouse
+from thalweg.conf.settings import Settings, WarehouseSettings
 from thalweg.jobs.microbatch.dead_letters import DeadLetters
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.microbatch.microbatch import Microbatch
@@ -149,7 +149,7 @@ class PlaceStage:
         )
         facts = iter([WorldFacts(nodes=[node], links={}, prices={("east", "A100", False): 2.0})])
         self.driver = Driver.of(
-            settings=Settings(warehouse=Warehouse(path=str(self.folder))),
+            settings=Settings(warehouse=WarehouseSettings(path=str(self.folder))),
             ledger=Ledger.claim(str(self.folder)),
             publisher=self.topics,
             facts=lambda: next(facts, WorldFacts()),
@@ -203,7 +203,7 @@ class ObserveStage:
     def begin(self, stop: Stop | None = None) -> None:
         self.latest = LatestTables(str(self.folder))
         made = observer.Observer(
-            settings=Settings(warehouse=Warehouse(path=str(self.folder))),
+            settings=Settings(warehouse=WarehouseSettings(path=str(self.folder))),
             rules=RULES,
             history=Appender(contracts.TELEMETRY, str(self.folder)),
             quarantine=Appender(contracts.QUARANTINE, str(self.folder)),

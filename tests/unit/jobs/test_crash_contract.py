@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.jobs.stages import STAGES, JobStage, Patience
 from thalweg.jobs.microbatch.microbatch import BatchFailedError, Microbatch
-from thalweg.jobs.microbatch.outcome import Step
+from thalweg.jobs.microbatch.outcome import BatchStep
 from thalweg.jobs.microbatch.retry import Retry
 from thalweg.streams.broker.errors import NotAcknowledgedError
 from thalweg.sync.delta.store import AnotherWriterError
@@ -42,7 +42,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def kill(patch: pytest.MonkeyPatch, *, before: str | None = None, after: str | None = None) -> None:
     until_done = Retry.until_done
 
-    def killed(self: Retry, name: str, step: Step) -> None:
+    def killed(self: Retry, name: str, step: BatchStep) -> None:
         if name == before:
             raise KilledError
         until_done(self, name, step)
@@ -52,11 +52,11 @@ def kill(patch: pytest.MonkeyPatch, *, before: str | None = None, after: str | N
     patch.setattr(Retry, "until_done", killed)
 
 
-def trouble(patch: pytest.MonkeyPatch, name: str, act: Callable[[Step], Callable[[], object]]) -> None:
+def trouble(patch: pytest.MonkeyPatch, name: str, act: Callable[[BatchStep], Callable[[], object]]) -> None:
     """Let a step act in another way."""
     in_order = Microbatch._in_order
 
-    def troubled(self: Microbatch[Any], outcome: Any) -> list[tuple[str, Step]]:
+    def troubled(self: Microbatch[Any], outcome: Any) -> list[tuple[str, BatchStep]]:
         return [(n, replace(step, act=act(step)) if n == name else step) for n, step in in_order(self, outcome)]
 
     patch.setattr(Microbatch, "_in_order", troubled)
@@ -100,7 +100,7 @@ def test_what_the_outside_world_prevents_is_waited_for_and_done_once(
     stage: JobStage = STAGES[job](tmp_path)
     failures = [TROUBLE[kind](), TROUBLE[kind]()]
 
-    def fails_first(step: Step) -> Callable[[], object]:
+    def fails_first(step: BatchStep) -> Callable[[], object]:
         def act() -> object:
             if failures:
                 raise failures.pop()
@@ -121,7 +121,7 @@ def test_a_step_that_went_through_without_an_answer_is_not_done_twice(
     stage: JobStage = STAGES[job](tmp_path)
     lost = [OSError("the answer was lost")]
 
-    def answer_is_lost(step: Step) -> Callable[[], object]:
+    def answer_is_lost(step: BatchStep) -> Callable[[], object]:
         def act() -> object:
             answer = step.act()
             if lost:
@@ -143,7 +143,7 @@ def test_a_batch_that_waits_ends_when_asked_to_stop_and_the_next_life_takes_it(
     stage.begin(Patience(waits=3))
     tries = []
 
-    def never(_: Step) -> Callable[[], object]:
+    def never(_: BatchStep) -> Callable[[], object]:
         def act() -> object:
             tries.append(1)
             raise OSError(28, "No space left on device")
@@ -164,7 +164,7 @@ def test_what_is_final_is_not_tried_again(job: str, tmp_path: Path, monkeypatch:
     stage: JobStage = STAGES[job](tmp_path)
     tries = []
 
-    def overtaken(_: Step) -> Callable[[], object]:
+    def overtaken(_: BatchStep) -> Callable[[], object]:
         def act() -> object:
             tries.append(1)
             raise AnotherWriterError("decisions", 3)
@@ -202,7 +202,7 @@ def test_a_poisonous_record_costs_one_life_at_most_and_is_a_dead_letter_alone(
 def test_a_long_error_is_told_in_few_words(job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage: JobStage = STAGES[job](tmp_path)
 
-    def fails(_: Step) -> Callable[[], object]:
+    def fails(_: BatchStep) -> Callable[[], object]:
         def act() -> object:
             raise ValueError("x" * 100_000)
 

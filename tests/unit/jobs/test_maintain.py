@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from thalweg.conf.settings import Settings, Warehouse
+from thalweg.conf.settings import Settings, WarehouseSettings
 from thalweg.jobs.maintain import Audit, maintain, one_round
 from thalweg.jobs.runtime.job import Stop
 from thalweg.sync.delta.appender import Appender
@@ -59,7 +59,7 @@ def test_a_broken_table_does_not_keep_the_others_waiting(tmp_path: Path) -> None
 def test_stored_rows_that_break_a_rule_are_written_down(tmp_path: Path) -> None:
     writer = Appender(TELEMETRY, str(tmp_path))
     writer.commit(writer.write(telemetry(-5), NOW_MS))
-    settings = Settings(warehouse=Warehouse(path=str(tmp_path)))
+    settings = Settings(warehouse=WarehouseSettings(path=str(tmp_path)))
 
     one_round(settings, Audit(str(tmp_path), lambda: NOW_MS))
 
@@ -72,7 +72,7 @@ def test_stored_rows_that_break_a_rule_are_written_down(tmp_path: Path) -> None:
 def test_a_round_over_sound_tables_writes_nothing_down(tmp_path: Path) -> None:
     writer = Appender(TELEMETRY, str(tmp_path))
     writer.commit(writer.write(telemetry(8), NOW_MS))
-    settings = Settings(warehouse=Warehouse(path=str(tmp_path)))
+    settings = Settings(warehouse=WarehouseSettings(path=str(tmp_path)))
 
     one_round(settings, Audit(str(tmp_path), lambda: NOW_MS))
 

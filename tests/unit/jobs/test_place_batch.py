@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from tests.place_driver import Driver
-from thalweg.conf.settings import Settings, Warehouse
+from thalweg.conf.settings import Settings, WarehouseSettings
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.placement import metrics as place_metrics
 from thalweg.jobs.runtime.job import Stop
@@ -57,7 +57,7 @@ class NoWait(Stop):
 
 
 def placer(folder: Path, refuse: int = 0, host: Host | None = None) -> tuple[Driver, Outbox]:
-    settings, ledger = Settings(warehouse=Warehouse(path=str(folder))), Ledger.claim(str(folder))
+    settings, ledger = Settings(warehouse=WarehouseSettings(path=str(folder))), Ledger.claim(str(folder))
     outbox = Outbox(ledger, refuse)
     facts = iter([FACTS])
     made = Driver.of(

@@ -1,13 +1,13 @@
 """Small worlds for tests of the live core."""
 
-from thalweg.scheduling.live.decide import Origin, Refused, place, submit
+from thalweg.scheduling.live.decide import Refused, RequestOrigin, place, submit
 from thalweg.scheduling.live.live_plan import Plan, PlanSettings
 from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.world.tasks import Part, TaskSpec, Transition
 from thalweg.scheduling.world.world import NodeFacts, World
 
-ORIGIN = Origin(topic="requests", partition=0, offset=0, timestamp_ms=0)
+ORIGIN = RequestOrigin(topic="requests", partition=0, offset=0, timestamp_ms=0)
 
 
 def node(

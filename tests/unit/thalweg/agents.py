@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 
 from thalweg.agent.agent import RegionalAgent
-from thalweg.agent.fleet import Fleet, NodeSpec
+from thalweg.agent.fleet import NodeSpec, RegionFleet
 from thalweg.agent.runners import Runner, SimulateRunner
 from thalweg.agent.store import AgentStore
-from thalweg.conf.settings import Agent as AgentSettings
+from thalweg.conf.settings import AgentSettings as AgentSettings
 from thalweg.streams.broker.consume import IncomingRecord
 from thalweg.streams.broker.memory import MemoryBroker, MemoryReader
 from thalweg.streams.broker.publish import OutgoingRecord
@@ -52,7 +52,7 @@ class World:
         self.start()
 
     def start(self, steady: Callable[[], int] | None = None) -> None:
-        fleet = Fleet(
+        fleet = RegionFleet(
             region=REGION,
             nodes={"n1": NodeSpec(node_id="n1", gpu_model="T4", gpus=4, cpus=48, memory_gb=192)},
             links={},

@@ -41,7 +41,7 @@ class Stage:
         self.batch += 1
         rows = ledger(*facts, batch_id=self.batch, driver_epoch=self.held.driver_epoch, at_s=self.hours * 3_600)
         self.held.commit(rows, "q", self.batch, self.batch)
-        self.tables.put(rows)
+        self.tables.hand_over(rows)
         self.tables.step()
 
     def run(self, name: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.ledger_rows import assigned, ledger, submitted
-from thalweg.conf.settings import Place, Settings, Warehouse
+from thalweg.conf.settings import PlaceSettings, Settings, WarehouseSettings
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.placement import snapshots, standby
 from thalweg.jobs.placement.recovery import follow, recover
@@ -134,8 +134,8 @@ def no_lease_is_kept() -> Iterator[None]:
 
 
 def standing_by(folder: Path, host: Host, stop: Stop) -> threading.Thread:
-    place = Place(standby=True, takeover_ms=1_500)
-    settings = Settings(warehouse=Warehouse(path=str(folder)), place=place)
+    place = PlaceSettings(standby=True, takeover_ms=1_500)
+    settings = Settings(warehouse=WarehouseSettings(path=str(folder)), place=place)
     thread = threading.Thread(target=standby.stand_by, args=(settings, "place", lambda: 0, stop, host), daemon=True)
     thread.start()
     return thread
@@ -177,6 +177,6 @@ def test_what_was_followed_of_another_ledger_is_not_believed(tmp_path: Path) -> 
 
 
 def test_on_an_object_store_nobody_stands_by(tmp_path: Path) -> None:
-    settings = Settings(warehouse=Warehouse(path="s3://bucket/warehouse"), place=Place(standby=True))
+    settings = Settings(warehouse=WarehouseSettings(path="s3://bucket/warehouse"), place=PlaceSettings(standby=True))
     with pytest.raises(standby.StandbyRefusedError, match="local file system only"):
         standby.stand_by(settings, "place", lambda: 0, Stop(), Host())

@@ -52,7 +52,7 @@ def test_what_could_not_be_written_is_written_later(
 
     monkeypatch.setattr(Appender, "commit", sometimes)
     for piece in PIECES:
-        tables.put(piece)
+        tables.hand_over(piece)
         try:
             tables.step()
         except OSError:
@@ -67,7 +67,7 @@ def test_the_last_rows_are_written_before_the_job_ends(tmp_path: Path) -> None:
     tables = PlaceTables(str(tmp_path), every_ms=60_000, compact_every_s=0, stop=stop)
     tables.start(Ledger.claim(str(tmp_path)))
     for piece in PIECES:
-        tables.put(piece)
+        tables.hand_over(piece)
     stop.finish()
     assert agrees_with_ledger(tmp_path)
 
@@ -77,20 +77,20 @@ def test_an_older_drivers_last_step_does_not_stop_its_successors_tables(tmp_path
     lingering = PlaceTables(str(tmp_path), every_ms=10, compact_every_s=0, stop=NoThreads())
     lingering.start(older)
     older.commit(PIECES[0], "q", 1, 1)
-    lingering.put(PIECES[0])
+    lingering.hand_over(PIECES[0])
     lingering.step()
     newer = Ledger.claim(str(tmp_path))
     tables = PlaceTables(str(tmp_path), every_ms=10, compact_every_s=0, stop=NoThreads())
     tables.start(newer)
-    tables.put(PIECES[0])
-    lingering.put(ledger(submitted("ghost"), batch_id=9))
+    tables.hand_over(PIECES[0])
+    lingering.hand_over(ledger(submitted("ghost"), batch_id=9))
     lingering.step()  # after the successor has opened the tables
     for number, piece in enumerate(PIECES[1:], start=2):
         newer.commit(piece, "q", number, number)
-        tables.put(piece)
+        tables.hand_over(piece)
         tables.step()
     assert agrees_with_ledger(tmp_path)
-    lingering.put(ledger(submitted("ghost2"), batch_id=10))
+    lingering.hand_over(ledger(submitted("ghost2"), batch_id=10))
     with pytest.raises(AnotherWriterError):
         lingering.step()
     assert agrees_with_ledger(tmp_path), "and the older one does not take them back"
@@ -103,7 +103,7 @@ def test_the_tables_go_on_after_somebody_has_optimised_them(tmp_path: Path, name
     tables.start(held)
     for number, piece in enumerate(PIECES, start=1):
         held.commit(piece, "q", number, number)
-        tables.put(piece)
+        tables.hand_over(piece)
         tables.step()
         DeltaTable(table_uri(str(tmp_path), name)).optimize.compact()
         DeltaTable(table_uri(str(tmp_path), name)).alter.set_table_description("touched")
@@ -138,7 +138,7 @@ def test_a_start_goes_on_where_the_tables_were_left(tmp_path: Path, told: int, m
     for number, piece in enumerate(PIECES, start=1):
         held.commit(piece, "q", number, number)
         if number <= told:
-            tables.put(piece)
+            tables.hand_over(piece)
             tables.step()
     before = files(tmp_path, "tasks")
     monkeypatch.setattr(PlaceTables, "_begin_anew", _never if told else PlaceTables._begin_anew)
@@ -160,10 +160,10 @@ def test_killed_between_the_tables_a_start_brings_both_to_the_same(
 ) -> None:
     held, tables = begin(tmp_path)
     held.commit(PIECES[0], "q", 1, 1)
-    tables.put(PIECES[0])
+    tables.hand_over(PIECES[0])
     tables.step()
     held.commit(PIECES[1], "q", 2, 2)
-    tables.put(PIECES[1])
+    tables.hand_over(PIECES[1])
     commit = Appender.commit
 
     def killed(table: Appender, *arguments: Any, **named: Any) -> None:
@@ -184,7 +184,7 @@ def test_tables_of_another_ledger_are_folded_anew(tmp_path: Path) -> None:
     held, tables = begin(tmp_path)
     other = ledger(submitted("x"), assigned("x", 1), {"task_id": "x", "transition": "succeeded"}, batch_id=1)
     held.commit(other, "q", 1, 1)
-    tables.put(other)
+    tables.hand_over(other)
     tables.step()
     shutil.rmtree(tmp_path / "decisions")
     held, again = begin(tmp_path)

@@ -12,7 +12,7 @@ from thalweg.client.replica_client import packed
 from thalweg.jobs.microbatch.dead_letters import DeadLetters
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.microbatch.microbatch import Microbatch
-from thalweg.jobs.microbatch.outcome import BatchId, Outcome
+from thalweg.jobs.microbatch.outcome import BatchId, BatchOutcome
 from thalweg.jobs.replication.publication import TopicReplacedError
 from thalweg.jobs.replication.replicator import ORDER, ReplicationLimits, Replicator
 from thalweg.jobs.runtime.job import Stop
@@ -112,7 +112,7 @@ class Stage:
             stop=stop or NoWait(),
         )
 
-    def _decide(self, records: Sequence[StateInput], batch: BatchId) -> Outcome:
+    def _decide(self, records: Sequence[StateInput], batch: BatchId) -> BatchOutcome:
         self.outcome = self.replicator.decide(records, batch)
         return self.outcome
 
@@ -125,10 +125,10 @@ class Stage:
             for n, value in enumerate(values)
         ]
 
-    def take(self, records: Sequence[StateInput]) -> Outcome:
+    def take(self, records: Sequence[StateInput]) -> BatchOutcome:
         self.batch_id += 1
         self.now += 100
-        self.batches.take(records, BatchId("q", self.batch_id))
+        self.batches.run(records, BatchId("q", self.batch_id))
         return self.outcome
 
     def join(self, region: str) -> Replica:
@@ -414,9 +414,9 @@ def test_entries_survive_the_topic() -> None:
 
     centre = Centre()
     replica = Replica("eu", MemoryStore())
-    entries = centre.take([replica.join(NOW)], NOW).entries
+    entries = centre.merge_batch([replica.join(NOW)], NOW).entries
     replica.apply(entries, 1, NOW)
     put(replica, "ключ", Add("s", ("q",)))
-    entries += [*centre.take(replica.outgoing(), NOW).entries, centre.digest_entry()]
+    entries += [*centre.merge_batch(replica.outgoing(), NOW).entries, centre.digest_entry()]
     stage_log.publish([write_entry(entry) for entry in entries])
     assert stage_log.entries(0) == entries

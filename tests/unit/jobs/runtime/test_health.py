@@ -5,8 +5,8 @@ import time
 import pytest
 
 from thalweg.jobs.local import _say_how_it_is, _with_store_words
-from thalweg.jobs.runtime.beside import failing_beside, run_beside
-from thalweg.jobs.runtime.health import FAILURES, TOO_LONG_S, WAITING_S, WITHIN_S, CrashLoops, Pulse, Waits
+from thalweg.jobs.runtime.background import failing_beside, run_in_background
+from thalweg.jobs.runtime.health import FAILURES, TOO_LONG_S, WAITING_S, WITHIN_S, BlockedStarts, CrashLoops, Pulse
 from thalweg.jobs.runtime.job import Stop
 from thalweg.jobs.runtime.query_metrics import FAILING
 
@@ -56,7 +56,7 @@ def test_a_batch_that_hangs_is_trouble_while_it_hangs() -> None:
 
 
 def test_a_query_that_cannot_be_started_is_trouble_after_a_while_and_not_once_it_runs() -> None:
-    waits = Waits()
+    waits = BlockedStarts()
     waits.note("place", "no broker answers", 0.0)
     waits.note("place", "the table is damaged", WAITING_S - 1)
     assert waits.failing(WAITING_S - 1) == {}
@@ -81,7 +81,7 @@ def test_a_thread_that_goes_on_failing_is_trouble(monkeypatch: pytest.MonkeyPatc
 
     seen: list[dict[str, str]] = []
     stop = Turns()
-    run_beside("place-tables", step, every_s=0.0, stop=stop)
+    run_in_background("place-tables", step, every_s=0.0, stop=stop)
     for thread in stop._beside:
         thread.join(10)
     words = "what it keeps up to date is as old: ZeroDivisionError: the table is damaged"

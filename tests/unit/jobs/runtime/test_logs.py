@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from thalweg.conf.settings import Logs
+from thalweg.conf.settings import LogSettings
 from thalweg.jobs.runtime.job import set_up_logs
 
 
@@ -15,7 +15,7 @@ def test_a_line_has_its_fields_and_its_error_in_either_form(form: str) -> None:
     stream, root = io.StringIO(), logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
-        set_up_logs(Logs(form=form), stream)  # type: ignore[arg-type]  # a literal
+        set_up_logs(LogSettings(form=form), stream)  # type: ignore[arg-type]  # a literal
         try:
             raise ZeroDivisionError("why")
         except ZeroDivisionError:

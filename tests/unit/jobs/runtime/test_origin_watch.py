@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
-from thalweg.conf.settings import Settings, Spark, Warehouse
+from thalweg.conf.settings import Settings, SparkSettings, WarehouseSettings
 from thalweg.jobs.runtime.job import Flow
 from thalweg.jobs.runtime.origin import OriginWatch, read_warehouse_origin
 from thalweg.streams.broker.admin import TopicsNow
-from thalweg.streams.broker.origin import EARLIEST, Kind, Place
+from thalweg.streams.broker.origin import EARLIEST, MismatchKind, Place
 from thalweg.streams.broker.query_checkpoint import QueryCheckpoint
 from thalweg.sync.delta.contracts import PLANS
 from thalweg.sync.delta.store import append, open_or_create
@@ -28,7 +28,8 @@ class Here:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.settings = Settings(
-            warehouse=Warehouse(path=str(folder / "warehouse")), spark=Spark(checkpoints=str(folder / "checkpoints"))
+            warehouse=WarehouseSettings(path=str(folder / "warehouse")),
+            spark=SparkSettings(checkpoints=str(folder / "checkpoints")),
         )
         self.checkpoint = QueryCheckpoint(folder / "checkpoints" / "place")
         self.topics = TopicsNow(
@@ -49,7 +50,7 @@ class Here:
             bounds=lambda _: (self.starts, self.ends),
         )
 
-    def settled(self) -> tuple[OriginWatch, list[Kind]]:
+    def settled(self) -> tuple[OriginWatch, list[MismatchKind]]:
         watch = self.watch()
         return watch, [mismatch.kind for mismatch in watch.settle()]
 
@@ -115,7 +116,7 @@ def test_a_topic_made_anew_while_the_query_runs_ends_it_and_is_read_from_its_beg
     watch.step(query)
     assert not query.isActive
     after, kinds = here.settled()
-    assert kinds == [Kind.TOPIC_ANEW]
+    assert kinds == [MismatchKind.TOPIC_ANEW]
     assert after.begin_at == {("requests", 0): EARLIEST, ("status", 0): 50}
     assert here.checkpoint.standing().batch is None
     assert (here.checkpoint.folder.parent / "set-aside" / "place-1" / "offsets" / "0").exists()
@@ -151,7 +152,7 @@ def test_a_warehouse_restored_alone_is_recognised_and_what_it_lacks_is_read_agai
     here.known = {("requests", 0): 900}
     with caplog.at_level(logging.WARNING):
         after, kinds = here.settled()
-    assert kinds == [Kind.TABLE_OLDER]
+    assert kinds == [MismatchKind.TABLE_OLDER]
     assert "the table is older than the checkpoint: it is at version 1, the checkpoint has seen 2" in caplog.text
     assert after.begin_at == {("requests", 0): EARLIEST, ("status", 0): EARLIEST}
     assert after.known_until == here.known
@@ -163,7 +164,7 @@ def test_a_checkpoint_restored_alone_goes_on_under_a_new_id(here: Here) -> None:
     running(here)
     append(open_or_create(PLANS, here.settings.warehouse.path), PLANS.schema.empty_table(), [Transaction("q", 4)])
     after, kinds = here.settled()
-    assert kinds == [Kind.TABLE_NEWER]
+    assert kinds == [MismatchKind.TABLE_NEWER]
     assert after.begin_at == {("requests", 0): 1_000, ("status", 0): 50}
 
 
@@ -172,7 +173,7 @@ def test_another_cluster_is_told_before_anything_is_written(here: Here, caplog: 
     here.topics = replace(here.topics, cluster_id="c2")
     with caplog.at_level(logging.WARNING):
         after, kinds = here.settled()
-    assert kinds == [Kind.OTHER_CLUSTER]
+    assert kinds == [MismatchKind.OTHER_CLUSTER]
     assert "was made with Kafka cluster c1, here is c2" in caplog.text
     assert "the warehouse's tables were built from Kafka cluster c1" in caplog.text
     assert set(after.begin_at.values()) == {EARLIEST}
@@ -182,7 +183,7 @@ def test_another_warehouse_under_the_same_checkpoint_is_recognised(here: Here) -
     running(here)
     (here.folder / "warehouse").rename(here.folder / "elsewhere")
     _, kinds = here.settled()
-    assert kinds == [Kind.OTHER_WAREHOUSE]
+    assert kinds == [MismatchKind.OTHER_WAREHOUSE]
 
 
 def test_a_checkpoint_moved_away_is_a_query_that_must_recognise(here: Here) -> None:
@@ -199,7 +200,7 @@ def test_what_expired_before_it_was_read_is_said_and_counted_once(here: Here, ca
     here.starts = {("requests", 0): 1_200}
     with caplog.at_level(logging.WARNING):
         watch, kinds = here.settled()
-        assert kinds == [Kind.RECORDS_EXPIRED]
+        assert kinds == [MismatchKind.RECORDS_EXPIRED]
         assert "offsets 1000 to 1199" in caplog.text
         caplog.clear()
         watch.unread({("requests", 0): (1_000, 1_300)}, {("requests", 0): 1_200})

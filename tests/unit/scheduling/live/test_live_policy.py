@@ -6,7 +6,7 @@ import pytest
 from tests.unit.scheduling.worlds import applied, ask, node, placed, planned, spec, where, world_of
 from thalweg.scheduling.live import decide
 from thalweg.scheduling.world.tasks import Change, Transition
-from thalweg.scheduling.world.world import Tenant, World
+from thalweg.scheduling.world.world import TenantLimits, World
 
 HOUR_MS = 3_600_000
 
@@ -142,7 +142,7 @@ def test_one_plan_stops_at_most_so_many() -> None:
 
 def test_a_quota_is_never_exceeded_even_by_what_is_idle_and_the_reason_says_so() -> None:
     world = world_of(node("east", "n1", 8))
-    world.set_tenants({"lab": Tenant(quota_gpus=3.0)})
+    world.set_tenants({"lab": TenantLimits(quota_gpus=3.0)})
     for index in range(5):
         ask(world, f"t{index}", spec(tenant="lab"))
     rows = placed(world)
@@ -155,14 +155,14 @@ def test_a_quota_is_never_exceeded_even_by_what_is_idle_and_the_reason_says_so()
 
 def test_a_quota_binds_preemption_too() -> None:
     world = full_world(100, 100)
-    world.set_tenants({"lab": Tenant(quota_gpus=3.0)})
+    world.set_tenants({"lab": TenantLimits(quota_gpus=3.0)})
     ask(world, "urgent", spec(gpus=4, priority=900, tenant="lab"))
     assert told(placed(world)) == [("urgent", "waiting")]
 
 
 def test_a_budget_is_kept_an_hour() -> None:
     world = world_of(node("east", "n1", 8))
-    world.set_tenants({"lab": Tenant(budget_usd_per_hour=5.0)})
+    world.set_tenants({"lab": TenantLimits(budget_usd_per_hour=5.0)})
     for index in range(4):
         ask(world, f"t{index}", spec(tenant="lab"))
     rows = placed(world)
@@ -172,7 +172,7 @@ def test_a_budget_is_kept_an_hour() -> None:
 
 def test_tenants_that_compete_share_by_weight_and_what_one_leaves_is_lent() -> None:
     world = world_of(node("east", "n1", 8), node("east", "n2", 4))
-    world.set_tenants({"a": Tenant(weight=2.0)})
+    world.set_tenants({"a": TenantLimits(weight=2.0)})
     for index in range(30):
         ask(world, f"a{index}", spec(tenant="a"))
     for index in range(30):
@@ -235,14 +235,14 @@ def test_workers_that_want_nodes_of_their_own_get_them() -> None:
     assert told(placed(world)) == [("three", "waiting")]
 
 
-def malleable(least: int, asked: int, most: int, **more: object) -> object:
+def elastic(least: int, asked: int, most: int, **more: object) -> object:
     return spec(gpus=1, workers=asked, min_workers=least, max_workers=most, **more)
 
 
-def test_a_malleable_task_starts_smaller_where_room_is_short_and_grows_into_what_becomes_idle() -> None:
+def test_a_elastic_task_starts_smaller_where_room_is_short_and_grows_into_what_becomes_idle() -> None:
     world = full_world(500, 500, 500, 500)
     applied(world, decide.report(world, "east", "succeeded", "low0", 1, "", 3, 1))
-    ask(world, "m", malleable(1, 4, 6))  # type: ignore[arg-type]
+    ask(world, "m", elastic(1, 4, 6))  # type: ignore[arg-type]
     rows = placed(world, now_ms=10)
     assert told(rows) == [("m", "assigned")]
     assert rows[0].reason == "starts with 2 of 4 workers"
@@ -258,9 +258,9 @@ def test_a_malleable_task_starts_smaller_where_room_is_short_and_grows_into_what
     assert world.tasks["m"].state == "assigned"
 
 
-def test_a_malleable_task_shrinks_before_anybody_has_to_leave_and_never_under_its_least() -> None:
+def test_a_elastic_task_shrinks_before_anybody_has_to_leave_and_never_under_its_least() -> None:
     world = world_of(node("east", "n1", 8))
-    ask(world, "m", malleable(2, 6, 6, preemptible=False, priority=900))  # type: ignore[arg-type]
+    ask(world, "m", elastic(2, 6, 6, preemptible=False, priority=900))  # type: ignore[arg-type]
     ask(world, "low", spec(gpus=2, priority=100))
     placed(world)
     assert world.nodes.gpu_milli_free.sum() == 0
@@ -277,18 +277,20 @@ def test_a_malleable_task_shrinks_before_anybody_has_to_leave_and_never_under_it
 
 def test_nothing_grows_into_what_somebody_waits_for() -> None:
     world = world_of(node("east", "n1", 8))
-    ask(world, "m", malleable(1, 2, 8))  # type: ignore[arg-type]
+    ask(world, "m", elastic(1, 2, 8))  # type: ignore[arg-type]
     placed(world)
     ask(world, "gang", spec(gpus=2, workers=4))
     assert told(placed(world, now_ms=200_000)) == [("gang", "waiting")]
-    applied(world, decide.cancel(world, "gang", decide.Origin(topic="", partition=0, offset=0, timestamp_ms=0), 0))
+    applied(
+        world, decide.cancel(world, "gang", decide.RequestOrigin(topic="", partition=0, offset=0, timestamp_ms=0), 0)
+    )
     assert told(placed(world, now_ms=400_000)) == [("m", "assigned")]
     assert world.tasks["m"].copies[0].workers == 8
 
 
 def test_a_plan_with_victims_and_growth_leaves_the_nodes_as_they_were() -> None:
     world = full_world(100, 100, 100, 100)
-    ask(world, "m", malleable(1, 2, 8, priority=400))  # type: ignore[arg-type]
+    ask(world, "m", elastic(1, 2, 8, priority=400))  # type: ignore[arg-type]
     ask(world, "urgent", spec(gpus=4, priority=900))
     before = world.nodes.gpu_milli_free.copy(), world.nodes.cpu_milli_free.copy(), world.nodes.memory_mib_free.copy()
     made = planned(world, now_ms=100_000)

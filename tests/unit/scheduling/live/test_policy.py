@@ -5,9 +5,9 @@ import pytest
 
 from tests.unit.scheduling.problems import problem
 from thalweg.scheduling.explain.start_estimate import estimate_start
+from thalweg.scheduling.live.elastic import grown_gpus
 from thalweg.scheduling.live.fairshare import entitlements, tasks_within_share
-from thalweg.scheduling.live.malleable import grow
-from thalweg.scheduling.live.shadow import saving_of, shadow_prices
+from thalweg.scheduling.live.pool_prices import saving_of, shadow_prices
 from thalweg.scheduling.problem.model import Weights
 from thalweg.scheduling.solve.replan import as_running, moved_tasks, replan
 from thalweg.scheduling.solve.solve import solve
@@ -52,8 +52,8 @@ def test_what_asks_for_something_nobody_has_is_no_matter_of_shares():
     assert nothing.dominant_share.tolist() == [0.0, 0.0]
 
 
-def test_malleable_tasks_share_what_is_idle_by_weight_and_keep_their_limits():
-    held = grow(
+def test_elastic_tasks_share_what_is_idle_by_weight_and_keep_their_limits():
+    held = grown_gpus(
         idle_gpus=np.array([7.0, 0.0]), pool=np.array([0, 0, 1]), least_gpus=np.array([1.0, 1.0, 2.0]),
         most_gpus=np.array([4.0, 99.0, 8.0]), step_gpus=np.ones(3), weight=np.array([1.0, 1.0, 1.0]),
     )  # fmt: skip

@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.scheduling.worlds import ask, node, spec, world_of
 from thalweg.scheduling.live.decide import FICKLE_MS, place
-from thalweg.scheduling.live.live_plan import Held, Plan
+from thalweg.scheduling.live.live_plan import LeftWaiting, Plan
 from thalweg.scheduling.world.world import World
 
 
@@ -14,7 +14,7 @@ def told(world: World, reason: str, now_ms: int) -> int:
         strategy="flow",
         status="optimal",
         assignments=(),
-        held=(Held(task_id="t", reason=reason),),
+        held=(LeftWaiting(task_id="t", reason=reason),),
         considered=1,
         objective=0.0,
         bound=0.0,

@@ -1,6 +1,6 @@
 """What a sounding proves, and what it does not."""
 
-from thalweg.scheduling.liveness.hearing import BEAT_MS, Hearing, Position, Sounding
+from thalweg.scheduling.liveness.hearing import BEAT_MS, Hearing, RecordPosition, Sounding
 from thalweg.scheduling.liveness.patience import LONGEST, Patience
 from thalweg.scheduling.liveness.told import Told
 
@@ -22,9 +22,9 @@ class Ear:
     def _ends(self) -> dict[str, dict[int, int | None]]:
         return {topic: {0: end} for topic, end in self.ends.items()}
 
-    def speak(self) -> Position:
+    def speak(self) -> RecordPosition:
         self.ends[TOPIC] += 1
-        return Position(topic=TOPIC, partition=0, offset=self.ends[TOPIC] - 1)
+        return RecordPosition(topic=TOPIC, partition=0, offset=self.ends[TOPIC] - 1)
 
     def sound(self, after_ms: int = BEAT_MS) -> int:
         self.steady_ms += after_ms
@@ -99,7 +99,7 @@ def test_a_region_whose_topic_is_not_read_up_to_the_sounding_is_not_judged() -> 
         ear.speak()
         ear.hearing.read_back(ear.sound())
         assert ear.judge(read_to=behind) == {}
-    ear.hearing.hear("r", Position(topic=TOPIC, partition=0, offset=ear.ends[TOPIC] - 1))
+    ear.hearing.hear("r", RecordPosition(topic=TOPIC, partition=0, offset=ear.ends[TOPIC] - 1))
     assert ear.seconds(1) == {}, "what lay unread was a sign of life"
 
 
@@ -124,7 +124,7 @@ def test_a_sign_of_life_is_as_old_as_the_first_sounding_that_ends_behind_it() ->
 
 def test_what_was_there_at_the_start_is_no_sign_of_life() -> None:
     ear = Ear(status=3)
-    assert not ear.hearing.hear("r", Position(topic=TOPIC, partition=0, offset=2))
+    assert not ear.hearing.hear("r", RecordPosition(topic=TOPIC, partition=0, offset=2))
     assert ear.hearing.hear("r", ear.speak())
 
 
@@ -191,7 +191,7 @@ def test_an_inventory_of_a_backlog_is_as_old_as_its_place_in_the_topic() -> None
     ear.told.note(ASSIGNED, "t")
     ear.seconds(20, speaks=True)
     assert not ear.told.knew(ASSIGNED, old, None)("t", for_ms=0), "made before the first sounding after the assignment"
-    assert not ear.told.knew(ASSIGNED, Position(topic=TOPIC, partition=0, offset=4), [1])("t", for_ms=0), (
+    assert not ear.told.knew(ASSIGNED, RecordPosition(topic=TOPIC, partition=0, offset=4), [1])("t", for_ms=0), (
         "of an earlier life"
     )
 

@@ -10,7 +10,7 @@ from thalweg.scheduling.pack.arrivals import count_violations, draw_arrivals, ru
 from thalweg.scheduling.pack.ceiling import allocation_ceiling
 from thalweg.scheduling.pack.moves import Running, make_room
 from thalweg.scheduling.pack.nodes import Need, Nodes, Pool, Slot
-from thalweg.scheduling.pack.packer import Packer, Request, Rule
+from thalweg.scheduling.pack.packer import Packer, Request, ScoringRule
 
 HERE = frozenset({0})
 
@@ -18,7 +18,7 @@ HERE = frozenset({0})
 def one_pool(*gpus: int, cpu_milli: int = 64_000) -> Nodes:
     nodes = Nodes()
     for i, count in enumerate(gpus):
-        nodes.put(f"n{i}", Pool("r", "G2"), gpus=count, cpu_milli=cpu_milli, memory_mib=100_000)
+        nodes.set_node(f"n{i}", Pool("r", "G2"), gpus=count, cpu_milli=cpu_milli, memory_mib=100_000)
     return nodes
 
 
@@ -100,7 +100,7 @@ def test_a_move_lets_a_worker_in_and_stays_within_the_budget() -> None:
     assert packer.place(newcomer[0], [0]) is None
     assert make_room(packer, running, newcomer, gain_gpu_milli=100) is None  # nowhere to go yet
     assert nodes.cpu_milli_free.tolist() == [1000, 10_000]
-    nodes.put("n1", Pool("r", "G2"), gpus=0, cpu_milli=10_000, memory_mib=100_000)
+    nodes.set_node("n1", Pool("r", "G2"), gpus=0, cpu_milli=10_000, memory_mib=100_000)
     assert make_room(packer, running, newcomer, gain_gpu_milli=10_000) is None  # not worth it
     move = make_room(packer, running, newcomer, gain_gpu_milli=100)
     assert move is not None and move.moved == 0
@@ -123,7 +123,7 @@ def test_moves_never_pass_their_share_nor_break_a_limit(moves: float) -> None:
 
 def test_fgd_prefers_the_gpu_whose_leftover_the_typical_pod_cannot_use_anyway() -> None:
     nodes = one_pool(2)
-    packer = Packer(nodes, rule=Rule.FGD)
+    packer = Packer(nodes, rule=ScoringRule.FGD)
     packer.expect("r", {share(600): 10.0})
     first = packer.place(share(600)[0], [0])
     second = packer.place(share(300)[0], [0])

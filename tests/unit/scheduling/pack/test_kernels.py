@@ -46,7 +46,7 @@ def place_a_few() -> list[list[object]]:
     nodes = Nodes()
     for i in range(6):
         pool = Pool("r", "T4" if i % 2 else "G2")
-        nodes.put(f"n{i}", pool, gpus=4, cpu_milli=40_000, memory_mib=200_000)
+        nodes.set_node(f"n{i}", pool, gpus=4, cpu_milli=40_000, memory_mib=200_000)
     packer = Packer(nodes, futures=4)
     rng = random.Random(5)
     answers: list[list[object]] = []
@@ -103,7 +103,7 @@ def test_what_is_remembered_of_the_devices_changes_no_value() -> None:
 def test_scores_that_follow_the_log_are_those_of_scoring_all_anew() -> None:
     nodes = Nodes()
     for i in range(5):
-        nodes.put(f"n{i}", Pool("r", "G2"), gpus=4, cpu_milli=40_000, memory_mib=200_000)
+        nodes.set_node(f"n{i}", Pool("r", "G2"), gpus=4, cpu_milli=40_000, memory_mib=200_000)
     packer, rng = Packer(nodes, futures=4), random.Random(7)
     packer.expect("r", {(need, frozenset({0})): 1.0 for need in SHAPES})
     held = []

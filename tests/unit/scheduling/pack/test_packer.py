@@ -11,8 +11,8 @@ SPOT = Pool("aws:us-east-1", "A100", spot=True)
 
 def two_nodes() -> Nodes:
     nodes = Nodes()
-    nodes.put("n1", A100, gpus=4, cpu_milli=32_000, memory_mib=1000)
-    nodes.put("n2", A100, gpus=2, cpu_milli=32_000, memory_mib=1000)
+    nodes.set_node("n1", A100, gpus=4, cpu_milli=32_000, memory_mib=1000)
+    nodes.set_node("n2", A100, gpus=2, cpu_milli=32_000, memory_mib=1000)
     return nodes
 
 
@@ -31,7 +31,7 @@ def test_a_share_goes_where_it_leaves_least_and_comes_back_exactly() -> None:
 
 def test_a_gang_is_whole_or_nothing_and_stays_in_one_pool() -> None:
     nodes = two_nodes()
-    nodes.put("s1", SPOT, gpus=8, cpu_milli=32_000, memory_mib=1000)
+    nodes.set_node("s1", SPOT, gpus=8, cpu_milli=32_000, memory_mib=1000)
     before = nodes.gpu_milli_free.copy()
     packer = Packer(nodes)
     assert packer.place(Need(gpus=2), [0], workers=4) is None
@@ -53,11 +53,11 @@ def test_lost_nodes_take_nothing_and_new_capacity_is_used() -> None:
     packer = Packer(nodes)
     nodes.lose(0)
     assert packer.place(Need(gpus=4), [0]) is None
-    nodes.put("n1", A100, gpus=4, cpu_milli=32_000, memory_mib=1000)
+    nodes.set_node("n1", A100, gpus=4, cpu_milli=32_000, memory_mib=1000)
     assert packer.place(Need(gpus=4), [0]) is not None
-    nodes.put("n3", A100, gpus=12, cpu_milli=1, memory_mib=1)
+    nodes.set_node("n3", A100, gpus=12, cpu_milli=1, memory_mib=1)
     assert packer.place(Need(gpus=12), [0]) is not None
-    nodes.put("n1", A100, gpus=2, cpu_milli=32_000, memory_mib=1000)
+    nodes.set_node("n1", A100, gpus=2, cpu_milli=32_000, memory_mib=1000)
     assert nodes.overcommitted().tolist() == [0]
 
 

@@ -22,7 +22,7 @@ def a_world(regions: int = 3, per_region: int = 6) -> Nodes:
     for at in range(per_region):
         for region in range(regions):
             pool = Pool(f"r{region}", "T4" if at % 2 else "G2")
-            nodes.put(f"n{region}-{at}", pool, gpus=4, cpu_milli=48_000, memory_mib=200_000)
+            nodes.set_node(f"n{region}-{at}", pool, gpus=4, cpu_milli=48_000, memory_mib=200_000)
     return nodes
 
 

@@ -6,10 +6,10 @@ import pytest
 from tests.unit.scheduling.problems import linked, problem
 from thalweg.scheduling.problem.check import ProblemError
 from thalweg.scheduling.problem.model import Weights, local_network
-from thalweg.scheduling.problem.solution import Limits, Reason
+from thalweg.scheduling.problem.solution import Reason, SolveLimits
 from thalweg.scheduling.solve.solve import STRATEGIES, solve
 
-SHORT = Limits(rounds=2)
+SHORT = SolveLimits(rounds=2)
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,20 @@ from thalweg.scheduling.replay.figures import summarise
 from thalweg.scheduling.replay.live import LivePlanner
 from thalweg.scheduling.replay.nodes import PackNodes
 from thalweg.scheduling.replay.policies import Gravity, Spread, StayHome, Tariff
-from thalweg.scheduling.replay.replay import Decision, Fleet, Policy, Replay, ReplayJob, Start, replay
+from thalweg.scheduling.replay.replay import (
+    JobStart,
+    PolicyDecision,
+    RegionalSupply,
+    Replay,
+    ReplayJob,
+    ReplayPolicy,
+    replay,
+)
 from thalweg.scheduling.world.tasks import DataNeed, Part, TaskSpec
 from thalweg.scheduling.world.world import NodeFacts, World
 
-TWO = Fleet(regions=("a", "b"), gpus=(4.0, 4.0))
-ONE = Fleet(regions=("a",), gpus=(4.0,))
+TWO = RegionalSupply(regions=("a", "b"), gpus=(4.0, 4.0))
+ONE = RegionalSupply(regions=("a",), gpus=(4.0,))
 TARIFF = Tariff(usd_per_gpu_hour=1.0, usd_per_gb=0.1)
 
 
@@ -69,7 +77,7 @@ def planner(jobs: Sequence[ReplayJob], *, cycle_s: float = 50.0, world: World | 
     return LivePlanner(world, jobs, specs, TWO, PlanSettings(), name="flow", cycle_s=cycle_s)
 
 
-def make(name: str, jobs: list[ReplayJob]) -> Policy:
+def make(name: str, jobs: list[ReplayJob]) -> ReplayPolicy:
     if name == "flow":
         return planner(jobs)
     return {"home": StayHome, "spread": Spread, "gravity": Gravity}[name](jobs, TWO, TARIFF, patience_s=600.0)
@@ -143,10 +151,10 @@ def test_no_jobs_is_a_result() -> None:
 
 def test_the_packer_replays_shares_on_nodes_and_gives_everything_back() -> None:
     nodes = Nodes()
-    nodes.put("n", Pool("a", "T4"), gpus=1, cpu_milli=4000, memory_mib=100)
+    nodes.set_node("n", Pool("a", "T4"), gpus=1, cpu_milli=4000, memory_mib=100)
     requests = [(Need(gpus=1, gpu_milli=600, cpu_milli=1000), frozenset({0}))] * 3
     jobs = [ReplayJob(job_id=f"p{i}", arrive_s=float(i), run_s=10, gpus=0.6, home=0) for i in range(3)]
-    one = Fleet(regions=("a",), gpus=(1.0,))
+    one = RegionalSupply(regions=("a",), gpus=(1.0,))
     result = replay(jobs, one, PackNodes(Packer(nodes), jobs, requests, TARIFF, name="fill"))
     assert result.start_s.tolist() == [0, 10, 20]
     assert nodes.gpu_milli_free[0, 0] == 1000 and nodes.cpu_milli_free[0] == 4000
@@ -157,7 +165,7 @@ class Script:
 
     name, cycle_s = "script", 0.0
 
-    def __init__(self, decisions: dict[float, Decision]) -> None:
+    def __init__(self, decisions: dict[float, PolicyDecision]) -> None:
         self.decisions = decisions
 
     def submit(self, job: int, now_s: float) -> None: ...
@@ -166,23 +174,23 @@ class Script:
 
     def withdraw(self, job: int, now_s: float) -> None: ...
 
-    def decide(self, now_s: float) -> Decision:
-        return self.decisions.pop(now_s, Decision())
+    def decide(self, now_s: float) -> PolicyDecision:
+        return self.decisions.pop(now_s, PolicyDecision())
 
 
-def start(job: int, region: int, run_s: float, gpus: float = 4.0) -> Start:
-    return Start(job=job, region=region, gpus=gpus, run_s=run_s, usd_per_hour=gpus, egress_usd=0.0, moved_gb=0.0)
+def start(job: int, region: int, run_s: float, gpus: float = 4.0) -> JobStart:
+    return JobStart(job=job, region=region, gpus=gpus, run_s=run_s, usd_per_hour=gpus, egress_usd=0.0, moved_gb=0.0)
 
 
 def test_a_stop_is_a_preemption_a_move_or_a_resize_by_what_follows_it() -> None:
     jobs = [job(0, 0, 100, 4), job(1, 0, 100, 4, home=1), job(2, 50, 10, 4), job(3, 60, 10, 4), job(4, 70, 10, 1)]
     script = Script(
         {
-            0.0: Decision(starts=[start(0, 0, 100), start(1, 1, 100)]),
-            50.0: Decision(stops=[(0, 0)], starts=[start(2, 0, 10)]),  # 0 gives way, and waits
-            60.0: Decision(stops=[(1, 1)], starts=[start(1, 0, 100), start(3, 1, 10)]),  # 1 moves
-            70.0: Decision(stops=[(1, 0)], starts=[start(1, 0, 200, gpus=2.0), start(0, 1, 100)]),  # 1 shrinks
-            270.0: Decision(starts=[start(4, 0, 10, gpus=1.0)]),
+            0.0: PolicyDecision(starts=[start(0, 0, 100), start(1, 1, 100)]),
+            50.0: PolicyDecision(stops=[(0, 0)], starts=[start(2, 0, 10)]),  # 0 gives way, and waits
+            60.0: PolicyDecision(stops=[(1, 1)], starts=[start(1, 0, 100), start(3, 1, 10)]),  # 1 moves
+            70.0: PolicyDecision(stops=[(1, 0)], starts=[start(1, 0, 200, gpus=2.0), start(0, 1, 100)]),  # 1 shrinks
+            270.0: PolicyDecision(starts=[start(4, 0, 10, gpus=1.0)]),
         }
     )
     result = replay(jobs, TWO, script)
@@ -268,7 +276,10 @@ def test_a_job_waits_until_its_last_copy_has_started() -> None:
     twice = ReplayJob(job_id="twice", arrive_s=0, run_s=100, gpus=4, home=0, copies=2)
     other = ReplayJob(job_id="z", arrive_s=0, run_s=100, gpus=4, home=1)
     script = Script(
-        {0.0: Decision(starts=[start(0, 0, 100), start(1, 1, 100)]), 100.0: Decision(starts=[start(0, 1, 100)])}
+        {
+            0.0: PolicyDecision(starts=[start(0, 0, 100), start(1, 1, 100)]),
+            100.0: PolicyDecision(starts=[start(0, 1, 100)]),
+        }
     )
     result = replay([twice, other], TWO, script)
     assert result.start_s.tolist() == [0, 0, 100]

@@ -15,7 +15,7 @@ from thalweg.scheduling.pack.pool_ids import pool_name, pool_of
 from thalweg.scheduling.world.image import image_of
 from thalweg.scheduling.world.image import world_of as from_image
 from thalweg.scheduling.world.tasks import Change, DataNeed, TaskState, Transition
-from thalweg.scheduling.world.world import Tenant, World
+from thalweg.scheduling.world.world import TenantLimits, World
 
 ODD = ["a/b", "cpu", "%63pu", "%2F", "spot", "/on-demand", "x/spot"]
 names = st.text(min_size=1, max_size=8) | st.sampled_from(ODD)
@@ -31,8 +31,8 @@ def told(rows: list[Transition], task_id: str) -> str:
 @pytest.mark.parametrize("gpus", [16, 17, 63, 64, 65, 72, MAX_DEVICES])
 def test_every_gpu_of_a_wide_node_is_given_once(gpus: int) -> None:
     nodes = Nodes()
-    nodes.put("narrow", Pool("r", "A"), gpus=1, cpu_milli=1_000, memory_mib=1)
-    nodes.put("wide", Pool("r", "A"), gpus=gpus, cpu_milli=10**9, memory_mib=10**9)
+    nodes.set_node("narrow", Pool("r", "A"), gpus=1, cpu_milli=1_000, memory_mib=1)
+    nodes.set_node("wide", Pool("r", "A"), gpus=gpus, cpu_milli=10**9, memory_mib=10**9)
     packer = Packer(nodes, futures=2)
     slots = packer.place(Need(gpus=gpus // 2), [0], workers=2)
     assert slots is not None
@@ -310,7 +310,7 @@ def test_what_was_impossible_is_placed_when_the_fleet_has_grown() -> None:
 
 def test_more_than_the_whole_quota_takes_nothing_of_it() -> None:
     world = world_of(node("east", "n", 8))
-    world.set_tenants({"x": Tenant(quota_gpus=4.0)})
+    world.set_tenants({"x": TenantLimits(quota_gpus=4.0)})
     ask(world, "never", spec(gpus=6, tenant="x", priority=1_000))
     ask(world, "small", spec(gpus=4, tenant="x"))
     assert told(placed(world), "never").startswith("quota: it asks for 6 GPUs")

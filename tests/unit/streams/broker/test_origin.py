@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from thalweg.streams.broker.origin import (
     EARLIEST,
-    Kind,
-    Origin,
+    CheckpointOrigin,
+    MismatchKind,
     Present,
     Standing,
     beginning,
@@ -18,7 +18,9 @@ from thalweg.streams.broker.origin import (
     still_meant,
 )
 
-ORIGIN = Origin(warehouse_id="w1", cluster_id="c1", topic_ids={"requests": "r1", "status": "s1"}, table_version=40)
+ORIGIN = CheckpointOrigin(
+    warehouse_id="w1", cluster_id="c1", topic_ids={"requests": "r1", "status": "s1"}, table_version=40
+)
 PLACES = {("requests", 0): 100, ("status", 0): 7, ("status", 1): 9}
 STANDING = Standing(
     query_id="q", batch=12, planned=PLACES, done={("requests", 0): 90, ("status", 0): 7, ("status", 1): 9}
@@ -43,19 +45,19 @@ def test_what_belongs_together_goes_on() -> None:
 @pytest.mark.parametrize(
     ("present", "kind", "begins"),
     [
-        ({"cluster_id": "c2"}, Kind.OTHER_CLUSTER, (EARLIEST, EARLIEST)),
-        ({"warehouse_id": "w2"}, Kind.OTHER_WAREHOUSE, (EARLIEST, EARLIEST)),
-        ({"warehouse_id": "none", "table_version": None}, Kind.OTHER_WAREHOUSE, (EARLIEST, EARLIEST)),
-        ({"table_version": 39}, Kind.TABLE_OLDER, (EARLIEST, EARLIEST)),
-        ({"table_batch": 13}, Kind.TABLE_NEWER, (90, 7)),
-        ({"topic_ids": {"requests": "r2", "status": "s1"}}, Kind.TOPIC_ANEW, (EARLIEST, 7)),
-        ({"ends": {("requests", 0): 3}}, Kind.TOPIC_ANEW, (EARLIEST, 7)),
-        ({"starts": {("requests", 0): 250}}, Kind.RECORDS_EXPIRED, None),
+        ({"cluster_id": "c2"}, MismatchKind.OTHER_CLUSTER, (EARLIEST, EARLIEST)),
+        ({"warehouse_id": "w2"}, MismatchKind.OTHER_WAREHOUSE, (EARLIEST, EARLIEST)),
+        ({"warehouse_id": "none", "table_version": None}, MismatchKind.OTHER_WAREHOUSE, (EARLIEST, EARLIEST)),
+        ({"table_version": 39}, MismatchKind.TABLE_OLDER, (EARLIEST, EARLIEST)),
+        ({"table_batch": 13}, MismatchKind.TABLE_NEWER, (90, 7)),
+        ({"topic_ids": {"requests": "r2", "status": "s1"}}, MismatchKind.TOPIC_ANEW, (EARLIEST, 7)),
+        ({"ends": {("requests", 0): 3}}, MismatchKind.TOPIC_ANEW, (EARLIEST, 7)),
+        ({"starts": {("requests", 0): 250}}, MismatchKind.RECORDS_EXPIRED, None),
     ],
-    ids=lambda value: str(value) if isinstance(value, Kind) else "",
+    ids=lambda value: str(value) if isinstance(value, MismatchKind) else "",
 )
 def test_each_difference_is_named_and_the_query_begins_where_nothing_is_skipped(
-    present: dict[str, object], kind: Kind, begins: tuple[int, int] | None
+    present: dict[str, object], kind: MismatchKind, begins: tuple[int, int] | None
 ) -> None:
     found = compare(ORIGIN, STANDING, replace(PRESENT, **present))  # type: ignore[arg-type]
     assert [mismatch.kind for mismatch in found] == [kind]
@@ -76,12 +78,12 @@ def test_a_topic_made_anew_that_has_outgrown_the_old_one_is_known_by_its_id_alon
     anew = replace(PRESENT, topic_ids={"requests": "r2", "status": "s1"})
     assert anew.ends is not None
     assert anew.ends["requests", 0] > STANDING.planned["requests", 0]
-    assert compare(ORIGIN, STANDING, anew)[0].kind is Kind.TOPIC_ANEW
+    assert compare(ORIGIN, STANDING, anew)[0].kind is MismatchKind.TOPIC_ANEW
 
 
 def test_a_checkpoint_that_does_not_say_whose_it_is_is_judged_by_its_offsets() -> None:
     assert compare(None, STANDING, replace(PRESENT, cluster_id="c2", warehouse_id="w2")) == []
-    assert compare(None, STANDING, replace(PRESENT, ends={("requests", 0): 99}))[0].kind is Kind.TOPIC_ANEW
+    assert compare(None, STANDING, replace(PRESENT, ends={("requests", 0): 99}))[0].kind is MismatchKind.TOPIC_ANEW
 
 
 def test_what_cannot_be_seen_is_not_judged() -> None:

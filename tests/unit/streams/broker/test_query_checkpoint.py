@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from thalweg.streams.broker.origin import Origin, Standing
+from thalweg.streams.broker.origin import CheckpointOrigin, Standing
 from thalweg.streams.broker.query_checkpoint import MARK, DamagedCheckpointError, QueryCheckpoint
 
-ORIGIN = Origin(
+ORIGIN = CheckpointOrigin(
     warehouse_id="w",
     cluster_id="c",
     topic_ids={"requests": "r"},

@@ -2,7 +2,7 @@
 
 import pytest
 
-from thalweg.conf.settings import Kafka, SettingsError, load_settings
+from thalweg.conf.settings import KafkaSettings, SettingsError, load_settings
 from thalweg.streams.broker import admin
 from thalweg.streams.broker.connection import connection_options
 from thalweg.streams.broker.sources import kafka_options
@@ -20,7 +20,7 @@ class Admin:
 @pytest.mark.parametrize(("least", "said"), [(1, None), (2, "2")])
 def test_topics_are_made_with_as_many_in_sync_as_asked(least: int, said: str | None) -> None:
     fake = Admin()
-    kafka = Kafka(replication_factor=3, min_insync_replicas=least)
+    kafka = KafkaSettings(replication_factor=3, min_insync_replicas=least)
     assert admin._create(fake, {"thalweg.requests": REQUESTS}, kafka) == ["thalweg.requests"]  # type: ignore[arg-type]
     made = fake.asked["thalweg.requests"]
     assert made["replication_factor"] == 3
@@ -35,8 +35,8 @@ def test_more_in_sync_than_there_are_copies_is_refused() -> None:
 
 
 def test_a_client_certificate_reaches_both_kinds_of_clients() -> None:
-    kafka = Kafka(security_protocol="SSL", ssl_cafile="ca.pem", ssl_certfile="me.pem")
+    kafka = KafkaSettings(security_protocol="SSL", ssl_cafile="ca.pem", ssl_certfile="me.pem")
     assert connection_options(kafka)["ssl_certfile"] == "me.pem"
     options = kafka_options(kafka)
     assert (options["kafka.ssl.keystore.type"], options["kafka.ssl.keystore.location"]) == ("PEM", "me.pem")
-    assert "kafka.ssl.keystore.location" not in kafka_options(Kafka())
+    assert "kafka.ssl.keystore.location" not in kafka_options(KafkaSettings())

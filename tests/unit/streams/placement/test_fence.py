@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from thalweg.streams.broker.errors import FenceError
 from thalweg.streams.contract.messages import AssignmentEvent
-from thalweg.streams.placement.fence import Fence, FenceCounts, Verdict
+from thalweg.streams.placement.fence import Fence, FenceCounts, FenceVerdict
 
 REGION = "aws:us-east-1"
 
@@ -29,7 +29,7 @@ def event(
     )
 
 
-def judge(fence: Fence, *events: AssignmentEvent) -> list[Verdict]:
+def judge(fence: Fence, *events: AssignmentEvent) -> list[FenceVerdict]:
     with fence.transaction():
         return [fence.admit(one) for one in events]
 
@@ -83,7 +83,7 @@ def test_whatever_the_order_and_repetition_each_step_is_admitted_at_most_once_an
     rng.shuffle(shuffled)
     fence = Fence(None)
     verdicts = judge(fence, *(event("t", epoch, kind) for epoch, kind in shuffled))
-    admitted = [step for step, verdict in zip(shuffled, verdicts, strict=True) if verdict is Verdict.ACCEPTED]
+    admitted = [step for step, verdict in zip(shuffled, verdicts, strict=True) if verdict is FenceVerdict.ACCEPTED]
     assert len(admitted) == len(set(admitted))
     order = [(epoch, kind == "revoke") for epoch, kind in admitted]
     assert order == sorted(order)

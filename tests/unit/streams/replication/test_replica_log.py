@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from kafka.errors import KafkaTimeoutError
 
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.errors import BrokerUnavailableError, NotAcknowledgedError
 from thalweg.streams.replication import replica_log
 from thalweg.streams.replication.replica_log import KafkaReplicaLog, LogRecord
@@ -48,7 +48,7 @@ def test_a_broker_that_returns_is_written_to_by_a_new_producer(monkeypatch: pyte
     monkeypatch.setattr(replica_log, "close_producer", lambda producer, seconds: producer.close())
     monkeypatch.setattr(Producer, "away", False)
     monkeypatch.setattr(Producer, "made", 0)
-    log = KafkaReplicaLog(Kafka(bootstrap_servers="127.0.0.1:1"))
+    log = KafkaReplicaLog(KafkaSettings(bootstrap_servers="127.0.0.1:1"))
     assert log.publish(RECORDS) == 7
     monkeypatch.setattr(Producer, "away", True)
     with pytest.raises(NotAcknowledgedError):

@@ -80,7 +80,7 @@ def test_pieces_and_batches_in_any_order_give_what_the_batch_alone_gives(seed: i
                 batch = {(TOPIC, p): (starts[p], end) for p, end in ends.items() if end > starts[p]}
                 starts |= ends
             topic.is_late = what == "spark"
-            taken = ahead.take(batch, 0)
+            taken = ahead.read(batch, 0)
             topic.is_late = False
             if what == "spark":
                 assert taken is None
@@ -104,5 +104,5 @@ def test_what_was_taken_in_ahead_is_not_taken_in_again() -> None:
     ahead.step()
     topic.values[0] += [GOOD] * 2
     for end in (5, 9):
-        assert ahead.take({(TOPIC, 0): (0 if end == 5 else 5, end)}, 0) is not None
+        assert ahead.read({(TOPIC, 0): (0 if end == 5 else 5, end)}, 0) is not None
     assert sizes == [7, 2]

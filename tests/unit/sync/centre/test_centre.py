@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from thalweg.sync.centre.centre import KEPT_ALONE, Centre, Outcome
+from thalweg.sync.centre.centre import KEPT_ALONE, Centre, MergeOutcome
 from thalweg.sync.protocol.changes import Add, Assign, Change, Delete, Increment
 from thalweg.sync.protocol.entries import (
     BucketEntry,
@@ -19,7 +19,7 @@ from thalweg.sync.protocol.entries import (
     UpMessage,
 )
 from thalweg.sync.protocol.gaps import GapStatus
-from thalweg.sync.protocol.records import Dot, Register, Tally, view
+from thalweg.sync.protocol.records import CounterTally, Dot, Register, view
 from thalweg.sync.protocol.stamps import FutureLimits, Hlc, Stamp
 from thalweg.sync.replica.memory_store import MemoryStore
 from thalweg.sync.replica.replica import FencedError, NotJoinedError, Replica
@@ -35,9 +35,9 @@ class Pair:
         self.log: list[Entry] = []
         self.now = NOW
 
-    def take(self, *messages: UpMessage) -> Outcome:
+    def take(self, *messages: UpMessage) -> MergeOutcome:
         self.now += 10
-        out = self.centre.take(messages, self.now)
+        out = self.centre.merge_batch(messages, self.now)
         self.log += out.entries
         self.centre.published(len(self.log))
         return out
@@ -53,7 +53,7 @@ class Pair:
         for replica in replicas:
             replica.apply(self.log[replica.state.position :], len(self.log), self.now)
 
-    def exchange(self, *replicas: Replica) -> Outcome:
+    def exchange(self, *replicas: Replica) -> MergeOutcome:
         out = self.take(*(m for r in replicas for m in (*r.outgoing(), r.heartbeat(self.now))))
         self.read(*replicas)
         return out
@@ -369,8 +369,8 @@ def test_a_centre_that_starts_again_knows_what_is_durable() -> None:
         position=len(pair.log),
     )
     assert len(again.parking) == 1
-    assert again.take([parked], NOW).repeated == 1
-    assert again.lives["eu"].received.contiguous == 1
+    assert again.merge_batch([parked], NOW).repeated == 1
+    assert again.regions["eu"].received.contiguous == 1
 
 
 def test_a_join_with_an_old_epoch_is_told_the_current_one() -> None:
@@ -416,7 +416,7 @@ def test_a_region_cannot_claim_to_have_seen_anothers_writes_before_they_are_ther
         ({"last": {"f": Register(1, Hlc(NOW + 10**9, 0, "eu"))}}, "allowed is after"),
         ({"last": {"f": Register(1, Hlc(NOW - 2, 0, "eu"))}, "deleted": Hlc(NOW - 1, 0, "eu")}, "allowed is after"),
         ({"sets": {"s": {"p": {"eu@1700000000000": Dot(9, Hlc(NOW, 0, "eu"))}}}}, "not in the record's vector"),
-        ({"counters": {"n": {"us@7": Tally(1, 5, Hlc(NOW, 0, "eu"))}}}, "not in the record's vector"),
+        ({"counters": {"n": {"us@7": CounterTally(1, 5, Hlc(NOW, 0, "eu"))}}}, "not in the record's vector"),
         ({"version": 7}, "version"),
     ],
 )

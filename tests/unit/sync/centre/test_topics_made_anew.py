@@ -2,7 +2,7 @@
 
 from tests.unit.sync.centre.test_centre import NOW, Pair, plain, put
 from thalweg.sync.centre.centre import KEPT_ALONE_MS, KEPT_CLOSED, Centre
-from thalweg.sync.centre.lives import image
+from thalweg.sync.centre.known_regions import image
 from thalweg.sync.protocol.changes import Assign, Delete, Increment
 from thalweg.sync.protocol.entries import DigestEntry, Heartbeat
 from thalweg.sync.protocol.records import view
@@ -15,7 +15,7 @@ def again(centre: Centre, position: int, topic: str = "", **state_topics: str) -
     other = Centre(
         centre.records,
         centre.recents,
-        [image(life) for life in centre.lives.values()],
+        [image(life) for life in centre.regions.values()],
         position=position,
         forgotten_through=centre.forgotten_through,
         topic=topic,
@@ -81,7 +81,7 @@ def test_a_digest_of_another_size_is_no_disagreement_and_raises_nothing() -> Non
 def test_tombstones_of_plain_producers_alone_are_forgotten_when_they_are_old() -> None:
     centre = Centre()
     for number in range(200):
-        centre.take(
+        centre.merge_batch(
             [
                 plain(Assign("v", 1), 2 * number + 1, NOW + number, key=f"k{number}"),
                 plain(Delete(), 2 * number + 2, NOW + number + 1, key=f"k{number}"),
@@ -91,10 +91,10 @@ def test_tombstones_of_plain_producers_alone_are_forgotten_when_they_are_old() -
     centre = again(centre, 0)
     assert len(centre.records) == 200
     later = NOW + KEPT_ALONE_MS + 1_000
-    out = centre.take([plain(Assign("v", 1), 1_000, later, key="z")], later)
+    out = centre.merge_batch([plain(Assign("v", 1), 1_000, later, key="z")], later)
     assert len(out.forgotten) == 200 and list(centre.records) == ["z"]
     assert list(centre.recents) == ["z"]
-    late = centre.take([plain(Assign("v", 1), 1_001, NOW, key="k3")], later + 1)
+    late = centre.merge_batch([plain(Assign("v", 1), 1_001, NOW, key="k3")], later + 1)
     assert "forgotten" in late.refused[0].reason
 
 
@@ -117,7 +117,7 @@ def test_lives_that_no_record_names_are_let_go() -> None:
         pair.read(replica)
         put(replica, "k", Increment("c", 1), pair.now) if number == 0 else None
         pair.exchange(replica)
-    closed = pair.centre.lives["eu"].closed
+    closed = pair.centre.regions["eu"].closed
     assert len(closed) == KEPT_CLOSED + 1
     assert next(iter(closed)) in pair.centre.records["k"].vector
 

@@ -18,7 +18,7 @@ from thalweg.sync.protocol.changes import (
     changes_from_value,
 )
 from thalweg.sync.protocol.merge import merge
-from thalweg.sync.protocol.policies import Policy
+from thalweg.sync.protocol.policies import MergePolicy
 from thalweg.sync.protocol.records import KeyRefusedError, Record, checked_key, view
 from thalweg.sync.protocol.stamps import Hlc
 
@@ -96,7 +96,12 @@ def test_a_counter_does_not_pass_what_json_can_hold() -> None:
 
 
 def test_a_plain_value_is_read_by_the_fields_policies() -> None:
-    policies = {"copies": Policy.ADD_WINS_SET, "version": Policy.MAX, "hits": Policy.COUNTER, "floor": Policy.MIN}
+    policies = {
+        "copies": MergePolicy.ADD_WINS_SET,
+        "version": MergePolicy.MAX,
+        "hits": MergePolicy.COUNTER,
+        "floor": MergePolicy.MIN,
+    }
     value = {"copies": ["eu"], "version": 3, "hits": 1, "floor": 2, "size_gb": 7.5}
     assert changes_from_value(value, policies) == (
         Add("copies", ("eu",)),
@@ -111,14 +116,14 @@ def test_a_plain_value_is_read_by_the_fields_policies() -> None:
 @pytest.mark.parametrize(
     ("value", "policy"),
     [
-        ("eu", Policy.ADD_WINS_SET),
-        ([1], Policy.ADD_WINS_SET),
-        ("3", Policy.MAX),
-        (1.5, Policy.COUNTER),
-        (True, Policy.MIN),
+        ("eu", MergePolicy.ADD_WINS_SET),
+        ([1], MergePolicy.ADD_WINS_SET),
+        ("3", MergePolicy.MAX),
+        (1.5, MergePolicy.COUNTER),
+        (True, MergePolicy.MIN),
     ],
 )
-def test_a_plain_value_that_does_not_fit_its_policy_is_refused(value: object, policy: Policy) -> None:
+def test_a_plain_value_that_does_not_fit_its_policy_is_refused(value: object, policy: MergePolicy) -> None:
     with pytest.raises(ChangeRefusedError, match="'f'"):
         changes_from_value({"f": value}, {"f": policy})
 

@@ -8,7 +8,7 @@ from thalweg.streams.contract.state_messages import StateInput, StateRefusedErro
 from thalweg.streams.contract.topics import STATE, topic_name
 from thalweg.sync.protocol.changes import Add, Assign, Delete, Raise
 from thalweg.sync.protocol.entries import Heartbeat, Join, PlainWrite
-from thalweg.sync.protocol.policies import Policy
+from thalweg.sync.protocol.policies import MergePolicy
 
 NOW = 1_700_000_000_000
 POLICIES = {"dataset/": {"copies": "add_wins_set"}, "dataset/x": {"copies": "last_writer"}}
@@ -47,7 +47,7 @@ def test_null_deletes() -> None:
 def test_the_longest_prefix_gives_the_policies_and_the_message_has_the_last_word() -> None:
     assert read_one({"key": "dataset/a", "value": {"copies": ["eu"]}}).changes == (Add("copies", ("eu",)),)
     assert read_one({"key": "dataset/x", "value": {"copies": ["eu"]}}).changes == (Assign("copies", ["eu"]),)
-    said = {"key": "dataset/a", "value": {"copies": 3}, "policies": {"copies": Policy.MAX.value}}
+    said = {"key": "dataset/a", "value": {"copies": 3}, "policies": {"copies": MergePolicy.MAX.value}}
     assert read_one(said).changes == (Raise("copies", 3),)
 
 

@@ -6,12 +6,12 @@ from deltalake import DeltaTable
 
 from tests.unit.jobs.replication.test_replicator import Stage, put
 from thalweg.streams.contract.state_messages import encode_batch
-from thalweg.sync.centre.centre import Snapshot
+from thalweg.sync.centre.centre import ReplicaSnapshot
 from thalweg.sync.protocol.changes import Assign
 from thalweg.sync.protocol.stamps import ZERO
 from thalweg.sync.replica.memory_store import MemoryStore
 from thalweg.sync.replica.replica import Replica
-from thalweg.sync.tables.snapshots import SnapshotError, read_snapshot, take_snapshot, write_snapshot
+from thalweg.sync.tables.snapshots import ReplicaSnapshotError, read_snapshot, take_snapshot, write_snapshot
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -38,19 +38,19 @@ def test_a_region_that_joins_late_starts_from_the_file_and_reads_on(tmp_path: Pa
 
 def test_a_snapshot_that_could_bring_back_the_forgotten_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "s.gz"
-    write_snapshot(path, Snapshot(records=(), position=3, clock=ZERO), "t", NOW)
+    write_snapshot(path, ReplicaSnapshot(records=(), position=3, clock=ZERO), "t", NOW)
     assert read_snapshot(path, "t", NOW + timedelta(hours=12)).position == 3
-    with pytest.raises(SnapshotError, match="Make a new one"):
+    with pytest.raises(ReplicaSnapshotError, match="Make a new one"):
         read_snapshot(path, "t", NOW + timedelta(hours=12, seconds=1))
-    with pytest.raises(SnapshotError, match="installation is 'other'"):
+    with pytest.raises(ReplicaSnapshotError, match="installation is 'other'"):
         read_snapshot(path, "other", NOW)
     path.write_bytes(b"nonsense")
-    with pytest.raises(SnapshotError, match="cannot be read"):
+    with pytest.raises(ReplicaSnapshotError, match="cannot be read"):
         read_snapshot(path, "t", NOW)
 
 
 def test_there_is_no_snapshot_before_the_job_has_written(tmp_path: Path) -> None:
     Stage(tmp_path)
-    with pytest.raises(SnapshotError, match="start jobs/replicate"):
+    with pytest.raises(ReplicaSnapshotError, match="start jobs/replicate"):
         take_snapshot(str(tmp_path))
     assert DeltaTable(str(tmp_path / "records")).version() == 0

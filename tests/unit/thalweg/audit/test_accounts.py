@@ -9,8 +9,8 @@ import pytest
 
 from tests.ledger_rows import ledger
 from thalweg.agent.fleet import NodeSpec
-from thalweg.agent.store import AgentStore, Held
-from thalweg.audit.accounts import AgentBooks, Asked, Books, balance, read_agents, replay
+from thalweg.agent.store import AgentStore, HeldAssignment
+from thalweg.audit.accounts import AgentBooks, Books, SentRequests, balance, read_agents, replay
 from thalweg.streams.contract.messages import AssignmentEvent
 from thalweg.sync.delta.contracts import DECISIONS
 from thalweg.sync.delta.store import append, open_or_create
@@ -60,7 +60,7 @@ def books(
         topic_records=per_region,
         agents=AgentBooks(read=per_region if read is None else read, ignored=0, runs=runs, unsent=0),
         later=replayed,
-        asked=Asked(
+        asked=SentRequests(
             tasks={f["task_id"] for f in facts if f["transition"] == "submitted"} if tasks is None else tasks,
             malformed=set(),
             refused=set(refused),
@@ -191,8 +191,8 @@ def test_agents_files_are_read_as_they_are(tmp_path: Path) -> None:
     with store.fence.transaction():
         for event in events:
             store.fence.admit(event)
-        store.begin_run(Held(event=events[0]), 5)
-        store.end_run(Held(event=events[0]), 9, "revoked")
+        store.begin_run(HeldAssignment(event=events[0]), 5)
+        store.end_run(HeldAssignment(event=events[0]), 9, "revoked")
     read = read_agents([tmp_path / "1", tmp_path / "none"])
     assert read == AgentBooks(read={REGION: 4}, ignored=2, runs=[(REGION, "t", 1, "revoked")], unsent=0)
     store.close()

@@ -5,7 +5,7 @@ import pytest
 
 from thalweg.audit import watch
 from thalweg.audit.watch import Watcher
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.consume import IncomingRecord
 from thalweg.streams.contract.messages import AssignmentEvent, NodeShare, StatusEvent
 from thalweg.streams.contract.topics import ASSIGNMENTS, DEADLETTER, REQUESTS, STATUS, topic_name
@@ -21,7 +21,7 @@ class NoReader:
 @pytest.fixture
 def watcher(monkeypatch: pytest.MonkeyPatch) -> Watcher:
     monkeypatch.setattr(watch, "KafkaReader", NoReader)
-    return Watcher(Kafka(), lambda: 0)
+    return Watcher(KafkaSettings(), lambda: 0)
 
 
 def note(watcher: Watcher, topic: str, value: bytes, now_ms: int = 0, **more: object) -> None:

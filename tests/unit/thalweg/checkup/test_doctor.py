@@ -14,13 +14,13 @@ from tests.ledger_rows import ledger, submitted
 from thalweg.checkup import brokers, checkpoints, installed, leases, machine, stacks
 from thalweg.checkup.checkpoints import Look
 from thalweg.checkup.doctor import doctor
-from thalweg.checkup.finding import Status
+from thalweg.checkup.finding import Severity
 from thalweg.checkup.tables import table_findings
 from thalweg.conf.environment import JarSet, jar_paths
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.processes.ports import free_port
 from thalweg.stack.state import MARKER, StateFolder
-from thalweg.streams.broker.origin import Origin, Present
+from thalweg.streams.broker.origin import CheckpointOrigin, Present
 from thalweg.streams.broker.query_checkpoint import QueryCheckpoint
 from thalweg.sync.delta.contracts import DECISIONS
 from thalweg.sync.delta.store import append, open_or_create
@@ -34,18 +34,18 @@ LOCK = (
 @pytest.mark.parametrize(
     ("packages", "status", "words"),
     [
-        ({"alpha": "1.0", "gamma": "3.1"}, Status.OK, "all 3 as locked"),
-        ({"alpha": "1.0", "beta-two": "2.0"}, Status.OK, "all 3"),
-        ({"gamma": "3.0"}, Status.PROBLEM, "alpha is missing (locked: 1.0)"),
-        ({"alpha": "1.0", "beta-two": "2.1"}, Status.PROBLEM, "beta-two is 2.1 (locked: 2.0)"),
-        ({"alpha": "1.0", "gamma": "4"}, Status.PROBLEM, "gamma is 4 (locked: 3.0 or 3.1)"),
+        ({"alpha": "1.0", "gamma": "3.1"}, Severity.OK, "all 3 as locked"),
+        ({"alpha": "1.0", "beta-two": "2.0"}, Severity.OK, "all 3"),
+        ({"gamma": "3.0"}, Severity.PROBLEM, "alpha is missing (locked: 1.0)"),
+        ({"alpha": "1.0", "beta-two": "2.1"}, Severity.PROBLEM, "beta-two is 2.1 (locked: 2.0)"),
+        ({"alpha": "1.0", "gamma": "4"}, Severity.PROBLEM, "gamma is 4 (locked: 3.0 or 3.1)"),
     ],
 )
-def test_packages_are_compared_with_the_lock(packages: dict[str, str], status: Status, words: str) -> None:
+def test_packages_are_compared_with_the_lock(packages: dict[str, str], status: Severity, words: str) -> None:
     finding = installed.package_finding(LOCK, packages)
     assert finding.status is status
     assert words in finding.seen
-    assert bool(finding.fix) is (status is not Status.OK)
+    assert bool(finding.fix) is (status is not Severity.OK)
 
 
 # A stack of somebody else may run on the default port.
@@ -65,17 +65,17 @@ JARS = {"spark-sql-kafka-0-10_2.13": "4.2.0", "delta-spark_4.2_2.13": "4.4.0"}
     ],
 )
 def test_versions_that_do_not_fit_are_a_problem(versions: Mapping[str, str], jars: Mapping[str, str]) -> None:
-    assert installed.fit_finding(versions, jars).status is Status.PROBLEM
-    assert installed.fit_finding(VERSIONS, JARS).status is Status.OK
+    assert installed.fit_finding(versions, jars).status is Severity.PROBLEM
+    assert installed.fit_finding(VERSIONS, JARS).status is Severity.OK
 
 
 def test_what_is_installed_and_locked_here_fits() -> None:
-    assert installed.fit_finding().status is Status.OK
+    assert installed.fit_finding().status is Severity.OK
 
 
 def test_python_below_the_minimum_is_a_problem() -> None:
-    assert installed.python_finding((3, 10, 12)).status is Status.PROBLEM
-    assert installed.python_finding((3, 11, 0)).status is Status.OK
+    assert installed.python_finding((3, 10, 12)).status is Severity.PROBLEM
+    assert installed.python_finding((3, 11, 0)).status is Severity.OK
 
 
 def test_missing_and_altered_jars_are_named(tmp_path: Path) -> None:
@@ -84,13 +84,13 @@ def test_missing_and_altered_jars_are_named(tmp_path: Path) -> None:
         (tmp_path / jar_set).mkdir()
         for jar in jar_paths(jar_set):
             (tmp_path / jar_set / jar.name).symlink_to(jar)
-    assert installed.jar_finding(folder=tmp_path).status is Status.OK
+    assert installed.jar_finding(folder=tmp_path).status is Severity.OK
     first, second = sorted((tmp_path / "spark").iterdir())[:2]
     first.unlink()
     second.unlink()
     second.write_bytes(b"altered")
     finding = installed.jar_finding(folder=tmp_path)
-    assert finding.status is Status.PROBLEM
+    assert finding.status is Severity.PROBLEM
     assert f"{first.name} is missing" in finding.seen
     assert f"{second.name} has another hash" in finding.seen
 
@@ -102,10 +102,10 @@ def test_an_old_java_home_that_only_we_pass_over_is_a_warning(tmp_path: Path) ->
         (tmp_path / name / "release").write_text(f'JAVA_VERSION="{version}"\n')
     environ = {"JAVA_HOME": str(tmp_path / "old"), "PATH": str(tmp_path / "new" / "bin")}
     finding = installed.java_finding(environ)
-    assert finding.status is Status.WARNING
+    assert finding.status is Severity.WARNING
     assert "JAVA_HOME names Java 11.0.2" in finding.seen
     environ["JAVA_HOME"] = str(tmp_path / "new")
-    assert installed.java_finding(environ).status is Status.OK
+    assert installed.java_finding(environ).status is Severity.OK
 
 
 @pytest.mark.parametrize(("free_gb", "status"), [(0.5, "problem"), (3.0, "warning"), (50.0, "ok")])
@@ -123,18 +123,18 @@ def test_sparks_way_of_writing_memory_is_read(text: str, gb: float) -> None:
 
 
 def test_memory_is_judged_before_the_stack_runs_only() -> None:
-    assert machine.memory_finding("2g", stack_runs=False, available_gb=3.0).status is Status.WARNING
-    assert machine.memory_finding("2g", stack_runs=True, available_gb=3.0).status is Status.OK
-    assert machine.memory_finding("2g", stack_runs=False, available_gb=6.0).status is Status.OK
+    assert machine.memory_finding("2g", stack_runs=False, available_gb=3.0).status is Severity.WARNING
+    assert machine.memory_finding("2g", stack_runs=True, available_gb=3.0).status is Severity.OK
+    assert machine.memory_finding("2g", stack_runs=False, available_gb=6.0).status is Severity.OK
 
 
 def test_a_taken_port_is_a_warning_and_a_deaf_one_of_a_running_stack_a_problem() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert machine.port_findings({}, port)[0].status is Status.WARNING
-        assert machine.port_findings({"kafka": port}, 9092)[0].status is Status.OK
-    assert machine.port_findings({"kafka": port}, 9092)[0].status is Status.PROBLEM
-    assert machine.port_findings({}, free_port())[0].status is Status.OK
+        assert machine.port_findings({}, port)[0].status is Severity.WARNING
+        assert machine.port_findings({"kafka": port}, 9092)[0].status is Severity.OK
+    assert machine.port_findings({"kafka": port}, 9092)[0].status is Severity.PROBLEM
+    assert machine.port_findings({}, free_port())[0].status is Severity.OK
 
 
 @pytest.mark.parametrize(
@@ -175,14 +175,14 @@ def ends_at(**ends: int) -> Look:
 def test_a_checkpoint_within_the_broker_is_fine(tmp_path: Path) -> None:
     checkpoint(tmp_path / "place", 12, {"requests": {"0": 500}})
     (found,) = checkpoints.checkpoint_findings(tmp_path, ends_at(requests=500))
-    assert (found.check, found.status) == ("checkpoint: place", Status.OK)
+    assert (found.check, found.status) == ("checkpoint: place", Severity.OK)
     assert "batch 12" in found.seen
 
 
 def test_a_checkpoint_ahead_of_its_topic_is_told_with_what_will_happen(tmp_path: Path) -> None:
     checkpoint(tmp_path / "place", 12, {"requests": {"0": 500}})
     (found,) = checkpoints.checkpoint_findings(tmp_path, ends_at(requests=499))
-    assert found.status is Status.WARNING
+    assert found.status is Severity.WARNING
     assert "requests/0 ends at 499, the checkpoint stands at 500" in found.seen
     assert "set aside; this topic is read from its earliest record" in found.seen
     assert found.fix
@@ -191,7 +191,7 @@ def test_a_checkpoint_ahead_of_its_topic_is_told_with_what_will_happen(tmp_path:
 def test_a_checkpoint_without_its_metadata_is_a_problem(tmp_path: Path) -> None:
     checkpoint(tmp_path / "place", 12, {"requests": {"0": 5}}, metadata=False)
     (found,) = checkpoints.checkpoint_findings(tmp_path, ends_at(requests=5))
-    assert found.status is Status.PROBLEM
+    assert found.status is Severity.PROBLEM
     assert f"mv {tmp_path / 'place'}" in found.fix
 
 
@@ -200,22 +200,22 @@ def test_a_damaged_checkpoint_is_a_problem(tmp_path: Path, damage: str) -> None:
     checkpoint(tmp_path / "place", 12, {"requests": {"0": 5}})
     (tmp_path / "place" / "offsets" / "12").write_text(damage)
     (found,) = checkpoints.checkpoint_findings(tmp_path, ends_at(requests=5))
-    assert found.status is Status.PROBLEM
+    assert found.status is Severity.PROBLEM
     assert "cannot be read" in found.seen
 
 
 def test_without_a_broker_a_whole_checkpoint_is_not_condemned(tmp_path: Path) -> None:
     checkpoint(tmp_path / "place", 12, {"requests": {"0": 5}})
-    assert checkpoints.checkpoint_findings(tmp_path, lambda *_: Present())[0].status is Status.OK
-    assert checkpoints.checkpoint_findings(tmp_path / "none", lambda *_: Present())[0].status is Status.OK
+    assert checkpoints.checkpoint_findings(tmp_path, lambda *_: Present())[0].status is Severity.OK
+    assert checkpoints.checkpoint_findings(tmp_path / "none", lambda *_: Present())[0].status is Severity.OK
 
 
 def test_looking_at_a_state_folder_writes_nothing(tmp_path: Path) -> None:
-    assert stacks.state_finding(tmp_path / "new")[0].status is Status.OK
-    assert stacks.state_finding(tmp_path)[0].status is Status.OK
+    assert stacks.state_finding(tmp_path / "new")[0].status is Severity.OK
+    assert stacks.state_finding(tmp_path)[0].status is Severity.OK
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "foreign.txt").touch()
-    assert stacks.state_finding(tmp_path)[0].status is Status.PROBLEM
+    assert stacks.state_finding(tmp_path)[0].status is Severity.PROBLEM
     assert [entry.name for entry in tmp_path.iterdir()] == ["foreign.txt"]
 
 
@@ -233,10 +233,10 @@ def test_a_damaged_state_folder_is_a_problem_and_a_cut_off_one_is_told(tmp_path:
     }
     folder.write_stack({"supervisor": {"pid": 1, "started": "long ago"}, "processes": [record]})
     finding, ports = stacks.state_finding(tmp_path)
-    assert (finding.status, ports) == (Status.OK, {})
+    assert (finding.status, ports) == (Severity.OK, {})
     assert "was cut off" in finding.seen
     (tmp_path / MARKER).write_text("{")
-    assert stacks.state_finding(tmp_path)[0].status is Status.PROBLEM
+    assert stacks.state_finding(tmp_path)[0].status is Severity.PROBLEM
 
 
 def test_the_command_prints_one_document_and_fails_on_a_problem(
@@ -267,14 +267,14 @@ def test_a_setting_that_does_not_exist_is_a_finding_not_a_crash(
 def test_a_lease_held_outside_the_stack_is_a_warning_and_an_old_one_nothing(tmp_path: Path) -> None:
     lease = tmp_path / "place.lease"
     lease.write_text('{"pid": 123456}')
-    assert leases.lease_findings(str(tmp_path), stack_runs=False)[0].status is Status.OK
+    assert leases.lease_findings(str(tmp_path), stack_runs=False)[0].status is Severity.OK
     with lease.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         (found,) = leases.lease_findings(str(tmp_path), stack_runs=False)
-        assert found.status is Status.WARNING
+        assert found.status is Severity.WARNING
         assert f"process {os.getpid()} drives" in found.seen
-        assert leases.lease_findings(str(tmp_path), stack_runs=True)[0].status is Status.OK
-    assert leases.lease_findings(str(tmp_path), stack_runs=False)[0].status is Status.OK
+        assert leases.lease_findings(str(tmp_path), stack_runs=True)[0].status is Severity.OK
+    assert leases.lease_findings(str(tmp_path), stack_runs=False)[0].status is Severity.OK
     assert leases.lease_findings("s3://bucket/warehouse", stack_runs=False) == []
 
 
@@ -303,7 +303,7 @@ def cut_off_state(folder: Path) -> Path:
     append(table, DECISIONS.schema.empty_table())
     place = checkpoint(folder / "checkpoints" / "place", 12, {"thalweg.requests": {"0": 500}})
     QueryCheckpoint(place).write_origin(
-        Origin(
+        CheckpointOrigin(
             warehouse_id=str(table.metadata().id),
             cluster_id="ours",
             topic_ids={"thalweg.requests": "r1"},
@@ -366,8 +366,8 @@ def test_what_was_restored_alone_is_recognised_before_anything_runs(
 
 def test_a_foreign_broker_in_the_place_of_a_running_stacks_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(brokers, "KafkaAdminClient", ForeignBroker)
-    (found,) = brokers.broker_findings(Kafka(), must_answer=True, cluster="ours")
-    assert found.status is Status.PROBLEM
+    (found,) = brokers.broker_findings(KafkaSettings(), must_answer=True, cluster="ours")
+    assert found.status is Severity.PROBLEM
     assert "in the place of this stack's cluster ours" in found.seen
 
 
@@ -375,9 +375,9 @@ def test_a_damaged_table_is_named_with_its_file(tmp_path: Path) -> None:
     held = Ledger.claim(str(tmp_path))
     held.commit(ledger(submitted("t")), "q", 0, 0)
     (found,) = table_findings(str(tmp_path))
-    assert found.status is Status.OK
+    assert found.status is Severity.OK
     assert found.seen.startswith("version 2, written 0 s ago")
     max((tmp_path / "decisions" / "_delta_log").glob("*.json")).write_bytes(b"")
     (found,) = table_findings(str(tmp_path))
-    assert found.status is Status.PROBLEM
+    assert found.status is Severity.PROBLEM
     assert f"{2:020d}.json is empty" in found.seen

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from thalweg.client.replica_client import ReplicaClient
-from thalweg.conf.settings import Kafka
+from thalweg.conf.settings import KafkaSettings
 from thalweg.sync.protocol.changes import Assign
 from thalweg.sync.protocol.entries import RegionEntry
 
@@ -15,7 +15,7 @@ NOW = 1_700_000_000_000
 
 @pytest.fixture
 def client(tmp_path: Path) -> ReplicaClient:
-    made = ReplicaClient("eu", tmp_path / "eu.sqlite", Kafka())
+    made = ReplicaClient("eu", tmp_path / "eu.sqlite", KafkaSettings())
     replica = made._replica
     epoch = replica.join(NOW).epoch
     replica.apply([RegionEntry(region="eu", epoch=epoch, contiguous=0, centre_ms=NOW)], 1, NOW)
@@ -58,7 +58,7 @@ def test_writes_together_that_fail_leave_no_gap(client: ReplicaClient) -> None:
 def test_every_opening_of_a_file_is_another(tmp_path: Path) -> None:
     tokens = set()
     for _ in range(3):
-        client = ReplicaClient("eu", tmp_path / "eu.sqlite", Kafka())
+        client = ReplicaClient("eu", tmp_path / "eu.sqlite", KafkaSettings())
         tokens.add(client._replica.heartbeat(NOW).openings[-1].token)
         client.close()
     assert len(tokens) == 3 and 0 not in tokens

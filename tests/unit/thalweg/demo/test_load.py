@@ -4,7 +4,7 @@ from itertools import islice
 import pytest
 
 from thalweg.agent.figures import load_figures
-from thalweg.demo.load import MALFORMED, Kind, Message, Mixture, duration_s, messages
+from thalweg.demo.load import MALFORMED, Message, MessageKind, Mixture, duration_s, messages
 from thalweg.streams.placement.requests import RequestError, read_request
 
 REGIONS = load_figures().regions[:8]
@@ -24,14 +24,14 @@ def test_messages_come_in_order_of_time_at_the_rate_asked_for() -> None:
     sent = some(5_000)
     times = [message.due_s for message in sent]
     assert times == sorted(times)
-    assert sum(message.kind is Kind.TASK for message in sent) / times[-1] == pytest.approx(50, rel=0.05)
+    assert sum(message.kind is MessageKind.TASK for message in sent) / times[-1] == pytest.approx(50, rel=0.05)
 
 
 def test_every_task_is_a_valid_request_and_every_malformed_message_is_not() -> None:
     sent = some(3_000)
-    assert {message.kind for message in sent} == set(Kind)
+    assert {message.kind for message in sent} == set(MessageKind)
     for message in sent:
-        if message.kind is Kind.MALFORMED:
+        if message.kind is MessageKind.MALFORMED:
             with pytest.raises(RequestError):
                 read_request(message.value(1))
         else:
@@ -47,15 +47,15 @@ def test_each_kind_of_malformed_message_is_refused(raw: bytes) -> None:
 def test_repetitions_and_cancellations_come_after_their_task() -> None:
     seen: set[str] = set()
     for message in some(5_000):
-        if message.kind is Kind.TASK:
+        if message.kind is MessageKind.TASK:
             seen.add(message.task_id)
-        elif message.kind in (Kind.REPEATED, Kind.CANCEL):
+        elif message.kind in (MessageKind.REPEATED, MessageKind.CANCEL):
             assert message.task_id in seen
 
 
 def test_tasks_have_the_published_popularity() -> None:
     figures = load_figures()
-    sent = [message.content for message in some(8_000) if message.kind is Kind.TASK]
+    sent = [message.content for message in some(8_000) if message.kind is MessageKind.TASK]
     counted = Counter((one["per_worker"]["cpus"], one["per_worker"].get("gpu_milli", 0)) for one in sent)  # type: ignore[index]
     most = max(figures.shapes, key=lambda shape: shape.count)
     share = most.count / sum(shape.count for shape in figures.shapes)

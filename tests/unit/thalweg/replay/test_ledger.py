@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.ledger_rows import START, assigned, happened, ledger, submitted
-from thalweg.conf.settings import Place
+from thalweg.conf.settings import PlaceSettings
 from thalweg.jobs.placement.settings import plan_settings
 from thalweg.query.as_of import Version
 from thalweg.query.sql_statement import QueryRefusedError
 from thalweg.replay.ledger import ledger_scenario
-from thalweg.replay.lives import lives_of
+from thalweg.replay.recorded_tasks import recorded_tasks
 from thalweg.scheduling.live import decide
 from thalweg.scheduling.replay.live import LivePlanner
-from thalweg.scheduling.replay.replay import Ending, Fleet, ReplayJob, replay
+from thalweg.scheduling.replay.replay import Ending, RegionalSupply, ReplayJob, replay
 from thalweg.scheduling.world.tasks import Transition
 from thalweg.scheduling.world.world import NodeFacts, World
 from thalweg.streams.placement.requests import read_spec
@@ -25,7 +25,7 @@ from thalweg.sync.delta.store import append, open_or_create
 from thalweg.sync.ledger.ledger import Ledger, to_rows
 
 BEGIN_MS = 1_780_000_000_000
-FLEET = Fleet(regions=("east", "west"), gpus=(8.0, 8.0))
+FLEET = RegionalSupply(regions=("east", "west"), gpus=(8.0, 8.0))
 USD = {"east": 2.0, "west": 3.0}
 
 
@@ -34,7 +34,7 @@ class Recorder(LivePlanner):
 
     def __init__(self, world: World, jobs: Sequence[ReplayJob], requests: Sequence[str]) -> None:
         specs = [read_spec(request) for request in requests]
-        settings = plan_settings(Place())
+        settings = plan_settings(PlaceSettings())
         super().__init__(world, jobs, specs, FLEET, settings, name="flow", cycle_s=0.0, begin_ms=BEGIN_MS)
         self.requests = requests
         self.batches: list[list[Transition]] = []
@@ -125,7 +125,7 @@ def test_the_same_settings_from_any_version_do_what_was_done(
         replay(
             scenario.jobs,
             scenario.fleet,
-            scenario.planner("flow", Place(), 0.0),
+            scenario.planner("flow", PlaceSettings(), 0.0),
             begin_s=scenario.begin_s,
             running=scenario.running,
         )
@@ -143,7 +143,7 @@ def test_the_same_settings_from_any_version_do_what_was_done(
 
 def test_other_settings_do_otherwise(history: tuple[Path, Recorder]) -> None:
     scenario = ledger_scenario(str(history[0]), from_version=None, as_of=None, strategy="flow")
-    dear = Place.model_validate({"strategy": "greedy", "weights": {"balance": 100.0}})
+    dear = PlaceSettings.model_validate({"strategy": "greedy", "weights": {"balance": 100.0}})
     run = replay(scenario.jobs, scenario.fleet, scenario.planner("greedy", dear, 0.0), begin_s=0.0)
     assert scenario.recorded is not None
     assert run.fingerprint() != scenario.recorded.fingerprint()
@@ -175,7 +175,11 @@ def test_a_copy_that_was_done_at_the_version_is_not_run_again(tmp_path: Path) ->
     scenario = ledger_scenario(str(tmp_path), from_version=3, as_of=None, strategy="flow")  # version 0 has no rows
     assert [job.copies for job in scenario.jobs] == [1]
     result = replay(
-        scenario.jobs, scenario.fleet, scenario.planner("flow", Place(), 0.0), begin_s=0.0, running=scenario.running
+        scenario.jobs,
+        scenario.fleet,
+        scenario.planner("flow", PlaceSettings(), 0.0),
+        begin_s=0.0,
+        running=scenario.running,
     )
     assert result.region.tolist() == [1]
     assert (result.start_s.tolist(), result.end_s.tolist()) == ([-10.0], [10.0])
@@ -203,7 +207,7 @@ def test_lives_tell_observed_run_times_updates_and_cancels() -> None:
         ledger(happened("t", "succeeded", 1), batch_id=12),
     ]
     rows = [row for table in tables for row in from_rows(table, read_spec)]
-    lives = {life.job_id: life for life in lives_of([], rows)}
+    lives = {life.job_id: life for life in recorded_tasks([], rows)}
     begin_ms = int(START.timestamp() * 1000)
     assert lives["t"].run_s == 7, "from running to success"
     assert lives["t"].stayed_s(lives["t"].stays[0], begin_ms) == 11
@@ -215,9 +219,9 @@ def test_lives_tell_observed_run_times_updates_and_cancels() -> None:
 
 def test_a_what_if_of_a_tenants_quota_keeps_to_it(history: tuple[Path, Recorder]) -> None:
     scenario = ledger_scenario(str(history[0]), from_version=None, as_of=None, strategy="flow")
-    place = Place.model_validate({"tenants": {"default": {"quota_gpus": 8}}})
+    place = PlaceSettings.model_validate({"tenants": {"default": {"quota_gpus": 8}}})
     most = []
-    for settings in (Place(), place):
+    for settings in (PlaceSettings(), place):
         done = replay(scenario.jobs, scenario.fleet, scenario.planner("flow", settings, 0.0))
         moments = zip(done.start_s.tolist(), done.end_s.tolist(), done.gpus.tolist(), strict=True)
         changes = sorted(change for start, end, gpus in moments for change in ((start, 1, gpus), (end, 0, -gpus)))

@@ -11,7 +11,7 @@ from thalweg.agent.store import AgentStore
 from thalweg.cli import agent_command
 from thalweg.cli.main import cli
 from thalweg.client.client import Client
-from thalweg.conf.settings import Kafka, Settings, load_settings
+from thalweg.conf.settings import KafkaSettings, Settings, load_settings
 from thalweg.processes.identity import ProcessIdentity
 from thalweg.stack.connection import NoBrokerError, with_broker
 from thalweg.stack.state import StateFolder
@@ -58,7 +58,7 @@ def test_a_client_without_a_name_means_the_stack_here_or_nobody(state: Path) -> 
 
 
 def test_whoever_is_named_is_meant_even_at_the_default_address(state: Path) -> None:
-    default = Kafka().bootstrap_servers
+    default = KafkaSettings().bootstrap_servers
     for settings in (
         load_settings(overrides=[f"kafka.bootstrap_servers={default}"]),
         load_settings(environment={"THALWEG_KAFKA__BOOTSTRAP_SERVERS": default}),
@@ -95,7 +95,7 @@ def test_an_agent_looks_whose_cluster_it_is_before_it_makes_a_topic(
     store = AgentStore(tmp_path)
     store.fence.bind({"cluster": "ours", "topic prefix": "thalweg"})
     with pytest.raises(FenceError, match=r"belongs to cluster 'ours', here cluster is .another's"):
-        agent_command._connect(Kafka(), ["lab"], ["thalweg.assignments.lab"], store)
+        agent_command._connect(KafkaSettings(), ["lab"], ["thalweg.assignments.lab"], store)
     assert made == []
     store.close()
 

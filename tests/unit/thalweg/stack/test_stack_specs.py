@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from thalweg.conf.settings import Place, Settings
+from thalweg.conf.settings import PlaceSettings, Settings
 from thalweg.processes.children import ProcessSpec
 from thalweg.stack import stack
 from thalweg.stack.state import StateFolder
@@ -24,7 +24,7 @@ def test_a_stack_is_a_broker_and_one_application(tmp_path: Path, monkeypatch: py
 def test_with_a_standby_two_drivers_run_alike_beside_the_other_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = Settings(place=Place(standby=True))
+    wanted = Settings(place=PlaceSettings(standby=True))
     _, jobs, *drivers = specs(tmp_path, wanted, monkeypatch, "place.standby=true")
     assert "thalweg.jobs.local" in jobs.argv
     assert [driver.name for driver in drivers] == ["place-1", "place-2"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from thalweg.checkup.finding import Status
+from thalweg.checkup.finding import Severity
 from thalweg.checkup.stacks import state_finding
 from thalweg.cli.main import cli
 from thalweg.processes.children import ProcessSpec
@@ -89,7 +89,7 @@ def test_who_does_not_do_its_work_is_unwell_everywhere_until_it_does(running: Ru
     assert told.exit_code == 1
     assert "jobs is failing: place failed 3 times" in told.stdout
     finding, _ = state_finding(running.folder.path)
-    assert finding.status is Status.PROBLEM
+    assert finding.status is Severity.PROBLEM
     assert "place failed 3 times" in finding.seen
     assert running.end() == 1
     assert "jobs (place failed 3 times)" in running.told.read_text()

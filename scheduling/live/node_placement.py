@@ -7,7 +7,7 @@ import numpy as np
 
 from thalweg.scheduling.arrays import FloatArray, IntArray
 from thalweg.scheduling.live.gangs import Search, orders
-from thalweg.scheduling.live.live_plan import Assignment, Held
+from thalweg.scheduling.live.live_plan import CopyAssignment, LeftWaiting
 from thalweg.scheduling.live.live_problem import Demand, hourly_usd, left_of
 from thalweg.scheduling.pack.nodes import Need, Nodes, Slot
 from thalweg.scheduling.pack.packer import Packer
@@ -27,7 +27,7 @@ Fit = tuple[list[tuple[Slot, Need]], list[Share]]
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class SlottedCopy:
     """A copy that has its slots."""
 
     row: int
@@ -39,7 +39,7 @@ class Placed:
     shares: list[Share]
 
 
-class Limits:
+class TenantAllowance:
     """What tenants may still take while a plan is made. Tenants without limits cost nothing here."""
 
     def __init__(self, world: World) -> None:
@@ -53,27 +53,27 @@ class Limits:
         left_gpus, left_usd = self._left.get(tenant) or left_of(self._world, tenant)
         return gpus <= left_gpus + 1e-9 and usd_per_hour <= left_usd + 1e-9
 
-    def take(self, tenant: str, gpus: float, usd_per_hour: float) -> None:
+    def spend(self, tenant: str, gpus: float, usd_per_hour: float) -> None:
         """Count it; negative amounts give back."""
         if tenant in self._world.tenants:
             left_gpus, left_usd = self._left.get(tenant) or left_of(self._world, tenant)
             self._left[tenant] = left_gpus - gpus, left_usd - usd_per_hour
 
 
-class Placing:
+class NodePlacement:
     """Places demands' tasks on nodes, pool by pool."""
 
     def __init__(
-        self, world: World, demands: Sequence[Demand], problem: Problem, packer: Packer, limits: Limits
+        self, world: World, demands: Sequence[Demand], problem: Problem, packer: Packer, allowance: TenantAllowance
     ) -> None:
         """Start with nothing placed; row i of the problem's classes is demands[i]."""
         self.world = world
         self.demands = demands
         self.problem = problem
         self.packer = packer
-        self.limits = limits
+        self.allowance = allowance
         self.queues: dict[int, list[str]] = {row: list(demand.tasks) for row, demand in enumerate(demands)}
-        self.done: list[Placed] = []
+        self.done: list[SlottedCopy] = []
         self._usd: FloatArray | None = None
         self._search = Search(world.nodes, MOST_STEPS)
 
@@ -132,14 +132,14 @@ class Placing:
         task, spec = self.world.tasks[task_id], self.demands[row].key.spec
         gpus = spec.gpus * len(taken)
         usd_per_hour = sum(spec.gpus * float(self.problem.pools.usd_per_gpu_hour[pool]) for pool, _ in taken)
-        if not self.limits.allow(spec.tenant, gpus, usd_per_hour):
+        if not self.allowance.allow(spec.tenant, gpus, usd_per_hour):
             return False
-        self.limits.take(spec.tenant, gpus, usd_per_hour)
+        self.allowance.spend(spec.tenant, gpus, usd_per_hour)
         free = [
             index for index in range(task.spec.replicas) if index not in task.copies and index not in task.done_copies
         ]
         for copy, (pool, (slots, shares)) in zip(free, taken, strict=False):
-            self.done.append(Placed(row, task, copy, pool, slots, shares))
+            self.done.append(SlottedCopy(row, task, copy, pool, slots, shares))
         return True
 
     def undo(self) -> None:
@@ -148,7 +148,7 @@ class Placing:
             for slot, need in placed.slots:
                 self.world.nodes.release(slot, need)
 
-    def assignments(self) -> tuple[Assignment, ...]:
+    def assignments(self) -> tuple[CopyAssignment, ...]:
         """The copies placed, in the order placed, each with its money."""
         if not self.done:
             return ()
@@ -156,15 +156,15 @@ class Placing:
         money = components(self.problem, rows, pools)
         rate = hourly_usd(self.problem, rows, pools)
         return tuple(
-            assignment(self.world, placed.task, placed.copy, placed.pool, placed.shares, parts, usd_per_hour)
+            copy_assignment(self.world, placed.task, placed.copy, placed.pool, placed.shares, parts, usd_per_hour)
             for placed, parts, usd_per_hour in zip(self.done, money.tolist(), rate.tolist(), strict=True)
         )
 
-    def held(self, solution: Solution) -> tuple[Held, ...]:
+    def held(self, solution: Solution) -> tuple[LeftWaiting, ...]:
         """Tasks that wait on, with the strategy's reason where it gave one."""
         why = {entry.class_index: f"{entry.reason}: {entry.detail}" for entry in solution.unplaced}
         return tuple(
-            Held(task_id=task_id, reason=why.get(row, "capacity: no node has room for it now"))
+            LeftWaiting(task_id=task_id, reason=why.get(row, "capacity: no node has room for it now"))
             for row, queue in self.queues.items()
             for task_id in queue
         )
@@ -249,13 +249,13 @@ class Placing:
         )
 
 
-def assignment(
+def copy_assignment(
     world: World, task: Task, copy: int, pool: int, shares: Sequence[Share], parts: Sequence[float], usd_per_hour: float
-) -> Assignment:
+) -> CopyAssignment:
     """Describe a placed copy; `parts` is its cost by `scheduling.problem.cost.COMPONENTS`."""
     compute, egress, stall, latency, risk, move = parts
     where = world.nodes.pools[pool]
-    return Assignment(
+    return CopyAssignment(
         task_id=task.task_id,
         copy=copy,
         region=where.region,

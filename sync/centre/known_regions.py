@@ -17,8 +17,8 @@ from thalweg.sync.protocol.stamps import FIRST_STORE_EPOCH, MAX_COUNTER, ZERO, A
 RELEASED = FIRST_STORE_EPOCH // 2
 
 
-class LifeImage(msgspec.Struct, frozen=True, kw_only=True):
-    """The durable form of a `Life`, one row of `sync_regions`."""
+class KnownRegionImage(msgspec.Struct, frozen=True, kw_only=True):
+    """The durable form of a `KnownRegion`, one row of `sync_regions`."""
 
     region: str
     epoch: int
@@ -42,8 +42,8 @@ class LifeImage(msgspec.Struct, frozen=True, kw_only=True):
     plain_base: dict[str, int] = {}
 
 
-class Life:
-    """One region as the centre sees it. Mutable; `image` and `life_from` are its durable form."""
+class KnownRegion:
+    """One region as the centre sees it. Mutable; `image` and `region_from` are its durable form."""
 
     __slots__ = (
         "acked",
@@ -99,11 +99,11 @@ class Life:
         self.heartbeat: msgspec.Struct | None = None  # the last one, for display
 
     @classmethod
-    def without_store(cls, region: str) -> "Life":
+    def without_store(cls, region: str) -> "KnownRegion":
         """Make the life of a region of which only plain producers are known."""
-        life = cls(region, 0)
-        life.member = False
-        return life
+        known = cls(region, 0)
+        known.member = False
+        return known
 
     def begin(self, epoch: int) -> None:
         """Begin the next life; the present one is closed."""
@@ -186,76 +186,76 @@ class Life:
         return self.member or any(not is_plain(actor) for actor, _ in self.parked)
 
 
-def image(life: Life) -> LifeImage:
+def image(known: KnownRegion) -> KnownRegionImage:
     """Return the durable form."""
-    return LifeImage(
-        region=life.region,
-        epoch=life.epoch,
-        member=life.member,
-        contiguous=life.received.contiguous,
-        above=tuple(life.received.above),
-        highest=life.received.highest,
-        last_seq=life.last_seq,
-        last_at=life.last_at,
-        closed={actor: (r.contiguous, tuple(r.above)) for actor, r in life.closed.items()},
-        plain=dict(life.plain),
-        released=life.released,
-        parked=tuple(life.parked.values()),
-        openings=life.openings,
-        refused_from=life.refused_from,
-        copied=life.copied,
-        tokens=life.tokens,
-        furthest=life.furthest,
-        read_topic=life.read_topic,
-        plain_topic=life.plain_topic,
-        plain_base=dict(life.plain_base),
+    return KnownRegionImage(
+        region=known.region,
+        epoch=known.epoch,
+        member=known.member,
+        contiguous=known.received.contiguous,
+        above=tuple(known.received.above),
+        highest=known.received.highest,
+        last_seq=known.last_seq,
+        last_at=known.last_at,
+        closed={actor: (r.contiguous, tuple(r.above)) for actor, r in known.closed.items()},
+        plain=dict(known.plain),
+        released=known.released,
+        parked=tuple(known.parked.values()),
+        openings=known.openings,
+        refused_from=known.refused_from,
+        copied=known.copied,
+        tokens=known.tokens,
+        furthest=known.furthest,
+        read_topic=known.read_topic,
+        plain_topic=known.plain_topic,
+        plain_base=dict(known.plain_base),
     )
 
 
-def life_from(saved: LifeImage) -> Life:
+def region_from(saved: KnownRegionImage) -> KnownRegion:
     """Read the durable form; acknowledgements are heard again."""
-    life = Life(saved.region, saved.epoch)
-    life.member = saved.member
-    life.received = Received(saved.contiguous, saved.above, saved.highest)
-    life.last_seq = saved.last_seq
-    life.last_at = saved.last_at
-    life.closed = {actor: Received(contiguous, above) for actor, (contiguous, above) in saved.closed.items()}
-    life.plain = dict(saved.plain)
-    life.released = saved.released
-    life.openings = saved.openings
-    life.refused_from = saved.refused_from
-    life.copied = saved.copied
-    life.tokens = saved.tokens
-    life.furthest = saved.furthest
-    life.read_topic = saved.read_topic
-    life.plain_topic = saved.plain_topic
-    life.plain_base = dict(saved.plain_base)
-    life.parked = {(kept.stamp.actor, kept.stamp.seq): kept for kept in saved.parked}
-    return life
+    known = KnownRegion(saved.region, saved.epoch)
+    known.member = saved.member
+    known.received = Received(saved.contiguous, saved.above, saved.highest)
+    known.last_seq = saved.last_seq
+    known.last_at = saved.last_at
+    known.closed = {actor: Received(contiguous, above) for actor, (contiguous, above) in saved.closed.items()}
+    known.plain = dict(saved.plain)
+    known.released = saved.released
+    known.openings = saved.openings
+    known.refused_from = saved.refused_from
+    known.copied = saved.copied
+    known.tokens = saved.tokens
+    known.furthest = saved.furthest
+    known.read_topic = saved.read_topic
+    known.plain_topic = saved.plain_topic
+    known.plain_base = dict(saved.plain_base)
+    known.parked = {(kept.stamp.actor, kept.stamp.seq): kept for kept in saved.parked}
+    return known
 
 
-def heard_of(lives: Iterable[Life]) -> dict[str, int]:
+def heard_of(regions: Iterable[KnownRegion]) -> dict[str, int]:
     """Return per actor the highest sequence that has arrived."""
     result: dict[str, int] = {}
-    for life in lives:
-        for actor, received in (*life.closed.items(), (life.actor, life.received)):
+    for known in regions:
+        for actor, received in (*known.closed.items(), (known.actor, known.received)):
             result[actor] = max([received.contiguous, *received.above])
-        result.update(life.plain)
-        result[actor_of(life.region, RELEASED)] = life.released
+        result.update(known.plain)
+        result[actor_of(known.region, RELEASED)] = known.released
     return result
 
 
-def merged_of(lives: Iterable[Life]) -> dict[str, int]:
+def merged_of(regions: Iterable[KnownRegion]) -> dict[str, int]:
     """Return per actor the sequence up to which every update that can still come is merged."""
     result: dict[str, int] = {}
-    for life in lives:
-        if not is_plain(life.actor):
-            result[life.actor] = life.received.contiguous
-        for actor, received in life.closed.items():
+    for known in regions:
+        if not is_plain(known.actor):
+            result[known.actor] = known.received.contiguous
+        for actor, received in known.closed.items():
             result[actor] = max([received.contiguous, *received.above])
-        result.update(life.plain)
-        result[actor_of(life.region, RELEASED)] = life.released
-        for actor, seq in life.parked:  # arrived, not merged
+        result.update(known.plain)
+        result[actor_of(known.region, RELEASED)] = known.released
+        for actor, seq in known.parked:  # arrived, not merged
             if not is_plain(actor):
                 result[actor] = min(result[actor], seq - 1)
     return result

@@ -13,7 +13,7 @@ _METRIC_KINDS: Final = frozenset({"Counter", "Gauge", "Histogram", "Summary"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredError:
+class ErrorEntry:
     """An exception class of ours."""
 
     name: str
@@ -23,7 +23,7 @@ class DeclaredError:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredMetric:
+class MetricEntry:
     """A metric, by the name that /metrics shows."""
 
     name: str
@@ -33,10 +33,10 @@ class DeclaredMetric:
     labels: tuple[str, ...]
 
 
-def declared_errors(root: Path = PROJECT_ROOT) -> tuple[DeclaredError, ...]:
+def public_errors(root: Path = PROJECT_ROOT) -> tuple[ErrorEntry, ...]:
     """Every public exception class, by room and name."""
     found = [
-        DeclaredError(
+        ErrorEntry(
             name=node.name,
             module=module,
             bases=tuple(ast.unparse(base) for base in node.bases),
@@ -49,7 +49,7 @@ def declared_errors(root: Path = PROJECT_ROOT) -> tuple[DeclaredError, ...]:
     return tuple(sorted(found, key=lambda error: (ROOMS.index(error.module.partition(".")[0]), error.name)))
 
 
-def declared_metrics(root: Path = PROJECT_ROOT) -> tuple[DeclaredMetric, ...]:
+def public_metrics(root: Path = PROJECT_ROOT) -> tuple[MetricEntry, ...]:
     """Every metric of ours, by name."""
     found = []
     for module, tree in _modules(root):
@@ -63,7 +63,7 @@ def declared_metrics(root: Path = PROJECT_ROOT) -> tuple[DeclaredMetric, ...]:
             # The client library shows a counter with this ending, whether or not it was written out.
             name = texts[0].removesuffix("_total") + "_total" if kind == "counter" else texts[0]
             labels = tuple(ast.literal_eval(node.args[2])) if len(node.args) > 2 else ()
-            found.append(DeclaredMetric(name=name, kind=kind, module=module, meaning=texts[1], labels=labels))
+            found.append(MetricEntry(name=name, kind=kind, module=module, meaning=texts[1], labels=labels))
     return tuple(sorted(found, key=lambda metric: metric.name))
 
 

@@ -1,6 +1,6 @@
-"""Malleable tasks: who of them gets how many of the idle GPUs.
+"""Elastic tasks: who of them gets how many of the idle GPUs.
 
-Starting smaller and shrinking under pressure is part of making room (`scheduling.live.late_placing`).
+Starting smaller and shrinking under pressure is part of making room (`scheduling.live.making_room`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 from thalweg.scheduling.arrays import FloatArray, IntArray
 
 
-def grow(
+def grown_gpus(
     *, idle_gpus: FloatArray, pool: IntArray, least_gpus: FloatArray, most_gpus: FloatArray, step_gpus: FloatArray,
     weight: FloatArray,
 ) -> FloatArray:  # fmt: skip

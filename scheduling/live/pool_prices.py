@@ -13,12 +13,12 @@ import numpy as np
 from thalweg.scheduling.live.live_plan import PoolPrice as LivePrice
 from thalweg.scheduling.problem.cost import arc_costs
 from thalweg.scheduling.problem.model import GPUS, Problem
-from thalweg.scheduling.problem.solution import DEFAULT_LIMITS, Limits, Solution
+from thalweg.scheduling.problem.solution import DEFAULT_LIMITS, Solution, SolveLimits
 from thalweg.scheduling.solve.solve import solve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PoolPrice:
+class ShadowPrice:
     """What one more unit in a pool is worth.
 
     Attributes:
@@ -36,7 +36,7 @@ class PoolPrice:
     usd_per_gpu_hour: float
 
 
-def shadow_prices(problem: Problem, solution: Solution) -> tuple[PoolPrice, ...]:
+def shadow_prices(problem: Problem, solution: Solution) -> tuple[ShadowPrice, ...]:
     """Every scarce pool and dimension, the most saving an hour first."""
     classes, pools = problem.classes, problem.pools
     gpus = solution.count * classes.need[solution.class_index, GPUS]
@@ -46,7 +46,7 @@ def shadow_prices(problem: Problem, solution: Solution) -> tuple[PoolPrice, ...]
     whole = float(hours.sum() / max(gpus.sum(), 1e-300)) or 1.0
     mean_h = np.where((held > 0) & (mean_h > 0), mean_h, whole)
     found = [
-        PoolPrice(
+        ShadowPrice(
             pool=pools.pool_ids[p],
             dimension=int(d),
             saves_usd=float(solution.prices[p, d]),
@@ -59,13 +59,13 @@ def shadow_prices(problem: Problem, solution: Solution) -> tuple[PoolPrice, ...]
 
 
 def saving_of(
-    problem: Problem, solution: Solution, pool_index: int, gpus: float, limits: Limits = DEFAULT_LIMITS
+    problem: Problem, solution: Solution, pool_index: int, gpus: float, limits: SolveLimits = DEFAULT_LIMITS
 ) -> float:
     """USD that so many GPUs more in a pool would really save: the difference of two plans."""
     capacity = problem.pools.capacity.copy()
     capacity[pool_index, GPUS] += gpus
     richer = replace(problem, pools=replace(problem.pools, capacity=capacity))
-    return solution.objective - solve(richer, solution.strategy, limits, warm=solution.warm).objective
+    return solution.objective - solve(richer, solution.strategy, limits, warm_start=solution.warm_start).objective
 
 
 MOST_PRICES = 16

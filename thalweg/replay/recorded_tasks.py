@@ -43,7 +43,7 @@ class RecordedStay:
 
 
 @dataclass(slots=True, kw_only=True)
-class Life:
+class RecordedTask:
     """One task from one request to its end; an update that changes its needs ends it and begins another."""
 
     job_id: str
@@ -90,7 +90,7 @@ class Life:
         return self.run_s
 
 
-def lives_of(before: Sequence[Transition], after: Sequence[Transition]) -> list[Life]:
+def recorded_tasks(before: Sequence[Transition], after: Sequence[Transition]) -> list[RecordedTask]:
     """Tell lives from the ledger's rows, in the order of their requests.
 
     Args:
@@ -113,8 +113,8 @@ class _Told:
     """What the rows so far have told."""
 
     def __init__(self) -> None:
-        self.lives: list[Life] = []
-        self.current: dict[str, Life] = {}
+        self.lives: list[RecordedTask] = []
+        self.current: dict[str, RecordedTask] = {}
         self._lives_of: dict[str, int] = {}
 
     def follow(self, row: Transition, *, begun: bool) -> None:
@@ -125,7 +125,7 @@ class _Told:
         elif life is not None:
             self._go_on(life, row, begun=begun)
 
-    def _go_on(self, life: Life, row: Transition, *, begun: bool) -> None:
+    def _go_on(self, life: RecordedTask, row: Transition, *, begun: bool) -> None:
         stay = life.open.get(row.copy)
         step = step_of(
             row.change,
@@ -157,7 +157,7 @@ class _Told:
         if step.ends is TaskState.CANCELLED:
             self._cancel(life, row.decided_ms)
 
-    def _ask_anew(self, life: Life, row: Transition, spec: TaskSpec, *, begun: bool) -> Life:
+    def _ask_anew(self, life: RecordedTask, row: Transition, spec: TaskSpec, *, begun: bool) -> RecordedTask:
         if not begun:
             life.spec = spec
             return life
@@ -175,14 +175,14 @@ class _Told:
     def _begin(self, job_id: str, row: Transition) -> None:
         assert row.spec is not None
         arrive_ms = row.decided_ms if row.topic_timestamp_ms is None else min(row.topic_timestamp_ms, row.decided_ms)
-        life = self.current[row.task_id] = Life(job_id=job_id, spec=row.spec, arrive_ms=arrive_ms)
+        life = self.current[row.task_id] = RecordedTask(job_id=job_id, spec=row.spec, arrive_ms=arrive_ms)
         self.lives.append(life)
 
-    def _end(self, life: Life, copy: int, at_ms: int, ending: Ending) -> None:
+    def _end(self, life: RecordedTask, copy: int, at_ms: int, ending: Ending) -> None:
         stay = life.open.pop(copy)
         stay.ended_ms, stay.ending = at_ms, ending
 
-    def _cancel(self, life: Life, now_ms: int) -> None:
+    def _cancel(self, life: RecordedTask, now_ms: int) -> None:
         """End a life. Its copies were revoked in the same batch, which is no stop by the planner."""
         life.cancel_ms = now_ms
         for stay in life.stays:

@@ -31,7 +31,7 @@ def failing_beside(now_s: float) -> dict[str, str]:
     }
 
 
-def run_beside(
+def run_in_background(
     name: str, step: Callable[[], object], *, every_s: float, stop: Stop, close: Callable[[], None] | None = None
 ) -> None:
     """Start a thread that takes a step at an interval until asked to stop, and then once more.

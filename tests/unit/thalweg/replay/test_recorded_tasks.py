@@ -3,7 +3,7 @@
 import pytest
 
 from tests.unit.scheduling.worlds import spec
-from thalweg.replay.lives import Life, lives_of
+from thalweg.replay.recorded_tasks import RecordedTask, recorded_tasks
 from thalweg.scheduling.replay.replay import Ending
 from thalweg.scheduling.world.tasks import Change, TaskSpec, Transition
 
@@ -23,8 +23,8 @@ def of_copy(change: Change, epoch: int, at_s: int, region: str = "a") -> Transit
     )
 
 
-def lives(*rows: Transition) -> list[Life]:
-    return lives_of([], rows)
+def lives(*rows: Transition) -> list[RecordedTask]:
+    return recorded_tasks([], rows)
 
 
 @pytest.mark.parametrize("change", [Change.UPDATED, Change.SUBMITTED, Change.REPAIRED, Change.WAITING])

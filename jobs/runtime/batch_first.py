@@ -13,7 +13,7 @@ LONGEST_REST_S: Final = 0.1
 """A rest ends after this even when the batch goes on (it waits for a disk): courtesy, not a lock."""
 
 
-class Courtesy:
+class BatchFirst:
     """Whether a micro-batch is under way."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What a plan does once nothing more fits: start malleable tasks smaller, make room for the urgent, lend what idles.
+"""What a plan does once nothing more fits: start elastic tasks smaller, make room for the urgent, lend what idles.
 
 All of it works on the real nodes and is taken back at the end, as in `placing`. Effort is counted, so equal worlds give
 equal plans: a micro-batch looks after the few most urgent tasks, the next one after the next.
@@ -11,11 +11,11 @@ from typing import Final
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, FloatArray
-from thalweg.scheduling.live.live_plan import Assignment, PlanSettings, Preempted
+from thalweg.scheduling.live.elastic import grown_gpus
+from thalweg.scheduling.live.live_plan import CopyAssignment, PlanSettings, Preempted
 from thalweg.scheduling.live.live_problem import Demand, hourly_usd, live_problem, whole_pools
-from thalweg.scheduling.live.malleable import grow
 from thalweg.scheduling.live.node_limits import workers_by_pool
-from thalweg.scheduling.live.placing import Fit, Limits, Placing, assignment
+from thalweg.scheduling.live.node_placement import Fit, NodePlacement, TenantAllowance, copy_assignment
 from thalweg.scheduling.live.preemption import Offer, may_give_way, new_wait_usd, offers, restart_usd
 from thalweg.scheduling.pack.nodes import Need, Nodes, Slot
 from thalweg.scheduling.pack.packer import Packer
@@ -23,7 +23,7 @@ from thalweg.scheduling.problem.cost import components
 from thalweg.scheduling.problem.model import Pools
 from thalweg.scheduling.world.tasks import MILLI, Copy, Task, TaskSpec, sized
 from thalweg.scheduling.world.waiting import ClassKey
-from thalweg.scheduling.world.world import Tenant, World
+from thalweg.scheduling.world.world import TenantLimits, World
 
 MOST_DEMANDS: Final = 16
 """Stuck classes one plan looks after, the most urgent first."""
@@ -46,7 +46,7 @@ class Leaving:
     """A copy whose slots were given back for another task."""
 
     row: int
-    """One of its seats."""
+    """One of its rows in the occupancy."""
     task: Task
     copy: Copy
     pool: int
@@ -66,7 +66,7 @@ class Resized:
     reason: str
 
 
-class LatePlacing:
+class MakingRoom:
     """Tries for the stuck demands; what it did is in `placing`, `preempted` and `resized`."""
 
     def __init__(
@@ -76,11 +76,11 @@ class LatePlacing:
         settings: PlanSettings,
         now_ms: int,
         packer: Packer,
-        limits: Limits,
+        allowance: TenantAllowance,
         free: Pools | None = None,
     ) -> None:
         """Look at the most urgent of the stuck demands, which come in that order; `free` spares counting again."""
-        self.world, self.settings, self.now_ms, self.limits = world, settings, now_ms, limits
+        self.world, self.settings, self.now_ms, self.allowance = world, settings, now_ms, allowance
         self.stuck = stuck[:MOST_DEMANDS]
         sizes = [(row, demand) for row, demand in enumerate(self.stuck) for demand in _smaller(world, demand)]
         self._smaller: dict[int, list[int]] = {}
@@ -88,7 +88,7 @@ class LatePlacing:
             self._smaller.setdefault(row, []).append(index)
         demands = [*self.stuck, *(demand for _, demand in sizes)]
         self.problem = live_problem(world, demands, settings, now_ms, whole_pools(world, free))
-        self.placing = Placing(world, demands, self.problem, packer, limits)
+        self.placement = NodePlacement(world, demands, self.problem, packer, allowance)
         self.reasons: dict[tuple[str, int], str] = {}
         self.preempted: list[Preempted] = []
         self.resized: list[Resized] = []
@@ -115,20 +115,20 @@ class LatePlacing:
                 tries -= 1
                 if not self._make_room(least, task_id):
                     break  # tasks of a class are alike
-        return {placed.task.task_id for placed in self.placing.done}
+        return {placed.task.task_id for placed in self.placement.done}
 
     def grow_all(self, blocked: BoolArray) -> None:
-        """Lend idle GPUs to malleable tasks of pools that no waiting task could use.
+        """Lend idle GPUs to elastic tasks of pools that no waiting task could use.
 
         Args:
             blocked: [P] pools where something waits.
         """
         world, now_ms = self.world, self.now_ms
         growing: list[tuple[Task, Copy, int]] = []
-        for held in world.malleable:
+        for held in world.elastic:
             task = world.tasks[held[0]]
             copy = task.copies[held[1]]
-            pool = world.nodes.pool[world.seats.column("node")[copy.seats[0]]]
+            pool = world.nodes.pool[world.occupancy.column("node")[copy.occupancy[0]]]
             idle = held not in self._gone and now_ms - copy.assigned_ms >= self.settings.resize_every_ms
             if idle and not blocked[pool] and task.spec.gpus and copy.workers < (task.spec.max_workers or 0):
                 growing.append((task, copy, int(pool)))
@@ -138,13 +138,13 @@ class LatePlacing:
         step = np.array([task.spec.parts[0].need.total_gpu_milli / MILLI for task, _, _ in growing])
         held_gpus = np.array([copy.workers for _, copy, _ in growing]) * step
         milli = np.where(world.nodes.ready, world.nodes.gpu_milli_free.clip(min=0).sum(axis=1), 0)
-        lent = grow(
+        lent = grown_gpus(
             idle_gpus=np.bincount(world.nodes.pool, milli, len(world.nodes.pools)) / MILLI,
             pool=np.array([pool for _, _, pool in growing], np.int64),
             least_gpus=held_gpus,
             most_gpus=np.array([task.spec.max_workers or 0 for task, _, _ in growing]) * step,
             step_gpus=step,
-            weight=np.array([world.tenants.get(task.spec.tenant, Tenant()).weight for task, _, _ in growing]),
+            weight=np.array([world.tenants.get(task.spec.tenant, TenantLimits()).weight for task, _, _ in growing]),
         )
         for (task, copy, pool), gpus, worker_gpus in zip(growing, lent.tolist(), step.tolist(), strict=True):
             if len(self.resized) >= MOST_GROWN:
@@ -153,18 +153,18 @@ class LatePlacing:
 
     def undo(self) -> None:
         """Leave the nodes as they were before the plan."""
-        self.placing.undo()
-        self.placing.release(resized.fit for resized in self.resized)
+        self.placement.undo()
+        self.placement.release(resized.fit for resized in self.resized)
         for leaving in self._left:
-            self._seat_again(leaving)
+            self._restore(leaving)
 
-    def assignments(self) -> tuple[Assignment, ...]:
+    def assignments(self) -> tuple[CopyAssignment, ...]:
         """Copies of waiting tasks that were placed after all."""
         return tuple(
-            replace(made, reason=self.reasons.get((made.task_id, made.copy))) for made in self.placing.assignments()
+            replace(made, reason=self.reasons.get((made.task_id, made.copy))) for made in self.placement.assignments()
         )
 
-    def resizes(self) -> tuple[Assignment, ...]:
+    def resizes(self) -> tuple[CopyAssignment, ...]:
         """Copies that go on with another number of workers."""
         if not self.resized:
             return ()
@@ -182,7 +182,7 @@ class LatePlacing:
         money, rate = components(problem, rows, pools), hourly_usd(problem, rows, pools)
         return tuple(
             replace(
-                assignment(self.world, one.task, one.copy.index, one.pool, one.fit[1], parts, usd_per_hour),
+                copy_assignment(self.world, one.task, one.copy.index, one.pool, one.fit[1], parts, usd_per_hour),
                 reason=one.reason,
             )
             for one, parts, usd_per_hour in zip(self.resized, money.tolist(), rate.tolist(), strict=True)
@@ -192,23 +192,23 @@ class LatePlacing:
 
     def _start_smaller(self, row: int, task_id: str) -> bool:
         for smaller in self._smaller.get(row, ()):
-            if self.placing.place_anywhere(smaller, task_id):
-                workers = self.placing.demands[smaller].key.spec.workers
+            if self.placement.place_anywhere(smaller, task_id):
+                workers = self.placement.demands[smaller].key.spec.workers
                 self._say(task_id, f"starts with {workers} of {self.stuck[row].key.spec.workers} workers")
                 return True
         return False
 
     def _say(self, task_id: str, reason: str) -> None:
-        for placed in self.placing.done:
+        for placed in self.placement.done:
             if placed.task.task_id == task_id:
                 self.reasons[task_id, placed.copy] = reason
 
     def _make_room(self, row: int, task_id: str) -> bool:
         """Place a task with other copies out of its way, if it gains more than they lose."""
-        demand, usd = self.placing.demands[row], self.placing.usd(row)
+        demand, usd = self.placement.demands[row], self.placement.usd(row)
         spec, missing = demand.key.spec, demand.key.missing
         pools_usd = self.problem.pools.usd_per_gpu_hour[np.isfinite(usd)]
-        if not pools_usd.size or not self.limits.allow(
+        if not pools_usd.size or not self.allowance.allow(
             spec.tenant, spec.gpus * missing, spec.gpus * missing * float(pools_usd.min())
         ):
             return False
@@ -234,16 +234,21 @@ class LatePlacing:
         lost = sum(one.lost_usd for one in victims) + self.settings.weights.move * len(smaller)
         gained = float(self.problem.classes.wait_usd[row]) - sum(float(usd[pool]) for pool, _ in taken)
         room = self.settings.most_preempted - len(self.preempted)
-        if len(taken) < missing or len(victims) > room or gained <= lost or not self.placing.keep(row, task_id, taken):
-            self.placing.release(fit for _, fit in taken)
-            self.placing.release(one.fit for one in smaller)
+        if (
+            len(taken) < missing
+            or len(victims) > room
+            or gained <= lost
+            or not self.placement.keep(row, task_id, taken)
+        ):
+            self.placement.release(fit for _, fit in taken)
+            self.placement.release(one.fit for one in smaller)
             for one in leaving:
-                self._seat_again(one)
+                self._restore(one)
             return False
         self._left += leaving
         self.resized += smaller
         self._gone |= {(one.task.task_id, one.copy.index) for one in leaving}
-        self._gone_rows += [row for one in leaving for row in one.copy.seats]
+        self._gone_rows += [row for one in leaving for row in one.copy.occupancy]
         for one in victims:
             self.preempted.append(
                 Preempted(
@@ -260,14 +265,14 @@ class LatePlacing:
 
     def _pools_by_price(self, spec: TaskSpec, usd: FloatArray, task_id: str) -> list[tuple[int, list[Offer], int]]:
         """Pools that could be made to hold the task, cheapest first, with their offers and the workers short."""
-        world, seats, need = self.world, self.world.seats, _largest(spec)
+        world, occupancy, need = self.world, self.world.occupancy, _largest(spec)
         usable = np.isfinite(usd)
-        rows = may_give_way(seats, spec.priority if self.settings.most_preempted else -1, usable)
-        own = [row for copy in world.tasks[task_id].copies.values() for row in copy.seats]
+        rows = may_give_way(occupancy, spec.priority if self.settings.most_preempted else -1, usable)
+        own = [row for copy in world.tasks[task_id].copies.values() for row in copy.occupancy]
         rows = rows[~np.isin(rows, [*self._gone_rows, *own])]
         offered: dict[int, list[Offer]] = {}
         for offer in offers(
-            seats,
+            occupancy,
             world.nodes,
             rows,
             need,
@@ -295,10 +300,10 @@ class LatePlacing:
         for offer in offered:
             gained[offer.node] = max(gained.get(offer.node, 0), offer.workers)
             for row in offer.rows:
-                owner = self.world.seats.owner(row)
+                owner = self.world.occupancy.owner(row)
                 if owner not in leaving and owner not in self._gone and owner[0] != task_id:
-                    leaving[owner] = self._get_up(row, pool)
-            if sum(gained.values()) >= needed and (fit := self.placing.fit(spec, pool)) is not None:
+                    leaving[owner] = self._vacate(row, pool)
+            if sum(gained.values()) >= needed and (fit := self.placement.fit(spec, pool)) is not None:
                 break
             if len(leaving) > 2 * max(self.settings.most_preempted, 1):
                 break
@@ -307,7 +312,7 @@ class LatePlacing:
         allowed = fit is not None
         for one in sorted(leaving.values(), key=lambda one: (-one.lost_usd, one.task.order)):
             if fit is None or not allowed or self._fits_again(one):
-                self._seat_again(one)
+                self._restore(one)
                 continue
             gone.append(one)
             shrunk = self._shrink(one)
@@ -320,26 +325,26 @@ class LatePlacing:
         if fit is None or not allowed:
             # Those that were let stay sit again already.
             if fit is not None:
-                self.placing.release([fit])
-            self.placing.release(one.fit for one in smaller)
+                self.placement.release([fit])
+            self.placement.release(one.fit for one in smaller)
             for one in gone:
-                self._seat_again(one)
+                self._restore(one)
             return None
         return fit, gone, smaller
 
-    def _get_up(self, row: int, pool: int) -> Leaving:
+    def _vacate(self, row: int, pool: int) -> Leaving:
         world = self.world
-        task_id, index = world.seats.owner(row)
+        task_id, index = world.occupancy.owner(row)
         task = world.tasks[task_id]
         copy = task.copies[index]
         at = np.array([row])
-        restart = float(restart_usd(world.seats, at, self.now_ms)[0])
-        wait = float(new_wait_usd(world.seats, at, self.now_ms, self.settings.wait_usd)[0])
+        restart = float(restart_usd(world.occupancy, at, self.now_ms)[0])
+        wait = float(new_wait_usd(world.occupancy, at, self.now_ms, self.settings.wait_usd)[0])
         for slot, need in world.slots_of(task, copy):
             world.nodes.release(slot, need)
         return Leaving(row, task, copy, pool, restart + wait, restart)
 
-    def _seat_again(self, leaving: Leaving) -> None:
+    def _restore(self, leaving: Leaving) -> None:
         for slot, need in self.world.slots_of(leaving.task, leaving.copy):
             self.world.nodes.force(slot, need)
 
@@ -349,7 +354,7 @@ class LatePlacing:
         )
 
     def _shrink(self, leaving: Leaving) -> Resized | None:
-        """Let a malleable copy go on in what is left of its pool, with as many workers as fit."""
+        """Let an elastic copy go on in what is left of its pool, with as many workers as fit."""
         spec, copy = leaving.task.spec, leaving.copy
         if spec.min_workers is None:
             return None
@@ -366,7 +371,7 @@ class LatePlacing:
         rate = float(self.problem.pools.usd_per_gpu_hour[pool]) * gpus
         limit = task.spec.max_usd_per_hour
         total = float(self.problem.pools.usd_per_gpu_hour[pool]) * task.spec.parts[0].need.total_gpu_milli / MILLI
-        if workers <= copy.workers or not self.limits.allow(task.spec.tenant, gpus, rate):
+        if workers <= copy.workers or not self.allowance.allow(task.spec.tenant, gpus, rate):
             return
         if limit is not None and total * workers > limit * (1 + 1e-9):
             return
@@ -378,29 +383,29 @@ class LatePlacing:
             for slot, need in slots:
                 self.world.nodes.force(slot, need)
             return
-        self.limits.take(task.spec.tenant, gpus, rate)
-        self._left.append(Leaving(copy.seats[0], task, copy, pool, 0.0, 0.0))
+        self.allowance.spend(task.spec.tenant, gpus, rate)
+        self._left.append(Leaving(copy.occupancy[0], task, copy, pool, 0.0, 0.0))
         self._gone.add((task.task_id, copy.index))
         self.resized.append(grown)
 
     def _resize(self, task: Task, copy: Copy, pool: int, workers: int, reason: str) -> Resized | None:
         spec = sized(task.spec, workers)
-        fit = self.placing.fit(spec, pool)
+        fit = self.placement.fit(spec, pool)
         return None if fit is None else Resized(task, copy, spec, pool, fit, reason)
 
 
 def _least_priority(world: World, settings: PlanSettings) -> int:
     """Least priority among those who may have to give way: nothing at or below it can make room."""
-    if world.malleable:
+    if world.elastic:
         return -1
-    seats = world.seats
-    may = seats.used() & (seats.column("preemptible") == 1)
-    least = int(np.where(may, seats.column("priority"), _NOBODY).min(initial=_NOBODY))
+    occupancy = world.occupancy
+    may = occupancy.used() & (occupancy.column("preemptible") == 1)
+    least = int(np.where(may, occupancy.column("priority"), _NOBODY).min(initial=_NOBODY))
     return least if settings.most_preempted else _NOBODY
 
 
 def _smaller(world: World, demand: Demand) -> Iterable[Demand]:
-    """Sizes a malleable task could start with in what is free now, and its least, for which room is made at most."""
+    """Sizes an elastic task could start with in what is free now, and its least, for which room is made at most."""
     spec = demand.key.spec
     if spec.min_workers is None:
         return ()

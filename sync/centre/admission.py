@@ -6,13 +6,13 @@ decide merges for as long as it is ahead.
 
 from collections.abc import Iterable
 
-from thalweg.sync.centre.lives import Life
+from thalweg.sync.centre.known_regions import KnownRegion
 from thalweg.sync.protocol.entries import PlainWrite, Update, UpMessage
 from thalweg.sync.protocol.records import KeyRefusedError, checked_key, malformed
 from thalweg.sync.protocol.stamps import Actor, StampError, checked_stamp
 
 
-def refusal(update: Update, actor: Actor, life: Life | None) -> str | None:
+def refusal(update: Update, actor: Actor, known: KnownRegion | None) -> str | None:
     """Return why an update of a writer cannot be obeyed, or None."""
     stamp, record = update.stamp, update.record
     try:
@@ -22,8 +22,8 @@ def refusal(update: Update, actor: Actor, life: Life | None) -> str | None:
         return str(error)
     if (wrong := malformed(record)) is not None:
         return wrong
-    if life is None or stamp.epoch > life.epoch:
-        return f"update of epoch {stamp.epoch}; {current_life(life)}"
+    if known is None or stamp.epoch > known.epoch:
+        return f"update of epoch {stamp.epoch}; {current_life(known)}"
     if stamp.seq == 0 or record.vector.get(actor) != stamp.seq:
         return (
             f"stamp has sequence {stamp.seq} but the record's vector says {record.vector.get(actor)} for "
@@ -34,19 +34,19 @@ def refusal(update: Update, actor: Actor, life: Life | None) -> str | None:
     at = record.at
     if at != (stamp.ms, stamp.counter, stamp.region):
         return f"stamp {tuple(stamp.hlc)} is not the record's newest, {tuple(at)}; the writer must stamp later"
-    if stamp.epoch == life.epoch and stamp.seq <= life.last_seq and at > life.last_at:
+    if stamp.epoch == known.epoch and stamp.seq <= known.last_seq and at > known.last_at:
         return (
-            f"sequence {stamp.seq} of {actor} is stamped later than sequence {life.last_seq}; "
+            f"sequence {stamp.seq} of {actor} is stamped later than sequence {known.last_seq}; "
             "the store was restored from a copy: begin a new epoch"
         )
     return None
 
 
-def current_life(life: Life | None) -> str:
+def current_life(known: KnownRegion | None) -> str:
     """Say in words which life of a region is current."""
-    if life is None:
+    if known is None:
         return "the region has not joined; send a join first"
-    return f"current is epoch {life.epoch}{'' if life.member else ', which has left'}; join with a higher one"
+    return f"current is epoch {known.epoch}{'' if known.member else ', which has left'}; join with a higher one"
 
 
 def newest_of(messages: Iterable[UpMessage]) -> dict[str, int]:

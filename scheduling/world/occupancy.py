@@ -21,7 +21,7 @@ MICRO: Final = 1_000_000
 _FIRST_ROWS: Final = 64
 
 
-class Seat(NamedTuple):
+class OccupancyRow(NamedTuple):
     """One copy on one node; all integers, so that a row is written in one go. Facts of the copy repeat on each node."""
 
     node: int
@@ -30,7 +30,7 @@ class Seat(NamedTuple):
     preemptible: int
     """1 where the task agreed to give way."""
     surplus: int
-    """Workers of the copy above its least; 0 unless it is malleable."""
+    """Workers of the copy above its least; 0 unless it is elastic."""
     gpu_milli: int
     """Here on this node, as are CPUs and memory."""
     cpu_milli: int
@@ -65,24 +65,24 @@ class Holding:
             gpu_milli=gpu_milli, cpu_milli=cpu_milli, memory_mib=memory_mib, micro_usd_per_hour=micro_usd_per_hour
         )
 
-    def gain(self, seat: Seat) -> None:
-        """Hold a seat more."""
-        self._add(seat, 1)
+    def gain(self, entry: OccupancyRow) -> None:
+        """Hold a row more."""
+        self._add(entry, 1)
 
-    def lose(self, seat: Seat) -> None:
-        """Hold a seat less."""
-        self._add(seat, -1)
+    def lose(self, entry: OccupancyRow) -> None:
+        """Hold a row less."""
+        self._add(entry, -1)
 
-    def _add(self, seat: Seat, sign: int) -> None:
-        self.gpu_milli += sign * seat.gpu_milli
-        self.cpu_milli += sign * seat.cpu_milli
-        self.memory_mib += sign * seat.memory_mib
-        self.micro_usd_per_hour += sign * seat.micro_usd_per_hour * seat.first
+    def _add(self, entry: OccupancyRow, sign: int) -> None:
+        self.gpu_milli += sign * entry.gpu_milli
+        self.cpu_milli += sign * entry.cpu_milli
+        self.memory_mib += sign * entry.memory_mib
+        self.micro_usd_per_hour += sign * entry.micro_usd_per_hour * entry.first
 
 
-def seats_of(
+def occupancy_of(
     task: Task, copy: Copy, slots: Sequence[tuple[Slot, Need]], row: Transition, pool: int
-) -> tuple[Seat, ...]:
+) -> tuple[OccupancyRow, ...]:
     """Describe a copy on each of its nodes.
 
     Args:
@@ -111,7 +111,7 @@ def seats_of(
         "order": task.order,
     }
     return tuple(
-        Seat(
+        OccupancyRow(
             node=slot.node,
             gpu_milli=len(slot.devices) * need.gpu_milli,
             cpu_milli=need.cpu_milli,
@@ -123,14 +123,14 @@ def seats_of(
     )
 
 
-_COLUMN: Final = {name: index for index, name in enumerate(Seat._fields)}
+_COLUMN: Final = {name: index for index, name in enumerate(OccupancyRow._fields)}
 
 
-class Seats:
+class Occupancy:
     """The table. Rows of copies that left are used again."""
 
     def __init__(self) -> None:
-        # Column by column in memory: questions run down a column of 150,000 rows, and a seat is written once.
+        # Column by column in memory: questions run down a column of 150,000 rows, and a row is written once.
         self._cells = np.full((_FIRST_ROWS, len(_COLUMN)), -1, np.int64, order="F")
         self._owner: list[tuple[str, int]] = []
         self._free: list[int] = []
@@ -138,8 +138,8 @@ class Seats:
     def __len__(self) -> int:
         return len(self._owner) - len(self._free)
 
-    def add(self, owner: tuple[str, int], seat: Seat) -> int:
-        """Add a seat of a copy (task id, copy index) and return its row."""
+    def add(self, owner: tuple[str, int], entry: OccupancyRow) -> int:
+        """Add a row of a copy (task id, copy index) and return its row."""
         if self._free:
             row = self._free.pop()
             self._owner[row] = owner
@@ -148,30 +148,30 @@ class Seats:
             self._owner.append(owner)
             if row == len(self._cells):
                 self._cells = np.asfortranarray(np.concatenate([self._cells, np.full_like(self._cells, -1)]))
-        self._cells[row] = seat
+        self._cells[row] = entry
         return row
 
-    def add_all(self, owners: Sequence[tuple[str, int]], seats: IntArray) -> range:
+    def add_all(self, owners: Sequence[tuple[str, int]], occupancy: IntArray) -> range:
         """Add many at once to a table without any; return their rows."""
         self._owner = list(owners)
-        self._cells = np.full((max(len(seats), _FIRST_ROWS), len(_COLUMN)), -1, np.int64, order="F")
-        self._cells[: len(seats)] = seats
-        return range(len(seats))
+        self._cells = np.full((max(len(occupancy), _FIRST_ROWS), len(_COLUMN)), -1, np.int64, order="F")
+        self._cells[: len(occupancy)] = occupancy
+        return range(len(occupancy))
 
     def rows(self, numbers: Sequence[int]) -> IntArray:
         """Seats of these rows, [rows, fields]."""
         return np.ascontiguousarray(self._cells[np.array(numbers, np.int64)])
 
-    def remove(self, row: int) -> Seat:
-        """Take a seat away and return it."""
-        seat = self.seat(row)
+    def remove(self, row: int) -> OccupancyRow:
+        """Take a row away and return it."""
+        entry = self.entry(row)
         self._cells[row, _COLUMN["pool"]] = -1
         self._free.append(row)
-        return seat
+        return entry
 
-    def seat(self, row: int) -> Seat:
+    def entry(self, row: int) -> OccupancyRow:
         """Seat of a row."""
-        return Seat(*self._cells[row].tolist())
+        return OccupancyRow(*self._cells[row].tolist())
 
     def owner(self, row: int) -> tuple[str, int]:
         """Copy (task id, copy index) of a row."""
