@@ -22,6 +22,7 @@ from thalweg.agent.figures import load_figures
 from thalweg.agent.fleet import RegionFleet, simulated_fleet
 from thalweg.conf.settings import KafkaSettings
 from thalweg.processes.children import Child, ProcessSpec
+from thalweg.scheduling.ids import TaskId
 from thalweg.stack.broker import Broker
 from thalweg.stack.machine import describe
 from thalweg.streams.broker.admin import ensure_topics
@@ -122,7 +123,7 @@ class Events:
                 AssignmentEvent(
                     event_id=f"event-{number}",
                     type="assign",
-                    task_id=f"task-{number}",
+                    task_id=TaskId(f"task-{number}"),
                     epoch=1,
                     region=region,
                     nodes=[share],

@@ -12,6 +12,7 @@ import msgspec
 from thalweg.conf.settings import Settings
 from thalweg.jobs.microbatch.reading import collect
 from thalweg.jobs.runtime.job import Flow, Stop, checkpoint_for, job_main, spark_session
+from thalweg.scheduling.ids import RegionId
 from thalweg.streams.broker.publish import KafkaPublisher, OutgoingRecord, outgoing
 from thalweg.streams.broker.sources import read_pattern
 from thalweg.streams.contract.envelope import Envelope
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 FLOW: Final = Flow(name="bare_loop", reads_topics=("requests", "status"), writes_topics=("assignments",))
-REGION: Final = "bare"
+REGION: Final = RegionId("bare")
 
 
 def run(settings: Settings) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from thalweg.benchmarks.placement.plan import RESULTS
+from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.liveness.hearing import BEAT_MS, Hearing, RecordPosition, Sounding
 from thalweg.scheduling.liveness.patience import Patience
 from thalweg.stack.machine import describe
@@ -77,11 +78,11 @@ def _judgements(
     for second in itertools.count(1):
         number = hearing.begin()
         while due_s is not None and due_s <= second:
-            hearing.hear("r", RecordPosition(topic="t", partition=0, offset=offset))
+            hearing.hear(RegionId("r"), RecordPosition(topic="t", partition=0, offset=offset))
             offset, due_s = offset + 1, next(arrivals, None)
         hearing.sounded(Sounding(number=number, made_ms=second * BEAT_MS, ends={"t": {0: offset}}))
         hearing.read_back(number)
-        yield second, bool(hearing.silent({"r": "t"}, dict))
+        yield second, bool(hearing.silent({RegionId("r"): "t"}, dict))
 
 
 def measure(gap: Gap, patience: Callable[[], Patience]) -> dict[str, float]:

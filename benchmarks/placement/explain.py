@@ -11,6 +11,7 @@ import numpy as np
 
 from thalweg.conf.environment import results_folder
 from thalweg.scheduling.explain.reasons import Explainer
+from thalweg.scheduling.ids import NodeId, PoolId, RegionId, TaskId
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.problem.model import Weights
@@ -18,7 +19,7 @@ from thalweg.scheduling.world.tasks import Change, Part, Share, TaskSpec, Transi
 from thalweg.scheduling.world.world import NodeFacts, World
 from thalweg.stack.machine import describe
 
-REGIONS = tuple(f"region-{index:02d}" for index in range(20))
+REGIONS = tuple(RegionId(f"region-{index:02d}") for index in range(20))
 NODES_PER_REGION = 938
 GPUS_PER_NODE = 8
 HOUR_MS = 3_600_000
@@ -33,7 +34,7 @@ def full_world(rng: np.random.Generator) -> World:
     world.set_nodes(
         NodeFacts(
             region=region,
-            node_id=f"n{index}",
+            node_id=NodeId(f"n{index}"),
             gpu_model=("A100", "H100")[index % 2],
             spot=index % 5 == 0,
             gpus=GPUS_PER_NODE,
@@ -60,12 +61,21 @@ def full_world(rng: np.random.Generator) -> World:
     number = 0
     for region in REGIONS:
         for index in range(NODES_PER_REGION):
-            pool_id = f"{region}/{('A100', 'H100')[index % 2]}/{'spot' if index % 5 == 0 else 'on-demand'}"
+            pool_id = PoolId(f"{region}/{('A100', 'H100')[index % 2]}/{'spot' if index % 5 == 0 else 'on-demand'}")
             for device in range(GPUS_PER_NODE):
-                _place(world, f"t{number}", specs[number % len(specs)], region, f"n{index}", pool_id, device, rng)
+                _place(
+                    world,
+                    TaskId(f"t{number}"),
+                    specs[number % len(specs)],
+                    region,
+                    NodeId(f"n{index}"),
+                    pool_id,
+                    device,
+                    rng,
+                )
                 number += 1
     for index in range(WAITING):
-        _submit(world, f"w{index}", _waiting(index), NOW_MS - int(rng.integers(HOUR_MS)))
+        _submit(world, TaskId(f"w{index}"), _waiting(index), NOW_MS - int(rng.integers(HOUR_MS)))
     return world
 
 
@@ -88,12 +98,19 @@ def _waiting(index: int) -> TaskSpec:
     return _spec(**{"priority": 300 + 100 * (index % 4), "hours": 1 + index % 5, **kinds[index % len(kinds)]})
 
 
-def _submit(world: World, name: str, spec: TaskSpec, at_ms: int) -> None:
+def _submit(world: World, name: TaskId, spec: TaskSpec, at_ms: int) -> None:
     world.follow(Transition(change=Change.SUBMITTED, task_id=name, decided_ms=at_ms, spec=spec, request="{}"))
 
 
 def _place(
-    world: World, name: str, spec: TaskSpec, region: str, node: str, pool_id: str, device: int, rng: np.random.Generator
+    world: World,
+    name: TaskId,
+    spec: TaskSpec,
+    region: RegionId,
+    node: NodeId,
+    pool_id: PoolId,
+    device: int,
+    rng: np.random.Generator,
 ) -> None:
     at_ms = NOW_MS - int(rng.integers(5 * HOUR_MS))
     _submit(world, name, spec, at_ms)
@@ -121,12 +138,12 @@ def run() -> dict[str, Any]:
     waits_ms, placed_ms, remedies = list[float](), list[float](), list[int]()
     for index in range(-6, QUESTIONS):  # the first of each kind compile and fill the packer's boards
         started = time.perf_counter()
-        wait = explainer.wait(world.tasks[f"w{index % WAITING}"], NOW_MS)
+        wait = explainer.wait(world.tasks[TaskId(f"w{index % WAITING}")], NOW_MS)
         if index >= 0:
             waits_ms.append((time.perf_counter() - started) * 1e3)
             remedies.append(len(wait.remedies))
     for index in range(-3, QUESTIONS):
-        name = f"t{(index * 2_501) % 150_000}"
+        name = TaskId(f"t{(index * 2_501) % 150_000}")
         started = time.perf_counter()
         explainer.options(world.tasks[name].spec, NOW_MS, instead_of=(name, 0))
         if index >= 0:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from thalweg.benchmarks.placement.plan import RESULTS
+from thalweg.scheduling.ids import NodeId, RegionId, TaskId
 from thalweg.scheduling.live.decide import RequestOrigin, submit
 from thalweg.scheduling.live.live_plan import Plan, PlanSettings
 from thalweg.scheduling.live.micro_batch import plan
@@ -34,12 +35,12 @@ SHARES = (0.3, 0.08, 0.05, 0.15, 0.05, 0.15, 0.04, 0.15, 0.03)
 def live_world(seed: int) -> World:
     """A nearly full world with tasks waiting; the seed decides all."""
     rng = np.random.default_rng(seed)
-    regions = [f"r{i:02d}" for i in range(int(rng.integers(6, 13)))]
+    regions = [RegionId(f"r{i:02d}") for i in range(int(rng.integers(6, 13)))]
     pools = rng.integers(10, 41)
     kinds = [(region, model, spot) for region in regions for model in ("A100", "H100", "T4") for spot in (False, True)]
     chosen = [kinds[i] for i in sorted(rng.choice(len(kinds), min(int(pools), len(kinds)), replace=False))]
     facts = [
-        NodeFacts(region=region, node_id=f"{model}-{spot}-{n}", gpu_model=model, spot=spot, gpus=8, cpus=96.0,
+        NodeFacts(region=region, node_id=NodeId(f"{model}-{spot}-{n}"), gpu_model=model, spot=spot, gpus=8, cpus=96.0,
                   memory_gb=768.0, ready=True)
         for region, model, spot in chosen for n in range(int(rng.integers(1, 7)))
     ]  # fmt: skip
@@ -68,7 +69,7 @@ def live_world(seed: int) -> World:
     while asked < load * free:
         spec = specs[int(rng.integers(wanted))]
         asked += spec.gpus * spec.replicas
-        name, number = f"t{number:05d}", number + 1
+        name, number = TaskId(f"t{number:05d}"), number + 1
         rows = submit(world, name, spec, "{}", name, RequestOrigin(topic="r", partition=0, offset=0, timestamp_ms=0), 0)
         for entry in rows if isinstance(rows, list) else []:
             assert isinstance(entry, Transition)
@@ -76,10 +77,10 @@ def live_world(seed: int) -> World:
     return world
 
 
-def _spec(rng: np.random.Generator, regions: list[str]) -> TaskSpec:
+def _spec(rng: np.random.Generator, regions: list[RegionId]) -> TaskSpec:
     gpus, workers = SHAPES[int(rng.choice(len(SHAPES), p=SHARES))]
     need = Need(gpus=gpus, cpu_milli=gpus * 4_000, memory_mib=gpus * 16_000)
-    some = [str(name) for name in rng.choice(regions, 3, replace=False)]
+    some = [RegionId(name) for name in rng.choice(regions, 3, replace=False)]
     return TaskSpec(
         parts=(Part(workers=workers, need=need),),
         gpu_models=(None, ("A100", "H100"), ("H100",))[int(rng.choice(3, p=[0.5, 0.35, 0.15]))],

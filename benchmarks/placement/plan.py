@@ -18,6 +18,7 @@ import numpy as np
 from thalweg.benchmarks.placement.real_graph import published_folder, real_problem
 from thalweg.conf.environment import results_folder
 from thalweg.scheduling.arrays import IntArray
+from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.pack.nodes import Nodes, Pool
 from thalweg.scheduling.problem.cost import arc_costs, plan_usd
 from thalweg.scheduling.problem.model import Network, Problem, Weights, local_network, make_classes, make_pools
@@ -114,7 +115,7 @@ def built() -> dict[str, Any]:
     problem = synthetic(7, classes=5_000, pools=600, regions=62, tasks=1_000_000)
     problem_s = time.perf_counter() - started
     number = 100_000
-    pools = [Pool(f"region-{i // 10:03d}", f"model-{i % 10}") for i in range(600)]
+    pools = [Pool(RegionId(f"region-{i // 10:03d}"), f"model-{i % 10}") for i in range(600)]
     started = time.perf_counter()
     nodes = Nodes.from_columns(
         ids=[f"node-{i:06d}" for i in range(number)],

@@ -25,6 +25,7 @@ import numpy as np
 from thalweg.benchmarks.placement.plan import synthetic
 from thalweg.conf.environment import results_folder
 from thalweg.scheduling.arrays import IntArray
+from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.pack.arrivals import count_violations
 from thalweg.scheduling.pack.nodes import Need, Nodes, Pool, Slot
 from thalweg.scheduling.pack.packer import Packer, Request
@@ -111,7 +112,10 @@ def fleet(*, classes: int, pools: int, regions: int, nodes: int, tasks: int) -> 
     all_nodes = Nodes.from_columns(
         ids=[f"node-{row:06d}" for row in range(len(pool))],
         # The id of a pool stands for its GPU model: two pools of one region may have the same model here.
-        pools=[Pool(problem.regions[int(problem.pools.region[at])], problem.pools.pool_ids[at]) for at in range(pools)],
+        pools=[
+            Pool(RegionId(problem.regions[int(problem.pools.region[at])]), problem.pools.pool_ids[at])
+            for at in range(pools)
+        ],
         pool=pool,
         gpus=np.full(len(pool), GPUS_PER_NODE),
         cpu_milli=np.full(len(pool), CPU_MILLI_PER_NODE),
@@ -134,7 +138,7 @@ def fleet(*, classes: int, pools: int, regions: int, nodes: int, tasks: int) -> 
         lost=np.zeros(0, np.int64),
     )
     for region in range(regions):
-        made.packer.expect(problem.regions[region], expected_in(made, region))
+        made.packer.expect(RegionId(problem.regions[region]), expected_in(made, region))
     return made
 
 
@@ -310,7 +314,7 @@ def on_spark(world: Fleet, rng: np.random.Generator, warm_start: WarmStart, regi
     works = [
         region_work(
             world.nodes,
-            planned.problem.regions[region],
+            RegionId(planned.problem.regions[region]),
             requests_in(world, changes, region)[1],
             expected_in(world, region),
         )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.world.tasks import Change, Transition
 from thalweg.scheduling.world.world import World
 from thalweg.streams.broker.publish import OutgoingRecord
@@ -36,10 +37,10 @@ class Events:
             records.append(event_record(row, event_id, request, self.prefix))
         return records
 
-    def _has_ended(self, task_id: str) -> bool:
+    def _has_ended(self, task_id: TaskId) -> bool:
         """Tell whether a task is over: nothing of it is begun any more, and its request is no longer kept."""
         return task_id not in self.world.tasks
 
-    def _request_text(self, task_id: str) -> str:
+    def _request_text(self, task_id: TaskId) -> str:
         task = self.world.tasks.get(task_id)
         return "" if task is None else task.request

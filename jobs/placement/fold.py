@@ -14,6 +14,7 @@ from thalweg.jobs.placement.facts import FactsIntake, applied
 from thalweg.jobs.placement.heartbeat import CONTROL_REGION
 from thalweg.jobs.placement.judge import Judge
 from thalweg.jobs.placement.refusals import place_of, position_of, refused_record
+from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.live import decide
 from thalweg.scheduling.liveness.hearing import Hearing, Reached
 from thalweg.scheduling.world.tasks import Transition
@@ -65,7 +66,7 @@ class Fold:
         return folded
 
     def refused_before(
-        self, received: pa.Table, taken: dict[RecordPlace, str], submitted: set[str], now_ms: int
+        self, received: pa.Table, taken: dict[RecordPlace, TaskId], submitted: set[TaskId], now_ms: int
     ) -> list[RefusedRecord]:
         """Say again what a batch refused of which the ledger has the rows.
 
@@ -118,7 +119,7 @@ class Fold:
             else:
                 self.world.hear(event.region, now_ms)
 
-    def _silent_regions(self, batch_id: int) -> dict[str, int]:
+    def _silent_regions(self, batch_id: int) -> dict[RegionId, int]:
         topics = {
             region: topic_name(STATUS, self.prefix, region)
             for region, state in self.world.regions.items()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.liveness.hearing import Hearing, Sounding
 from thalweg.streams.broker.publish import OutgoingRecord, Publisher, outgoing
 from thalweg.streams.broker.soundings import TopicEnds
@@ -15,7 +16,7 @@ from thalweg.streams.contract.messages import MessageStamp, StatusEvent
 from thalweg.streams.contract.topics import STATUS
 from thalweg.sync.clock import steady_clock
 
-CONTROL_REGION: Final = "control"
+CONTROL_REGION: Final = RegionId("control")
 """Where this job itself runs."""
 
 

@@ -20,6 +20,7 @@ from thalweg.jobs.placement.fold import Fold, Folded
 from thalweg.jobs.placement.judge import Judge
 from thalweg.jobs.placement.settings import plan_settings
 from thalweg.jobs.placement.tables import PlaceTables, PlanRecord
+from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.live import decide
 from thalweg.scheduling.live.live_plan import Plan
 from thalweg.scheduling.live.micro_batch import plan
@@ -203,7 +204,7 @@ class Placer:
         def acknowledged() -> None:
             for event in events:
                 if event.key is not None:
-                    self.told.note(event.topic, event.key.decode())
+                    self.told.note(event.topic, TaskId(event.key.decode()))
 
         target = "the regions' assignment topics"
         return {EVENTS: BatchStep(act=lambda: self.publisher.publish(events), then=acknowledged, target=target)}

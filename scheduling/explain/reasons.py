@@ -15,6 +15,7 @@ import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, FloatArray
 from thalweg.scheduling.explain.start_estimate import StartEstimate, estimate_start
+from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.live.empty_fleet import EmptyFleet
 from thalweg.scheduling.live.live_plan import CopyAssignment, PlanSettings
 from thalweg.scheduling.live.live_problem import Demand, hourly_usd, left_of, live_problem, whole_pools
@@ -33,7 +34,7 @@ from thalweg.scheduling.world.urgency import HOUR_MS, NO_DEADLINE_MS, urgency
 from thalweg.scheduling.world.waiting import ClassKey
 from thalweg.scheduling.world.world import TenantLimits, World
 
-_PROBE = "\x1fprobe"  # no task id of a request holds a control character
+_PROBE = TaskId("\x1fprobe")  # no task id of a request holds a control character
 
 _NEVER = StartEstimate(p10_h=np.inf, p50_h=np.inf, p90_h=np.inf)
 _UNTIL_SOMETHING_CHANGES = frozenset(
@@ -50,7 +51,7 @@ _MOST_NODES = 512
 class Option:
     """One region for one copy of a task."""
 
-    region: str
+    region: RegionId
     best: CopyAssignment | None
     """The cheapest place for it there now; None where there is none."""
     reason: str
@@ -62,7 +63,7 @@ class Remedy:
     """One change that alone would let a waiting task in: the smallest of its kind."""
 
     change: str
-    regions: tuple[str, ...]
+    regions: tuple[RegionId, ...]
     usd: float
     """What its copies would cost then, in all."""
 
@@ -96,7 +97,12 @@ class Explainer:
         self._packer = packer or Packer(world.nodes)
 
     def options(
-        self, spec: TaskSpec, now_ms: int, *, taken: Iterable[str] = (), instead_of: tuple[str, int] | None = None
+        self,
+        spec: TaskSpec,
+        now_ms: int,
+        *,
+        taken: Iterable[RegionId] = (),
+        instead_of: tuple[TaskId, int] | None = None,
     ) -> list[Option]:
         """Price one copy in each region, cheapest first, those without a place last.
 
@@ -109,7 +115,7 @@ class Explainer:
         one = replace(spec, replicas=1)
         with self._without(instead_of):
             placement = self._node_placement(self._demand(one, 1, frozenset(), now_ms), now_ms)
-            found: dict[str, CopyAssignment] = {}
+            found: dict[RegionId, CopyAssignment] = {}
             for pool in placement.cheapest_pools(0).tolist():
                 region = self.world.nodes.pools[pool].region
                 if region not in found and (made := self._fitted(placement, one, pool)) is not None:
@@ -145,7 +151,7 @@ class Explainer:
         return None if kind not in ("capacity", "replicas") or start.p50_h == 0.0 else start
 
     def place(
-        self, spec: TaskSpec, missing: int, taken: frozenset[str], now_ms: int
+        self, spec: TaskSpec, missing: int, taken: frozenset[RegionId], now_ms: int
     ) -> tuple[CopyAssignment, ...] | str:
         """Place a task of these needs as if nothing else waited: its copies, or the reason it would wait."""
         if not self.world.nodes.pools:
@@ -167,7 +173,7 @@ class Explainer:
 
     # Within
 
-    def _demand(self, spec: TaskSpec, missing: int, taken: frozenset[str], now_ms: int) -> Demand:
+    def _demand(self, spec: TaskSpec, missing: int, taken: frozenset[RegionId], now_ms: int) -> Demand:
         key = ClassKey(spec=spec, missing=missing, taken=taken, avoid=frozenset())
         return Demand(key=key, tasks=(_PROBE,), order=0, since_ms=now_ms)
 
@@ -185,7 +191,7 @@ class Explainer:
         rate = float(hourly_usd(placement.problem, row, column)[0])
         return copy_assignment(self.world, _task(spec), 0, pool, fit[1], money, rate)
 
-    def _why_not(self, spec: TaskSpec, region: str, now_ms: int) -> str:
+    def _why_not(self, spec: TaskSpec, region: RegionId, now_ms: int) -> str:
         if spec.allowed_regions is not None and region not in spec.allowed_regions:
             return "residency: not one of its allowed regions"
         if spec.gpus and not any(pool.gpu_model for pool in self.world.nodes.pools if pool.region == region):
@@ -202,7 +208,7 @@ class Explainer:
             del self.world.tasks[_PROBE]
 
     @contextmanager
-    def _without(self, held: tuple[str, int] | None) -> Iterator[None]:
+    def _without(self, held: tuple[TaskId, int] | None) -> Iterator[None]:
         """Count a placed copy's room as free."""
         if held is None:
             yield
@@ -496,7 +502,7 @@ def _task(spec: TaskSpec) -> Task:
     return Task(task_id=_PROBE, spec=spec, request="{}", content_hash="", submitted_ms=0, order=0)
 
 
-def _taken(task: Task) -> frozenset[str]:
+def _taken(task: Task) -> frozenset[RegionId]:
     return frozenset(copy.region for copy in task.copies.values())
 
 

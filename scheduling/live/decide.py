@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.live.live_plan import Plan
 from thalweg.scheduling.liveness.told import Knew
 from thalweg.scheduling.world.lifecycle import GAVE_UP
@@ -48,7 +49,7 @@ class Repairs:
 
 
 def submit(
-    world: World, task_id: str, spec: TaskSpec, request: str, content_hash: str, origin: RequestOrigin, now_ms: int
+    world: World, task_id: TaskId, spec: TaskSpec, request: str, content_hash: str, origin: RequestOrigin, now_ms: int
 ) -> list[Transition] | Refused:
     """Take a new task. The same content again is nothing new; other content under a known id is refused."""
     known = world.find(task_id)
@@ -63,7 +64,7 @@ def submit(
 
 
 def update(
-    world: World, task_id: str, spec: TaskSpec, request: str, content_hash: str, origin: RequestOrigin, now_ms: int
+    world: World, task_id: TaskId, spec: TaskSpec, request: str, content_hash: str, origin: RequestOrigin, now_ms: int
 ) -> list[Transition] | Refused:
     """Change a live task. Where its needs change, copies that run are revoked and it is placed again."""
     task = world.tasks.get(task_id)
@@ -79,7 +80,7 @@ def update(
     return [*rows, _request_row(Change.UPDATED, task_id, spec, request, content_hash, origin, now_ms)]
 
 
-def cancel(world: World, task_id: str, origin: RequestOrigin, now_ms: int) -> list[Transition] | Refused:
+def cancel(world: World, task_id: TaskId, origin: RequestOrigin, now_ms: int) -> list[Transition] | Refused:
     """End a task and revoke its copies; ending it twice is nothing new."""
     task = world.tasks.get(task_id)
     if task is None:
@@ -101,7 +102,7 @@ def cancel(world: World, task_id: str, origin: RequestOrigin, now_ms: int) -> li
 
 
 def report(
-    world: World, region: str, kind: str, task_id: str, epoch: int, detail: str, max_attempts: int, now_ms: int
+    world: World, region: RegionId, kind: str, task_id: TaskId, epoch: int, detail: str, max_attempts: int, now_ms: int
 ) -> list[Transition]:
     """Take a region's report about one task; what speaks of another epoch or region than the ledger's is ignored.
 
@@ -125,13 +126,13 @@ def report(
     return []
 
 
-def lose_region(world: World, region: str, silent_ms: int, now_ms: int) -> list[Transition]:
+def lose_region(world: World, region: RegionId, silent_ms: int, now_ms: int) -> list[Transition]:
     """Give up every copy in a region that fell silent; each is placed again with the next epoch."""
     reason = f"region {region} {SILENT} {silent_ms / 1000:.1f} s"
     return lose_copies(world, world.copies_in(region), reason, now_ms)
 
 
-def lose_copies(world: World, copies: Iterable[tuple[str, int]], reason: str, now_ms: int) -> list[Transition]:
+def lose_copies(world: World, copies: Iterable[tuple[TaskId, int]], reason: str, now_ms: int) -> list[Transition]:
     """Give up copies whose node or region is gone."""
     rows: list[Transition] = []
     for task_id, index in copies:
@@ -144,7 +145,7 @@ def lose_copies(world: World, copies: Iterable[tuple[str, int]], reason: str, no
 
 def leave_overcommitted(world: World, now_ms: int) -> list[Transition]:
     """Take copies off nodes that have less than they hold; each is revoked and placed again."""
-    leaving: dict[str, list[Copy]] = {}
+    leaving: dict[TaskId, list[Copy]] = {}
     for task_id, index in world.overcommitted_copies():
         leaving.setdefault(task_id, []).append(world.tasks[task_id].copies[index])
     reason = "its node has less than it holds"
@@ -152,7 +153,7 @@ def leave_overcommitted(world: World, now_ms: int) -> list[Transition]:
 
 
 def reconcile(
-    world: World, region: str, held: Mapping[str, int], knew: Knew, accept_timeout_ms: int, now_ms: int
+    world: World, region: RegionId, held: Mapping[TaskId, int], knew: Knew, accept_timeout_ms: int, now_ms: int
 ) -> Repairs:
     """Compare what a region says it holds (task id → epoch) with the ledger.
 
@@ -219,7 +220,7 @@ def place(world: World, plan: Plan, plan_id: str, now_ms: int) -> list[Transitio
     First who gives way, then who shrinks or grows, then who is placed; last, new reasons to wait.
     """
     rows: list[Transition] = []
-    spent: dict[str, int] = {}
+    spent: dict[TaskId, int] = {}
 
     def next_epoch(task: Task) -> int:
         epoch = spent[task.task_id] = spent.get(task.task_id, task.epoch) + 1
@@ -337,7 +338,7 @@ def _copy_row(
 
 
 def _request_row(
-    change: Change, task_id: str, spec: TaskSpec, request: str, content_hash: str, origin: RequestOrigin, now_ms: int
+    change: Change, task_id: TaskId, spec: TaskSpec, request: str, content_hash: str, origin: RequestOrigin, now_ms: int
 ) -> Transition:
     return Transition(
         change=change,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from thalweg.scheduling.ids import PoolId, RegionId, TaskId
 from thalweg.scheduling.problem.model import SPOT_INTERRUPTIONS_PER_HOUR, Weights
 from thalweg.scheduling.world.tasks import Money, Share
 
@@ -40,10 +41,10 @@ class PlanSettings:
 class CopyAssignment:
     """One copy of one task on its nodes."""
 
-    task_id: str
+    task_id: TaskId
     copy: int
-    region: str
-    pool_id: str
+    region: RegionId
+    pool_id: PoolId
     shares: tuple[Share, ...]
     usd: float
     usd_per_hour: float
@@ -56,7 +57,7 @@ class CopyAssignment:
 class LeftWaiting:
     """A task that this plan considered and did not place, with the reason."""
 
-    task_id: str
+    task_id: TaskId
     reason: str
 
 
@@ -64,9 +65,9 @@ class LeftWaiting:
 class Preempted:
     """One copy that is stopped for a more important task."""
 
-    task_id: str
+    task_id: TaskId
     copy: int
-    for_task: str
+    for_task: TaskId
     lost_usd: float
     """What stopping it loses: the work done so far, and bringing its data again; not the price of its new wait."""
     reason: str
@@ -83,7 +84,7 @@ class PoolPrice:
         usd_per_gpu_hour: what a GPU of the pool costs.
     """
 
-    pool_id: str
+    pool_id: PoolId
     saves_usd: float
     saves_usd_per_hour: float
     usd_per_gpu_hour: float

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray
+from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.live.elsewhere import Elsewhere
 from thalweg.scheduling.live.fairshare import tasks_within_share
 from thalweg.scheduling.live.live_plan import PlanSettings
@@ -33,7 +34,7 @@ class Demand:
     """
 
     key: ClassKey
-    tasks: tuple[str, ...]
+    tasks: tuple[TaskId, ...]
     order: int
     since_ms: int
     beyond_share: bool = False
@@ -232,7 +233,7 @@ def _or_inf(value: float | None) -> float:
     return np.inf if value is None else value
 
 
-def _where(world: World, dataset: str | None, region: str | None, size_gb: float) -> tuple[list[int], float]:
+def _where(world: World, dataset: str | None, region: RegionId | None, size_gb: float) -> tuple[list[int], float]:
     """Region indices of an input's copies and its size; none where the dataset is unknown (it then costs nothing)."""
     if dataset is not None and (facts := world.geography.datasets.get(dataset)) is not None:
         return [world.region_at(place) for place in facts.regions], size_gb or facts.size_gb

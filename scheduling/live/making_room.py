@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, FloatArray
+from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.live.elastic import grown_gpus
 from thalweg.scheduling.live.live_plan import CopyAssignment, PlanSettings, Preempted
 from thalweg.scheduling.live.live_problem import Demand, hourly_usd, live_problem, whole_pools
@@ -89,15 +90,15 @@ class MakingRoom:
         demands = [*self.stuck, *(demand for _, demand in sizes)]
         self.problem = live_problem(world, demands, settings, now_ms, whole_pools(world, free))
         self.placement = NodePlacement(world, demands, self.problem, packer, allowance)
-        self.reasons: dict[tuple[str, int], str] = {}
+        self.reasons: dict[tuple[TaskId, int], str] = {}
         self.preempted: list[Preempted] = []
         self.resized: list[Resized] = []
         self._left: list[Leaving] = []
-        self._gone: set[tuple[str, int]] = set()
+        self._gone: set[tuple[TaskId, int]] = set()
         self._gone_rows: list[int] = []
         self._least_priority = _least_priority(world, settings)
 
-    def try_all(self) -> set[str]:
+    def try_all(self) -> set[TaskId]:
         """Start smaller what may, make room for what is urgent enough; returns the tasks placed."""
         tries = MOST_TRIES
         for row, demand in enumerate(self.stuck):
@@ -190,7 +191,7 @@ class MakingRoom:
 
     # Within
 
-    def _start_smaller(self, row: int, task_id: str) -> bool:
+    def _start_smaller(self, row: int, task_id: TaskId) -> bool:
         for smaller in self._smaller.get(row, ()):
             if self.placement.place_anywhere(smaller, task_id):
                 workers = self.placement.demands[smaller].key.spec.workers
@@ -198,12 +199,12 @@ class MakingRoom:
                 return True
         return False
 
-    def _say(self, task_id: str, reason: str) -> None:
+    def _say(self, task_id: TaskId, reason: str) -> None:
         for placed in self.placement.done:
             if placed.task.task_id == task_id:
                 self.reasons[task_id, placed.copy] = reason
 
-    def _make_room(self, row: int, task_id: str) -> bool:
+    def _make_room(self, row: int, task_id: TaskId) -> bool:
         """Place a task with other copies out of its way, if it gains more than they lose."""
         demand, usd = self.placement.demands[row], self.placement.usd(row)
         spec, missing = demand.key.spec, demand.key.missing
@@ -215,7 +216,7 @@ class MakingRoom:
         taken: list[tuple[int, Fit]] = []
         leaving: list[Leaving] = []
         smaller: list[Resized] = []
-        regions: set[str] = set()
+        regions: set[RegionId] = set()
         for pool, offered, needed in self._pools_by_price(spec, usd, task_id)[: missing + MOST_POOLS]:
             region = self.world.nodes.pools[pool].region
             if region in regions:
@@ -263,7 +264,7 @@ class MakingRoom:
         self._say(task_id, f"let in: {len(victims)} copies of lower priority gave way, {len(smaller)} shrank")
         return True
 
-    def _pools_by_price(self, spec: TaskSpec, usd: FloatArray, task_id: str) -> list[tuple[int, list[Offer], int]]:
+    def _pools_by_price(self, spec: TaskSpec, usd: FloatArray, task_id: TaskId) -> list[tuple[int, list[Offer], int]]:
         """Pools that could be made to hold the task, cheapest first, with their offers and the workers short."""
         world, occupancy, need = self.world, self.world.occupancy, _largest(spec)
         usable = np.isfinite(usd)
@@ -291,10 +292,10 @@ class MakingRoom:
         return [(pool, here, needed) for _, pool, here, needed in sorted(priced, key=lambda entry: entry[:2])]
 
     def _clear(
-        self, spec: TaskSpec, pool: int, offered: Sequence[Offer], needed: int, task_id: str
+        self, spec: TaskSpec, pool: int, offered: Sequence[Offer], needed: int, task_id: TaskId
     ) -> tuple[Fit, list[Leaving], list[Resized]] | None:
         """Take offers until the task has its slots, then let stay whoever can stay."""
-        leaving: dict[tuple[str, int], Leaving] = {}
+        leaving: dict[tuple[TaskId, int], Leaving] = {}
         gained: dict[int, int] = {}
         fit: Fit | None = None
         for offer in offered:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, IntArray
+from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.live.elsewhere import Elsewhere
 from thalweg.scheduling.live.empty_fleet import EmptyFleet
 from thalweg.scheduling.live.live_plan import LeftWaiting, Plan, PlanSettings
@@ -139,14 +140,14 @@ def _possible_window(world: World, settings: PlanSettings, now_ms: int) -> list[
             return window
 
 
-def _wait_usd(world: World, task_id: str, settings: PlanSettings, now_ms: int) -> float:
+def _wait_usd(world: World, task_id: TaskId, settings: PlanSettings, now_ms: int) -> float:
     task = world.tasks[task_id]
     key = ClassKey(spec=task.spec, missing=task.missing, taken=task.taken, avoid=task.avoid)
     alone = Demand(key=key, tasks=(task_id,), order=task.order, since_ms=task.submitted_ms)
     return alone.wait_usd(now_ms, settings.wait_usd)
 
 
-def _told(world: World, unpriced: Unpriced, task_id: str, reason: str, now_ms: int) -> str:
+def _told(world: World, unpriced: Unpriced, task_id: TaskId, reason: str, now_ms: int) -> str:
     """Say which regions refuse, and which have no price, where that may be what a task waits for."""
     task = world.tasks[task_id]
     if task.barred:
@@ -175,11 +176,11 @@ def _status(solution: Solution, objective: float) -> str:
     return str(solution.status) if objective <= solution.objective * (1 + 1e-9) + 1e-9 else "feasible"
 
 
-def _left(demand: Demand, held: dict[str, str]) -> tuple[str, ...]:
+def _left(demand: Demand, held: dict[TaskId, str]) -> tuple[TaskId, ...]:
     return tuple(task_id for task_id in demand.tasks if task_id in held)
 
 
-def _wanted(world: World, left: Sequence[Demand], held: dict[str, str]) -> BoolArray:
+def _wanted(world: World, left: Sequence[Demand], held: dict[TaskId, str]) -> BoolArray:
     """Pools that a task which waits on could use: nothing grows there."""
     wanted = np.zeros(len(world.nodes.pools), bool)
     for demand in left:

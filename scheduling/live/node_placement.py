@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thalweg.scheduling.arrays import FloatArray, IntArray
+from thalweg.scheduling.ids import NodeId, TaskId
 from thalweg.scheduling.live.gangs import Search, orders
 from thalweg.scheduling.live.live_plan import CopyAssignment, LeftWaiting
 from thalweg.scheduling.live.live_problem import Demand, hourly_usd, left_of
@@ -72,7 +73,7 @@ class NodePlacement:
         self.problem = problem
         self.packer = packer
         self.allowance = allowance
-        self.queues: dict[int, list[str]] = {row: list(demand.tasks) for row, demand in enumerate(demands)}
+        self.queues: dict[int, list[TaskId]] = {row: list(demand.tasks) for row, demand in enumerate(demands)}
         self.done: list[SlottedCopy] = []
         self._usd: FloatArray | None = None
         self._search = Search(world.nodes, MOST_STEPS)
@@ -90,7 +91,7 @@ class NodePlacement:
                 continue
             region = self.problem.pools.region[pools]
             spread = spread_copies(region, counts, placed, demand.key.missing)
-            left: list[str] = []
+            left: list[TaskId] = []
             for task_id, arc_of in zip(self.queues[row][:placed], spread.tolist(), strict=True):
                 if not self._place(row, task_id, [int(pools[arc]) for arc in arc_of]):
                     left.append(task_id)
@@ -105,7 +106,7 @@ class NodePlacement:
             # Tasks of a class are alike: where one does not fit, the next does not either.
             self.queues[row] = left
 
-    def place_anywhere(self, row: int, task_id: str) -> bool:
+    def place_anywhere(self, row: int, task_id: TaskId) -> bool:
         """Place one task into the cheapest pools that hold it, each copy in a region of its own, or not at all."""
         missing = self.demands[row].key.missing
         spec = self.demands[row].key.spec
@@ -127,7 +128,7 @@ class NodePlacement:
         self.release(fit for _, fit in taken)
         return False
 
-    def keep(self, row: int, task_id: str, taken: Sequence[tuple[int, Fit]]) -> bool:
+    def keep(self, row: int, task_id: TaskId, taken: Sequence[tuple[int, Fit]]) -> bool:
         """Count a task as placed in these pools; False, and nothing changes, where its tenant may not have so much."""
         task, spec = self.world.tasks[task_id], self.demands[row].key.spec
         gpus = spec.gpus * len(taken)
@@ -229,7 +230,7 @@ class NodePlacement:
             for slot, need in slots:
                 self.world.nodes.release(slot, need)
 
-    def _place(self, row: int, task_id: str, pools: Sequence[int]) -> bool:
+    def _place(self, row: int, task_id: TaskId, pools: Sequence[int]) -> bool:
         spec = self.demands[row].key.spec
         taken: list[tuple[int, Fit]] = []
         for pool in pools:
@@ -283,7 +284,7 @@ def _shares(nodes: Nodes, need: Need, slots: Sequence[Slot]) -> list[Share]:
     whole = need.gpu_milli == 1_000
     return [
         Share(
-            node_id=str(nodes.ids[node]).partition(NODE_SEPARATOR)[2],
+            node_id=NodeId(nodes.ids[node].partition(NODE_SEPARATOR)[2]),
             workers=workers[node],
             gpus=len(devices) if whole else 0,
             gpu_milli=0 if whole else len(devices) * need.gpu_milli,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from thalweg.scheduling.ids import PoolId
 from thalweg.scheduling.live.live_plan import PoolPrice as LivePrice
 from thalweg.scheduling.problem.cost import arc_costs
 from thalweg.scheduling.problem.model import GPUS, Problem
@@ -29,7 +30,7 @@ class ShadowPrice:
         usd_per_gpu_hour: what a GPU there costs.
     """
 
-    pool: str
+    pool: PoolId
     dimension: int
     saves_usd: float
     saves_usd_per_hour: float
@@ -47,7 +48,7 @@ def shadow_prices(problem: Problem, solution: Solution) -> tuple[ShadowPrice, ..
     mean_h = np.where((held > 0) & (mean_h > 0), mean_h, whole)
     found = [
         ShadowPrice(
-            pool=pools.pool_ids[p],
+            pool=PoolId(pools.pool_ids[p]),
             dimension=int(d),
             saves_usd=float(solution.prices[p, d]),
             saves_usd_per_hour=float(solution.prices[p, d] / mean_h[p]),
@@ -83,7 +84,7 @@ def live_prices(problem: Problem | None, solution: Solution | None, stuck: Probl
         solution: of it.
         stuck: the most urgent classes that wait, with pools at their whole capacity.
     """
-    best: dict[str, LivePrice] = {}
+    best: dict[PoolId, LivePrice] = {}
     if problem is not None and solution is not None:
         for price in shadow_prices(problem, solution):
             if price.dimension == GPUS:
@@ -99,7 +100,7 @@ def live_prices(problem: Problem | None, solution: Solution | None, stuck: Probl
         saves = np.where(gpus > 0, saved / np.maximum(gpus, 1e-9), 0.0)
         for pool in np.flatnonzero((saves > 0).any(axis=0)).tolist():
             row = int(saves[:, pool].argmax())
-            pool_id, usd = stuck.pools.pool_ids[pool], float(saves[row, pool])
+            pool_id, usd = PoolId(stuck.pools.pool_ids[pool]), float(saves[row, pool])
             if pool_id not in best or best[pool_id].saves_usd < usd:
                 best[pool_id] = LivePrice(
                     pool_id=pool_id,

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.liveness.patience import Patience
 
 BEAT_MS: Final = 1_000
@@ -106,7 +107,7 @@ class Hearing:
         self._read_ms = start.made_ms
         self._pending: dict[int, Sounding] = {}
         self._era = 0
-        self._regions: dict[str, _Region] = {}
+        self._regions: dict[RegionId, _Region] = {}
         self._heard: deque[Heard] = deque([Heard(number=start.number, at_ms=0, ends=start.ends)], maxlen=REMEMBERED)
         self._unjudged: list[Heard] = []
         self._reached: dict[tuple[str, int], int] = {}
@@ -153,7 +154,7 @@ class Hearing:
         end = self._start.get(record.topic, {}).get(record.partition)
         return end is not None and record.offset < end
 
-    def hear(self, region: str, record: RecordPosition, agent: str = "") -> bool:
+    def hear(self, region: RegionId, record: RecordPosition, agent: str = "") -> bool:
         """Note a sign of life; False where it is of the past, and none.
 
         Args:
@@ -170,7 +171,7 @@ class Hearing:
             known.unbroken, known.agent = False, agent
         return True
 
-    def silent(self, topics: Mapping[str, str], reached: Callable[[], Reached]) -> dict[str, int]:
+    def silent(self, topics: Mapping[RegionId, str], reached: Callable[[], Reached]) -> dict[RegionId, int]:
         """Judge regions at the newest sounding; call it once all of a batch's records were noted.
 
         Args:
@@ -182,7 +183,7 @@ class Hearing:
         """
         if not self._unjudged:
             return {}
-        found: dict[str, int] = {}
+        found: dict[RegionId, int] = {}
         newest = self._unjudged[-1]
         self._reached.update(reached())
         for region, topic in sorted(topics.items()):
@@ -210,7 +211,7 @@ class Hearing:
         """Give the oldest sounding of those remembered and read back that began after a number was given out."""
         return next((heard for heard in self._heard if heard.number > number), None)
 
-    def _known(self, region: str) -> _Region:
+    def _known(self, region: RegionId) -> _Region:
         known = self._regions.get(region)
         if known is None:
             known = self._regions[region] = _Region(patience=self._patience())

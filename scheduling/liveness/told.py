@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.liveness.hearing import Hearing, RecordPosition, covers
 
 _BEFORE: Final = (0, 0)
@@ -19,7 +20,7 @@ _BEFORE: Final = (0, 0)
 class Knew(Protocol):
     """Whether a region knew all it was told of a task, for so long."""
 
-    def __call__(self, task_id: str, *, for_ms: int) -> bool:
+    def __call__(self, task_id: TaskId, *, for_ms: int) -> bool:
         """Tell it of one task."""
 
 
@@ -31,7 +32,7 @@ class Told:
     accept_timeout_ms: int
     _told: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
 
-    def note(self, topic: str, task_id: str) -> None:
+    def note(self, topic: str, task_id: TaskId) -> None:
         """Note that an event about a task was published to a region's topic of assignments, and acknowledged."""
         self._told.pop((topic, task_id), None)  # so that the dictionary's order is that of the notes
         self._told[topic, task_id] = (self.hearing.latest, self.hearing.now_ms)
@@ -50,7 +51,7 @@ class Told:
         self._forget()
         made = None if self.hearing.is_past(inventory) else self.hearing.made_after(inventory)
 
-        def knew(task_id: str, *, for_ms: int) -> bool:
+        def knew(task_id: TaskId, *, for_ms: int) -> bool:
             number, told_ms = self._told.get((topic, task_id), _BEFORE)
             if made is None or made.at_ms - told_ms < for_ms:
                 return False

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from thalweg.scheduling.ids import RegionId
+
 GPU_MILLI = 1000  # one whole GPU
 MAX_DEVICES = 1_024  # per node, here and in every message and rule; a GB200 NVL72 rack has 72
 
@@ -34,6 +36,6 @@ class Need:
 class Pool:
     """Nodes that cost and compute the same: region, GPU model ("" without GPU) and how they are bought."""
 
-    region: str
+    region: RegionId
     gpu_model: str
     spot: bool = False

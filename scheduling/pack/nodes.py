@@ -21,7 +21,8 @@ from thalweg.scheduling.pack.need import MAX_DEVICES as MAX_DEVICES
 from thalweg.scheduling.pack.need import Need as Need
 from thalweg.scheduling.pack.need import Pool as Pool
 
-NodeId = NewType("NodeId", str)
+NodeKey = NewType("NodeKey", str)
+"""Of a node among those of all regions."""
 
 IntArray = NDArray[np.int64]
 
@@ -66,8 +67,8 @@ class Nodes:
         Args:
             devices: width of the device columns; grows by itself when a wider node appears.
         """
-        self.ids: list[NodeId] = []
-        self.row_of: dict[NodeId, int] = {}
+        self.ids: list[NodeKey] = []
+        self.row_of: dict[NodeKey, int] = {}
         self.pools: list[Pool] = []
         self.pool_index: dict[Pool, int] = {}
         self.clock = 0  # total changes so far; equal clocks mean nothing changed
@@ -103,7 +104,7 @@ class Nodes:
                 raise ValueError(f"{name} needs one value >= 0 for each of {len(ids)} nodes")
         for entry in pools:
             nodes.pool_at(entry)
-        nodes.ids = [NodeId(i) for i in ids]
+        nodes.ids = [NodeKey(i) for i in ids]
         nodes.row_of = {node_id: row for row, node_id in enumerate(nodes.ids)}
         if len(nodes.row_of) != len(ids):
             raise ValueError("node ids are not distinct")
@@ -156,20 +157,20 @@ class Nodes:
             rows = self._members[pool] = np.array(sorted(rows), np.int64)
         return rows
 
-    def set_node(self, node_id: str, pool: Pool, *, gpus: int, cpu_milli: int, memory_mib: int) -> int:
+    def set_node(self, node_key: str, pool: Pool, *, gpus: int, cpu_milli: int, memory_mib: int) -> int:
         """Add a node, or give a known one new capacity; it becomes ready. Return its row.
 
         What is allocated stays allocated. When the new capacity is less than that, free goes below zero and the row
         is in `overcommitted()` until enough is released.
         """
         if not 0 <= gpus <= MAX_DEVICES or cpu_milli < 0 or memory_mib < 0:
-            raise ValueError(f"{node_id}: capacity must be >= 0 with at most {MAX_DEVICES} GPUs, got {gpus} GPUs")
+            raise ValueError(f"{node_key}: capacity must be >= 0 with at most {MAX_DEVICES} GPUs, got {gpus} GPUs")
         index = self.pool_at(pool)
-        row = self.row_of.get(NodeId(node_id))
+        row = self.row_of.get(NodeKey(node_key))
         if row is None:
             row = len(self.ids)
-            self.ids.append(NodeId(node_id))
-            self.row_of[NodeId(node_id)] = row
+            self.ids.append(NodeKey(node_key))
+            self.row_of[NodeKey(node_key)] = row
             self._reserve(row + 1)
             self._show()
             self._join(index, row)

@@ -15,6 +15,7 @@ from itertools import islice
 
 import numpy as np
 
+from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.pack import kernels
 from thalweg.scheduling.pack.fragmentation import typical_shapes
 from thalweg.scheduling.pack.nodes import MAX_DEVICES, Need, Nodes, Slot
@@ -41,7 +42,7 @@ Request = tuple[Need, frozenset[int]]  # one worker and the pools it may use
 class Board:
     """One region's nodes as the kernels read them, with everything that was computed for them."""
 
-    def __init__(self, nodes: Nodes, region: str) -> None:
+    def __init__(self, nodes: Nodes, region: RegionId) -> None:
         """Lay out the region's nodes as they are now."""
         pools = [index for index, pool in enumerate(nodes.pools) if pool.region == region]
         rows = np.sort(np.concatenate([nodes.members(p) for p in pools]))
@@ -152,7 +153,7 @@ class Packer:
         self._counted: dict[str, dict[Request, float]] = {}
         self._arrivals: dict[str, int] = {}
 
-    def expect(self, region: str, popularity: Popularity) -> None:
+    def expect(self, region: RegionId, popularity: Popularity) -> None:
         """Set what will arrive in a region (weights by need and allowed pools); it is no longer learnt there."""
         self._expected[region] = dict(popularity)
         if region in self._boards:
@@ -241,7 +242,7 @@ class Packer:
             if slot is not None:
                 self.nodes.release(slot, need)
 
-    def worth(self, region: str) -> float:
+    def worth(self, region: RegionId) -> float:
         """Expected further fill of the region's nodes in GPU-milli, under the rule's own weights."""
         board = self._boards[region]
         total = kernels.total_value(self._columns(), board.kept, board.outlook, board.memo)
@@ -306,13 +307,13 @@ class Packer:
             version=nodes.version,
         )
 
-    def _region(self, pools: Sequence[int]) -> str:
+    def _region(self, pools: Sequence[int]) -> RegionId:
         regions = {self.nodes.pools[p].region for p in pools}
         if len(regions) != 1:
             raise ValueError(f"a worker is packed inside one region, but its pools lie in {sorted(regions)}")
         return regions.pop()
 
-    def _board(self, region: str, requests: Sequence[Request]) -> Board:
+    def _board(self, region: RegionId, requests: Sequence[Request]) -> Board:
         board = self._boards.get(region)
         if board is None or board.layout != self.nodes.layout:
             board = self._boards[region] = Board(self.nodes, region)
@@ -328,6 +329,6 @@ class Packer:
                 self._value_anew(region, board)
         return board
 
-    def _value_anew(self, region: str, board: Board) -> None:
+    def _value_anew(self, region: RegionId, board: Board) -> None:
         popularity = self._expected.get(region) or self._counted.get(region) or {}
         board.expect(self.nodes, popularity, rule=self._rule, futures=self._futures, seed=self._seed)

@@ -6,6 +6,7 @@ every row of the ledger says beside it.
 
 from typing import Final
 
+from thalweg.scheduling.ids import PoolId, RegionId
 from thalweg.scheduling.pack.nodes import Pool
 
 SPOT: Final = "spot"
@@ -16,12 +17,12 @@ NO_GPU: Final = "cpu"
 _ESCAPES: Final = (("%", "%25"), ("/", "%2F"))
 
 
-def pool_name(pool: Pool) -> str:
+def pool_name(pool: Pool) -> PoolId:
     """Id of a pool."""
-    return f"{pool.region}/{_written(pool.gpu_model)}/{SPOT if pool.spot else ON_DEMAND}"
+    return PoolId(f"{pool.region}/{_written(pool.gpu_model)}/{SPOT if pool.spot else ON_DEMAND}")
 
 
-def pool_of(region: str, pool_id: str) -> Pool:
+def pool_of(region: RegionId, pool_id: PoolId) -> Pool:
     """Read the pool of a region from its id; also from ids of older ledgers, which hold slashes as they are."""
     model = pool_id.removeprefix(f"{region}/")
     spot = model.endswith(f"/{SPOT}")

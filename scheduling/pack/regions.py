@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.pack.arrivals import run
 from thalweg.scheduling.pack.nodes import IntArray, Nodes, Pool, Slot
 from thalweg.scheduling.pack.packer import Packer, Request, ScoringRule
@@ -29,7 +30,7 @@ class RegionWork:
     batch, moves: as in `pack_run.run`.
     """
 
-    region: str
+    region: RegionId
     rows: IntArray
     pools: tuple[Pool, ...]
     pool: IntArray
@@ -51,14 +52,14 @@ class RegionWork:
 class RegionSlots:
     """Where each request of a region sits at the end, by row of the whole world; None where it was refused."""
 
-    region: str
+    region: RegionId
     slots: tuple[Slot | None, ...]
     moved: int
 
 
 def region_work(
     nodes: Nodes,
-    region: str,
+    region: RegionId,
     requests: Sequence[Request],
     popularity: Popularity,
     *,
@@ -141,9 +142,9 @@ def pack_region(work: RegionWork) -> RegionSlots:
     )
 
 
-def requests_by_region(nodes: Nodes, requests: Sequence[Request]) -> Mapping[str, list[int]]:
+def requests_by_region(nodes: Nodes, requests: Sequence[Request]) -> Mapping[RegionId, list[int]]:
     """Positions of the requests by the region of their pools, in order of arrival; one without pools is nowhere."""
-    positions: dict[str, list[int]] = {}
+    positions: dict[RegionId, list[int]] = {}
     for position, (_, pools) in enumerate(requests):
         if pools:
             positions.setdefault(nodes.pools[min(pools)].region, []).append(position)

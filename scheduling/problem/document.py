@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
+from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.problem.model import (
     NOWHERE,
     SPOT_INTERRUPTIONS_PER_HOUR,
@@ -83,7 +84,7 @@ class TaskEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     data: tuple[ItemEntry, ...] = ()
     origin_region: str | None = None
     max_rtt_ms: NonNegative | None = None
-    allowed_regions: tuple[str, ...] | None = None
+    allowed_regions: tuple[RegionId, ...] | None = None
     replicas: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1
     spot_ok: bool = False
     checkpoint_s: NonNegative | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.live import decide
 from thalweg.scheduling.live.decide import RequestOrigin
 from thalweg.scheduling.live.live_plan import PlanSettings
@@ -57,11 +58,11 @@ class LivePlanner:
         self._packer = Packer(world.nodes)
         self._job_of = {job.job_id: index for index, job in enumerate(jobs)}
         self._region_of = {name: index for index, name in enumerate(fleet.regions)}
-        self._regions = fleet.regions
+        self._regions = [RegionId(name) for name in fleet.regions]
 
     def submit(self, job: int, now_s: float) -> None:
         """Hand the task in, unless the world held it when the replay began."""
-        task_id = self.jobs[job].job_id
+        task_id = TaskId(self.jobs[job].job_id)
         if self.world.find(task_id) is None:
             rows = decide.submit(self.world, task_id, self.specs[job], "", "", self._origin(now_s), self._ms(now_s))
             assert not isinstance(rows, decide.Refused)
@@ -69,13 +70,13 @@ class LivePlanner:
 
     def finish(self, job: int, region: int, now_s: float) -> None:
         """Report success from the region."""
-        task_id, name = self.jobs[job].job_id, self._regions[region]
+        task_id, name = TaskId(self.jobs[job].job_id), self._regions[region]
         copy = next(copy for copy in self.world.tasks[task_id].copies.values() if copy.region == name)
         self._follow(decide.report(self.world, name, "succeeded", task_id, copy.epoch, "", 1, self._ms(now_s)))
 
     def withdraw(self, job: int, now_s: float) -> None:
         """Cancel the task."""
-        rows = decide.cancel(self.world, self.jobs[job].job_id, self._origin(now_s), self._ms(now_s))
+        rows = decide.cancel(self.world, TaskId(self.jobs[job].job_id), self._origin(now_s), self._ms(now_s))
         assert not isinstance(rows, decide.Refused)
         self._follow(rows)
 
@@ -128,7 +129,7 @@ class LivePlanner:
 
 def fleet_of(world: World) -> RegionalSupply:
     """Regions with nodes, and the GPUs of those that are ready, in order of the alphabet."""
-    gpus: dict[str, float] = {}
+    gpus: dict[RegionId, float] = {}
     for row in range(len(world.nodes)):
         region = world.nodes.pools[int(world.nodes.pool[row])].region
         gpus[region] = gpus.get(region, 0.0) + float(world.nodes.gpus[row] if world.nodes.ready[row] else 0)
@@ -136,7 +137,7 @@ def fleet_of(world: World) -> RegionalSupply:
     return RegionalSupply(regions=regions, gpus=tuple(gpus[region] for region in regions))
 
 
-def moved_gb(world: World, spec: TaskSpec, region: str) -> float:
+def moved_gb(world: World, spec: TaskSpec, region: RegionId) -> float:
     """How much data a task fetches from other regions when it runs in this one."""
     total_gb = 0.0
     for item in spec.data:

@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from thalweg.scheduling.arrays import FloatArray, IntArray
+from thalweg.scheduling.ids import RegionId
 
 HOUR_S = 3600.0
 
@@ -48,7 +49,7 @@ class ReplayJob:
 class RegionalSupply:
     """Regions with their supply, in GPUs."""
 
-    regions: tuple[str, ...]
+    regions: tuple[RegionId, ...]
     gpus: tuple[float, ...]
 
 

@@ -6,6 +6,7 @@ All of it follows from the ledger's rows and the moment, so a restart knows the 
 from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
+from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.world.refusals import FIRST_MS, MOST_MS, Refusals, back_off_ms, in_words
 
 NEVER: Final = Refusals()
@@ -21,8 +22,8 @@ class BackOff(NamedTuple):
     """The end of one back-off."""
 
     until_ms: int
-    region: str
-    task_id: str
+    region: RegionId
+    task_id: TaskId
     """"" where the region is closed to everybody."""
 
 
@@ -30,22 +31,22 @@ class BackOffs:
     """See the module's words."""
 
     def __init__(self) -> None:
-        self.refusing: dict[str, Refusals] = {}
+        self.refusing: dict[RegionId, Refusals] = {}
         """Regions that gave back what they were assigned without ever accepting it, since they last accepted."""
-        self.closed: set[str] = set()
+        self.closed: set[RegionId] = set()
         """Regions that take nothing until their back-off ends."""
-        self.flapping: dict[str, Refusals] = {}
+        self.flapping: dict[RegionId, Refusals] = {}
         """Regions that were lost with tasks in them, and how often lately."""
-        self.damped: set[str] = set()
+        self.damped: set[RegionId] = set()
         """Of these, the ones that take nothing for a while though they may be back."""
         self.ends: list[BackOff] = []
         """A heap."""
 
-    def bar(self, task_id: str, region: str, until_ms: int) -> None:
+    def bar(self, task_id: TaskId, region: RegionId, until_ms: int) -> None:
         """Keep one task from a region until then."""
         heappush(self.ends, BackOff(until_ms, region, task_id))
 
-    def note_refusal(self, region: str, assigned_ms: int, now_ms: int) -> bool:
+    def note_refusal(self, region: RegionId, assigned_ms: int, now_ms: int) -> bool:
         """Count what a region gave back without ever accepting it; whether it opened or closed by that.
 
         The first may be the task's fault: other tasks go on there until another refusal follows.
@@ -56,14 +57,14 @@ class BackOffs:
         if refusals.count == 1:
             return self._open(region)
         self.closed.add(region)
-        heappush(self.ends, BackOff(refusals.until_ms, region, ""))
+        heappush(self.ends, BackOff(refusals.until_ms, region, TaskId("")))
         return True
 
-    def note_acceptance(self, region: str) -> bool:
+    def note_acceptance(self, region: RegionId) -> bool:
         """Forget refusals of a region that accepted; whether it opened by that."""
         return self.refusing.pop(region, None) is not None and self._open(region)
 
-    def note_loss(self, region: str, now_ms: int) -> bool:
+    def note_loss(self, region: RegionId, now_ms: int) -> bool:
         """Count that a region fell silent with tasks in it; whether it takes nothing for a while by that.
 
         What was moved out of a region costs a start elsewhere. One that comes back and falls silent again would have
@@ -79,14 +80,14 @@ class BackOffs:
         if flaps.count == 1:
             return False
         self.damped.add(region)
-        heappush(self.ends, BackOff(flaps.until_ms, region, ""))
+        heappush(self.ends, BackOff(flaps.until_ms, region, TaskId("")))
         return True
 
-    def keeps_out(self, region: str) -> bool:
+    def keeps_out(self, region: RegionId) -> bool:
         """Tell whether a region takes nothing new for now, though it is heard."""
         return region in self.closed or region in self.damped
 
-    def in_words(self, region: str, now_ms: int) -> str:
+    def in_words(self, region: RegionId, now_ms: int) -> str:
         """Say why a region takes nothing new for now."""
         if region in self.closed:
             return in_words(region, self.refusing[region], now_ms)
@@ -113,7 +114,7 @@ class BackOffs:
         over = self.refusing.get(end.region, NEVER).until_ms <= end.until_ms
         return (over and self._open(end.region)) or was_damped
 
-    def _open(self, region: str) -> bool:
+    def _open(self, region: RegionId) -> bool:
         was_closed = region in self.closed
         self.closed.discard(region)
         return was_closed

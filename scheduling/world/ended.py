@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.world.tasks import TaskState
 
 RUN: Final = 65_536
@@ -73,7 +74,7 @@ class EndedTasks:
         """Begin with those of an image."""
         self._runs = [columns] if len(columns.state) else []
 
-    def get(self, task_id: str) -> EndedTask | None:
+    def get(self, task_id: TaskId) -> EndedTask | None:
         """Look an id up; None where no task of that id has ended, or it lives anew."""
         key = _digest(task_id)
         row = self._fresh.get(key)
@@ -83,15 +84,15 @@ class EndedTasks:
             return None
         return EndedTask(state, row.epoch, row.content)
 
-    def add(self, task_id: str, state: TaskState, epoch: int, content_hash: str) -> None:
+    def add(self, task_id: TaskId, state: TaskState, epoch: int, content_hash: str) -> None:
         """Note that a task has ended."""
         self._put(task_id, _Row(_digest(content_hash), epoch, _CODES[state]))
 
-    def spend(self, task_id: str, known: EndedTask, epoch: int) -> None:
+    def spend(self, task_id: TaskId, known: EndedTask, epoch: int) -> None:
         """Note an epoch that was used after the end."""
         self._put(task_id, _Row(known.content, epoch, _CODES[known.state]))
 
-    def forget(self, task_id: str) -> None:
+    def forget(self, task_id: TaskId) -> None:
         """Take an id back: a task of that id lives."""
         self._put(task_id, _Row(bytes(16), 0, 0))
 
@@ -104,7 +105,7 @@ class EndedTasks:
         lives = whole.state != 0
         return EndedColumns(*(column[lives] for column in whole))
 
-    def _put(self, task_id: str, row: _Row) -> None:
+    def _put(self, task_id: TaskId, row: _Row) -> None:
         self._fresh[_digest(task_id)] = row
         if len(self._fresh) < RUN:
             return

@@ -9,7 +9,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from thalweg.scheduling.pack.nodes import MAX_DEVICES, NodeId
+from thalweg.scheduling.ids import NodeId, RegionId
+from thalweg.scheduling.pack.nodes import MAX_DEVICES, NodeKey
 from thalweg.scheduling.problem.check import MOST
 
 NODE_SEPARATOR: Final = "\x1f"
@@ -31,8 +32,8 @@ class NodeFacts:
     A node that is neither ready nor draining is gone, and what sat on it is lost.
     """
 
-    region: str
-    node_id: str
+    region: RegionId
+    node_id: NodeId
     gpu_model: str
     spot: bool
     gpus: int
@@ -48,7 +49,7 @@ class NodeFacts:
 class DatasetFacts:
     """Where a dataset's copies lie."""
 
-    regions: tuple[str, ...]
+    regions: tuple[RegionId, ...]
     size_gb: float
 
 
@@ -57,8 +58,8 @@ class WorldFacts:
     """What the tables say of nodes, links, prices and datasets; None where nothing changed since the last reading."""
 
     nodes: Sequence[NodeFacts] | None = None
-    links: Mapping[tuple[str, str], Link] | None = None
-    prices: Mapping[tuple[str, str, bool], float] | None = None
+    links: Mapping[tuple[RegionId, RegionId], Link] | None = None
+    prices: Mapping[tuple[RegionId, str, bool], float] | None = None
     datasets: Mapping[str, DatasetFacts] | None = None
 
     def updated(self, newer: "WorldFacts") -> "WorldFacts":
@@ -83,9 +84,9 @@ class TenantLimits:
     """Never more than this for GPUs, all its copies together."""
 
 
-def node_key(region: str, node_id: str) -> NodeId:
+def node_key(region: RegionId, node_id: NodeId) -> NodeKey:
     """Key of a node among those of all regions."""
-    return NodeId(f"{region}{NODE_SEPARATOR}{node_id}")
+    return NodeKey(f"{region}{NODE_SEPARATOR}{node_id}")
 
 
 def objection_to_node(fact: NodeFacts) -> str | None:

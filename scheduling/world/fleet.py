@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from thalweg.scheduling.arrays import IntArray
-from thalweg.scheduling.pack.nodes import Need, NodeId, Nodes, Pool, Slot
+from thalweg.scheduling.ids import RegionId, TaskId
+from thalweg.scheduling.pack.nodes import Need, NodeKey, Nodes, Pool, Slot
 from thalweg.scheduling.world.facts import NODE_SEPARATOR, NodeFacts, node_key, objection_to_node, sorted_out
 from thalweg.scheduling.world.occupancy import Holding, Occupancy, OccupancyRow, occupancy_of
 from thalweg.scheduling.world.tasks import MIB_PER_GB, MILLI, Copy, Task, Transition, whole_shares
 
-CopyKey = tuple[str, int]
+CopyKey = tuple[TaskId, int]
 """Task id and index of a copy."""
 
 
@@ -31,14 +32,14 @@ class Fleet:
     def __init__(self) -> None:
         self.nodes = Nodes()
         self.occupancy = Occupancy()
-        self.facts: dict[NodeId, NodeFacts] = {}
+        self.facts: dict[NodeKey, NodeFacts] = {}
         self.left_out: dict[Hashable, str] = {}
         """Nodes whose sample cannot be digested, with the reason."""
         self.holdings: dict[str, Holding] = {}
         self.elastic: set[CopyKey] = set()
         """Placed copies whose size may change."""
         self._copies_on: dict[int, set[CopyKey]] = {}  # by row of a node
-        self._copies_in: dict[str, set[CopyKey]] = {}  # by region
+        self._copies_in: dict[RegionId, set[CopyKey]] = {}  # by region
 
     # Nodes
 
@@ -74,7 +75,7 @@ class Fleet:
         self.facts = current
         return NodeNews(lost=frozenset(lost), grown=tuple(grown))
 
-    def _describe(self, key: NodeId, fact: NodeFacts) -> Pool:
+    def _describe(self, key: NodeKey, fact: NodeFacts) -> Pool:
         pool = Pool(region=fact.region, gpu_model=fact.gpu_model if fact.gpus else "", spot=fact.spot)
         row = self.nodes.set_node(
             key,
@@ -87,13 +88,13 @@ class Fleet:
             self.nodes.lose(row)
         return pool
 
-    def describe_unseen(self, key: NodeId, pool: Pool) -> int:
+    def describe_unseen(self, key: NodeKey, pool: Pool) -> int:
         """Add a node that the ledger knows and no sample described yet: it has nothing until one does."""
         row = self.nodes.set_node(key, pool, gpus=0, cpu_milli=0, memory_mib=0)
         self.nodes.lose(row)
         return row
 
-    def _lose(self, key: NodeId) -> set[CopyKey]:
+    def _lose(self, key: NodeKey) -> set[CopyKey]:
         row = self.nodes.row_of.get(key)
         if row is None:
             return set()
@@ -176,13 +177,13 @@ class Fleet:
             slots.append((Slot(row, share.devices), need))
         return slots
 
-    def copies_in(self, region: str) -> list[CopyKey]:
+    def copies_in(self, region: RegionId) -> list[CopyKey]:
         """Copies that the ledger has in a region, ordered."""
         return sorted(self._copies_in.get(region, ()))
 
     # Nodes that have less than they hold
 
-    def overcommitted_copies(self, tasks: Mapping[str, Task]) -> list[CopyKey]:
+    def overcommitted_copies(self, tasks: Mapping[TaskId, Task]) -> list[CopyKey]:
         """Copies to take off nodes that have less than they hold (a node shrank), ordered.
 
         The least important leave first, and of these the last to come; nobody leaves whose going does not help.
@@ -194,7 +195,7 @@ class Fleet:
                 leaving |= self._too_much_on(row, tasks)
         return sorted(leaving)
 
-    def _too_much_on(self, row: int, tasks: Mapping[str, Task]) -> set[CopyKey]:
+    def _too_much_on(self, row: int, tasks: Mapping[TaskId, Task]) -> set[CopyKey]:
         """Copies whose going brings a node back to what it has."""
         nodes = self.nodes
         short = np.concatenate([nodes.gpu_milli_free[row], [nodes.cpu_milli_free[row], nodes.memory_mib_free[row]]])

@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.pack.nodes import Pool
 from thalweg.scheduling.problem.model import Network, local_network
 from thalweg.scheduling.world.facts import (
@@ -22,7 +23,7 @@ from thalweg.scheduling.world.facts import (
     sorted_out,
 )
 
-UNKNOWN_REGION: Final = "(unknown)"
+UNKNOWN_REGION: Final = RegionId("(unknown)")
 """A place that nothing reaches; it has index 0."""
 
 
@@ -41,32 +42,32 @@ class Geography:
     """See the module's words. Columns over regions follow `names`."""
 
     def __init__(self) -> None:
-        self.regions: dict[str, RegionState] = {}
-        self.links: dict[tuple[str, str], Link] = {}
-        self.prices: dict[tuple[str, str, bool], float] = {}
+        self.regions: dict[RegionId, RegionState] = {}
+        self.links: dict[tuple[RegionId, RegionId], Link] = {}
+        self.prices: dict[tuple[RegionId, str, bool], float] = {}
         self.assumed_usd_per_gpu_hour = math.nan
         """For pools that nobody names a price of; NaN assumes nothing."""
         self.datasets: dict[str, DatasetFacts] = {}
         self.left_out: dict[str, dict[Hashable, str]] = {}
         """Facts that cannot be digested, by kind (links, prices, datasets) and key, each with the reason."""
-        self.names: list[str] = [UNKNOWN_REGION]
-        self._index: dict[str, int] = {UNKNOWN_REGION: 0}
+        self.names: list[RegionId] = [UNKNOWN_REGION]
+        self._index: dict[RegionId, int] = {UNKNOWN_REGION: 0}
         self._network: Network | None = None
 
     # Signs of life
 
-    def hear(self, region: str, now_ms: int) -> bool:
+    def hear(self, region: RegionId, now_ms: int) -> bool:
         """Note a sign of life; whether the region was closed before."""
         state = self.regions.setdefault(region, RegionState(heard_ms=now_ms))
         opened = state.lost or not state.confirmed
         state.heard_ms, state.lost, state.confirmed = now_ms, False, True
         return opened
 
-    def expect(self, region: str, now_ms: int) -> None:
+    def expect(self, region: RegionId, now_ms: int) -> None:
         """Note a region that the ledger knows: it counts as lost if it stays silent."""
         self.regions.setdefault(region, RegionState(heard_ms=now_ms))
 
-    def close(self, region: str) -> bool:
+    def close(self, region: RegionId) -> bool:
         """Take a region that said goodbye for unheard; whether it was heard."""
         state = self.regions.get(region)
         if state is None or not state.confirmed:
@@ -74,14 +75,14 @@ class Geography:
         state.confirmed = False
         return True
 
-    def is_heard(self, region: str) -> bool:
+    def is_heard(self, region: RegionId) -> bool:
         """Tell whether a region is there."""
         state = self.regions.get(region)
         return state is not None and state.confirmed and not state.lost
 
     # Facts
 
-    def set_links(self, links: Mapping[tuple[str, str], Link]) -> bool:
+    def set_links(self, links: Mapping[tuple[RegionId, RegionId], Link]) -> bool:
         """Set (rtt_ms, gbps, usd_per_gb) by (from, to); NaN where unknown."""
         links, self.left_out["links"] = sorted_out(links, objection_to_link)
         if links == self.links:
@@ -93,7 +94,7 @@ class Geography:
         self._network = None
         return True
 
-    def set_prices(self, prices: Mapping[tuple[str, str, bool], float]) -> bool:
+    def set_prices(self, prices: Mapping[tuple[RegionId, str, bool], float]) -> bool:
         """Set US dollars per GPU-hour by (region, GPU model, spot)."""
         prices, self.left_out["prices"] = sorted_out(prices, objection_to_price)
         if prices == self.prices:
@@ -111,7 +112,7 @@ class Geography:
 
     # What a plan reads
 
-    def name(self, region: str) -> bool:
+    def name(self, region: RegionId) -> bool:
         """Give a region that reports (or that the ledger names) an index; whether it is a new one."""
         if region in self._index:
             return False
@@ -120,7 +121,7 @@ class Geography:
         self._network = None
         return True
 
-    def index_of(self, region: str) -> int:
+    def index_of(self, region: RegionId) -> int:
         """Index of a region; 0 (a place that nothing reaches) for one that nobody reported yet.
 
         Requests may name any region. Only what regions themselves report makes one known, or anybody could grow the

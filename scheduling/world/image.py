@@ -12,7 +12,8 @@ from heapq import heapify
 from typing import Final, NamedTuple
 
 from thalweg.scheduling.arrays import IntArray
-from thalweg.scheduling.pack.nodes import NodeId, Pool
+from thalweg.scheduling.ids import NodeId, PoolId, RegionId, TaskId
+from thalweg.scheduling.pack.nodes import NodeKey, Pool
 from thalweg.scheduling.pack.pool_ids import pool_of
 from thalweg.scheduling.world.back_offs import BackOff
 from thalweg.scheduling.world.ended import EndedColumns
@@ -39,7 +40,7 @@ class NodeImage(NamedTuple):
 class TaskImage(NamedTuple):
     """A task that lives."""
 
-    task_id: str
+    task_id: TaskId
     spec: int
     """Index into `specs`."""
     request: str
@@ -51,9 +52,9 @@ class TaskImage(NamedTuple):
     attempt: int
     preempted: int
     done_copies: list[int]
-    done_regions: list[str]
-    avoid: list[str]
-    barred: list[str]
+    done_regions: list[RegionId]
+    avoid: list[RegionId]
+    barred: list[RegionId]
     reason: str
 
 
@@ -65,8 +66,8 @@ class CopyImage(NamedTuple):
     number: int
     """Of the copy."""
     epoch: int
-    region: str
-    pool_id: str
+    region: RegionId
+    pool_id: PoolId
     state: str
     assigned_ms: int
 
@@ -89,7 +90,7 @@ class RefusalImage(NamedTuple):
 
     task: int
     """Index into `tasks`; EVERYBODY or LOSSES for the other two."""
-    region: str
+    region: RegionId
     times: int
     last_ms: int
     until_ms: int
@@ -99,8 +100,8 @@ class EndImage(NamedTuple):
     """The end of a back-off."""
 
     until_ms: int
-    region: str
-    task_id: str
+    region: RegionId
+    task_id: TaskId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +110,13 @@ class WorldImage:
 
     order: int
     """Tasks that have begun so far."""
-    expected: list[str]
+    expected: list[RegionId]
     """Regions where something was placed: they are expected to speak up."""
-    names: list[str]
+    names: list[RegionId]
     """Regions by index, from 1."""
-    closed: list[str]
+    closed: list[RegionId]
     """Regions that back off."""
-    damped: list[str]
+    damped: list[RegionId]
     """Regions that take nothing for a while because they were lost again and again."""
     pools: list[Pool]
     nodes: list[NodeImage]
@@ -198,7 +199,7 @@ def world_of(
     for region in image.expected:
         world.expect(region, now_ms)
     for node in image.nodes:
-        world.fleet.describe_unseen(NodeId(node.key), image.pools[node.pool])
+        world.fleet.describe_unseen(NodeKey(node.key), image.pools[node.pool])
     _fill_back_offs(world, image)
     world.ended.take(image.ended)
     world.book.order = image.order
@@ -262,10 +263,10 @@ def _refusals_of(row: RefusalImage) -> Refusals:
 
 def _tasks_of(image: WorldImage, spec_of: SpecOf) -> list[Task]:
     specs = [spec_of(request) for request in image.specs]
-    refused: dict[int, dict[str, Refusals]] = defaultdict(dict)
+    refused: dict[int, dict[RegionId, Refusals]] = defaultdict(dict)
     for row in image.refusals:
         refused[row.task][row.region] = _refusals_of(row)
-    nowhere: frozenset[str] = frozenset()
+    nowhere: frozenset[RegionId] = frozenset()
     return [
         Task(
             task_id=row.task_id,
@@ -314,7 +315,7 @@ def _fill_copies(world: World, image: WorldImage, tasks: list[Task]) -> None:
         copy = copies[share.copy]
         copy.shares += (
             Share(
-                node_id=names[share.node],
+                node_id=NodeId(names[share.node]),
                 workers=share.workers,
                 gpus=share.gpus,
                 gpu_milli=share.gpu_milli,

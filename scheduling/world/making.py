@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.world.facts import TenantLimits, WorldFacts
 from thalweg.scheduling.world.tasks import Change, Transition
 from thalweg.scheduling.world.world import World
@@ -12,7 +13,7 @@ def world_from(
     rows: Iterable[Transition],
     now_ms: int,
     *,
-    heard: Iterable[str] = (),
+    heard: Iterable[RegionId] = (),
     tenants: Mapping[str, TenantLimits] | None = None,
 ) -> World:
     """Make the world that facts and the ledger's rows lead to.

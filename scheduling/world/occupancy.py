@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, Self
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, IntArray
+from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.pack.nodes import Need, Slot
 from thalweg.scheduling.world.tasks import MILLI, Copy, Task, Transition
 from thalweg.scheduling.world.urgency import NO_DEADLINE_MS
@@ -132,13 +133,13 @@ class Occupancy:
     def __init__(self) -> None:
         # Column by column in memory: questions run down a column of 150,000 rows, and a row is written once.
         self._cells = np.full((_FIRST_ROWS, len(_COLUMN)), -1, np.int64, order="F")
-        self._owner: list[tuple[str, int]] = []
+        self._owner: list[tuple[TaskId, int]] = []
         self._free: list[int] = []
 
     def __len__(self) -> int:
         return len(self._owner) - len(self._free)
 
-    def add(self, owner: tuple[str, int], entry: OccupancyRow) -> int:
+    def add(self, owner: tuple[TaskId, int], entry: OccupancyRow) -> int:
         """Add a row of a copy (task id, copy index) and return its row."""
         if self._free:
             row = self._free.pop()
@@ -151,7 +152,7 @@ class Occupancy:
         self._cells[row] = entry
         return row
 
-    def add_all(self, owners: Sequence[tuple[str, int]], occupancy: IntArray) -> range:
+    def add_all(self, owners: Sequence[tuple[TaskId, int]], occupancy: IntArray) -> range:
         """Add many at once to a table without any; return their rows."""
         self._owner = list(owners)
         self._cells = np.full((max(len(occupancy), _FIRST_ROWS), len(_COLUMN)), -1, np.int64, order="F")
@@ -173,7 +174,7 @@ class Occupancy:
         """Seat of a row."""
         return OccupancyRow(*self._cells[row].tolist())
 
-    def owner(self, row: int) -> tuple[str, int]:
+    def owner(self, row: int) -> tuple[TaskId, int]:
         """Copy (task id, copy index) of a row."""
         return self._owner[row]
 

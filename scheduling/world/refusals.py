@@ -7,6 +7,8 @@ refused is one refusal. All of it follows from the ledger's rows, so a restart k
 from dataclasses import dataclass
 from typing import Final
 
+from thalweg.scheduling.ids import RegionId
+
 FIRST_MS: Final = 1_000
 MOST_MS: Final = 600_000
 """Longest back-off; what stayed longer than this in a region was no refusal, and counting starts again after it."""
@@ -43,7 +45,7 @@ def back_off_ms(count: int) -> int:
     return 0 if count < 1 else int(min(FIRST_MS * 2 ** min(count - 1, 32), MOST_MS))
 
 
-def in_words(region: str, refusals: Refusals, now_ms: int) -> str:
+def in_words(region: RegionId, refusals: Refusals, now_ms: int) -> str:
     """Say what is known of a region that refuses."""
     again_s = max(refusals.until_ms - now_ms, 0) / 1000
     times = "once" if refusals.count == 1 else f"{refusals.count} times in a row"

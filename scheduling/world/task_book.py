@@ -6,6 +6,7 @@ Those that live are objects; of one that has ended only what `ended` keeps is le
 from collections.abc import Callable, Set
 
 from thalweg.scheduling.arrays import BoolArray
+from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.world import lifecycle
 from thalweg.scheduling.world.ended import EndedTask, EndedTasks
 from thalweg.scheduling.world.lifecycle import LifecycleStep
@@ -22,7 +23,7 @@ class TaskBook:
         Args:
             pools_of: see `WaitingQueue`.
         """
-        self.tasks: dict[str, Task] = {}
+        self.tasks: dict[TaskId, Task] = {}
         """Those that live."""
         self.ended = EndedTasks()
         self.waiting = WaitingQueue(pools_of)
@@ -30,7 +31,7 @@ class TaskBook:
         self.order = 0
         """Tasks that have begun so far: the position of the last in the order of arrival."""
 
-    def find(self, task_id: str) -> Task | EndedTask | None:
+    def find(self, task_id: TaskId) -> Task | EndedTask | None:
         """Look up a task that lives or has ended."""
         return self.tasks.get(task_id) or self.ended.get(task_id)
 
@@ -121,7 +122,7 @@ class TaskBook:
         )
         self.waiting.enqueue(task.task_id, key, task.order, task.submitted_ms, first=first)
 
-    def unbar(self, task: Task, regions: Set[str]) -> None:
+    def unbar(self, task: Task, regions: Set[RegionId]) -> None:
         """Let a task be tried again in regions that gave it back."""
         if task.barred & regions:
             task.barred -= regions

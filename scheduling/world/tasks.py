@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from thalweg.scheduling.ids import NodeId, PoolId, RegionId, TaskId
 from thalweg.scheduling.pack.need import Need, Pool
 from thalweg.scheduling.world.refusals import Refusals
 
@@ -75,7 +76,7 @@ class DataNeed:
     """One input of a task: a dataset by name, or bytes that lie in a region."""
 
     dataset: str | None
-    region: str | None
+    region: RegionId | None
     size_gb: float
 
 
@@ -88,9 +89,9 @@ class TaskSpec:
     expected_s: float = 3_600.0
     priority: int = 500
     data: tuple[DataNeed, ...] = ()
-    origin_region: str | None = None
+    origin_region: RegionId | None = None
     max_rtt_ms: float | None = None
-    allowed_regions: tuple[str, ...] | None = None
+    allowed_regions: tuple[RegionId, ...] | None = None
     replicas: int = 1
     spot_ok: bool = False
     preemptible: bool = True
@@ -140,7 +141,7 @@ def sized(spec: TaskSpec, workers: int) -> TaskSpec:
 class Share:
     """What one part of a copy takes of one node. `devices` repeats a device that several workers share."""
 
-    node_id: str
+    node_id: NodeId
     workers: int
     gpus: int
     gpu_milli: int
@@ -153,8 +154,8 @@ class Copy:
 
     index: int
     epoch: int
-    region: str
-    pool_id: str
+    region: RegionId
+    pool_id: PoolId
     pool: Pool
     shares: tuple[Share, ...]
     state: CopyState
@@ -174,7 +175,7 @@ class Copy:
 class Task:
     """One task and its copies."""
 
-    task_id: str
+    task_id: TaskId
     spec: TaskSpec
     request: str
     content_hash: str
@@ -190,15 +191,15 @@ class Task:
     """How often a copy gave way to another task: such a task never makes others give way."""
     copies: dict[int, Copy] = field(default_factory=dict)
     done_copies: set[int] = field(default_factory=set)
-    done_regions: frozenset[str] = frozenset()
+    done_regions: frozenset[RegionId] = frozenset()
     """Where they succeeded: other copies go elsewhere."""
     ended: TaskState | None = None
     """Set by cancelling and by giving up, whatever the copies do."""
-    avoid: frozenset[str] = frozenset()
+    avoid: frozenset[RegionId] = frozenset()
     """Regions where it failed: elsewhere first."""
-    refused: dict[str, Refusals] = field(default_factory=dict)
+    refused: dict[RegionId, Refusals] = field(default_factory=dict)
     """By region: how often it was given back."""
-    barred: frozenset[str] = frozenset()
+    barred: frozenset[RegionId] = frozenset()
     """Regions that gave it back and are not tried before their back-off ends."""
     reason: str = ""
     reason_ms: int = 0
@@ -214,7 +215,7 @@ class Task:
         return max(self.spec.replicas - len(self.copies) - len(self.done_copies), 0)
 
     @property
-    def taken(self) -> frozenset[str]:
+    def taken(self) -> frozenset[RegionId]:
         """Regions that hold a copy or in which one has succeeded."""
         return self.done_regions | {copy.region for copy in self.copies.values()}
 
@@ -243,13 +244,13 @@ class Transition:
     """One change of one task, as the ledger records it. Following the ledger's rows in order rebuilds the world."""
 
     change: Change
-    task_id: str
+    task_id: TaskId
     decided_ms: int
     copy: int = 0
     epoch: int = 0
     attempt: int = 0
-    region: str | None = None
-    pool_id: str | None = None
+    region: RegionId | None = None
+    pool_id: PoolId | None = None
     shares: tuple[Share, ...] = ()
     plan_id: str | None = None
     usd_per_hour: float | None = None

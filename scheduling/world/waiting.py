@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, IntArray
+from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.world.tasks import TaskSpec
 from thalweg.scheduling.world.urgency import NO_DEADLINE_MS, urgency
 
@@ -22,15 +23,15 @@ class ClassKey:
     spec: TaskSpec
     missing: int
     """Copies that each task still needs."""
-    taken: frozenset[str]
+    taken: frozenset[RegionId]
     """Regions that hold other copies of the task: never again the same."""
-    avoid: frozenset[str]
+    avoid: frozenset[RegionId]
     """Regions where the task failed: only where nothing else will do."""
-    barred: frozenset[str] = frozenset()
+    barred: frozenset[RegionId] = frozenset()
     """Regions that gave the task back and are not tried again yet."""
 
     @property
-    def closed(self) -> frozenset[str]:
+    def closed(self) -> frozenset[RegionId]:
         """Regions that a task may not go to now, whatever its spec allows."""
         return self.taken | self.barred
 
@@ -41,12 +42,12 @@ class WaitingClass:
 
     key: ClassKey
     index: int
-    tasks: deque[str] = field(default_factory=deque)
+    tasks: deque[TaskId] = field(default_factory=deque)
     oldest_order: int = 0
     oldest_ms: int = 0
     impossible: str | None = None
     """Why not even an empty fleet could hold one; such a class is in no window until the fleet has grown."""
-    left: set[str] = field(default_factory=set)
+    left: set[TaskId] = field(default_factory=set)
     """Ids that left while still in `tasks`; they are dropped when they come to the front."""
 
     def __len__(self) -> int:
@@ -68,7 +69,7 @@ class WaitingQueue:
         self._by_index: list[WaitingClass | None] = []
         self._by_tenant: dict[str, dict[WaitingClass, None]] = {}
         self._free: list[int] = []
-        self._entries: dict[str, tuple[ClassKey, int, int]] = {}  # task -> (class, order, waiting since ms)
+        self._entries: dict[TaskId, tuple[ClassKey, int, int]] = {}  # task -> (class, order, waiting since ms)
         self._pools = np.zeros((0, 0), bool)  # [rows, P]
         self._tried = np.zeros(0, np.int64)  # clock of the last fruitless try; -1 never tried
         self._priority = np.zeros(0, np.int64)
@@ -77,19 +78,19 @@ class WaitingQueue:
         self._start_by_ms = np.zeros(0, np.int64)
         self._live = np.zeros(0, bool)
         self._parked = np.zeros(0, bool)
-        self._untold: list[str] = []  # tasks that came to a parked class and were not told why they wait
+        self._untold: list[TaskId] = []  # tasks that came to a parked class and were not told why they wait
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __contains__(self, task_id: str) -> bool:
+    def __contains__(self, task_id: TaskId) -> bool:
         return task_id in self._entries
 
     def classes(self) -> Iterator[WaitingClass]:
         """All classes with waiting tasks."""
         return iter(self._classes.values())
 
-    def enqueue(self, task_id: str, key: ClassKey, order: int, since_ms: int, *, first: bool = False) -> None:
+    def enqueue(self, task_id: TaskId, key: ClassKey, order: int, since_ms: int, *, first: bool = False) -> None:
         """Let a task wait; `first` puts it before the others of its class (it was placed once)."""
         self.leave(task_id)
         self._entries[task_id] = (key, order, since_ms)
@@ -106,7 +107,7 @@ class WaitingQueue:
         if waiting.impossible is not None:
             self._untold.append(task_id)
 
-    def leave(self, task_id: str) -> None:
+    def leave(self, task_id: TaskId) -> None:
         """Let a task wait no longer; nothing happens when it does not."""
         entry = self._entries.pop(task_id, None)
         if entry is None:
@@ -123,9 +124,9 @@ class WaitingQueue:
         else:
             self._close(waiting)
 
-    def first(self, waiting: WaitingClass, count: int) -> list[str]:
+    def first(self, waiting: WaitingClass, count: int) -> list[TaskId]:
         """Oldest tasks of a class."""
-        chosen: list[str] = []
+        chosen: list[TaskId] = []
         for task_id in waiting.tasks:
             if len(chosen) == count:
                 break
@@ -159,7 +160,7 @@ class WaitingQueue:
             waiting.impossible = None
         self._parked[:] = False
 
-    def impossible(self) -> list[tuple[str, str]]:
+    def impossible(self) -> list[tuple[TaskId, str]]:
         """Tasks that wait for what no empty fleet has, with the reason, each told once."""
         told = [
             (task_id, reason)

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, IntArray
+from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.pack.nodes import Need, Pool, Slot
 from thalweg.scheduling.pack.pool_ids import pool_of
 from thalweg.scheduling.problem.model import Network, Pools
@@ -58,26 +59,26 @@ class World:
 
     # What regions report
 
-    def hear(self, region: str, now_ms: int) -> None:
+    def hear(self, region: RegionId, now_ms: int) -> None:
         """Note a sign of life."""
         if self.geography.hear(region, now_ms):
             self._region_changed(region)
 
-    def expect(self, region: str, now_ms: int) -> None:
+    def expect(self, region: RegionId, now_ms: int) -> None:
         """At start: a region that the ledger knows counts as lost if it stays silent."""
         self.geography.expect(region, now_ms)
 
-    def lose_region(self, region: str) -> None:
+    def lose_region(self, region: RegionId) -> None:
         """Take nothing new there until it is heard again."""
         self.regions[region].lost = True
         self._region_changed(region)
 
-    def close_region(self, region: str) -> None:
+    def close_region(self, region: RegionId) -> None:
         """Take nothing new there until it is heard again; what it holds stays."""
         if self.geography.close(region):
             self._region_changed(region)
 
-    def open_region(self, region: str) -> bool:
+    def open_region(self, region: RegionId) -> bool:
         """Whether tasks may be placed in the region."""
         return self.geography.is_heard(region) and not self.back_offs.keeps_out(region)
 
@@ -113,12 +114,12 @@ class World:
         self._pools = None
         return sorted(news.lost)
 
-    def set_links(self, links: Mapping[tuple[str, str], Link]) -> None:
+    def set_links(self, links: Mapping[tuple[RegionId, RegionId], Link]) -> None:
         """Set (rtt_ms, gbps, usd_per_gb) by (from, to); NaN where unknown."""
         if self.geography.set_links(links):
             self._all_loosened()
 
-    def set_prices(self, prices: Mapping[tuple[str, str, bool], float]) -> None:
+    def set_prices(self, prices: Mapping[tuple[RegionId, str, bool], float]) -> None:
         """Set US dollars per GPU-hour by (region, GPU model, spot)."""
         if self.geography.set_prices(prices):
             self._all_loosened()
@@ -162,8 +163,12 @@ class World:
         copy = task.copies.get(row.copy)
         if step.given_back and copy is not None:
             self._given_back(task, copy, row.decided_ms)
-        if step.avoids_region and lost_by_silence(row) and self.back_offs.note_loss(str(row.region), row.decided_ms):
-            self._region_changed(str(row.region))
+        if (
+            step.avoids_region
+            and lost_by_silence(row)
+            and self.back_offs.note_loss(RegionId(str(row.region)), row.decided_ms)
+        ):
+            self._region_changed(RegionId(str(row.region)))
         if step.frees:
             self._free(task, row.copy)
         if step.places:
@@ -189,11 +194,11 @@ class World:
             if task is not None and task.refused.get(end.region, NEVER).until_ms <= end.until_ms:
                 self.book.unbar(task, {end.region})
 
-    def backing_off(self) -> list[str]:
+    def backing_off(self) -> list[RegionId]:
         """Regions that take nothing new until their back-off ends, ordered."""
         return sorted(self.back_offs.closed | self.back_offs.damped)
 
-    def copies_in(self, region: str) -> list[CopyKey]:
+    def copies_in(self, region: RegionId) -> list[CopyKey]:
         """Copies (task id, copy index) that the ledger has in a region, ordered."""
         return self.fleet.copies_in(region)
 
@@ -214,7 +219,7 @@ class World:
         return self.geography.network()
 
     @property
-    def region_names(self) -> tuple[str, ...]:
+    def region_names(self) -> tuple[RegionId, ...]:
         """Regions by index."""
         return tuple(self.geography.names)
 
@@ -233,7 +238,7 @@ class World:
         """Clock at which capacity of each pool last grew, [P]."""
         return self.loosening.by_pool
 
-    def region_at(self, region: str) -> int:
+    def region_at(self, region: RegionId) -> int:
         """Index of a region; 0 (a place that nothing reaches) for one that nobody reported yet."""
         return self.geography.index_of(region)
 
@@ -321,7 +326,7 @@ class World:
         if came:
             self._all_loosened()
 
-    def _region_changed(self, region: str) -> None:
+    def _region_changed(self, region: RegionId) -> None:
         if self.geography.name(region):
             self._all_loosened()
         self.loosening.tick()

@@ -8,12 +8,14 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
+from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.pack.need import GPU_MILLI, MAX_DEVICES
 
 # Limits keep one message from moving the arithmetic out of what a float or a plan can hold; they are far above the
 # largest machine rooms in the public traces (openb: 6,212 GPUs, 94 cores and 8 GPUs a node).
 Identifier = Annotated[str, Meta(min_length=1, max_length=256)]
-Region = Annotated[str, Meta(min_length=1, max_length=180)]
+Task = Annotated[TaskId, Meta(min_length=1, max_length=256)]
+Region = Annotated[RegionId, Meta(min_length=1, max_length=180)]
 Gpus = Annotated[int, Meta(ge=0, le=MAX_DEVICES)]
 GpuMilli = Annotated[int, Meta(ge=0, le=1_000)]
 NodeGpuMilli = Annotated[int, Meta(ge=0, le=MAX_DEVICES * GPU_MILLI)]
@@ -91,7 +93,7 @@ class Subtask(Struct, frozen=True, omit_defaults=True, kw_only=True):
 class TaskRequest(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Submit, update or cancel a task. Only `task_id` is required; a task without needs takes one worker of nothing."""
 
-    task_id: Identifier
+    task_id: Task
     """Id of the task, chosen by the application; the record's key as well."""
     op: Literal["submit", "update", "cancel"] = "submit"
     """What to do. A repeated submit with the same content is harmless; with other content it is refused."""
@@ -171,7 +173,7 @@ class AssignmentEvent(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Derived from content: a repeated event has the same id."""
     type: Literal["assign", "revoke"]
     """Run the task (assign) or stop it (revoke)."""
-    task_id: Identifier
+    task_id: Task
     """The task; the record's key as well."""
     epoch: Count
     """Rises with every decision about the task; a region ignores what is not above the highest it has seen."""
@@ -204,7 +206,7 @@ class AssignmentEvent(Struct, frozen=True, omit_defaults=True, kw_only=True):
 class HeldTask(Struct, frozen=True, array_like=True):
     """A task that a region holds, and in which epoch."""
 
-    task_id: Identifier
+    task_id: Task
     """The task."""
     epoch: Count
     """Epoch in which the region holds it."""
@@ -228,7 +230,7 @@ class StatusEvent(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What is reported; `goodbye` says that the region's agent stops in order and takes nothing new."""
     region: Region
     """Who reports."""
-    task_id: Identifier | None = None
+    task_id: Task | None = None
     """Required for the events of a task."""
     epoch: Count = 0
     """Epoch of the assignment that the report speaks of."""
@@ -256,7 +258,7 @@ class StatusEvent(Struct, frozen=True, omit_defaults=True, kw_only=True):
 class Answer(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What became of one request."""
 
-    task_id: Identifier
+    task_id: Task
     """The task."""
     op: Literal["submit", "update", "cancel"]
     """What was asked."""

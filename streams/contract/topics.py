@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from thalweg.scheduling.ids import RegionId
+
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 
@@ -189,6 +191,6 @@ def contract_of(name: str, prefix: str) -> TopicContract | None:
 
 
 @lru_cache(maxsize=4_096)
-def region_of_topic(name: str, contract: TopicContract, prefix: str) -> str:
+def region_of_topic(name: str, contract: TopicContract, prefix: str) -> RegionId:
     """Region of a per-region topic's full name."""
-    return region_of(name.removeprefix(f"{prefix}.{contract.topic}."))
+    return RegionId(region_of(name.removeprefix(f"{prefix}.{contract.topic}.")))

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.world.tasks import Change, Share, Transition
 from thalweg.streams.broker.publish import OutgoingRecord, outgoing
 from thalweg.streams.contract.envelope import Envelope, content_id
@@ -77,7 +78,7 @@ def event_record(row: Transition, event_id: str, request: str, prefix: str) -> O
     return outgoing(ASSIGNMENTS, prefix, event, key=row.task_id, region=row.region, event=envelope)
 
 
-_NOTHING: Final = TaskRequest(task_id="-", expected_s=0)
+_NOTHING: Final = TaskRequest(task_id=TaskId("-"), expected_s=0)
 
 
 def _needs(task: TaskRequest, shares: Sequence[Share]) -> list[PerWorker]:

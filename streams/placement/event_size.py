@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from thalweg.scheduling.ids import RegionId
 from thalweg.streams.contract.messages import AssignmentEvent, NodeShare, PerWorker, TaskRequest
 from thalweg.streams.contract.topics import ASSIGNMENTS
 
@@ -36,7 +37,7 @@ def largest_event_bytes(request: TaskRequest) -> int:
         type="assign",
         task_id=request.task_id,
         epoch=0,
-        region="-",
+        region=RegionId("-"),
         kind=request.kind,
         expected_s=request.expected_s,
         command=request.command,

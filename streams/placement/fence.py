@@ -30,6 +30,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Literal
 
+from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.streams.broker.errors import FenceError
 from thalweg.streams.contract.messages import AssignmentEvent
 
@@ -180,7 +181,7 @@ class Fence:
         self.connection.execute(_ADVANCE, (*key, event.epoch, step, event.decided_at))
         return FenceVerdict.ACCEPTED
 
-    def finish(self, region: str, task_id: str, epoch: int) -> None:
+    def finish(self, region: RegionId, task_id: TaskId, epoch: int) -> None:
         """Note that a task ended by itself in this epoch: neither it nor its revocation is acted on again."""
         self.connection.execute(
             "UPDATE fence_points SET step = ? WHERE region = ? AND task_id = ? AND epoch = ?",
@@ -230,14 +231,14 @@ class Fence:
         )
         return [found.get(partition, 0) for partition in range(max(found, default=-1) + 1)]
 
-    def counts(self, region: str) -> FenceCounts:
+    def counts(self, region: RegionId) -> FenceCounts:
         """Events of one region by verdict."""
         row = self.connection.execute(
             "SELECT accepted, repeated, older FROM fence_regions WHERE region = ?", (region,)
         ).fetchone()
         return FenceCounts(accepted=row[0], repeated=row[1], older=row[2]) if row else FenceCounts()
 
-    def point(self, region: str, task_id: str) -> tuple[int, Literal["assigned", "revoked", "finished"]] | None:
+    def point(self, region: RegionId, task_id: TaskId) -> tuple[int, Literal["assigned", "revoked", "finished"]] | None:
         """Furthest epoch and step seen of a task; None if it was never seen, or is forgotten."""
         row = self.connection.execute(
             "SELECT epoch, step FROM fence_points WHERE region = ? AND task_id = ?", (region, task_id)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.live.decide import RequestOrigin
 from thalweg.streams.contract.decode import UndecodableError, decoded
 from thalweg.streams.contract.envelope import content_id
@@ -101,7 +102,7 @@ def in_order(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return [rows[index] for index in sorted(range(len(rows)), key=timed.__getitem__)]
 
 
-def _read_status(value: bytes | None, region: str) -> StatusEvent:
+def _read_status(value: bytes | None, region: RegionId) -> StatusEvent:
     try:
         event = decoded(_STATUS, value)
     except UndecodableError as error:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, NewType, Union, get_args, get_origin
 
 import msgspec
 import numpy as np
@@ -53,6 +53,8 @@ def _base_types(annotation: Any) -> set[type]:
     origin = get_origin(annotation)
     if origin is Annotated:
         return _base_types(get_args(annotation)[0])
+    if isinstance(annotation, NewType):
+        return _base_types(annotation.__supertype__)
     if origin is Literal:
         return {type(value) for value in get_args(annotation)}
     if origin in (Union, UnionType):

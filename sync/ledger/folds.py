@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 import msgspec
 import pyarrow as pa
 
+from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.world.lifecycle import LIVE, begins
 from thalweg.scheduling.world.tasks import Change, CopyState
 from thalweg.sync.delta.contracts import PLACEMENTS, TASKS
@@ -39,7 +40,7 @@ class LedgerFold:
     """The live tasks and their placements after the ledger rows seen so far. Does no IO and reads no clock."""
 
     def __init__(self) -> None:
-        self._live: dict[str, TaskHistory] = {}
+        self._live: dict[TaskId, TaskHistory] = {}
         self.position: Position | None = None
         """Last row folded; None before the first. Rows up to here are skipped when they come again."""
 
@@ -91,8 +92,8 @@ class LedgerFold:
         Raises:
             ValueError: a row's transition is unknown.
         """
-        touched: dict[str, TaskHistory] = {}
-        touched_copies: dict[tuple[str, int], None] = {}
+        touched: dict[TaskId, TaskHistory] = {}
+        touched_copies: dict[tuple[TaskId, int], None] = {}
         positions = list(map(Position, *(_values(rows, name) for name in Position._fields)))
         facts = list(map(LedgerRow, *(_values(rows, _SOURCE.get(name, name)) for name in LedgerRow._fields)))
         nodes = _nodes_of_assigned(rows)
@@ -123,9 +124,9 @@ class LedgerFold:
         """Give every live task and placement, as if all had changed."""
         return self._changes(self._live, [(task.task_id, copy) for task in self._live.values() for copy in task.copies])
 
-    def _changes(self, tasks: dict[str, TaskHistory], copies: Iterable[tuple[str, int]]) -> FoldChanges:
-        placed: list[tuple[str, int, Placement]] = []
-        released: list[tuple[str, int]] = []
+    def _changes(self, tasks: dict[TaskId, TaskHistory], copies: Iterable[tuple[TaskId, int]]) -> FoldChanges:
+        placed: list[tuple[TaskId, int, Placement]] = []
+        released: list[tuple[TaskId, int]] = []
         for task_id, copy in copies:
             live = self._live.get(task_id)
             placement = live.copies.get(copy) if live else None
@@ -213,7 +214,7 @@ def _tasks_table(tasks: Sequence[TaskHistory]) -> pa.Table:
     return pa.table(columns, schema=TASKS.schema)
 
 
-def _placements_table(placed: Sequence[tuple[str, int, Placement]]) -> pa.Table:
+def _placements_table(placed: Sequence[tuple[TaskId, int, Placement]]) -> pa.Table:
     columns = {
         "task_id": [task_id for task_id, _, _ in placed],
         "copy": [copy for _, copy, _ in placed],

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from thalweg.scheduling.ids import TaskId
+
 COLUMNS = ("task_id", "topic", "topic_partition", "topic_offset", "topic_timestamp_ms")
 
 
@@ -48,7 +50,7 @@ class TakenRequests:
         self.reach = Reach()
         self._of_task: dict[tuple[str, str, int], _Furthest] | None = None
 
-    def has(self, task_id: str, topic: str, partition: int, offset: int, timestamp_ms: int) -> bool:
+    def has(self, task_id: TaskId, topic: str, partition: int, offset: int, timestamp_ms: int) -> bool:
         """Tell whether a request was judged by the driver whose rows these are."""
         if offset > self.reach.get((topic, partition), -1):
             return False

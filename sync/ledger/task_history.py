@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from thalweg.scheduling.ids import PoolId, RegionId, TaskId
 from thalweg.scheduling.world.lifecycle import HELD, state_of, step_of
 from thalweg.scheduling.world.tasks import Change, CopyState, TaskState
 
@@ -17,13 +18,13 @@ class LedgerRow(NamedTuple):
     """The columns of a `decisions` row that a fold reads; times in microseconds since 1970."""
 
     decided_us: int
-    task_id: str
+    task_id: TaskId
     copy: int
     epoch: int
     transition: str
     attempt: int | None
-    region: str | None
-    pool_id: str | None
+    region: RegionId | None
+    pool_id: PoolId | None
     plan_id: str | None
     cost_usd_per_hour: float | None
     reason: str | None
@@ -38,8 +39,8 @@ class Placement:
 
     epoch: int
     state: CopyState
-    region: str | None
-    pool_id: str | None
+    region: RegionId | None
+    pool_id: PoolId | None
     nodes: bytes | None
     """Packed by the fold; never looked into here."""
     plan_id: str | None
@@ -52,7 +53,7 @@ class Placement:
 class TaskHistory:
     """One task, as its rows so far have made it."""
 
-    task_id: str
+    task_id: TaskId
     submitted_us: int
     changed_us: int
     request: str | None = None

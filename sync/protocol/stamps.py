@@ -18,7 +18,6 @@ from typing import NamedTuple, NewType
 
 import msgspec
 
-RegionId = NewType("RegionId", str)
 Actor = NewType("Actor", str)  # one writing life of a region: "<region>@<epoch>"
 
 # Largest integer every JSON reader keeps exactly; a counter above it would compare differently in another language.

@@ -12,13 +12,14 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
+from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.world.facts import NodeFacts, WorldFacts
 from thalweg.sync.delta.contracts import LINKS, NODES, PRICES, RECORDS, TableContract
 from thalweg.sync.delta.store import table_uri
 from thalweg.sync.tables.dataset_records import DATASETS_SQL, dataset_facts, read_dataset_facts
 
-Links = dict[tuple[str, str], tuple[float, float, float]]
-Prices = dict[tuple[str, str, bool], float]
+Links = dict[tuple[RegionId, RegionId], tuple[float, float, float]]
+Prices = dict[tuple[RegionId, str, bool], float]
 
 Facts = TypeVar("Facts")
 

@@ -30,6 +30,7 @@ from thalweg.agent.steady import without_steps_back
 from thalweg.agent.store import AgentStore, inventory, status_record
 from thalweg.agent.tenure import LEASE_MS, Said, SupersededError, Tenure
 from thalweg.conf.settings import AgentSettings as AgentSettings
+from thalweg.scheduling.ids import RegionId
 from thalweg.streams.broker.consume import IncomingRecord, Reader
 from thalweg.streams.broker.deadletter import RefusedRecord, dead_letter
 from thalweg.streams.broker.errors import BrokerUnavailableError, NotAcknowledgedError
@@ -340,7 +341,7 @@ class RegionalAgent:
                 )
         return records
 
-    def _region_report(self, region: str, kind: str, now: int) -> OutgoingRecord:
+    def _region_report(self, region: RegionId, kind: str, now: int) -> OutgoingRecord:
         listed = kind == "inventory"
         assignments = topic_name(ASSIGNMENTS, self._prefix, region)
         status = StatusEvent(
@@ -384,7 +385,7 @@ class RegionalAgent:
         }
         return replace(fleet, nodes=nodes), dict.fromkeys(nodes, load)
 
-    def _telemetry_records(self, region: str, samples: Sequence[Sample], now: int) -> list[OutgoingRecord]:
+    def _telemetry_records(self, region: RegionId, samples: Sequence[Sample], now: int) -> list[OutgoingRecord]:
         records: list[OutgoingRecord] = []
         for first in range(0, len(samples), SAMPLES_PER_RECORD):
             stamp = self._store.stamp(region, now, numbered=False)

@@ -12,6 +12,7 @@ from thalweg.agent.capacity import Capacity
 from thalweg.agent.fleet import RegionFleet
 from thalweg.agent.runners import Ended, Runner, RunnerError
 from thalweg.agent.store import AgentStore, HeldAssignment, HeldState
+from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.streams.contract.messages import AssignmentEvent, StatusEvent
 from thalweg.streams.placement.fence import FenceVerdict
 from thalweg.sync.clock import Clock
@@ -41,13 +42,13 @@ class AssignedTasks:
         self._store = store
         self._runner = runner
         self._steady = steady
-        self._held: dict[tuple[str, str], dict[int, HeldAssignment]] = {}
-        self._accepted: set[tuple[str, str]] = set()
+        self._held: dict[tuple[RegionId, TaskId], dict[int, HeldAssignment]] = {}
+        self._accepted: set[tuple[RegionId, TaskId]] = set()
         self._started: list[tuple[HeldAssignment, int | None, str]] = []
-        self.may_start: Callable[[str], bool] = lambda region: True
+        self.may_start: Callable[[RegionId], bool] = lambda region: True
         """Whether tasks of a region may be started now."""
 
-    def held(self, region: str) -> Iterable[HeldAssignment]:
+    def held(self, region: RegionId) -> Iterable[HeldAssignment]:
         """Tasks a region holds, each epoch by itself."""
         return (
             held for (of_region, _), epochs in self._held.items() if of_region == region for held in epochs.values()

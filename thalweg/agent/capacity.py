@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from thalweg.agent.fleet import NodeLoad, NodeSpec, RegionFleet
+from thalweg.scheduling.ids import RegionId
 from thalweg.streams.contract.messages import AssignmentEvent, NodeShare
 
 WHOLE_MILLI: Final = 1_000
@@ -77,11 +78,11 @@ class Capacity:
                 if taken is not None and device < len(taken):
                     taken[device] += sign * milli
 
-    def memory_gb(self, region: str, node_id: str) -> float:
+    def memory_gb(self, region: RegionId, node_id: str) -> float:
         """What of a node's memory is taken."""
         return self._memory_mb[region, node_id] / 1_000
 
-    def loads(self, region: str) -> dict[str, NodeLoad]:
+    def loads(self, region: RegionId) -> dict[str, NodeLoad]:
         """Share of each node's GPUs that is taken."""
         return {
             node_id: NodeLoad(gpu_utilisation=min(1.0, sum(taken) / (WHOLE_MILLI * len(taken))) if taken else None)

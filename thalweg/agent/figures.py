@@ -9,12 +9,13 @@ from typing import Any
 import yaml
 
 from thalweg.conf.environment import FIGURES
+from thalweg.scheduling.ids import RegionId
 
 
 class UnknownRegionError(ValueError):
     """A region that the tables do not have."""
 
-    def __init__(self, region: str, known: tuple[str, ...]) -> None:
+    def __init__(self, region: RegionId, known: tuple[str, ...]) -> None:
         super().__init__(
             f"region {region!r} has no published figures; those with figures are {', '.join(known)}. Give any other "
             "region a fleet of its own with --fleet FILE"
@@ -55,8 +56,8 @@ class TaskShape:
 class Figures:
     """All tables."""
 
-    regions: tuple[str, ...]
-    links: Mapping[tuple[str, str], LinkFigures]
+    regions: tuple[RegionId, ...]
+    links: Mapping[tuple[RegionId, RegionId], LinkFigures]
     usd_per_gpu_hour: Mapping[tuple[str, str, bool], float]
     """By (provider, GPU model, spot)."""
     machines: Mapping[str, MachineFigures]
@@ -66,11 +67,11 @@ class Figures:
     duration_s: tuple[float, ...]
     """Quantiles at equal distances."""
 
-    def price(self, region: str, gpu_model: str, spot: bool) -> float | None:
+    def price(self, region: RegionId, gpu_model: str, spot: bool) -> float | None:
         """US dollars per GPU-hour in a region; None where nothing is published."""
         return self.usd_per_gpu_hour.get((region.partition(":")[0], gpu_model, spot))
 
-    def links_from(self, region: str) -> dict[str, LinkFigures]:
+    def links_from(self, region: RegionId) -> dict[RegionId, LinkFigures]:
         """Links by the region they lead to."""
         return {target: link for (source, target), link in self.links.items() if source == region}
 

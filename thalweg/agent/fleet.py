@@ -14,6 +14,7 @@ import psutil
 import yaml
 
 from thalweg.agent.figures import Figures, LinkFigures, UnknownRegionError
+from thalweg.scheduling.ids import RegionId
 from thalweg.streams.contract.messages import Cpus, Gbps, Gpus, Identifier, MemoryGb, Ms, Region, Sample, Usd
 
 GB: Final = 1_000_000_000
@@ -75,9 +76,9 @@ class NodeSpec:
 class RegionFleet:
     """What one region consists of and what it knows about its surroundings."""
 
-    region: str
+    region: RegionId
     nodes: Mapping[str, NodeSpec]
-    links: Mapping[str, LinkFigures]
+    links: Mapping[RegionId, LinkFigures]
     prices: Mapping[tuple[str, bool], float]
     """US dollars per GPU-hour by (GPU model, spot)."""
     is_host: bool = False
@@ -93,7 +94,7 @@ class NodeLoad:
     memory_used_gb: float | None = None
 
 
-def simulated_fleet(region: str, figures: Figures, *, nodes: int | None = None) -> RegionFleet:
+def simulated_fleet(region: RegionId, figures: Figures, *, nodes: int | None = None) -> RegionFleet:
     """Make a region of published machines, links and prices.
 
     Args:
@@ -136,7 +137,7 @@ def simulated_fleet(region: str, figures: Figures, *, nodes: int | None = None) 
     return RegionFleet(region=region, nodes=specs, links=figures.links_from(region), prices=prices)
 
 
-def host_fleet(region: str, figures: Figures) -> RegionFleet:
+def host_fleet(region: RegionId, figures: Figures) -> RegionFleet:
     """Take this machine as the region's only node. Its GPUs are not looked for: list them in a fleet file."""
     node = NodeSpec(
         node_id=socket.gethostname() or "host",
@@ -148,7 +149,7 @@ def host_fleet(region: str, figures: Figures) -> RegionFleet:
     )
 
 
-def read_fleet(path: Path, region: str) -> RegionFleet:
+def read_fleet(path: Path, region: RegionId) -> RegionFleet:
     """Read a region's fleet from a YAML file with `nodes`, and optionally `links` and `prices` (docs/how-to/agents.md).
 
     Raises:

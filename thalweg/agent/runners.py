@@ -20,10 +20,11 @@ from typing import Final, Protocol
 import psutil
 
 from thalweg.processes.children import LEASH, kill_group
+from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.streams.contract.envelope import content_id
 from thalweg.streams.contract.messages import AssignmentEvent
 
-RunKey = tuple[str, str, int]
+RunKey = tuple[RegionId, TaskId, int]
 """Region, task and epoch."""
 
 MIN_RUN_MS: Final = 20

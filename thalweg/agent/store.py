@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.streams.broker.errors import FenceError
 from thalweg.streams.broker.publish import OutgoingRecord, outgoing
 from thalweg.streams.contract.envelope import Envelope, content_id
@@ -70,7 +71,7 @@ class HeldAssignment:
     pid: int | None = None
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> tuple[RegionId, TaskId, int]:
         """Region, task and epoch: what runs at most once."""
         return (self.event.region, self.event.task_id, self.event.epoch)
 
@@ -125,14 +126,14 @@ class AgentStore:
         )
         self.starts.add(agent_id)
 
-    def newest_report(self, region: str) -> tuple[int, int] | None:
+    def newest_report(self, region: RegionId) -> tuple[int, int] | None:
         """Epoch and sequence of the last numbered stamp of a region; None if the file has none of it."""
         known = self._clocks.get(region)
         return None if known is None else known[1:]
 
     # Stamps
 
-    def stamp(self, region: str, now_ms: int, *, numbered: bool = True) -> MessageStamp:
+    def stamp(self, region: RegionId, now_ms: int, *, numbered: bool = True) -> MessageStamp:
         """Read the region's clock; numbered stamps count on in the region's dense sequence."""
         # A store made anew counts as a new life of the region; the second it was made in orders its lives.
         last, epoch, seq = self._clocks.get(region) or (Hlc(0, 0, region), now_ms // 1000, 0)
@@ -254,7 +255,7 @@ def status_record(status: StatusEvent, prefix: str) -> OutgoingRecord:
 
 def inventory(held: Iterable[HeldAssignment]) -> list[HeldTask]:
     """List held tasks, each once with its highest epoch."""
-    highest: dict[str, int] = {}
+    highest: dict[TaskId, int] = {}
     for task in held:
         highest[task.event.task_id] = max(task.event.epoch, highest.get(task.event.task_id, 0))
     return [HeldTask(task_id=task_id, epoch=epoch) for task_id, epoch in sorted(highest.items())]

@@ -22,6 +22,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.streams.broker.errors import StreamError
 from thalweg.streams.contract.messages import MessageStamp, StatusEvent
 
@@ -35,7 +36,7 @@ Numbered = tuple[int, int]
 class SupersededError(StreamError):
     """Another agent hosts the region now."""
 
-    def __init__(self, region: str, agent_id: str) -> None:
+    def __init__(self, region: RegionId, agent_id: str) -> None:
         super().__init__(
             f"agent {agent_id} has begun to host region {region} after this one, which has given its tasks back and "
             "ends. One agent hosts a region: stop the other one first if this one is to stay"
@@ -46,7 +47,7 @@ class Said(Struct, frozen=True):
     """What of a report tells who speaks; the rest of it, which may be long, is not read."""
 
     type: str
-    task_id: str | None = None
+    task_id: TaskId | None = None
     agent_id: str = ""
     claim: bool = False
     stamp: MessageStamp | None = None
@@ -57,7 +58,7 @@ class Tenure:
 
     def __init__(
         self,
-        region: str,
+        region: RegionId,
         *,
         own_ids: AbstractSet[str],
         newest: Numbered | None,

@@ -19,6 +19,7 @@ from thalweg.conf.environment import state_folder
 from thalweg.conf.readiness import announce_ready
 from thalweg.conf.settings import KafkaSettings, Settings, SettingsError, load_settings
 from thalweg.jobs.runtime.job import Stop, set_up_logs
+from thalweg.scheduling.ids import RegionId
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
 from thalweg.streams.broker.admin import bounds_now, cluster_id, ensure_topics, identities, topics_now
 from thalweg.streams.broker.consume import KafkaReader
@@ -84,7 +85,10 @@ def agent(
     """
     try:
         settings = load_settings(config, with_bootstrap(overrides, bootstrap))
-        fleets = [_fleet(region, nodes, fleet, host or (runner == "process" and fleet is None)) for region in regions]
+        fleets = [
+            _fleet(RegionId(region), nodes, fleet, host or (runner == "process" and fleet is None))
+            for region in regions
+        ]
         if len(set(regions)) != len(regions) or (fleet is not None and len(regions) > 1):
             raise FleetError("give each --region once, and a --fleet to a single region")
         settings = with_broker(settings)
@@ -106,7 +110,7 @@ def agent(
         sys.exit(1)
 
 
-def _fleet(region: str, nodes: int | None, file: Path | None, host: bool) -> RegionFleet:
+def _fleet(region: RegionId, nodes: int | None, file: Path | None, host: bool) -> RegionFleet:
     if file is not None:
         return read_fleet(file, region)
     figures = load_figures()
@@ -160,7 +164,7 @@ def run_agent(
 
 
 def _connect(
-    kafka: KafkaSettings, regions: list[str], topics: list[str], store: AgentStore
+    kafka: KafkaSettings, regions: list[RegionId], topics: list[str], store: AgentStore
 ) -> tuple[KafkaReader, KafkaPublisher, dict[str, str], dict[tuple[str, int], int]]:
     # Whose cluster it is comes first: on another's, not even a topic is made.
     store.fence.bind({"cluster": cluster_id(kafka), "topic prefix": kafka.topic_prefix})

@@ -22,6 +22,7 @@ from thalweg.demo.load import Message, MessageKind
 from thalweg.processes.children import ProcessSpec
 from thalweg.processes.supervisor import ProcessState, Supervisor
 from thalweg.query.query import query
+from thalweg.scheduling.ids import RegionId
 from thalweg.stack import stack
 from thalweg.stack.logs import newest_error
 from thalweg.stack.state import StateFolder
@@ -110,7 +111,7 @@ class Demo:
         self.clock = clock
         self.sent = Sent()
         self.fleets: dict[str, RegionFleet] = {
-            region: simulated_fleet(region, figures, nodes=plan.nodes) for region in plan.regions
+            region: simulated_fleet(RegionId(region), figures, nodes=plan.nodes) for region in plan.regions
         }
         self.started_s = time.monotonic()
         self.streaming_since_s: float | None = None

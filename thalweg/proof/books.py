@@ -13,6 +13,7 @@ from thalweg.jobs.placement.recovery import recover
 from thalweg.proof.histories import OF_THE_DRIVER
 from thalweg.proof.stage import PREFIX, Stage
 from thalweg.query.query import query
+from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.world.world import World
 from thalweg.streams.contract.envelope import read_headers
 from thalweg.streams.contract.messages import TaskRequest
@@ -32,7 +33,7 @@ def violations(stage: Stage) -> list[str]:
     if stage.driver is None:
         return [*wrong, "stuck: no driver lives at the end"]
     warehouse = stage.settings.warehouse.path
-    nodes = {
+    nodes: dict[tuple[str, str], NodeSpec] = {
         (region.fleet.region, node.node_id): node for region in stage.regions for node in region.fleet.nodes.values()
     }
     ledger = replay(warehouse, nodes)
@@ -196,7 +197,7 @@ def _of_a_restart(stage: Stage) -> Iterator[str]:
             yield f"differs: after a restart tenant {tenant} holds {after}, before it {before}"
 
 
-def _of_task(world: World, task_id: str) -> tuple[object, ...] | None:
+def _of_task(world: World, task_id: TaskId) -> tuple[object, ...] | None:
     task = world.tasks.get(task_id)
     if task is None:
         return None

@@ -49,7 +49,7 @@ def _say_no_events_again(self: Any, received: Any, batch: Any) -> Any:
     return replace(_said_again(self, received, batch), steps={})
 
 
-def _any_epoch(world: Any, region: str, kind: str, task_id: str, epoch: int, *rest: Any) -> Any:
+def _any_epoch(world: Any, region: Any, kind: str, task_id: Any, epoch: int, *rest: Any) -> Any:
     task = world.tasks.get(task_id)
     copy = None if task is None else next((c for c in task.copies.values() if c.region == region), None)
     return _report(world, region, kind, task_id, epoch if copy is None else copy.epoch, *rest)

@@ -17,6 +17,7 @@ from thalweg.proof.points import KilledError, Points
 from thalweg.proof.region import Processes, Region
 from thalweg.proof.wire import Wire
 from thalweg.proof.witness import Witness
+from thalweg.scheduling.ids import NodeId, RegionId
 from thalweg.scheduling.liveness.hearing import BEAT_MS
 from thalweg.scheduling.world.facts import NodeFacts, WorldFacts
 from thalweg.streams.broker.memory import MemoryBroker
@@ -89,7 +90,7 @@ class Stage:
         }
         points = Points()
         return Region(
-            fleet=RegionFleet(region=name, nodes=nodes, links={}, prices={("T4", False): 1.0}),
+            fleet=RegionFleet(region=RegionId(name), nodes=nodes, links={}, prices={("T4", False): 1.0}),
             settings=self.settings.model_copy(
                 update={"agent": self.settings.agent.model_copy(update={"inventory_ms": 2_000})}
             ),
@@ -279,7 +280,7 @@ class Stage:
         nodes = [
             NodeFacts(
                 region=region.fleet.region,
-                node_id=node.node_id,
+                node_id=NodeId(node.node_id),
                 gpu_model="T4",
                 spot=False,
                 gpus=node.gpus,

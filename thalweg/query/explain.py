@@ -19,6 +19,7 @@ from thalweg.query.query import query, quote
 from thalweg.query.sql_statement import QueryRefusedError
 from thalweg.scheduling.explain.reasons import Explainer, Option, Remedy
 from thalweg.scheduling.explain.start_estimate import StartEstimate
+from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.world.making import world_from
 from thalweg.scheduling.world.tasks import TaskState, sized
 from thalweg.streams.contract.messages import TaskRequest
@@ -153,7 +154,7 @@ class _Snapshot:
         )
         return list({row["task_id"]: row for row in (*holding, *waiting)}.values())
 
-    def _open_regions(self, heartbeat_timeout_ms: int) -> list[str]:
+    def _open_regions(self, heartbeat_timeout_ms: int) -> list[RegionId]:
         newest = {
             row["region"]: row["seen"]
             for row in self._rows("SELECT region, max(observed_at) AS seen FROM nodes GROUP BY region")

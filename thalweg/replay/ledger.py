@@ -17,6 +17,7 @@ from thalweg.query.query import query
 from thalweg.query.sql_statement import QueryRefusedError
 from thalweg.replay.recorded_tasks import RecordedStay, RecordedTask, recorded_tasks
 from thalweg.replay.scenario import Scenario
+from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.replay.live import fleet_of, moved_gb
 from thalweg.scheduling.replay.replay import JobStart, RegionalSupply, ReplayJob, Stays
 from thalweg.scheduling.world.facts import WorldFacts
@@ -124,11 +125,11 @@ def _rows_at(warehouse: str, version: int) -> int:
 
 
 def _over(start: World, life: RecordedTask) -> bool:
-    return start.ended.get(life.job_id) is not None
+    return start.ended.get(TaskId(life.job_id)) is not None
 
 
 def _job(life: RecordedTask, start: World, begin_ms: int) -> ReplayJob:
-    task = start.tasks.get(life.job_id)
+    task = start.tasks.get(TaskId(life.job_id))
     done = 0 if task is None else len(task.done_copies)
     return ReplayJob(
         job_id=life.job_id,

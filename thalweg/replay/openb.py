@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from thalweg.replay.traces import OpenbNode, OpenbPod
+from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.pack.arrivals import count_violations, draw_arrivals, outcome
 from thalweg.scheduling.pack.nodes import Nodes, Pool, Slot
 from thalweg.scheduling.pack.packer import Request, ScoringRule
 from thalweg.scheduling.pack.regions import RegionSlots, RegionWork, pack_region, region_work, requests_by_region
 
-REGION = "openb"
+REGION = RegionId("openb")
 
 PackAll = Callable[[Sequence[RegionWork]], list[RegionSlots]]
 """Packs every region; where it does so makes no difference to the result."""
@@ -24,7 +25,7 @@ def as_nodes(machines: Sequence[OpenbNode], regions: int = 1) -> Nodes:
     """Return the machines as empty nodes, dealt one by one to so many regions; one pool per region and GPU model."""
     models = sorted({machine.gpu_model for machine in machines})
     index = {model: i for i, model in enumerate(models)}
-    names = [REGION] if regions == 1 else [f"{REGION}-{region:03d}" for region in range(regions)]
+    names = [REGION] if regions == 1 else [RegionId(f"{REGION}-{region:03d}") for region in range(regions)]
     return Nodes.from_columns(
         ids=[machine.name for machine in machines],
         pools=[Pool(name, model) for name in names for model in models],

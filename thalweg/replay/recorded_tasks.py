@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.replay.replay import Ending
 from thalweg.scheduling.world.lifecycle import begins, state_of, step_of
 from thalweg.scheduling.world.tasks import TERMINAL, Change, CopyState, TaskSpec, TaskState, Transition
@@ -31,7 +32,7 @@ class RecordedStay:
     runs_at_begin: bool = False
 
     @property
-    def region(self) -> str:
+    def region(self) -> RegionId:
         """Where it was."""
         assert self.row.region is not None
         return self.row.region

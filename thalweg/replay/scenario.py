@@ -13,6 +13,7 @@ from thalweg.conf.settings import PlaceSettings
 from thalweg.jobs.placement.settings import plan_settings, tenants_of
 from thalweg.replay.openb import REGION, as_nodes, as_requests, popularity_of
 from thalweg.replay.traces import PhillyJob, TraceError, read_openb_nodes, read_openb_pods
+from thalweg.scheduling.ids import NodeId, RegionId
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.pack.packer import Packer, ScoringRule
 from thalweg.scheduling.replay.live import LivePlanner, fleet_of
@@ -118,7 +119,7 @@ def philly_scenario(
     demand_gpu_s = sum(job.gpus * job.run_s for job in jobs)
     needed = demand_gpu_s / max(1.0, jobs[-1].arrive_s) / load
     each = max(*(int(job.gpus) for job in jobs), round(needed / len(homes)))
-    fleet = RegionalSupply(regions=tuple(homes), gpus=(float(each),) * len(homes))
+    fleet = RegionalSupply(regions=tuple(map(RegionId, homes)), gpus=(float(each),) * len(homes))
     largest = max(sum(job.gpus * job.run_s for job in jobs if job.home == home) for home in range(len(homes)))
     return Scenario(
         what={
@@ -163,7 +164,7 @@ def openb_scenario(nodes_path: Path, pods_path: Path) -> Scenario:
     facts = [
         NodeFacts(
             region=REGION,
-            node_id=machine.name,
+            node_id=NodeId(machine.name),
             gpu_model=machine.gpu_model,
             spot=False,
             gpus=machine.gpus,
@@ -210,7 +211,7 @@ def _philly_spec(job: ReplayJob, homes: Sequence[str]) -> TaskSpec:
     return TaskSpec(
         parts=(Part(workers=int(job.gpus), need=Need(gpus=1)),),
         expected_s=job.run_s,
-        data=(DataNeed(dataset=None, region=homes[job.home], size_gb=job.data_gb),),
+        data=(DataNeed(dataset=None, region=RegionId(homes[job.home]), size_gb=job.data_gb),),
     )
 
 
@@ -219,7 +220,7 @@ def _equal_regions(fleet: RegionalSupply) -> World:
     facts = [
         NodeFacts(
             region=region,
-            node_id=f"{region}-{number:03d}",
+            node_id=NodeId(f"{region}-{number:03d}"),
             gpu_model=MODEL,
             spot=False,
             gpus=min(GPUS_PER_NODE, int(gpus) - number * GPUS_PER_NODE),
