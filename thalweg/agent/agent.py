@@ -223,7 +223,7 @@ class RegionalAgent:
             else:
                 self.tasks.resume(now)
             self._store.save_clocks()
-        self._begun = True
+        self._begun, self._claims = True, False  # read back, so written, whatever was heard of it
         return True
 
     def _end_if_superseded(self) -> None:
@@ -237,8 +237,7 @@ class RegionalAgent:
         if not self._is_due("heartbeat", self._heartbeat_ms):
             return
         if self._claims:
-            with self._store.fence.transaction():
-                self._store.note_start(self._agent_id)
+            self._note_start()
         try:
             self._publisher.publish([self._region_report(fleet.region, "heartbeat", now) for fleet in self._fleets])
             self._claims = False
@@ -247,6 +246,12 @@ class RegionalAgent:
             self._due.pop("heartbeat", None)
             if self._claims:  # it may have been written all the same, and is made only once under one id
                 self._agent_id = content_id(self._agent_id, "claims again")[:12]
+                self._note_start()  # the first claim may be read back, and then this name is the one that goes on
+
+    def _note_start(self) -> None:
+        if self._agent_id not in self._store.starts:
+            with self._store.fence.transaction():
+                self._store.note_start(self._agent_id)
 
     def run(self, stop: Callable[[], bool]) -> None:
         """Go round until asked to stop, then stop in order."""

@@ -254,9 +254,11 @@ def status_record(status: StatusEvent, prefix: str) -> OutgoingRecord:
 
 
 def inventory(held: Iterable[HeldAssignment]) -> list[HeldTask]:
-    """List held tasks, each once with its highest epoch."""
+    """List held tasks, each once with its highest epoch; what is told to stop is the region's no more."""
     highest: dict[TaskId, int] = {}
     for task in held:
+        if task.state is HeldState.STOPPING:
+            continue
         highest[task.event.task_id] = max(task.event.epoch, highest.get(task.event.task_id, 0))
     return [HeldTask(task_id=task_id, epoch=epoch) for task_id, epoch in sorted(highest.items())]
 

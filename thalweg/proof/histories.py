@@ -54,6 +54,10 @@ TROUBLE: Final = {
     "node drains": 2,
     "stop agent": 2,
     "region gone": 2,
+    "agent's file lost": 3,
+    "agent's file put back": 3,
+    "second agent": 3,
+    "second agent on a copy": 2,
     "repeated request": 3,
     "repeated status": 5,
     "repeated events": 2,
@@ -75,6 +79,12 @@ OF_THE_DRIVER: Final = frozenset(
     }
 )
 """Trouble that concerns no region: none of them may lose anything by it, however long it lasts."""
+FILES_CHANGE: Final = frozenset(
+    {"agent's file lost", "agent's file put back", "second agent", "second agent on a copy"}
+)
+    {"agent's file lost", "agent's file put back", "second agent", "second agent on a copy"}
+)
+"""Trouble after which the agents' files do not tell all that has happened."""
 CLOCK_STEPS_MS: Final = (-600_000, -30_000, 30_000, 600_000)
 NONSENSE: Final = ("no JSON", "{}", '{"task_id":"x","loss":1e400}', "[" * 1_100, '{"task_id":"\\ud800"}', "", "null")
 

@@ -1,5 +1,6 @@
 """A region's machines and its agent's lives: the real agent, its file, and processes that take a while to end."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from thalweg.agent.agent import RegionalAgent
 from thalweg.agent.fleet import RegionFleet
 from thalweg.agent.runners import Ended, RunKey
 from thalweg.agent.store import AgentStore
+from thalweg.agent.tenure import SupersededError
 from thalweg.conf.settings import Settings
 from thalweg.proof.wire import Wire
 from thalweg.proof.witness import Witness
@@ -119,6 +121,10 @@ class Region:
     processes: Processes
     clock: Callable[[], int]
     steady: Callable[[], int]
+    name: str
+    """Of this agent among those that call themselves the region's."""
+    superseded: bool = False
+    """Whether it has ended for good, because a younger agent hosts the region."""
     lives: int = 0
     agent: RegionalAgent | None = None
     store: AgentStore | None = None
@@ -128,7 +134,11 @@ class Region:
         if self.agent is None:
             self._begin()
         assert self.agent is not None
-        self.agent.step(0)
+        try:
+            self.agent.step(0)
+        except SupersededError:
+            self.superseded, self.agent, self.store = True, None, None
+            self.processes.die()
 
     def _begin(self) -> None:
         reach, prefix = self.wire.points.reach, self.settings.kafka.topic_prefix
@@ -139,7 +149,7 @@ class Region:
             [self.fleet],
             settings=self.settings.agent,
             prefix=prefix,
-            agent_id=f"{self.fleet.region}-{self.lives}",
+            agent_id=f"{self.name}-{self.lives}",
             store=self.store,
             reader=self.wire.reader(
                 [topic_name(contract, prefix, self.fleet.region) for contract in (ASSIGNMENTS, STATUS)],
@@ -165,6 +175,19 @@ class Region:
         self.agent = self.store = None
         if not self.processes.survives_restart:
             self.processes.die()
+
+    def backs_up(self, to: Path) -> None:
+        """Copy the file as it lies there, as a backup of a running machine does."""
+        if self.folder.exists():
+            shutil.copytree(self.folder, to, dirs_exist_ok=True)
+
+    def loses_its_disk(self, put_back: Path | None = None) -> None:
+        """Lose the machine: its processes, and its file or all that came since the copy that is put back."""
+        self.dies()
+        self.processes.die()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if put_back is not None and put_back.exists():
+            shutil.copytree(put_back, self.folder)
 
     def stops(self) -> None:
         """Stop in order."""

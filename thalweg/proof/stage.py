@@ -56,7 +56,9 @@ class Stage:
     """What ended a life of the driver though nothing outside prevented its work."""
     broker: MemoryBroker = field(init=False)
     driver_wire: Wire = field(init=False)
+    fleets: list[RegionFleet] = field(init=False)
     regions: list[Region] = field(init=False)
+    """The agents: one a region at first."""
     _offsets_ms: dict[str, int] = field(default_factory=dict)
     _until: dict[str, int] = field(default_factory=dict)
     _away: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -67,12 +69,13 @@ class Stage:
     def __post_init__(self) -> None:
         """Make the topics and the machines; nobody lives yet."""
         self.broker = MemoryBroker(clock=lambda: self.now_ms)
-        names = [f"r{number}" for number in range(len(self.history.nodes))]
+        names = [RegionId(f"r{number}") for number in range(len(self.history.nodes))]
         self.broker.create(topic_name(contract, PREFIX) for contract in (REQUESTS, DEADLETTER))
         for region in (*names, CONTROL_REGION):
             self.broker.create(topic_name(contract, PREFIX, region) for contract in (ASSIGNMENTS, STATUS, TELEMETRY))
         self.driver_wire = Wire(broker=self.broker, points=Points())
-        self.regions = [self._region(name, gpus) for name, gpus in zip(names, self.history.nodes, strict=True)]
+        self.fleets = [self._fleet(name, gpus) for name, gpus in zip(names, self.history.nodes, strict=True)]
+        self.regions = [self._agent(fleet, fleet.region) for fleet in self.fleets]
 
     @property
     def settings(self) -> Settings:
@@ -83,23 +86,30 @@ class Stage:
             place=PlaceSettings(heartbeat_timeout_ms=3_000, accept_timeout_ms=4_000, plan_deadline_ms=60_000),
         )
 
-    def _region(self, name: str, gpus: tuple[int, ...]) -> Region:
+    def _fleet(self, name: RegionId, gpus: tuple[int, ...]) -> RegionFleet:
         nodes = {
             f"n{number}": NodeSpec(node_id=f"n{number}", gpu_model="T4", gpus=count, cpus=CPUS, memory_gb=MEMORY_GB)
             for number, count in enumerate(gpus)
         }
+        return RegionFleet(region=name, nodes=nodes, links={}, prices={("T4", False): 1.0})
+
+    def _agent(self, fleet: RegionFleet, name: str) -> Region:
+        """Make a machine with a disk of its own, and an agent that does not live yet."""
         points = Points()
+        quick = self.settings.agent.model_copy(update={"inventory_ms": 2_000})
         return Region(
-            fleet=RegionFleet(region=RegionId(name), nodes=nodes, links={}, prices={("T4", False): 1.0}),
-            settings=self.settings.model_copy(
-                update={"agent": self.settings.agent.model_copy(update={"inventory_ms": 2_000})}
-            ),
+            fleet=fleet,
+            settings=self.settings.model_copy(update={"agent": quick}),
             folder=self.folder / name,
             wire=Wire(broker=self.broker, points=points),
             processes=Processes(self.history.seed, self.witness, points.reach, self.history.survives),
-            clock=lambda: self.now_ms + self._offsets_ms.get(name, 0),
+            clock=lambda: self.now_ms + self._offsets_ms.get(fleet.region, 0),
             steady=lambda: self.steady_ms,
+            name=name,
         )
+
+    def _backup(self, name: str) -> Path:
+        return self.folder / "backups" / name
 
     # Time
 
@@ -121,7 +131,8 @@ class Stage:
         self.now_ms += length_ms
         self.steady_ms += length_ms
         for region in self.regions:
-            if region.fleet.region in self.gone or not self._is_over(f"freeze {region.fleet.region}"):
+            name = region.fleet.region
+            if region.superseded or name in self.gone or not self._is_over(f"freeze {name}"):
                 continue
             try:
                 region.step()
@@ -131,6 +142,8 @@ class Stage:
             self._drive()
         if self.round % 10 == 0:
             self._backups.append(self.checkpoint.copy())
+            for region in self.regions:
+                region.backs_up(self._backup(region.name))
 
     def _drive(self) -> None:
         with self._driver_lives():
@@ -225,10 +238,21 @@ class Stage:
                 node = f"n{act.amount % len(region.fleet.nodes)}"
                 self._away[name, node], self._facts_changed = act.what, True
                 self._until[f"away {name} {node}"] = self.round + act.amount
-            case "region gone" if len(self.gone) < len(self.regions) - 1:
+            case "region gone" if len(self.gone) < len(self.fleets) - 1:
                 self.gone.add(name)
-                region.dies()
-                region.processes.die()
+                for agent in self.regions:
+                    if agent.fleet.region == name:
+                        agent.dies()
+                        agent.processes.die()
+            case "agent's file lost":
+                region.loses_its_disk()
+            case "agent's file put back":
+                region.loses_its_disk(self._backup(name))
+            case "second agent" | "second agent on a copy":
+                other = self._agent(region.fleet, f"{name}-beside-{len(self.regions)}")
+                if act.what == "second agent on a copy":
+                    region.backs_up(other.folder)
+                self.regions.append(other)
             case "stop agent":
                 try:
                     region.stops()
@@ -279,20 +303,20 @@ class Stage:
         self._facts_changed = False
         nodes = [
             NodeFacts(
-                region=region.fleet.region,
+                region=fleet.region,
                 node_id=NodeId(node.node_id),
                 gpu_model="T4",
                 spot=False,
                 gpus=node.gpus,
                 cpus=node.cpus,
                 memory_gb=node.memory_gb,
-                ready=(region.fleet.region, node.node_id) not in self._away,
-                draining=self._away.get((region.fleet.region, node.node_id)) == "node drains",
+                ready=(fleet.region, node.node_id) not in self._away,
+                draining=self._away.get((fleet.region, node.node_id)) == "node drains",
             )
-            for region in self.regions
-            for node in region.fleet.nodes.values()
+            for fleet in self.fleets
+            for node in fleet.nodes.values()
         ]
-        prices = {(region.fleet.region, "T4", False): 1.0 for region in self.regions}
+        prices = {(fleet.region, "T4", False): 1.0 for fleet in self.fleets}
         return WorldFacts(nodes=nodes, links={}, prices=prices)
 
     # Healing

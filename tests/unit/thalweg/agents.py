@@ -13,7 +13,7 @@ from thalweg.agent.store import AgentStore
 from thalweg.conf.settings import AgentSettings as AgentSettings
 from thalweg.streams.broker.consume import IncomingRecord
 from thalweg.streams.broker.memory import MemoryBroker, MemoryReader
-from thalweg.streams.broker.publish import OutgoingRecord
+from thalweg.streams.broker.publish import OutgoingRecord, Publisher
 from thalweg.streams.contract.messages import AssignmentEvent, NodeShare, StatusEvent, TelemetryRecord
 from thalweg.streams.contract.topics import ASSIGNMENTS, DEADLETTER, STATUS, TELEMETRY, topic_name
 
@@ -51,7 +51,7 @@ class World:
         self.broker.create([topic_name(DEADLETTER, PREFIX)])
         self.start()
 
-    def start(self, steady: Callable[[], int] | None = None) -> None:
+    def start(self, steady: Callable[[], int] | None = None, publisher: Publisher | None = None) -> None:
         fleet = RegionFleet(
             region=REGION,
             nodes={"n1": NodeSpec(node_id="n1", gpu_model="T4", gpus=4, cpus=48, memory_gb=192)},
@@ -68,7 +68,7 @@ class World:
             agent_id=self.agent_id,
             store=self.store,
             reader=MemoryReader(self.broker, topics=[self.topic, status], start=fence.next_offset),
-            publisher=self.broker,
+            publisher=publisher or self.broker,
             runner=self.runner,
             clock=self.clock,
             topic_ids={},

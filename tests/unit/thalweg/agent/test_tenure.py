@@ -8,7 +8,9 @@ import pytest
 from tests.unit.thalweg.agents import REGION, World, assign, revoke
 from thalweg.agent.runners import SimulateRunner
 from thalweg.agent.tenure import LEASE_MS, SupersededError
+from thalweg.streams.broker.errors import NotAcknowledgedError
 from thalweg.streams.broker.memory import MemoryBroker
+from thalweg.streams.broker.publish import OutgoingRecord
 
 
 @pytest.fixture
@@ -184,3 +186,29 @@ def test_an_epoch_decided_again_with_other_nodes_is_given_back(world: World) -> 
     world.send(assign("t", 2, devices=[2, 3]), revoke("u", 2))
     world.steps(3)
     assert world.told("t")[-1] == "running", "the same decision again is a repetition"
+
+
+def test_an_agent_whose_claim_went_unheard_is_not_superseded_by_itself(world: World) -> None:
+    """Found by `thalweg place-sim`: it claimed again under another name, and took that for a younger agent's."""
+    world.steps(1)
+    world.store.close()
+    publish, unheard = MemoryBroker.publish, [True]
+
+    class Unheard:
+        def publish(self, records: list[OutgoingRecord]) -> None:
+            publish(world.broker, records)
+            if unheard:
+                unheard.clear()
+                raise NotAcknowledgedError(len(records), len(records), 0, [], "no answer")
+
+        def close(self) -> None:
+            pass
+
+    world.start(publisher=Unheard())
+    world.send(assign("t"))
+    for _ in range(20):
+        world.agent.step(0)
+        world.clock.now_ms += 500
+    assert world.told("t")[:2] == ["accepted", "running"]
+    claims = [r for r in world.reports() if r.type == "heartbeat" and r.claim]
+    assert len(claims) == 2, "one of each start: who has begun claims no more"
