@@ -82,8 +82,6 @@ OF_THE_DRIVER: Final = frozenset(
 FILES_CHANGE: Final = frozenset(
     {"agent's file lost", "agent's file put back", "second agent", "second agent on a copy"}
 )
-    {"agent's file lost", "agent's file put back", "second agent", "second agent on a copy"}
-)
 """Trouble after which the agents' files do not tell all that has happened."""
 CLOCK_STEPS_MS: Final = (-600_000, -30_000, 30_000, 600_000)
 NONSENSE: Final = ("no JSON", "{}", '{"task_id":"x","loss":1e400}', "[" * 1_100, '{"task_id":"\\ud800"}', "", "null")
