@@ -175,9 +175,9 @@ def _fits(asked: TaskRequest, nodes: list[NodeSpec]) -> bool:
 
 
 def _of_peace(stage: Stage, warehouse: str) -> Iterator[str]:
-    """Where no region was in trouble, none loses a task or is told again, whatever the driver went through."""
+    """Where no region was in trouble, none loses a task, whatever the driver went through."""
     if {act.what for act in stage.history.acts} <= OF_THE_DRIVER | {"submit", "update", "cancel"}:
-        asked = "SELECT task_id, transition, reason FROM decisions WHERE transition IN ('lost', 'repaired', 'evicted')"
+        asked = "SELECT task_id, transition, reason FROM decisions WHERE transition IN ('lost', 'evicted')"
         for row in query(asked, warehouse).dicts():
             yield f"needless: {row['task_id']} {row['transition']}: {row['reason']}"
 
