@@ -130,7 +130,7 @@ def _prepare(jobs: Sequence[str], settings: Settings, hosts: Mapping[str, Host])
     for name in jobs:
         importlib.import_module(f"thalweg.jobs.{name}")
     if "place" in jobs:
-        importlib.import_module("thalweg.jobs.place").prepare(settings, system_clock, hosts["place"])
+        importlib.import_module("thalweg.jobs.placement.ahead").prepare(settings, system_clock, hosts["place"])
 
 
 def _stand_by(
@@ -138,7 +138,9 @@ def _stand_by(
 ) -> None:
     """Wait until it is this process's turn, where two of them do the same."""
     if settings.place.standby and "place" in jobs:
-        importlib.import_module("thalweg.jobs.place").stand_by(spark, settings, system_clock, stop, hosts["place"])
+        importlib.import_module("thalweg.jobs.placement.ahead").stand_by(
+            spark, settings, system_clock, stop, hosts["place"]
+        )
 
 
 def _start(spark: "SparkSession", name: str, settings: Settings, host: Host) -> "tuple[StreamingQuery, Stop] | str":

@@ -11,11 +11,8 @@ The micro-batch (`microbatch`), which can be killed anywhere (docs/explanation/e
 7. `tasks`, `placements` and `plans` follow beside the stream, and the answers       `placement.tables`, `.answers`
 """
 
-import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final
-
-from deltalake.exceptions import DeltaError
 
 from thalweg.conf.readiness import announce_progress
 from thalweg.conf.settings import Settings
@@ -23,7 +20,6 @@ from thalweg.jobs import local
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.microbatch.microbatch import Microbatch
 from thalweg.jobs.microbatch.reading import Reading
-from thalweg.jobs.placement import standby
 from thalweg.jobs.placement.driver import Driver
 from thalweg.jobs.placement.edge import input_pattern, make_topics
 from thalweg.jobs.placement.placer import ORDER
@@ -55,43 +51,6 @@ FLOW: Final = Flow(
     writes_topics=("assignments", "answers", "status", "deadletter"),
     writes_tables=("decisions", "tasks", "tasks_archive", "placements", "plans"),
 )
-
-log = logging.getLogger("thalweg.place")
-
-
-def prepare(settings: Settings, clock: Clock, host: Host) -> None:
-    """Do ahead of a start, while its JVM begins, what needs none: nothing is claimed, and nothing written.
-
-    Args:
-        settings: everything.
-        clock: the wall clock.
-        host: is given the world as far as the ledger is now, for the start.
-    """
-    if settings.place.standby:
-        return  # it is done when it is clear that another driver works
-    try:
-        host.followed = standby.followed(None, settings, clock)
-    except (OSError, DeltaError) as error:  # the start will say what is wrong, and wait
-        log.warning(f"the ledger cannot be read yet: {error}")
-    warm_up(plan_settings(settings.place))
-
-
-def stand_by(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop, host: Host) -> None:
-    """Wait until no other driver works, following what it does; returns at once where there is none.
-
-    Args:
-        spark: the session, which is made ready meanwhile.
-        settings: everything.
-        clock: the wall clock.
-        stop: ends the waiting.
-        host: is given what was followed, for the start that comes next.
-    """
-
-    def make_ready() -> None:
-        warm_up(plan_settings(settings.place))
-        standby.warm(spark, settings, input_pattern(settings.kafka.topic_prefix))
-
-    standby.stand_by(settings, FLOW.name, clock, stop, host, make_ready)
 
 
 def start(

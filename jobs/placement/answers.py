@@ -38,13 +38,14 @@ def answer_to(asked: inbox.ReceivedRequest, outcome: str | Sequence[Transition],
         world: after it.
     """
     task = world.tasks.get(asked.request.task_id)
+    known = task or world.ended.get(asked.request.task_id)
     rows = () if isinstance(outcome, str) else outcome
     known_reason = "" if task is None else task.reason
     return Answer(
         task_id=asked.request.task_id,
         op=asked.request.op,
         answer="refused" if isinstance(outcome, str) else "taken" if rows else "known",
-        state="" if task is None else str(task.state),
+        state="" if known is None else str(known.state),
         reason=(outcome if isinstance(outcome, str) else known_reason)[:LONGEST_REASON],
         copies=sum(row.change is Change.REVOKED for row in rows),
         observed_at=asked.request.observed_at,

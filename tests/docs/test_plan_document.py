@@ -25,7 +25,7 @@ def test_every_field_is_in_the_example_and_in_the_table() -> None:
         if (
             isinstance(kind, type)
             and issubclass(kind, msgspec.Struct)
-            and kind.__name__.endswith(("Entry", "Document"))
+            and kind.__struct_config__.forbid_unknown_fields  # of what is read; a plan that is written has other rows
         ):
             for field in msgspec.structs.fields(kind):
                 assert f'"{field.encode_name}"' in example, field.encode_name

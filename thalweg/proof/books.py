@@ -188,7 +188,7 @@ def _of_a_restart(stage: Stage) -> Iterator[str]:
     warehouse = stage.settings.warehouse.path
     lives = stage.driver.placer.world
     again = recover(Ledger.claim(warehouse), warehouse, {}, stage.now_ms)
-    for task_id in lives.tasks.keys() | again.tasks.keys():
+    for task_id in lives.tasks.keys() | again.tasks.keys() | {TaskId(request["task_id"]) for _, request in stage.asked}:
         told, found = (_of_task(world, task_id) for world in (lives, again))
         if told != found:
             yield f"differs: after a restart {task_id} is {found}, before it {told}"
@@ -201,7 +201,8 @@ def _of_a_restart(stage: Stage) -> Iterator[str]:
 def _of_task(world: World, task_id: TaskId) -> tuple[object, ...] | None:
     task = world.tasks.get(task_id)
     if task is None:
-        return None
+        ended = world.ended.get(task_id)
+        return None if ended is None else (ended.state, ended.epoch, ended.content)
     copies = sorted(
         (copy.index, copy.epoch, copy.region, str(copy.state), copy.shares) for copy in task.copies.values()
     )

@@ -13,7 +13,6 @@ from thalweg.agent.capacity import Capacity
 from thalweg.jobs.microbatch.outcome import DEAD_LETTERS
 from thalweg.jobs.placement import placer
 from thalweg.jobs.placement.fold import Fold
-from thalweg.proof import driver
 from thalweg.scheduling.live import decide
 from thalweg.scheduling.liveness.hearing import Hearing
 from thalweg.scheduling.liveness.told import Told

@@ -139,7 +139,8 @@ def judged(plan: FaultHistory) -> tuple[list[str], Tally]:
     died = [name for wire in (stage.driver_wire, *(r.wire for r in stage.regions)) for name in wire.points.killed_at]
     tally = Tally(histories=1, died_at=Counter(died), happened=Counter(act.what for act in plan.acts))
     if stage.driver is not None:
-        tally.tasks = Counter(str(task.state) for task in stage.driver.placer.world.tasks.values())
+        counts = stage.driver.placer.world.count_by_state
+        tally.tasks = Counter({str(state): count for state, count in counts.items() if count})
     return wrong, tally
 
 

@@ -11,7 +11,7 @@ from thalweg.agent.fleet import NodeSpec, RegionFleet
 from thalweg.conf.settings import KafkaSettings, PlaceSettings, Settings, WarehouseSettings
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.placement.heartbeat import CONTROL_REGION
-from thalweg.proof.driver import Checkpoint, Driver
+from thalweg.proof.driver_life import Checkpoint, DriverLife
 from thalweg.proof.histories import NONSENSE, ROUND_MS, Act, FaultHistory
 from thalweg.proof.points import KilledError, Points
 from thalweg.proof.region import Processes, Region
@@ -45,7 +45,7 @@ class Stage:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     witness: Witness = field(default_factory=Witness)
     host: Host = field(default_factory=Host)
-    driver: Driver | None = None
+    driver: DriverLife | None = None
     driver_lives: int = 0
     asked: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     """(offset, request) of all that was sent and is well formed."""
@@ -153,7 +153,7 @@ class Stage:
             self._beat_and_batch(self.driver)
             self.driver.placer.tables.step()
 
-    def _beat_and_batch(self, driver: Driver) -> None:
+    def _beat_and_batch(self, driver: DriverLife) -> None:
         if self.steady_ms >= self._beat_at_ms and not driver.wire.cut:
             self._beat_at_ms = self.steady_ms + BEAT_MS
             driver.beat()
@@ -162,7 +162,7 @@ class Stage:
     def _begin_driver(self) -> None:
         self.driver_lives += 1
         self._facts_changed = True
-        self.driver = Driver(
+        self.driver = DriverLife(
             settings=self.settings,
             wire=self.driver_wire,
             checkpoint=self.checkpoint,

@@ -26,7 +26,7 @@ class Stage:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.hours = folder, 0.0
-        monkeypatch.setattr(module, "_now_ms", lambda: round((START + self.hours * HOUR).timestamp() * 1_000))
+        monkeypatch.setattr(module, "system_clock", lambda: round((START + self.hours * HOUR).timestamp() * 1_000))
         self.batch = 0
         self.begin()
 

@@ -50,7 +50,7 @@ class Checkpoint:
 
 
 @dataclass(slots=True, kw_only=True)
-class Driver:
+class DriverLife:
     """One life: the world in memory, the ledger claimed."""
 
     settings: Settings
