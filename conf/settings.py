@@ -170,7 +170,7 @@ class PlaceSettings(_Group):
     max_attempts: Annotated[int, Field(ge=1)] = 3
     """How often a task is placed in all before it is given up as failed."""
     accept_timeout_ms: PositiveMs = 15_000
-    """An assignment that a live region does not hold after this long is sent again."""
+    """An assignment that a live region does not hold after this long, in two lists, is lost and placed again."""
     world_every_ms: PositiveMs = 500
     """How often nodes, links and prices are read from their tables."""
     folds_every_ms: PositiveMs = 2_000

@@ -1,4 +1,4 @@
-"""What regions are told: one event for each transition that has an id, the same again whenever it is made again."""
+"""What regions are told: one event for each transition that has an id, the same whenever it is made again."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,10 +7,7 @@ from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.world.tasks import Change, Transition
 from thalweg.scheduling.world.world import World
 from thalweg.streams.broker.publish import OutgoingRecord
-from thalweg.streams.placement.assignments import event_id_of, event_record
-
-Repeated = tuple[Transition, str]
-"""An assignment whose event is sent once more, with the task's request."""
+from thalweg.streams.placement.assignments import event_record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,15 +24,6 @@ class Events:
             for row, event_id in zip(transitions, event_ids, strict=True)
             if event_id is not None and not (row.change is Change.ASSIGNED and self._has_ended(row.task_id))
         ]
-
-    def again(self, repeated: Iterable[Repeated]) -> list[OutgoingRecord]:
-        """Make once more the events of what a region should hold and does not."""
-        records = []
-        for row, request in repeated:
-            event_id = event_id_of(row)
-            assert event_id is not None
-            records.append(event_record(row, event_id, request, self.prefix))
-        return records
 
     def _has_ended(self, task_id: TaskId) -> bool:
         """Tell whether a task is over: nothing of it is begun any more, and its request is no longer kept."""

@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from thalweg.jobs.microbatch.isolation import Indigestible, Isolation, RecordPlace
 from thalweg.jobs.placement.answers import answer_to
-from thalweg.jobs.placement.events import Repeated
 from thalweg.jobs.placement.facts import FactsIntake, applied
 from thalweg.jobs.placement.heartbeat import CONTROL_REGION
 from thalweg.jobs.placement.judge import Judge
@@ -35,7 +34,6 @@ class Folded:
     """Applied, in order."""
     of_records: list[tuple[RecordPlace, list[Transition]]] = field(default_factory=list)
     """Those that follow from one record."""
-    repeated: list[Repeated] = field(default_factory=list)
     refused: list[RefusedRecord] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     """To the requests, for who asked."""
@@ -103,7 +101,6 @@ class Fold:
             return
         with self.isolation.applying(place):
             folded.transitions += applied(self.world, outcome.transitions)
-        folded.repeated += [(decide.assigned_again(task, copy), task.request) for task, copy in outcome.again]
         folded.answers += _answers(item, outcome.transitions, self.world)
         if outcome.transitions:
             folded.of_records.append((place, outcome.transitions))

@@ -109,7 +109,6 @@ class Placer:
         if made is not None:
             folded.transitions += applied(self.world, decide.place(self.world, made, plan_id, now_ms))
         rows, events = self._written(folded, batch)
-        events += self.events.again(folded.repeated)
 
         def note(seconds: Seconds) -> None:
             self._note(made, received, now_ms, len(events))

@@ -44,8 +44,6 @@ class Repairs:
     """What the comparison of a region's inventory with the ledger calls for."""
 
     transitions: list[Transition] = field(default_factory=list)
-    again: list[tuple[Task, Copy]] = field(default_factory=list)
-    """Assignments that the region does not seem to have received: their event is sent once more."""
 
 
 def submit(
@@ -158,8 +156,8 @@ def reconcile(
     """Compare what a region says it holds (task id → epoch) with the ledger.
 
     - Held, but not by the ledger: revoked with an epoch above the held one.
-    - By the ledger, but not held: an assignment that is not accepted yet is sent again; one that was accepted, or was
-      sent again in vain, is lost and placed again with the next epoch.
+    - By the ledger, but missing from two lists in a row: lost, and placed again with the next epoch. Its event is not
+      sent once more: who lost its books may have begun to run it, and an epoch is run once.
 
     Either is so only of a task of which the region knew, when it made the list, all that it was told (`knew`): the
     list cannot speak of what came later. What is missing had the time to be accepted, too: a list that is wrong there
@@ -191,27 +189,11 @@ def reconcile(
         if held.get(task_id) == copy.epoch or not knew(task_id, for_ms=accept_timeout_ms):
             continue
         copy.misses += 1
-        if copy.state is not CopyState.RUNNING and copy.misses == 1:
-            repairs.again.append((task, copy))
-        elif copy.misses > 1:
+        if copy.misses > 1:
             repairs.transitions.append(
                 _copy_row(Change.LOST, task, copy, now_ms, reason=f"region {region} does not hold it")
             )
     return repairs
-
-
-def assigned_again(task: Task, copy: Copy) -> Transition:
-    """Make the row that assigned a copy once more, for its event only: same content, same event id."""
-    return Transition(
-        change=Change.ASSIGNED,
-        task_id=task.task_id,
-        decided_ms=copy.assigned_ms,
-        copy=copy.index,
-        epoch=copy.epoch,
-        region=copy.region,
-        pool_id=copy.pool_id,
-        shares=copy.shares,
-    )
 
 
 def place(world: World, plan: Plan, plan_id: str, now_ms: int) -> list[Transition]:

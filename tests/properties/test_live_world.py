@@ -174,7 +174,6 @@ class LiveWorld(RuleBasedStateMachine):
                 self.hear(region)
                 repairs = decide.reconcile(self.world, region, self.agents[region].held, self.knew, 15_000, self.now_ms)
                 self.commit(repairs.transitions)
-                self.undelivered += [decide.assigned_again(task, copy) for task, copy in repairs.again]
         for region in self.silent():
             self.world.lose_region(region)
             self.commit(decide.lose_region(self.world, region, TIMEOUT_MS, self.now_ms))

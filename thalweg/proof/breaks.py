@@ -13,6 +13,7 @@ from thalweg.agent.capacity import Capacity
 from thalweg.jobs.microbatch.outcome import DEAD_LETTERS
 from thalweg.jobs.placement import placer
 from thalweg.jobs.placement.fold import Fold
+from thalweg.proof import driver_life
 from thalweg.scheduling.live import decide
 from thalweg.scheduling.liveness.hearing import Hearing
 from thalweg.scheduling.liveness.told import Told
@@ -99,7 +100,7 @@ BREAKS: Final = (
     _break(
         "tell first",
         "events are published before the ledger is written",
-        driver,
+        driver_life,
         "ORDER",
         (placer.EVENTS, placer.LEDGER, DEAD_LETTERS),
     ),
