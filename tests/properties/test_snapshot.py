@@ -51,7 +51,7 @@ def everything(world: World) -> dict[str, object]:
             )
         ],
         "all of the occupancy": sorted(
-            (occupancy.owner(row), occupancy.seat(row)) for row, used in enumerate(occupancy.used().tolist()) if used
+            (occupancy.owner(row), occupancy.entry(row)) for row, used in enumerate(occupancy.used().tolist()) if used
         ),
         "ends": sorted(world.back_offs.ends),
         "requests": {name: task.request for name, task in world.tasks.items()},

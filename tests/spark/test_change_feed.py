@@ -40,7 +40,7 @@ def grow_old(table: Path, hours: float) -> None:
 def tidy(warehouse: Path, held: Ledger, hours: float) -> int:
     """Merge the small files, let hours pass, and do what upkeep does; return how many files went."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(log_writer, "_now_ms", lambda: int((time.time() - hours * HOUR_S) * 1_000))
+        patch.setattr(log_writer, "system_clock", lambda: int((time.time() - hours * HOUR_S) * 1_000))
         assert held.compact() >= COMPACT_FILES
     grow_old(warehouse / "decisions", hours)
     upkeep = Upkeep(f"{warehouse}/decisions")

@@ -122,7 +122,7 @@ def test_what_was_merged_in_the_ledger_stays_for_streams_as_long_as_the_contract
     held = Ledger.claim(str(tmp_path))
     for batch in range(60):
         held.commit(ledger(submitted(f"t{batch}"), batch_id=batch), "q", batch, offsets=batch)
-    monkeypatch.setattr(log_writer, "_now_ms", lambda: int(then * 1_000))  # when the files were replaced
+    monkeypatch.setattr(log_writer, "system_clock", lambda: int(then * 1_000))  # when the files were replaced
     held.compact()
     for path in (tmp_path / "decisions").rglob("*"):
         if path.is_file():

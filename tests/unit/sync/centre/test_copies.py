@@ -153,7 +153,7 @@ def test_a_clock_that_was_days_ahead_comes_back_and_no_write_is_lost(corrected: 
         shore.talk(us)
     assert eu.state.confirmed == eu.state.seq
     assert us.read("n") == {"c": 31} and us.read("s") == {"e": ["q"]}
-    assert len(shore.centre.lives["eu"].closed) == 1, "one new life is enough"
+    assert len(shore.centre.regions["eu"].closed) == 1, "one new life is enough"
 
 
 def test_what_was_refused_for_its_stamp_is_never_taken_late() -> None:

@@ -27,12 +27,12 @@ def again(centre: Centre, position: int, topic: str = "", **state_topics: str) -
 def test_plain_writes_of_a_topic_made_anew_count_on() -> None:
     first = Centre()
     first.meet_topics({"eu": "topic-1"})
-    first.take([plain(Assign("f", "old"), 1_000), plain(Increment("n", 1), 1_001)], NOW)
+    first.merge_batch([plain(Assign("f", "old"), 1_000), plain(Increment("n", 1), 1_001)], NOW)
     second = again(first, 0, eu="topic-2")
     news = [second.numbered(plain(Assign("f", "new"), 1, NOW + 5)), second.numbered(plain(Increment("n", 10), 2))]
-    assert second.take(news, NOW + 10).repeated == 0
+    assert second.merge_batch(news, NOW + 10).repeated == 0
     assert view(second.records["k"]) == {"f": "new", "n": 11}
-    assert second.take(news, NOW + 20).repeated == 2, "the same batch again"
+    assert second.merge_batch(news, NOW + 20).repeated == 2, "the same batch again"
     third = again(second, 0, eu="topic-2")
     assert third.take([third.numbered(plain(Assign("f", "new"), 1, NOW + 5))], NOW + 30).repeated == 1
     fourth = again(third, 0, eu="topic-3")

@@ -7,7 +7,7 @@ from tests.ledger_rows import START, assigned, happened, ledger, submitted
 from thalweg.sync.delta.contracts import DECISIONS, PLACEMENTS, TASKS
 from thalweg.sync.delta.wide_text import wide_text
 from thalweg.sync.ledger import folds
-from thalweg.sync.ledger.folds import LedgerFold, LedgerPosition, fold_ledger
+from thalweg.sync.ledger.folds import LedgerFold, Position, fold_ledger
 
 
 def task(rows: pa.Table, task_id: str = "t") -> dict[str, Any]:
@@ -151,7 +151,7 @@ def test_rows_are_folded_once_and_in_the_order_of_the_ledger() -> None:
     fold = LedgerFold()
     fold.fold(first)
     fold.fold(second)
-    assert fold.position == LedgerPosition(2, 0, 0)
+    assert fold.position == Position(2, 0, 0)
     again = fold.fold(first)
     assert (again.tasks.num_rows, again.placements.num_rows, again.released.num_rows) == (0, 0, 0)
 

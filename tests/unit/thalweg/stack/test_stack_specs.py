@@ -15,9 +15,9 @@ def specs(folder: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, *ov
     return stack.local_specs(StateFolder(folder), settings, overrides, None)
 
 
-def test_a_stack_is_a_broker_and_one_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broker, jobs = specs(tmp_path, Settings(), monkeypatch)
-    assert (broker.name, jobs.name) == ("broker", "jobs")
+def test_a_stack_is_a_broker_one_application_and_who_looks_after_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker, jobs, maintain = specs(tmp_path, Settings(), monkeypatch)
+    assert (broker.name, jobs.name, maintain.name) == ("broker", "jobs", "maintain")
     assert "thalweg.jobs.local" in jobs.argv
 
 
@@ -25,9 +25,9 @@ def test_with_a_standby_two_drivers_run_alike_beside_the_other_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = Settings(place=PlaceSettings(standby=True))
-    _, jobs, *drivers = specs(tmp_path, wanted, monkeypatch, "place.standby=true")
+    _, jobs, *drivers, maintain = specs(tmp_path, wanted, monkeypatch, "place.standby=true")
     assert "thalweg.jobs.local" in jobs.argv
-    assert [driver.name for driver in drivers] == ["place-1", "place-2"]
+    assert [driver.name for driver in (*drivers, maintain)] == ["place-1", "place-2", "maintain"]
     for driver in drivers:
         assert "thalweg.jobs.place" in driver.argv
         assert "place.standby=true" in driver.argv
