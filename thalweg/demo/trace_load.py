@@ -10,6 +10,9 @@ from thalweg.demo.load import Message, MessageKind
 from thalweg.replay.traces import TraceError, moment, read_rows, seconds, whole
 
 GPUS_PER_NODE: Final = 8
+OPENB: Final = frozenset({"name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli", "creation_time"})
+PHILLY: Final = frozenset({"timestamp", "duration", "num_gpus", "cluster"})
+"""Columns by which a list is known."""
 MODELS: Final = {"V100M16": "V100", "V100M32": "V100", "T4": "T4"}
 """openb's names of the models that our regions have, too; a pod that names only others takes any."""
 
@@ -38,14 +41,16 @@ def trace_messages(
     Raises:
         TraceError: the format is not known, or a row is damaged.
     """
-    numbered = list(read_rows(path, ()))
-    rows = [row for _, row in numbered]
-    columns = frozenset(rows[0]) if rows else frozenset()
-    if {"name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli", "creation_time"} <= columns:
+    reading = read_rows(path, ())
+    first = next(reading, None)  # whose file it is comes before what is wrong further down in it
+    columns = frozenset(first[1]) if first is not None else frozenset()
+    known = columns >= OPENB or columns >= PHILLY
+    numbered = [first, *reading] if first is not None and known else []
+    if columns >= OPENB:
         what = "openb"
         read: Callable[[Path, int, Mapping[str, str]], Arrival] = _openb
-    elif {"timestamp", "duration", "num_gpus", "cluster"} <= columns:
-        what, read = "Philly", _philly(rows, regions)
+    elif columns >= PHILLY:
+        what, read = "Philly", _philly([row for _, row in numbered], regions)
     else:
         raise TraceError(
             f"{path}: columns {', '.join(sorted(columns)) or 'none'}; known are the openb pod list (name, cpu_milli, "

@@ -15,7 +15,9 @@ def specs(folder: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, *ov
     return stack.local_specs(StateFolder(folder), settings, overrides, None)
 
 
-def test_a_stack_is_a_broker_one_application_and_who_looks_after_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stack_is_a_broker_one_application_and_who_looks_after_the_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broker, jobs, maintain = specs(tmp_path, Settings(), monkeypatch)
     assert (broker.name, jobs.name, maintain.name) == ("broker", "jobs", "maintain")
     assert "thalweg.jobs.local" in jobs.argv
