@@ -70,8 +70,6 @@ OF_THE_DRIVER: Final = frozenset(
         "zombie driver",
         "freeze driver",
         "answer lost to driver",
-        "checkpoint lost",
-        "checkpoint put back",
         "driver clock",
         "agent clock",
         "repeated request",
@@ -79,6 +77,8 @@ OF_THE_DRIVER: Final = frozenset(
     }
 )
 """Trouble that concerns no region: none of them may lose anything by it, however long it lasts."""
+CHECKPOINT_CHANGES: Final = frozenset({"checkpoint lost", "checkpoint put back"})
+"""Trouble after which a batch that was committed and not told yet is never told: inventories find what it placed."""
 FILES_CHANGE: Final = frozenset(
     {"agent's file lost", "agent's file put back", "second agent", "second agent on a copy"}
 )

@@ -9,7 +9,7 @@ from thalweg.proof.campaign import Tally, found, judged, run_campaign
 from thalweg.proof.histories import TROUBLE, history
 from thalweg.sync.proof.mutants import Mutant, broken
 
-HISTORIES = 80
+HISTORIES = 100
 LEAST_DEATHS = 500
 MOST_TRIED = 120
 """Histories in which a break must show; most show in the first few."""
