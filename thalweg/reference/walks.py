@@ -47,7 +47,6 @@ WALKS: Final = (
             "scheduling/live/live_problem.py": "who asks, then the problem, then a price by the hour",
             "scheduling/live/node_placement.py": "first for what takes another's room, then for the solver's plan",
             "streams/placement/assignments.py": "first the event's id, for the ledger's row, then the event",
-            "jobs/placement/events.py": "then for events that are said again",
         },
     ),
     Walk(
