@@ -36,7 +36,7 @@ def test_plain_writes_of_a_topic_made_anew_count_on() -> None:
     third = again(second, 0, eu="topic-2")
     assert third.merge_batch([third.numbered(plain(Assign("f", "new"), 1, NOW + 5))], NOW + 30).repeated == 1
     fourth = again(third, 0, eu="topic-3")
-    assert fourth.take([fourth.numbered(plain(Increment("n", 100), 1))], NOW + 40).repeated == 0
+    assert fourth.merge_batch([fourth.numbered(plain(Increment("n", 100), 1))], NOW + 40).repeated == 0
     assert view(fourth.records["k"])["n"] == 111  # type: ignore[index]
 
 
