@@ -45,7 +45,7 @@ def test_requests_in_a_topic_made_anew_while_the_job_sleeps_are_not_skipped(brok
         until(
             lambda: f"topics made anew: {topic}" in said() or f"topic {topic} was deleted and made anew" in said(), 120
         )
-        assert (tmp_path / "checkpoints" / "set-aside" / "place-1").is_dir()
+        # Where Spark came upon the new topic first, its offsets are the new topic's already and nothing is set aside.
         submitted = [row["task_id"] for row in setting.ledger() if row["transition"] == "submitted"]
         assert sorted(submitted) == sorted(str(task["task_id"]) for task in (*tasks("before", 8), *tasks("after", 3)))
     finally:
