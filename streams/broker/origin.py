@@ -160,7 +160,10 @@ def _whose(origin: CheckpointOrigin, present: Present) -> Mismatch | None:
 def _topics_anew(origin: CheckpointOrigin | None, standing: Standing, present: Present) -> list[Mismatch]:
     """Topics deleted and made anew under their names: by their ids, or because they end before where we stand."""
     found = []
-    for topic in sorted({topic for topic, _ in standing.planned}):
+    # A batch that was planned while the topic was away does not name it; the mark still does.
+    for topic in sorted(
+        {topic for topic, _ in standing.planned} | (origin.topic_ids.keys() if origin is not None else set())
+    ):
         before = origin.topic_ids.get(topic) if origin is not None else None
         now = present.topic_ids.get(topic) if present.topic_ids is not None else None
         if before is not None and now is not None and before != now:

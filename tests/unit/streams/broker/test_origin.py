@@ -109,3 +109,12 @@ def test_every_partition_there_is_is_named_and_no_other(
     begin = every_partition(standing, partitions)
     assert begin.keys() == {(topic, number) for topic, count in partitions.items() for number in range(count)}
     assert all(begin[place] == standing.get(place, EARLIEST) for place in begin)
+
+
+def test_a_topic_that_was_away_when_the_last_batch_was_planned_is_known_by_the_mark() -> None:
+    """The batch does not name it then, and its past would be taken for that of the one made anew."""
+    away = replace(STANDING, planned={place: at for place, at in STANDING.planned.items() if place[0] != "requests"})
+    anew = replace(PRESENT, topic_ids={"requests": "r2", "status": "s1"})
+    (found,) = compare(ORIGIN, away, anew)
+    assert (found.kind, found.topic) == (MismatchKind.TOPIC_ANEW, "requests")
+    assert compare(ORIGIN, away, PRESENT) == []
