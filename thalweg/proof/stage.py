@@ -345,6 +345,8 @@ class Stage:
         if self.driver is None or len(self.checkpoint.offsets) - 1 != self.checkpoint.ended:
             return False
         world = self.driver.placer.world
+        if not all(world.open_region(fleet.region) for fleet in self.fleets if fleet.region not in self.gone):
+            return False  # a region that came and went is used again after its damping only
         live = any(
             task.copies and task.ended is None and len(task.done_copies) < task.spec.replicas
             for task in world.tasks.values()
