@@ -41,6 +41,7 @@ PREPARE: Final = "./run doctor" if IN_CLONE else "thalweg doctor"
 """The command that brings what is missing, for whoever reads an error."""
 
 DEMO = "demo"  # folder within the state folder, and a state folder of its own: the demo's
+CHAOS = "chaos"  # the same of a chaos
 
 # Where a shell's profile points to another Spark: its jars and defaults beside our pyspark fail in odd places.
 FOREIGN_SPARK = ("SPARK_HOME", "SPARK_CONF_DIR", "SPARK_DIST_CLASSPATH")

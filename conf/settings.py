@@ -6,7 +6,7 @@ that is text is taken as it is written; numbers, booleans, lists and mappings ar
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union, get_args, get_origin
@@ -169,6 +169,8 @@ class PlaceSettings(_Group):
     """A node without a sample this long is taken as gone."""
     max_attempts: Annotated[int, Field(ge=1)] = 3
     """How often a task is placed in all before it is given up as failed."""
+    parent_wait_ms: PositiveMs = 60_000
+    """A task waits so long for a parent that nobody has submitted; producers repeat what got lost after 30 s."""
     accept_timeout_ms: PositiveMs = 15_000
     """An assignment that a live region does not hold after this long, in two lists, is lost and placed again."""
     world_every_ms: PositiveMs = 500
@@ -199,6 +201,8 @@ class PlaceSettings(_Group):
     """Competing tenants share by weight (dominant resource fairness) and lend what they leave; false turns it off."""
     most_preempted: Annotated[int, Field(ge=0)] = 32
     """Copies that one plan may stop for tasks of higher priority; 0 turns preemption off."""
+    most_moved: Annotated[int, Field(ge=0)] = 32
+    """Copies that one look at what is drained moves elsewhere, once a second; 0 moves none before their moment."""
     resize_every_ms: Annotated[int, Field(ge=0)] = 60_000
     """Least time between two growths of an elastic task into idle GPUs, since each restarts it; 0 never grows one."""
     publish_timeout_ms: PositiveMs = 10_000
@@ -240,6 +244,22 @@ class ReplicateSettings(_Group):
     """Key prefix to field policies, for plain producers; a field without one is last-writer-wins."""
 
 
+class FederateSettings(_Group):
+    """`jobs/federate`: rounds of learning, from the regions' updates to new versions of models."""
+
+    payloads: str = ".thalweg/payloads"
+    """Folder or URI of parameters and large updates, by their digest; regions that send by reference reach it, too."""
+    inline_bytes: Annotated[int, Field(ge=0, le=700_000)] = 524_288
+    """Payloads up to this size travel in the message; larger ones lie in the store. A topic takes 1 MiB, in base64."""
+    look_every_ms: PositiveMs = 100
+    """How long the job waits for records before it looks at deadlines."""
+    max_records_per_batch: Annotated[int, Field(gt=0)] = 2_000
+    """Records of one commit."""
+    noise_key: SecretStr | None = None
+    """Secret of private runs: it makes the noise and draws who is called, so that a round closed again after a crash
+    is the same. Null refuses private runs. Only from the environment (THALWEG_FEDERATE__NOISE_KEY) or a file."""
+
+
 class AgentSettings(_Group):
     """The regional agent."""
 
@@ -254,9 +274,21 @@ class AgentSettings(_Group):
     links_ms: PositiveMs = 10_000
     """Interval of link probes and prices: they change slowly, and each change makes waiting tasks be tried again."""
     task_timeout_s: Annotated[float, Field(gt=0)] = 86_400
-    """A process that runs longer is killed and reported failed."""
+    """A process that runs longer is killed and reported failed; a task's own `time_limit_s` may be shorter."""
     kill_grace_s: Annotated[float, Field(ge=0)] = 5
     """Between the polite signal and the hard one."""
+    secrets: str | None = None
+    """Secrets of the region's tasks: a folder with a file for each, or a file of NAME=VALUE lines; null has none."""
+    artefacts: str | None = None
+    """Where logs and artefacts are copied: file:///FOLDER or s3://BUCKET/PREFIX; null leaves them on its disk."""
+    log_mb: Annotated[float, Field(ge=0.01)] = 16
+    """Longest log of a worker, in MB; of a longer one the beginning and the newest lines are kept."""
+    keep_runs: Annotated[int, Field(ge=0)] = 10_000
+    """Ended runs whose folders stay on the agent's disk; the oldest go first. Checked every minute."""
+    keep_runs_s: Annotated[float, Field(ge=0)] = 604_800
+    """How long the folder of an ended run stays, in seconds."""
+    keep_runs_mb: Annotated[float, Field(ge=0)] = 10_000
+    """What the folders of ended runs may take together, in MB (10⁶ bytes)."""
     time_scale: Annotated[float, Field(gt=0)] = 1.0
     """The simulate runner runs this many times faster than real time."""
 
@@ -279,6 +311,66 @@ class LogSettings(_Group):
     """One JSON object a line, or text for people."""
 
 
+class HookSettings(_Group):
+    """`thalweg hooks`: ends of tasks, told to web addresses."""
+
+    urls: list[str] = []
+    """Each gets a POST for every end; empty tells nobody."""
+    states: list[Literal["succeeded", "failed", "cancelled", "refused"]] = [
+        "succeeded",
+        "failed",
+        "cancelled",
+        "refused",
+    ]
+    """Which ends are told."""
+    secret_file: str | None = None
+    """File with the secret that signs what is sent (HMAC, SHA-256); null sends it unsigned."""
+    timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """How long one address may take to answer."""
+    give_up_after_s: Annotated[float, Field(ge=0)] = 86_400.0
+    """An end that an address did not take for so long is left out and said in the log: later ones wait behind it."""
+    allow_metadata_addresses: bool = False
+    """Whether link-local addresses, and those where clouds answer with credentials, may be sent to."""
+
+
+class WindowKey(_Group):
+    """A key of the window."""
+
+    tenant: str | None = None
+    """Whose tasks it shows, and whose it may ask for; null means all tenants'."""
+    acts: bool = False
+    """Whether it may submit and cancel; false only reads."""
+    secret_file: str | None = None
+    """File with the secret, of 16 characters and more."""
+    secret: SecretStr | None = None
+    """The secret itself, only from the environment (THALWEG_WINDOW__KEYS__NAME__SECRET); never logged."""
+
+
+class WindowSettings(_Group):
+    """`thalweg serve`: the page and the HTTP door."""
+
+    enabled: bool = True
+    """Whether `up` and `demo` start it."""
+    host: str = "127.0.0.1"
+    """Address to bind; loopback unless you mean to be asked from elsewhere."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """Port; 0 takes one that is free (`thalweg open` finds it), in a stack the one that it had before."""
+    names: list[str] = []
+    """Names by which it is asked for (`Host`), beside localhost and `host`: behind a proxy, the proxy's."""
+    open: bool | None = None
+    """Whether it may be read without a key; null means: on loopback, and nowhere else."""
+    keys: dict[str, WindowKey] = {}
+    """Keys by name; whoever has none may read, where that is open, and never act."""
+    look_ms: PositiveMs = 200
+    """How often it looks whether the ledger has grown."""
+    anew_s: Annotated[float, Field(gt=0)] = 3_600
+    """How often it reads all tasks anew, so that those that were archived leave its memory."""
+    listeners: Annotated[int, Field(ge=1)] = 1_000
+    """Most that follow the events at once; one more is told to come back."""
+    acts_at_once: Annotated[int, Field(ge=1)] = 64
+    """Most requests to submit or cancel that are under way at once; one more is told to come back (429)."""
+
+
 class Settings(_Group):
     """Everything an operator may change."""
 
@@ -294,8 +386,14 @@ class Settings(_Group):
     """`jobs/place`."""
     replicate: ReplicateSettings = ReplicateSettings()
     """`jobs/replicate`."""
+    federate: FederateSettings = FederateSettings()
+    """`jobs/federate`."""
     agent: AgentSettings = AgentSettings()
     """The regional agent."""
+    hooks: HookSettings = HookSettings()
+    """`thalweg hooks`."""
+    window: WindowSettings = WindowSettings()
+    """`thalweg serve`."""
     metrics: MetricSettings = MetricSettings()
     """Prometheus metrics."""
     logs: LogSettings = LogSettings()
@@ -319,37 +417,59 @@ def load_settings(
     """
     environment = os.environ if environment is None else environment
     tree: dict[str, Any] = {}
+    said_by: dict[tuple[str, ...], str] = {}
     path = config or (Path(environment["THALWEG_CONFIG"]) if environment.get("THALWEG_CONFIG") else None)
     if path is not None:
-        tree = _read_yaml(path)
+        tree, lines = _read_yaml(path)
+        said_by |= {key: f"{path}, line {line}" for key, line in lines.items()}
     for name, value in sorted(environment.items()):
         if name.startswith(ENVIRONMENT_PREFIX) and name not in RESERVED and "__" in name:
-            _put(tree, name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"), value, source=name)
+            step = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+            _put(tree, step, value, source=name)
+            said_by[tuple(step)] = f"environment variable {name}"
     for item in overrides:
         key, separator, value = item.partition("=")
         if not separator:
             raise SettingsError(f"--set {item!r}: allowed is group.field=value, for example place.trigger_ms=50")
         _put(tree, key.split("."), value, source=f"--set {key}")
+        said_by[tuple(key.split("."))] = f"--set {key}"
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
-        raise SettingsError(_explain(error)) from None
+        raise SettingsError(_explain(error, said_by)) from None
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
+    """Read a file, and in which line each of its settings begins."""
     import yaml  # here and below late: most commands are given no settings to read
 
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        tree, lines = yaml.safe_load(text), dict(_lines(yaml.compose(text, Loader=yaml.SafeLoader)))
     except yaml.YAMLError as error:
         raise SettingsError(f"settings file {path}: {_yaml_words(error)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"settings file {path}: {error}") from error
     if tree is None:
-        return {}
+        return {}, {}
     if not isinstance(tree, dict):
         raise SettingsError(f"settings file {path}: allowed is a mapping of groups, seen {type(tree).__name__}")
-    return tree
+    return tree, lines
+
+
+def _lines(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Path and line of every key and list item of a YAML node."""
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        children = [(key.value if isinstance(key, yaml.ScalarNode) else "", key, value) for key, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        children = [(str(place), item, item) for place, item in enumerate(node.value)]
+    else:
+        return
+    for name, said, value in children:
+        yield (*path, name), said.start_mark.line + 1
+        yield from _lines(value, (*path, name))
 
 
 def _yaml_words(error: "YAMLError") -> str:
@@ -407,13 +527,34 @@ def _is_secret(path: Sequence[object]) -> bool:
     return SecretStr in _leaves(_annotation([str(step) for step in path]))
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, said_by: Mapping[tuple[str, ...], str]) -> str:
+    """Say of each problem which setting it is, what was seen, what is allowed, and where it was said."""
     lines = []
     for problem in error.errors(include_url=False):
-        where = ".".join(str(step) for step in problem["loc"])
+        path = [str(step) for step in problem["loc"]]
+        is_key = path[-1:] == ["[key]"]
+        where = ".".join(path[:-2] if is_key else path)
+        source = _source(path, said_by)
         if problem["type"] == "extra_forbidden":
-            lines.append(f"{where}: no such setting (docs/reference/settings.md lists all)")
-        else:
-            seen = "***" if _is_secret(problem["loc"]) else repr(problem["input"])
-            lines.append(f"{where}: {problem['msg']}, seen {seen}")
+            lines.append(f"{where}: no such setting (docs/reference/settings.md lists all){source}")
+            continue
+        seen = "***" if _is_secret(problem["loc"]) else repr(problem["input"])
+        of = "the name of an entry: " if is_key else ""
+        lines.append(f"{where}: {of}{problem['msg']}, seen {seen}{source}{_quotes(problem['type'], problem['input'])}")
     return "settings: " + "; ".join(lines)
+
+
+def _source(path: Sequence[str], said_by: Mapping[tuple[str, ...], str]) -> str:
+    """Say who said a setting, or the nearest group around it; "" where nobody did."""
+    for length in range(len(path), 0, -1):
+        if (source := said_by.get(tuple(path[:length]))) is not None:
+            return f" ({source})"
+    return ""
+
+
+def _quotes(kind: str, seen: object) -> str:
+    """Tell whoever wanted a word what YAML made of it."""
+    if kind != "string_type" or not isinstance(seen, bool | int | float):
+        return ""
+    what = "no, off, yes and on as false or true" if isinstance(seen, bool) else "digits as a number"
+    return f"; YAML reads {what}: put the word into quotes"

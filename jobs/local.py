@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from deltalake.exceptions import DeltaError
 
-from thalweg.conf.readiness import announce_progress, announce_ready, announce_trouble
+from thalweg.conf.readiness import announce_progress, announce_ready, announce_trouble, keep_pulse
 from thalweg.conf.settings import Settings
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.runtime import query_metrics as metrics
@@ -61,6 +61,7 @@ def run(settings: Settings, jobs: Sequence[str] | None = None) -> None:
     """
     jobs = jobs or [name for name in JOBS if not (settings.place.standby and name == "place")]
     stop = Stop().on_signals()
+    keep_pulse()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     hosts = {name: Host(surround=Garbage(stop).batch) for name in jobs}
     preparing = threading.Thread(target=_prepare, args=(jobs, settings, hosts), daemon=True)

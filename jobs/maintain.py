@@ -2,7 +2,8 @@
 
 Checkpoints, expired log entries and unused files need no commit, so they are done here for every table, whoever writes
 it. What changes a table (compaction, retention) belongs to the table's one writer, which does it between its batches.
-`audit` is this job's own table and says what was done.
+`audit` is this job's own table, of what was done and what operators ordered; `account` is the other, what tasks have
+cost.
 """
 
 import json
@@ -10,14 +11,16 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Transaction
 from deltalake.exceptions import DeltaError
 
-from thalweg.conf.readiness import announce_ready, announce_trouble
+from thalweg.conf.readiness import announce_ready, announce_trouble, keep_pulse
 from thalweg.conf.settings import Settings
+from thalweg.jobs.accounting.account import AccountKeeper
+from thalweg.jobs.accounting.order_audit import OrderAudit
 from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
 from thalweg.jobs.runtime.job import Flow, Stop, job_main
 from thalweg.streams.telemetry.rules import site_rules
@@ -32,13 +35,15 @@ log = logging.getLogger("thalweg.maintain")
 
 FLOW: Final = Flow(
     name="maintain",
-    reads_tables=tuple(contract.name for contract in tables.CONTRACTS if contract is not tables.AUDIT),
-    writes_tables=(tables.AUDIT.name,),
+    reads_tables=tuple(c.name for c in tables.CONTRACTS if c not in (tables.AUDIT, tables.ACCOUNT)),
+    writes_tables=(tables.AUDIT.name, tables.ACCOUNT.name),
 )
 FIRST_AFTER_S: Final = 60.0
 """Before the first round: the first minute of a stack belongs to its queries."""
 NICENESS: Final = 10
 """Nobody waits for it; on two cores the queries come first."""
+ACCOUNT_EVERY_S: Final = 10.0
+"""Between two looks at what the ledger has: what somebody asks is answered to within it."""
 EVERY_S: Final = 300.0
 """Between two rounds: unused files are kept for ten minutes and longer, so a round finds a few hundred at most."""
 
@@ -93,6 +98,16 @@ class Audit:
         rows = pa.Table.from_pylist([row], schema=tables.AUDIT.schema)
         self._appender.commit(self._appender.write(rows, now_ms))
 
+    def append(self, rows: Sequence[dict[str, Any]], marks: Sequence[Transaction]) -> None:
+        """Write rows that others have made, with what says up to where they go."""
+        table = pa.Table.from_pylist(list(rows), schema=tables.AUDIT.schema)
+        self._appender.commit(self._appender.write(table, self._clock()), *marks)
+
+    def mark(self, name: str) -> int | None:
+        """Read what was recorded last under an application id."""
+        found = DeltaTable(self._appender.uri).transaction_version(name)
+        return None if found is None else int(found)
+
     def tidy(self) -> None:
         """Compact the table, and drop what is older than its retention."""
         self._upkeep.step()
@@ -121,15 +136,34 @@ def _broken_rules(settings: Settings) -> dict[str, int]:
 
 
 def run(settings: Settings) -> None:
-    """Look after the tables until asked to stop."""
+    """Look after the tables, and keep the account, until asked to stop."""
     os.nice(NICENESS)
     stop = Stop().on_signals()
     audit = Audit(settings.warehouse.path, system_clock, stop)
+    orders = OrderAudit(audit.append, audit.mark)
+    account = AccountKeeper(settings.warehouse.path, system_clock, stop, told=orders.note)
+    keep_pulse()
     announce_ready()
-    pause_s = FIRST_AFTER_S
-    while not stop.wait(pause_s):
-        say(_round_in_words(settings, audit))
-        pause_s = EVERY_S
+    looks_left = int(FIRST_AFTER_S / ACCOUNT_EVERY_S)
+    while not stop.wait(ACCOUNT_EVERY_S):
+        looks_left -= 1
+        trouble = _account_in_words(account)
+        if looks_left <= 0:
+            trouble = "; ".join(filter(None, (trouble, _round_in_words(settings, audit))))
+            account.tidy()
+            looks_left = int(EVERY_S / ACCOUNT_EVERY_S)
+        if trouble or looks_left == int(EVERY_S / ACCOUNT_EVERY_S):
+            say(trouble)
+
+
+def _account_in_words(account: AccountKeeper) -> str:
+    """Bring the account up to date, and say what was wrong; the next look makes up for it."""
+    try:
+        account.step()
+    except Exception as error:
+        log.exception("the account could not be brought up to date")
+        return f"the account could not be brought up to date: {type(error).__name__}: {str(error)[:300]}"
+    return ""
 
 
 def say(trouble: str) -> None:

@@ -3,12 +3,12 @@
 The micro-batch (`microbatch`), which can be killed anywhere (docs/explanation/exactly-once.md):
 
 1. Read its records, from the reader that is ahead of them or through Spark          `microbatch.reading`
-2. If the ledger has it: say again what was committed                                `placement.placer`
+2. If the ledger has it: only refuse again what it refused                           `placement.placer`
 3. Fold: facts, then each record judged and applied, then the regions gone silent    `placement.fold`
 4. Plan                                                                              `scheduling.live`
-5. Commit the rows to the ledger                                                     ORDER
-6. Publish the events and what was refused                                           ORDER
-7. `tasks`, `placements` and `plans` follow beside the stream, and the answers       `placement.tables`, `.answers`
+5. Tell what an earlier life may not have told, then commit the rows to the ledger   ORDER
+6. Publish the events, the ends of tasks, and what was refused                       ORDER
+7. The tables that are folds of the ledger follow beside the stream, and the answers `placement.tables`, `.answers`
 """
 
 from functools import partial
@@ -20,19 +20,19 @@ from thalweg.jobs import local
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.microbatch.microbatch import Microbatch
 from thalweg.jobs.microbatch.reading import Reading
+from thalweg.jobs.placement.ahead import have_compiled
 from thalweg.jobs.placement.driver import Driver
 from thalweg.jobs.placement.edge import input_pattern, make_topics
 from thalweg.jobs.placement.placer import ORDER
 from thalweg.jobs.placement.recovery import recover
 from thalweg.jobs.placement.refusals import FLOW_NAME
-from thalweg.jobs.placement.settings import assumed_price, plan_settings, tenants_of
+from thalweg.jobs.placement.settings import assumed_price, tenants_of
 from thalweg.jobs.placement.snapshots import SnapshotKeeper
 from thalweg.jobs.placement.tables import PlaceTables
 from thalweg.jobs.runtime.background import run_in_background
 from thalweg.jobs.runtime.batch_first import BatchFirst
 from thalweg.jobs.runtime.job import Flow, Stop, checkpoint_for, job_main
 from thalweg.jobs.runtime.origin import LOOK_EVERY_S, OriginWatch
-from thalweg.scheduling.live.warm_up import warm_up
 from thalweg.scheduling.liveness.hearing import BEAT_MS
 from thalweg.streams.broker.sources import read_pattern
 from thalweg.sync.clock import Clock
@@ -46,10 +46,10 @@ if TYPE_CHECKING:
 
 FLOW: Final = Flow(
     name=FLOW_NAME,
-    reads_topics=("requests", "status"),
+    reads_topics=("requests", "control", "status"),
     reads_tables=("nodes", "links", "prices", "records", "decisions"),
-    writes_topics=("assignments", "answers", "status", "deadletter"),
-    writes_tables=("decisions", "tasks", "tasks_archive", "placements", "plans"),
+    writes_topics=("assignments", "answers", "results", "status", "deadletter"),
+    writes_tables=("decisions", "tasks", "tasks_archive", "placements", "results", "plans"),
 )
 
 
@@ -76,8 +76,7 @@ def start(
     if not host.without_lease:
         hold_lease(warehouse, FLOW.name)
     run_in_background("place-lease", partial(beat, warehouse, FLOW.name), every_s=BEAT_MS / 1000, stop=stop)
-    announce_progress("place: compiling what a plan calls")  # a minute or more where no cache is
-    warm_up(plan_settings(place))
+    have_compiled(settings)
     announce_progress("place: opening the ledger")
     watch = OriginWatch(settings, FLOW, DECISIONS, pattern)
     watch.settle()

@@ -24,11 +24,18 @@ if sys.modules["__main__"].__spec__ is None:  # a process of xdist, which pyspar
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-LONGEST: Final = tuple(
-    f"tests/acceptance/test_{name}.py"
-    for name in ("demo", "stack_commands", "place", "observe_process", "replicate", "spark_submit", "place_trouble")
+_LONG_ACCEPTANCE: Final = ("stack_commands", "place", "observe_process", "replicate", "spark_submit", "place_trouble")
+LONGEST: Final = (
+    "tests/acceptance/test_demo.py",
+    "tests/docs/test_train_and_pick.py",
+    *(f"tests/acceptance/test_{name}.py" for name in _LONG_ACCEPTANCE),
+    "tests/acceptance/test_chaos.py",
+    "tests/unit/thalweg/proof/test_line.py",
 )
-"""Files that take minutes, the longest first: those that start many a JVM."""
+"""Files that take minutes, the longest first: those that start many a JVM, and the played histories."""
+
+SHORT_LIVED_JVM: Final = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""A JVM that lives for a test's minute spends half of its processor on compiling what it will not run often enough."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -47,6 +54,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session", autouse=True)
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Let what the tests' processes leave, killed ones above all, lie in pytest's folder, which it clears away."""
+    os.environ["SPARK_SUBMIT_OPTS"] = " ".join(filter(None, (SHORT_LIVED_JVM, os.environ.get("SPARK_SUBMIT_OPTS"))))
     os.environ |= scratch_environment(tmp_path_factory.mktemp("scratch"), os.environ)
 
 

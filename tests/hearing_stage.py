@@ -162,7 +162,7 @@ class Stage:
         return WorldFacts(nodes=nodes, links={}, prices={(name, "A100", False): 1.0 for name in self.names})
 
     def _ends(self) -> Ends:
-        return {name: {0: len(log)} for name, log in self.topics.items() if name != REQUESTS_TOPIC}
+        return {name: {0: len(log)} for name, log in self.topics.items()}
 
     def _driver_clock(self) -> int:
         return self.wall_ms + self.clock_error_ms
@@ -230,10 +230,10 @@ class Stage:
         for region in order:
             region.live(self)
 
-    def submit(self, *task_ids: str) -> "Stage":
+    def submit(self, *task_ids: str, after: Sequence[object] = ()) -> "Stage":
         """Ask for tasks of one GPU that run for ever."""
         for task_id in task_ids:
-            asked = {"task_id": task_id, "per_worker": {"gpus": 1}, "expected_s": 1e6}
+            asked = {"task_id": task_id, "per_worker": {"gpus": 1}, "expected_s": 1e6, "after": list(after)}
             self.append(REQUESTS_TOPIC, json.dumps(asked).encode(), self.wall_ms)
         return self
 

@@ -5,13 +5,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import thalweg.stack.broker
 from thalweg.benchmarks.sync.proxy import Proxy
 from thalweg.bootstrap.jars import ensure_jars
 from thalweg.conf.environment import find_java
 from thalweg.conf.settings import KafkaSettings
 from thalweg.processes.ports import LOOPBACK, free_port
-from thalweg.stack.broker import Broker, BrokerPorts
+from thalweg.stack.broker import Broker, BrokerDoor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +40,6 @@ def proxied_broker(
         loss: share of chunks that wait for a retransmission.
     """
     ensure_jars(find_java())
-    plain = thalweg.stack.broker.server_properties
     with ExitStack() as stack:
         taken: list[int] = []
         proxies: dict[str, Proxy] = {}
@@ -49,17 +47,9 @@ def proxied_broker(
             taken.append(free_port(taken=taken))
             proxies[region] = stack.enter_context(Proxy(taken[-1], delay_s=delay_s, loss=loss, seed=len(taken)))
 
-        def with_listeners(ports: BrokerPorts, records: Path) -> str:
-            text = plain(ports, records)
-            added = {"listeners=": "", "advertised.listeners=": "", "listener.security.protocol.map=": ""}
-            for number, (region, port) in enumerate(zip(regions, taken, strict=True)):
-                added["listeners="] += f",REGION{number}://{LOOPBACK}:{port}"
-                added["advertised.listeners="] += f",REGION{number}://{LOOPBACK}:{proxies[region].port}"
-                added["listener.security.protocol.map="] += f",REGION{number}:PLAINTEXT"
-            lines = [line + added.get(line[: line.find("=") + 1], "") for line in text.splitlines()]
-            return "\n".join(lines) + "\n"
-
-        thalweg.stack.broker.server_properties = with_listeners  # the product's own broker needs no further listeners
-        stack.callback(setattr, thalweg.stack.broker, "server_properties", plain)
-        running = stack.enter_context(Broker(folder))
+        doors = [
+            BrokerDoor(name=f"REGION{number}", listens=port, told=proxies[region].port)
+            for number, (region, port) in enumerate(zip(regions, taken, strict=True))
+        ]
+        running = stack.enter_context(Broker(folder, doors=doors))
         yield ProxiedBroker(bootstrap=running.bootstrap, proxies=proxies)

@@ -11,8 +11,7 @@ that is still in an unfinished batch is found once more.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -35,6 +34,22 @@ class Indigestible:
     """A record that cannot be taken, and why."""
 
     reason: str
+
+
+class Applying:
+    """Around what changes the state; no generator, because every record passes through one or two of these."""
+
+    __slots__ = ("_note", "_place")
+
+    def __init__(self, note: Callable[[RecordPlace, Exception], object], place: RecordPlace) -> None:
+        self._note, self._place = note, place
+
+    def __enter__(self) -> None:
+        """Nothing is noted before something fails."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, MemoryError):
+            self._note(self._place, error)
 
 
 class Isolation:
@@ -60,16 +75,9 @@ class Isolation:
         except Exception as error:
             return self._note(place, error)
 
-    @contextmanager
-    def applying(self, place: RecordPlace) -> Iterator[None]:
+    def applying(self, place: RecordPlace) -> "Applying":
         """Around what changes the state; a failure is noted for the next life and ends this one."""
-        try:
-            yield
-        except MemoryError:
-            raise
-        except Exception as error:
-            self._note(place, error)
-            raise
+        return Applying(self._note, place)
 
     def blame(self, parts: Iterable[tuple[RecordPlace, Part]], step: Callable[[Part], object]) -> bool:
         """Find the records whose part makes a step fail that failed for all of them together, and note them.

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from deltalake.exceptions import DeltaError
 
+from thalweg.conf.readiness import announce_progress
 from thalweg.conf.settings import Settings
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.placement import standby
@@ -35,7 +36,13 @@ def prepare(settings: Settings, clock: Clock, host: Host) -> None:
         host.followed = standby.followed(None, settings, clock)
     except (OSError, DeltaError) as error:  # the start will say what is wrong, and wait
         log.warning(f"the ledger cannot be read yet: {error}")
-    warm_up(plan_settings(settings.place))
+    have_compiled(settings)
+
+
+def have_compiled(settings: Settings) -> None:
+    """Have compiled what a plan calls, and say which part: minutes on a busy machine that keeps no machine code yet."""
+    announce_progress("place: compiling what a plan calls")
+    warm_up(plan_settings(settings.place), tell=lambda kernel: announce_progress(f"place: compiling {kernel}"))
 
 
 def stand_by(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop, host: Host) -> None:
@@ -50,7 +57,7 @@ def stand_by(spark: "SparkSession", settings: Settings, clock: Clock, stop: Stop
     """
 
     def make_ready() -> None:
-        warm_up(plan_settings(settings.place))
+        have_compiled(settings)
         standby.warm(spark, settings, input_pattern(settings.kafka.topic_prefix))
 
     standby.stand_by(settings, FLOW_NAME, clock, stop, host, make_ready)

@@ -10,13 +10,15 @@ from typing import Final
 
 import msgspec
 
+from thalweg.scheduling.live.decide import RequestOrigin
 from thalweg.scheduling.world.tasks import Change, Transition
 from thalweg.scheduling.world.world import World
 from thalweg.streams.broker.errors import StreamError
 from thalweg.streams.broker.publish import OutgoingRecord, Publisher
-from thalweg.streams.contract.messages import Answer, Answers
+from thalweg.streams.contract.messages import Answer, Answers, OrderAnswer
 from thalweg.streams.contract.topics import ANSWERS, topic_name
 from thalweg.streams.placement import inbox
+from thalweg.streams.placement.orders import subject
 
 MOST_KEPT: Final = 100_000
 """Answers that wait for the broker; older ones go first, their askers have given up."""
@@ -54,6 +56,41 @@ def answer_to(asked: inbox.ReceivedRequest, outcome: str | Sequence[Transition],
     )
 
 
+def answer_to_order(asked: inbox.ReceivedOrder, outcome: str | Sequence[Transition]) -> OrderAnswer:
+    """Say what became of an order.
+
+    Args:
+        asked: the order.
+        outcome: why it was refused, or the rows that follow from it; none where it was taken before.
+    """
+    row = None if isinstance(outcome, str) else next((row for row in outcome if row.ordered is not None), None)
+    is_news = row is not None and row.ordered is not None and row.ordered.before != row.ordered.after
+    return OrderAnswer(
+        order=asked.order.order,
+        answer="refused" if isinstance(outcome, str) else "taken" if is_news else "known",
+        subject=subject(asked.order),
+        reason=(outcome if isinstance(outcome, str) else "" if row is None else row.reason or "")[:LONGEST_REASON],
+        order_id=asked.order.order_id,
+        partition=asked.origin.partition,
+        offset=asked.origin.offset,
+    )
+
+
+def refusal_of(head: inbox.RequestHead, origin: RequestOrigin, reason: str, world: World) -> Answer:
+    """Say that a request was refused of which no more than this could be read."""
+    known = world.find(head.task_id)
+    return Answer(
+        task_id=head.task_id,
+        op=head.said_op(),
+        answer="refused",
+        state="" if known is None else str(known.state),
+        reason=reason[:LONGEST_REASON],
+        observed_at=head.said_observed_at(),
+        partition=origin.partition,
+        offset=origin.offset,
+    )
+
+
 class AnswerDesk:
     """Keeps answers until they are told; filled by the batch's thread, told by another."""
 
@@ -68,9 +105,9 @@ class AnswerDesk:
         self._connect = connect
         self._publisher: Publisher | None = None
         self._lock = threading.Lock()
-        self._kept: list[Answer] = []
+        self._kept: list[Answer | OrderAnswer] = []
 
-    def put(self, answers: Sequence[Answer]) -> None:
+    def put(self, answers: Sequence[Answer | OrderAnswer]) -> None:
         """Keep answers for the next telling."""
         if answers:
             with self._lock:
@@ -97,11 +134,13 @@ class AnswerDesk:
                 self._kept = [*kept, *self._kept][-MOST_KEPT:]
             raise
 
-    def _record(self, answers: list[Answer]) -> OutgoingRecord:
+    def _record(self, kept: list[Answer | OrderAnswer]) -> OutgoingRecord:
+        answers = [one for one in kept if isinstance(one, Answer)]
+        orders = [one for one in kept if isinstance(one, OrderAnswer)]
         return OutgoingRecord(
             topic=self._topic,
             key=None,
-            value=_ENCODER.encode(Answers(answers=answers)),
+            value=_ENCODER.encode(Answers(answers=answers, orders=orders)),
             max_bytes=ANSWERS.max_message_bytes,
         )
 

@@ -49,6 +49,16 @@ class TaskArchive:
         self._tasks.drop([file for file, _ in old], now_ms, {_MOVED: now_ms})
         return int(rows.num_rows)
 
+    def take_back(self, begun_again: pa.Table, now_ms: int) -> None:
+        """Take tasks away that have begun again.
+
+        Before `tasks` has them: killed in between, the next start does so once more.
+        """
+        if begun_again.num_rows and not self.table.is_empty:
+            empty = TASKS_ARCHIVE.schema.empty_table()
+            never = pa.array([], pa.bool_())
+            self.table.write(empty, empty, never, now_ms, unsettled=begun_again)
+
     def resume(self, now_ms: int) -> None:
         """Go on with what the archive holds, and finish a move that was cut off."""
         self.table.resume()

@@ -12,6 +12,7 @@ from thalweg.jobs.placement.answers import EVERY_S, AnswerDesk
 from thalweg.jobs.placement.edge import BrokerEdge
 from thalweg.jobs.placement.facts import FactsReader
 from thalweg.jobs.placement.placer import Placer
+from thalweg.jobs.placement.put_back import find_read_back
 from thalweg.jobs.placement.snapshots import SnapshotKeeper
 from thalweg.jobs.placement.tables import PlaceTables
 from thalweg.jobs.runtime.background import run_in_background
@@ -20,6 +21,7 @@ from thalweg.scheduling.liveness.hearing import BEAT_MS
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.world.world import World
 from thalweg.streams.broker.lag import end_of_batch
+from thalweg.streams.broker.past import KafkaPast
 from thalweg.streams.broker.publish import KafkaPublisher
 from thalweg.streams.contract.envelope import content_id
 from thalweg.sync.ledger.ledger import Ledger
@@ -69,6 +71,14 @@ class Driver:
         answers = AnswerDesk(
             settings.kafka.topic_prefix, lambda: KafkaPublisher(settings.kafka, client_id="thalweg-place-answers")
         )
+        read_back = find_read_back(
+            warehouse,
+            world,
+            ledger.last_batch,
+            edge.hearing.start,
+            settings.kafka.topic_prefix,
+            KafkaPast(settings.kafka),
+        )
         placer = Placer(
             settings=settings,
             ledger=ledger,
@@ -80,6 +90,7 @@ class Driver:
             packer=Packer(world.nodes),
             hearing=edge.hearing,
             host=host,
+            read_back=read_back,
             committed=snapshots.note,
             end_of_batch=partial(end_of_batch, checkpoint),
             answers=answers,

@@ -14,13 +14,14 @@ from thalweg.streams.broker.admin import ensure_topics, raise_limits
 from thalweg.streams.broker.publish import KafkaPublisher
 from thalweg.streams.broker.range_reader import RangeReader, Ranges
 from thalweg.streams.broker.soundings import TopicEnds
-from thalweg.streams.contract.topics import ASSIGNMENTS, REQUESTS, STATUS, topic_name, topic_pattern
+from thalweg.streams.contract.topics import ASSIGNMENTS, CONTROL, REQUESTS, STATUS, topic_name, topic_pattern
 from thalweg.sync.clock import steady_clock
 
 
 def input_pattern(prefix: str) -> str:
-    """Topics that the job reads: the requests, and every region's status."""
-    return f"{re.escape(topic_name(REQUESTS, prefix))}|{topic_pattern(STATUS, prefix)}"
+    """Topics that the job reads: the requests, the orders, and every region's status."""
+    named = "|".join(re.escape(topic_name(contract, prefix)) for contract in (REQUESTS, CONTROL))
+    return f"{named}|{topic_pattern(STATUS, prefix)}"
 
 
 def make_topics(settings: Settings) -> None:
@@ -50,7 +51,7 @@ class BrokerEdge:
         place, prefix = settings.place, settings.kafka.topic_prefix
         publisher = KafkaPublisher(settings.kafka, timeout_ms=place.publish_timeout_ms, client_id="thalweg-place")
         reader = RangeReader(settings.kafka) if place.read_ahead else None
-        ends = TopicEnds(settings.kafka, f"{topic_pattern(STATUS, prefix)}|{topic_pattern(ASSIGNMENTS, prefix)}")
+        ends = TopicEnds(settings.kafka, f"{input_pattern(prefix)}|{topic_pattern(ASSIGNMENTS, prefix)}")
         hearing = Hearing(
             timeout_ms=place.heartbeat_timeout_ms,
             life=life,

@@ -5,9 +5,12 @@ import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
+from msgspec import structs
+
 from thalweg.jobs.placement import metrics
 from thalweg.scheduling.live import decide
 from thalweg.scheduling.world.facts import NODE_SEPARATOR, WorldFacts
+from thalweg.scheduling.world.fleet import CopyKey
 from thalweg.scheduling.world.tasks import Transition
 from thalweg.scheduling.world.world import World
 from thalweg.sync.tables.world_tables import WorldTables
@@ -46,15 +49,33 @@ class FactsIntake:
     shown: dict[str, dict[Hashable, str]] = field(default_factory=dict)
     """Facts that were shown as left out, and why."""
 
-    def learn(self, now_ms: int) -> list[Transition]:
-        """Set what is new and return what follows for tasks, applied."""
-        facts, rows = self.fresh(), list[Transition]()
-        hit = self.world.learn(facts)
-        if facts.nodes is not None:
-            rows += applied(self.world, decide.lose_copies(self.world, hit, "its node is gone", now_ms))
-            rows += applied(self.world, decide.leave_overcommitted(self.world, now_ms))
+    unjudged: dict[CopyKey, int] = field(default_factory=dict)
+    """Copies on nodes that are gone, with their epochs, of which nothing follows yet."""
+
+    def learn(self, now_ms: int, *, judge: bool = True) -> list[Transition]:
+        """Set what is new and return what follows for tasks, applied; what does not follow now follows later.
+
+        Args:
+            now_ms: the time.
+            judge: False while it is not read what has become of copies: one whose node is gone may have ended before.
+        """
+        facts = self.fresh()
+        for task_id, index in self.world.learn(facts):
+            self.unjudged[task_id, index] = self.world.tasks[task_id].copies[index].epoch
         self._show_left_out()
-        return rows
+        return self.judge(now_ms) if judge and (self.unjudged or facts.nodes is not None) else []
+
+    def judge(self, now_ms: int) -> list[Transition]:
+        """Say what follows for tasks of nodes that are gone, or have less than they hold."""
+        tasks = self.world.tasks
+        hit = [
+            (task_id, index)
+            for (task_id, index), epoch in self.unjudged.items()
+            if task_id in tasks and index in tasks[task_id].copies and tasks[task_id].copies[index].epoch == epoch
+        ]
+        self.unjudged.clear()
+        rows = applied(self.world, decide.lose_copies(self.world, hit, "its node is gone", now_ms))
+        return rows + applied(self.world, decide.leave_overcommitted(self.world, now_ms))
 
     def _show_left_out(self) -> None:
         """Say once of each fact that cannot be digested why it is left out."""
@@ -70,7 +91,5 @@ class FactsIntake:
 
 
 def applied(world: World, rows: list[Transition]) -> list[Transition]:
-    """Apply transitions to the world, and return them."""
-    for row in rows:
-        world.follow(row)
-    return rows
+    """Apply transitions to the world, and return them; those with which a task is over say so."""
+    return [structs.replace(row, ends=True) if world.follow(row) else row for row in rows]

@@ -1,20 +1,30 @@
 """Judging one record: what follows from it, or why it is refused. Reads the world and changes nothing of it."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from thalweg.conf.settings import PlaceSettings
-from thalweg.jobs.placement import metrics
+from thalweg.jobs.placement.orders import judge_notice, judge_order
 from thalweg.jobs.placement.refusals import position_of
+from thalweg.jobs.placement.settings import plan_settings
+from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.live import decide
 from thalweg.scheduling.liveness.told import Told
-from thalweg.scheduling.world.tasks import Transition
+from thalweg.scheduling.world.orders import NOBODY
+from thalweg.scheduling.world.tasks import RunReport, Transition
 from thalweg.scheduling.world.world import World
 from thalweg.streams.contract.topics import ASSIGNMENTS, topic_name
 from thalweg.streams.placement import event_size, inbox
-from thalweg.streams.placement.requests import spec_of
+from thalweg.streams.placement.requests import content_hash
+from thalweg.streams.placement.run_reports import run_report
+from thalweg.streams.placement.task_specs import read_spec, spec_of
 from thalweg.sync.ledger.taken import TakenRequests
 
+_BY_ID: Final = {"cancel": decide.cancel, "hold": decide.hold, "release": decide.release}
+"""What is done with a task by its id alone."""
+_ENDS_OF_RUNS: Final = frozenset({"succeeded", "failed", "evicted"})
+_RUNS_ON: Final = RunReport(), ""
 LONGEST_DETAIL: Final = 4_000
 """Characters of a report's words that become a row's reason."""
 
@@ -28,14 +38,28 @@ class Judge:
     world: World
     taken: TakenRequests
     told: Told
+    requests_of: Callable[[Sequence[TaskId]], Mapping[TaskId, str]] = lambda _: {}
+    """Reads the requests that tasks were last submitted or updated with."""
+    recalled: dict[TaskId, str] = field(default_factory=dict)
+    """Of tasks that are to run again by their name alone."""
+
+    def recall(self, task_ids: Sequence[TaskId]) -> None:
+        """Look up, in one go, what tasks had asked for that are to run again."""
+        self.recalled.clear()
+        self.recalled.update(self.requests_of(task_ids))
 
     def judge(self, item: inbox.Item, now_ms: int) -> decide.Repairs | decide.Refused:
         """Say what follows from one record; the caller applies it."""
         if isinstance(item, inbox.Malformed):
             return decide.Refused(reason=item.reason)
         if isinstance(item, inbox.ReceivedStatus):
-            return self._report(item, now_ms)
+            return self.report(item, now_ms)
         origin = item.origin
+        if isinstance(item, inbox.ReceivedOrder):
+            if self.taken.has(NOBODY, origin.topic, origin.partition, origin.offset, origin.timestamp_ms):
+                return decide.Repairs()
+            ordered = judge_order(item, self.world, plan_settings(self.place), now_ms)
+            return ordered if isinstance(ordered, decide.Refused) else decide.Repairs(transitions=ordered)
         if self.taken.has(item.request.task_id, origin.topic, origin.partition, origin.offset, origin.timestamp_ms):
             return decide.Repairs()
         outcome = self._request(item, now_ms, self.world)
@@ -47,32 +71,55 @@ class Judge:
             return item.reason
         if isinstance(item, inbox.ReceivedStatus):
             return None
+        if isinstance(item, inbox.ReceivedOrder):
+            ordered = judge_order(item, world, plan_settings(self.place), now_ms)
+            return ordered.reason if isinstance(ordered, decide.Refused) else None
         outcome = self._request(item, now_ms, world)
         return outcome.reason if isinstance(outcome, decide.Refused) else None
 
     def _request(self, asked: inbox.ReceivedRequest, now_ms: int, world: World) -> list[Transition] | decide.Refused:
-        metrics.REQUESTS_SEEN.inc()
         request = asked.request
-        if request.op == "cancel":
-            return decide.cancel(world, request.task_id, asked.origin, now_ms)
+        if (act := _BY_ID.get(request.op)) is not None:
+            return act(world, request.task_id, asked.origin, now_ms)
+        if request.op == "rerun":
+            return self._rerun(asked, now_ms, world)
         spec = spec_of(request)
         most = self.place.max_task_gpus
         if spec.gpus > most:
             return decide.Refused(reason=f"{spec.gpus:.0f} GPUs in all: allowed are {most} (place.max_task_gpus)")
-        if (too_large := event_size.objection(request)) is not None:
+        if (too_large := event_size.objection(request, asked.raw)) is not None:
             return decide.Refused(reason=too_large)
         take = decide.submit if request.op == "submit" else decide.update
         return take(world, request.task_id, spec, asked.raw, asked.content_hash, asked.origin, now_ms)
 
-    def _report(self, said: inbox.ReceivedStatus, now_ms: int) -> decide.Repairs:
+    def _rerun(self, asked: inbox.ReceivedRequest, now_ms: int, world: World) -> list[Transition] | decide.Refused:
+        """Run what has ended once more: its request comes along, or is what the ledger has of it."""
+        task_id = asked.request.task_id
+        if (objection := decide.objection_to_rerun(world, task_id)) is not None:
+            return objection
+        ended = world.ended.get(task_id)
+        raw, content = asked.raw, asked.content_hash
+        if ended is None or not ended.has_content(content):
+            raw = self.recalled.get(task_id, "")
+            if not raw:
+                return decide.Refused(reason=f"rerun of task_id {task_id!r}: the ledger has no request of it")
+            content = content_hash(raw)
+        return decide.rerun(world, task_id, read_spec(raw), raw, content, asked.origin, now_ms)
+
+    def report(self, said: inbox.ReceivedStatus, now_ms: int) -> decide.Repairs:
+        """Say what follows from a region's report; see `judge`."""
         event = said.event
         if event.type == "inventory":
             held = {task.task_id: task.epoch for task in event.tasks}
             topic = topic_name(ASSIGNMENTS, self.prefix, event.region)
             knew = self.told.knew(topic, position_of(said), event.read_to)
             return decide.reconcile(self.world, event.region, held, knew, self.place.accept_timeout_ms, now_ms)
+        if event.type == "notice":
+            return decide.Repairs(transitions=judge_notice(event, self.world, now_ms))
         if event.task_id is None:
             return decide.Repairs()
+        run, left_out = run_report(event) if event.type in _ENDS_OF_RUNS else _RUNS_ON
+        detail = event.detail[:LONGEST_DETAIL]
         return decide.Repairs(
             transitions=decide.report(
                 self.world,
@@ -80,8 +127,9 @@ class Judge:
                 event.type,
                 event.task_id,
                 event.epoch,
-                event.detail[:LONGEST_DETAIL],
+                "; ".join(filter(None, (detail, left_out))),
                 self.place.max_attempts,
                 now_ms,
+                run,
             )
         )

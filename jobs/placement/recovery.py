@@ -9,7 +9,7 @@ from thalweg.conf.readiness import announce_progress
 from thalweg.jobs.runtime.garbage import without_collections
 from thalweg.scheduling.world.facts import TenantLimits
 from thalweg.scheduling.world.world import World
-from thalweg.streams.placement.requests import read_spec
+from thalweg.streams.placement.task_specs import read_spec
 from thalweg.sync.ledger.follower import Follower
 from thalweg.sync.ledger.ledger import Ledger
 from thalweg.sync.ledger.reading import LedgerVersion
@@ -38,6 +38,8 @@ def recover(
     is_followed = followed is not None and followed.catch_up(now)
     follower = followed if followed is not None and is_followed else follow(warehouse, now, tenants, now_ms)
     ledger.taken.reach = follower.reach
+    if follower.last_batch is not None:
+        ledger.last_batch = follower.last_batch
     world = follower.world
     if follower.unused is not None and follower.read >= WORTH_A_SNAPSHOT:
         keep_snapshot(warehouse, follower, now)

@@ -5,7 +5,7 @@ from typing import Final
 from thalweg.jobs.microbatch.isolation import RecordPlace
 from thalweg.scheduling.liveness.hearing import RecordPosition
 from thalweg.streams.broker.deadletter import RefusedRecord
-from thalweg.streams.contract.topics import REQUESTS
+from thalweg.streams.contract.topics import CONTROL, STATUS
 from thalweg.streams.placement import inbox
 
 FLOW_NAME: Final = "place"
@@ -27,7 +27,7 @@ def refused_record(item: inbox.Item, reason: str) -> RefusedRecord:
     key, value = _bytes_of(item)
     return RefusedRecord(
         flow=FLOW_NAME,
-        rule="request" if origin.topic.endswith(REQUESTS.topic) else "report",
+        rule=_rule(origin.topic),
         reason=reason,
         topic=origin.topic,
         partition=origin.partition,
@@ -38,8 +38,16 @@ def refused_record(item: inbox.Item, reason: str) -> RefusedRecord:
     )
 
 
+def _rule(topic: str) -> str:
+    if f".{STATUS.topic}." in topic:
+        return "report"
+    return "order" if topic.endswith(f".{CONTROL.topic}") else "request"
+
+
 def _bytes_of(item: inbox.Item) -> tuple[bytes | None, bytes | None]:
     if isinstance(item, inbox.Malformed):
+        return item.key, item.value
+    if isinstance(item, inbox.ReceivedOrder):
         return item.key, item.value
     if isinstance(item, inbox.ReceivedRequest):
         return item.request.task_id.encode(), item.raw.encode()

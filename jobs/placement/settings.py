@@ -1,14 +1,18 @@
 """The settings of `place` as the planner wants them: for the job itself and for whoever explains what it does."""
 
 import math
+from typing import TYPE_CHECKING
 
-from thalweg.conf.settings import PlaceSettings
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.problem.model import Weights
-from thalweg.scheduling.world.world import TenantLimits
+from thalweg.scheduling.world.facts import TenantLimits
+
+if TYPE_CHECKING:
+    from thalweg.conf.place_defaults import PlaceDefaults
+    from thalweg.conf.settings import PlaceSettings
 
 
-def plan_settings(place: PlaceSettings) -> PlanSettings:
+def plan_settings(place: "PlaceSettings | PlaceDefaults") -> PlanSettings:
     """What a plan may weigh and spend, its deadline aside."""
     weights = place.weights
     return PlanSettings(
@@ -23,7 +27,7 @@ def plan_settings(place: PlaceSettings) -> PlanSettings:
     )
 
 
-def tenants_of(place: PlaceSettings) -> dict[str, TenantLimits]:
+def tenants_of(place: "PlaceSettings | PlaceDefaults") -> dict[str, TenantLimits]:
     """Weights and limits of the tenants."""
     return {
         name: TenantLimits(
@@ -35,6 +39,6 @@ def tenants_of(place: PlaceSettings) -> dict[str, TenantLimits]:
     }
 
 
-def assumed_price(place: PlaceSettings) -> float:
+def assumed_price(place: "PlaceSettings | PlaceDefaults") -> float:
     """US dollars per GPU-hour of pools that nobody names a price of; NaN where nothing is assumed."""
     return math.nan if place.assumed_usd_per_gpu_hour is None else place.assumed_usd_per_gpu_hour

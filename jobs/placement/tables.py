@@ -1,9 +1,9 @@
-"""The tables derived from the ledger, kept up to date beside the stream: `tasks`, `placements` and `plans`."""
+"""The tables derived from the ledger, kept up to date beside the stream: `tasks`, `placements`, `results`, `plans`."""
 
 import logging
 import queue
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Final, Self, TypeVar
 
@@ -21,10 +21,11 @@ from thalweg.scheduling.world.lifecycle import LIVE
 from thalweg.scheduling.world.world import World
 from thalweg.sync.clock import system_clock
 from thalweg.sync.delta.appender import Appender
-from thalweg.sync.delta.contracts import DECISIONS, PLACEMENTS, PLANS, TASKS, TASKS_ARCHIVE
+from thalweg.sync.delta.contracts import DECISIONS, PLACEMENTS, PLANS, RESULTS, TASKS, TASKS_ARCHIVE
 from thalweg.sync.delta.keyed_table import KeyedTable
 from thalweg.sync.delta.store import AnotherWriterError, table_uri
 from thalweg.sync.delta.upkeep import Upkeep
+from thalweg.sync.ledger.fold_marks import FOLD_BATCH, FOLD_DIGEST, FOLD_DRIVER
 from thalweg.sync.ledger.folds import FoldChanges, LedgerFold
 from thalweg.sync.ledger.ledger import Ledger
 from thalweg.sync.ledger.reading import (
@@ -35,6 +36,7 @@ from thalweg.sync.ledger.reading import (
     is_of_batch,
     position_of_last,
 )
+from thalweg.sync.ledger.run_outcome import RUN_ENDS
 from thalweg.sync.ledger.snapshot import digest_of_batch
 
 Item = TypeVar("Item")
@@ -97,7 +99,7 @@ class PlanRecord:
 
 
 class PlaceTables:
-    """Takes committed ledger rows and plans, and writes the three tables on a thread of its own.
+    """Takes committed ledger rows and plans, and writes the tables on a thread of its own.
 
     They are derived: each of their commits says of which of the ledger's rows it is a fold, a start goes on from there,
     and where it cannot they are folded anew, so nothing here needs to survive. What could not be written (a full disk,
@@ -128,7 +130,7 @@ class PlaceTables:
         self._warehouse = warehouse
         self._stop = stop
         self._open()
-        names = (DECISIONS.name, TASKS.name, TASKS_ARCHIVE.name, PLACEMENTS.name)
+        names = (DECISIONS.name, TASKS.name, TASKS_ARCHIVE.name, PLACEMENTS.name, RESULTS.name)
         self._upkeep = {name: Upkeep(table_uri(warehouse, name)) for name in names}
         self._compact_every_s = compact_every_s
         self._compacted = time.monotonic()
@@ -146,6 +148,8 @@ class PlaceTables:
         self._tasks = KeyedTable(TASKS, self._warehouse, settled_by=ENDED)
         self._archive = TaskArchive(self._warehouse, self._tasks, self._archive_after_s)
         self._placements = KeyedTable(PLACEMENTS, self._warehouse)
+        self._results = KeyedTable(RESULTS, self._warehouse, settled_by=RUN_ENDED)
+        self._results_say = False  # of which rows they are a fold
         self._plans = Appender(PLANS, self._warehouse)
         self._plans_upkeep = AppendUpkeep(self._plans, system_clock, self._stop)
 
@@ -209,7 +213,7 @@ class PlaceTables:
     def _compact(self) -> None:
         assert self._ledger is not None
         self._ledger.compact()
-        for table in (self._tasks, self._archive.table, self._placements):
+        for table in (self._tasks, self._archive.table, self._placements, self._results):
             table.compact(system_clock())
         self._archive.move(system_clock())
         pending = {
@@ -217,6 +221,7 @@ class PlaceTables:
             TASKS.name: self._tasks.pending,
             TASKS_ARCHIVE.name: self._archive.table.pending,
             PLACEMENTS.name: self._placements.pending,
+            RESULTS.name: self._results.pending,
         }
         for name, upkeep in self._upkeep.items():
             upkeep.checkpoint()
@@ -239,31 +244,36 @@ class PlaceTables:
 
     def _resume(self, ledger: LedgerVersion) -> bool:
         """Fold what the ledger has beyond the tables; False where they are of other rows, or do not say of which."""
-        tasks_mark, mark = (_mark_in(table) for table in (self._tasks, self._placements))
-        if tasks_mark is None or mark is None:
+        tasks_mark, mark, results_mark = map(_mark_in, (self._tasks, self._placements, self._results))
+        if tasks_mark is None or mark is None or results_mark is None:
             return False
-        at = Position(mark[_DRIVER], mark[_BATCH], 0)
+        at = Position(mark[FOLD_DRIVER], mark[FOLD_BATCH], 0)
         rows = ledger.rows_from(at)
         of_last = rows.filter(is_of_batch(rows, at))
         if not of_last.num_rows or _mark_of(of_last) != mark:
             log.warning("`tasks` and `placements` are of other rows than the ledger's, and are folded from it anew")
             return False
+        results_to = Position(results_mark[FOLD_DRIVER], results_mark[FOLD_BATCH], _LAST_ROW)
+        if results_to[:2] > at[:2] and _mark_of(rows.filter(is_of_batch(rows, results_to))) != results_mark:
+            return False
         self._tasks.resume()
         self._archive.resume(system_clock())
         self._placements.resume()
+        self._results.resume()
+        self._results_say = True
         live = self._tasks.rows()
         if tasks_mark != mark:  # killed between the two commits: `tasks` is a step ahead
             found = self._tasks.rows_when(mark, ("state", _LIVE))
             if found is None:
                 return False
             live = found
-        self._fold = LedgerFold.restore(live, self._placements.rows(), position_of_last(of_last))
+        self._fold = LedgerFold.restore(live, self._placements.rows(), position_of_last(of_last), results_to)
         if tasks_mark != mark:
-            ahead = Position(tasks_mark[_DRIVER], tasks_mark[_BATCH], 0)
+            ahead = Position(tasks_mark[FOLD_DRIVER], tasks_mark[FOLD_BATCH], 0)
             known = rows.filter(pc.invert(is_after_batch(rows, ahead)))
             if _mark_of(rows.filter(is_of_batch(rows, ahead))) != tasks_mark:
                 return False
-            placements = self._writes(self._fold.fold(known, self._rest), tasks_mark)[1]
+            placements = self._writes(self._fold.fold(known, self._rest), tasks_mark)[-1]
             self._unwritten.append(placements)
         for piece in in_whole_batches(rows):
             self._fold_rows(piece)
@@ -273,17 +283,23 @@ class PlaceTables:
         """Fold the whole ledger, and replace with it what the tables hold."""
         self._fold = LedgerFold()
         parts: list[pa.Table] = []
+        again: dict[str, None] = {}
+        results = [RESULTS.schema.empty_table()]
         for piece in ledger.all_rows() if ledger is not None else ():
-            tasks = self._fold.fold(piece, self._rest).tasks
-            parts.append(tasks.filter(_have_ended(tasks)))
+            changes = self._fold.fold(piece, self._rest)
+            parts.append(changes.tasks.filter(_have_ended(changes.tasks)))
+            results.append(changes.results)
+            again |= dict.fromkeys(changes.begun_again["task_id"].to_pylist())
         live = self._fold.all_live()
-        ended = self._archive.begin_anew(pa.concat_tables([TASKS.schema.empty_table(), *parts]), system_clock())
-        changes = replace(live, tasks=pa.concat_tables([ended, live.tasks]))
+        over = _last_lives(pa.concat_tables([TASKS.schema.empty_table(), *parts]), again, live.tasks)
+        ended = self._archive.begin_anew(over, system_clock())
+        changes = replace(live, tasks=pa.concat_tables([ended, live.tasks]), results=pa.concat_tables(results))
         marks: dict[str, int] = {}
         if ledger is not None and self._fold.position is not None:
             rows = ledger.rows_from(self._fold.position)
             marks = _mark_of(rows.filter(is_of_batch(rows, self._fold.position)))
-        self._unwritten += self._writes(changes, marks)
+        self._results_say = bool(marks)
+        self._unwritten += [lambda: self._write_results(changes, marks), *self._writes(changes, marks)]
 
     def _ledger_now(self) -> LedgerVersion | None:
         uri = table_uri(self._warehouse, DECISIONS.name)
@@ -294,37 +310,56 @@ class PlaceTables:
         before = self._fold.position
         changes = self._fold.fold(rows, self._rest)
         if self._fold.position != before and self._fold.position is not None:
-            last = rows.filter(is_of_batch(rows, self._fold.position))
-            self._unwritten += self._writes(changes, _mark_of(last))
+            mark = _mark_of(rows.filter(is_of_batch(rows, self._fold.position)))
+            if changes.results.num_rows or not self._results_say:
+                self._results_say = True
+                self._unwritten.append(lambda: self._write_results(changes, mark))
+            self._unwritten += self._writes(changes, mark)
+
+    def _write_results(self, changes: FoldChanges, mark: Mapping[str, int]) -> None:
+        """Before the other two, so that its mark tells up to where it has all: between two of them nothing ended."""
+        always = pa.array([True] * changes.results.num_rows, pa.bool_())
+        self._results.write(changes.results, RESULTS.schema.empty_table(), always, system_clock(), mark)
 
     def _writes(self, changes: FoldChanges, mark: Mapping[str, int]) -> list[Callable[[], None]]:
-        """One commit to each table. Each is made once: a table takes what is settled without looking for its key."""
+        """One commit to each of `tasks` and `placements`, made once: of what is settled no table looks for the key."""
         ended = _have_ended(changes.tasks)
         never = pa.array([False] * changes.placements.num_rows, pa.bool_())
-        nothing = TASKS.schema.empty_table()
+        nothing, again = TASKS.schema.empty_table(), changes.begun_again
         return [
-            lambda: self._tasks.write(changes.tasks, nothing, ended, system_clock(), mark),
+            lambda: self._archive.take_back(again, system_clock()),
+            lambda: self._tasks.write(changes.tasks, nothing, ended, system_clock(), mark, again),
             lambda: self._placements.write(changes.placements, changes.released, never, system_clock(), mark),
         ]
 
 
+RUN_ENDED: Final = ("state", tuple(sorted(RUN_ENDS)))
+"""Column and values of rows of `results`: none ever changes."""
+_LAST_ROW: Final = 2**31
 _LIVE: Final = tuple(str(state) for state in LIVE)
-_DRIVER, _BATCH, _DIGEST = "thalweg-fold-driver", "thalweg-fold-batch", "thalweg-fold-digest"
-"""Application ids under which a table's commits say what they are folded from: the driver epoch and the id of the last
-batch, and a digest of its rows."""
 
 
 def _have_ended(tasks: pa.Table) -> pa.ChunkedArray:
     return pc.is_in(tasks.column("state"), value_set=pa.array(ENDED[1]))
 
 
+def _last_lives(ended: pa.Table, again: Collection[str], live: pa.Table) -> pa.Table:
+    """Leave out earlier lives of tasks that have begun again; rows are in the order of the ledger."""
+    if not again:
+        return ended
+    last = dict.fromkeys(live["task_id"].to_pylist(), -1)
+    names = ended["task_id"].to_pylist()
+    last = {name: row for row, name in enumerate(names)} | last
+    return ended.take(pa.array([row for row, name in enumerate(names) if name not in again or last[name] == row]))
+
+
 def _mark_of(batch: pa.Table) -> dict[str, int]:
     epoch, batch_id, _ = position_of_last(batch)
-    return {_DRIVER: epoch, _BATCH: batch_id, _DIGEST: int(digest_of_batch(batch)[:15], 16)}
+    return {FOLD_DRIVER: epoch, FOLD_BATCH: batch_id, FOLD_DIGEST: int(digest_of_batch(batch)[:15], 16)}
 
 
 def _mark_in(table: KeyedTable) -> dict[str, int] | None:
-    found = {name: table.transaction(name) for name in (_DRIVER, _BATCH, _DIGEST)}
+    found = {name: table.transaction(name) for name in (FOLD_DRIVER, FOLD_BATCH, FOLD_DIGEST)}
     known = {name: version for name, version in found.items() if version is not None}
     return known if len(known) == len(found) else None
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 import click
 
 from thalweg.conf import environment
+from thalweg.conf.log_pace import KafkaChatter
 from thalweg.conf.settings import LogSettings, MetricSettings, Settings, SettingsError, load_settings
 from thalweg.jobs.runtime.package import give_to_executors
 from thalweg.streams.broker.errors import BrokerUnavailableError
@@ -75,8 +76,9 @@ class TextLines(logging.Formatter):
 
 
 def set_up_logs(settings: LogSettings, stream: TextIO = sys.stderr) -> None:
-    """Send our logs to a stream; py4j's and kafka-python's chatter only from warnings up."""
+    """Send our logs to a stream; py4j's and kafka-python's chatter only from warnings up, and that once in a while."""
     output = logging.StreamHandler(stream)
+    output.addFilter(KafkaChatter())
     output.setFormatter(JsonLines() if settings.form == "json" else TextLines())
     logging.basicConfig(level=settings.level.upper(), handlers=[output], force=True)
     for noisy in ("py4j", "kafka", "matplotlib"):

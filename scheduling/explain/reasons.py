@@ -10,25 +10,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, FloatArray
 from thalweg.scheduling.explain.start_estimate import StartEstimate, estimate_start
 from thalweg.scheduling.ids import RegionId, TaskId
+from thalweg.scheduling.live.demands import Demand, left_of
+from thalweg.scheduling.live.drains import words_of
 from thalweg.scheduling.live.empty_fleet import EmptyFleet
 from thalweg.scheduling.live.live_plan import CopyAssignment, PlanSettings
-from thalweg.scheduling.live.live_problem import Demand, hourly_usd, left_of, live_problem, whole_pools
+from thalweg.scheduling.live.live_problem import live_problem, whole_pools
 from thalweg.scheduling.live.making_room import MakingRoom
 from thalweg.scheduling.live.node_limits import with_node_limits, workers_by_pool
 from thalweg.scheduling.live.node_placement import NodePlacement, TenantAllowance, copy_assignment
 from thalweg.scheduling.live.unpriced import Unpriced
+from thalweg.scheduling.pack.need import Pool
 from thalweg.scheduling.pack.nodes import Need, Slot
 from thalweg.scheduling.pack.packer import Packer
-from thalweg.scheduling.problem.cost import arc_costs, components
+from thalweg.scheduling.problem.cost import arc_costs, components, hourly_usd
 from thalweg.scheduling.problem.model import Problem
-from thalweg.scheduling.problem.solution import LIVE_LIMITS
-from thalweg.scheduling.solve.solve import solve
+from thalweg.scheduling.solve.solve import left_by_greedy
 from thalweg.scheduling.world.tasks import MILLI, Task, TaskSpec, sized
 from thalweg.scheduling.world.urgency import HOUR_MS, NO_DEADLINE_MS, urgency
 from thalweg.scheduling.world.waiting import ClassKey
@@ -39,8 +42,10 @@ _PROBE = TaskId("\x1fprobe")  # no task id of a request holds a control characte
 _NEVER = StartEstimate(p10_h=np.inf, p50_h=np.inf, p90_h=np.inf)
 _UNTIL_SOMETHING_CHANGES = frozenset(
     {"cost", "data", "gpu_model", "impossible", "latency", "max_usd_per_hour", "price", "residency", "spot"}
+    | {"drained", "held"}
 )
 """Kinds of reasons that no end of a running task takes away."""
+SILENT: Final = "silent: nothing is heard from the region now"
 _NO_ROOM = "capacity: no node has room for it now"
 _PRIORITY_STEP = 100
 _MOST_NODES = 512
@@ -124,14 +129,26 @@ class Explainer:
             listed = [
                 Option(region=region, best=found[region], reason="")
                 if region in found
-                else Option(region=region, best=None, reason=self._why_not(one, region, now_ms))
+                else Option(region=region, best=None, reason=self.why_not(one, region, now_ms))
                 for region in sorted(known)
             ]
         return sorted(listed, key=lambda o: (o.best is None, o.best.usd if o.best else 0.0, o.region))
 
+    def in_pool(
+        self, spec: TaskSpec, where: Pool, now_ms: int, *, instead_of: tuple[TaskId, int] | None = None
+    ) -> CopyAssignment | None:
+        """Price one copy in one pool; None where it has no place there now. The arguments are those of `options`."""
+        one = replace(spec, replicas=1)
+        with self._without(instead_of):
+            placement = self._node_placement(self._demand(one, 1, frozenset(), now_ms), now_ms)
+            for pool in placement.cheapest_pools(0).tolist():
+                if self.world.nodes.pools[pool] == where:
+                    return self._fitted(placement, one, pool)
+        return None
+
     def wait(self, task: Task, now_ms: int) -> Wait:
         """Say why a task waits, what would let it in, and when it will probably start."""
-        placed = self.place(task.spec, task.missing, _taken(task), now_ms)
+        placed = self.place(task.spec, task.placed_together, _taken(task), now_ms)
         if not isinstance(placed, str):
             now = StartEstimate(p10_h=0.0, p50_h=0.0, p90_h=0.0)
             return Wait(reason=None, remedies=(), start=now)
@@ -154,6 +171,8 @@ class Explainer:
         self, spec: TaskSpec, missing: int, taken: frozenset[RegionId], now_ms: int
     ) -> tuple[CopyAssignment, ...] | str:
         """Place a task of these needs as if nothing else waited: its copies, or the reason it would wait."""
+        if (held := self.world.orders.objection_to_tenant(spec.tenant)) is not None:
+            return held
         if not self.world.nodes.pools:
             return "capacity: no region has sent a node yet"
         demand = self._demand(replace(spec, replicas=missing), missing, taken, now_ms)
@@ -165,7 +184,9 @@ class Explainer:
         limited = with_node_limits(placement.problem, self.world.nodes, [demand.key.spec.parts])
         if (impossible := EmptyFleet(self.world).objection(demand.key)) is not None:
             return impossible
-        unplaced = solve(limited, strategy="greedy", limits=LIVE_LIMITS).unplaced
+        if (silent := self._silence(demand.key)) is not None:
+            return silent
+        unplaced = left_by_greedy(limited)
         reason = f"{unplaced[0].reason}: {unplaced[0].detail}" if unplaced else _NO_ROOM
         if spec.spread_workers and spec.workers > 1 and reason.startswith("capacity:"):
             reason += f"; each of its {spec.workers} workers needs a node of its own"
@@ -191,13 +212,29 @@ class Explainer:
         rate = float(hourly_usd(placement.problem, row, column)[0])
         return copy_assignment(self.world, _task(spec), 0, pool, fit[1], money, rate)
 
-    def _why_not(self, spec: TaskSpec, region: RegionId, now_ms: int) -> str:
+    def why_not(self, spec: TaskSpec, region: RegionId, now_ms: int) -> str:
+        """What lasts longest comes first: what a task forbids, what a region never has, whether it is there now."""
         if spec.allowed_regions is not None and region not in spec.allowed_regions:
             return "residency: not one of its allowed regions"
-        if spec.gpus and not any(pool.gpu_model for pool in self.world.nodes.pools if pool.region == region):
+        models = sorted({pool.gpu_model for pool in self.world.nodes.pools if pool.region == region and pool.gpu_model})
+        if spec.gpus and not models:
             return "gpu_model: the region has no GPUs"
+        if spec.gpus and spec.gpu_models is not None and not set(models) & set(spec.gpu_models):
+            return f"gpu_model: the region has {', '.join(models)}, the task takes only {', '.join(spec.gpu_models)}"
+        if not self.world.geography.is_heard(region):
+            return SILENT
+        if (drain := self.world.orders.drained_regions.get(region)) is not None:
+            return words_of(drain)
         placed = self.place(replace(spec, allowed_regions=(region,)), 1, frozenset(), now_ms)
         return placed if isinstance(placed, str) else ""
+
+    def _silence(self, key: ClassKey) -> str | None:
+        """Say that every region which could hold it is silent; None where one is heard, or none could."""
+        pools = self.world.nodes.pools
+        regions = sorted({pools[pool].region for pool in np.flatnonzero(self.world.suitable_pools(key)).tolist()})
+        if not regions or any(map(self.world.geography.is_heard, regions)):
+            return None
+        return f"capacity: every region with a pool for it is silent: {', '.join(regions)}"
 
     @contextmanager
     def _probe(self, demand: Demand) -> Iterator[None]:
@@ -224,7 +261,7 @@ class Explainer:
                 self.world.nodes.force(slot, need)
 
     def _remedies(self, task: Task, reason: str, now_ms: int) -> Iterator[Remedy]:
-        spec, missing, taken = task.spec, task.missing, _taken(task)
+        spec, missing, taken = task.spec, task.placed_together, _taken(task)
 
         def checked(change: str, changed: TaskSpec, copies: int = missing) -> Iterator[Remedy]:
             placed = self.place(changed, copies, taken, now_ms)
@@ -336,7 +373,7 @@ class Explainer:
     def _room(self, task: Task, now_ms: int) -> Iterator[Remedy]:
         """The fewest GPUs that would have to become free in one pool."""
         spec = task.spec
-        if task.missing > 1 or len(spec.parts) > 1 or spec.spread_workers or not spec.gpus:
+        if task.placed_together > 1 or len(spec.parts) > 1 or spec.spread_workers or not spec.gpus:
             return
         demand = self._demand(replace(spec, replicas=1), 1, _taken(task), now_ms)
         whole = live_problem(self.world, [demand], self.settings, now_ms, whole_pools(self.world))
@@ -435,7 +472,7 @@ class Explainer:
 
     def _let_in(self, spec: TaskSpec, task: Task, now_ms: int) -> tuple[tuple[CopyAssignment, ...], int] | None:
         demand = replace(
-            self._demand(replace(spec, replicas=task.missing), task.missing, _taken(task), now_ms),
+            self._demand(replace(spec, replicas=task.placed_together), task.placed_together, _taken(task), now_ms),
             since_ms=task.submitted_ms,
         )
         with self._probe(demand):
@@ -449,7 +486,7 @@ class Explainer:
     def _start(self, task: Task, now_ms: int) -> StartEstimate:
         """When enough is free in some pool after those before it, and on one node where one has to hold it."""
         world, spec = self.world, task.spec
-        key = ClassKey(spec=spec, missing=task.missing, taken=_taken(task), avoid=frozenset())
+        key = ClassKey(spec=spec, missing=task.placed_together, taken=_taken(task), avoid=frozenset())
         usable = world.usable_pools(key)
         occupancy, nodes = world.occupancy, world.nodes
         used = occupancy.used()
@@ -492,10 +529,10 @@ class Explainer:
         return in_pools.at_least(on_nodes)
 
     def _ahead_gpus(self, task: Task, usable: BoolArray, now_ms: int) -> float:
-        """GPUs that more urgent tasks of the same pools wait for."""
+        """GPUs that tasks before it wait for in the same pools."""
         start_by_ms = NO_DEADLINE_MS if task.spec.start_by_ms is None else task.spec.start_by_ms
         mine = urgency(task.spec.priority, now_ms - task.submitted_ms, start_by_ms - now_ms)
-        return self.world.waiting.gpus_ahead(usable, float(mine), now_ms)
+        return self.world.waiting.gpus_ahead(task.task_id, usable, float(mine), now_ms)
 
 
 def _task(spec: TaskSpec) -> Task:

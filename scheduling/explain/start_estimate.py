@@ -98,7 +98,7 @@ def estimate_start(
         starts = _drawn(short, running_place[mine], running_gpus[mine], elapsed_h[mine], expected_h[mine], spread)
         p10, p50, p90 = (float(starts[int(q * (DRAWS - 1))]) for q in (0.1, 0.5, 0.9))
         return StartEstimate(p10_h=p10, p50_h=p50, p90_h=p90).later(later_h)
-    from scipy.special import ndtr  # here and below late: most waits are answered without it
+    from thalweg.scheduling.explain.normal_curve import ndtr  # here and below late: most waits are answered without it
 
     stands_for = max(len(mine) / MOST_COPIES, 1.0)
     mine = mine[(np.arange(min(len(mine), MOST_COPIES)) * stands_for).astype(np.int64)]
@@ -125,7 +125,7 @@ def _drawn(
     short: FloatArray, place: IntArray, gpus: FloatArray, elapsed_h: FloatArray, expected_h: FloatArray, spread: float
 ) -> FloatArray:
     """[DRAWS] first moment, in rising order, at which some place has given back what it is short of."""
-    from scipy.special import log_ndtr, ndtri_exp
+    from thalweg.scheduling.explain.normal_curve import log_ndtr, ndtri_exp
 
     share = np.random.default_rng(0).random((DRAWS, len(place)))
     log_median = np.log(np.maximum(expected_h, 1e-6)) - spread**2 / 2
@@ -142,7 +142,7 @@ def _drawn(
 
 def _ended(elapsed_h: FloatArray, expected_h: FloatArray, spread: float) -> FloatArray:
     """[K, moments] chance that each copy has ended by then, given that it runs now; its mean is what was expected."""
-    from scipy.special import log_ndtr
+    from thalweg.scheduling.explain.normal_curve import log_ndtr
 
     middle = np.log(np.maximum(expected_h, 1e-6)) - spread**2 / 2
 

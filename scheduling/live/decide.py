@@ -5,21 +5,51 @@ commits them. An input that means nothing any more (a repeated request, a report
 which is what makes it safe to receive twice.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from msgspec import structs
 
 from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.live.live_plan import Plan
+from thalweg.scheduling.live.start_terms import (
+    doom_of,
+    objection_to_elements,
+    objection_to_parents,
+    objection_to_update,
+    words_at_begin,
+)
+from thalweg.scheduling.live.tries import why_not_again
 from thalweg.scheduling.liveness.told import Knew
+from thalweg.scheduling.world.gates import ArrayLine
 from thalweg.scheduling.world.lifecycle import GAVE_UP
-from thalweg.scheduling.world.tasks import SILENT, Change, Copy, CopyState, Task, TaskSpec, Transition
+from thalweg.scheduling.world.tasks import (
+    SILENT,
+    Change,
+    Copy,
+    CopyState,
+    RunReport,
+    Task,
+    TaskSpec,
+    TaskState,
+    Transition,
+    element_id,
+    stands_for_array,
+)
 from thalweg.scheduling.world.world import World
 
 FICKLE: Final = frozenset({"budget", "capacity", "quota", "replicas", "share"})
 """Kinds of reasons that follow from what others hold at the moment."""
 FICKLE_MS: Final = 600_000
 """Between two rows of a task that only say that another of these is in front now."""
+
+
+_HELD_WORDS: Final = {Change.HELD: "held: by request", Change.RELEASED: "released by request"}
+_NOTHING_TOLD: Final = RunReport()
+AGENT_STOPPED: Final = "agent"
+"""Cause of a run's end that says nothing about the task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +88,59 @@ def submit(
             reason=f"task_id {task_id!r} was submitted before with other content; allowed are a new task_id, or "
             "op 'update'"
         )
-    return [_request_row(Change.SUBMITTED, task_id, spec, request, content_hash, origin, now_ms)]
+    return _begin(world, task_id, spec, request, content_hash, origin, now_ms)
+
+
+def rerun(
+    world: World, task_id: TaskId, spec: TaskSpec, request: str, content_hash: str, origin: RequestOrigin, now_ms: int
+) -> list[Transition] | Refused:
+    """Run what has ended once more, with epochs above all that were used.
+
+    Args:
+        world: as it is.
+        task_id: of the task.
+        spec: what it asked for.
+        request: the text of that.
+        content_hash: its content.
+        origin: where it was asked to run again.
+        now_ms: the time.
+    """
+    if (objection := objection_to_rerun(world, task_id)) is not None:
+        return objection
+    return _begin(world, task_id, spec, request, content_hash, origin, now_ms)
+
+
+def objection_to_rerun(world: World, task_id: TaskId) -> Refused | None:
+    """Say why a task cannot run once more: only what has ended can."""
+    task = world.tasks.get(task_id)
+    if task is not None:
+        return Refused(reason=f"rerun of task_id {task_id!r}: it is {task.state}; allowed are tasks that have ended")
+    if world.ended.get(task_id) is None:
+        return Refused(reason=f"rerun of task_id {task_id!r}: no such task was submitted")
+    return None
+
+
+def hold(world: World, task_id: TaskId, origin: RequestOrigin, now_ms: int) -> list[Transition] | Refused:
+    """Let a task not start until it is released; what runs goes on, and holding it twice is nothing new."""
+    return _set_held(world, task_id, Change.HELD, origin, now_ms)
+
+
+def release(world: World, task_id: TaskId, origin: RequestOrigin, now_ms: int) -> list[Transition] | Refused:
+    """Let a task start that was held; releasing it twice is nothing new."""
+    return _set_held(world, task_id, Change.RELEASED, origin, now_ms)
+
+
+def _set_held(
+    world: World, task_id: TaskId, change: Change, origin: RequestOrigin, now_ms: int
+) -> list[Transition] | Refused:
+    task = world.tasks.get(task_id)
+    if task is None:
+        op = "hold" if change is Change.HELD else "release"
+        known = world.ended.get(task_id) is not None
+        return [] if known else Refused(reason=f"{op} of task_id {task_id!r}: no such task was submitted")
+    if task.held == (change is Change.HELD):
+        return []
+    return [_task_row(change, task, task.epoch, _HELD_WORDS[change], now_ms, origin)]
 
 
 def update(
@@ -72,6 +154,9 @@ def update(
         return Refused(reason=f"update of task_id {task_id!r}: it is {state}; allowed are waiting and placed tasks")
     if task.has_content(content_hash):
         return []
+    objection = objection_to_update(task, spec) or objection_to_parents(world, task_id, spec.terms.after)
+    if objection is not None:
+        return Refused(reason=objection)
     rows: list[Transition] = []
     if task.spec != spec:
         rows += _revoke_all(task, "its request was updated", now_ms)
@@ -85,27 +170,80 @@ def cancel(world: World, task_id: TaskId, origin: RequestOrigin, now_ms: int) ->
         if world.ended.get(task_id) is not None:
             return []
         return Refused(reason=f"cancel of task_id {task_id!r}: no such task was submitted")
-    ended = Transition(
-        change=Change.CANCELLED,
-        task_id=task_id,
-        decided_ms=now_ms,
-        epoch=task.epoch + len(task.copies),
-        reason="cancelled by request",
-        topic=origin.topic,
-        topic_partition=origin.partition,
-        topic_offset=origin.offset,
-        topic_timestamp_ms=origin.timestamp_ms,
-    )
-    return [*_revoke_all(task, "cancelled by request", now_ms), ended]
+    return _cancelled(world, task, "cancelled by request", now_ms, origin)
+
+
+def follow_ups(world: World, now_ms: int) -> list[Transition]:
+    """End what must end because others have: children of parents that ended the other way, and arrays.
+
+    To be asked again after these rows are followed, until there are none.
+    """
+    if not (world.gates.doomed or world.gates.over):
+        return []
+    rows = [
+        row
+        for task_id, reason in world.gates.doomed.items()
+        for row in _cancelled(world, world.tasks[task_id], reason, now_ms)
+    ]
+    return rows + [_array_ended(world.tasks[task_id], line, now_ms) for task_id, line in world.gates.arrays_over()]
+
+
+def give_up_parents(world: World, overdue: Mapping[TaskId, TaskId], waited_ms: int, now_ms: int) -> list[Transition]:
+    """End tasks that have waited long enough for a parent which nobody submits.
+
+    Args:
+        world: as it is.
+        overdue: such tasks, each with its parent.
+        waited_ms: how long they have at least.
+        now_ms: the time.
+    """
+    return [
+        row
+        for task_id, parent in overdue.items()
+        for row in _cancelled(
+            world,
+            world.tasks[task_id],
+            f"cancelled: its parent {parent} was not submitted within {waited_ms / 1_000:g} s",
+            now_ms,
+        )
+    ]
+
+
+def _cancelled(
+    world: World, task: Task, reason: str, now_ms: int, origin: RequestOrigin | None = None
+) -> list[Transition]:
+    """Cancel a task; an array after its elements."""
+    rows = [row for element in world.gates.elements(task) for row in _cancelled(world, element, reason, now_ms, origin)]
+    ended = _task_row(Change.CANCELLED, task, task.epoch + len(task.copies), reason, now_ms, origin)
+    return [*rows, *_revoke_all(task, reason, now_ms), ended]
+
+
+def _array_ended(task: Task, line: ArrayLine, now_ms: int) -> Transition:
+    """End an array as its elements ended: succeeded if all have, failed if any has."""
+    counts = Counter(line.ended.values())
+    told = ", ".join(f"{counts[state]} {state}" for state in sorted(counts))
+    reason = f"array: of {line.terms.count} elements {told}"
+    if counts[TaskState.FAILED]:
+        return _task_row(Change.FAILED, task, task.epoch, f"{GAVE_UP}: {reason}", now_ms)
+    change = Change.SUCCEEDED if len(counts) == 1 and counts[TaskState.SUCCEEDED] else Change.CANCELLED
+    return _task_row(change, task, task.epoch, reason, now_ms)
 
 
 def report(
-    world: World, region: RegionId, kind: str, task_id: TaskId, epoch: int, detail: str, max_attempts: int, now_ms: int
+    world: World,
+    region: RegionId,
+    kind: str,
+    task_id: TaskId,
+    epoch: int,
+    detail: str,
+    max_attempts: int,
+    now_ms: int,
+    run: RunReport = _NOTHING_TOLD,
 ) -> list[Transition]:
     """Take a region's report about one task; what speaks of another epoch or region than the ledger's is ignored.
 
     Of the kinds, accepted, running, succeeded, failed and evicted change something. After `max_attempts` failures the
-    task is given up.
+    task is given up; a run that ends because its agent stops is no failure.
     """
     task = world.tasks.get(task_id)
     copy = None if task is None else next((c for c in task.copies.values() if c.region == region), None)
@@ -116,12 +254,24 @@ def report(
     if kind == "running":
         return [] if copy.state is CopyState.RUNNING else [_copy_row(Change.RUNNING, task, copy, now_ms)]
     if kind == "succeeded":
-        return [_copy_row(Change.SUCCEEDED, task, copy, now_ms)]
-    if kind == "evicted":
-        return [_copy_row(Change.EVICTED, task, copy, now_ms, reason=detail or "evicted by its region")]
+        return [
+            *_left_over(task, copy, now_ms),
+            _copy_row(Change.SUCCEEDED, task, copy, now_ms, reason=detail or None, run=run),
+        ]
+    if kind == "evicted" or (kind == "failed" and run.cause == AGENT_STOPPED):
+        return [_copy_row(Change.EVICTED, task, copy, now_ms, reason=detail or "evicted by its region", run=run)]
     if kind == "failed":
-        return _failure(task, copy, detail or "failed", max_attempts, now_ms)
+        return _failure(task, copy, detail or "failed", max_attempts, now_ms, run)
     return []
+
+
+def _left_over(task: Task, succeeded: Copy, now_ms: int) -> list[Transition]:
+    """Stop copies that the task needs no more once this one has succeeded: one that began beside another."""
+    too_many = len(task.copies) + len(task.done_copies) - task.spec.replicas
+    if too_many <= 0:
+        return []
+    others = [copy for copy in task.copies.values() if copy is not succeeded]
+    return _revoke(task, others[:too_many], "another copy of it has succeeded", now_ms)
 
 
 def lose_region(world: World, region: RegionId, silent_ms: int, now_ms: int) -> list[Transition]:
@@ -218,7 +368,7 @@ def place(world: World, plan: Plan, plan_id: str, now_ms: int) -> list[Transitio
             reason=leaving.reason,
             epoch=next_epoch(task),
         )
-        rows.append(replace(row, plan_id=plan_id))
+        rows.append(structs.replace(row, plan_id=plan_id))
     for chosen in (*plan.resized, *plan.assignments):
         task = world.tasks[chosen.task_id]
         rows.append(
@@ -271,14 +421,17 @@ def _is_news(reason: str, task: Task, now_ms: int) -> bool:
     return not {kind, known} <= FICKLE or abs(now_ms - task.reason_ms) >= FICKLE_MS
 
 
-def _failure(task: Task, copy: Copy, detail: str, max_attempts: int, now_ms: int) -> list[Transition]:
+def _failure(task: Task, copy: Copy, detail: str, max_attempts: int, now_ms: int, run: RunReport) -> list[Transition]:
     attempt = task.attempt + 1
-    if attempt < max_attempts:
-        return [_copy_row(Change.FAILED, task, copy, now_ms, reason=detail, attempt=attempt)]
-    reason = f"{GAVE_UP} after {attempt} attempts, the last: {detail}"
+    end = why_not_again(task, run, max_attempts)
+    if end is None:
+        wait_ms = task.spec.terms.retries.wait_ms(len(task.causes) + 1)
+        again = f"{detail}; tried again in {wait_ms / 1000:.0f} s" if wait_ms else detail
+        return [_copy_row(Change.FAILED, task, copy, now_ms, reason=again, attempt=attempt, run=run)]
+    reason = f"{GAVE_UP} after {attempt} attempt{'' if attempt == 1 else 's'}{end}, the last: {detail}"
     others = [other for other in task.copies.values() if other is not copy]
     revoked = _revoke(task, others, "another copy of the task failed for good", now_ms)
-    return [*revoked, _copy_row(Change.FAILED, task, copy, now_ms, reason=reason, attempt=attempt)]
+    return [*revoked, _copy_row(Change.FAILED, task, copy, now_ms, reason=reason, attempt=attempt, run=run)]
 
 
 def _revoke_all(task: Task, reason: str, now_ms: int) -> list[Transition]:
@@ -303,6 +456,7 @@ def _copy_row(
     reason: str | None = None,
     epoch: int | None = None,
     attempt: int | None = None,
+    run: RunReport = _NOTHING_TOLD,
 ) -> Transition:
     return Transition(
         change=change,
@@ -316,7 +470,69 @@ def _copy_row(
         reason=reason,
         tenant=task.spec.tenant,
         priority=task.spec.priority,
+        name=task.spec.terms.name,
+        cause=run.cause,
+        outcome=run.outcome,
     )
+
+
+def _task_row(
+    change: Change, task: Task, epoch: int, reason: str, now_ms: int, origin: RequestOrigin | None = None
+) -> Transition:
+    """Say something of a task as a whole; `origin` where a request asked for it."""
+    row = Transition(
+        change=change,
+        task_id=task.task_id,
+        decided_ms=now_ms,
+        epoch=epoch,
+        attempt=task.attempt,
+        reason=reason,
+        tenant=task.spec.tenant,
+        priority=task.spec.priority,
+        name=task.spec.terms.name,
+    )
+    return row if origin is None else from_record(row, origin)
+
+
+def from_record(row: Transition, origin: RequestOrigin) -> Transition:
+    """Say of a row which record asked for it."""
+    return structs.replace(row, **_place_of(origin))
+
+
+def _place_of(origin: RequestOrigin) -> dict[str, Any]:
+    return {
+        "topic": origin.topic,
+        "topic_partition": origin.partition,
+        "topic_offset": origin.offset,
+        "topic_timestamp_ms": origin.timestamp_ms,
+    }
+
+
+def _begin(
+    world: World, task_id: TaskId, spec: TaskSpec, request: str, content_hash: str, origin: RequestOrigin, now_ms: int
+) -> list[Transition] | Refused:
+    """Begin a task, and with an array its elements; one whose parent has ended the other way ends at once."""
+    terms = spec.terms
+    is_array = terms.array is not None and stands_for_array(task_id, spec)
+    elements = [element_id(task_id, index) for index in range(terms.array.count)] if is_array and terms.array else []
+    objection = objection_to_elements(world, task_id, elements) or objection_to_parents(
+        world, task_id, terms.after, elements
+    )
+    if objection is not None:
+        return Refused(reason=objection)
+    doom = doom_of(world, terms.after)
+    reason = doom or words_at_begin(world, task_id, spec, now_ms)
+
+    def begun(name: TaskId) -> Transition:
+        row = _request_row(Change.SUBMITTED, name, spec, request, content_hash, origin, now_ms)
+        before = world.ended.get(name)
+        # That it begins again shows by an epoch, also where it was over before it had spent one.
+        return structs.replace(row, reason=reason, epoch=0 if before is None else max(before.epoch, 1))
+
+    if doom is None:
+        return [begun(name) for name in (task_id, *elements)]
+    row = begun(task_id)
+    return [row, structs.replace(row, change=Change.CANCELLED, spec=None, request=None, content_hash=None)]
 
 
 def _request_row(
@@ -331,8 +547,6 @@ def _request_row(
         content_hash=content_hash,
         tenant=spec.tenant,
         priority=spec.priority,
-        topic=origin.topic,
-        topic_partition=origin.partition,
-        topic_offset=origin.offset,
-        topic_timestamp_ms=origin.timestamp_ms,
+        name=spec.terms.name,
+        **_place_of(origin),
     )

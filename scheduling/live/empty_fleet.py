@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, IntArray
+from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.live.node_limits import workers_of_empty_pools
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.world.tasks import MIB_PER_GB, MILLI, TaskSpec, sized
@@ -50,8 +51,12 @@ class EmptyFleet:
             return f"impossible: no pool could hold {_shape(spec)} even if nothing else ran there{most}"
         return (
             f"impossible: {key.missing} regions would have to hold a copy of {_shape(spec)}, and only {len(regions)} "
-            "could, even if nothing else ran there"
+            f"could, even if nothing else ran there{self._silent_words(sorted(regions))}"
         )
+
+    def _silent_words(self, regions: list[RegionId]) -> str:
+        silent = [region for region in regions if not self.world.geography.is_heard(region)]
+        return f"; silent of these now: {', '.join(silent)}" if silent else ""
 
     def could_hold(self, spec: TaskSpec) -> BoolArray:
         """[P] pools whose ready nodes might hold one copy if nothing ran there."""

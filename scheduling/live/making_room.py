@@ -12,15 +12,17 @@ import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, FloatArray
 from thalweg.scheduling.ids import RegionId, TaskId
+from thalweg.scheduling.live.demands import Demand
+from thalweg.scheduling.live.drains import is_drained
 from thalweg.scheduling.live.elastic import grown_gpus
 from thalweg.scheduling.live.live_plan import CopyAssignment, PlanSettings, Preempted
-from thalweg.scheduling.live.live_problem import Demand, hourly_usd, live_problem, whole_pools
+from thalweg.scheduling.live.live_problem import live_problem, whole_pools
 from thalweg.scheduling.live.node_limits import workers_by_pool
-from thalweg.scheduling.live.node_placement import Fit, NodePlacement, TenantAllowance, copy_assignment
+from thalweg.scheduling.live.node_placement import Fit, NodePlacement, TenantAllowance, copy_assignment, shares_of
 from thalweg.scheduling.live.preemption import Offer, may_give_way, new_wait_usd, offers, restart_usd
 from thalweg.scheduling.pack.nodes import Need, Nodes, Slot
 from thalweg.scheduling.pack.packer import Packer
-from thalweg.scheduling.problem.cost import components
+from thalweg.scheduling.problem.cost import components, hourly_usd
 from thalweg.scheduling.problem.model import Pools
 from thalweg.scheduling.world.tasks import MILLI, Copy, Task, TaskSpec, sized
 from thalweg.scheduling.world.waiting import ClassKey
@@ -130,7 +132,11 @@ class MakingRoom:
             task = world.tasks[held[0]]
             copy = task.copies[held[1]]
             pool = world.nodes.pool[world.occupancy.column("node")[copy.occupancy[0]]]
-            idle = held not in self._gone and now_ms - copy.assigned_ms >= self.settings.resize_every_ms
+            idle = (
+                held not in self._gone
+                and not is_drained(world, task, copy)
+                and now_ms - copy.assigned_ms >= self.settings.resize_every_ms
+            )
             if idle and not blocked[pool] and task.spec.gpus and copy.workers < (task.spec.max_workers or 0):
                 growing.append((task, copy, int(pool)))
         if not growing:
@@ -355,17 +361,33 @@ class MakingRoom:
         )
 
     def _shrink(self, leaving: Leaving) -> Resized | None:
-        """Let an elastic copy go on in what is left of its pool, with as many workers as fit."""
-        spec, copy = leaving.task.spec, leaving.copy
+        """Let an elastic copy go on in what is left of its own places.
+
+        Never in others': a region obeys one copy after the other, and what a copy takes must be free by then.
+        """
+        spec, copy, nodes = leaving.task.spec, leaving.copy, self.world.nodes
         if spec.min_workers is None:
             return None
-        room = int(workers_by_pool(self.world.nodes, spec.parts[0].need)[leaving.pool])
-        workers = min(copy.workers - 1, room)
-        if workers < spec.min_workers:
+        need = spec.parts[0].need
+        kept: list[Slot] = []
+        for slot in self._places(leaving):
+            if len(kept) < copy.workers - 1 and _fits(nodes, slot, need):
+                nodes.force(slot, need)
+                kept.append(slot)
+        fit = [(slot, need) for slot in kept], shares_of(nodes, need, kept)
+        if len(kept) < spec.min_workers:
+            self.placement.release([fit])
             return None
-        return self._resize(
-            leaving.task, copy, leaving.pool, workers, f"shrank from {copy.workers} to {workers} workers"
-        )
+        reason = f"shrank from {copy.workers} to {len(kept)} workers"
+        return Resized(leaving.task, copy, sized(spec, len(kept)), leaving.pool, fit, reason)
+
+    def _places(self, leaving: Leaving) -> Iterable[Slot]:
+        """Slots of a copy's workers, one by one: a share lists the devices of one worker after another."""
+        slots = self.world.slots_of(leaving.task, leaving.copy)
+        for share, (slot, _) in zip(leaving.copy.shares, slots, strict=True):
+            each = len(slot.devices) // share.workers
+            for worker in range(share.workers):
+                yield Slot(slot.node, slot.devices[worker * each : (worker + 1) * each])
 
     def _grow(self, task: Task, copy: Copy, pool: int, workers: int) -> None:
         gpus = task.spec.parts[0].need.total_gpu_milli / MILLI * (workers - copy.workers)

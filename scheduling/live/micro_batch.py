@@ -6,15 +6,18 @@ in all but not on its nodes takes the next cheapest pool that does hold it.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, IntArray
 from thalweg.scheduling.ids import TaskId
+from thalweg.scheduling.live.demands import Demand, demands_of, split_by_share
+from thalweg.scheduling.live.drains import words_of
 from thalweg.scheduling.live.elsewhere import Elsewhere
 from thalweg.scheduling.live.empty_fleet import EmptyFleet
 from thalweg.scheduling.live.live_plan import LeftWaiting, Plan, PlanSettings
-from thalweg.scheduling.live.live_problem import Demand, demands_of, live_problem, split_by_share
+from thalweg.scheduling.live.live_problem import live_problem
 from thalweg.scheduling.live.making_room import MakingRoom
 from thalweg.scheduling.live.node_limits import with_node_limits, workers_by_pool
 from thalweg.scheduling.live.node_placement import NodePlacement, TenantAllowance
@@ -132,7 +135,10 @@ def _possible_window(world: World, settings: PlanSettings, now_ms: int) -> list[
     fleet = EmptyFleet(world)
     while True:
         window = world.waiting.window(world.loosened, settings.window_tasks, settings.window_classes, now_ms)
-        objections = [(waiting, fleet.objection(waiting.key)) for waiting, _ in window]
+        objections = [
+            (waiting, world.orders.objection_to_tenant(waiting.key.spec.tenant) or fleet.objection(waiting.key))
+            for waiting, _ in window
+        ]
         for waiting, objection in objections:
             if objection is not None:
                 world.waiting.park(waiting, objection)
@@ -142,7 +148,7 @@ def _possible_window(world: World, settings: PlanSettings, now_ms: int) -> list[
 
 def _wait_usd(world: World, task_id: TaskId, settings: PlanSettings, now_ms: int) -> float:
     task = world.tasks[task_id]
-    key = ClassKey(spec=task.spec, missing=task.missing, taken=task.taken, avoid=task.avoid)
+    key = ClassKey(spec=task.spec, missing=task.placed_together, taken=task.taken, avoid=task.avoid)
     alone = Demand(key=key, tasks=(task_id,), order=task.order, since_ms=task.submitted_ms)
     return alone.wait_usd(now_ms, settings.wait_usd)
 
@@ -154,13 +160,18 @@ def _told(world: World, unpriced: Unpriced, task_id: TaskId, reason: str, now_ms
         words = (in_words(region, task.refused[region], now_ms) for region in sorted(task.barred))
         return f"refused: {'; '.join(words)}; elsewhere: {reason}"
     if unpriced.pools:
-        key = ClassKey(spec=task.spec, missing=task.missing, taken=task.taken, avoid=task.avoid)
+        key = ClassKey(spec=task.spec, missing=task.placed_together, taken=task.taken, avoid=task.avoid)
         reason = unpriced.said(key, reason)
     closed = world.backing_off()
-    if closed and reason.startswith("capacity:"):
-        words = (world.back_offs.in_words(region, now_ms) for region in closed)
-        return f"{reason}; {'; '.join(words)}"
+    if (closed or world.orders.drains) and reason.startswith("capacity:"):
+        shut = [world.back_offs.in_words(region, now_ms) for region in closed]
+        drained = [*world.orders.drained_regions.values(), *world.orders.drained_nodes.values()]
+        return "; ".join((reason, *shut, *map(words_of, drained[:_MOST_NAMED])))
     return reason
+
+
+_MOST_NAMED: Final = 5
+"""Drained places that a reason names."""
 
 
 _NO_ROOM = "capacity: no node of a suitable pool has room for one of its workers now"

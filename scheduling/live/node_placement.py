@@ -2,22 +2,24 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
 from thalweg.scheduling.arrays import FloatArray, IntArray
 from thalweg.scheduling.ids import NodeId, TaskId
+from thalweg.scheduling.live.demands import Demand, left_of
 from thalweg.scheduling.live.gangs import Search, orders
 from thalweg.scheduling.live.live_plan import CopyAssignment, LeftWaiting
-from thalweg.scheduling.live.live_problem import Demand, hourly_usd, left_of
 from thalweg.scheduling.pack.nodes import Need, Nodes, Slot
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.pack.pool_ids import pool_name
-from thalweg.scheduling.problem.cost import arc_costs, components
+from thalweg.scheduling.problem.cost import arc_costs, components, hourly_usd
 from thalweg.scheduling.problem.model import Problem
 from thalweg.scheduling.problem.solution import Solution, spread_copies
 from thalweg.scheduling.world.facts import NODE_SEPARATOR
 from thalweg.scheduling.world.tasks import Money, Share, Task, TaskSpec
+from thalweg.scheduling.world.waiting import ClassKey
 from thalweg.scheduling.world.world import World
 
 MOST_STEPS = 1_000
@@ -91,11 +93,10 @@ class NodePlacement:
                 continue
             region = self.problem.pools.region[pools]
             spread = spread_copies(region, counts, placed, demand.key.missing)
-            left: list[TaskId] = []
-            for task_id, arc_of in zip(self.queues[row][:placed], spread.tolist(), strict=True):
-                if not self._place(row, task_id, [int(pools[arc]) for arc in arc_of]):
-                    left.append(task_id)
-            self.queues[row] = left + self.queues[row][placed:]
+            into = pools[spread].tolist()
+            tasks = self.queues[row][:placed]
+            place = self._place_alike if is_one_worker(demand.key) else self._place_each
+            self.queues[row] = place(row, tasks, into) + self.queues[row][placed:]
 
     def mend(self) -> None:
         """Give tasks that did not fit on their pool's nodes the cheapest pools that do hold them."""
@@ -205,7 +206,7 @@ class NodePlacement:
         parts = list(zip(spec.parts, by_part, strict=True))
         return (
             [(slot, part.need) for part, slots in parts for slot in slots],
-            [share for part, slots in parts for share in _shares(self.world.nodes, part.need, slots)],
+            [share for part, slots in parts for share in shares_of(self.world.nodes, part.need, slots)],
         )
 
     def _slots_in_order(self, spec: TaskSpec, pool: int, order: Sequence[int]) -> list[Sequence[Slot]] | None:
@@ -230,6 +231,24 @@ class NodePlacement:
             for slot, need in slots:
                 self.world.nodes.release(slot, need)
 
+    def _place_each(self, row: int, tasks: Sequence[TaskId], into: Sequence[Sequence[int]]) -> list[TaskId]:
+        """Place tasks, each into the pools of its line; returns those that do not fit."""
+        return [task_id for task_id, pools in zip(tasks, into, strict=True) if not self._place(row, task_id, pools)]
+
+    def _place_alike(self, row: int, tasks: Sequence[TaskId], into: Sequence[Sequence[int]]) -> list[TaskId]:
+        """Do the same for tasks of one worker each, those of one pool in one call of the packer."""
+        left: list[TaskId] = []
+        (part,) = self.demands[row].key.spec.parts
+        for pool, run in groupby(zip(tasks, into, strict=True), key=lambda one: one[1][0]):
+            alike = [task_id for task_id, _ in run]
+            slots = self.packer.place_each([(part.need, frozenset((pool,)))] * len(alike))
+            for task_id, slot in zip(alike, slots, strict=True):
+                fit = None if slot is None else ([(slot, part.need)], shares_of(self.world.nodes, part.need, [slot]))
+                if fit is None or not self.keep(row, task_id, [(pool, fit)]):
+                    left.append(task_id)
+                    self.release([] if fit is None else [fit])
+        return left
+
     def _place(self, row: int, task_id: TaskId, pools: Sequence[int]) -> bool:
         spec = self.demands[row].key.spec
         taken: list[tuple[int, Fit]] = []
@@ -248,6 +267,11 @@ class NodePlacement:
             np.array([placed.row for placed in self.done], np.int64),
             np.array([placed.pool for placed in self.done], np.int64),
         )
+
+
+def is_one_worker(key: ClassKey) -> bool:
+    """Whether what is placed of a task of this class is one copy of one worker."""
+    return key.missing == 1 and len(key.spec.parts) == 1 and key.spec.parts[0].workers == 1
 
 
 def copy_assignment(
@@ -275,7 +299,8 @@ def copy_assignment(
     )
 
 
-def _shares(nodes: Nodes, need: Need, slots: Sequence[Slot]) -> list[Share]:
+def shares_of(nodes: Nodes, need: Need, slots: Sequence[Slot]) -> list[Share]:
+    """Describe where workers sit as the ledger does: a share for each node, its workers' devices one after another."""
     by_node: dict[int, list[int]] = {}
     workers: dict[int, int] = {}
     for slot in slots:

@@ -19,7 +19,7 @@ from typing import Final
 
 import numpy as np
 
-from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray
+from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray, distinct
 from thalweg.scheduling.pack.nodes import GPU_MILLI, Need, Nodes
 from thalweg.scheduling.world.occupancy import MICRO, Occupancy
 from thalweg.scheduling.world.tasks import MILLI
@@ -169,7 +169,8 @@ def _on_cheapest_nodes(
     node: IntArray, rows: IntArray, lost: FloatArray, frees: FloatArray
 ) -> tuple[IntArray, FloatArray, FloatArray]:
     """Keep the rows on the MOST_NODES nodes that free the most for the least."""
-    known, of_row = np.unique(node, return_inverse=True)
+    known = distinct(node)
+    of_row = np.searchsorted(known, node)
     if len(known) <= MOST_NODES:
         return rows, lost, frees
     price = np.bincount(of_row, lost) / np.maximum(np.bincount(of_row, frees[:, 0]), 1.0)

@@ -19,6 +19,8 @@ class Unpriced:
     pools: list[int] = field(init=False)
     """By index; mostly none."""
     _names: dict[ClassKey, list[str]] = field(default_factory=dict)
+    _alone: dict[ClassKey, bool] = field(default_factory=dict)
+    """Whether there are no others that it could use."""
 
     def __post_init__(self) -> None:
         self.pools = [
@@ -39,11 +41,13 @@ class Unpriced:
         if key not in self._names:
             usable = self.world.usable_pools(key)
             self._names[key] = [pool_name(self.world.nodes.pools[pool]) for pool in self.pools if usable[pool]]
+            self._alone[key] = int(usable.sum()) == len(self._names[key])
         names = self._names[key]
         if not names:
             return reason
         more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        others = "" if self._alone[key] else f"; of the others: {reason}"
         return (
             f"price: no price is known of {', '.join(names[:_MOST_NAMED])}{more}, which it could use: the region's "
-            f"telemetry names none, and place.assumed_usd_per_gpu_hour is not set; of the others: {reason}"
+            f"telemetry names none, and place.assumed_usd_per_gpu_hour is not set{others}"
         )

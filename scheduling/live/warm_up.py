@@ -1,14 +1,16 @@
 """Have every kernel of a live plan compiled before somebody waits for one.
 
-The first plan on a machine compiles for seconds; later ones find the machine code beside the modules. Where
-that folder cannot be written, every process compiles anew.
+The first plan on a machine compiles for seconds; later ones find the machine code in the user's cache. Where
+nothing can be written, every process compiles anew.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import scipy.optimize  # noqa: F401 (here, so that no plan is the first to import it)
 
-from thalweg.scheduling.compiled import compiles
+from thalweg.scheduling.compiled import compiles, telling
 from thalweg.scheduling.ids import NodeId, RegionId, TaskId
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.micro_batch import plan
@@ -19,8 +21,13 @@ from thalweg.scheduling.world.world import NodeFacts, World
 compiles()  # with the import: a job does that while its JVM starts
 
 
-def warm_up(settings: PlanSettings) -> None:
-    """Plan a few tasks of different kinds, more than fit, for two nodes."""
+def warm_up(settings: PlanSettings, tell: Callable[[str], None] = lambda _: None) -> None:
+    """Plan a few tasks of different kinds, more than fit, for two nodes.
+
+    Args:
+        settings: of the plans to come.
+        tell: told the name of each kernel as its compiling begins.
+    """
     world, (a, b) = World(), (RegionId("a"), RegionId("b"))
     world.set_nodes(
         NodeFacts(
@@ -49,4 +56,5 @@ def warm_up(settings: PlanSettings) -> None:
         world.follow(
             Transition(change=Change.SUBMITTED, task_id=TaskId(f"t{index}"), decided_ms=0, spec=spec, request="{}")
         )
-    plan(world, settings, 0, seed=0)
+    with telling(tell):
+        plan(world, settings, 0, seed=0)

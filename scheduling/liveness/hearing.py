@@ -112,6 +112,11 @@ class Hearing:
         self._unjudged: list[Heard] = []
         self._reached: dict[tuple[str, int], int] = {}
 
+    @property
+    def start(self) -> Ends:
+        """Where the topics ended before the query began."""
+        return self._start
+
     # The thread that takes soundings
 
     def begin(self) -> int:
@@ -197,6 +202,13 @@ class Hearing:
                 found[region] = silent_ms
         self._unjudged.clear()
         return found
+
+    def read_up_to_ms(self, topic: str) -> int | None:
+        """Say up to which moment on the hearing clock all that a topic held is read; None where that is not known."""
+        known = (
+            heard for heard in reversed(self._heard) if _read_up_to(heard.ends.get(topic, {}), topic, self._reached)
+        )
+        return next((heard.at_ms for heard in known), None)
 
     def made_after(self, record: RecordPosition) -> Heard | None:
         """Give the newest sounding of those remembered that is older than a record; None where none is."""

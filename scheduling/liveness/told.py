@@ -15,6 +15,8 @@ from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.liveness.hearing import Hearing, RecordPosition, covers
 
 _BEFORE: Final = (0, 0)
+_NOT_YET: Final = 2**62
+"""Later than every sounding: what is decided and not told yet, no inventory can speak of."""
 
 
 class Knew(Protocol):
@@ -32,10 +34,17 @@ class Told:
     accept_timeout_ms: int
     _told: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
 
+    def decided(self, topic: str, task_id: TaskId) -> None:
+        """Note that something was decided about a task of which its region is yet to be told."""
+        self._keep(topic, task_id, _NOT_YET)
+
     def note(self, topic: str, task_id: TaskId) -> None:
         """Note that an event about a task was published to a region's topic of assignments, and acknowledged."""
+        self._keep(topic, task_id, self.hearing.latest)
+
+    def _keep(self, topic: str, task_id: TaskId, number: int) -> None:
         self._told.pop((topic, task_id), None)  # so that the dictionary's order is that of the notes
-        self._told[topic, task_id] = (self.hearing.latest, self.hearing.now_ms)
+        self._told[topic, task_id] = (number, self.hearing.now_ms)
 
     def knew(self, topic: str, inventory: RecordPosition, read_to: Sequence[int] | None) -> Knew:
         """Return what tells of a task whether a region, when it made an inventory, knew all it was told of it.

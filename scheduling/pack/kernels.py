@@ -7,13 +7,15 @@ Everything is an integer and every loop has one order, so the compiled and the p
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from thalweg.scheduling.compiled import compiled, inlined
 from thalweg.scheduling.pack.nodes import GPU_MILLI, IntArray
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 NEVER = -(1 << 60)  # below every rank
 MOST_IDLE = 1 << 20  # above the idle GPU-milli of any node: MAX_DEVICES whole ones

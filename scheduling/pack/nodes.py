@@ -9,22 +9,23 @@ A row, once given, belongs to its node id for good. A lost node keeps its row an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
 
 import numpy as np
-from numpy.typing import NDArray
 
+from thalweg.scheduling.arrays import IntArray as IntArray
 from thalweg.scheduling.pack.need import GPU_MILLI as GPU_MILLI
 from thalweg.scheduling.pack.need import MAX_DEVICES as MAX_DEVICES
 from thalweg.scheduling.pack.need import Need as Need
 from thalweg.scheduling.pack.need import Pool as Pool
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 NodeKey = NewType("NodeKey", str)
 """Of a node among those of all regions."""
-
-IntArray = NDArray[np.int64]
 
 _FIRST_ROWS = 64
 
@@ -190,6 +191,36 @@ class Nodes:
         self._touch(row)
         return row
 
+    def set_first(
+        self,
+        keys: Sequence[NodeKey],
+        pools: Sequence[Pool],
+        *,
+        gpus: IntArray,
+        cpu_milli: IntArray,
+        memory_mib: IntArray,
+        ready: NDArray[np.bool_],
+    ) -> None:
+        """Add the first nodes, as `set_node` would one by one, and `lose` those that are not ready."""
+        if self.ids:
+            raise ValueError(f"{len(self.ids)} nodes are there already; set_node adds to them")
+        pool = np.array([self.pool_at(one) for one in pools], np.int64)
+        self.ids = list(keys)
+        self.row_of = {key: row for row, key in enumerate(self.ids)}
+        self._reserve(len(keys))
+        self._widen(int(gpus.max(initial=0)))
+        self._show()
+        self.pool[:], self.gpus[:], self.cpu_milli[:], self.memory_mib[:] = pool, gpus, cpu_milli, memory_mib
+        self.cpu_milli_free[:], self.memory_mib_free[:] = cpu_milli, memory_mib
+        width = self.gpu_milli_free.shape[1]
+        self.gpu_milli_free[:] = np.where(np.arange(width)[None, :] < gpus[:, None], GPU_MILLI, 0)
+        self.ready[:] = ready
+        self.version[:] = 1 + ~ready
+        self.clock += int(self.version.sum())
+        self.layout += len(keys)
+        for index in range(len(self.pools)):
+            self._members[index] = np.flatnonzero(pool == index)
+
     def lose(self, row: int) -> None:
         """Take nothing new on this node; what sits there stays counted until it is released."""
         self.ready[row] = False
@@ -247,6 +278,30 @@ class Nodes:
         np.subtract.at(self.memory_mib_free, rows, memory_mib)
         np.add.at(self.version, rows, 1)
         self.clock += 1
+
+    def force_each(
+        self,
+        rows: IntArray,
+        device_rows: IntArray,
+        devices: IntArray,
+        device_milli: IntArray,
+        cells: Mapping[str, IntArray],
+    ) -> None:
+        """Take of many nodes at once as `force` does, devices as one flat column.
+
+        Args:
+            rows: of the nodes, one for each entry of `cells`.
+            device_rows: node of each device that is taken.
+            devices: its number there.
+            device_milli: what is taken of it.
+            cells: `cpu_milli` and `memory_mib` by entry.
+        """
+        self._widen(int(devices.max(initial=-1)) + 1)
+        np.subtract.at(self.gpu_milli_free, (device_rows, devices), device_milli)
+        np.subtract.at(self.cpu_milli_free, rows, cells["cpu_milli"])
+        np.subtract.at(self.memory_mib_free, rows, cells["memory_mib"])
+        np.add.at(self.version, rows, 1)
+        self.clock += len(rows)
 
     def release(self, slot: Slot, need: Need) -> None:
         """Give back what `allocate` or `force` took for the same slot and need."""

@@ -7,13 +7,16 @@ says which shapes matter and nothing of their order.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from thalweg.scheduling.arrays import FloatArray
+from thalweg.scheduling.arrays import FloatArray, distinct
 from thalweg.scheduling.pack.kernels import GPUS, MILLI, Outlook
 from thalweg.scheduling.pack.nodes import GPU_MILLI, IntArray, Need
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Popularity = Mapping[tuple[Need, frozenset[int]], float]  # (what a worker needs, pools it may use) -> weight
 
@@ -105,11 +108,11 @@ def _shuffled(share: FloatArray, futures: int, width: int, seed: int) -> NDArray
 
 def _index_by_size(milli: IntArray, arrivals: NDArray[np.int32]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
     """Return `size_of` and `next_step` of an Outlook for at most SIZES sizes."""
-    distinct = np.unique(milli)
-    sizes = distinct[np.unique(np.linspace(0, len(distinct) - 1, min(SIZES, len(distinct))).round().astype(np.int64))]
+    widths = distinct(milli)
+    sizes = widths[distinct(np.linspace(0, len(widths) - 1, min(SIZES, len(widths))).round().astype(np.int64))]
     # For a free width take the largest need that fits, then the first kept size that covers it.
-    fitting = np.searchsorted(distinct, np.arange(GPU_MILLI + 1), side="right") - 1
-    size_of = np.where(fitting < 0, -1, np.searchsorted(sizes, distinct[fitting.clip(min=0)])).astype(np.int16)
+    fitting = np.searchsorted(widths, np.arange(GPU_MILLI + 1), side="right") - 1
+    size_of = np.where(fitting < 0, -1, np.searchsorted(sizes, widths[fitting.clip(min=0)])).astype(np.int16)
     futures, width = arrivals.shape
     next_step = np.full((futures, len(sizes), width + 1), width, np.int16)
     narrow = milli[arrivals][:, None, :] <= sizes[None, :, None]

@@ -194,3 +194,8 @@ def plan_usd(
     gpus = _sum_by(pool_index, count * classes.need[class_index, GPUS], len(problem.pools))
     placed = float((arcs.usd[class_index, pool_index] * count).sum())
     return placed + balance_usd(problem, gpus) + float((waiting * classes.wait_usd).sum())
+
+
+def hourly_usd(problem: Problem, rows: IntArray, pools: IntArray) -> FloatArray:
+    """Price of one copy an hour on each arc."""
+    return np.asarray(problem.classes.need[rows, GPUS] * problem.pools.usd_per_gpu_hour[pools])

@@ -229,3 +229,10 @@ class PartialPlan:
         class_index, pool_index, copies = self.arcs_used()
         gpus = copies * self.problem.classes.need[class_index, GPUS]
         return np.bincount(pool_index, gpus, len(self.free)).astype(np.float64)
+
+
+def greedy_plan(problem: Problem, arcs: Arcs) -> PartialPlan:
+    """Give each class in turn the cheapest places that are left, the most worth per GPU first."""
+    plan = PartialPlan(problem, arcs)
+    plan.fill(arcs.usd)
+    return plan

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import MappingProxyType
+from importlib import import_module
+from typing import Final
 
 import numpy as np
 
@@ -19,19 +20,20 @@ from thalweg.scheduling.problem.solution import (
     SolveLimits,
     SolveStatus,
     StopReason,
+    Unplaced,
     WarmStart,
 )
-from thalweg.scheduling.solve.strategies.anneal import anneal
-from thalweg.scheduling.solve.strategies.flow import flow
-from thalweg.scheduling.solve.strategies.genetic import genetic
-from thalweg.scheduling.solve.strategies.greedy import greedy
-from thalweg.scheduling.solve.strategies.lp import lp
+from thalweg.scheduling.solve.partial_plan import PartialPlan, greedy_plan
 from thalweg.scheduling.solve.strategies.strategy import Found, Strategy
 from thalweg.scheduling.solve.unplaced import unplaced
 
-STRATEGIES: MappingProxyType[str, Strategy] = MappingProxyType(
-    {"flow": flow, "greedy": greedy, "genetic": genetic, "anneal": anneal, "lp": lp}
-)
+STRATEGIES: Final = ("flow", "greedy", "genetic", "anneal", "lp")
+"""By name. A strategy is loaded when it is asked for: a question needs one of them."""
+
+
+def _strategy(name: str) -> Strategy:
+    found: Strategy = getattr(import_module(f"thalweg.scheduling.solve.strategies.{name}"), name)
+    return found
 
 
 def solve(
@@ -62,10 +64,25 @@ def solve(
     check_problem(problem)
     ordered = in_order(problem)
     arcs = arc_costs(ordered.problem)
-    found = STRATEGIES[strategy](ordered.problem, arcs, limits, seed, _start_prices(ordered.problem, warm_start))
+    found = _strategy(strategy)(ordered.problem, arcs, limits, seed, _start_prices(ordered.problem, warm_start))
     class_index, pool_index, count = found.plan.arcs_used()
     objective = plan_usd(ordered.problem, arcs, class_index, pool_index, count)
     return _in_caller_order(ordered, found, objective, arcs.usd[class_index, pool_index], strategy)
+
+
+def left_by_greedy(problem: Problem) -> tuple[Unplaced, ...]:
+    """Tell what the strategy `greedy` leaves waiting and why, by class: as `solve` would, without proving a bound."""
+    check_problem(problem)
+    ordered = in_order(problem)
+    plan = greedy_plan(ordered.problem, arc_costs(ordered.problem))
+    return _waiting(ordered, plan)
+
+
+def _waiting(ordered: Ordered, plan: PartialPlan) -> tuple[Unplaced, ...]:
+    """What waits, by the caller's numbers of the classes."""
+    waiting = unplaced(ordered.problem, plan.arcs, plan)
+    moved = (replace(row, class_index=int(ordered.class_[row.class_index])) for row in waiting)
+    return tuple(sorted(moved, key=lambda row: row.class_index))
 
 
 def _start_prices(problem: Problem, warm_start: WarmStart | None) -> FloatArray | None:
@@ -87,8 +104,6 @@ def _in_caller_order(ordered: Ordered, found: Found, objective: float, usd: Floa
     placed[ordered.class_] = plan.placed
     prices = np.empty_like(found.prices.pool)
     prices[ordered.pool] = found.prices.pool
-    waiting = unplaced(problem, plan.arcs, plan)
-    moved = (replace(row, class_index=int(ordered.class_[row.class_index])) for row in waiting)
     # The bound is true and the plan is feasible, so a bound above the objective is float noise of equal numbers.
     bound = min(found.bound, objective)
     tight = objective - bound <= OPTIMAL_GAP * max(abs(objective), 1e-9)
@@ -106,7 +121,7 @@ def _in_caller_order(ordered: Ordered, found: Found, objective: float, usd: Floa
         bound=bound,
         usd=usd[order],
         prices=prices,
-        unplaced=tuple(sorted(moved, key=lambda row: row.class_index)),
+        unplaced=_waiting(ordered, plan),
         stopped_because=StopReason.OPTIMAL if status is SolveStatus.OPTIMAL else found.stopped,
         warm_start=WarmStart(pool_ids=problem.pools.pool_ids, prices=found.prices.pool),
         trace=found.trace,

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final
+
 import numpy as np
 
+from thalweg.scheduling.arrays import distinct
 from thalweg.scheduling.problem.cost import Arcs
 from thalweg.scheduling.problem.model import GPUS, NOWHERE, Problem
 from thalweg.scheduling.problem.solution import Reason, Unplaced
 from thalweg.scheduling.solve.partial_plan import PartialPlan
+
+if TYPE_CHECKING:
+    from thalweg.scheduling.arrays import FloatArray, IntArray
 
 
 def unplaced(problem: Problem, arcs: Arcs, plan: PartialPlan) -> tuple[Unplaced, ...]:
@@ -36,8 +42,10 @@ def _forbidden(problem: Problem, arcs: Arcs, row: int) -> tuple[Reason, str] | N
         wanted = [problem.gpu_models[m] for m in np.flatnonzero(classes.gpu_models[row])]
         return Reason.GPU_MODEL, f"no pool has one of the GPU models {wanted or 'asked for'}"
     here = pools.region
+    # What needs nothing is kept out of silent regions by its mask: without capacity they would still hold it.
+    elsewhere = "an allowed region" if classes.need[row].any() else "an allowed region that is heard"
     steps = (
-        (Reason.RESIDENCY, classes.allowed_regions[row][here], "none with its GPU model lies in an allowed region"),
+        (Reason.RESIDENCY, classes.allowed_regions[row][here], f"no pool for it lies in {elsewhere}"),
         (Reason.LATENCY, route.rtt_allows[row][here], f"none left within {classes.max_rtt_ms[row]:g} ms of its origin"),
         (Reason.DATA, route.data_reaches[row][here], "no region left can be reached from all of its data"),
         (Reason.SPOT, ~pools.spot | classes.spot_ok[row], "only spot pools are left and the task refuses spot"),
@@ -56,15 +64,32 @@ def _forbidden(problem: Problem, arcs: Arcs, row: int) -> tuple[Reason, str] | N
             return Reason.CAPACITY, f"the pools it may use have no capacity now: {silent}"
         short = np.flatnonzero(classes.need[row] > largest)
         if short.size and GPUS not in short:
-            return Reason.CAPACITY, f"no pool it may use has so much of resource dimension {short.tolist()}"
+            return Reason.CAPACITY, _short_of(classes.need[row], largest, short)
         return (
             Reason.CAPACITY,
-            f"one copy needs {gpus:g} GPUs in one pool; the largest pool it may use has {largest[GPUS]:g}",
+            f"one copy needs {_gpus(gpus)} in one pool; the pools it may use have at most {largest[GPUS]:g} free",
         )
-    regions = len(np.unique(pools.region[fits]))
+    regions = len(distinct(pools.region[fits]))
     if regions < replicas:
         return Reason.REPLICAS, f"{replicas} copies need {replicas} distinct regions; {regions} can hold one"
     return None
+
+
+_DIMENSIONS: Final = ("GPUs", "CPUs", "GB of memory")
+"""As `live_problem` has them; a problem of somebody else's may have more."""
+
+
+def _short_of(need: FloatArray, most: FloatArray, short: IntArray) -> str:
+    names = [_DIMENSIONS[d] if d < len(_DIMENSIONS) else f"of resource {d}" for d in short.tolist()]
+    lacks = (
+        f"{need[d]:g} {name}, at most {max(round(float(most[d]), 3), 0.0):g} are free"
+        for d, name in zip(short.tolist(), names, strict=True)
+    )
+    return f"one copy needs in one pool that it may use {'; '.join(lacks)}"
+
+
+def _gpus(number: float) -> str:
+    return f"{number:g} GPU{'' if number == 1 else 's'}"
 
 
 def _contended(problem: Problem, arcs: Arcs, plan: PartialPlan, row: int) -> tuple[Reason, str]:
@@ -76,7 +101,7 @@ def _contended(problem: Problem, arcs: Arcs, plan: PartialPlan, row: int) -> tup
     if cheapest >= classes.wait_usd[row]:
         return Reason.COST, f"its cheapest place costs {cheapest:.6g} USD, waiting {classes.wait_usd[row]:.6g}"
     fits = open_ & (classes.need[row] <= plan.free).all(axis=1)
-    if len(np.unique(pools.region[fits])) >= replicas and tenant != NOWHERE:
+    if len(distinct(pools.region[fits])) >= replicas and tenant != NOWHERE:
         name = tenants.tenant_ids[tenant]
         if plan.quota[tenant] < gpus * replicas:
             left = max(round(plan.quota[tenant], 6), 0.0)
@@ -89,8 +114,8 @@ def _contended(problem: Problem, arcs: Arcs, plan: PartialPlan, row: int) -> tup
         return Reason.REPLICAS, f"{replicas} copies need {replicas} distinct regions with room; fewer have it"
     short = np.flatnonzero((classes.need[row] > plan.free[open_]).all(axis=0))
     if short.size and GPUS not in short:
-        return Reason.CAPACITY, f"every pool it may use is short of resource dimension {short.tolist()}"
+        return Reason.CAPACITY, _short_of(classes.need[row], plan.free[open_].max(axis=0), short)
     return (
         Reason.CAPACITY,
-        f"it needs {gpus:g} GPUs in one pool; the pools it may use have at most {max(round(free, 3), 0.0):g} free",
+        f"it needs {_gpus(gpus)} in one pool; the pools it may use have at most {max(round(free, 3), 0.0):g} free",
     )

@@ -6,15 +6,20 @@ digest of the id. What ended lately lies in a dictionary until there is enough o
 merged as they grow alike, so there are never more than a few.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.world.tasks import TaskState
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 RUN: Final = 65_536
 """Tasks in the dictionary before they become a run: sorting so many takes 10 ms."""
@@ -128,6 +133,7 @@ class EndedTasks:
         return None
 
 
+@lru_cache(maxsize=16_384)  # a task's id is looked up some four times in the seconds of its life
 def _digest(text: str) -> bytes:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 

@@ -33,6 +33,8 @@ class Fleet:
         self.nodes = Nodes()
         self.occupancy = Occupancy()
         self.facts: dict[NodeKey, NodeFacts] = {}
+        self._said: dict[NodeKey, NodeFacts] = {}  # as their samples say, whatever was ordered
+        self._shut: frozenset[NodeKey] = frozenset()
         self.left_out: dict[Hashable, str] = {}
         """Nodes whose sample cannot be digested, with the reason."""
         self.holdings: dict[str, Holding] = {}
@@ -52,12 +54,19 @@ class Fleet:
         current, self.left_out = sorted_out(listed, objection_to_node)
         for key in self.facts.keys() & self.left_out.keys():
             current[key] = replace(self.facts[key], ready=False, draining=True)
+        self._said = current
+        if self._shut & current.keys():
+            current = {key: self._as_ordered(key) for key in current}
         if current == self.facts:
             return None
         lost: set[CopyKey] = set()
         grown: dict[Pool, None] = {}
+        known = self.facts
+        if not len(self.nodes):
+            grown.update(dict.fromkeys(self._describe_first(current)))
+            known = current
         for key, fact in current.items():
-            if self.facts.get(key) == fact:
+            if known.get(key) == fact:
                 continue
             if fact.ready or fact.draining:
                 pool = self._describe(key, fact)
@@ -75,8 +84,45 @@ class Fleet:
         self.facts = current
         return NodeNews(lost=frozenset(lost), grown=tuple(grown))
 
+    def shut_nodes(self, shut: frozenset[NodeKey]) -> tuple[Pool, ...]:
+        """Let these nodes take nothing new, and others again, whatever their samples say; what they hold goes on.
+
+        Returns:
+            Pools in which a node takes tasks again.
+        """
+        changed, self._shut = self._shut ^ shut, shut
+        grown: dict[Pool, None] = {}
+        for key in sorted(changed & self._said.keys()):
+            fact = self._as_ordered(key)
+            if fact == self.facts.get(key):
+                continue
+            if self.facts is self._said:
+                self.facts = dict(self._said)
+            self.facts[key] = fact
+            pool = self._describe(key, fact)
+            grown |= {pool: None} if fact.ready else {}
+        return tuple(grown)
+
+    def _as_ordered(self, key: NodeKey) -> NodeFacts:
+        fact = self._said[key]
+        return replace(fact, ready=False, draining=True) if key in self._shut and fact.ready else fact
+
+    def _describe_first(self, facts: Mapping[NodeKey, NodeFacts]) -> list[Pool]:
+        """Describe the first nodes there are, all at once; returns the pools of those that take tasks."""
+        here = {key: fact for key, fact in facts.items() if fact.ready or fact.draining}
+        pools = [_pool_of(fact) for fact in here.values()]
+        self.nodes.set_first(
+            list(here),
+            pools,
+            gpus=np.array([fact.gpus for fact in here.values()], np.int64),
+            cpu_milli=np.array([round(fact.cpus * MILLI) for fact in here.values()], np.int64),
+            memory_mib=np.array([round(fact.memory_gb * MIB_PER_GB) for fact in here.values()], np.int64),
+            ready=np.array([fact.ready for fact in here.values()], bool),
+        )
+        return [pool for pool, fact in zip(pools, here.values(), strict=True) if fact.ready]
+
     def _describe(self, key: NodeKey, fact: NodeFacts) -> Pool:
-        pool = Pool(region=fact.region, gpu_model=fact.gpu_model if fact.gpus else "", spot=fact.spot)
+        pool = _pool_of(fact)
         row = self.nodes.set_node(
             key,
             pool,
@@ -181,6 +227,11 @@ class Fleet:
         """Copies that the ledger has in a region, ordered."""
         return sorted(self._copies_in.get(region, ()))
 
+    def copies_on(self, key: NodeKey) -> list[CopyKey]:
+        """Copies that the ledger has on a node, ordered."""
+        row = self.nodes.row_of.get(key)
+        return [] if row is None else sorted(self._copies_on.get(row, ()))
+
     # Nodes that have less than they hold
 
     def overcommitted_copies(self, tasks: Mapping[TaskId, Task]) -> list[CopyKey]:
@@ -221,3 +272,7 @@ class Fleet:
                 leaving.remove(owner)
                 short -= held[owner]
         return set(leaving)
+
+
+def _pool_of(fact: NodeFacts) -> Pool:
+    return Pool(region=fact.region, gpu_model=fact.gpu_model if fact.gpus else "", spot=fact.spot)

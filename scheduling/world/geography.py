@@ -45,6 +45,8 @@ class Geography:
         self.regions: dict[RegionId, RegionState] = {}
         self.links: dict[tuple[RegionId, RegionId], Link] = {}
         self.prices: dict[tuple[RegionId, str, bool], float] = {}
+        self.own_prices: Mapping[tuple[RegionId, str, bool], float] = {}
+        """Ordered ones, which count above those that regions tell."""
         self.assumed_usd_per_gpu_hour = math.nan
         """For pools that nobody names a price of; NaN assumes nothing."""
         self.datasets: dict[str, DatasetFacts] = {}
@@ -133,7 +135,9 @@ class Geography:
         """US dollars per GPU-hour, NaN where unknown; a pool without GPUs costs nothing per GPU-hour."""
         if not pool.gpu_model:
             return 0.0
-        return self.prices.get((pool.region, pool.gpu_model, pool.spot), self.assumed_usd_per_gpu_hour)
+        key = pool.region, pool.gpu_model, pool.spot
+        own = self.own_prices.get(key)
+        return self.prices.get(key, self.assumed_usd_per_gpu_hour) if own is None else own
 
     def network(self) -> Network:
         """Links between all known regions; a missing link is unreachable, a region reaches itself freely."""

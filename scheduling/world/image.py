@@ -7,7 +7,7 @@ only followed rows; one that also plans differs by notes that a restart does not
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from heapq import heapify
 from typing import Final, NamedTuple
 
@@ -18,8 +18,9 @@ from thalweg.scheduling.pack.pool_ids import pool_of
 from thalweg.scheduling.world.back_offs import BackOff
 from thalweg.scheduling.world.ended import EndedColumns
 from thalweg.scheduling.world.facts import NODE_SEPARATOR, TenantLimits
+from thalweg.scheduling.world.orders import read_order_row, write_order_row
 from thalweg.scheduling.world.refusals import Refusals
-from thalweg.scheduling.world.tasks import Copy, CopyState, Share, Task, TaskSpec, TaskState
+from thalweg.scheduling.world.tasks import Copy, CopyState, Share, Task, TaskSpec, TaskState, TaskTerms
 from thalweg.scheduling.world.world import World
 
 EVERYBODY: Final = -1
@@ -56,6 +57,10 @@ class TaskImage(NamedTuple):
     avoid: list[RegionId]
     barred: list[RegionId]
     reason: str
+    held: bool = False
+    unmet: list[TaskId] = []  # noqa: RUF012 - a tuple's default; nobody adds to it
+    shut_until_ms: int = 0
+    causes: list[str] = []  # noqa: RUF012
 
 
 class CopyImage(NamedTuple):
@@ -133,18 +138,20 @@ class WorldImage:
     waiting: list[int]
     """Tasks (indices) that wait: class by class in the order in which classes came, each in its queue's order."""
     ended: EndedColumns
+    orders: list[str] = field(default_factory=list)
+    """Rows of the orders that stand, as JSON."""
 
 
 def image_of(world: World) -> WorldImage:
     """Take the image of a world that has only followed the ledger's rows."""
-    specs: dict[TaskSpec, int] = {}
+    specs: dict[tuple[TaskSpec, TaskTerms], int] = {}
     requests: list[str] = []
     tasks, copies, shares, refusals = list[TaskImage](), list[CopyImage](), list[ShareImage](), list[RefusalImage]()
     occupancy: list[int] = []
     numbers: dict[str, int] = {}
     for number, task in enumerate(world.tasks.values()):
         numbers[task.task_id] = number
-        spec = specs.setdefault(task.spec, len(requests))
+        spec = specs.setdefault((task.spec, task.spec.terms), len(requests))
         if spec == len(requests):
             requests.append(task.request)
         tasks.append(_task_image(task, spec))
@@ -176,6 +183,7 @@ def image_of(world: World) -> WorldImage:
             for task_id in world.waiting.first(waiting, len(waiting))
         ],
         ended=world.ended.columns(),
+        orders=[write_order_row(row) for row in world.orders.rows()],
     )
 
 
@@ -192,14 +200,16 @@ def world_of(
     """
     world = World()
     world.set_tenants(tenants or {})
+    for name in image.names:  # before the pools: an order may have named a region that has none
+        world.geography.name(name)
     for pool in image.pools:
         world.know(pool)
-    for name in image.names:
-        world.geography.name(name)
     for region in image.expected:
         world.expect(region, now_ms)
     for node in image.nodes:
         world.fleet.describe_unseen(NodeKey(node.key), image.pools[node.pool])
+    for order in image.orders:
+        world.obey(read_order_row(order))
     _fill_back_offs(world, image)
     world.ended.take(image.ended)
     world.book.order = image.order
@@ -210,8 +220,12 @@ def world_of(
     for state, count in image.ended.count_by_state().items():
         world.count_by_state[state] += count
     _fill_copies(world, image, tasks)
+    for task in tasks:
+        world.gates.restore(task, world.ended)
     for number in image.waiting:
         world.book.wait(tasks[number], first=False)
+    for task in tasks:
+        world.gates.restore_turn(task, is_admitted=bool(task.copies) or task.task_id in world.waiting)
     return world
 
 
@@ -232,6 +246,10 @@ def _task_image(task: Task, spec: int) -> TaskImage:
         avoid=sorted(task.avoid),
         barred=sorted(task.barred),
         reason=task.reason,
+        held=task.held,
+        unmet=sorted(task.unmet),
+        shut_until_ms=task.shut_until_ms,
+        causes=list(task.causes),
     )
 
 
@@ -285,6 +303,10 @@ def _tasks_of(image: WorldImage, spec_of: SpecOf) -> list[Task]:
             refused=refused.get(number, {}),
             barred=frozenset(row.barred) if row.barred else nowhere,
             reason=row.reason,
+            held=row.held,
+            unmet=frozenset(row.unmet),
+            shut_until_ms=row.shut_until_ms,
+            causes=tuple(row.causes),
         )
         for number, row in enumerate(image.tasks)
     ]

@@ -7,6 +7,8 @@ keeps only its own books of the answer.
   with `GAVE_UP`), or all the copies it asks for have `succeeded`. Ending frees whatever its copies still hold.
 - A copy waits until it is `assigned`; then it holds its devices until it has `succeeded` or is released. One that has
   succeeded stays so, whatever is said of it later.
+- A task that is held does not start; a copy of it that is placed goes on. Whom it waits for (its parents, a moment,
+  its turn in its array) follows from its request and from the ends of others (`scheduling.world.gates`).
 - A row about a copy that is older (by epoch) than the copy's placement speaks of a placement that is gone.
 - A row that is ignored changes nothing but the highest epoch: a region's fence may have seen it, so that the next
   assignment must be above it. `repaired` rows say nothing else.
@@ -52,6 +54,8 @@ class LifecycleStep:
     gave_way: bool = False
     given_back: bool = False
     """The region did not want it: back-off."""
+    holds: bool | None = None
+    """The task is not to start from now on (True), or may again (False)."""
     ends: TaskState | None = None
     """The task is over, whatever its copies do."""
 
@@ -66,7 +70,7 @@ _MOVES: Final[Mapping[Change, Mapping[CopyState, CopyState]]] = {
 }
 """Changes of a copy, by the states that they move it from; in any other state the row is ignored."""
 
-_OF_THE_TASK: Final = frozenset({Change.UPDATED, Change.CANCELLED, Change.WAITING})
+_OF_THE_TASK: Final = frozenset({Change.UPDATED, Change.CANCELLED, Change.WAITING, Change.HELD, Change.RELEASED})
 """Changes of the task as a whole; no copy moves."""
 
 
@@ -85,12 +89,15 @@ def _step(change: Change, at: CopyState) -> LifecycleStep:
         avoids_region=change in (Change.FAILED, Change.LOST),
         gave_way=change is Change.PREEMPTED,
         given_back=change is Change.EVICTED,
+        holds={Change.HELD: True, Change.RELEASED: False}.get(change),
         ends=TaskState.CANCELLED if change is Change.CANCELLED else None,
     )
 
 
 _STEPS: Final = {(change, at): _step(change, at) for change in Change for at in CopyState}
-_FAILED_FOR_GOOD: Final = {at: replace(_STEPS[Change.FAILED, at], ends=TaskState.FAILED) for at in HELD}
+_FAILED_FOR_GOOD: Final = {
+    at: replace(_STEPS[Change.FAILED, at], obeyed=True, ends=TaskState.FAILED) for at in (CopyState.WAITING, *HELD)
+}
 _IGNORED: Final = {at: _step(Change.REPAIRED, at) for at in CopyState}
 
 
@@ -116,7 +123,7 @@ def step_of(
         return _STEPS[Change.REFUSED, copy] if change is Change.REFUSED else _IGNORED[copy]
     if copy in HELD and change in _MOVES and epoch < placed_epoch:
         return _IGNORED[copy]
-    if change is Change.FAILED and copy in HELD and reason is not None and reason.startswith(GAVE_UP):
+    if change is Change.FAILED and copy in _FAILED_FOR_GOOD and reason is not None and reason.startswith(GAVE_UP):
         return _FAILED_FOR_GOOD[copy]
     return _STEPS[change, copy]
 

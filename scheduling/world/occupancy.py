@@ -159,6 +159,17 @@ class Occupancy:
         self._cells[: len(occupancy)] = occupancy
         return range(len(occupancy))
 
+    def append_all(self, owners: Sequence[tuple[TaskId, int]], occupancy: IntArray) -> int:
+        """Add many at once behind those that are there; return the row of the first."""
+        first, end = len(self._owner), len(self._owner) + len(owners)
+        self._owner += owners
+        if end > len(self._cells):
+            grown = np.full((max(end, 2 * len(self._cells)), len(_COLUMN)), -1, np.int64, order="F")
+            grown[:first] = self._cells[:first]
+            self._cells = grown
+        self._cells[first:end] = occupancy
+        return first
+
     def rows(self, numbers: Sequence[int]) -> IntArray:
         """Seats of these rows, [rows, fields]."""
         return np.ascontiguousarray(self._cells[np.array(numbers, np.int64)])

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+import msgspec
+
 from thalweg.scheduling.ids import NodeId, PoolId, RegionId, TaskId
 from thalweg.scheduling.pack.need import Need, Pool
+from thalweg.scheduling.world.orders import OrderRow
 from thalweg.scheduling.world.refusals import Refusals
 
 GAVE_UP = "gave up"
@@ -59,8 +62,13 @@ class Change(StrEnum):
     LOST = "lost"
     CANCELLED = "cancelled"
     WAITING = "waiting"
+    HELD = "held"
+    """It does not start until it is released; what runs goes on."""
+    RELEASED = "released"
     REPAIRED = "repaired"
     """A region was told again what the ledger says; no task changed."""
+    ORDERED = "ordered"
+    """What an operator wants changed; of no task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +86,76 @@ class DataNeed:
     dataset: str | None
     region: RegionId | None
     size_gb: float
+
+
+@dataclass(frozen=True, slots=True)
+class ParentTask:
+    """A task that another starts after."""
+
+    task_id: TaskId
+    on_success: bool = True
+    """It has to succeed; else it is enough that it has ended, however."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryTerms:
+    """How often a task that failed is tried again, and when."""
+
+    at_most: int | None = None
+    """Tries after the first; None takes what the installation allows."""
+    back_off_ms: int = 0
+    """Before the first of them; twice as long before each further one."""
+    most_back_off_ms: int = 600_000
+    not_on: tuple[int, ...] = ()
+    """Exit codes after which it is not tried again."""
+    by_cause: tuple[tuple[str, int], ...] = ()
+    """By the kind of failure, tries after failures of that kind."""
+
+    def most_after(self, cause: str | None) -> int | None:
+        """Tell how often it is tried again after failures of a kind; None where nothing is said of that kind."""
+        return dict(self.by_cause).get(cause or "")
+
+    def wait_ms(self, failures: int) -> int:
+        """Tell how long to wait after so many failures."""
+        return min(self.back_off_ms << min(max(failures - 1, 0), 32), self.most_back_off_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayTerms:
+    """The array that a task is, or is an element of."""
+
+    array_id: TaskId
+    count: int
+    at_most: int | None = None
+    """Elements that may run at once; None for all."""
+
+
+def element_id(array_id: TaskId, index: int) -> TaskId:
+    """Name an element of an array."""
+    return TaskId(f"{array_id}[{index}]")
+
+
+def element_index(array_id: TaskId, task_id: TaskId) -> int | None:
+    """Read an element's index from its name; None for the array itself."""
+    return None if task_id == array_id else int(task_id[len(array_id) + 1 : -1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskTerms:
+    """When a task may start, and how often: nothing that the planner looks at, so tasks of one class may differ."""
+
+    name: str | None = None
+    """For people to look for."""
+    after: tuple[ParentTask, ...] = ()
+    not_before_ms: int = 0
+    """Milliseconds since 1970."""
+    retries: RetryTerms = RetryTerms()
+    array: ArrayTerms | None = None
+    overlaps: bool = False
+    """Two of a copy may run at once for a while: it moves by starting anew before the old one is stopped."""
+
+
+NO_TERMS = TaskTerms()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +183,8 @@ class TaskSpec:
     """Most workers it grows to; None as `min_workers`."""
     spread_workers: bool = False
     """Every worker on a node of its own (anti-affinity)."""
+    terms: TaskTerms = field(default=NO_TERMS, compare=False)
+    """No part of what makes specs equal."""
 
     @property
     def workers(self) -> int:
@@ -125,6 +205,11 @@ class TaskSpec:
     def memory_gb(self) -> float:
         """Memory of one copy."""
         return sum(part.workers * part.need.memory_mib for part in self.parts) / MIB_PER_GB
+
+
+def stands_for_array(task_id: TaskId, spec: TaskSpec) -> bool:
+    """Whether a task is an array, and not one of its elements."""
+    return spec.terms.array is not None and spec.terms.array.array_id == task_id
 
 
 def sized(spec: TaskSpec, workers: int) -> TaskSpec:
@@ -204,15 +289,32 @@ class Task:
     reason: str = ""
     reason_ms: int = 0
     """When that was written."""
+    held: bool = False
+    unmet: frozenset[TaskId] = frozenset()
+    """Parents that it still waits for."""
+    shut_until_ms: int = 0
+    """It does not start before this moment; 0 where time is no matter any more."""
+    causes: tuple[str, ...] = ()
+    """Kinds of its failures so far."""
 
     def has_content(self, content_hash: str) -> bool:
         """Tell whether a request asks for the very same."""
         return self.content_hash == content_hash
 
     @property
+    def is_array(self) -> bool:
+        """Whether it stands for the elements of an array, and never runs itself."""
+        return stands_for_array(self.task_id, self.spec)
+
+    @property
     def missing(self) -> int:
         """Copies that still have to be placed; an update may ask for fewer than have succeeded."""
         return max(self.spec.replicas - len(self.copies) - len(self.done_copies), 0)
+
+    @property
+    def placed_together(self) -> int:
+        """Copies that the next plan places together: all at its beginning, later each as soon as there is room."""
+        return self.missing if self.epoch == 0 else min(self.missing, 1)
 
     @property
     def taken(self) -> frozenset[RegionId]:
@@ -239,8 +341,7 @@ class Money:
     move_usd: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transition:
+class Transition(msgspec.Struct, frozen=True, kw_only=True):
     """One change of one task, as the ledger records it. Following the ledger's rows in order rebuilds the world."""
 
     change: Change
@@ -258,6 +359,7 @@ class Transition:
     reason: str | None = None
     tenant: str | None = None
     priority: int | None = None
+    name: str | None = None
     spec: TaskSpec | None = None
     request: str | None = None
     content_hash: str | None = None
@@ -265,6 +367,24 @@ class Transition:
     topic_partition: int | None = None
     topic_offset: int | None = None
     topic_timestamp_ms: int | None = None
+    cause: str | None = None
+    """Kind of a failure, as its region reported it."""
+    outcome: str | None = None
+    """What else a run has left, as JSON (`sync.ledger.run_outcome`)."""
+    ordered: OrderRow | None = None
+    """What an order changed; its row names no task."""
+    ends: bool = False
+    """The task is over with this row; noted when the row is followed first, for who reads rows one by one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """What a region said of a run that is over, beside the words."""
+
+    cause: str | None = None
+    exit_code: int | None = None
+    outcome: str | None = None
+    """As `Transition.outcome`."""
 
 
 def lost_by_silence(row: Transition) -> bool:

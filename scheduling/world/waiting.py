@@ -5,8 +5,9 @@ wait for a full world cost a micro-batch nothing but a mask.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class ClassKey:
 
     spec: TaskSpec
     missing: int
-    """Copies that each task still needs."""
+    """Copies that each task needs together (`Task.placed_together`)."""
     taken: frozenset[RegionId]
     """Regions that hold other copies of the task: never again the same."""
     avoid: frozenset[RegionId]
@@ -53,6 +54,16 @@ class WaitingClass:
     def __len__(self) -> int:
         return len(self.tasks) - len(self.left)
 
+    @property
+    def gpus(self) -> float:
+        """What one of its tasks waits for."""
+        return self.key.missing * self.key.spec.gpus
+
+    def position(self, task_id: TaskId) -> int:
+        """How many of its tasks come before one of them."""
+        ahead = takewhile(lambda other: other != task_id, self.tasks)
+        return sum(other not in self.left for other in ahead)
+
 
 class WaitingQueue:
     """The queue. Rows of its columns are reused when a class empties."""
@@ -69,7 +80,7 @@ class WaitingQueue:
         self._by_index: list[WaitingClass | None] = []
         self._by_tenant: dict[str, dict[WaitingClass, None]] = {}
         self._free: list[int] = []
-        self._entries: dict[TaskId, tuple[ClassKey, int, int]] = {}  # task -> (class, order, waiting since ms)
+        self._entries: dict[TaskId, tuple[WaitingClass, int, int]] = {}  # class, order, waiting since ms
         self._pools = np.zeros((0, 0), bool)  # [rows, P]
         self._tried = np.zeros(0, np.int64)  # clock of the last fruitless try; -1 never tried
         self._priority = np.zeros(0, np.int64)
@@ -93,10 +104,10 @@ class WaitingQueue:
     def enqueue(self, task_id: TaskId, key: ClassKey, order: int, since_ms: int, *, first: bool = False) -> None:
         """Let a task wait; `first` puts it before the others of its class (it was placed once)."""
         self.leave(task_id)
-        self._entries[task_id] = (key, order, since_ms)
         waiting = self._classes.get(key)
         if waiting is None:
             waiting = self._open(key, order, since_ms)
+        self._entries[task_id] = (waiting, order, since_ms)  # the class itself: a key's hash goes through all it needs
         if task_id in waiting.left:
             # Still in the deque from an earlier wait: take it out for good, so that it stands there once.
             waiting.left.discard(task_id)
@@ -107,12 +118,23 @@ class WaitingQueue:
         if waiting.impossible is not None:
             self._untold.append(task_id)
 
+    def enqueue_all(self, key: ClassKey, entries: Sequence[tuple[TaskId, int, int]]) -> None:
+        """Let tasks of one class wait that did not wait before: id, order and since when, in their order."""
+        waiting = self._classes.get(key)
+        if waiting is None:
+            waiting = self._open(key, *entries[0][1:])
+        for task_id, order, since_ms in entries:
+            self._entries[task_id] = (waiting, order, since_ms)
+            waiting.tasks.append(task_id)
+        self._note_oldest(waiting)
+        self._tried[waiting.index] = -1
+
     def leave(self, task_id: TaskId) -> None:
         """Let a task wait no longer; nothing happens when it does not."""
         entry = self._entries.pop(task_id, None)
         if entry is None:
             return
-        waiting = self._classes[entry[0]]
+        waiting = entry[0]
         if waiting.tasks[0] == task_id:
             waiting.tasks.popleft()
             while waiting.tasks and waiting.tasks[0] in waiting.left:
@@ -165,7 +187,7 @@ class WaitingQueue:
         told = [
             (task_id, reason)
             for task_id in dict.fromkeys(self._untold)
-            if (entry := self._entries.get(task_id)) and (reason := self._classes[entry[0]].impossible) is not None
+            if (entry := self._entries.get(task_id)) and (reason := entry[0].impossible) is not None
         ]
         self._untold.clear()
         return told
@@ -219,15 +241,31 @@ class WaitingQueue:
                 break
         return chosen
 
-    def gpus_ahead(self, usable: BoolArray, doublings: float, now_ms: int) -> float:
-        """GPUs that more urgent waiting tasks ask for which may use one of these pools."""
+    def gpus_ahead(self, task_id: TaskId, usable: BoolArray, doublings: float, now_ms: int) -> float:
+        """GPUs of the waiting tasks that come before this one and may use one of these pools.
+
+        Args:
+            task_id: whom they come before.
+            usable: pools, [P].
+            doublings: its urgency.
+            now_ms: the moment.
+        """
+        own, order, _ = self._entries.get(task_id, (None, 0, 0))
         rows = np.flatnonzero(self._live & ~self._parked)
         if not rows.size:
             return 0.0
-        mine = urgency(self._priority[rows], now_ms - self._oldest_ms[rows], self._start_by_ms[rows] - now_ms)
-        rows = rows[(mine > doublings) & (self._pools[rows] & usable).any(axis=1)]
-        classes = [waiting for row in rows.tolist() if (waiting := self._by_index[row]) is not None]
-        return float(sum(len(one) * one.key.missing * one.key.spec.gpus for one in classes))
+        rows = rows[(self._pools[rows] & usable).any(axis=1)]
+        urgencies = urgency(self._priority[rows], now_ms - self._oldest_ms[rows], self._start_by_ms[rows] - now_ms)
+        before = (urgencies > doublings) | ((urgencies == doublings) & (self._oldest[rows] < order))
+        gpus = 0.0
+        for row, is_before in zip(rows.tolist(), before.tolist(), strict=True):
+            waiting = self._by_index[row]
+            assert waiting is not None
+            if waiting is own:  # in its own class the order of arrival decides
+                gpus += waiting.position(task_id) * waiting.gpus
+            elif is_before:
+                gpus += len(waiting) * waiting.gpus
+        return gpus
 
     def _open(self, key: ClassKey, order: int, since_ms: int) -> WaitingClass:
         if self._free:

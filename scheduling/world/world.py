@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, IntArray
-from thalweg.scheduling.ids import RegionId
+from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.pack.nodes import Need, Pool, Slot
 from thalweg.scheduling.pack.pool_ids import pool_of
 from thalweg.scheduling.problem.model import Network, Pools
@@ -25,7 +25,9 @@ from thalweg.scheduling.world.fleet import CopyKey, Fleet
 from thalweg.scheduling.world.geography import Geography
 from thalweg.scheduling.world.loosening import Loosening
 from thalweg.scheduling.world.occupancy import Holding as Holding
+from thalweg.scheduling.world.orders import Drain, HeldTenant, OrderRow, OwnPrice
 from thalweg.scheduling.world.refusals import Refusals
+from thalweg.scheduling.world.standing import StandingOrders
 from thalweg.scheduling.world.task_book import TaskBook
 from thalweg.scheduling.world.tasks import TERMINAL, Copy, CopyState, Task, Transition, lost_by_silence
 from thalweg.scheduling.world.waiting import ClassKey
@@ -34,15 +36,22 @@ from thalweg.scheduling.world.waiting import ClassKey
 class World:
     """See the module's words. Columns over pools follow `nodes.pools`, in order of appearance."""
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: dict[TaskId, Task] | None = None) -> None:
+        """Start empty; `tasks` is where those that live are kept, None takes a dictionary."""
         self.geography = Geography()
         self.fleet = Fleet()
-        self.book = TaskBook(self._may_use)
+        self.book = TaskBook(self._may_use, tasks)
         self.back_offs = BackOffs()
         self.loosening = Loosening()
         self.tenants: dict[str, TenantLimits] = {}
+        self.orders = StandingOrders()
+        self._settled_tenants: dict[str, TenantLimits] = {}  # as the settings say
         self.grow_at_ms = 0
         """When idle GPUs are looked for next."""
+        self.relieved_ms = 0
+        """When drained places were looked at last."""
+        self.relief_at = 0
+        """How far that look came, where there is too much for one."""
         self._pools: Pools | None = None
         # What is asked for everywhere, by its own name.
         self.regions = self.geography.regions
@@ -54,6 +63,7 @@ class World:
         self.ended = self.book.ended
         self.find = self.book.find
         self.waiting = self.book.waiting
+        self.gates = self.book.gates
         self.count_by_state = self.book.count_by_state
         self.refusing = self.back_offs.refusing
 
@@ -80,7 +90,11 @@ class World:
 
     def open_region(self, region: RegionId) -> bool:
         """Whether tasks may be placed in the region."""
-        return self.geography.is_heard(region) and not self.back_offs.keeps_out(region)
+        return (
+            self.geography.is_heard(region)
+            and not self.back_offs.keeps_out(region)
+            and region not in self.orders.drained_regions
+        )
 
     def learn(self, facts: WorldFacts) -> list[CopyKey]:
         """Take in what the tables say anew.
@@ -135,10 +149,35 @@ class World:
             self._all_loosened()
 
     def set_tenants(self, tenants: Mapping[str, TenantLimits]) -> None:
-        """Set weights and limits; who is not listed has weight 1 and no limit."""
+        """Set weights and limits; who is not listed has weight 1 and no limit. What was ordered goes above."""
+        self._settled_tenants = dict(tenants)
+        self._tenants_change()
+
+    def _tenants_change(self) -> None:
+        tenants = self.orders.over(self._settled_tenants)
         if tenants != self.tenants:
-            self.tenants = dict(tenants)
+            self.tenants = tenants
             self._all_loosened()
+
+    def obey(self, row: OrderRow) -> None:
+        """Let what an order's row says stand from now on."""
+        order = self.orders.obey(row)
+        if isinstance(order, Drain):
+            if order.node_id is None:
+                self._region_changed(order.region)
+            else:
+                for pool in self.fleet.shut_nodes(frozenset(self.orders.drained_nodes)):
+                    self._loosen(pool)
+                self._pools = None
+            self.waiting.unpark()
+        elif isinstance(order, HeldTenant):
+            self.waiting.unpark()
+            self.waiting.tenant_loosened(order.tenant)
+        elif isinstance(order, OwnPrice):
+            self.geography.own_prices = self.orders.prices
+            self._all_loosened()
+        elif order is not None:
+            self._tenants_change()
 
     @property
     def left_out(self) -> dict[str, dict[object, str]]:
@@ -147,18 +186,23 @@ class World:
 
     # What happens to tasks
 
-    def follow(self, row: Transition) -> None:
-        """Do what one row of the ledger says (`scheduling.world.lifecycle`)."""
+    def follow(self, row: Transition) -> bool:
+        """Do what one row of the ledger says (`scheduling.world.lifecycle`); whether its task is over by that."""
+        if row.ordered is not None:
+            self.obey(row.ordered)
+            return False
+        # What the moment has opened goes first: whose turn it is in an array is then the same whenever rows are read.
+        self.gates.wake(row.decided_ms)
         self.book.begin(row)
         task = self.tasks.get(row.task_id)
         if task is None:
             self.book.note_after_end(row)
-            return
+            return False
         step = self.book.step_of(task, row)
         if step.spends_epoch:
-            task.epoch = max(task.epoch, row.epoch)
+            self.book.spend_epoch(task, row.epoch)
         if not step.obeyed:
-            return
+            return False
         self.book.note(task, row, step)
         copy = task.copies.get(row.copy)
         if step.given_back and copy is not None:
@@ -178,13 +222,16 @@ class World:
             if self.back_offs.note_acceptance(copy.region):
                 self._region_changed(copy.region)
         self.book.settle(task, row.change)
-        if task.state in TERMINAL:
-            for index in list(task.copies):
-                self._free(task, index)
-            self.book.close(task)
+        if task.state not in TERMINAL:
+            return False
+        for index in list(task.copies):
+            self._free(task, index)
+        self.book.close(task)
+        return True
 
     def wake(self, now_ms: int) -> None:
-        """Let regions, and tasks in them, be tried again whose back-off has ended."""
+        """Let regions, and tasks in them, be tried again whose back-off has ended, and start what waited for now."""
+        self.gates.wake(now_ms)
         for end in self.back_offs.ended(now_ms):
             if not end.task_id:
                 if self.back_offs.reopen(end):

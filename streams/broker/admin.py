@@ -55,6 +55,16 @@ def ensure_topics(
         return created
 
 
+def delete_topic(kafka: KafkaSettings, name: str) -> None:
+    """Delete a topic and all that it holds; the broker takes a moment for it.
+
+    Raises:
+        BrokerUnavailableError: nobody answers.
+    """
+    with _admin(kafka) as admin:
+        admin.delete_topics([name])
+
+
 def raise_limits(kafka: KafkaSettings) -> list[str]:
     """Let topics of an earlier version take messages as large as their contract says now; return which were changed.
 

@@ -6,6 +6,7 @@ from kafka import KafkaProducer
 from kafka.errors import CorruptRecordError, KafkaError, UnsupportedCodecError
 
 from thalweg.conf.settings import KafkaSettings
+from thalweg.streams.broker.home import HomeClient
 
 ISOLATION: Final = "read_committed"
 """Kafka's own default hands out records of transactions that are open or were aborted."""
@@ -20,6 +21,7 @@ def connection_options(kafka: KafkaSettings) -> dict[str, Any]:
         "bootstrap_timeout_ms": kafka.request_timeout_ms,
         # kafka-python waits up to 30 s between attempts by default: an agent would sleep through a broker's restart.
         "reconnect_backoff_max_ms": 1_000,
+        "kafka_client": HomeClient,
     }
     if kafka.sasl_mechanism is not None:
         options |= {

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
@@ -36,6 +36,19 @@ class IncomingRecord:
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = field(default_factory=tuple)
+
+    @classmethod
+    def of(cls, record: Any) -> Self:
+        """Take a record of kafka-python's."""
+        return cls(
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            timestamp_ms=record.timestamp,
+            key=record.key,
+            value=record.value,
+            headers=tuple(record.headers),
+        )
 
 
 class Reader(Protocol):
@@ -125,8 +138,9 @@ class KafkaReader:
         self._consumer.assign(sorted(self._taken))
         found: dict[TopicPartition, Any] = {}
         if since_ms is not None:
-            found = self._consumer.offsets_for_times(dict.fromkeys(new, since_ms))
+            # The ends first: what is written between the two questions is then found by its time, and not passed over.
             ends = self._consumer.end_offsets(new)
+            found = self._consumer.offsets_for_times(dict.fromkeys(new, since_ms))
         for partition in new:
             if since_ms is not None:
                 hit = found.get(partition)
@@ -158,19 +172,7 @@ class KafkaReader:
                 return []
             self._unreadable = UnreadableError(sorted({place.topic for place in self._taken}), error)
             raise self._unreadable from error
-        return [
-            IncomingRecord(
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                timestamp_ms=record.timestamp,
-                key=record.key,
-                value=record.value,
-                headers=tuple(record.headers),
-            )
-            for batch in batches.values()
-            for record in batch
-        ]
+        return [IncomingRecord.of(record) for batch in batches.values() for record in batch]
 
     def end_offsets(self) -> dict[tuple[str, int], int]:
         """Offset after the newest record, of each partition read.

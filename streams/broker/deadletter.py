@@ -1,7 +1,7 @@
 """Dead letters: what was refused, with its raw bytes as value and the reason and position as headers."""
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Self
 
 from thalweg.streams.broker.consume import IncomingRecord
 from thalweg.streams.broker.publish import OutgoingRecord
@@ -28,6 +28,21 @@ class RefusedRecord:
     value: bytes | None
     received_ms: int
     """The record's own time, so that a repeated refusal repeats its bytes."""
+
+    @classmethod
+    def of(cls, record: IncomingRecord, *, flow: str, rule: str, reason: str) -> Self:
+        """Refuse a record as it was read."""
+        return cls(
+            flow=flow,
+            rule=rule,
+            reason=reason,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            key=record.key,
+            value=record.value,
+            received_ms=record.timestamp_ms,
+        )
 
 
 def read_letter(record: IncomingRecord) -> RefusedRecord:

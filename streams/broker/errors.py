@@ -2,6 +2,7 @@
 
 StreamError
 ├── BrokerUnavailableError     nobody answers at the bootstrap servers; try again
+├── ForeignClusterError        another cluster than before answers there; the own one counts as unavailable
 ├── NotAcknowledgedError       records were handed over but not all were acknowledged in time; publish them again
 ├── MessageTooLargeError       refused before sending; make it smaller
 ├── UnreadableError            records lie in a topic that this client cannot read: a codec it lacks, damage
@@ -20,13 +21,28 @@ class StreamError(Exception):
     """Base of what can go wrong at the Kafka edge."""
 
 
+class ForeignClusterError(StreamError):
+    """Another Kafka cluster than before answers at an address; nothing is read there and nothing sent."""
+
+    def __init__(self, address: str, *, found: str, meant: str) -> None:
+        super().__init__(
+            f"another Kafka cluster answers at {address}: {found}, where this process began with {meant}. Nothing is "
+            "read from it and nothing sent to it; this process waits for its own. If the cluster was made anew on "
+            "purpose, start this process again"
+        )
+        self.found = found
+        self.meant = meant
+
+
 class BrokerUnavailableError(StreamError):
-    """Nobody answers at the bootstrap servers."""
+    """Nobody answers at the bootstrap servers, or not who is meant."""
 
     def __init__(self, bootstrap_servers: str, cause: BaseException) -> None:
         super().__init__(
-            f"no Kafka broker answers at {bootstrap_servers} ({type(cause).__name__}). Start one with `thalweg up`, or "
-            "name another with kafka.bootstrap_servers"
+            str(cause)
+            if isinstance(cause, ForeignClusterError)
+            else f"no Kafka broker answers at {bootstrap_servers} ({type(cause).__name__}). Start one with `thalweg "
+            "up`, or name another with kafka.bootstrap_servers"
         )
         self.bootstrap_servers = bootstrap_servers
 
@@ -79,6 +95,17 @@ class TopicMismatchError(StreamError):
             f"topic {topic!r} has {seen} partitions, its contract says {wanted}. Adding partitions would move keys "
             "between them; choose another kafka.topic_prefix, or delete the topic while nothing runs"
         )
+
+
+class StoreFullError(StreamError):
+    """The fence's file takes no more: the disk is full, or cannot be written."""
+
+    def __init__(self, path: Path, seen: str) -> None:
+        super().__init__(
+            f"{path} cannot be written ({seen}): the disk is full, or does not work. Free space where it lies; what "
+            "was committed is whole"
+        )
+        self.path = path
 
 
 class FenceError(StreamError):

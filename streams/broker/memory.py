@@ -114,5 +114,9 @@ class MemoryReader:
         """Offset after the newest record of each topic."""
         return {(name, 0): len(self._broker.topics[name]) for name in self._wanted()}
 
+    def position(self, topic: str, partition: int) -> int:
+        """Next offset to read."""
+        return self._next.get(topic, 0)
+
     def close(self) -> None:
         """Do nothing."""

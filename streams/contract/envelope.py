@@ -31,6 +31,9 @@ class Envelope:
     time_ms: int
 
 
+_NAMES: Final = {kind: kind.__name__.encode() for kind in (str, int, bytes)}
+
+
 def content_id(*parts: str | int | bytes) -> str:
     """Derive an id from what an event says: 128 bits, in hex.
 
@@ -38,8 +41,8 @@ def content_id(*parts: str | int | bytes) -> str:
     """
     pieces: list[bytes] = []
     for part in parts:
-        raw = part if isinstance(part, bytes) else str(part).encode()
-        pieces += (b"%s%d:" % (type(part).__name__.encode(), len(raw)), raw)
+        kind, raw = type(part), part if isinstance(part, bytes) else str(part).encode()
+        pieces += (b"%s%d:" % (_NAMES.get(kind) or kind.__name__.encode(), len(raw)), raw)
     return hashlib.blake2b(b"".join(pieces), digest_size=16).hexdigest()
 
 

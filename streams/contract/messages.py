@@ -4,7 +4,7 @@ Unknown fields are kept: nothing here forbids them, and the place job stores a r
 enum values, wrong types and values out of range are refused with the path of the offending field.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
@@ -28,12 +28,25 @@ SizeGb = Annotated[float, Meta(ge=0, le=1e9)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Usd = Annotated[float, Meta(ge=0, le=1e9)]
 Ms = Annotated[float, Meta(ge=0, le=1e9)]
+Weight = Annotated[float, Meta(gt=0, le=1e6)]
+QuotaGpus = Annotated[float, Meta(ge=0, le=1e9)]
+Price = Annotated[float, Meta(ge=0, le=1e6)]
 Gbps = Annotated[float, Meta(ge=0, le=1e6)]
+RequestOp = Literal["submit", "update", "cancel", "hold", "release", "rerun"]
+OrderOp = Literal["drain", "undrain", "hold", "release", "tenant", "price", "move"]
 EpochMs = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
 Count = Annotated[int, Meta(ge=0, le=9_007_199_254_740_991)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Replicas = Annotated[int, Meta(ge=1, le=16)]
+Elements = Annotated[int, Meta(ge=1, le=10_000)]
+Tries = Annotated[int, Meta(ge=0, le=1_000)]
 Priority = Annotated[int, Meta(ge=0, le=1_000)]
+VariableName = Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,255}$")]
+VariableValue = Annotated[str, Meta(max_length=32_768)]
+EndState = Literal["succeeded", "failed", "cancelled", "refused"]
+Uri = Annotated[str, Meta(min_length=1, max_length=2_048)]
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Base64 = Annotated[str, Meta(pattern="^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$")]
 
 
 class MessageStamp(Struct, frozen=True, omit_defaults=True):
@@ -90,13 +103,67 @@ class Subtask(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What each of them needs."""
 
 
-class TaskRequest(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Submit, update or cancel a task. Only `task_id` is required; a task without needs takes one worker of nothing."""
+class After(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A task that another starts after."""
 
     task_id: Task
-    """Id of the task, chosen by the application; the record's key as well."""
-    op: Literal["submit", "update", "cancel"] = "submit"
-    """What to do. A repeated submit with the same content is harmless; with other content it is refused."""
+    """The task; an array's id stands for all of its elements."""
+    on: Literal["success", "end"] = "success"
+    """Whether it has to succeed, or only to end."""
+
+
+class TaskArray(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Many tasks of one request: elements `<task_id>[0]`, `<task_id>[1]` and so on, and the task itself for all."""
+
+    count: Elements
+    """How many elements there are."""
+    at_most: Elements | None = None
+    """How many of them may run at once; null means all."""
+
+
+class TriesByCause(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Tries after failures of one kind; null is as for any, and none after the time limit."""
+
+    start: Tries | None = None
+    """It could not be started."""
+    exit: Tries | None = None
+    """It ended with an exit code."""
+    signal: Tries | None = None
+    """It was ended by a signal."""
+    time_limit: Tries | None = None
+    """It ran out of time."""
+    memory: Tries | None = None
+    """It ran out of memory."""
+
+
+class Retries(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """How often a run that failed is tried again. Loss of a region, eviction and preemption do not count."""
+
+    at_most: Tries | None = None
+    """Tries after the first; null takes what the installation allows (`place.max_attempts`)."""
+    back_off_s: Seconds = 0
+    """Seconds before the first of them; twice as long before each further one."""
+    most_back_off_s: Seconds = 600
+    """Longest time between two tries, in seconds."""
+    not_on: Annotated[list[int], Meta(max_length=256)] = []
+    """Exit codes after which it is not tried again."""
+    by_cause: TriesByCause = TriesByCause()
+    """Tries after failures of one kind (`cause` in the region's report), within `at_most`. A run that took longer than
+    its `time_limit_s` is tried again only if this says so."""
+
+
+class TaskRequest(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Submit a task, or do something with one. A task without needs takes one worker of nothing."""
+
+    task_id: Task = TaskId("")
+    """Id of the task, chosen by the application; the record's key as well. Required, or `task_ids`."""
+    task_ids: Annotated[list[Task], Meta(max_length=10_000)] = []
+    """Many tasks at once, for cancel, hold, release and rerun; each is answered by itself."""
+    op: RequestOp = "submit"
+    """What to do. A repeated submit with the same content is harmless; with other content it is refused. What is held
+    does not start until it is released; what runs goes on. To rerun is to run what has ended once more."""
+    name: Identifier | None = None
+    """Name to look for, in the tables and in what is told of its end; tasks may share one."""
     tenant: Identifier = "default"
     """Who the task belongs to."""
     kind: Literal["train", "infer", "batch", "federated"] = "batch"
@@ -131,6 +198,21 @@ class TaskRequest(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Program and arguments for the process runner."""
     image: str | None = None
     """Container image, handed to the agent as it is."""
+    after: Annotated[list[Task | After], Meta(max_length=1_000)] = []
+    """Tasks that have to succeed, or to end, before it starts; one that ends the other way cancels it, and so does one
+    that is not submitted within `place.parent_wait_ms`."""
+    not_before: EpochMs | None = None
+    """Moment before which it does not start, milliseconds since 1970."""
+    array: TaskArray | None = None
+    """Makes it many tasks that differ in their index alone."""
+    retries: Retries | None = None
+    """How often it is tried again when it fails; null takes what the installation allows, at once."""
+    env: dict[VariableName, VariableValue] = {}
+    """Environment variables of every worker. Anybody who may read the topic can read them: see `secrets`."""
+    secrets: list[VariableName] = []
+    """Names of secrets that every worker gets as environment variables, from the store of the region it runs in."""
+    time_limit_s: Seconds | None = None
+    """Longest time it may run, in seconds from its start; then it is stopped and has failed. Null means any."""
     subtasks: list[Subtask] = []
     """Parts of a large task, instead of `workers` and `per_worker`; all are placed together (gang)."""
     splittable: bool = False
@@ -199,6 +281,16 @@ class AssignmentEvent(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Program and arguments for the process runner."""
     image: str | None = None
     """Container image as the request named it."""
+    env: dict[VariableName, VariableValue] = {}
+    """Environment variables of every worker."""
+    secrets: list[VariableName] = []
+    """Names of secrets of the region's own store that every worker gets as environment variables."""
+    time_limit_s: Seconds | None = None
+    """Longest time it may run, in seconds; null means any."""
+    array_index: Count | None = None
+    """Which element of its array it is, from 0; null where it is of none."""
+    array_count: Count | None = None
+    """How many elements its array has."""
     requested_at: EpochMs | None = None
     """The producer's own time of the request, where it gave one: end-to-end latency is read from it."""
 
@@ -219,6 +311,7 @@ class StatusEvent(Struct, frozen=True, omit_defaults=True, kw_only=True):
         "heartbeat",
         "inventory",
         "goodbye",
+        "notice",
         "accepted",
         "running",
         "progress",
@@ -227,7 +320,8 @@ class StatusEvent(Struct, frozen=True, omit_defaults=True, kw_only=True):
         "evicted",
         "revoked",
     ]
-    """What is reported; `goodbye` says that the region's agent stops in order and takes nothing new."""
+    """What is reported; `goodbye` says that the region's agent stops in order and takes nothing new, `notice` that
+    nodes will be taken away."""
     region: Region
     """Who reports."""
     task_id: Task | None = None
@@ -240,6 +334,21 @@ class StatusEvent(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Exit code of the process, where one ran."""
     detail: str = ""
     """Why, in words: an error's first lines, a reason to evict."""
+    cause: Literal["start", "exit", "signal", "time_limit", "memory", "agent"] | None = None
+    """For `failed` and `evicted`: it could not be started, ended with an exit code or by a signal, ran out of time or
+    memory, or its agent stopped."""
+    started_at: EpochMs | None = None
+    """When the process began, milliseconds since 1970."""
+    checkpointed_at: EpochMs | None = None
+    """When the task last made a checkpoint, milliseconds since 1970: what is younger is lost when it is stopped."""
+    metrics: dict[Identifier, float] = {}
+    """Figures that the task reported, by name."""
+    result: dict[str, Any] | None = None
+    """Small JSON object that the task left as its result (at most 16,384 bytes)."""
+    log: Uri | None = None
+    """Where its output lies."""
+    artefacts: dict[Identifier, Uri] = {}
+    """Where larger results lie, by name."""
     agent_id: str = ""
     """Names one start of one agent; a new value means that the agent restarted."""
     tasks: list[HeldTask] = []
@@ -247,6 +356,10 @@ class StatusEvent(Struct, frozen=True, omit_defaults=True, kw_only=True):
     read_to: list[Count] | None = None
     """For `inventory`: how far the region had read its assignments when it made the list, the next offset of each
     partition, by number. An assignment that lies behind cannot be missing from the list."""
+    nodes: Annotated[list[Identifier], Meta(max_length=10_000)] = []
+    """For `notice`: the nodes that will be taken away; none is the whole region."""
+    by: EpochMs | None = None
+    """For `notice`: when they will be, milliseconds since 1970. They take nothing new, and empty until then."""
     claim: bool = False
     """For `heartbeat`: the first of its agent, which hosts the region from now on; agents before it end."""
     observed_at: EpochMs | None = None
@@ -260,7 +373,7 @@ class Answer(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     task_id: Task
     """The task."""
-    op: Literal["submit", "update", "cancel"]
+    op: RequestOp
     """What was asked."""
     answer: Literal["taken", "known", "refused"]
     """Taken; nothing new, because it was taken before or the task has ended; or refused."""
@@ -278,11 +391,119 @@ class Answer(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Where the request lies."""
 
 
+class ControlOrder(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What an operator wants of the plane. Orders about one subject follow each other; the last one stands."""
+
+    order: OrderOp
+    """What is wanted. `drain`, `undrain`: a region, or one of its nodes, takes nothing new and empties, or takes new
+    tasks again. `hold`, `release`: nothing of a tenant starts, or does again. `tenant`: weight and limits of a tenant.
+    `price`: ours for a pool. `move`: a copy of a task goes to a region, once."""
+    region: Region | None = None
+    """For drain, undrain, price and move: the region."""
+    node_id: Identifier | None = None
+    """For drain and undrain: one node of it; null is all of it."""
+    by: EpochMs | None = None
+    """For drain: when it has to be empty, milliseconds since 1970; null leaves every copy until another place has room
+    for it."""
+    tenant: Identifier | None = None
+    """For hold, release and tenant: whose."""
+    weight: Weight | None = None
+    """For tenant: its fair share against the others; null leaves it as it is."""
+    quota_gpus: QuotaGpus | None = None
+    """For tenant: most GPUs it holds at any moment; null leaves it as it is."""
+    budget_usd_per_hour: Usd | None = None
+    """For tenant: most that its copies cost an hour, in US dollars; null leaves it as it is."""
+    gpu_model: Identifier | None = None
+    """For price: the pool's GPU model."""
+    spot: bool = False
+    """For price: spot capacity rather than on-demand."""
+    usd_per_gpu_hour: Price | None = None
+    """For price: US dollars for one GPU for an hour."""
+    reset: bool = False
+    """For tenant and price: what was ordered stands no more, and the settings or the region are believed again."""
+    task_id: Task | None = None
+    """For move: the task."""
+    copy: Count | None = None
+    """For move: which of its copies; null where it has one."""
+    who: Annotated[str, Meta(max_length=256)] = ""
+    """Who wants it, for the history."""
+    order_id: Annotated[str, Meta(max_length=256)] = ""
+    """By which the answer is known again."""
+    observed_at: EpochMs | None = None
+    """When it was asked, milliseconds since 1970."""
+
+
+class OrderAnswer(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What became of one order."""
+
+    order: str
+    """What was asked."""
+    answer: Literal["taken", "known", "refused"]
+    """Taken; nothing new; or refused."""
+    subject: str = ""
+    """What it is about, as in the column `ordered` of `decisions`."""
+    reason: str = ""
+    """What it changed, or why it was refused."""
+    order_id: str = ""
+    """The order's own."""
+    partition: Count = 0
+    """Where the order lies."""
+    offset: Count = 0
+    """Where the order lies."""
+
+
 class Answers(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What became of the requests of a micro-batch. Told once and not repeated; the ledger and the dead letters are."""
 
     answers: list[Answer]
     """In the order in which they were judged."""
+    orders: list[OrderAnswer] = []
+    """To orders of the `control` topic, in their order."""
+
+
+class TaskEnd(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The end of a task, or of a request for one that never began. `event_id` is derived from content."""
+
+    event_id: Identifier
+    """Derived from content: a repeated event has the same id."""
+    task_id: Task
+    """The task; the record's key as well."""
+    state: EndState
+    """How it ended. A task that was lost with its region is placed again and has not ended."""
+    tenant: Identifier
+    """Who it belongs to."""
+    name: Identifier | None = None
+    """Its name, where it has one."""
+    reason: str = ""
+    """Why, in words."""
+    attempts: Count = 0
+    """Runs that failed."""
+    epoch: Count = 0
+    """Epoch of its last run; 0 where it never ran."""
+    region: Region | None = None
+    """Where its last run was."""
+    cause: str | None = None
+    """Kind of the last failure."""
+    exit_code: int | None = None
+    """Exit code of its last process."""
+    started_at: EpochMs | None = None
+    """When that began, milliseconds since 1970."""
+    ended_at: EpochMs = 0
+    """When the end was decided, milliseconds since 1970."""
+    metrics: dict[Identifier, float] = {}
+    """Figures that its last run reported, by name."""
+    result: dict[str, Any] | None = None
+    """Small JSON object that it left as its result."""
+    log: Uri | None = None
+    """Where the output of its last run lies."""
+    artefacts: dict[Identifier, Uri] = {}
+    """Where larger results lie, by name."""
+    topic: str = ""
+    """For `refused`: where the request lies."""
+    partition: Count = 0
+    """For `refused`: where the request lies."""
+    offset: Count = 0
+    """For `refused`: where the request lies."""
 
 
 class Sample(Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -339,11 +560,131 @@ class TelemetryRecord(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The region's clock reading, shared by all samples."""
 
 
+class Payload(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Numbers of a model or of an update: here, or in the store of payloads under their digest."""
+
+    sha256: Digest
+    """SHA-256 of the bytes, in hex: their name in the store."""
+    size_bytes: Count
+    """How many bytes."""
+    inline: Base64 | None = None
+    """The bytes, in base64; null where they lie in the store (setting `federate.payloads`)."""
+
+
+class LearningPrivacy(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Differential privacy of participants, in every version that a run makes."""
+
+    clip_norm: Annotated[float, Meta(gt=0, le=1e9)]
+    """Euclidean length to which each participant's change is shortened."""
+    noise_multiplier: Annotated[float, Meta(gt=0, le=1e6)]
+    """Standard deviation of the noise on the sum of changes, in lengths of `clip_norm`."""
+    sample_rate: Annotated[float, Meta(gt=0, le=1)]
+    """Probability with which a participant is called into a round."""
+    delta: Annotated[float, Meta(gt=0, lt=1)]
+    """The δ at which ε is told; below one over the number of participants."""
+    budget_epsilon: Annotated[float, Meta(gt=0, le=1e6)]
+    """A round that would bring ε above this is not opened, and the run ends."""
+
+
+class LearningRun(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """How a model is to be learned in rounds."""
+
+    parameters: Annotated[int, Meta(ge=1, le=100_000_000)]
+    """Numbers of the model."""
+    rounds: Annotated[int, Meta(ge=1, le=1_000_000)]
+    """Versions to be made."""
+    quorum: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    """Participants without which no round opens, and updates without which none makes a version."""
+    begin_with: Annotated[int, Meta(ge=0, le=20_000)] = 0
+    """Participants that the first round waits for; 0 begins with a quorum."""
+    per_round: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """Participants called into a round; 0 calls all."""
+    deadline_ms: Annotated[int, Meta(ge=1, le=2_592_000_000)] = 60_000
+    """How long a round waits for them, in milliseconds."""
+    strategy: Literal["fedavg", "fedbuff", "scaffold"] = "fedavg"
+    """How a version follows from the last one."""
+    aggregate: Literal["mean", "clipped", "median", "trimmed", "krum"] = "mean"
+    """What is made of the updates; all but `mean` bear some that are lies."""
+    liars: Annotated[float, Meta(ge=0, le=0.49)] = 0.0
+    """Share of a round's updates that may be lies, for `trimmed` and `krum`."""
+    codec: Annotated[str, Meta(min_length=1, max_length=64)] = "whole"
+    """How updates are written: `whole` or `delta`, then any of `+top=SHARE`, `+bits=8`, `+bits=4`, `+zstd`."""
+    buffer: Annotated[int, Meta(ge=1, le=100_000)] = 10
+    """fedbuff: updates that make a version."""
+    most_stale: Annotated[int, Meta(ge=0, le=1_000_000)] = 20
+    """fedbuff: versions that an update may be behind."""
+    most_samples: Annotated[int, Meta(ge=1, le=536_870_911)] = 1_000_000
+    """Samples that one participant may claim."""
+    signed: bool = False
+    """Whether only participants with a key may join."""
+    seed: int = 0
+    """Chooses who is called."""
+    privacy: LearningPrivacy | None = None
+    """Null for none."""
+
+
+class ModelUpdate(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What a participant says of a model: that it joins or leaves, or what it has learned. Operators start and stop."""
+
+    kind: Literal["start", "stop", "join", "leave", "update"]
+    """`start` and `stop` count only on the topic of the region `@centre`, the others only on those of regions."""
+    model: Identifier
+    """Name of the run."""
+    participant: Annotated[str, Meta(max_length=256)] = ""
+    """Who says it."""
+    round: Count = 0
+    """update: the round that it answers; 0 where updates come at any time (fedbuff)."""
+    version: Count = 0
+    """update: the version that was trained from."""
+    turn: Count = 0
+    """update in fedbuff: the participant's own number of it, each higher than the last. join and leave: the number of
+    its life, higher than that of the last one."""
+    samples: Count = 0
+    """update: how many it was trained on."""
+    payload: Payload | None = None
+    """update: written by the run's codec. start: the parameters to begin with, float32, little-endian."""
+    metrics: dict[Identifier, float] = {}
+    """update: what was measured in training, by name; the centre tells the mean by samples."""
+    public_key: Annotated[str, Meta(max_length=64)] = ""
+    """join: Ed25519, in hex. From then on everything that it says must be signed."""
+    signature: Base64 = ""
+    """Ed25519, in base64, of what docs/explanation/learning.md says."""
+    run: LearningRun | None = None
+    """start: how it is to be learned."""
+
+
+class ModelState(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A run as it is: the newest version, and the round that is open. Each message says all of it."""
+
+    model: Identifier
+    """Name of the run."""
+    version: Count
+    """Number of the newest version; 0 is what the run began with."""
+    payload: Payload
+    """Its parameters, float32, little-endian."""
+    run: LearningRun
+    """How it is learned."""
+    round: Count = 0
+    """The open round; 0 for none."""
+    called: list[Identifier] = []
+    """Who is to answer it; in fedbuff everybody is, at any time, and nobody is named."""
+    deadline: EpochMs = 0
+    """The broker's time until which an answer counts, milliseconds since 1970; 0 for none."""
+    ended: str = ""
+    """Why the run has ended; empty while it goes on."""
+    epsilon: float | None = None
+    """Privacy spent so far; null where the run is not private."""
+
+
 MESSAGES: Final = {
     "requests": TaskRequest,
+    "control": ControlOrder,
     "telemetry": TelemetryRecord,
     "status": StatusEvent,
     "assignments": AssignmentEvent,
     "answers": Answers,
+    "results": TaskEnd,
+    "updates": ModelUpdate,
+    "models": ModelState,
 }
 """Message type by topic (`streams.contract.topics`), for topics whose record values are ours."""

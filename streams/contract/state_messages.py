@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from thalweg.streams.contract import moments
 from thalweg.streams.contract.decode import decoded
 from thalweg.streams.contract.messages import Count, EpochMs
 from thalweg.streams.contract.topics import STATE, region_of_topic
@@ -150,7 +151,7 @@ def _plain(said: StateRecord, record: StateInput, region: str, policies: Policie
 def _stamp(said: StateRecord, record: StateInput, region: str) -> Stamp:
     if record.partition >= FIRST_STORE_EPOCH // 2 or said.version > MAX_COUNTER:
         raise StateRefusedError(f"partition {record.partition}, version {said.version}: out of range")
-    counter = said.version
+    name, counter = "stamp.ms", said.version
     if said.stamp is not None:
         if said.stamp.region not in (None, region):
             raise StateRefusedError(
@@ -158,8 +159,12 @@ def _stamp(said: StateRecord, record: StateInput, region: str) -> Stamp:
                 "its own topic only"
             )
         ms, counter = said.stamp.ms, said.stamp.counter
+    elif said.observed_at is not None:
+        name, ms = "observed_at", moment_ms(said.observed_at)
     else:
-        ms = moment_ms(said.observed_at) if said.observed_at is not None else record.timestamp_ms
+        name, ms = "the record's timestamp", record.timestamp_ms
+    if (wrong := moments.objection(name, ms)) is not None:
+        raise StateRefusedError(wrong)
     return Stamp(
         ms=ms, counter=counter, region=region, epoch=record.partition, seq=record.offset + 1, version=said.version
     )

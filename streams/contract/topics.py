@@ -41,6 +41,10 @@ class TopicContract:
     max_message_bytes: int = 1_048_576
     """Larger records are refused by the broker; the client says so before sending."""
 
+    def __hash__(self) -> int:
+        """By name alone: topics' names are looked up for every record."""
+        return hash(self.topic)
+
     def config(self) -> Mapping[str, str]:
         """Topic configuration for the broker."""
         base = {"max.message.bytes": str(self.max_message_bytes)}
@@ -58,6 +62,15 @@ REQUESTS = TopicContract(
     writer="applications",
     meaning="Submit, update or cancel a task.",
     partitions=2,
+)
+CONTROL = TopicContract(
+    topic="control",
+    key="what the order is about: drain/REGION, drain/REGION/NODE, hold/TENANT, tenant/TENANT, "
+    "price/REGION/MODEL/on-demand or spot, move/TASK",
+    writer="operators",
+    meaning="Orders: drain and undrain, hold and release a tenant, limits of tenants, prices of ours, moves. One "
+    "partition: their order is the order in which they are obeyed.",
+    compacted=True,
 )
 TELEMETRY = TopicContract(
     topic="telemetry",
@@ -111,16 +124,33 @@ ANSWERS = TopicContract(
     meaning="What became of requests: taken, known already, or refused; many in a record, each told at most once.",
     retention_ms=DAY_MS,
 )
+RESULTS = TopicContract(
+    topic="results",
+    key="task_id",
+    writer="jobs/place",
+    meaning="One event for each task that succeeded, failed for good or was cancelled, and for each refused request "
+    "of a task that nobody knows.",
+    # A result, figures and addresses of 16 KiB each, and the longest words.
+    max_message_bytes=262_144,
+)
 UPDATES = TopicContract(
     topic="updates",
     key="model name",
     writer="federated clients",
-    meaning="Model updates of one region.",
+    meaning="What a region's participants say: joined, left, updates; of `@centre`, runs started and stopped.",
     per_region=True,
     retention_ms=DAY_MS,
+    # Who was late is judged by when it arrived, which is then part of the record.
+    stamped_by_broker=True,
 )
 MODELS = TopicContract(
-    topic="models", key="model name", writer="jobs/federate", meaning="New global model versions.", compacted=True
+    topic="models",
+    key="model name",
+    writer="jobs/federate",
+    meaning="Each run as it is: its newest version, and the round that is open.",
+    compacted=True,
+    # 20,000 participants with the longest names, who are called by one message.
+    max_message_bytes=8 * 1_048_576,
 )
 DEADLETTER = TopicContract(
     topic="deadletter",
@@ -132,7 +162,20 @@ DEADLETTER = TopicContract(
     max_message_bytes=21 * 1_048_576,
 )
 
-CONTRACTS: Final = (REQUESTS, TELEMETRY, STATUS, STATE, REPLICA, ASSIGNMENTS, ANSWERS, UPDATES, MODELS, DEADLETTER)
+CONTRACTS: Final = (
+    REQUESTS,
+    CONTROL,
+    TELEMETRY,
+    STATUS,
+    STATE,
+    REPLICA,
+    ASSIGNMENTS,
+    ANSWERS,
+    RESULTS,
+    UPDATES,
+    MODELS,
+    DEADLETTER,
+)
 
 LARGEST_MESSAGE_BYTES: Final = max(contract.max_message_bytes for contract in CONTRACTS)
 

@@ -6,31 +6,20 @@ from typing import Final
 
 import msgspec
 
-from thalweg.scheduling.ids import TaskId
-from thalweg.scheduling.world.tasks import Change, Share, Transition
+from thalweg.scheduling.ids import NodeId, TaskId
+from thalweg.scheduling.world.tasks import Change, Share, Transition, element_index
 from thalweg.streams.broker.publish import OutgoingRecord, outgoing
-from thalweg.streams.contract.envelope import Envelope, content_id
+from thalweg.streams.contract.decode import decoded
+from thalweg.streams.contract.envelope import Envelope
 from thalweg.streams.contract.messages import AssignmentEvent, NodeShare, PerWorker, TaskRequest
 from thalweg.streams.contract.topics import ASSIGNMENTS
+from thalweg.streams.placement.event_ids import event_id_of, event_type_of
 
 SOURCE: Final = "/thalweg/place"
+MOST_COPIES: Final = 16
+"""That a request may ask for (`replicas`)."""
 _DECODER: Final = msgspec.json.Decoder(TaskRequest)
-_REVOKES: Final = frozenset({Change.REVOKED, Change.PREEMPTED, Change.REPAIRED})
-
-
-def event_id_of(row: Transition) -> str | None:
-    """Id of the event that a row gives rise to, from its content; None where it gives none."""
-    kind = event_type_of(row)
-    if kind is None or row.region is None:
-        return None
-    return content_id(kind, row.task_id, row.copy, row.epoch, row.region, *map(_share_text, row.shares))
-
-
-def event_type_of(row: Transition) -> str | None:
-    """Tell whether a row assigns, revokes, or is of no concern to a region."""
-    if row.change is Change.ASSIGNED:
-        return "assign"
-    return "revoke" if row.change in _REVOKES else None
+_EVENT: Final = msgspec.json.Decoder(AssignmentEvent)
 
 
 def event_record(row: Transition, event_id: str, request: str, prefix: str) -> OutgoingRecord:
@@ -72,10 +61,57 @@ def event_record(row: Transition, event_id: str, request: str, prefix: str) -> O
         expected_s=task.expected_s,
         command=task.command,
         image=task.image,
+        env=task.env,
+        secrets=task.secrets,
+        time_limit_s=task.time_limit_s,
+        array_index=None if task.array is None else element_index(task.task_id, row.task_id),
+        array_count=None if task.array is None else task.array.count,
         requested_at=task.observed_at,
     )
     envelope = Envelope(event_id=event_id, source=SOURCE, event_type=f"assignment.{kind}", time_ms=row.decided_ms)
     return outgoing(ASSIGNMENTS, prefix, event, key=row.task_id, region=row.region, event=envelope)
+
+
+def read_event(value: bytes | None) -> AssignmentEvent:
+    """Decode an event.
+
+    Raises:
+        UndecodableError: it is none.
+    """
+    return decoded(_EVENT, value)
+
+
+def copy_of_event(event: AssignmentEvent) -> int:
+    """Tell which copy of its task an event is about: the event's id is derived from it; 0 where it is not ours."""
+    shares = shares_of(event)
+    change = Change.ASSIGNED if event.type == "assign" else Change.REVOKED
+    for copy in range(MOST_COPIES):
+        row = Transition(
+            change=change,
+            task_id=event.task_id,
+            decided_ms=event.decided_at,
+            copy=copy,
+            epoch=event.epoch,
+            region=event.region,
+            shares=shares,
+        )
+        if event_id_of(row) == event.event_id:
+            return copy
+    return 0
+
+
+def shares_of(event: AssignmentEvent) -> tuple[Share, ...]:
+    """Read what an event takes of nodes, as the ledger has it."""
+    return tuple(
+        Share(
+            node_id=NodeId(node.node_id),
+            workers=node.workers,
+            gpus=node.gpus,
+            gpu_milli=node.gpu_milli,
+            devices=tuple(node.devices),
+        )
+        for node in event.nodes
+    )
 
 
 _NOTHING: Final = TaskRequest(task_id=TaskId("-"), expected_s=0)
@@ -96,7 +132,3 @@ def _needs(task: TaskRequest, shares: Sequence[Share]) -> list[PerWorker]:
 @lru_cache(maxsize=8)  # the copies of one task follow each other
 def _decoded(request: str) -> TaskRequest:
     return _DECODER.decode(request)
-
-
-def _share_text(share: Share) -> str:
-    return f"{share.node_id}:{share.workers}:{share.gpus}:{share.gpu_milli}:{share.devices}"

@@ -26,6 +26,8 @@ _LONGEST_SHARE: Final = NodeShare(
 )
 SHARE_BYTES: Final = len(_ENCODER.encode(_LONGEST_SHARE)) + 1
 DEVICE_BYTES: Final = len("1023,")
+JSON_GROWS: Final = 8
+"""A character of a request takes at most six bytes in the event, and its id stands there twice."""
 WORDS_BYTES: Final = 16_384
 """The region, the plan's reason, ids, times, the record's headers: none of them comes from the request."""
 
@@ -42,21 +44,41 @@ def largest_event_bytes(request: TaskRequest) -> int:
         expected_s=request.expected_s,
         command=request.command,
         image=request.image,
+        env=request.env,
+        secrets=request.secrets,
+        time_limit_s=request.time_limit_s,
+        array_index=None if request.array is None else request.array.count,
+        array_count=None if request.array is None else request.array.count,
         requested_at=request.observed_at,
     )
     key_bytes = len(request.task_id.encode())
+    return len(_ENCODER.encode(told)) + key_bytes + _nodes_bytes(request) + WORDS_BYTES
+
+
+def _nodes_bytes(request: TaskRequest) -> int:
+    """Most bytes of the nodes that such an event names."""
     parts = [(part.workers, part.per_worker) for part in request.subtasks] or [
         (max(request.workers, request.max_workers or 0), request.per_worker)
     ]
     shares = sum(workers for workers, _ in parts)
     devices = sum(workers * _devices(each) for workers, each in parts)
-    return len(_ENCODER.encode(told)) + key_bytes + shares * SHARE_BYTES + devices * DEVICE_BYTES + WORDS_BYTES
+    return shares * SHARE_BYTES + devices * DEVICE_BYTES
 
 
-def objection(request: TaskRequest) -> str | None:
-    """Say why a request's event might not fit its topic; None where it always does."""
-    seen, most = largest_event_bytes(request), ASSIGNMENTS.max_message_bytes
-    if seen <= most:
+def event_bytes_by_length(request: TaskRequest, raw: bytes | str) -> int:
+    """Most bytes of such a record, by the request's own length: more than the truth, and told without writing it."""
+    return JSON_GROWS * len(raw) + WORDS_BYTES + _nodes_bytes(request)
+
+
+def objection(request: TaskRequest, raw: bytes | str) -> str | None:
+    """Say why a request's event might not fit its topic; None where it always does.
+
+    Args:
+        request: as decoded.
+        raw: as it came: what the event takes from it is no longer, however it is written anew.
+    """
+    most = ASSIGNMENTS.max_message_bytes
+    if event_bytes_by_length(request, raw) <= most or (seen := largest_event_bytes(request)) <= most:
         return None
     return (
         f"the assignment that follows may take {seen:,} bytes, with a node's name for each worker: allowed are "

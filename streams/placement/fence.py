@@ -19,19 +19,23 @@ Why the effect is exactly once:
    epoch and a new `decided_at`. Time here is the events' own, never this machine's: a region that was away for a week
    reads a week's events with the horizon where it left it.
 
+4. *Another's past.* A file that is new, or was put back from a copy, has not seen what whoever was here before acted
+   on. `pass_over` says up to where that goes; what lies there is admitted as over, so that it is known when it comes
+   again behind that point, and the point is kept with the rest: a crash within it changes nothing.
+
 SQLite in WAL mode, `synchronous=FULL`: a commit is on disk when it returns, power loss included.
 """
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Literal
 
 from thalweg.scheduling.ids import RegionId, TaskId
-from thalweg.streams.broker.errors import FenceError
+from thalweg.streams.broker.errors import FenceError, StoreFullError
 from thalweg.streams.contract.messages import AssignmentEvent
 
 FORMAT: Final = 1
@@ -42,6 +46,7 @@ KEEP_MS: Final = 3_600_000
 
 _STEP: Final = {"assign": 0, "revoke": 1}
 _FINISHED: Final = 2
+_UNWRITABLE: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS fence_owner (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -51,6 +56,10 @@ CREATE TABLE IF NOT EXISTS fence_points (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS fence_positions (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, next_offset INTEGER NOT NULL, topic_id TEXT NOT NULL,
+    PRIMARY KEY (topic, partition)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS fence_passed_over (
+    topic TEXT NOT NULL, partition INTEGER NOT NULL, before_offset INTEGER NOT NULL, topic_id TEXT NOT NULL,
     PRIMARY KEY (topic, partition)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS fence_regions (
@@ -73,6 +82,12 @@ class FenceVerdict(StrEnum):
     ACCEPTED = "accepted"
     REPEATED = "repeated"
     OLDER = "older"
+
+
+def is_unwritable(error: BaseException) -> bool:
+    """Tell whether SQLite failed because the disk takes nothing, and not because of what is asked."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(error, sqlite3.OperationalError) and code is not None and code & 0xFF in _UNWRITABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +128,13 @@ class Fence:
                 raise self._error(f"it has format {found}, known is {FORMAT}", "A later version of Thalweg wrote it.")
             self.connection.executescript(_SCHEMA)
             self.connection.execute(f"PRAGMA user_version = {FORMAT}")
+            self._passed_over: dict[tuple[str, int, str], int] = {
+                (topic, partition, topic_id): before
+                for topic, partition, before, topic_id in self.connection.execute("SELECT * FROM fence_passed_over")
+            }
         except sqlite3.DatabaseError as error:
+            if is_unwritable(error):
+                raise StoreFullError(self.path, str(error)) from error
             raise self._error(
                 str(error),
                 "Move the file away and start again: the place job compares the region's inventory with the ledger "
@@ -121,7 +142,12 @@ class Fence:
             ) from error
 
     def _error(self, seen: str, remedy: str) -> FenceError:
-        return FenceError(self._path or Path(":memory:"), seen, remedy)
+        return FenceError(self.path, seen, remedy)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path or Path(":memory:")
 
     def bind(self, owner: dict[str, str]) -> None:
         """Tie the fence to what it fences (cluster id, topic prefix) at first use; later, check that it is the same.
@@ -143,14 +169,22 @@ class Fence:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Everything inside commits together, or not at all if an exception leaves the block."""
-        self.connection.execute("BEGIN IMMEDIATE")
+        """Everything inside commits together, or not at all if an exception leaves the block.
+
+        Raises:
+            StoreFullError: the disk does not take it.
+        """
         try:
+            self.connection.execute("BEGIN IMMEDIATE")
             yield self.connection
-        except BaseException:
-            self.connection.execute("ROLLBACK")
+            self.connection.execute("COMMIT")
+        except BaseException as error:
+            if self.connection.in_transaction:  # a full disk may have ended it
+                with suppress(sqlite3.Error):
+                    self.connection.execute("ROLLBACK")
+            if is_unwritable(error):
+                raise StoreFullError(self.path, str(error)) from error
             raise
-        self.connection.execute("COMMIT")
 
     def admit(self, event: AssignmentEvent) -> FenceVerdict:
         """Judge one event and remember it; inside `transaction`, together with what the owner does about it."""
@@ -187,6 +221,22 @@ class Fence:
             "UPDATE fence_points SET step = ? WHERE region = ? AND task_id = ? AND epoch = ?",
             (_FINISHED, region, task_id, epoch),
         )
+
+    def pass_over(self, topic: str, partition: int, before_offset: int, topic_id: str = "") -> None:
+        """Take what lies before an offset for acted on, by whoever was here before; inside a transaction."""
+        self.connection.execute(
+            "INSERT OR REPLACE INTO fence_passed_over VALUES (?, ?, ?, ?)", (topic, partition, before_offset, topic_id)
+        )
+        self._passed_over[topic, partition, topic_id] = before_offset
+
+    def is_passed_over(self, topic: str, partition: int, offset: int, topic_id: str = "") -> bool:
+        """Tell whether a record counts as acted on; its event is for `admit_as_over`."""
+        return offset < self._passed_over.get((topic, partition, topic_id), 0)
+
+    def admit_as_over(self, event: AssignmentEvent) -> None:
+        """Remember an event that somebody else has acted on: it and its repetitions are nothing to act on."""
+        if self.admit(event) is FenceVerdict.ACCEPTED:
+            self.finish(event.region, event.task_id, event.epoch)
 
     def forget(self) -> int:
         """Drop the points of tasks that are long over, move the horizon, and return how many were dropped."""

@@ -168,6 +168,7 @@ class KeyedTable:
         settled: pa.ChunkedArray | pa.Array,
         now_ms: int,
         transactions: Mapping[str, int] | None = None,
+        unsettled: pa.Table | None = None,
     ) -> None:
         """Put rows in the place of those with their keys, and take others away; one commit.
 
@@ -177,16 +178,18 @@ class KeyedTable:
             settled: for each of the rows, whether it will never change again.
             now_ms: the time of the files.
             transactions: recorded with the commit, by application id. Without them there is none if nothing changes.
+            unsettled: the key columns of settled rows to take away, because what they are of begins anew. Their files
+                are looked for and written without them, which is dear: nobody should do so all the time.
 
         Raises:
             AnotherWriterError: somebody else has written to the table.
             OSError: the disk does not take it; the same call may be made again.
         """
         try:
-            self._write_rows(rows, gone, settled, now_ms, transactions or {})
+            self._write_rows(rows, gone, settled, now_ms, transactions or {}, unsettled)
         except RearrangedError:
             self._take_files_anew()
-            self._write_rows(rows, gone, settled, now_ms, transactions or {})
+            self._write_rows(rows, gone, settled, now_ms, transactions or {}, unsettled)
 
     def _take_files_anew(self) -> None:
         """Look where the rows lie now: somebody else has merged files, or a commit ended in the dark."""
@@ -202,6 +205,7 @@ class KeyedTable:
         settled: pa.ChunkedArray | pa.Array,
         now_ms: int,
         transactions: Mapping[str, int],
+        unsettled: pa.Table | None,
     ) -> None:
         if self._stale:
             self._table.refresh()
@@ -215,17 +219,45 @@ class KeyedTable:
         ]
         changing = pa.concat_tables([*staying, rows.filter(pc.invert(settled))]).combine_chunks()
         replaced = [self._changing[number].action for number in hit]
+        # What is to be replaced as a whole has nothing that could stay.
+        revised = [] if self._old or unsettled is None else self._settled_with(self._keys(unsettled))
         self._swap(
-            [*self._old, *replaced],
+            [*self._old, *replaced, *(file.action for file in revised)],
             hit,
             changing,
-            rows.filter(settled),
+            pa.concat_tables([*(file.rows for file in revised), rows.filter(settled)]),
             touched,
             now_ms,
             is_news=True,
             transactions=transactions,
         )
         self._old = ()
+
+    def _settled_with(self, keys: pa.ChunkedArray | pa.Array) -> list[_File]:
+        """Files of settled rows that hold some of these keys, with their other rows."""
+        if not len(keys):
+            return []
+        filesystem, folder = folder_of(self.uri)
+        changing = {file.action.path for file in self._changing.values()}
+        held = {file.action.path: file.rows for file in self._settled}
+        found: list[_File] = []
+        for action in _files_of(self._table):
+            if action.path in changing:
+                continue
+            rows = held.get(action.path)
+            if rows is None:
+                path = f"{folder}/{action.path}"
+                stored = pq.read_table(
+                    path, columns=list(self._key), filesystem=filesystem, partitioning=None, use_threads=False
+                )
+                if not pc.any(pc.is_in(self._keys(stored), value_set=keys)).as_py():
+                    continue
+                whole = pq.read_table(path, filesystem=filesystem, partitioning=None, coerce_int96_timestamp_unit="us")
+                rows = conformed(whole, self._table.contract.schema)
+            leaving = pc.is_in(self._keys(rows), value_set=keys)
+            if pc.any(leaving).as_py():
+                found.append(_File(action, rows.filter(pc.invert(leaving))))
+        return found
 
     def settled_before(self, column: str, moment_us: int) -> list[tuple[AddAction, pa.Table]]:
         """Files in which every row is settled and has a moment before another in this column, with their rows."""
@@ -354,6 +386,8 @@ class KeyedTable:
             del self._changing[number]
         for file in files:
             self._hold(file)
+        gone = {action.path for action in removed}
+        self._settled = [file for file in self._settled if file.action.path not in gone]
         if done and sum(file.rows.num_rows for file in self._settled) + settled.num_rows <= MOST_HELD_ROWS:
             self._settled += done
 

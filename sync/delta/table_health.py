@@ -5,14 +5,19 @@ version, a restored backup, a disk. `deltalake` passes over an empty entry in si
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from deltalake import DeltaTable
 
 from thalweg.sync.delta.log_entry import parse_entry
 from thalweg.sync.delta.store import DamagedTableError
+
+_ENTRY: Final = re.compile(r"(\d{20})\.json")
+_CHECKPOINT: Final = re.compile(r"(\d{20})\.checkpoint(?:\..+)?\.parquet")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +35,9 @@ def damage_of(table_uri: str) -> Iterator[Damage]:
     log = Path(table_uri) / "_delta_log"
     if not log.is_dir():
         return  # not made yet
+    if gap := log_gap(log):
+        yield gap
+        return  # nothing behind it can be read
     since = _checkpoint_version(log)
     broken = False
     for entry in sorted(log.glob("*.json"), reverse=True):
@@ -42,6 +50,22 @@ def damage_of(table_uri: str) -> Iterator[Damage]:
             yield Damage(path=str(entry), seen=error.seen)
     if not broken:
         yield from _files_not_as_logged(table_uri)
+
+
+def log_gap(log: Path) -> Damage | None:
+    """Look for versions that no entry and no checkpoint stands for; None where the log goes on without a gap."""
+    names = [entry.name for entry in log.iterdir()]
+    entries = {int(found[1]) for name in names if (found := _ENTRY.fullmatch(name))}
+    checkpoints = {int(found[1]) for name in names if (found := _CHECKPOINT.fullmatch(name))}
+    base = max(checkpoints, default=-1)
+    missing = sorted(set(range(base + 1, max(entries, default=base) + 1)) - entries)
+    if not missing:
+        return None
+    # Of several gaps the first: what lies behind it cannot be read in any case.
+    first = missing[0]
+    last = next(version for version in range(first, first + len(missing) + 1) if version + 1 not in missing)
+    which = f"version {first} is" if last == first else f"versions {first} to {last} are"
+    return Damage(path=str(log), seen=f"has a gap: {which} missing, and no checkpoint stands for what they held")
 
 
 def _files_not_as_logged(table_uri: str) -> Iterator[Damage]:

@@ -16,8 +16,11 @@ import pyarrow as pa
 from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.world.lifecycle import LIVE, begins
 from thalweg.scheduling.world.tasks import Change, CopyState
-from thalweg.sync.delta.contracts import PLACEMENTS, TASKS
+from thalweg.sync.delta.contracts import DECISIONS, PLACEMENTS, TASKS
+from thalweg.sync.delta.data_files import conformed
 from thalweg.sync.ledger.reading import Position as Position
+from thalweg.sync.ledger.results import RunEnd, results_table
+from thalweg.sync.ledger.run_outcome import RUN_ENDS
 from thalweg.sync.ledger.task_history import LedgerRow, Placement, TaskHistory, change_named, replicas_of
 
 _ROWS_BETWEEN_RESTS: Final = 128
@@ -34,6 +37,10 @@ class FoldChanges:
     """Rows of `placements` to insert or to replace, one per (task_id, copy)."""
     released: pa.Table
     """(task_id, copy) of rows to delete from `placements`; some may never have been written."""
+    results: pa.Table
+    """New rows of `results`."""
+    begun_again: pa.Table
+    """(task_id) of tasks that had ended before the piece, or in it, and have begun again."""
 
 
 class LedgerFold:
@@ -43,16 +50,26 @@ class LedgerFold:
         self._live: dict[TaskId, TaskHistory] = {}
         self.position: Position | None = None
         """Last row folded; None before the first. Rows up to here are skipped when they come again."""
+        self._results_to: Position | None = None
 
     def __len__(self) -> int:
         """Count the live tasks."""
         return len(self._live)
 
     @classmethod
-    def restore(cls, tasks: pa.Table, placements: pa.Table, position: Position | None) -> Self:
-        """Continue from the two tables as they were written when the fold stood at `position`."""
+    def restore(
+        cls, tasks: pa.Table, placements: pa.Table, position: Position | None, results_to: Position | None = None
+    ) -> Self:
+        """Continue from the two tables as they were written when the fold stood at `position`.
+
+        Args:
+            tasks: rows of `tasks`, at least the live ones.
+            placements: rows of `placements`.
+            position: see above.
+            results_to: up to where `results` has its rows: they are not given again.
+        """
         fold = cls()
-        fold.position = position
+        fold.position, fold._results_to = position, results_to
         for row in _rows(tasks):
             if row["state"] in LIVE:
                 fold._live[row["task_id"]] = TaskHistory(
@@ -62,10 +79,12 @@ class LedgerFold:
                     request=row["request"],
                     replicas=replicas_of(row["request"]),
                     tenant=row["tenant"],
+                    name=row["name"],
                     priority=row["priority"],
                     epoch=row["epoch"],
                     attempt=row["attempt"],
                     reason=row["reason"],
+                    held=bool(row["held"]),
                 )
         for row in _rows(placements):
             if task := fold._live.get(row["task_id"]):
@@ -94,6 +113,8 @@ class LedgerFold:
         """
         touched: dict[TaskId, TaskHistory] = {}
         touched_copies: dict[tuple[TaskId, int], None] = {}
+        ended: list[RunEnd] = []
+        again: dict[TaskId, None] = {}
         positions = list(map(Position, *(_values(rows, name) for name in Position._fields)))
         facts = list(map(LedgerRow, *(_values(rows, _SOURCE.get(name, name)) for name in LedgerRow._fields)))
         nodes = _nodes_of_assigned(rows)
@@ -111,20 +132,31 @@ class LedgerFold:
                 task = TaskHistory(task_id=row.task_id, submitted_us=row.decided_us, changed_us=row.decided_us)
                 task.begin(row)
                 self._live[row.task_id] = task
+                if row.epoch:  # who begins for the first time has spent none
+                    again[row.task_id] = None
             elif not task.follow(row, nodes.get(index)):
                 continue
+            if row.transition in RUN_ENDS and (self._results_to is None or positions[index] > self._results_to):
+                ended.append(RunEnd(row, task.name, task.tenant))
             touched[row.task_id] = task
             touched_copies[row.task_id, row.copy] = None
             if task.state() not in LIVE:
                 touched_copies.update(((row.task_id, copy), None) for copy in task.copies)
                 del self._live[row.task_id]
-        return self._changes(touched, touched_copies)
+        return self._changes(touched, touched_copies, ended, again)
 
     def all_live(self) -> FoldChanges:
         """Give every live task and placement, as if all had changed."""
-        return self._changes(self._live, [(task.task_id, copy) for task in self._live.values() for copy in task.copies])
+        copies = [(task.task_id, copy) for task in self._live.values() for copy in task.copies]
+        return self._changes(self._live, copies, (), ())
 
-    def _changes(self, tasks: dict[TaskId, TaskHistory], copies: Iterable[tuple[TaskId, int]]) -> FoldChanges:
+    def _changes(
+        self,
+        tasks: dict[TaskId, TaskHistory],
+        copies: Iterable[tuple[TaskId, int]],
+        ended: Sequence[RunEnd],
+        again: Iterable[TaskId],
+    ) -> FoldChanges:
         placed: list[tuple[TaskId, int, Placement]] = []
         released: list[tuple[TaskId, int]] = []
         for task_id, copy in copies:
@@ -144,6 +176,8 @@ class LedgerFold:
                 ],
                 names=["task_id", "copy"],
             ),
+            results=results_table(ended),
+            begun_again=pa.table([pa.array(again, pa.string())], names=["task_id"]),
         )
 
 
@@ -157,6 +191,11 @@ _SOURCE: Final = {"decided_us": "decided_at"}
 
 LEDGER_COLUMNS: Final = (*Position._fields, *(_SOURCE.get(name, name) for name in LedgerRow._fields), "nodes")
 """The columns of `decisions` that a fold needs."""
+
+
+def of_any_version(rows: pa.Table) -> pa.Table:
+    """Give rows of a ledger the types that a fold reads; columns that an older version of it lacks are null."""
+    return conformed(rows, pa.schema([DECISIONS.schema.field(column) for column in LEDGER_COLUMNS]))
 
 
 def _values(rows: pa.Table, name: str) -> list[Any]:
@@ -202,7 +241,9 @@ def _tasks_table(tasks: Sequence[TaskHistory]) -> pa.Table:
         "state": [task.state().value for task in tasks],
         "epoch": [task.epoch for task in tasks],
         "attempt": [task.attempt for task in tasks],
-        "regions": [[task.copies[copy].region for copy in sorted(task.copies)] for task in tasks],
+        "regions": [  # an array ends as if it had a copy, and has been nowhere
+            [place for copy in sorted(task.copies) if (place := task.copies[copy].region) is not None] for task in tasks
+        ],
         "tenant": [task.tenant for task in tasks],
         "priority": [task.priority for task in tasks],
         "reason": [task.reason for task in tasks],
@@ -210,6 +251,8 @@ def _tasks_table(tasks: Sequence[TaskHistory]) -> pa.Table:
         "submitted_at": _times([task.submitted_us for task in tasks]),
         "changed_at": _times([task.changed_us for task in tasks]),
         "request": [task.request for task in tasks],
+        "name": [task.name for task in tasks],
+        "held": [task.held for task in tasks],
     }
     return pa.table(columns, schema=TASKS.schema)
 

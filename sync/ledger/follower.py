@@ -12,7 +12,7 @@ from thalweg.scheduling.world.making import follow_all, world_from
 from thalweg.scheduling.world.world import World
 from thalweg.sync.ledger.ledger import SpecOf, from_rows
 from thalweg.sync.ledger.reading import PIECE_ROWS, LedgerVersion, Position, is_of_batch, position_of_last
-from thalweg.sync.ledger.snapshot import Mark, Snapshot, SnapshotError, digest_of_batch, read_snapshot, rows_after
+from thalweg.sync.ledger.snapshot import Mark, Snapshot, SnapshotError, digest_of_batch, read_snapshot, rows_since
 from thalweg.sync.ledger.taken import Reach
 
 Progress = Callable[[int], None]
@@ -38,8 +38,8 @@ class Follower:
     """Why no snapshot was used; None where one was."""
     read: int = 0
     """Rows that were read, beside those for which the snapshot stood."""
-    _last_batch: pa.Table | str | None = None
-    """Rows of the last batch, or their digest."""
+    last_batch: pa.Table | None = None
+    """Rows of the last batch; None of none."""
 
     @classmethod
     def of(
@@ -64,13 +64,13 @@ class Follower:
         """
         try:
             snapshot = read_snapshot(warehouse)
-            tail = rows_after(snapshot.mark, ledger)
+            last_batch, tail = rows_since(snapshot.mark, ledger)
         except SnapshotError as error:
             world = world_from(WorldFacts(), (), now_ms, tenants=tenants)
             follower = cls(world=world, spec_of=spec_of, now_ms=now_ms, unused=str(error))
             pieces = ledger.all_rows()
         else:
-            follower = cls._of_snapshot(snapshot, spec_of, now_ms, tenants)
+            follower = cls._of_snapshot(snapshot, last_batch, spec_of, now_ms, tenants)
             pieces = (tail.slice(start, PIECE_ROWS) for start in range(0, tail.num_rows, PIECE_ROWS))
         follower.ledger_id = ledger.ledger_id
         for piece in pieces:
@@ -80,7 +80,12 @@ class Follower:
 
     @classmethod
     def _of_snapshot(
-        cls, snapshot: Snapshot, spec_of: SpecOf, now_ms: int, tenants: Mapping[str, TenantLimits] | None
+        cls,
+        snapshot: Snapshot,
+        last_batch: pa.Table,
+        spec_of: SpecOf,
+        now_ms: int,
+        tenants: Mapping[str, TenantLimits] | None,
     ) -> Self:
         mark = snapshot.mark
         reach = Reach({(topic, at): offset for topic, places in mark.reach.items() for at, offset in places.items()})
@@ -91,7 +96,7 @@ class Follower:
             rows=mark.rows,
             position=mark.position,
             reach=reach,
-            _last_batch=mark.last_batch,
+            last_batch=last_batch,
         )
 
     def follow(self, rows: pa.Table) -> None:
@@ -104,9 +109,9 @@ class Follower:
         self.read += rows.num_rows
         before, self.position = self.position, position_of_last(rows)
         last = rows.filter(is_of_batch(rows, self.position))
-        if before is not None and before[:2] == self.position[:2] and isinstance(self._last_batch, pa.Table):
-            last = pa.concat_tables([self._last_batch, last])
-        self._last_batch = last
+        if before is not None and before[:2] == self.position[:2] and self.last_batch is not None:
+            last = pa.concat_tables([self.last_batch, last])
+        self.last_batch = last
 
     def catch_up(self, ledger: LedgerVersion) -> bool:
         """Follow what was added since; False where this is not the ledger that was followed."""
@@ -119,9 +124,8 @@ class Follower:
 
     def snapshot(self, ledger: LedgerVersion) -> Snapshot | None:
         """Take a snapshot of what was followed, which is all that a version of the ledger has; None of no rows."""
-        if self.position is None or self._last_batch is None:
+        if self.position is None or self.last_batch is None:
             return None
-        last = self._last_batch if isinstance(self._last_batch, str) else digest_of_batch(self._last_batch)
         reach: dict[str, dict[int, int]] = {}
         for (topic, partition), offset in self.reach.items():
             reach.setdefault(topic, {})[partition] = offset
@@ -130,7 +134,7 @@ class Follower:
             version=ledger.version,
             rows=self.rows,
             position=self.position,
-            last_batch=last,
+            last_batch=digest_of_batch(self.last_batch),
             reach=reach,
         )
         return Snapshot(mark=mark, image=image_of(self.world))

@@ -15,6 +15,8 @@ from typing import Any
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 
+from thalweg.scheduling.ids import TaskId
+from thalweg.scheduling.world.orders import read_order_row, write_order_row
 from thalweg.scheduling.world.tasks import Change, Money, Share, TaskSpec, Transition
 from thalweg.sync.delta.contracts import DECISIONS
 from thalweg.sync.delta.log_writer import LogWriter
@@ -38,7 +40,8 @@ SpecOf = Callable[[str], TaskSpec]
 
 _FACTS = (
     "transition", "task_id", "copy", "epoch", "attempt", "region", "pool_id", "plan_id", "cost_usd_per_hour", "reason",
-    "tenant", "priority", "content_hash", "topic", "topic_partition", "topic_offset", "topic_timestamp_ms",
+    "tenant", "priority", "content_hash", "topic", "topic_partition", "topic_offset", "topic_timestamp_ms", "name",
+    "cause", "outcome", "ordered", "ends",
 )  # fmt: skip
 _CHANGES = {change.value: change for change in Change}
 _NO_MONEY = Money()
@@ -53,6 +56,8 @@ class Ledger:
         self._commits = commits
         self._transactions: dict[str, int | None] = {}
         self.driver_epoch = driver_epoch
+        self.last_batch = DECISIONS.schema.empty_table()
+        """Rows of the last batch before the claim, once they were read: an earlier driver may not have told them."""
         self.taken = TakenRequests(lambda: self._query(f"SELECT {', '.join(TAKEN_COLUMNS)} FROM ledger"))
 
     @classmethod
@@ -137,6 +142,23 @@ class Ledger:
         last = f"(SELECT max(driver_epoch) {of_batch})"
         return self._query(f"SELECT * {of_batch} AND driver_epoch = {last} ORDER BY row").cast(DECISIONS.schema)
 
+    def taken_before(self, query_id: str, batch_id: int) -> TakenRequests:
+        """Know the requests that were taken by other batches than this; read when it is asked."""
+        text = query_id.replace("'", "''")
+        others = f"NOT (query_id = '{text}' AND batch_id = {batch_id:d})"
+        taken = TakenRequests(lambda: self._query(f"SELECT {', '.join(TAKEN_COLUMNS)} FROM ledger WHERE {others}"))
+        taken.reach = self.taken.reach
+        return taken
+
+    def requests_of(self, task_ids: Sequence[TaskId]) -> dict[TaskId, str]:
+        """Read the requests that tasks were last submitted or updated with; looks through the whole ledger."""
+        listed = ", ".join("'{}'".format(task_id.replace("'", "''")) for task_id in task_ids)
+        found = self._query(
+            f"SELECT task_id, request FROM ledger WHERE task_id IN ({listed}) "
+            "AND transition IN ('submitted', 'updated') ORDER BY driver_epoch, batch_id, row"
+        )
+        return dict(zip(found["task_id"].to_pylist(), found["request"].to_pylist(), strict=True))
+
     def _query(self, statement: str) -> pa.Table:
         # Not through a pyarrow dataset: deltalake 1.6 takes a column without statistics for one that holds nothing.
         return pa.table(QueryBuilder().register("ledger", DeltaTable(self._uri)).execute(statement).read_all())
@@ -206,6 +228,11 @@ def to_rows(
         "topic_partition": [row.topic_partition for row in transitions],
         "topic_offset": [row.topic_offset for row in transitions],
         "topic_timestamp_ms": [row.topic_timestamp_ms for row in transitions],
+        "name": [row.name for row in transitions],
+        "cause": [row.cause for row in transitions],
+        "outcome": [row.outcome for row in transitions],
+        "ordered": [None if row.ordered is None else write_order_row(row.ordered) for row in transitions],
+        "ends": [row.ends for row in transitions],
     }
     return pa.table(
         [pa.array(columns[field.name], type=field.type) for field in DECISIONS.schema], schema=DECISIONS.schema
@@ -244,10 +271,15 @@ def from_rows(rows: pa.Table, spec_of: SpecOf) -> list[Transition]:
             topic_partition=partition,
             topic_offset=offset,
             topic_timestamp_ms=timestamp_ms,
+            name=name,
+            cause=cause,
+            outcome=outcome,
+            ordered=None if ordered is None else read_order_row(ordered),
+            ends=bool(ends),
         )
         for (
             change, task_id, copy, epoch, attempt, region, pool_id, plan_id, usd_per_hour, reason, tenant, priority,
-            content_hash, topic, partition, offset, timestamp_ms,
+            content_hash, topic, partition, offset, timestamp_ms, name, cause, outcome, ordered, ends,
         ), decided_us, request, listed, usd in zip(
             zip(*facts, strict=True), decided, requests, nodes, money, strict=True
         )

@@ -37,7 +37,7 @@ from thalweg.sync.delta.durable import make_folder, sync_file, sync_folder
 from thalweg.sync.ledger.reading import LedgerVersion, Position, is_of_batch
 
 FILE_NAME: Final = "place.snapshot"
-FORMAT: Final = 1
+FORMAT: Final = 3
 """Of what this version writes; it reads this one and all before it."""
 
 _FIRST_LINE: Final = b"thalweg snapshot of the world, format "
@@ -110,6 +110,10 @@ _SECTIONS: Final[dict[str, pa.Schema]] = {
             ("avoid", _NAMES),
             ("barred", _NAMES),
             ("reason", _TEXT),
+            ("held", pa.bool_()),
+            ("unmet", _NAMES),
+            ("shut_until_ms", pa.int64()),
+            ("causes", _NAMES),
         ]
     ),
     "copies": pa.schema(
@@ -145,6 +149,7 @@ _SECTIONS: Final[dict[str, pa.Schema]] = {
     ),
     "ends": pa.schema([("until_ms", pa.int64()), ("region", pa.string()), ("task_id", pa.string())]),
     "waiting": pa.schema([("task", _INDEX)]),
+    "orders": pa.schema([("row", _TEXT)]),
     "ended": pa.schema(
         [
             ("id_high", pa.uint64()),
@@ -166,8 +171,8 @@ def digest_of_batch(rows: pa.Table) -> str:
     return blake2b(repr(sorted(zip(*columns, strict=True), key=repr)).encode(), digest_size=16).hexdigest()
 
 
-def rows_after(mark: Mark, ledger: LedgerVersion) -> pa.Table:
-    """Rows of a ledger for which a snapshot does not stand, in order.
+def rows_since(mark: Mark, ledger: LedgerVersion) -> tuple[pa.Table, pa.Table]:
+    """Rows of the last batch for which a snapshot stands, and those for which it does not, in order.
 
     Raises:
         SnapshotError: the snapshot is of another ledger, or of another history of this one.
@@ -185,7 +190,7 @@ def rows_after(mark: Mark, ledger: LedgerVersion) -> pa.Table:
         raise SnapshotError(f"it stands for {mark.rows:,} rows, where the ledger has {before:,}")
     if digest_of_batch(last) != mark.last_batch:
         raise SnapshotError(f"its last batch, {mark.position.batch_id}, is another one in the ledger")
-    return tail
+    return last, tail
 
 
 def write_snapshot(warehouse: str, snapshot: Snapshot) -> int:
@@ -267,8 +272,8 @@ def decode_snapshot(content: bytes) -> Snapshot:
     if not first.startswith(_FIRST_LINE):
         raise SnapshotError("it is damaged: it does not begin as a snapshot does")
     written = first.removeprefix(_FIRST_LINE).decode("ascii", "replace")
-    if written != str(FORMAT):
-        raise SnapshotError(f"it is of format {written}; this version reads {FORMAT}")
+    if written not in map(str, range(1, FORMAT + 1)):
+        raise SnapshotError(f"it is of format {written}; this version reads 1 to {FORMAT}")
     body, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
     if blake2b(body, digest_size=_DIGEST_BYTES).digest() != digest:
         raise SnapshotError("it is damaged: its digest is another one")
@@ -331,4 +336,5 @@ def _image(order: int, tables: dict[str, pa.Table]) -> WorldImage:
         ends=[EndImage(*row) for row in rows("ends")],
         waiting=values("waiting"),
         ended=EndedColumns(*(column.combine_chunks().to_numpy() for column in tables["ended"].columns)),
+        orders=values("orders") if "orders" in tables else [],  # formats 1 and 2 know of none
     )

@@ -31,6 +31,10 @@ class LedgerRow(NamedTuple):
     tenant: str | None
     priority: int | None
     request: str | None
+    name: str | None
+    cause: str | None
+    outcome: str | None
+    ends: bool | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,10 +63,13 @@ class TaskHistory:
     request: str | None = None
     replicas: int = 1
     tenant: str | None = None
+    name: str | None = None
     priority: int | None = None
     epoch: int = 0
     attempt: int | None = None
     reason: str | None = None
+    held: bool = False
+    """Its request is not to be placed until it is released."""
     copies: dict[int, Placement] = field(default_factory=dict)
     """Placed or succeeded copies; a copy that waits has no entry."""
     ended: TaskState | None = None
@@ -103,6 +110,8 @@ class TaskHistory:
             return self.epoch > spent
         if step.asks:
             self._ask(row)
+        if step.holds is not None:
+            self.held = step.holds
         if step.places or (placement is None and step.becomes is CopyState.SUCCEEDED):
             # Nothing is placed of a copy that was released and ran to its end all the same, but it is done.
             self.copies[row.copy] = _placed(row, step.becomes, nodes)
@@ -115,7 +124,7 @@ class TaskHistory:
         return True
 
     def _ask(self, row: LedgerRow) -> None:
-        self.tenant, self.priority, self.request = row.tenant, row.priority, row.request
+        self.tenant, self.priority, self.request, self.name = row.tenant, row.priority, row.request, row.name
         self.replicas = replicas_of(row.request)
 
     def _note(self, row: LedgerRow) -> None:

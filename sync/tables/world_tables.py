@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
@@ -61,22 +60,23 @@ class WorldTables:
         return facts
 
 
-def world_facts(read: Callable[[str], pa.Table], node_timeout_ms: int) -> WorldFacts:
+def world_facts(read: Callable[[str], pa.Table], node_timeout_ms: int, *, datasets: bool = True) -> WorldFacts:
     """Read everything at once, at whatever moment the tables are read.
 
     Args:
         read: answers SQL over the tables.
         node_timeout_ms: see `node_facts`.
+        datasets: whether it matters where datasets lie.
     """
-    nodes, links, prices = (
-        read(f"SELECT * FROM {contract.name}").cast(contract.schema) for contract in (NODES, LINKS, PRICES)
-    )
-    datasets = read(DATASETS_SQL)
+    nodes, links, prices = (read(f"SELECT * FROM {contract.name}") for contract in (NODES, LINKS, PRICES))
+    found = read(DATASETS_SQL) if datasets else None
     return WorldFacts(
         nodes=node_facts(nodes, node_timeout_ms),
         links=_links(links),
         prices=_prices(prices),
-        datasets=dataset_facts(zip(datasets["key"].to_pylist(), datasets["value"].to_pylist(), strict=True)),
+        datasets=None
+        if found is None
+        else dataset_facts(zip(*(found[c].to_pylist() for c in ("key", "value")), strict=True)),
     )
 
 
@@ -88,13 +88,17 @@ def node_facts(rows: pa.Table, timeout_ms: int) -> list[NodeFacts]:
     """
     if not rows.num_rows:
         return []
-    # No arithmetic, append_column or group_by: each imports pandas, to see whether it is given something of it.
-    seen_ms = rows.column("observed_at").cast(pa.timestamp("ms", "UTC"), safe=False).cast(pa.int64())
-    rows = pa.Table.from_arrays([*rows.columns, seen_ms], names=[*rows.column_names, "seen_ms"])
+    # No arithmetic, append_column or group_by: each imports pandas, to see whether it is given something of it. No cast
+    # or filter either: they import pyarrow.compute, which takes longer than reading the table.
+    seen_ms = [
+        None if microseconds is None else microseconds // 1_000
+        for chunk in rows.column("observed_at").chunks
+        for microseconds in chunk.view(pa.int64()).to_pylist()
+    ]
     newest_ms: dict[str, int] = {}
-    for region, ms in zip(rows.column("region").to_pylist(), seen_ms.to_pylist(), strict=True):
+    for region, ms in zip(rows.column("region").to_pylist(), seen_ms, strict=True):
         newest_ms[region] = max(newest_ms.get(region, 0), ms or 0)
-    names = ("region", "node_id", "gpu_model", "spot", "gpus", "cpus", "memory_gb", "state", "seen_ms")
+    names = ("region", "node_id", "gpu_model", "spot", "gpus", "cpus", "memory_gb", "state")
 
     def is_in_state(wanted: str, region: str, state: str | None, seen_ms: int | None) -> bool:
         return (state or "ready") == wanted and (seen_ms or 0) >= newest_ms[region] - timeout_ms
@@ -112,7 +116,7 @@ def node_facts(rows: pa.Table, timeout_ms: int) -> list[NodeFacts]:
             draining=is_in_state("draining", region, state, seen_ms),
         )
         for region, node_id, gpu_model, spot, gpus, cpus, memory_gb, state, seen_ms in zip(
-            *(rows.column(name).to_pylist() for name in names), strict=True
+            *(rows.column(name).to_pylist() for name in names), seen_ms, strict=True
         )
     ]
 
@@ -126,9 +130,9 @@ def _links(rows: pa.Table) -> Links:
 
 
 def _prices(rows: pa.Table) -> Prices:
-    rows = rows.filter(pc.is_valid(rows.column("usd_per_gpu_hour")))
     names = ("region", "gpu_model", "spot", "usd_per_gpu_hour")
     return {
         (region, gpu_model, spot): usd
         for region, gpu_model, spot, usd in zip(*(rows.column(name).to_pylist() for name in names), strict=True)
+        if usd is not None
     }

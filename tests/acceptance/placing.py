@@ -14,17 +14,18 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from kafka import KafkaConsumer, KafkaProducer
 
+from tests.patience import PATIENCE_S
 from thalweg.conf.settings import KafkaSettings, PlaceSettings, Settings, WarehouseSettings
 from thalweg.conf.settings import SparkSettings as SparkSettings
 from thalweg.streams.broker.admin import ensure_topics
-from thalweg.streams.contract.topics import ASSIGNMENTS, DEADLETTER, REQUESTS, STATUS, topic_name
+from thalweg.streams.contract.topics import ASSIGNMENTS, CONTROL, DEADLETTER, REQUESTS, STATUS, topic_name
 from thalweg.sync.delta.contracts import LINKS, NODES, PRICES
 from thalweg.sync.delta.store import append, open_or_create
 
 REGIONS = ("aws:eu-west-1", "gcp:us-central1")
 
 
-def until(met: Callable[[], bool], seconds: float = 60.0) -> None:
+def until(met: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
     limit = time.monotonic() + seconds
     while not met():
         assert time.monotonic() < limit, "not met in time"
@@ -67,6 +68,10 @@ class Setting:
         self.producer.send(topic_name(STATUS, self.prefix, region), value, key=region.encode())
         self.producer.flush()
 
+    def order(self, **order: Any) -> None:
+        self.producer.send(topic_name(CONTROL, self.prefix), json.dumps(order).encode(), key=b"k")
+        self.producer.flush()
+
     def beat(self, *regions: str) -> None:
         for region in regions or REGIONS:
             self.report(region, type="heartbeat")
@@ -80,7 +85,9 @@ class Setting:
                 else:
                     self.events.append(json.loads(record.value))
 
-    def heard(self, met: Callable[[], bool], seconds: float = 60.0, *, beating: tuple[str, ...] = REGIONS) -> None:
+    def heard(
+        self, met: Callable[[], bool], seconds: float = PATIENCE_S, *, beating: tuple[str, ...] = REGIONS
+    ) -> None:
         """Listen, and let regions beat, until something is met."""
 
         def look() -> bool:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import IO, Self
 
+from tests.patience import PATIENCE_S
+
 _SEQUENCE = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])")
 # The terminal becomes the command's controlling one: only then is Ctrl-C typed there an interrupt, as for a person.
 _TAKE_TERMINAL = (
@@ -68,7 +70,7 @@ class Terminal:
         """Type the interrupt character."""
         self.enter("\x03")
 
-    def wait(self, met: Callable[[], bool], seconds: float) -> None:
+    def wait(self, met: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
         """Wait until something is met.
 
         Raises:
@@ -80,7 +82,7 @@ class Terminal:
             assert self.process.poll() is None, f"ended with {self.process.poll()}:\n{self.screen()}"
             time.sleep(0.1)
 
-    def ended(self, seconds: float) -> int:
+    def ended(self, seconds: float = PATIENCE_S) -> int:
         """Wait until the command has ended, and return its exit code."""
         try:
             code = self.process.wait(seconds)

@@ -7,13 +7,19 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from tests.patience import PATIENCE_S
+from thalweg.agent.artefacts import read_artefact
 from thalweg.audit.accounts import read_agents
+from thalweg.cli.newest_report import newest_report
 from thalweg.conf.settings import KafkaSettings
+from thalweg.query.task_runs import PlacedRun
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.broker.consume import KafkaReader
 from thalweg.streams.broker.publish import KafkaPublisher, outgoing
@@ -49,12 +55,12 @@ class Region:
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=PATIENCE_S)
 
     def stop(self) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=PATIENCE_S)
 
     def send(self, *events: AssignmentEvent) -> None:
         self.publisher.publish(
@@ -180,7 +186,7 @@ def test_an_agent_without_a_broker_waits_and_stops_when_asked(tmp_path: Path) ->
     assert process.stderr is not None
     assert any(b"waiting for the broker" in line for line in process.stderr)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=100) == 0
+    assert process.wait(timeout=PATIENCE_S) == 0
 
 
 @pytest.mark.parametrize(
@@ -194,6 +200,31 @@ def test_an_agent_without_a_broker_waits_and_stops_when_asked(tmp_path: Path) ->
 )
 def test_a_wrong_call_of_the_agent_ends_with_2(arguments: list[str], words: str) -> None:
     command = [sys.executable, "-m", "thalweg", "agent", *arguments]
-    called = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=os.getcwd())
+    called = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, cwd=os.getcwd())
     assert called.returncode == 2
     assert words in called.stderr
+
+
+def test_the_log_of_a_running_task_is_found_by_its_reports_and_outlives_its_agent(
+    regions: Callable[..., Region], tmp_path: Path
+) -> None:
+    kept = ["--set", f"agent.artefacts=file://{tmp_path}/store", "--set", "agent.progress_ms=500"]
+    region = regions("--runner", "process", *kept)
+    script = """echo '{"loss": 0.5}' > $THALWEG_METRICS; echo hello $WORD; exec sleep 300"""
+    region.send(event("t", command=["/bin/sh", "-c", script], env={"WORD": "world"}))
+    region.until(lambda reports: any(r.type == "progress" and r.metrics == {"loss": 0.5} for r in reports))
+    now = datetime.now(UTC)
+    placed = PlacedRun(copy=0, epoch=1, region=REGION, state="running", changed_at=now)
+    report = newest_report(region.kafka, "t", placed, now)
+    assert report is not None and report.log is not None
+    assert newest_report(region.kafka, "t", replace(placed, epoch=2), now) is None
+    assert newest_report(region.kafka, "t", placed, now + timedelta(days=1)) is not None  # as it was when it began
+    uri = report.log
+    region.until(lambda _: read_artefact(uri) == b"hello world\n")
+    region.kill()
+    region.start()
+    region.until(lambda reports: any(r.type == "failed" for r in reports))
+    (failed,) = [r for r in region.reports if r.type == "failed"]
+    assert (failed.cause, failed.log, failed.metrics) == ("agent", uri, {"loss": 0.5})
+    assert read_artefact(uri) == b"hello world\n"
+    assert region.stop() == 0

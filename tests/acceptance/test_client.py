@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from kafka import KafkaConsumer
@@ -20,8 +21,8 @@ from thalweg.streams.broker.deadletter import RefusedRecord, dead_letter
 from thalweg.streams.broker.errors import BrokerUnavailableError, FenceError, MessageTooLargeError
 from thalweg.streams.broker.publish import KafkaPublisher, OutgoingRecord, outgoing
 from thalweg.streams.contract.envelope import Envelope, read_headers
-from thalweg.streams.contract.messages import AssignmentEvent, StatusEvent, TaskRequest
-from thalweg.streams.contract.topics import ANSWERS, ASSIGNMENTS, REQUESTS, topic_name
+from thalweg.streams.contract.messages import AssignmentEvent, StatusEvent, TaskEnd, TaskRequest
+from thalweg.streams.contract.topics import ANSWERS, ASSIGNMENTS, REQUESTS, RESULTS, topic_name
 
 pytestmark = pytest.mark.acceptance
 REGION = "aws:us-east-1"
@@ -127,7 +128,8 @@ def test_a_minimal_request_arrives_with_its_key_its_time_and_its_envelope(instal
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
-        ({}, "missing required field `task_id`"),
+        ({}, "task_id and task_ids: exactly one of the two is allowed"),
+        ({"task_id": "t", "per_worker": {"gpus": 1, "gpu_milli": 5}}, "allowed is one of the two"),
         ({"task_id": "t", "per_worker": {"gpus": -1}}, r"`int` >= 0 - at `\$\.per_worker\.gpus`"),
         ({"task_id": "t", "expected_s": float("nan")}, "expected_s"),
         ({"task_id": "t", "workers": "two"}, "workers"),
@@ -137,6 +139,7 @@ def test_a_minimal_request_arrives_with_its_key_its_time_and_its_envelope(instal
         ({"task_id": "t", "gpus": 8}, r"unknown field 'gpus' \(is 'per_worker\.gpus' meant\?\)"),
         ({"task_id": "t", "depends_on": ["a"]}, "unknown field 'depends_on'"),
         ({"task_id": "t", "deadline": 1_795_933_582}, "looks like seconds"),
+        ({"task_id": "t", "stamp": {"ms": 1_795_933_582}}, "looks like seconds"),
     ],
 )
 def test_what_is_no_request_is_refused_before_sending(
@@ -260,10 +263,12 @@ def test_submit_takes_options_files_and_standard_input(installation: Installatio
     file.write_text('{"task_id": "t2"}\n{"task_id": "t3", "workers": 2}\n')
     assert call(installation, "submit", str(file)) == (0, "t2 submitted\nt3 submitted\n")
     assert call(installation, "submit", "-", input_='[{"task_id": "t4"}]') == (0, "t4 submitted\n")
-    assert call(installation, "cancel", "t2", "t3") == (0, "t2 cancelled\nt3 cancelled\n")
+    said = "t2: cancel sent, not answered\nt3: cancel sent, not answered\n"
+    assert call(installation, "cancel", "t2", "t3") == (0, said)
     sent = [json.loads(record.value) for record in installation.requests()]
+    assert [one["task_ids"] for one in sent if one["op"] == "cancel"] == [["t2", "t3"]]
     assert sorted(one["task_id"] for one in sent if one["op"] == "submit") == ["t1", "t2", "t3", "t4"]
-    (first,) = [one for one in sent if one["task_id"] == "t1"]
+    (first,) = [one for one in sent if one.get("task_id") == "t1"]
     assert first["data"] == [{"region": "aws:us-east-1", "size_gb": 12.5}]
 
 
@@ -278,7 +283,7 @@ def test_a_task_without_an_id_gets_the_same_one_each_time(installation: Installa
     [
         (["submit"], None, "nothing to submit"),
         (["submit", "-"], "{not json", "line 1"),
-        (["submit", "-"], "[1]", "wanted is a JSON object, seen int"),
+        (["submit", "-"], "[1]", "wanted is a mapping, seen int"),
         (["submit", "-"], "[]", "holds no task"),
         (["submit", "-"], '{"task_id": "t", "workers": 0}', "not sent"),
         (["submit", "--data", "nowhere"], None, "REGION=GB"),
@@ -318,11 +323,22 @@ def test_submit_can_wait_for_the_end(installation: Installation) -> None:
     }
 
 
-def test_a_yaml_file_is_told_what_is_wanted(installation: Installation, tmp_path: Path) -> None:
-    (tmp_path / "sky.yaml").write_text("resources: {accelerators: A100:8}")
+def test_a_file_of_another_system_is_sent_as_a_request(installation: Installation, tmp_path: Path) -> None:
+    (tmp_path / "sky.yaml").write_text("resources: {accelerators: A100:8, disk_size: 100}\nrun: date\n")
     code, out = call(installation, "submit", str(tmp_path / "sky.yaml"))
-    assert code == 2
-    assert "sky.yaml is YAML: wanted is JSON" in out
+    assert code == 0, out
+    assert "line 1: resources.disk_size: 100: not said" in out
+    (sent,) = installation.requests()
+    assert json.loads(sent.value)["per_worker"] == {"gpus": 8, "gpu_models": ["A100"]}
+
+
+def test_the_end_that_the_place_job_tells_brings_the_results(installation: Installation) -> None:
+    with installation.client() as client:
+        client.submit({"task_id": "t"})
+        told = TaskEnd(event_id="e", task_id="t", state="succeeded", tenant="x", ended_at=1, result={"best": 3})
+        topic = topic_name(RESULTS, installation.kafka.topic_prefix)
+        installation.publisher.publish([OutgoingRecord(topic=topic, key=b"t", value=msgspec.json.encode(told))])
+        assert client.wait("t", timeout_s=20).result == {"best": 3}
 
 
 def test_a_command_is_taken_apart_as_a_shell_does(installation: Installation) -> None:
@@ -418,4 +434,4 @@ def test_refusals_are_listed_newest_first_with_whose_they_are(installation: Inst
 
 
 def test_nothing_refused_is_said(installation: Installation) -> None:
-    assert call(installation, "refused")[1].endswith("0 of 0 refused since 1d ago\n")
+    assert call(installation, "refused")[1].endswith("Nothing was refused since 1d ago\n")

@@ -14,7 +14,7 @@ from thalweg.jobs.runtime.job import Stop
 from thalweg.sync.clock import system_clock
 from thalweg.sync.protocol.changes import Add, Assign, Remove
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.acceptance
 
 CHEAP, DEAR = "aws:eu-west-1", "gcp:us-central1"  # 2 and 3 USD a GPU hour
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.terminal import Terminal
+from tests.patience import PATIENCE_S
 from thalweg.stack.leftovers import leftovers
 from thalweg.stack.state import StateFolder
 
@@ -35,7 +36,7 @@ class Person:
 
     def call(self, *arguments: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
         called = subprocess.run(
-            thalweg(*arguments), env=self.environ, capture_output=True, text=True, timeout=400, check=False
+            thalweg(*arguments), env=self.environ, capture_output=True, text=True, timeout=PATIENCE_S, check=False
         )
         assert called.returncode == code, f"{arguments} ended with {called.returncode}: {called.stderr}{called.stdout}"
         return called
@@ -49,21 +50,22 @@ class Person:
         return [process.pid for process in leftovers(StateFolder(self.state / "demo"))]
 
 
-@pytest.mark.timeout(900)
 def test_a_demo_that_was_cut_off_begins_anew_is_hurt_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     person = Person(tmp_path / "state")
     with person.demo() as demo:
-        demo.wait(lambda: "agents-1 ready" in demo.screen(), 240)
+        demo.wait(lambda: "agents-1 ready" in demo.screen())
         demo.process.kill()
-        limit = time.monotonic() + 30  # the Spark JVM is no child of ours: it ends when it sees that its Python is gone
+        limit = (
+            time.monotonic() + PATIENCE_S
+        )  # the Spark JVM is no child of ours: it ends when it sees that its Python is gone
         while person.left():
             assert time.monotonic() < limit, person.left()
             time.sleep(0.2)
 
     with person.demo() as demo:
-        demo.wait(lambda: "first assignment" in demo.screen(), 300)
-        demo.wait(lambda: "last plan" in demo.screen(), 30)
-        assert re.search(r"p50 .* ms  p95 .* ms  p99 .* ms", demo.screen())
+        demo.wait(lambda: "first assignment" in demo.screen())
+        demo.wait(lambda: "last plan" in demo.screen())
+        demo.wait(lambda: bool(re.search(r"p50 .* ms  p95 .* ms  p99 .* ms", demo.screen())))
         assert all(len(line) <= demo.columns for line in demo.screen().splitlines())
 
         second = person.call("demo", "--headless", "--seconds", "1", code=1)
@@ -74,20 +76,21 @@ def test_a_demo_that_was_cut_off_begins_anew_is_hurt_and_ends_with_ctrl_c(tmp_pa
             "broker",
             "jobs",
             "maintain",
+            "window",
             "agents-1",
             "agents-2",
         }
         assert list((person.state / "demo" / "scratch").glob("spark-*")), "Spark's folders lie elsewhere"
 
-        chaos = person.call("chaos", "agents-1", "jobs", "broker", "--pause", "2", "--json")
-        assert [hurt["how"] for hurt in json.loads(chaos.stdout)["hurt"]] == ["killed"] * 3
+        hurting = person.call("hurt", "agents-1", "jobs", "broker", "--pause", "2", "--json")
+        assert [hurt["how"] for hurt in json.loads(hurting.stdout)["hurt"]] == ["killed"] * 3
         # Nobody but the demo knew of it; the books must not call it a ghost.
-        guest = person.call("submit", "--task", "guest", "--gpus", "1", "--expected-s", "60", "--wait", "240", "--json")
+        guest = person.call("submit", "--task", "guest", "--gpus", "1", "--expected-s", "60", "--wait", "900", "--json")
         assert json.loads(guest.stdout)["tasks"][0]["state"] == "succeeded"
 
         demo.press_ctrl_c()
-        code = demo.ended(200)
-        told = f"{demo.out()}\n{demo.screen()}\n{chaos.stderr}"
+        code = demo.ended()
+        told = f"{demo.out()}\n{demo.screen()}\n{hurting.stderr}"
     document = json.loads(demo.out())
     assert document["violations"] == [], told
     assert (code, document["ok"]) == (0, True), told
@@ -104,21 +107,26 @@ def test_a_demo_that_was_cut_off_begins_anew_is_hurt_and_ends_with_ctrl_c(tmp_pa
     assert document["plans_made"] > 3
 
 
-@pytest.mark.timeout(400)
 def test_ctrl_c_before_the_first_assignment_ends_the_demo_in_order(tmp_path: Path) -> None:
     person = Person(tmp_path / "state")
     with person.demo() as demo:
-        demo.wait(lambda: "starting the broker" in demo.screen(), 60)
+        demo.wait(lambda: "starting the broker" in demo.screen())
         demo.press_ctrl_c()
-        assert demo.ended(100) == 1
+        assert demo.ended() == 1
         assert "interrupted before the first assignment" in demo.screen()
     assert person.left() == []
 
 
-def test_chaos_without_a_stack_says_what_to_start(tmp_path: Path) -> None:
+def test_hurting_without_a_stack_says_what_to_start(tmp_path: Path) -> None:
     environment = os.environ | {"THALWEG_STATE": str(tmp_path / "state")}
     called = subprocess.run(
-        thalweg("chaos"), env=environment, capture_output=True, text=True, timeout=60, check=False, cwd=os.getcwd()
+        thalweg("hurt"),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+        cwd=os.getcwd(),
     )
     assert called.returncode == 2
     assert "start one with `thalweg up`" in called.stderr
@@ -141,7 +149,7 @@ def test_a_wrong_call_of_the_demo_ends_with_2(tmp_path: Path, arguments: list[st
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
         cwd=os.getcwd(),
     )
@@ -158,7 +166,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
         cwd=os.getcwd(),
     )

@@ -16,6 +16,7 @@ from kafka.errors import KafkaError
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
+from tests.patience import PATIENCE_S
 from thalweg.conf.settings import KafkaSettings, ObserveSettings, Settings, WarehouseSettings
 from thalweg.conf.settings import SparkSettings as SparkSettings
 from thalweg.jobs import observe
@@ -114,7 +115,7 @@ def world(broker: str, spark: SparkSession, tmp_path: Path) -> Iterator[World]:
     world.producer.close()
 
 
-def eventually(read: Callable[[], T], *, seconds: float = 10) -> T:
+def eventually(read: Callable[[], T], *, seconds: float = PATIENCE_S) -> T:
     """Read until there is something, because the latest tables follow beside the stream."""
     deadline = time.monotonic() + seconds
     while not (seen := read()) and time.monotonic() < deadline:
@@ -298,13 +299,13 @@ def test_a_full_disk_makes_the_batch_wait_and_loses_nothing(world: World, caplog
         world.send(
             OREGON, *({"samples": [node(f"{number}-{uuid.uuid4()}") for number in range(50)]} for _ in range(20))
         )
-        assert eventually(lambda: [text for text in caplog.messages if "free some space" in text], seconds=20)
+        assert eventually(lambda: [text for text in caplog.messages if "free some space" in text])
         assert len(world.rows("telemetry")) == 1
         assert world.query is not None
         assert world.query.isActive
 
         filler.unlink()
-        assert eventually(lambda: len(world.rows("telemetry")) == 1_001, seconds=20)
+        assert eventually(lambda: len(world.rows("telemetry")) == 1_001)
         assert [text for text in caplog.messages if "works again" in text]
         world.stop()
     finally:
@@ -319,7 +320,7 @@ def test_two_jobs_on_one_warehouse_are_told_apart(world: World, tmp_path: Path) 
     other.commit(other.write(DeltaTable(other.uri).to_pyarrow_table(), 0))
     world.send(OREGON, {"samples": [node("n2")]})
 
-    assert eventually(lambda: not first.isActive, seconds=20)
+    assert eventually(lambda: not first.isActive)
     assert "another writer" in str(first.exception())
     assert [row["node_id"] for row in world.rows("telemetry")] == ["n1", "n1"]
 
@@ -331,7 +332,7 @@ def test_the_place_reached_is_told_to_a_consumer_group(world: World) -> None:
     admin = KafkaAdminClient(bootstrap_servers=world.settings.kafka.bootstrap_servers)
     group = f"{world.settings.kafka.topic_prefix}-observe"
     try:
-        assert eventually(lambda: _group_offsets(admin, group), seconds=15) == [2]
+        assert eventually(lambda: _group_offsets(admin, group)) == [2]
     finally:
         admin.close()
 
@@ -368,10 +369,10 @@ def test_a_topic_made_anew_while_the_query_runs_is_read_from_its_beginning(world
     topic = topics.topic_name(topics.TELEMETRY, world.settings.kafka.topic_prefix, OREGON)
     admin = KafkaAdminClient(bootstrap_servers=world.settings.kafka.bootstrap_servers)
     admin.delete_topics([topic])
-    assert eventually(lambda: topic not in admin.list_topics(), seconds=20)
+    assert eventually(lambda: topic not in admin.list_topics())
     admin.close()
     world.send(OREGON, {"samples": [node("new-0")]}, {"samples": [node("new-1")]})
-    assert eventually(lambda: not first.isActive, seconds=30)
+    assert eventually(lambda: not first.isActive)
     world.restart()
     told = [str(row["node_id"]) for row in world.rows("telemetry")]
     assert sorted(told) == ["iowa", "new-0", "new-1", *(f"old-{number}" for number in range(5))]

@@ -15,6 +15,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from kafka import KafkaProducer
 
+from tests.patience import PATIENCE_S
 from thalweg.bootstrap.jars import ensure_jars
 from thalweg.conf.environment import PROJECT_ROOT, find_java
 from thalweg.conf.settings import KafkaSettings
@@ -22,10 +23,9 @@ from thalweg.stack.broker import Broker
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.contract import topics
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.acceptance
 
 REGION = "aws:us-west-2"
-PATIENCE_S = 180.0  # a JVM starts in 5 s on a quiet machine and in a minute on one that runs everything else
 
 
 class Job:

@@ -75,6 +75,25 @@ def task(name: str, **more: object) -> dict[str, object]:
     return {"task_id": name, "per_worker": {"gpus": 1}, **more}
 
 
+def test_a_drained_region_empties_and_stays_so_over_a_restart(setting: Setting, running: Running) -> None:
+    setting.request(task("t1"))
+    setting.heard(lambda: "t1" in setting.assigned())
+    (here,) = setting.assigned()["t1"]
+    setting.order(order="drain", region="nowhere", who="ann")
+    setting.order(order="drain", region=here["region"], who="ann")
+    setting.heard(lambda: len(setting.assigned()["t1"]) == 2 and bool(setting.refused))
+    (there,) = [event for event in setting.assigned()["t1"] if event["epoch"] == 3]
+    assert there["region"] != here["region"]
+    assert "nowhere" in setting.refused[0][0]["reason"] and setting.refused[0][0]["rule"] == "order"
+    running.stop()
+    running.start()
+    setting.request(*(task(f"u{number}") for number in range(4)))
+    setting.heard(lambda: {f"u{number}" for number in range(4)} <= setting.assigned().keys())
+    assert {event["region"] for name in range(4) for event in setting.assigned()[f"u{name}"]} == {there["region"]}
+    (ordered,) = [row for row in setting.ledger() if row["transition"] == "ordered"]
+    assert ordered["topic"].endswith(".control") and ordered["ordered"]
+
+
 def test_a_request_becomes_an_assignment_that_the_ledger_knew_first(setting: Setting, running: Running) -> None:
     setting.request(task("t1", observed_at=1), {"task_id": "plain"})
     setting.heard(lambda: {"t1", "plain"} <= setting.assigned().keys())
@@ -258,14 +277,14 @@ def test_killed_at_any_moment_it_loses_nothing_and_assigns_nothing_twice(setting
         for part in range(3):
             setting.request(*[task(f"whole-{part}-{index}") for index in range(20)])
             first = len(setting.assigned())
-            setting.heard(lambda: len(setting.assigned()) > first, 240)  # noqa: B023
+            setting.heard(lambda: len(setting.assigned()) > first)  # noqa: B023
             setting.request(*[task(f"share-{part}-{index}", per_worker={"gpu_milli": 20}) for index in range(300)])
             sent += 320
             time.sleep(chance.random() * 1.5)
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             process = setting.process()
-        setting.heard(lambda: len(setting.assigned()) == sent, 240)
+        setting.heard(lambda: len(setting.assigned()) == sent)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

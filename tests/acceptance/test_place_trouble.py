@@ -20,7 +20,7 @@ from thalweg.jobs.runtime.job import Stop
 from thalweg.stack.broker import Broker
 from thalweg.sync.clock import system_clock
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.acceptance
 
 
 @pytest.fixture
@@ -58,15 +58,15 @@ def test_a_broker_that_is_down_at_the_start_or_goes_away_is_waited_for(
         return any(words in log.read_text(errors="replace") for log in setting.folder.glob("place-*.log"))
 
     try:
-        until(lambda: said("waiting for the broker") and said("no Kafka broker answers"), 120)
+        until(lambda: said("waiting for the broker") and said("no Kafka broker answers"))
         own_broker.start()
-        setting.heard(lambda: len(setting.assigned()) == 5, 120)
+        setting.heard(lambda: len(setting.assigned()) == 5)
 
         own_broker.kill()
-        until(lambda: said("place-heartbeat failed"), 60)
+        until(lambda: said("place-heartbeat failed"))
         own_broker.start()
         setting.request(*tasks("after", 5))
-        setting.heard(lambda: len(setting.assigned()) == 10, 120)
+        setting.heard(lambda: len(setting.assigned()) == 10)
         decided_once(setting, 10)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
@@ -97,14 +97,14 @@ def test_a_full_disk_holds_the_batch_and_tells_no_region_what_the_ledger_does_no
             while file.write(b"x" * 4096):
                 pass
         setting.request(*tasks("meanwhile", 20))
-        setting.heard(lambda: any("the ledger cannot be written" in text for text in caplog.messages), 60)
+        setting.heard(lambda: any("the ledger cannot be written" in text for text in caplog.messages))
         time.sleep(2)  # in which an event that ran ahead of the ledger would arrive
         setting.listen()
         assert len(setting.assigned()) == 1
         assert query.isActive
 
         (disk / "filler").unlink()
-        setting.heard(lambda: len(setting.assigned()) == 21, 60)
+        setting.heard(lambda: len(setting.assigned()) == 21)
         decided_once(setting, 21)
         until(lambda: len(setting.table("tasks")) == 21)
         stop.ask()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from thalweg.bootstrap.jars import ensure_jars
 from thalweg.conf.environment import find_java
 from thalweg.conf.settings import KafkaSettings
@@ -41,7 +42,7 @@ def test_a_publisher_and_a_reader_go_on_after_the_broker_was_away(tmp_path: Path
         assert reader.poll(100) == []
         broker.start()
         assert broker.bootstrap == kafka.bootstrap_servers
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
                 publisher.publish([record(topic, 3)])

@@ -31,7 +31,7 @@ from thalweg.sync.protocol.records import Record, Register, decode_record
 from thalweg.sync.protocol.stamps import Hlc, Stamp
 from thalweg.sync.replica.replica import FencedError
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.acceptance
 
 
 @pytest.fixture(scope="module")
@@ -353,7 +353,6 @@ def test_a_batch_that_spark_takes_again_changes_nothing(spark: Any, links: Proxi
         assert len(rows(settings, "conflicts")) == len(conflicts)
 
 
-@pytest.mark.timeout(900)  # four Spark applications of the job; a busy machine takes a minute for a MERGE
 def test_spark_and_the_driver_merge_alike(spark: Any, links: ProxiedBroker, tmp_path: Path) -> None:
     """The same input, once merged on the driver and once in Spark's tasks with Spark's MERGE."""
     settings = {

@@ -77,7 +77,7 @@ def test_place_runs_with_spark_submit(broker: str, tmp_path: Path) -> None:
     try:
         with submitted("place", setting):
             setting.request({"task_id": "t", "per_worker": {"gpus": 1}})
-            setting.heard(lambda: "t" in setting.assigned(), 120)
+            setting.heard(lambda: "t" in setting.assigned())
     finally:
         setting.close()
 
@@ -90,6 +90,6 @@ def test_observe_runs_on_executors_that_know_nothing_of_ours(broker: str, tmp_pa
         with submitted("observe", setting, "--set", "observe.writer=executors", master="local-cluster[2,1,1024]"):
             setting.producer.send(topic_name(TELEMETRY, setting.prefix, "new"), sample)
             setting.producer.flush()
-            setting.heard(lambda: any(row["region"] == "new" for row in setting.table("nodes")), 120)
+            setting.heard(lambda: any(row["region"] == "new" for row in setting.table("nodes")))
     finally:
         setting.close()

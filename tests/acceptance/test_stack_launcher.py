@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from thalweg.bootstrap.jars import ensure_jars
 from thalweg.conf.environment import JAR_LOCK, PROJECT_ROOT, REQUIREMENTS_LOCK, cache_folder, find_java
 
@@ -98,7 +99,7 @@ class Clone:
 
     def run(self, *arguments: str, program: Path | None = None) -> "subprocess.CompletedProcess[str]":
         process = self.start(*arguments, program=program)
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=PATIENCE_S)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
@@ -147,7 +148,7 @@ def test_a_changed_lock_is_followed_and_a_moved_clone_repaired(clone: Clone) -> 
 
 def test_a_kill_in_the_middle_is_repaired_by_the_next_run(clone: Clone) -> None:
     process = clone.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not (clone.root / ".venv" / "thalweg-unfinished").exists() and time.monotonic() < deadline:
         time.sleep(0.005)
     time.sleep(0.5)
@@ -160,7 +161,7 @@ def test_a_kill_in_the_middle_is_repaired_by_the_next_run(clone: Clone) -> None:
 
 def test_two_first_runs_at_once_both_succeed_and_one_prepares(clone: Clone) -> None:
     both = [clone.start(), clone.start()]
-    told = [process.communicate(timeout=240) for process in both]
+    told = [process.communicate(timeout=PATIENCE_S) for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert sorted("environment is ready" in err for _, err in told) == [False, True]
     assert any("another process is preparing .venv" in err for _, err in told)

@@ -14,7 +14,7 @@ README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
 NOT_CALLED = "No job calls `scheduling.solve.replan` yet"
 REPLAN = "thalweg.scheduling.solve.replan"
 PAGES = sorted([PROJECT_ROOT / "README.md", *(PROJECT_ROOT / "docs").rglob("*.md")])
-PRODUCT = ("jobs", "streams", "sync", "scheduling", "thalweg")
+PRODUCT = ("jobs", "streams", "sync", "scheduling", "learning", "thalweg")
 FILES = [
     str(file.relative_to(PROJECT_ROOT))
     for folder in (*PRODUCT, "conf", "benchmarks", "tests")

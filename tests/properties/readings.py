@@ -110,7 +110,10 @@ def read_by_replay(before: Sequence[Transition], after: Sequence[Transition]) ->
 
 
 def world_of_tables(tasks: pa.Table, placements: pa.Table, spec_of: SpecOf) -> World:
-    return world_from(WorldFacts(), short_story(tasks.to_pylist(), placements.to_pylist(), spec_of), 0)
+    told = tasks.to_pylist()
+    parents = {parent.task_id for task in told for parent in spec_of(task["request"]).terms.after}
+    missing = parents - {task["task_id"] for task in told}
+    return world_from(WorldFacts(), short_story(told, placements.to_pylist(), spec_of, missing), 0)
 
 
 def held_of_nodes(world: World) -> dict[str, tuple[list[int], int, int]]:

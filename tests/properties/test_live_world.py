@@ -16,7 +16,7 @@ from thalweg.scheduling.live.live_plan import Plan, PlanSettings
 from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.world.tasks import TERMINAL, Change, TaskSpec, Transition
 from thalweg.scheduling.world.world import TenantLimits, World
-from thalweg.streams.placement.assignments import event_type_of
+from thalweg.streams.placement.event_ids import event_type_of
 
 REGIONS = ("a", "b", "c")
 NODES = [node(region, f"n{index}", 4) for region in REGIONS for index in range(2)]

@@ -26,7 +26,7 @@ from tests.unit.scheduling.worlds import spec
 from thalweg.scheduling.world.facts import WorldFacts
 from thalweg.scheduling.world.making import world_from
 from thalweg.scheduling.world.tasks import TaskSpec
-from thalweg.streams.placement.requests import read_spec
+from thalweg.streams.placement.task_specs import read_spec
 from thalweg.sync.ledger.folds import fold_ledger
 from thalweg.sync.ledger.ledger import SpecOf, from_rows
 

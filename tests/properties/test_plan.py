@@ -15,7 +15,7 @@ from tests.properties.reference_mip import arc_usd, best_usd
 from thalweg.scheduling.problem.model import Problem, Weights, make_classes
 from thalweg.scheduling.problem.order import in_order, reordered
 from thalweg.scheduling.problem.solution import Solution, SolveLimits, spread_copies
-from thalweg.scheduling.solve.solve import STRATEGIES, solve
+from thalweg.scheduling.solve.solve import STRATEGIES, left_by_greedy, solve
 
 SEEDS = st.integers(0, 2**32 - 1)
 FEW = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
@@ -174,3 +174,10 @@ def as_running(problem: Problem, solution: Solution) -> Problem:
     weights = replace(problem.weights, move=50.0)
     assert isinstance(weights, Weights)
     return replace(problem, classes=classes, weights=weights)
+
+
+@FEW
+@given(SEEDS)
+def test_what_greedy_leaves_is_told_without_a_bound(seed: int) -> None:
+    one = random_problem(seed)
+    assert left_by_greedy(one) == solve(one, "greedy").unplaced

@@ -16,7 +16,7 @@ from tests.properties.world_histories import LIMITED, History, picture
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.world.world import World
-from thalweg.streams.placement.requests import read_spec
+from thalweg.streams.placement.task_specs import read_spec
 from thalweg.sync.delta.contracts import DECISIONS
 from thalweg.sync.delta.store import open_or_create, table_uri
 from thalweg.sync.ledger.follower import Follower
@@ -95,7 +95,7 @@ def test_a_snapshot_at_any_point_and_the_rows_since_are_all_the_rows(seed: int) 
     mark = follower.snapshot(NEVER_READ)
     if mark is None:
         return
-    again = Follower._of_snapshot(decode_snapshot(encode_snapshot(mark)), read_spec, NOW_MS, LIMITED)
+    again = Follower._of_snapshot(decode_snapshot(encode_snapshot(mark)), pa.table({}), read_spec, NOW_MS, LIMITED)
     assert everything(again.world) == everything(follower.world), "what was written is what is read"
     for batch in history.batches[cut:]:
         again.follow(batch)

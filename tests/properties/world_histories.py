@@ -18,15 +18,19 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from thalweg.scheduling.live import decide
+from thalweg.scheduling.live import decide, ordering
+from thalweg.scheduling.live.drains import relief
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.micro_batch import plan
+from thalweg.scheduling.live.relocation import Relocation, in_region
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.world.facts import NODE_SEPARATOR, NodeFacts, node_key
-from thalweg.scheduling.world.tasks import TERMINAL, Copy, CopyState, Task, Transition
+from thalweg.scheduling.world.orders import Drain, HeldTenant, Order, OwnPrice, TenantTerms, subject_of
+from thalweg.scheduling.world.tasks import TERMINAL, Change, Copy, CopyState, RunReport, Task, Transition
 from thalweg.scheduling.world.world import DatasetFacts, TenantLimits, World
-from thalweg.streams.placement.assignments import event_id_of
-from thalweg.streams.placement.requests import RequestError, content_hash, read_request, read_spec
+from thalweg.streams.placement.event_ids import event_id_of
+from thalweg.streams.placement.requests import RequestError, content_hash, read_request
+from thalweg.streams.placement.task_specs import read_spec
 from thalweg.sync.ledger.folds import fold_ledger
 from thalweg.sync.ledger.ledger import from_rows, to_rows
 
@@ -34,6 +38,8 @@ REGIONS = ("a", "a/b", "b/c", "aws:us-east-1", "é", "(unknown)", "x y", "spot",
 MODELS = ("A100", "RTX 6000/8000", "b/A100", "a/spot", "cpu", "%63pu", "100 % é✓", "on-demand", "", "GB200 NVL72")
 SIZES = (0, 1, 4, 8, 8, 16, 17, 72)
 NAMES = tuple(f"t{index}" for index in range(14))
+ELEMENTS = 3
+EVERY_NAME = NAMES + tuple(f"{name}[{index}]" for name in NAMES for index in range(ELEMENTS))
 SETTINGS = PlanSettings(resize_every_ms=5_000, most_preempted=4)
 LIMITED = {"limited": TenantLimits(quota_gpus=12.0), "poor": TenantLimits(budget_usd_per_hour=10.0)}
 ORIGIN = decide.RequestOrigin(topic="requests", partition=0, offset=0, timestamp_ms=0)
@@ -59,6 +65,8 @@ class History:
         self.rows: list[Transition] = []
         self.batches: list[pa.Table] = []
         self.heard: set[str] = set()
+        self.asked: dict[str, str] = {}
+        """What was taken last of each task."""
         self.world = World()
         self.packer = Packer(self.world.nodes)
         self.tell_world()
@@ -155,6 +163,17 @@ class History:
         ):
             if rnd.random() < chance:
                 fields[field] = rnd.choice(values)
+        others = rnd.sample([other for other in NAMES if other != name], 2)
+        for chance, field, value in (
+            (0.15, "after", [others[0], {"task_id": others[1], "on": "end"}]),
+            (0.1, "not_before", self.latest_ms + rnd.choice([1_000, 600_000])),
+            (0.2, "retries", {"at_most": rnd.choice([0, 1, 5]), "back_off_s": rnd.choice([0, 10])}),
+            (0.15, "array", {"count": ELEMENTS, "at_most": rnd.choice([1, 2])}),
+            (0.1, "name", "a name"),
+            (0.2, "kind", "infer"),
+        ):
+            if rnd.random() < chance:
+                fields[field] = value
         return json.dumps(fields)
 
     # What happens
@@ -178,11 +197,28 @@ class History:
     def apply(self, rows: list[Transition] | decide.Refused) -> None:
         if isinstance(rows, decide.Refused):
             return
-        for row in rows:
-            self.world.follow(row)
-        self.rows += rows
+        while rows:
+            for row in rows:
+                self.check_drained(row)
+                self.world.follow(row)
+            self.rows += rows
+            rows = decide.follow_ups(self.world, self.now_ms)
+
+    def ask_of_one(self) -> None:
+        """Cancel, hold, release or run again a task or an element, whatever it is and does."""
+        name = self.rnd.choice(EVERY_NAME)
+        op = self.rnd.choice([decide.cancel, decide.hold, decide.release, decide.release])
+        raw = self.asked.get(name.partition("[")[0])
+        if raw is not None and self.rnd.random() < 0.3:
+            again = decide.rerun(self.world, name, read_spec(raw), raw, content_hash(raw), ORIGIN, self.now_ms)
+            self.apply(again)
+        else:
+            self.apply(op(self.world, name, ORIGIN, self.now_ms))
 
     def ask(self) -> None:
+        if self.rnd.random() < 0.25:
+            self.ask_of_one()
+            return
         name, op = self.rnd.choice(NAMES), self.rnd.choice(["submit", "submit", "update", "update", "cancel"])
         raw = self.request(name, op)
         try:
@@ -193,7 +229,10 @@ class History:
             self.apply(decide.cancel(self.world, name, ORIGIN, self.now_ms))
             return
         take = decide.submit if op == "submit" else decide.update
-        self.apply(take(self.world, name, read_spec(raw), raw, content_hash(raw), ORIGIN, self.now_ms))
+        rows = take(self.world, name, read_spec(raw), raw, content_hash(raw), ORIGIN, self.now_ms)
+        if not isinstance(rows, decide.Refused) and rows:
+            self.asked[name] = raw
+        self.apply(rows)
 
     def placed(self) -> list[tuple[Task, Copy]]:
         return [(task, copy) for task in self.world.tasks.values() for copy in task.copies.values()]
@@ -208,7 +247,8 @@ class History:
         else:
             name, region, epoch = self.rnd.choice(NAMES), self.rnd.choice(self.regions), self.rnd.randint(0, 4)
         self.hear(region)
-        self.apply(decide.report(self.world, region, kind, name, epoch, "", 3, self.now_ms))
+        run = RunReport(cause=self.rnd.choice(["exit", "memory", "agent", None])) if kind == "failed" else RunReport()
+        self.apply(decide.report(self.world, region, kind, name, epoch, "", 3, self.now_ms, run))
 
     def inventory(self) -> None:
         region = self.rnd.choice(self.regions)
@@ -242,6 +282,51 @@ class History:
         self.heard.discard(region)
         self.apply(decide.lose_region(self.world, region, 10_000, self.now_ms))
 
+    def order(self) -> None:
+        """Drain, hold, limit, price or move something, or take it back."""
+        rnd, world = self.rnd, self.world
+        region = rnd.choice([*self.regions, "nowhere"])
+        wanted: Order = rnd.choice(
+            [
+                Drain(region=region, by_ms=rnd.choice([None, None, self.now_ms + 2_000, self.now_ms + 700_000])),
+                Drain(region=region, node_id=rnd.choice(["n1", "n/2"]), by_ms=rnd.choice([None, self.now_ms + 5])),
+                HeldTenant(tenant=rnd.choice(["other", "default"])),
+                TenantTerms(tenant=rnd.choice(["limited", "other"]), quota_gpus=rnd.choice([0.0, 6.0])),
+                OwnPrice(region=region, gpu_model=rnd.choice(MODELS), usd_per_gpu_hour=rnd.choice([0.0, 7.0])),
+            ]
+        )
+        if rnd.random() < 0.4:
+            self.apply(ordering.withdraw(world, subject_of(wanted), "x", None, self.now_ms))
+        else:
+            self.apply(ordering.stand(world, wanted, "x", None, self.now_ms))
+        held = self.placed()
+        if held and rnd.random() < 0.5:
+            task, copy = rnd.choice(held)
+            search = Relocation(world, [(task.task_id, copy.index)], SETTINGS, self.now_ms, self.packer)
+            moved = ordering.move(
+                world, task.task_id, region, copy.index, "x", ORIGIN, self.now_ms,
+                find=lambda task, copy, to: search.find(task, copy, in_region(to)), why_not=lambda *_: "no room",
+            )  # fmt: skip
+            search.undo()
+            self.apply(moved)
+
+    def relieve(self) -> None:
+        look = relief(self.world, SETTINGS, self.now_ms, self.packer, most=self.rnd.choice([0, 1, 100]))
+        self.apply(ordering.relieved(look, self.now_ms))
+
+    def check_drained(self, row: Transition) -> None:
+        """Nothing is assigned to what is drained, unless it sits there already."""
+        if row.change is not Change.ASSIGNED:
+            return
+        task = self.world.tasks[row.task_id]
+        sits = task.copies.get(row.copy)
+        nodes = set() if sits is None else {share.node_id for share in sits.shares}
+        drained = self.world.orders
+        assert row.region not in drained.drained_regions or (sits is not None and sits.region == row.region)
+        for share in row.shares:
+            is_shut = node_key(row.region, share.node_id) in drained.drained_nodes  # type: ignore[arg-type]
+            assert not is_shut or share.node_id in nodes, f"{row} goes to a drained node"
+
     def place(self) -> None:
         made = plan(self.world, SETTINGS, self.now_ms, 0, self.packer)
         if made is not None:
@@ -254,11 +339,14 @@ class History:
         self.latest_ms = max(self.latest_ms, self.now_ms)
         for _ in range(self.rnd.randint(0, 7)):
             self.rnd.choices(
-                [self.ask, self.report, self.inventory, self.change_nodes, self.lose_region], [6, 10, 1, 1.5, 0.3]
+                [self.ask, self.report, self.inventory, self.change_nodes, self.lose_region, self.order],
+                [6, 10, 1, 1.5, 0.3, 0.7],
             )[0]()
         for region in self.regions:
             if self.rnd.random() < 0.9:
                 self.hear(region)
+        if self.world.orders.drains:
+            self.relieve()
         self.place()
         self.commit()
         self.check()
@@ -302,8 +390,10 @@ class History:
         taken: Counter[tuple[str, str, int]] = Counter()
         for task in world.tasks.values():
             assert task.missing >= 0
+            beside = len(task.copies) + len(task.done_copies) - task.spec.replicas
+            assert beside <= 1, "an update may take the right to overlap away, but never give a second copy more"
             assert task.state not in TERMINAL
-            assert (task.task_id in world.waiting) == (task.missing > 0)
+            assert (task.task_id in world.waiting) == (task.missing > 0 and self.may_start(task))
             regions = [copy.region for copy in task.copies.values()]
             assert len(set(regions)) == len(regions)
             for copy in task.copies.values():
@@ -324,15 +414,38 @@ class History:
             assert not here or world.nodes.ids[row] in world.left_out["nodes"], f"over-committed: {node}"
         for holding in world.holdings.values():
             assert min(holding.gpu_milli, holding.cpu_milli, holding.memory_mib, holding.micro_usd_per_hour) >= 0
-        ended = [name for name in NAMES if world.ended.get(name) is not None]
+        ended = [name for name in EVERY_NAME if world.ended.get(name) is not None]
         assert not set(ended) & world.tasks.keys()
         assert sum(world.count_by_state.values()) == len(world.tasks) + len(ended)
+
+    def may_start(self, task: Task) -> bool:
+        """Whether nothing is in front of a task: itself, its parents, time, its array and its turn there."""
+        if task.is_array or task.held or task.unmet or task.shut_until_ms:
+            return False
+        array = task.spec.terms.array
+        whole = None if array is None else self.world.tasks.get(array.array_id)
+        if whole is None:
+            return True
+        line = self.world.gates.arrays[whole.task_id]
+        open_elements = [
+            element
+            for index in range(ELEMENTS)
+            if (element := self.world.tasks.get(f"{whole.task_id}[{index}]")) is not None and element.missing
+        ]
+        assert (
+            not line.has_room
+            or whole.held
+            or whole.unmet
+            or whole.shut_until_ms
+            or all(one.task_id in line.admitted or one.held or one.unmet or one.shut_until_ms for one in open_elements)
+        ), "there is room and somebody is kept out"
+        return task.task_id in line.admitted and not (whole.held or whole.unmet or whole.shut_until_ms)
 
     def check_folds(self) -> None:
         """`tasks` and `placements` say what the world says."""
         tasks, placements = fold_ledger(pa.concat_tables(self.batches))
         states = {row["task_id"]: row["state"] for row in tasks.select(["task_id", "state"]).to_pylist()}
-        assert states == {name: str(task.state) for name in NAMES if (task := self.world.find(name)) is not None}
+        assert states == {name: str(task.state) for name in EVERY_NAME if (task := self.world.find(name)) is not None}
         folded = {
             (row["task_id"], row["copy"]): (row["epoch"], row["region"], row["pool_id"], row["state"] == "running")
             for row in placements.to_pylist()
@@ -353,6 +466,7 @@ def picture(world: World) -> dict[str, object]:
         "tasks": {
             name: (
                 task.state, task.spec, task.epoch, task.attempt, task.preempted, task.avoid, task.barred, task.reason,
+                task.held, task.unmet, task.shut_until_ms, task.causes, task.spec.terms,
                 task.done_copies, task.done_regions, task.ended, task.order, task.submitted_ms, task.content_hash,
                 {region: (r.count, r.last_ms, r.until_ms) for region, r in task.refused.items()},
                 sorted(
@@ -362,7 +476,7 @@ def picture(world: World) -> dict[str, object]:
             )
             for name, task in world.tasks.items()
         },
-        "ended": {name: world.ended.get(name) for name in NAMES},
+        "ended": {name: world.ended.get(name) for name in EVERY_NAME},
         "waiting": {
             waiting.key: set(world.waiting.first(waiting, len(waiting))) for waiting in world.waiting.classes()
         },
@@ -396,6 +510,10 @@ def picture(world: World) -> dict[str, object]:
         "flapping": {r: (f.count, f.last_ms, f.until_ms) for r, f in world.back_offs.flapping.items()},
         "backing off": world.backing_off(),
         "counts": world.count_by_state,
+        "arrays": {name: (line.ended, line.admitted) for name, line in world.gates.arrays.items()},
+        "orders": list(world.orders),
+        "tenants": world.tenants,
+        "due": (world.gates.doomed, world.gates.over),
         "copies in": {region: world.copies_in(region) for region in world.region_names if world.copies_in(region)},
         "left out": world.left_out,
     }  # fmt: skip

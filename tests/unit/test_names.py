@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("scheduling", "sync", "streams", "jobs", "conf", "thalweg")
+ROOMS = ("scheduling", "learning", "sync", "streams", "jobs", "conf", "thalweg")
 
 
 def public_classes() -> dict[str, list[str]]:

@@ -27,13 +27,13 @@ from thalweg.agent.fleet import (
 )
 from thalweg.agent.runners import Runner
 from thalweg.agent.steady import without_steps_back
-from thalweg.agent.store import AgentStore, inventory, status_record
+from thalweg.agent.store import AgentStore, HeldAssignment, inventory, status_record
 from thalweg.agent.tenure import LEASE_MS, Said, SupersededError, Tenure
 from thalweg.conf.settings import AgentSettings as AgentSettings
 from thalweg.scheduling.ids import RegionId
 from thalweg.streams.broker.consume import IncomingRecord, Reader
 from thalweg.streams.broker.deadletter import RefusedRecord, dead_letter
-from thalweg.streams.broker.errors import BrokerUnavailableError, NotAcknowledgedError
+from thalweg.streams.broker.errors import BrokerUnavailableError, NotAcknowledgedError, StoreFullError
 from thalweg.streams.broker.publish import OutgoingRecord, Publisher, outgoing
 from thalweg.streams.contract.decode import UndecodableError, decoded
 from thalweg.streams.contract.envelope import Envelope, content_id
@@ -53,6 +53,8 @@ SAMPLES_PER_RECORD: Final = 2_000
 """About 400 kB: well within a message's limit."""
 
 FORGET_EVERY_MS: Final = 60_000
+WRITE_AGAIN_MS: Final = 1_000
+"""Between two tries to write to a disk that is full."""
 READ_FIRST_MS: Final = 30_000
 """Longest time for reading what was said in a region before; it takes a second where the broker answers."""
 _EVENT: Final = msgspec.json.Decoder(AssignmentEvent)
@@ -130,8 +132,8 @@ class RegionalAgent:
         self._begun = False
         self._foreign = ForeignMemory()
         self._waiting: list[IncomingRecord] = []
-        self._skip: Mapping[tuple[str, int], int] = {}
-        """Of assignments, by topic and partition, the offset before which they are passed over."""
+        self._full: StoreFullError | None = None
+        """Why the file could not be written the last time."""
         self._keys = {fleet.region: fleet.region.encode() for fleet in fleets}
         self._regions_of_status = {topic_name(STATUS, prefix, fleet.region): fleet.region for fleet in fleets}
         # Often enough that tasks may always be started, whatever the settings say.
@@ -161,20 +163,62 @@ class RegionalAgent:
             if not self._begin_if_ready(now):
                 self._publish_heartbeats(now)
                 return len(read)
-        with self._store.fence.transaction():
-            self._clear_outbox()
-            for record in (*self._waiting, *records):
-                self._take(record, now)
-            self._waiting = []
-            starting = self.tasks.advance(now)
-            if self._is_due("progress", self._settings.progress_ms):
-                self.tasks.report_progress(now)
-            if self._is_due("forget", FORGET_EVERY_MS):
-                self._store.forget(now)
-            self._store.save_clocks()
-        self.tasks.start(starting)
+        self._waiting += records
+        if self._may_write():
+            try:
+                starting = self._commit(now)
+            except StoreFullError as error:
+                self._disk_is_full(error)
+            else:
+                self._disk_takes_again()
+                self.tasks.start(starting)
         self._publish(now)
         return len(read)
+
+    def _commit(self, now: int) -> list[HeldAssignment]:
+        """Judge what arrived, note what has happened, and choose what is to be started; in one transaction."""
+        refused, acknowledged = len(self._refused), self._acknowledged
+        try:
+            with self._store.changed_with_the_file(), self._store.fence.transaction():
+                self._clear_outbox()
+                for record in self._waiting:
+                    self._take(record, now)
+                starting = self.tasks.advance(now)
+                if self._is_due("progress", self._settings.progress_ms):
+                    self.tasks.report_progress(now)
+                if self._is_due("forget", FORGET_EVERY_MS):
+                    self._store.forget(now)
+                self._store.save_clocks()
+        except StoreFullError:
+            del self._refused[refused:]
+            self._acknowledged = acknowledged
+            self.tasks.read_back()
+            raise
+        self._waiting = []
+        return starting
+
+    # A disk that takes nothing
+
+    def _may_write(self) -> bool:
+        return self._full is None or self._is_due("write again", WRITE_AGAIN_MS)
+
+    def _disk_is_full(self, error: StoreFullError) -> None:
+        """Say so once; what runs goes on, what arrives waits, and nothing new is asked for."""
+        if self._full is None:
+            log.error(
+                "%s. What runs goes on and is heard of; its ends are told when there is space. Nothing new is taken: "
+                "the nodes are told as draining",
+                error,
+            )
+            self._due.pop("nodes", None)
+            self._is_due("write again", WRITE_AGAIN_MS)
+        self._full = error
+
+    def _disk_takes_again(self) -> None:
+        if self._full is not None:
+            log.warning("%s can be written again: what waited is done", self._full.path)
+            self._full = None
+            self._due.pop("nodes", None)
 
     # Whose the regions are
 
@@ -205,13 +249,16 @@ class RegionalAgent:
         if self._read_first or not all(tenure.has_begun() for tenure in self._tenures.values()):
             return False
         astray = [region for region, tenure in self._tenures.items() if not tenure.goes_on()]
+        ends: Mapping[tuple[str, int], int] = {}
         if astray:
             try:
-                self._skip = self._reader.end_offsets()
+                ends = self._reader.end_offsets()
             except BrokerUnavailableError:
                 return False
         with self._store.fence.transaction():
             if astray:
+                for (topic, partition), end in ends.items():
+                    self._store.fence.pass_over(topic, partition, end, self._topic_ids.get(topic, ""))
                 why = "the agent's file does not go on where the region stopped"
                 log.warning(
                     "%s (it is new, was put back from a copy, or another agent was there): what it holds is given "
@@ -222,6 +269,7 @@ class RegionalAgent:
                 self.tasks.give_up_stored(now, why)
             else:
                 self.tasks.resume(now)
+            self._store.settle()
             self._store.save_clocks()
         self._begun, self._claims = True, False  # read back, so written, whatever was heard of it
         return True
@@ -296,26 +344,32 @@ class RegionalAgent:
             self._acknowledged = 0
 
     def _take(self, record: IncomingRecord, now: int) -> None:
-        fence = self._store.fence
-        fence.move_on(record.topic, record.partition, record.offset + 1, self._topic_ids.get(record.topic, ""))
-        if record.offset < self._skip.get((record.topic, record.partition), 0):
-            return  # whoever was here before has acted on it, or the place job finds it missing
+        fence, topic_id = self._store.fence, self._topic_ids.get(record.topic, "")
+        fence.move_on(record.topic, record.partition, record.offset + 1, topic_id)
+        is_past = fence.is_passed_over(record.topic, record.partition, record.offset, topic_id)
         region = region_of_topic(record.topic, ASSIGNMENTS, self._prefix)
         try:
             event = decoded(_EVENT, record.value)
             if event.region != region:
                 raise UndecodableError(f"region {event.region!r} on the topic of region {region!r}")
         except UndecodableError as error:
+            if is_past:
+                return  # refused by whoever was here before
             position = {"topic": record.topic, "offset": record.offset, "reason": str(error)}
             log.error("a record that is no assignment was refused", extra={"fields": position})
             self._refused.append(_dead_letter(record, str(error), self._prefix))
         else:
-            self.tasks.obey(event, now)
+            if is_past:  # whoever was here before has acted on it, or the place job finds it missing
+                fence.admit_as_over(event)
+            else:
+                self.tasks.obey(event, now)
 
     # What is published
 
     def _publish(self, now: int) -> None:
-        reports, last = self._store.outbox(self._prefix, OUTBOX_BATCH)
+        # What is acknowledged and could not be struck off yet is not sent once more.
+        told = self._acknowledged
+        reports, last = ([], told) if told else self._store.outbox(self._prefix, OUTBOX_BATCH)
         records = [*self._refused, *reports, *self._telemetry(now)]
         if self._is_due("heartbeat", self._heartbeat_ms):
             records += (self._region_report(fleet.region, "heartbeat", now) for fleet in self._fleets)
@@ -375,7 +429,7 @@ class RegionalAgent:
                 shown, loads = fleet, self.tasks.capacity.loads(fleet.region)
                 if fleet.is_host:
                     shown, loads = self._host(fleet)
-                samples += node_samples(shown, loads)
+                samples += node_samples(shown, loads, takes_new=self._full is None)
             if links:
                 samples += [*link_samples(fleet, self._rng), *price_samples(fleet)]
             records += self._telemetry_records(fleet.region, samples, now)
@@ -420,17 +474,4 @@ class RegionalAgent:
 
 
 def _dead_letter(record: IncomingRecord, reason: str, prefix: str) -> OutgoingRecord:
-    return dead_letter(
-        RefusedRecord(
-            flow="agent",
-            rule="assignment",
-            reason=reason,
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            key=record.key,
-            value=record.value,
-            received_ms=record.timestamp_ms,
-        ),
-        prefix,
-    )
+    return dead_letter(RefusedRecord.of(record, flow="agent", rule="assignment", reason=reason), prefix)

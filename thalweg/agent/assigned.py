@@ -6,11 +6,12 @@ is committed before the runner is called, so that a crash in between is seen: wh
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from thalweg.agent.capacity import Capacity
 from thalweg.agent.fleet import RegionFleet
-from thalweg.agent.runners import Ended, Runner, RunnerError
+from thalweg.agent.runners import Cause, Ended, Runner, RunnerError, RunOutputs
 from thalweg.agent.store import AgentStore, HeldAssignment, HeldState
 from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.streams.contract.messages import AssignmentEvent, StatusEvent
@@ -20,6 +21,9 @@ from thalweg.sync.clock import Clock
 log = logging.getLogger("thalweg.agent")
 
 REFUSED: Final = "refused"
+NOTHING: Final = RunOutputs()
+MAX_DETAIL: Final = 2_000
+"""Characters of words in a report."""
 
 
 class AssignedTasks:
@@ -37,6 +41,7 @@ class AssignedTasks:
         self.capacity = Capacity(fleets)
         """What the ledger gave to whom."""
         self._occupied = Capacity(fleets)
+        self._fleets = fleets
         """What processes really sit on: one that is told to stop keeps its GPUs until it is gone."""
         self._regions = {fleet.region for fleet in fleets}
         self._store = store
@@ -45,6 +50,8 @@ class AssignedTasks:
         self._held: dict[tuple[RegionId, TaskId], dict[int, HeldAssignment]] = {}
         self._accepted: set[tuple[RegionId, TaskId]] = set()
         self._started: list[tuple[HeldAssignment, int | None, str]] = []
+        self._ended: list[Ended] = []
+        """Ends that the file may not have yet."""
         self.may_start: Callable[[RegionId], bool] = lambda region: True
         """Whether tasks of a region may be started now."""
 
@@ -70,14 +77,26 @@ class AssignedTasks:
                 if held.state is HeldState.STARTING:
                     self._started.append((held, None, ""))
             else:
-                self._over(held, "failed", now, detail="its agent ended while it ran")
+                left = self._runner.progress(held.key, self._steady())
+                outputs = left.outputs if left is not None else NOTHING
+                self._over(held, "failed", now, detail="its agent ended while it ran", cause="agent", outputs=outputs)
 
     def give_up_stored(self, now: int, why: str) -> None:
-        """Give back all that the file holds: it does not go on where the region stopped."""
+        """Give back all that the file holds: it does not go on where the region stopped.
+
+        What may run still is stopped, and sits on its GPUs until it is gone.
+        """
         for held in self._store.held():
-            if held.event.region in self._regions:
-                self._keep(held)
-                self._over(held, "evicted", now, detail=why)
+            if held.event.region not in self._regions:
+                continue
+            self._keep(held)
+            if held.state is HeldState.STOPPING:
+                self._resume_stopping(held, now)
+            elif self._runner.survives_restart and held.started_ms is not None:
+                self._runner.resume(held.event, min(held.started_ms, self._steady()))
+                self._leave(held, "evicted", now, why)
+            else:
+                self._over(held, "evicted", now, detail=why, cause="agent")
 
     def _resume_stopping(self, held: HeldAssignment, now: int) -> None:
         """Stop again what an earlier life told to stop; it sits on its GPUs until it is gone."""
@@ -110,13 +129,15 @@ class AssignedTasks:
             if self._held.get(held.key[:2], {}).get(held.event.epoch) is not held or held.state is HeldState.STOPPING:
                 continue  # revoked meanwhile
             if trouble:
-                self._over(held, "failed", now, detail=trouble)
+                self._over(held, "failed", now, detail=trouble, cause="start")
                 continue
             held.state, held.pid = HeldState.RUNNING, pid
             self._store.hold(held)
-            self._report(held.event, "running", now)
-        self._started.clear()
-        for ended in self._runner.ended(self._steady()):
+            begun = self._runner.progress(held.key, self._steady())
+            log_uri = begun.outputs.log if begun is not None else None
+            self._report(held.event, "running", now, started_ms=held.started_ms, outputs=RunOutputs(log=log_uri))
+        self._ended += self._runner.ended(self._steady())
+        for ended in self._ended:
             self.note_end(ended, now)
         starting = self._startable()
         for held in starting:
@@ -127,6 +148,8 @@ class AssignedTasks:
 
     def start(self, starting: Iterable[HeldAssignment]) -> None:
         """Start what `advance` chose; outside any transaction, after its commit."""
+        self._started.clear()
+        self._ended.clear()
         for held in starting:
             try:
                 self._started.append((held, self._runner.start(held.event, self._steady()), ""))
@@ -134,19 +157,43 @@ class AssignedTasks:
                 self._started.append((held, None, str(error)))
 
     def report_progress(self, now: int) -> None:
-        """Report how far each running task is."""
+        """Report how far each running task is, and what it gave so far."""
         for epochs in self._held.values():
             for held in epochs.values():
-                share = self._runner.progress(held.key, self._steady()) if held.state is HeldState.RUNNING else None
-                if share is not None:
-                    self._report(held.event, "progress", now, progress=round(share, 4))
+                seen = self._runner.progress(held.key, self._steady()) if held.state is HeldState.RUNNING else None
+                if seen is not None:
+                    share = None if seen.share is None else round(seen.share, 4)
+                    self._report(
+                        held.event,
+                        "progress",
+                        now,
+                        progress=share,
+                        started_ms=held.started_ms,
+                        outputs=replace(seen.outputs, artefacts={}, result=None),
+                    )
 
     def evict_all(self, now: int) -> None:
         """Give up every task, so that it is placed elsewhere: for an orderly stop of what does not survive one."""
         for epochs in list(self._held.values()):
             for held in list(epochs.values()):
                 outcome = "revoked" if held.state is HeldState.STOPPING else "evicted"
-                self._over(held, outcome, now, detail="its agent stops")
+                cause: Cause | None = "agent" if outcome == "evicted" else None
+                self._over(held, outcome, now, detail="its agent stops", cause=cause)
+
+    def read_back(self) -> None:
+        """Hold again what the file holds: what was changed since was not committed. Processes are left alone."""
+        self.capacity, self._occupied = Capacity(self._fleets), Capacity(self._fleets)
+        self._held.clear()
+        self._accepted.clear()
+        for held in self._store.held():
+            if held.event.region in self._regions:
+                self._keep(held)
+        # Those that were started meanwhile wait for a commit that says so.
+        self._started = [
+            (self._held[held.key[:2]][held.event.epoch], pid, trouble)
+            for held, pid, trouble in self._started
+            if held.event.epoch in self._held.get(held.key[:2], {})
+        ]
 
     # Within
 
@@ -172,7 +219,7 @@ class AssignedTasks:
             self._store.begin_run(held, now)
             self._store.end_run(held, now, REFUSED)
             self._store.fence.finish(event.region, event.task_id, event.epoch)
-            self._report(event, "evicted", now, detail=objection)
+            self._report(event, "evicted", now, detail=objection, cause="start")
             return
         self._keep(held)
         self._store.hold(held)
@@ -202,7 +249,7 @@ class AssignedTasks:
             accepted = [held for held in epochs.values() if held.state is HeldState.ACCEPTED]
             if not accepted:
                 self._accepted.discard(key)
-            elif not self.may_start(key[0]):
+            elif not self.may_start(key[0]) or len(ready) >= self._runner.starts_at_once:
                 continue
             elif len(epochs) == 1 and self._occupied.objection(accepted[0].event) is None:
                 self._accepted.discard(key)
@@ -219,7 +266,15 @@ class AssignedTasks:
         outcome = "succeeded" if ended.succeeded else "failed"
         if held.state is HeldState.STOPPING:
             outcome = "revoked"
-        self._over(held, outcome, now, exit_code=ended.exit_code, detail=ended.detail)
+        self._over(
+            held,
+            outcome,
+            now,
+            exit_code=ended.exit_code,
+            detail=ended.detail,
+            cause=ended.cause if outcome == "failed" else None,
+            outputs=ended.outputs,
+        )
 
     def _keep(self, held: HeldAssignment) -> None:
         region, task_id, epoch = held.key
@@ -232,9 +287,17 @@ class AssignedTasks:
             self._occupied.reserve(held.event)
 
     def _over(
-        self, held: HeldAssignment, outcome: str, now: int, *, exit_code: int | None = None, detail: str = ""
+        self,
+        held: HeldAssignment,
+        outcome: str,
+        now: int,
+        *,
+        exit_code: int | None = None,
+        detail: str = "",
+        cause: Cause | None = None,
+        outputs: RunOutputs = NOTHING,
     ) -> None:
-        """Hold a task no longer, and say why."""
+        """Hold a task no longer, and say why, and what it gave."""
         region, task_id, epoch = held.key
         epochs = self._held[region, task_id]
         del epochs[epoch]
@@ -248,7 +311,16 @@ class AssignedTasks:
         self._store.end_run(held, now, outcome)
         if outcome != "revoked":
             self._store.fence.finish(region, task_id, epoch)
-        self._report(held.event, outcome, now, exit_code=exit_code, detail=detail)
+        self._report(
+            held.event,
+            outcome,
+            now,
+            exit_code=exit_code,
+            detail=detail,
+            cause=cause,
+            started_ms=held.started_ms,
+            outputs=outputs,
+        )
 
     def _report(
         self,
@@ -259,6 +331,9 @@ class AssignedTasks:
         progress: float | None = None,
         exit_code: int | None = None,
         detail: str = "",
+        cause: Cause | None = None,
+        started_ms: int | None = None,
+        outputs: RunOutputs = NOTHING,
     ) -> None:
         self._store.report(
             StatusEvent(
@@ -268,7 +343,14 @@ class AssignedTasks:
                 epoch=event.epoch,
                 progress=progress,
                 exit_code=exit_code,
-                detail=detail,
+                detail=detail[:MAX_DETAIL],
+                cause=cause,
+                started_at=started_ms,
+                checkpointed_at=None if outputs.checkpointed_ms is None else min(outputs.checkpointed_ms, now),
+                metrics=dict(outputs.metrics),
+                result=outputs.result,
+                log=outputs.log,
+                artefacts=dict(outputs.artefacts),
                 observed_at=now,
                 stamp=self._store.stamp(event.region, now),
             )

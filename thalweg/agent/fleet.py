@@ -211,8 +211,8 @@ class ForeignMemory:
         return replace(node, memory_gb=round(left_gb, 3))
 
 
-def node_samples(fleet: RegionFleet, loads: Mapping[str, NodeLoad]) -> list[Sample]:
-    """One sample per node."""
+def node_samples(fleet: RegionFleet, loads: Mapping[str, NodeLoad], *, takes_new: bool = True) -> list[Sample]:
+    """One sample per node; of an agent that takes nothing new the nodes are told as draining."""
     idle = NodeLoad(gpu_utilisation=0.0)
     return [
         Sample(
@@ -226,7 +226,7 @@ def node_samples(fleet: RegionFleet, loads: Mapping[str, NodeLoad]) -> list[Samp
             gpu_utilisation=load.gpu_utilisation,
             cpu_utilisation=load.cpu_utilisation,
             memory_used_gb=load.memory_used_gb,
-            state="ready",
+            state="ready" if takes_new else "draining",
         )
         for node in fleet.nodes.values()
         for load in (loads.get(node.node_id, idle),)

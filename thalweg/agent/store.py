@@ -7,8 +7,10 @@ between the commit and the broker; after a crash some are sent again, with the s
 
 import fcntl
 import socket
+import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,12 +19,12 @@ from typing import Final
 import msgspec
 
 from thalweg.scheduling.ids import RegionId, TaskId
-from thalweg.streams.broker.errors import FenceError
+from thalweg.streams.broker.errors import FenceError, StoreFullError
 from thalweg.streams.broker.publish import OutgoingRecord, outgoing
 from thalweg.streams.contract.envelope import Envelope, content_id
 from thalweg.streams.contract.messages import AssignmentEvent, HeldTask, MessageStamp, StatusEvent
 from thalweg.streams.contract.topics import STATUS
-from thalweg.streams.placement.fence import KEEP_MS, Fence
+from thalweg.streams.placement.fence import KEEP_MS, Fence, is_unwritable
 from thalweg.sync.protocol.stamps import DEFAULT_LIMITS, Hlc, tick
 
 FILE_NAME: Final = "agent.sqlite"
@@ -84,10 +86,14 @@ class AgentStore:
 
         Raises:
             FenceError: another agent uses the folder, or the file in it cannot be used.
+            StoreFullError: the disk takes nothing.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._lock = (folder / "agent.lock").open("ab")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / "agent.lock").open("ab")
+        except OSError as error:
+            raise StoreFullError(folder, error.strerror or str(error)) from error
         try:
             # The kernel lets it go when this process dies, however it dies.
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -97,7 +103,12 @@ class AgentStore:
             ) from None
         self.fence = Fence(folder / FILE_NAME)
         self._db = self.fence.connection
-        self._db.executescript(_SCHEMA)
+        try:
+            self._db.executescript(_SCHEMA)
+        except sqlite3.OperationalError as error:
+            if is_unwritable(error):
+                raise StoreFullError(folder / FILE_NAME, str(error)) from error
+            raise
         self._clocks: dict[str, tuple[Hlc, int, int]] = {
             region: (Hlc(ms, counter, region), epoch, seq)
             for region, ms, counter, epoch, seq in self._db.execute("SELECT * FROM agent_clocks")
@@ -105,16 +116,19 @@ class AgentStore:
         self._unsaved: set[str] = set()
         self.starts: set[str] = {row[0] for row in self._db.execute("SELECT agent_id FROM agent_starts")}
         """Ids of the agents that have run on this file."""
-        self.same_file = self._settle()
-        """Whether this is the very file of the last start: its lock shows that no agent of that start is left."""
+        self.same_file = self._db.execute("SELECT place FROM agent_place").fetchone() == (self._place(),)
+        """Whether this is the very file with which an agent last began: its lock shows that none of then is left."""
 
-    def _settle(self) -> bool:
-        """Note where the file lies, and return whether it lay there when it was last opened."""
+    def _place(self) -> str:
         file = (self.folder / FILE_NAME).stat()
-        place = f"{socket.gethostname()}:{file.st_dev}:{file.st_ino}"
-        known = self._db.execute("SELECT place FROM agent_place").fetchone()
-        self._db.execute("INSERT OR REPLACE INTO agent_place VALUES (1, ?)", (place,))
-        return known is not None and known[0] == place
+        return f"{socket.gethostname()}:{file.st_dev}:{file.st_ino}"
+
+    def settle(self) -> None:
+        """Note where the file lies, now that it is decided how it goes on; in the transaction that decides it.
+
+        Not before: who was killed while it waited for that would be taken for one that had begun here.
+        """
+        self._db.execute("INSERT OR REPLACE INTO agent_place VALUES (1, ?)", (self._place(),))
 
     # Who has run on the file
 
@@ -160,6 +174,23 @@ class AgentStore:
             ],
         )
         self._unsaved.clear()
+
+    # What was changed in vain
+
+    @contextmanager
+    def changed_with_the_file(self) -> Iterator[None]:
+        """Leave what is kept in memory beside the file as it was where what is within fails."""
+        clocks, unsaved = dict(self._clocks), set(self._unsaved)
+        try:
+            yield
+        except BaseException:
+            # A sequence has no gaps; the clock itself never goes back, because heartbeats may have told it.
+            for region, (_, epoch, seq) in clocks.items():
+                self._clocks[region] = (self._clocks[region][0], epoch, seq)
+            for region in self._clocks.keys() - clocks.keys():
+                del self._clocks[region]
+            self._unsaved = unsaved | self._clocks.keys()
+            raise
 
     # Held tasks
 
@@ -234,7 +265,7 @@ def status_record(status: StatusEvent, prefix: str) -> OutgoingRecord:
     """Make the record of a report. Its id names what happened, so that sending it again repeats the id."""
     time_ms = status.observed_at or 0
     about: Iterable[str | int] = (
-        (status.task_id, status.epoch, status.progress is not None and round(status.progress * 1e6))
+        (status.task_id, status.epoch, *((time_ms,) if status.type == "progress" else ()))
         if status.task_id is not None
         else (time_ms, status.agent_id)
     )

@@ -84,6 +84,8 @@ class Tenure:
         self._steady = steady
         self._sent: dict[Numbered, int] = {}
         self._spoken = False
+        self._heard_before: set[str] = set()
+        """Agents that spoke before this one's claim: a claim of theirs that comes again is no younger agent's."""
         self._last: Said | None = None
         self._unknown_report = False
         self._held_until = 0
@@ -105,7 +107,7 @@ class Tenure:
                 self.claimed = True
                 self._begins_at = self._steady() + (LEASE_MS if self._may_be_alive() else 0)
         elif self.claimed:
-            if status.claim and status.agent_id not in self._own_ids:
+            if status.claim and status.agent_id not in self._own_ids | self._heard_before:
                 self.superseded_by = status.agent_id
             elif status.type == "goodbye" and self._last is not None and status.agent_id == self._last.agent_id:
                 self._begins_at = min(self._begins_at, self._steady())
@@ -113,6 +115,7 @@ class Tenure:
             self._spoken = True
             if status.task_id is None:
                 self._last = status
+                self._heard_before.add(status.agent_id)
             elif stamp is not None and (self._newest is None or (stamp.epoch, stamp.seq) > self._newest):
                 self._unknown_report = True
 

@@ -26,6 +26,7 @@ _LEDGER: Final = (
     "ORDER BY driver_epoch, batch_id, row"
 )
 
+_ENDED: Final = ("succeeded", "failed", "cancelled")
 _RELEASING: Final = frozenset({"revoked", "preempted", "lost", "evicted", "failed"})
 """Said here once more: an audit that read the job's own table of lives would believe what it is to check."""
 
@@ -111,8 +112,9 @@ class LedgerReplay:
             self.event_ids[row["event_id"]] += 1
         match transition:
             case "submitted":
-                if task_id in self.requests:
+                if self.states.get(task_id) not in (None, *_ENDED):
                     self.wrong.append(f"task {task_id} was submitted twice")
+                self.done[task_id] = set()
                 self.requests[task_id] = _REQUEST.decode(row["request"])
                 self.states[task_id] = "waiting"
             case "updated":
@@ -130,7 +132,8 @@ class LedgerReplay:
             case "succeeded":
                 self._release(row)
                 self.done[task_id].add(row["copy"])
-                self.succeeded.add((row["region"], task_id, row["epoch"]))
+                if row["region"] is not None:  # else it is an array, whose elements have
+                    self.succeeded.add((row["region"], task_id, row["epoch"]))
                 if len(self.done[task_id]) == self.requests[task_id].replicas:
                     self.states[task_id] = "succeeded"
             case _ if transition in _RELEASING:
@@ -145,7 +148,7 @@ class LedgerReplay:
         if task_id in self.placed and (task_id, copy) in self.released:
             self.replaced += 1
         self.placed.add(task_id)
-        if self.states[task_id] in ("succeeded", "failed", "cancelled"):
+        if self.states[task_id] in _ENDED:
             self.wrong.append(f"task {task_id} was assigned after it had ended ({self.states[task_id]})")
         before = self.copies[task_id].get(copy)
         if before is not None and before["region"] == region and _is_malleable(request):
@@ -159,7 +162,8 @@ class LedgerReplay:
         if region in elsewhere:
             self.wrong.append(f"two copies of task {task_id} are in region {region}")
         self.copies[task_id][copy] = row
-        if len(self.copies[task_id]) + len(self.done[task_id]) > request.replicas:
+        beside = request.kind == "infer"  # it moves by starting anew before the old one is stopped
+        if len(self.copies[task_id]) + len(self.done[task_id]) > request.replicas + beside:
             self.wrong.append(f"task {task_id} has more copies than the {request.replicas} it asked for")
         if request.allowed_regions is not None and region not in request.allowed_regions:
             self.wrong.append(f"task {task_id} is in {region}, outside its allowed regions")

@@ -29,6 +29,10 @@ WORKERS: Final = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--
 has a broker and a Spark of its own. One that dies ends the run: xdist may wait for ever for one that replaces it."""
 
 
+SLOWEST: Final = ("--durations", "12", "--durations-min", "20")
+"""Tests that take long are named at the end, for who asks where the minutes go."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedCheck:
     """A check that has ended."""
@@ -52,7 +56,7 @@ def lint_steps() -> list[Step]:
 
 def test_step(pytest_arguments: Sequence[str]) -> Step:
     """Return the tests; what is given comes last, so that `-n 0` and its like win."""
-    return "pytest", [sys.executable, "-m", "pytest", *WORKERS, *pytest_arguments]
+    return "pytest", [sys.executable, "-m", "pytest", *WORKERS, *SLOWEST, *pytest_arguments]
 
 
 def steps_beside(pytest_arguments: Sequence[str]) -> list[Step]:

@@ -23,6 +23,9 @@ from thalweg.conf.environment import CONF, PROJECT_ROOT, REQUIREMENTS_LOCK, Setu
 
 DEMO = ("demo", "--seconds", "8", "--rate", "20", "--regions", "2", "--headless", "--json")
 
+PATIENCE_S = 1_200.0
+"""Bounds a standstill of a command, and not its speed: the tests run beside it, on whatever machine."""
+
 _MACHINE = ("JAVA_HOME", "THALWEG_JAVA", "THALWEG_IVY_SETTINGS")
 """What a newcomer's shell may say of the machine, and not of the tree."""
 
@@ -150,10 +153,15 @@ def call(thalweg: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     home.mkdir(exist_ok=True)
     kept = {name: os.environ[name] for name in _MACHINE if name in os.environ}
     environ = {"HOME": str(home), "PATH": os.defpath, "THALWEG_CACHE": str(cache_folder()), **kept}
-    return subprocess.run(
-        [thalweg, *arguments],
-        env=environ, cwd=home, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=400,
-    )  # fmt: skip
+    try:
+        return subprocess.run(
+            [thalweg, *arguments],
+            env=environ, cwd=home, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            timeout=PATIENCE_S,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        said = (error.stderr or b"").decode(errors="replace")[-3_000:]
+        raise WheelUnusableError(f"thalweg {' '.join(arguments)} ran for {PATIENCE_S:.0f} s and said: {said}") from None
 
 
 def _lock() -> str:

@@ -64,6 +64,7 @@ def examine(config: Path | None = None, overrides: tuple[str, ...] = ()) -> Iter
         is_ours=stack_runs or kafka.is_named,
         cluster=own_cluster if stack_runs else None,
     )
+    yield from stacks.restored_findings(state)
     yield from leases.lease_findings(_in_state(state, "warehouse", settings.warehouse.path), stack_runs=bool(ports))
     yield from tables.table_findings(_in_state(state, "warehouse", settings.warehouse.path))
     yield from _checkpoint_findings(settings, kafka, state, own_cluster, stack_runs=stack_runs)

@@ -1,5 +1,6 @@
 """Look at the state folder: ours, of this format, and what its record says really runs. Nothing is written."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -8,6 +9,7 @@ from thalweg.checkup.finding import Finding, fine, problem, warning
 from thalweg.stack.leftovers import leftovers
 from thalweg.stack.process_table import process_rows
 from thalweg.stack.state import MARKER, StateFolder, StateFolderError
+from thalweg.sync.ledger.put_back import put_back_in
 
 
 def state_finding(path: Path) -> tuple[Finding, dict[str, int]]:
@@ -38,3 +40,13 @@ def state_finding(path: Path) -> tuple[Finding, dict[str, int]]:
     if any(row.state == "gone" for row in rows):
         return fine("state folder", f"the last stack in {path} was cut off; `thalweg up` goes on from there"), {}
     return fine("state folder", f"no stack runs in {path}"), {}
+
+
+def restored_findings(path: Path) -> Iterator[Finding]:
+    """Tell of a restore that was cut off, and of one that no driver has followed up yet."""
+    try:
+        StateFolder.check_whole(path)
+    except StateFolderError as error:
+        yield problem("restore", str(error), "See above")
+    if put_back := put_back_in(path / "warehouse"):
+        yield warning("restore", put_back.sentence, "Nothing; the next start does so")

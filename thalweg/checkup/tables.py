@@ -7,14 +7,10 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from thalweg.checkup.finding import Finding, fine, problem
+from thalweg.query.mending import mending
 from thalweg.sync.delta.contracts import CONTRACTS, TableContract
 from thalweg.sync.delta.store import StoreError, table_uri
 from thalweg.sync.delta.table_health import damage_of
-
-_REMEDY = (
-    "Restore the table's folder from a backup; or, to go on without what the file held, stop the jobs and move it away "
-    "(of a data file, the log entry that names it)"
-)
 
 
 def table_findings(warehouse: str) -> list[Finding]:
@@ -33,9 +29,9 @@ def _judge(contract: TableContract, uri: str) -> Finding:
         damages = list(damage_of(uri))
         if damages:
             more = f" and {len(damages) - 1} more" if len(damages) > 1 else ""
-            return problem(check, f"{damages[0].path} {damages[0].seen}{more}", _REMEDY)
+            return problem(check, f"{damages[0].path} {damages[0].seen}{more}", mending(contract.name, uri))
         version = DeltaTable(uri).version()
     except (OSError, DeltaError, StoreError) as error:
-        return problem(check, f"cannot be opened: {str(error).splitlines()[0]}", _REMEDY)
+        return problem(check, f"cannot be opened: {str(error).splitlines()[0]}", mending(contract.name, uri))
     newest = max(entry.stat().st_mtime for entry in (Path(uri) / "_delta_log").iterdir())
     return fine(check, f"version {version}, written {max(0, time.time() - newest):.0f} s ago, its files as logged")

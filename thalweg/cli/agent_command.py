@@ -6,18 +6,31 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
 from thalweg.agent.agent import RegionalAgent
+from thalweg.agent.artefacts import ArtefactError, artefacts_at
 from thalweg.agent.figures import UnknownRegionError, load_figures
 from thalweg.agent.fleet import FleetError, RegionFleet, host_fleet, read_fleet, simulated_fleet
-from thalweg.agent.runners import ProcessRunner, Runner, SimulateRunner
+from thalweg.agent.process_runner import RUNS, ProcessRunner
+from thalweg.agent.retention import RunRetention
+from thalweg.agent.runners import Runner
+from thalweg.agent.secret_store import SecretStore
+from thalweg.agent.simulate_runner import SimulateRunner
 from thalweg.agent.steady import counted_from
 from thalweg.agent.store import AgentStore, new_agent_id
 from thalweg.conf.environment import state_folder
 from thalweg.conf.readiness import announce_ready
-from thalweg.conf.settings import KafkaSettings, Settings, SettingsError, load_settings
+from thalweg.conf.settings import (
+    AgentSettings,
+    KafkaSettings,
+    Settings,
+    SettingsError,
+    WarehouseSettings,
+    load_settings,
+)
 from thalweg.jobs.runtime.job import Stop, set_up_logs
 from thalweg.scheduling.ids import RegionId
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
@@ -36,6 +49,7 @@ PUBLISH_TIMEOUT_MS: Final = 5_000
 BROKER_WAIT_S: Final = 2.0
 TAIL_RECORDS: Final = 2_000
 """Newest records of each partition of a region's status topic that tell who was there: heartbeats come every second."""
+MB: Final = 1_000_000
 _T = TypeVar("_T")
 
 
@@ -80,6 +94,10 @@ def agent(
 ) -> None:
     """Host one or several regions: run what is assigned to them, report, and send telemetry.
 
+    Of what --runner process starts, the time limit is enforced (SIGTERM, then SIGKILL), the memory that was asked for
+    (what all its processes take is looked at twice a second, and SIGKILL follows), and the CPUs (as many cores as were
+    asked for, by affinity). The length of logs and the disk that ended runs take are bounded by settings agent.*.
+
     Stop it with Ctrl-C or SIGTERM. After a crash, start it again with the same --state: it goes on from what it had
     committed, and never runs a task twice in the same epoch.
     """
@@ -92,22 +110,52 @@ def agent(
         if len(set(regions)) != len(regions) or (fleet is not None and len(regions) > 1):
             raise FleetError("give each --region once, and a --fleet to a single region")
         settings = with_broker(settings)
-    except (SettingsError, FleetError, UnknownRegionError, NoBrokerError) as error:
+        folder = (state or state_folder() / "agents" / region_suffix(regions[0])).absolute()
+        runs: Runner = (
+            _process_runner(settings.agent, folder, _tables(settings))
+            if runner == "process"
+            else SimulateRunner(
+                time_scale=time_scale or settings.agent.time_scale, failure_share=failure_share, seed=seed
+            )
+        )
+    except (SettingsError, FleetError, UnknownRegionError, NoBrokerError, ArtefactError) as error:
         click.echo(str(error), err=True)
         sys.exit(2)
     set_up_logs(settings.logs)
-    folder = (state or state_folder() / "agents" / region_suffix(regions[0])).absolute()
-    runs: Runner = (
-        ProcessRunner(folder=folder, timeout_s=settings.agent.task_timeout_s, kill_grace_s=settings.agent.kill_grace_s)
-        if runner == "process"
-        else SimulateRunner(time_scale=time_scale or settings.agent.time_scale, failure_share=failure_share, seed=seed)
-    )
     stop = Stop().on_signals()
     try:
         run_agent(fleets, settings=settings, folder=folder, runner=runs, stop=stop, seed=seed)
     except StreamError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
+
+
+def _tables(settings: Settings) -> str:
+    """Say where the tables are, from any folder: those that the settings name, else those of the stack here.
+
+    Nothing where the address holds a password: every task would see it.
+    """
+    named = settings.warehouse.path
+    if named == WarehouseSettings().path:
+        return str(state_folder() / "warehouse")
+    if "://" in named:
+        return "" if "@" in urlsplit(named).netloc else named
+    return str(Path(named).absolute())
+
+
+def _process_runner(settings: AgentSettings, folder: Path, warehouse: str) -> ProcessRunner:
+    return ProcessRunner(
+        folder=folder,
+        warehouse=warehouse,
+        timeout_s=settings.task_timeout_s,
+        kill_grace_s=settings.kill_grace_s,
+        log_bytes=round(settings.log_mb * MB),
+        secrets=SecretStore(Path(settings.secrets) if settings.secrets else None),
+        artefacts=artefacts_at(settings.artefacts, folder / RUNS),
+        retention=RunRetention(
+            seconds=settings.keep_runs_s, runs=settings.keep_runs, size_bytes=round(settings.keep_runs_mb * MB)
+        ),
+    )
 
 
 def _fleet(region: RegionId, nodes: int | None, file: Path | None, host: bool) -> RegionFleet:

@@ -5,7 +5,8 @@ import importlib
 import inspect
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,17 +24,22 @@ BENCHMARKS: Final[Mapping[str, tuple[str, str]]] = {
     # name: (module, function); imported when it is run. Its parameters are the function's keyword arguments, or the
     # fields of the one dataclass it takes.
     "agent": ("thalweg.benchmarks.agent.agent", "agent"),
+    "ended": ("thalweg.benchmarks.ended.ended", "measure"),
+    "federate": ("thalweg.benchmarks.learning.learning", "measure"),
     "explain": ("thalweg.benchmarks.placement.explain", "run"),
     "ingest": ("thalweg.benchmarks.ingest.ingest", "ingest"),
     "latency": ("thalweg.benchmarks.latency.latency", "measure"),
     "pack": ("thalweg.benchmarks.packing.pack", "run"),
     "plan": ("thalweg.benchmarks.placement.plan", "run"),
+    "questions": ("thalweg.benchmarks.startup.questions", "questions"),
     "recovery": ("thalweg.benchmarks.recovery.recovery", "measure"),
     "replan": ("thalweg.benchmarks.placement.replan", "run"),
     "replay": ("thalweg.benchmarks.replay.replay", "run"),
     "scale": ("thalweg.benchmarks.placement.scale", "scale"),
     "startup": ("thalweg.benchmarks.startup.startup", "startup"),
     "sync": ("thalweg.benchmarks.sync.sync", "sync"),
+    "window": ("thalweg.benchmarks.window.window", "measure"),
+    "window-index": ("thalweg.benchmarks.window.index", "measure"),
 }
 
 
@@ -90,8 +96,8 @@ def bench(name: str, items: tuple[str, ...], as_json: bool, record: bool) -> Non
     with (
         console.status(f"measuring {name} …"),
         TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as scratch,
+        _environment(scratch_environment(Path(scratch), os.environ)),
     ):
-        os.environ |= scratch_environment(Path(scratch), os.environ)
         document = run(measure, given)
     if record:
         console.print(f"kept in {keep(name, document)}")
@@ -99,6 +105,18 @@ def bench(name: str, items: tuple[str, ...], as_json: bool, record: bool) -> Non
         click.echo(json.dumps(document))
     else:
         Console().print(as_table(name, document))
+
+
+@contextmanager
+def _environment(more: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for a while: the folder that they name goes away."""
+    before = dict(os.environ)
+    os.environ |= more
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= before
 
 
 def keep(name: str, document: Mapping[str, Any]) -> Path:

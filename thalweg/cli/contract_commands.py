@@ -1,5 +1,6 @@
 """`thalweg topics`, `tables`, `graph`: the contracts, as the code declares them."""
 
+import re
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -9,7 +10,7 @@ import click
 import yaml
 
 from thalweg.cli.reading import WrongCall
-from thalweg.cli.render import print_json, print_table
+from thalweg.cli.render import Column, Fit, print_json, print_table
 from thalweg.conf.settings import KafkaSettings, SettingsError, load_settings
 from thalweg.query.type_names import type_name
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
@@ -23,6 +24,7 @@ from thalweg.sync.delta.contracts import TableContract
 from thalweg.sync.delta.plain_arrow import fields
 
 _DAY_MS: Final = 86_400_000
+_REGION_NAME: Final = re.compile(r"[^\W_][\w.:-]*")
 
 
 @click.command(short_help="Print the Kafka topics and their messages.")
@@ -71,11 +73,26 @@ def topics(
         return
     for row in rows:
         del row["message"], row["config"]
-    print_table(list(rows[0]), rows)
+    print_table(_columns_of(rows[0]), rows)
+
+
+def _columns_of(row: dict[str, Any]) -> list[str | Column]:
+    """Let the words go on in the lines below."""
+    return [Column(name=name, fit=Fit.WRAP) if name == "meaning" else name for name in row]
 
 
 def _make(kafka: KafkaSettings, regions: tuple[str, ...], as_json: bool) -> None:
-    """Make the topics of regions, and say which were not there before."""
+    """Make the topics of regions, and say which were not there before.
+
+    Raises:
+        ValueError: one is not named as a region is; a typing error would leave five topics behind.
+    """
+    for region in regions:
+        if not _REGION_NAME.fullmatch(region):
+            raise ValueError(
+                f"--make {region!r} is no region's name: it begins with a letter or digit, and has letters, digits and "
+                ". _ : - behind it, such as aws:us-east-1"
+            )
     made = ensure_topics(kafka, regions, [contract for contract in TOPICS if contract.per_region])
     if as_json:
         print_json({"made": made})
@@ -104,7 +121,7 @@ def tables(name: str | None, as_json: bool) -> None:
         print_table(["name", "type", "nullable", "key"], _columns(chosen[0]))
     else:
         rows = [_table_row(contract) for contract in chosen]
-        print_table(list(rows[0]), rows)
+        print_table(_columns_of(rows[0]), rows)
 
 
 @click.command(short_help="Print which job reads and writes what.")

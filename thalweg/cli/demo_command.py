@@ -11,19 +11,17 @@ import click
 from thalweg.agent.figures import load_figures
 from thalweg.agent.fleet import FleetError
 from thalweg.bootstrap.runtime import ensure_runtime
-from thalweg.conf.environment import DEMO, SetupIncompleteError, state_folder
+from thalweg.conf.environment import DEMO, state_folder
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.demo.demo import DemoFailedError, DemoPlan, run_demo
 from thalweg.demo.load import messages
 from thalweg.demo.trace_load import trace_messages
 from thalweg.demo.view import LiveScreen, PlainScreen
-from thalweg.processes.children import ChildFailedError
-from thalweg.processes.ports import NoFreePortError
 from thalweg.query.query import WarehouseUnreadableError
 from thalweg.replay.traces import TraceError
-from thalweg.stack.broker import BrokerSetupError
 from thalweg.stack.stack import Interruption
 from thalweg.stack.state import StateFolder, StateFolderError
+from thalweg.stack.trouble import STACK_TROUBLE
 from thalweg.streams.broker.errors import StreamError
 from thalweg.sync.clock import system_clock
 
@@ -120,16 +118,7 @@ def demo(
         else:
             with LiveScreen() as screen:
                 document = run(screen)
-    except (
-        DemoFailedError,
-        ChildFailedError,
-        StateFolderError,
-        StreamError,
-        BrokerSetupError,
-        NoFreePortError,
-        SetupIncompleteError,
-        WarehouseUnreadableError,
-    ) as error:
+    except (DemoFailedError, StreamError, WarehouseUnreadableError, *STACK_TROUBLE) as error:
         click.echo(str(error), err=True)
         sys.exit(1)
     _report(document, folder.path, as_json)

@@ -1,19 +1,24 @@
 """`thalweg explain TASK`."""
 
 import math
+import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from thalweg.cli import words
 from thalweg.cli.durations import in_words
 from thalweg.cli.reading import WrongCall, reading_command
-from thalweg.cli.render import print_json, print_table
+from thalweg.cli.render import Column, Fit, on_one_line, print_json, print_table, state_colour
+from thalweg.conf.place_defaults import PLACE_DEFAULTS, PlaceDefaults
 from thalweg.query.as_of import AsOf, Version
 from thalweg.query.sql_statement import QueryRefusedError
 
 if TYPE_CHECKING:
-    from thalweg.query.explain import Explanation, PlacedCopy, Waits
+    from thalweg.conf.settings import PlaceSettings
+    from thalweg.query.explanation import Explanation, PlacedCopy, Waits
     from thalweg.scheduling.explain.start_estimate import StartEstimate
 
 
@@ -36,16 +41,12 @@ def explain(task: str, as_json: bool, warehouse: str, as_of: AsOf | None) -> Non
       thalweg explain job-17 --json
       thalweg explain job-17 --as-of '10m ago'
     """
-    # Late: the planner's solvers take a second to load.
-    from thalweg.conf.settings import SettingsError, load_settings
-    from thalweg.query.explain import as_document, explain_task
+    from thalweg.query.explain import explain_task
+    from thalweg.query.explanation import as_document
 
     if isinstance(as_of, Version):
         raise QueryRefusedError(f"--as-of {as_of.number} is a version of one table, explain reads six; give a time")
-    try:
-        place = load_settings(click.get_current_context().params["config"]).place
-    except SettingsError as error:
-        raise WrongCall(str(error)) from error
+    place = _settings(click.get_current_context().params["config"])
     found = explain_task(task, warehouse, as_of, place, as_of or datetime.now(UTC))
     if as_json:
         print_json(as_document(found))
@@ -56,18 +57,48 @@ def explain(task: str, as_json: bool, warehouse: str, as_of: AsOf | None) -> Non
     if found.waits:
         _print_wait(found.waits)
     click.echo("\nHistory")
-    columns = ("decided_at", "transition", "copy", "epoch", "attempt", "region", "pool_id", "reason")
-    print_table(columns, found.history)
+    print_table(_history_columns(as_of or datetime.now(UTC)), found.history)
+
+
+def _settings(config: Path | None) -> "PlaceSettings | PlaceDefaults":
+    """Read what `place` plans with; where nobody says anything, without loading the settings, which takes long."""
+    said = [name for name in os.environ if name == "THALWEG_CONFIG" or (name.startswith("THALWEG_") and "__" in name)]
+    if config is None and not said:
+        return PLACE_DEFAULTS
+    from thalweg.conf.settings import SettingsError, load_settings
+
+    try:
+        return load_settings(config).place
+    except SettingsError as error:
+        raise WrongCall(str(error)) from error
+
+
+def _history_columns(now: datetime) -> list[Column]:
+    return [
+        Column(name="decided_at", title="when", say=words.ago(now), fit=Fit.KEEP, right=True),
+        Column(name="transition", title="what", fit=Fit.KEEP, colour=state_colour),
+        Column(name="copy", fit=Fit.GO),
+        Column(name="epoch", fit=Fit.GO),
+        Column(name="attempt", title="try", fit=Fit.GO),
+        Column(name="pool_id", title="where", fit=Fit.KEEP),
+        Column(name="reason", fit=Fit.WRAP),
+    ]
+
+
+def _say(words: str) -> None:
+    """Print a line in which ids and reasons stand that others have written."""
+    indent = len(words) - len(words.lstrip(" "))
+    click.echo(" " * indent + on_one_line(words))
 
 
 def _print_task(found: "Explanation") -> None:
     task = found.task
     regions = f" in {', '.join(filter(None, task['regions']))}" if task["regions"] else ""
-    click.echo(f"{task['task_id']}: {task['state']}{regions}, priority {task['priority']}, tenant {task['tenant']}")
+    _say(f"{task['task_id']}: {task['state']}{regions}, priority {task['priority']}, tenant {task['tenant']}")
     if not found.placed and not found.waits and task["reason"]:
-        click.echo(f"Reason: {task['reason']}")
+        _say(f"Reason: {task['reason']}")
     for unread in found.unread:
-        click.echo(f"Its request has an {unread}; nobody reads it")
+        _say(f"Its request has an {unread}; nobody reads it")
 
 
 def _print_placed(copy: "PlacedCopy") -> None:
@@ -90,13 +121,14 @@ def _print_placed(copy: "PlacedCopy") -> None:
 
 def _print_wait(waits: "Waits") -> None:
     if waits.recorded:
-        click.echo(f"\nWaits, as last planned: {waits.recorded}")
-    click.echo(f"Waits, as of now: {waits.now or 'it would be placed by the next plan that considers it'}")
+        click.echo()
+        _say(f"Waits, as last planned: {waits.recorded}")
+    _say(f"Waits, as of now: {waits.now or 'it would be placed by the next plan that considers it'}")
     if waits.now:
         click.echo(_start(waits.start))
         click.echo("What would change it:" if waits.remedies else "No single change would let it in.")
         for remedy in waits.remedies:
-            click.echo(f"  {remedy.change}: {', '.join(remedy.regions)} for {remedy.usd:.2f} USD")
+            _say(f"  {remedy.change}: {', '.join(remedy.regions)} for {remedy.usd:.2f} USD")
     _print_options(waits.options, None)
 
 
@@ -112,7 +144,7 @@ def _start(start: "StartEstimate | None") -> str:
 
 
 def _print_options(options: list[Any], here_usd: float | None) -> None:
-    from thalweg.query.explain import MONEY
+    from thalweg.query.explanation import MONEY
 
     rows = []
     for option in options:
@@ -128,4 +160,16 @@ def _print_options(options: list[Any], here_usd: float | None) -> None:
         )
     if rows:
         click.echo()
-        print_table(list(rows[0]), rows)
+        print_table(list(map(_option_column, rows[0])), rows)
+
+
+def _option_column(name: str) -> Column:
+    match name:
+        case "region":
+            return Column(name=name, fit=Fit.KEEP)
+        case "pool or reason":
+            return Column(name=name, fit=Fit.WRAP)
+        case "usd" | "more":
+            return Column(name=name, title="USD" if name == "usd" else name, say=words.usd, fit=Fit.KEEP, right=True)
+        case _:
+            return Column(name=name, say=words.usd, fit=Fit.GO, right=True)

@@ -1,17 +1,17 @@
-"""`thalweg sql`, `tasks`, `regions`, `plans`: read the tables without a JVM."""
+"""`thalweg sql`, `regions`, `plans`: read the tables without a JVM."""
 
 from datetime import UTC, datetime
 from typing import Final
 
 import click
 
+from thalweg.cli import words
 from thalweg.cli.reading import reading_command
-from thalweg.cli.render import print_cells, print_csv, print_json, print_table
+from thalweg.cli.render import Column, Fit, print_cells, print_csv, print_json, print_table, state_colour
 from thalweg.query.as_of import AsOf, Version
-from thalweg.query.query import QueryAnswer, query, quote
+from thalweg.query.query import query
 from thalweg.query.region_report import region_rows
 from thalweg.query.sql_statement import QueryRefusedError
-from thalweg.scheduling.world.tasks import TaskState
 
 _WIDE_GAP: Final = 0.01
 _DEAREST_GPU_USD_PER_HOUR: Final = 1_000.0
@@ -62,61 +62,6 @@ def sql(statement: str, form: str, as_json: bool, max_rows: int | None, warehous
         click.echo(f"… cut off after {len(rows)} rows; --max-rows 0 prints all", err=True)
 
 
-@click.command(short_help="List tasks and their states.")
-@click.option("--state", type=click.Choice([state.value for state in TaskState]), multiple=True, help="Repeatable.")
-@click.option("--tenant", help="Only this tenant's.")
-@click.option("--region", help="Only those with a copy in this region.")
-@click.option("--task", "task_id", help="Only this task.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Most recently changed first.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@reading_command
-def tasks(
-    state: tuple[str, ...],
-    tenant: str | None,
-    region: str | None,
-    task_id: str | None,
-    limit: int,
-    as_json: bool,
-    warehouse: str,
-    as_of: AsOf | None,
-) -> None:
-    """List tasks, most recently changed first, with how many there are in each state.
-
-    \b
-    Examples:
-      thalweg tasks --state waiting --limit 10
-      thalweg tasks --region aws:us-east-1 --json
-      thalweg tasks --tenant research --as-of '1h ago'
-    """
-    conditions = ["true"]
-    if state:
-        conditions.append(f"state IN ({', '.join(map(quote, state))})")
-    if tenant is not None:
-        conditions.append(f"tenant = {quote(tenant)}")
-    if region is not None:
-        conditions.append(f"array_has(regions, {quote(region)})")
-    if task_id is not None:
-        conditions.append(f"task_id = {quote(task_id)}")
-    where = " AND ".join(conditions)
-    counts = query(
-        f"SELECT state, count(*) AS n FROM tasks WHERE {where} GROUP BY state ORDER BY state", warehouse, as_of
-    )
-    listed = query(
-        "SELECT task_id, state, tenant, priority, regions, epoch, attempt, cost_usd_per_hour, submitted_at, changed_at,"
-        f" reason FROM tasks WHERE {where} ORDER BY changed_at DESC, task_id LIMIT {limit}",
-        warehouse,
-        as_of,
-    )
-    by_state = {row["state"]: row["n"] for row in counts.dicts()}
-    matching = sum(by_state.values())
-    if as_json:
-        print_json({"matching": matching, "by_state": by_state, "tasks": listed.dicts()})
-        return
-    _print(listed)
-    told = ", ".join(f"{count} {name}" for name, count in by_state.items())
-    click.echo(f"\n{min(limit, matching)} of {matching} tasks" + (f": {told}" if told else ""))
-
-
 @click.command(short_help="Show the regions: capacity, use, prices.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @reading_command
@@ -139,13 +84,15 @@ def regions(as_json: bool, warehouse: str, as_of: AsOf | None) -> None:
     if as_json:
         print_json({"regions": rows})
         return
+    if not rows:
+        click.echo("No region has been heard of. Start one here: thalweg agent --region lab --host")
+        return
     for row in rows:
         row["usd_per_gpu_hour"] = ", ".join(
             f"{price['gpu_model']}{' spot' if price['spot'] else ''} {_price(price['usd_per_gpu_hour'])}"
             for price in row.pop("prices")
         )
-    columns = ("region", "state", "nodes", "gpus", "used_gpus", "utilisation", "assigned", "running", "last_heard_s")
-    print_table((*columns, "usd_per_gpu_hour"), rows)
+    print_table(_REGION, rows)
     if unpriced := [row["region"] for row in rows if "without a price" in row["usd_per_gpu_hour"]]:
         click.echo(
             f"\nNo price is known of GPUs in {', '.join(unpriced)}: they cost place.assumed_usd_per_gpu_hour, and are "
@@ -154,7 +101,25 @@ def regions(as_json: bool, warehouse: str, as_of: AsOf | None) -> None:
 
 
 def _price(usd: float | None) -> str:
-    return "without a price" if usd is None else f"{usd:g}"
+    return "without a price" if usd is None else words.usd(usd)
+
+
+def _heard(age_s: float | None) -> str:
+    return "never" if age_s is None else f"{words.seconds(age_s)} ago"
+
+
+_REGION: Final = (
+    Column(name="region", fit=Fit.KEEP),
+    Column(name="state", fit=Fit.KEEP, colour=state_colour),
+    Column(name="nodes", say=words.amount, fit=Fit.GO, right=True),
+    Column(name="gpus", title="GPUs", say=words.amount, fit=Fit.KEEP, right=True),
+    Column(name="used_gpus", title="used", say=words.amount, fit=Fit.KEEP, right=True),
+    Column(name="utilisation", title="in use", say=words.percent, fit=Fit.GO, right=True),
+    Column(name="assigned", say=words.amount, fit=Fit.GO, right=True),
+    Column(name="running", say=words.amount, fit=Fit.GO, right=True),
+    Column(name="last_heard_s", title="heard", say=_heard, fit=Fit.KEEP, right=True),
+    Column(name="usd_per_gpu_hour", title="USD per GPU-hour", fit=Fit.WRAP),
+)
 
 
 @click.command(short_help="Show recent plans: objective, bound, gap, timings.")
@@ -178,31 +143,57 @@ def plans(limit: int, as_json: bool, warehouse: str, as_of: AsOf | None) -> None
     if as_json:
         print_json({"plans": [{name: row[name] for name in (*_PLAN, "pool_prices") if name in row} for row in rows]})
         return
-    print_table(_PLAN, rows)
+    if not rows:
+        click.echo("No plan yet: the place job plans when a task waits. Is it running? thalweg ps")
+        return
+    print_table(_plan_columns(as_of if isinstance(as_of, datetime) else datetime.now(UTC)), rows)
     if any((row["gap"] or 0.0) > _WIDE_GAP for row in rows):
         click.echo(
             "\nA wide gap is mostly a task that waits here and not in the bound, which knows no nodes: what fits in "
             "a pool by its sums may fit no node of it. thalweg explain TASK says what it waits for."
         )
-    prices = rows[0].get("pool_prices") if rows else None
-    if prices:
+    if prices := rows[0].get("pool_prices"):
         click.echo("\nOne GPU more would have saved the newest plan:")
-        print_table(
-            ("pool_id", "usd_per_gpu_hour", "saves_usd_per_hour"),
-            [{**price, "saves_usd_per_hour": _saving(price["saves_usd_per_hour"])} for price in prices[:5]],
-        )
+        print_table(_POOL_PRICE, prices[:5])
 
 
-def _saving(usd_per_hour: float) -> float | str:
+def _saving(usd_per_hour: float | None) -> str:
     """Say what is saved; what lies above any GPU's price is the price of waiting, and not money."""
-    return usd_per_hour if usd_per_hour < _DEAREST_GPU_USD_PER_HOUR else "a waiting task would start"
+    if usd_per_hour is not None and usd_per_hour >= _DEAREST_GPU_USD_PER_HOUR:
+        return "a waiting task would start"
+    return words.usd(usd_per_hour)
+
+
+_POOL_PRICE: Final = (
+    Column(name="pool_id", title="pool", fit=Fit.KEEP),
+    Column(name="usd_per_gpu_hour", title="costs USD/h", say=words.usd, fit=Fit.KEEP, right=True),
+    Column(name="saves_usd_per_hour", title="saves USD/h", say=_saving, fit=Fit.KEEP, right=True),
+)
+
+
+def _plan_columns(now: datetime) -> list[Column]:
+    counts = [
+        Column(name=name, say=words.amount, fit=fit, right=True)
+        for name, fit in (("considered", Fit.GO), ("placed", Fit.KEEP), ("revoked", Fit.GO), ("waiting", Fit.KEEP))
+    ]
+    times = [
+        Column(name=f"{step}_ms", title=step, say=words.milliseconds, fit=Fit.GO, right=True)
+        for step in ("read", "plan", "commit", "publish")
+    ]
+    return [
+        Column(name="planned_at", title="planned", say=words.ago(now), fit=Fit.KEEP, right=True),
+        Column(name="strategy", fit=Fit.GO),
+        Column(name="status", fit=Fit.KEEP, colour=state_colour),
+        Column(name="objective_usd", title="objective USD", say=words.usd, fit=Fit.KEEP, right=True),
+        Column(name="bound_usd", title="bound USD", say=words.usd, fit=Fit.GO, right=True),
+        Column(name="gap", say=words.percent, fit=Fit.KEEP, right=True),
+        *counts,
+        *times,
+        Column(name="plan_id", title="plan", fit=Fit.GO),
+    ]
 
 
 _PLAN: Final = (
     *("planned_at", "strategy", "status", "objective_usd", "bound_usd", "gap", "considered", "placed", "revoked"),
     *("waiting", "read_ms", "plan_ms", "commit_ms", "publish_ms", "plan_id"),
 )
-
-
-def _print(answer: QueryAnswer) -> None:
-    print_cells(answer.columns, answer.shown())

@@ -2,7 +2,8 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -57,16 +58,23 @@ def reading_command(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--as-of", metavar="VERSION|TIME", help="Read the past: 17, 2026-11-21T12:00:00Z or '5m ago'.")
     @functools.wraps(function)
     def command(warehouse: str | None, config: Path | None, as_of: str | None, **arguments: Any) -> None:
-        try:
+        with reading_errors():
             moment: AsOf | None = parse_as_of(as_of, datetime.now(UTC)) if as_of is not None else None
             place = find_warehouse(warehouse, config)
             function(warehouse=place, as_of=moment, **arguments)
-        except QueryRefusedError as error:
-            raise WrongCall(str(error)) from error
-        except (WarehouseUnreadableError, LogTooShortError) as error:
-            raise click.ClickException(str(error)) from error
 
     return command
+
+
+@contextmanager
+def reading_errors() -> Iterator[None]:
+    """End a command with the right exit code where its reading fails."""
+    try:
+        yield
+    except QueryRefusedError as error:
+        raise WrongCall(str(error)) from error
+    except (WarehouseUnreadableError, LogTooShortError) as error:
+        raise click.ClickException(str(error)) from error
 
 
 class WrongCall(click.ClickException):

@@ -1,8 +1,6 @@
 """`thalweg refused`: what the jobs could not take, and why, from the dead-letter topic."""
 
-import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -10,8 +8,10 @@ from typing import Any, Final
 import click
 import msgspec
 
+from thalweg.cli import words
 from thalweg.cli.reading import WrongCall
-from thalweg.cli.render import print_json, print_table
+from thalweg.cli.render import Column, Fit, print_json, print_table
+from thalweg.cli.topic_reading import to_the_end
 from thalweg.conf.settings import KafkaSettings, SettingsError, load_settings
 from thalweg.query.as_of import Version, parse_as_of
 from thalweg.query.sql_statement import QueryRefusedError
@@ -22,10 +22,7 @@ from thalweg.streams.broker.errors import StreamError
 from thalweg.streams.contract.decode import UndecodableError, decoded
 from thalweg.streams.contract.topics import DEADLETTER, topic_name
 
-_SILENT_S: Final = 10.0
-"""A broker that says nothing for so long, with records still to come, is taken to be away."""
 _LAST_MS: Final = 253_402_300_799_000  # the end of the year 9999: a record's time may be anything
-_COLUMNS: Final = ("at", "flow", "what", "topic", "partition", "offset", "reason")
 
 
 class _Named(msgspec.Struct):
@@ -70,7 +67,7 @@ def refused(
         moment = parse_as_of(since, datetime.now(UTC), "--since")
         if isinstance(moment, Version):
             raise WrongCall(f"--since {since!r}: wanted is a time")
-        found = [_row(letter) for letter in _letters(settings.kafka, int(moment.timestamp() * 1_000))]
+        found = list(map(_row, said_once(_letters(settings.kafka, int(moment.timestamp() * 1_000)))))
     except (SettingsError, NoBrokerError, QueryRefusedError) as error:
         raise WrongCall(str(error)) from error
     except StreamError as error:
@@ -79,8 +76,35 @@ def refused(
     if as_json:
         print_json({"refused": rows[:limit], "in_all": len(rows)})
         return
-    print_table(_COLUMNS, rows[:limit])
-    click.echo(f"\n{min(limit, len(rows))} of {len(rows)} refused since {since}")
+    if not rows:
+        click.echo(f"Nothing was refused since {since}")
+        return
+    print_table(_columns(datetime.now(UTC)), rows[:limit])
+    click.echo(f"\n{min(limit, len(rows)):,} of {len(rows):,} refused since {since}")
+
+
+def _columns(now: datetime) -> list[Column]:
+    return [
+        Column(name="at", title="when", say=words.ago(now), fit=Fit.KEEP, right=True),
+        Column(name="what", fit=Fit.KEEP),
+        Column(name="flow", fit=Fit.GO),
+        Column(name="topic", fit=Fit.GO),
+        Column(name="partition", fit=Fit.GO),
+        Column(name="offset", fit=Fit.GO),
+        Column(name="reason", fit=Fit.WRAP),
+    ]
+
+
+def said_once(letters: Iterable[RefusedRecord]) -> list[RefusedRecord]:
+    """Keep the first of the letters about one record: a job that starts without its checkpoint refuses it again.
+
+    A letter's id says the flow and the position. The value tells apart what lay there in a topic that was made anew.
+    """
+    once: dict[object, RefusedRecord] = {}
+    for order, letter in enumerate(letters):
+        ours = (letter.flow, letter.topic, letter.partition, letter.offset, letter.value)
+        once.setdefault(ours if letter.offset >= 0 else order, letter)
+    return list(once.values())
 
 
 def _row(letter: RefusedRecord) -> dict[str, Any]:
@@ -105,14 +129,4 @@ def _letters(kafka: KafkaSettings, since_ms: int) -> Iterator[RefusedRecord]:
     """Read the topic from a moment to its end of now, in its order."""
     topic = topic_name(DEADLETTER, kafka.topic_prefix)
     with KafkaReader(kafka, topics=[topic], since_ms=since_ms, client_id="thalweg-refused") as reader:
-        ends = reader.end_offsets()
-        heard = time.monotonic()
-        while any(reader.position(*place) < end for place, end in ends.items()):
-            records = reader.poll(500)
-            if records:
-                heard = time.monotonic()
-            elif time.monotonic() - heard > _SILENT_S:
-                click.echo(f"the broker went silent: what follows ends early ({topic})", err=True)
-                sys.stderr.flush()
-                return
-            yield from map(read_letter, records)
+        yield from map(read_letter, to_the_end(reader, topic))

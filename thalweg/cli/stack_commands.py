@@ -11,11 +11,9 @@ from rich.table import Table
 from thalweg.bootstrap.runtime import ensure_runtime
 from thalweg.conf.environment import SetupIncompleteError, state_folder
 from thalweg.conf.settings import SettingsError, load_settings
-from thalweg.processes.children import ChildFailedError
-from thalweg.processes.ports import NoFreePortError
 from thalweg.stack import process_table, stack
-from thalweg.stack.broker import BrokerSetupError
 from thalweg.stack.state import StateFolder, StateFolderError, running_in
+from thalweg.stack.trouble import STACK_TROUBLE
 
 
 def _say(message: str) -> None:
@@ -41,6 +39,11 @@ def _what_runs() -> StateFolder:
 @click.option("--detach", is_flag=True, help="Return when the stack is ready; end it with `thalweg down`.")
 def up(config: Path | None, overrides: tuple[str, ...], detach: bool) -> None:
     """Start the local stack: a Kafka broker and the streaming jobs. Ctrl-C ends it in order."""
+    if wrong := next((one for one in overrides if one.startswith("kafka.bootstrap_servers")), None):
+        raise click.UsageError(
+            f"--set {wrong}: `up` starts a broker of its own, on a port that is free, and says which. For jobs on "
+            "a broker of yours: docs/how-to/operations.md"
+        )
     folder = _open_state()
     try:
         settings = load_settings(config, overrides)
@@ -60,14 +63,7 @@ def up(config: Path | None, overrides: tuple[str, ...], detach: bool) -> None:
             say=_say,
             interruption=stack.Interruption.on_signals(),
         )
-    except (
-        ChildFailedError,
-        stack.UnwellError,
-        StateFolderError,
-        BrokerSetupError,
-        NoFreePortError,
-        SetupIncompleteError,
-    ) as error:
+    except (stack.UnwellError, *STACK_TROUBLE) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -76,7 +72,7 @@ def _up_detached(folder: StateFolder, config: Path | None, overrides: tuple[str,
     command += ["--config", str(config.absolute())] if config else []
     for item in overrides:
         command += ["--set", item]
-    trouble = stack.up_in_background(command, folder, timeout_seconds=stack.JOBS_READY_SECONDS + 60)
+    trouble = stack.up_in_background(command, folder, timeout_seconds=stack.JOBS_READY_SECONDS + 60, say=_say)
     if trouble:
         raise click.ClickException(trouble)
     _say("Ready. See: thalweg ps. End: thalweg down.")

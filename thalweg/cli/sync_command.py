@@ -1,37 +1,27 @@
 """`thalweg sync`: how far every region is; `thalweg sync-sim`: the simulator."""
 
 import os
-import subprocess
 import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 import msgspec
 from deltalake.exceptions import TableNotFoundError
 
+from thalweg.cli import words
 from thalweg.cli.reading import reading_command
-from thalweg.cli.render import print_json, print_table
-from thalweg.conf.environment import IN_CLONE, PROJECT_ROOT
+from thalweg.cli.recorded_campaign import go_on
+from thalweg.cli.render import Column, Fit, print_json, print_table
 from thalweg.query.as_of import AsOf
-from thalweg.query.query import query
-from thalweg.stack.machine import describe
+from thalweg.query.sync_report import sync_document
 from thalweg.sync.proof.campaign import Campaign, FoundFailure, run_campaign
-from thalweg.sync.proof.campaign_record import (
-    CampaignRecord,
-    RecordUnusableError,
-    code_digest,
-    extended,
-    read_record,
-    write_record,
-)
+from thalweg.sync.proof.campaign_record import CampaignRecord, code_digest, extended
 from thalweg.sync.proof.mutants import MUTANTS
-from thalweg.sync.tables.centre_row import CENTRE_ROW
 from thalweg.sync.tables.snapshots import ReplicaSnapshotError, take_snapshot, write_snapshot
 
-_SHOWN: Final = 10
 _QUICK: Final = 2_000
 
 
@@ -71,14 +61,18 @@ def sync(as_json: bool, snapshot: Path | None, prefix: str, warehouse: str, as_o
         else:
             click.echo(f"{len(taken.records)} records up to position {taken.position}: {snapshot}, {size} bytes")
         return
-    document = sync_document(warehouse, as_of)
+    document = sync_document(warehouse, as_of, datetime.now(UTC))
     if as_json:
         print_json(document)
         return
+    counts = ("waiting", "lag", "gaps_open", "conflicts", "parked", "warned", "refused", "offset_ms")
     columns = [
-        "region", "member", "waiting", "lag", "gaps_open", "conflicts", "parked", "warned", "refused", "offset_ms",
-        "agrees", "heard_s",
-    ]  # fmt: skip
+        Column(name="region", fit=Fit.KEEP),
+        Column(name="member", fit=Fit.GO),
+        *(Column(name=name, say=words.amount, fit=Fit.KEEP, right=True) for name in counts),
+        Column(name="agrees", fit=Fit.KEEP),
+        Column(name="heard_s", title="heard before", say=words.seconds, fit=Fit.KEEP, right=True),
+    ]
     print_table(columns, document["regions"])
     for title, rows, names in (
         ("Open gaps", document["gaps"], ("region", "epoch", "first_seq", "last_seq", "found_at", "asked_at")),
@@ -97,56 +91,6 @@ def sync(as_json: bool, snapshot: Path | None, prefix: str, warehouse: str, as_o
         f"\n{totals['records']} records, {totals['tombstones']} tombstones, {totals['conflicts']} conflicts, "
         f"{totals['gaps_open']} gaps open"
     )
-
-
-def sync_document(warehouse: str, as_of: AsOf | None) -> dict[str, Any]:
-    """Gather what `thalweg sync --json` prints."""
-
-    def rows(statement: str) -> list[dict[str, Any]]:
-        return query(statement, warehouse, as_of).dicts()
-
-    now = datetime.now(UTC)
-    gaps = rows("SELECT * FROM sync_gaps WHERE status = 'open' ORDER BY region, epoch, first_seq")
-    regions = []
-    for row in rows(f"SELECT * FROM sync_regions WHERE region <> '{CENTRE_ROW}' ORDER BY region"):
-        regions.append(
-            {
-                "region": row["region"],
-                "epoch": row["epoch"],
-                "member": row["member"],
-                "waiting": row["waiting"],
-                "lag": row["lag"],
-                "gaps_open": sum(gap["region"] == row["region"] for gap in gaps),
-                "conflicts": row["conflicts"],
-                "parked": row["parked"],
-                "warned": row["warned"],
-                "refused": row["refused"],
-                "last_refusal": row["last_refusal"],
-                "offset_ms": row["clock_offset_ms"],
-                "agrees": row["digest_agrees"],
-                "heard_s": None if row["heard_at"] is None else round((now - row["heard_at"]).total_seconds(), 1),
-            }
-        )
-    counts = rows("SELECT deleted, count(*) AS n FROM records GROUP BY deleted")
-    by_deleted = {row["deleted"]: row["n"] for row in counts}
-    return {
-        "regions": regions,
-        "gaps": gaps,
-        "newest_conflicts": rows(
-            "SELECT conflict_id, key, policy, resolution, winner_region, left_region, left_value, left_vector, "
-            "right_region, right_value, right_vector, found_at FROM conflicts "
-            f"ORDER BY found_at DESC, conflict_id LIMIT {_SHOWN}"
-        ),
-        "newest_refusals": rows(
-            f"SELECT at, region, verdict, key, reason FROM sync_refused ORDER BY at DESC LIMIT {_SHOWN}"
-        ),
-        "totals": {
-            "records": by_deleted.get(False, 0),
-            "tombstones": by_deleted.get(True, 0),
-            "conflicts": rows("SELECT count(*) AS n FROM conflicts")[0]["n"],
-            "gaps_open": len(gaps),
-        },
-    }
 
 
 @click.command(name="sync-sim", short_help="Prove the sync plane by simulation.")
@@ -220,39 +164,23 @@ _STEP: Final = 5_000  # histories between two writings of the record: some ten s
 
 def _recorded(path: Path, histories: int, seed: int, processes: int | None, at_most: int) -> CampaignRecord:
     """Go on with a recorded campaign for at most so many histories."""
-    now = datetime.now(UTC)
-    try:
-        kept = read_record(path, histories, seed)
-    except RecordUnusableError as error:
-        raise click.UsageError(str(error)) from error
-    if kept is None:
-        kept = CampaignRecord(
-            histories=histories,
-            seed=seed,
-            begun_at=now,
-            ended_at=now,
-            code=code_digest(),
-            commit=_commit(),
-            machine=describe(),
-        )
-    until = min(kept.done + at_most, histories)
-    while kept.done < until:
-        run = run_campaign(min(_STEP, until - kept.done), kept.seed + kept.done, processes=processes)
-        kept = extended(kept, run, datetime.now(UTC))
-        write_record(path, kept)
-        if sys.stderr.isatty():
+
+    def run(kept: CampaignRecord, count: int) -> Campaign:
+        if sys.stderr.isatty() and kept.done:
             click.echo(f"\r{kept.done:,} of {histories:,}, {kept.failed} failed", nl=False, err=True)
-    return kept
+        return run_campaign(count, kept.seed + kept.done, processes=processes)
 
-
-def _commit() -> str | None:
-    """Return the clone's commit; None outside of one."""
-    if not IN_CLONE:  # installed, we may lie within somebody else's repository
-        return None
-    answer = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False, timeout=10
+    return go_on(
+        path,
+        CampaignRecord,
+        histories=histories,
+        seed=seed,
+        code=code_digest(),
+        at_most=at_most,
+        step=_STEP,
+        run=run,
+        extended=extended,
     )
-    return answer.stdout.strip() or None
 
 
 def _show_record(kept: CampaignRecord) -> None:

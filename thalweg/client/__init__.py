@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from thalweg.client.async_client import AsyncClient
     from thalweg.client.client import (
         Client,
         ClientError,
@@ -37,6 +38,7 @@ __all__ = [
     "Add",
     "Assign",
     "AssignmentEvent",
+    "AsyncClient",
     "BrokerUnavailableError",
     "ChangeRefusedError",
     "Client",
@@ -68,6 +70,7 @@ __all__ = [
 ]
 
 _FROM: Final = {
+    "thalweg.client.async_client": ("AsyncClient",),
     "thalweg.client.client": (
         "Client", "ClientError", "InvalidRequestError", "Outcome", "OutcomeState", "RequestRefusedError",
         "WaitTimeoutError",

@@ -25,15 +25,16 @@ from thalweg.streams.broker.admin import identities
 from thalweg.streams.broker.consume import IncomingRecord, KafkaReader
 from thalweg.streams.broker.errors import StreamError
 from thalweg.streams.broker.publish import KafkaPublisher, OutgoingRecord
-from thalweg.streams.contract import moments
+from thalweg.streams.contract import request_rules
 from thalweg.streams.contract.decode import Message, UndecodableError, decoded
 from thalweg.streams.contract.envelope import Envelope, content_id, write_headers
-from thalweg.streams.contract.messages import Answer, Answers, AssignmentEvent, StatusEvent, TaskRequest
+from thalweg.streams.contract.messages import Answer, Answers, AssignmentEvent, StatusEvent, TaskEnd, TaskRequest
 from thalweg.streams.contract.topics import (
     ANSWERS,
     ASSIGNMENTS,
     DEADLETTER,
     REQUESTS,
+    RESULTS,
     STATUS,
     topic_name,
     topic_pattern,
@@ -50,6 +51,7 @@ _ENCODER: Final = msgspec.json.Encoder()
 _STATUS: Final = msgspec.json.Decoder(StatusEvent)
 _EVENT: Final = msgspec.json.Decoder(AssignmentEvent)
 _ANSWERS: Final = msgspec.json.Decoder(Answers)
+_END: Final = msgspec.json.Decoder(TaskEnd)
 
 
 class _Refused(msgspec.Struct, frozen=True):
@@ -116,6 +118,14 @@ class Outcome:
     epoch: int = 0
     exit_code: int | None = None
     detail: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Figures that its last run reported, by name."""
+    result: dict[str, Any] | None = None
+    """Small JSON object that it left."""
+    log: str | None = None
+    """Where the output of its last run lies."""
+    artefacts: dict[str, str] = field(default_factory=dict)
+    """Where larger results lie, by name."""
 
 
 @dataclass(slots=True)
@@ -129,6 +139,8 @@ class _Followed:
     answers: dict[str, Answer] = field(default_factory=dict)
     """By operation."""
     ended: Answer | None = None
+    told_end: TaskEnd | None = None
+    """What the place job told of its end."""
     refused: str | None = None
     last: StatusEvent | None = None
     succeeded: dict[tuple[str, int], StatusEvent] = field(default_factory=dict)
@@ -160,13 +172,20 @@ class _Followed:
             and not (self.copies == 1 and epoch < newest)
         ]
 
-    def ask(self, op: str, observed_at: int | None, now_ms: int) -> int:
-        """Note that something is asked anew, and choose its time where it has none: a later one than before."""
-        before = self.asked.get(op) or 0
-        self.asked[op] = asked_ms = max(now_ms, before + 1) if observed_at is None else observed_at
+    def hear_end(self, event: TaskEnd) -> None:
+        """Note an end; one of before it was asked to run again is no end any more."""
+        if event.ended_at >= (self.asked.get("rerun") or 0):
+            self.told_end = event
+
+    def earliest(self, op: str) -> int:
+        """Give the first moment at which this may be asked again and be told from before."""
+        return (self.asked.get(op) or -1) + 1
+
+    def ask(self, op: str, asked_ms: int) -> None:
+        """Note that something is asked anew."""
+        self.asked[op] = asked_ms
         self.answers.pop(op, None)
-        self.refused = self.ended = None
-        return asked_ms
+        self.refused = self.ended = self.told_end = None
 
     def concerns(self, op: str, observed_at: int | None) -> bool:
         """Tell whether a request is the one that was asked here; where nothing was asked, any is."""
@@ -256,11 +275,11 @@ class Client:
         self, requests: Sequence[TaskRequest | Mapping[str, Any]], *, keep_unknown: bool = False
     ) -> list[str]:
         """Submit many tasks at once; see `submit`."""
-        return self._send([_checked(request, "submit", keep_unknown) for request in requests])
+        return self._send([checked_request(request, "submit", keep_unknown) for request in requests])
 
     def update(self, request: TaskRequest | Mapping[str, Any], *, keep_unknown: bool = False) -> None:
         """Replace the request of a live task; where its needs change, it is placed again. Raises as `submit`."""
-        self._send([_checked(request, "update", keep_unknown)])
+        self._send([checked_request(request, "update", keep_unknown)])
 
     def cancel(self, task_id: str) -> None:
         """Cancel a task: it is not placed any more, and revoked where it runs. Raises as `submit`."""
@@ -268,15 +287,34 @@ class Client:
 
     def cancel_all(self, task_ids: Sequence[str]) -> None:
         """Cancel many tasks at once; see `cancel`."""
-        self._send([_checked({"task_id": task_id}, "cancel") for task_id in task_ids])
+        self.change("cancel", task_ids)
+
+    def hold(self, task_ids: Sequence[str]) -> None:
+        """Hold tasks: they do not start until they are released; what runs goes on. Raises as `submit`."""
+        self.change("hold", task_ids)
+
+    def release(self, task_ids: Sequence[str]) -> None:
+        """Release tasks that are held. Raises as `submit`."""
+        self.change("release", task_ids)
+
+    def rerun(self, task_ids: Sequence[str]) -> None:
+        """Run tasks that have ended once more. Raises as `submit`."""
+        self.change("rerun", task_ids)
+
+    def change(self, op: str, task_ids: Sequence[str]) -> None:
+        """Ask for one operation on tasks, many in one message: cancel, hold, release or rerun. Raises as `submit`."""
+        if isinstance(task_ids, str | bytes):
+            raise InvalidRequestError(f"task_ids: wanted is a list of ids, seen the text {task_ids!r}")
+        contents = ({"task_id": ids[0]} if len(ids) == 1 else {"task_ids": ids} for ids in _shares(task_ids))
+        self._send([checked_request(content, op) for content in contents])
         for task_id in task_ids:
-            self._follow(task_id).cancelled = True
+            self._follow(task_id).cancelled = op == "cancel"
 
     def _send(self, checked: list[tuple[TaskRequest, dict[str, Any]]]) -> list[str]:
         now = self._clock()
         records: list[OutgoingRecord] = []
         for request, content in checked:
-            asked_ms = self._follow(request.task_id).ask(request.op, request.observed_at, now)
+            asked_ms = self._ask(request, now)
             value = _ENCODER.encode(content | {"observed_at": asked_ms})
             event = Envelope(
                 event_id=content_id("request", value), source=SOURCE, event_type=f"request.{request.op}", time_ms=now
@@ -284,7 +322,7 @@ class Client:
             records.append(
                 OutgoingRecord(
                     topic=topic_name(REQUESTS, self._kafka.topic_prefix),
-                    key=request.task_id.encode(),
+                    key=(request.task_id or request.task_ids[0]).encode(),
                     value=value,
                     headers=write_headers(event),
                     max_bytes=REQUESTS.max_message_bytes,
@@ -292,9 +330,19 @@ class Client:
             )
         self._publisher.publish(records)
         for request, _ in checked:
-            if request.op != "cancel":
+            if request.op in ("submit", "update"):
                 self._follow(request.task_id).copies = request.replicas
         return [request.task_id for request, _ in checked]
+
+    def _ask(self, request: TaskRequest, now_ms: int) -> int:
+        """Note what a message asks of its tasks, and choose its time where it has none: a later one than before."""
+        followed = [self._follow(task_id) for task_id in request.task_ids or [request.task_id]]
+        asked_ms = request.observed_at
+        if asked_ms is None:
+            asked_ms = max(now_ms, *(one.earliest(request.op) for one in followed))
+        for one in followed:
+            one.ask(request.op, asked_ms)
+        return asked_ms
 
     # Following
 
@@ -306,7 +354,7 @@ class Client:
 
         Args:
             task_ids: what was asked about.
-            op: what was asked: submit, update or cancel.
+            op: what was asked: submit, update, cancel, hold, release or rerun.
             timeout_s: how long.
         """
         followed = {task_id: self._follow(task_id) for task_id in task_ids}
@@ -345,6 +393,8 @@ class Client:
         while True:
             if followed.refused is not None:
                 raise RequestRefusedError(task_id, followed.refused)
+            if followed.told_end is not None:
+                return outcome_of(followed.told_end)
             if followed.ended is not None:
                 known = followed.ended
                 return Outcome(task_id=task_id, state=OutcomeState(known.state), detail=known.reason)
@@ -363,6 +413,10 @@ class Client:
                     epoch=report.epoch,
                     exit_code=report.exit_code,
                     detail=report.detail,
+                    metrics=dict(report.metrics),
+                    result=report.result,
+                    log=report.log,
+                    artefacts=dict(report.artefacts),
                 )
             left = deadline - time.monotonic()
             if left <= 0:
@@ -382,7 +436,7 @@ class Client:
         if self._reader is None:
             prefix = self._kafka.topic_prefix
             regional = f"{topic_pattern(STATUS, prefix)}|{topic_pattern(ASSIGNMENTS, prefix)}"
-            told = "|".join(re.escape(topic_name(contract, prefix)) for contract in (ANSWERS, DEADLETTER))
+            told = "|".join(re.escape(topic_name(contract, prefix)) for contract in (ANSWERS, DEADLETTER, RESULTS))
             pattern = f"{regional}|{told}"
             self._reader = KafkaReader(
                 self._kafka, pattern=pattern, since_ms=self._since_ms, client_id="thalweg-client"
@@ -398,6 +452,9 @@ class Client:
                 if (asked := self._followed.get(answer.task_id)) is not None:
                     asked.hear(answer)
             return
+        if record.topic == topic_name(RESULTS, self._kafka.topic_prefix):
+            self._note_end(record)
+            return
         if record.topic.startswith(f"{self._kafka.topic_prefix}.{ASSIGNMENTS.topic}."):
             told = self._followed.get((record.key or b"").decode(errors="replace"))
             event_told = None if told is None else _event_of(record)
@@ -411,6 +468,18 @@ class Client:
         followed = self._followed.get(event.task_id or "")
         if followed is not None:
             followed.note(event)
+
+    def _note_end(self, record: IncomingRecord) -> None:
+        followed = self._followed.get((record.key or b"").decode(errors="replace"))
+        if followed is None:
+            return
+        try:
+            event = decoded(_END, record.value)
+        except UndecodableError:
+            return
+        # A refusal is heard of by its answer, which tells whose request it was.
+        if event.state != "refused":
+            followed.hear_end(event)
 
     def _note_refusal(self, record: IncomingRecord) -> None:
         """Note a dead letter. A plain producer may set no key, or any: the request itself says whose it is."""
@@ -482,6 +551,42 @@ class Client:
         self.close()
 
 
+def outcome_of(event: TaskEnd) -> Outcome:
+    """Give what the place job told of a task's end."""
+    return Outcome(
+        task_id=event.task_id,
+        state=OutcomeState(event.state),
+        region=event.region or "",
+        epoch=event.epoch,
+        exit_code=event.exit_code,
+        detail=event.reason,
+        metrics=dict(event.metrics),
+        result=event.result,
+        log=event.log,
+        artefacts=dict(event.artefacts),
+    )
+
+
+_MOST_IDS: Final = 10_000
+_MOST_ID_BYTES: Final = 800_000
+"""Of the ids of a message, with the quotes around them: well within what the topic takes."""
+
+
+def _shares(task_ids: Sequence[str]) -> Iterator[list[str]]:
+    """Deal ids out to as few messages as may be."""
+    share: list[str] = []
+    size = 0
+    for task_id in task_ids:
+        length = len(_ENCODER.encode(task_id)) + 1
+        if share and (len(share) == _MOST_IDS or size + length > _MOST_ID_BYTES):
+            yield share
+            share, size = [], 0
+        share.append(task_id)
+        size += length
+    if share:
+        yield share
+
+
 def _installation(bootstrap: str | None, prefix: str | None) -> KafkaSettings:
     """Settings from the environment and the file it names, with what the caller named over them."""
     settings = load_settings()
@@ -491,23 +596,32 @@ def _installation(bootstrap: str | None, prefix: str | None) -> KafkaSettings:
     return settings.kafka.model_copy(update={name: value for name, value in named.items() if value is not None})
 
 
-def _checked(
+def checked_request(
     request: TaskRequest | Mapping[str, Any], op: str, keep_unknown: bool = False
 ) -> tuple[TaskRequest, dict[str, Any]]:
-    """Check a request and return it with its full content."""
+    """Check a request as it is checked before it is sent, and return it with its full content.
+
+    Raises:
+        InvalidRequestError: a field is missing, unknown, of a wrong type or out of range.
+    """
+    if not isinstance(request, TaskRequest | Mapping):
+        raise InvalidRequestError(f"wanted is a TaskRequest or a mapping, seen {request!r:.100}")
     content = msgspec.to_builtins(request) if isinstance(request, TaskRequest) else dict(request)
     if content.setdefault("op", op) != op:
         raise InvalidRequestError(f"op is {content['op']!r}, but {op} was called")
     try:
         # Through JSON, because JSON is what is judged: NaN, sets and integers of a million digits end here.
-        checked = msgspec.json.decode(_ENCODER.encode(content), type=TaskRequest)
-    except (msgspec.MsgspecError, TypeError, OverflowError, ValueError, RecursionError) as error:
+        value = _ENCODER.encode(content)
+        checked = msgspec.json.decode(value, type=TaskRequest)
+    except (msgspec.MsgspecError, TypeError, OverflowError, ValueError) as error:
+        # What is missing is often there under a name that is nearly right.
+        raise InvalidRequestError("; ".join([str(error), *map(str, unknown_fields(content, TaskRequest))])) from error
+    except RecursionError as error:
         raise InvalidRequestError(str(error)) from error
-    for name in ("deadline", "observed_at"):
-        if (wrong := moments.objection(name, getattr(checked, name))) is not None:
-            raise InvalidRequestError(wrong)
     if not keep_unknown and (unknown := unknown_fields(content, TaskRequest)):
         raise InvalidRequestError("; ".join(map(str, unknown)))
+    if (wrong := request_rules.objection(checked, len(value))) is not None:
+        raise InvalidRequestError(wrong)
     return checked, content
 
 

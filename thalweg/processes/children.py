@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from thalweg.conf.readiness import READY_FILE, progress_file, trouble_in
+from thalweg.conf.readiness import READY_FILE, progress_file, pulse_file, trouble_in
 from thalweg.processes import leash
 
 LEASH = Path(leash.__file__)
@@ -46,9 +46,11 @@ class ProcessSpec:
     ports: Mapping[str, int] = field(default_factory=dict)  # what it listens on, for people and for `ps`
     is_ready: Callable[[], bool] | None = None  # None: ready as soon as it runs, or when it says so itself
     announces_ready: bool = False  # it calls thalweg.conf.readiness.announce_ready()
+    still_after_seconds: float = 20.0  # so long its pulse may stand still (keep_pulse); one without a pulse never does
     ready_timeout_seconds: float = 60.0  # from its start, or from its last word of progress (announce_progress)
     stop_timeout_seconds: float = 15.0
     restart: RestartPolicy = RestartPolicy()
+    may_fail: bool = False  # nobody waits until it is ready, and it is never given up: what it failed with is told
     again: Callable[[], "ProcessSpec"] | None = None
     """Makes the spec anew before each start of a process that was never ready: what was free when it was first made,
     a port above all, may be somebody else's by now. What has been ready keeps its spec, for others know its address."""
@@ -77,6 +79,7 @@ class Child:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._announcement.unlink(missing_ok=True)
         progress_file(self._announcement).unlink(missing_ok=True)
+        pulse_file(self._announcement).unlink(missing_ok=True)
         if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
             log.rename(log.with_suffix(".log.old"))
         with log.open("ab") as output:
@@ -112,6 +115,13 @@ class Child:
     def trouble(self) -> str:
         """Return why it does not do its work although it runs, in its own words; "" where it does."""
         return trouble_in(self._announcement) if self.spec.announces_ready else ""
+
+    def pulse(self) -> int:
+        """Return a number that changes as long as it gets to run; 0 of one that keeps no pulse."""
+        try:
+            return pulse_file(self._announcement).stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def progress(self) -> str:
         """Return how far it says it is on its way to being ready; empty if it says nothing."""

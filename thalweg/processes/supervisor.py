@@ -39,6 +39,8 @@ class Supervised:
     started_seconds: float = 0.0  # on the supervisor's clock, like the next two
     moved_seconds: float = 0.0  # when it was started, or its words of progress changed
     progress: str = ""
+    pulse: int = 0
+    pulse_seconds: float = 0.0  # when it was last seen to beat, on the same clock
     start_again_seconds: float = 0.0
     was_ready: bool = False
     restarts: int = 0  # since it was last healthy
@@ -57,6 +59,7 @@ class Supervisor:
     specs: Sequence[ProcessSpec]
     log_folder: Path
     on_change: Callable[[], None] = lambda: None  # called after every change of any state
+    on_progress: Callable[[str, str], None] = lambda name, words: None  # called with a process's new words of progress
     clock_seconds: Callable[[], float] = time.monotonic
     processes: dict[str, Supervised] = field(init=False)  # in order of need
 
@@ -94,7 +97,7 @@ class Supervisor:
                     self._ended(process, f"ended with {_exit_words(code)}")
                 elif process.state is ProcessState.STARTING:
                     self._see_whether_ready(process, now)
-                elif trouble := process.child.trouble():
+                elif trouble := process.child.trouble() or self._standstill(process, now):
                     process.state, process.last_failure = ProcessState.FAILING, trouble
                 else:
                     process.state = ProcessState.READY
@@ -126,9 +129,23 @@ class Supervisor:
         # Getting ready may take as long as there is history to read; standing still may not.
         if (progress := process.child.progress()) != process.progress:
             process.progress, process.moved_seconds = progress, now
+            self.on_progress(process.spec.name, progress)
         if now - process.moved_seconds > process.spec.ready_timeout_seconds:
             since = f" after its last word of progress ({process.progress})" if process.progress else ""
             self._ended(process, f"was not ready within {process.spec.ready_timeout_seconds:.0f} s{since}")
+
+    def _standstill(self, process: Supervised, now: float) -> str:
+        """Return words for one that runs and gets nothing done, not even its pulse; "" where it beats."""
+        assert process.child is not None
+        pulse = process.child.pulse()
+        if pulse != process.pulse or not pulse:
+            process.pulse, process.pulse_seconds = pulse, now
+        if now - process.pulse_seconds <= process.spec.still_after_seconds:
+            return ""
+        return (
+            f"it stands still for more than {process.spec.still_after_seconds:.0f} s: it is frozen (kill -CONT "
+            f"{process.child.pid} lets it go on), or the machine gives it no time"
+        )
 
     def _ended(self, process: Supervised, how: str) -> None:
         if process.child is not None:
@@ -140,16 +157,25 @@ class Supervisor:
         now = self.clock_seconds()
         if now - process.started_seconds >= policy.healthy_after_seconds:
             process.restarts = 0
-        if process.restarts >= (policy.max_restarts if process.was_ready else policy.max_restarts_before_ready):
+        if not process.spec.may_fail and process.restarts >= (
+            policy.max_restarts if process.was_ready else policy.max_restarts_before_ready
+        ):
             process.state = ProcessState.FAILED
             return
-        process.start_again_seconds = now + policy.delay_seconds(process.restarts)
+        process.start_again_seconds = now + policy.delay_seconds(min(process.restarts, policy.max_restarts))
         process.restarts += 1
         process.state = ProcessState.PAUSING
 
+    def moved_seconds(self) -> float:
+        """When a process was last started or said how far it is, on the supervisor's clock."""
+        return max(process.moved_seconds for process in self.processes.values())
+
     def all_ready(self) -> bool:
-        """Tell whether every process has become ready; one may have got into trouble since."""
-        return all(process.state in (ProcessState.READY, ProcessState.FAILING) for process in self.processes.values())
+        """Tell whether every process that has to has become ready; one may have got into trouble since."""
+        return all(
+            process.state in (ProcessState.READY, ProcessState.FAILING) or process.spec.may_fail
+            for process in self.processes.values()
+        )
 
     def failed(self) -> list[Supervised]:
         """Return the processes that were given up."""

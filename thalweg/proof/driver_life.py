@@ -12,17 +12,19 @@ from thalweg.jobs.microbatch.dead_letters import DeadLetters
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.microbatch.microbatch import Microbatch
 from thalweg.jobs.microbatch.outcome import BatchId, BatchOutcome, BatchStep
+from thalweg.jobs.placement.edge import input_pattern
 from thalweg.jobs.placement.heartbeat import heartbeat
-from thalweg.jobs.placement.placer import ORDER, Placer
+from thalweg.jobs.placement.placer import LEDGER, ORDER, Placer
+from thalweg.jobs.placement.put_back import find_read_back
 from thalweg.jobs.placement.recovery import recover
 from thalweg.jobs.placement.tables import PlaceTables
 from thalweg.jobs.runtime.job import Stop
-from thalweg.proof.wire import Wire
+from thalweg.proof.wire import Wire, WirePast
 from thalweg.scheduling.liveness.hearing import Hearing, Sounding
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.world.facts import WorldFacts
 from thalweg.streams.broker.range_reader import SCHEMA
-from thalweg.streams.contract.topics import REQUESTS, STATUS, topic_name, topic_pattern
+from thalweg.streams.contract.topics import ASSIGNMENTS, topic_pattern
 from thalweg.sync.ledger.ledger import Ledger
 
 QUERY: Final = "q"
@@ -34,6 +36,20 @@ class NeverWaits(Stop):
     def wait(self, seconds: float) -> bool:
         """Ask at once."""
         return True
+
+
+class WaitsTwice(Stop):
+    """Asked to stop at the third wait of a life: a step is tried again before its life ends."""
+
+    def __init__(self) -> None:
+        """Have not waited yet."""
+        super().__init__()
+        self._waits = 2
+
+    def wait(self, seconds: float) -> bool:
+        """Count."""
+        self._waits -= 1
+        return self._waits < 0
 
 
 @dataclass(slots=True)
@@ -74,6 +90,14 @@ class DriverLife:
         tables = PlaceTables(warehouse, place.folds_every_ms, 0, stop)
         world = recover(ledger, warehouse, {}, self.clock())
         reach("rebuilt")
+        hearing = Hearing(
+            timeout_ms=place.heartbeat_timeout_ms,
+            life=self.life,
+            start=Sounding(number=0, made_ms=self.steady(), ends=self.wire.ends()),
+        )
+        prefix = self.settings.kafka.topic_prefix
+        read = {name: ends for name, ends in hearing.start.items() if self._is_read(name)}
+        read_back = find_read_back(warehouse, world, ledger.last_batch, read, prefix, WirePast(self.wire))
         self.placer = Placer(
             settings=self.settings,
             ledger=ledger,
@@ -83,11 +107,8 @@ class DriverLife:
             facts=self.facts,
             clock=self.clock,
             packer=Packer(world.nodes),
-            hearing=Hearing(
-                timeout_ms=place.heartbeat_timeout_ms,
-                life=self.life,
-                start=Sounding(number=0, made_ms=self.steady(), ends=self.wire.ends()),
-            ),
+            hearing=hearing,
+            read_back=read_back,
             host=self.host,
             end_of_batch=self._end_of_batch,
         )
@@ -97,7 +118,7 @@ class DriverLife:
             read=lambda frame, _: frame,  # batches are taken with their records
             decide=self._decide,
             dead_letters=DeadLetters(self.settings.kafka.topic_prefix, lambda: self.wire),
-            stop=stop,
+            stop=WaitsTwice(),
         )
 
     def beat(self) -> None:
@@ -126,9 +147,14 @@ class DriverLife:
         self.wire.points.reach("ended")
         kept.ended = number
 
+    def _is_read(self, name: str) -> bool:
+        """Whether the job looks at a topic: those of a batch, and the regions' assignments."""
+        prefix = self.settings.kafka.topic_prefix
+        return name in self._topics() or re.fullmatch(topic_pattern(ASSIGNMENTS, prefix), name) is not None
+
     def _topics(self) -> list[str]:
         prefix = self.settings.kafka.topic_prefix
-        read = re.compile(f"{re.escape(topic_name(REQUESTS, prefix))}|{topic_pattern(STATUS, prefix)}")
+        read = re.compile(input_pattern(prefix))
         return sorted(name for name in self.wire.broker.topics if read.fullmatch(name))
 
     def _records(self, number: int) -> pa.Table:
@@ -158,6 +184,9 @@ class DriverLife:
             reach(f"before {name}")
             answer = step.act()
             reach(f"after {name}")
+            if name == LEDGER and self.wire.lost_commits:
+                self.wire.lost_commits -= 1
+                raise OSError("the store does not answer")
             return answer
 
         return replace(step, act=act)

@@ -4,7 +4,7 @@ An act is one small step of trouble or of work. Acts name what they touch by num
 of its acts are left out: that is how a failing one is made small.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Final
 
@@ -46,6 +46,8 @@ TROUBLE: Final = {
     "cut driver": 2,
     "answer lost to driver": 3,
     "answer lost to agent": 3,
+    "commit unanswered": 3,
+    "power lost": 2,
     "checkpoint lost": 1,
     "checkpoint put back": 2,
     "driver clock": 2,
@@ -56,20 +58,38 @@ TROUBLE: Final = {
     "region gone": 2,
     "agent's file lost": 3,
     "agent's file put back": 3,
+    "agent's file another's": 1,
     "second agent": 3,
     "second agent on a copy": 2,
     "repeated request": 3,
     "repeated status": 5,
+    "reports echoed": 4,
     "repeated events": 2,
     "nonsense": 2,
 }
-MOST_KILLS: Final = 16
+ORDERS: Final = {
+    "drain": 4,
+    "undrain": 2,
+    "move": 3,
+    "hold tenant": 1,
+    "release tenant": 2,
+    "node notice": 2,
+    "nonsense order": 1,
+}
+"""What an operator does meanwhile, and how often; regions give the notices."""
+OPERATOR_EVERY: Final = 8
+"""Of so many histories one has an operator; the others show what is broken without one."""
+MOST_KILLS: Final = 30
 OF_THE_DRIVER: Final = frozenset(
     {
         "kill driver",
         "zombie driver",
         "freeze driver",
         "answer lost to driver",
+        "commit unanswered",
+        "power lost",
+        "checkpoint lost",
+        "checkpoint put back",
         "driver clock",
         "agent clock",
         "repeated request",
@@ -77,12 +97,18 @@ OF_THE_DRIVER: Final = frozenset(
     }
 )
 """Trouble that concerns no region: none of them may lose anything by it, however long it lasts."""
-CHECKPOINT_CHANGES: Final = frozenset({"checkpoint lost", "checkpoint put back"})
-"""Trouble after which a batch that was committed and not told yet is never told: inventories find what it placed."""
 FILES_CHANGE: Final = frozenset(
-    {"agent's file lost", "agent's file put back", "second agent", "second agent on a copy"}
+    {
+        "agent's file lost",
+        "agent's file put back",
+        "agent's file another's",
+        "second agent",
+        "second agent on a copy",
+    }
 )
 """Trouble after which the agents' files do not tell all that has happened."""
+PUT_BACK: Final = "ledger put back"
+"""A copy of the tables, with or without the checkpoint and the agents' files of its moment; the broker goes on."""
 CLOCK_STEPS_MS: Final = (-600_000, -30_000, 30_000, 600_000)
 NONSENSE: Final = ("no JSON", "{}", '{"task_id":"x","loss":1e400}', "[" * 1_100, '{"task_id":"\\ud800"}', "", "null")
 
@@ -109,8 +135,38 @@ def history(seed: int) -> FaultHistory:
     ]
     for what in drawn.choices(list(TROUBLE), list(TROUBLE.values()), k=drawn.randint(0, 8)):
         acts.append(_trouble(drawn, what, rounds))
+    survives = drawn.random() < 0.5
+    if seed % OPERATOR_EVERY == OPERATOR_EVERY - 1:
+        orders = drawn.choices(list(ORDERS), list(ORDERS.values()), k=drawn.randint(3, 12))
+        acts += [_trouble(drawn, what, rounds) for what in orders]
+        for act in acts:
+            if act.request is not None and drawn.random() < 0.3:
+                act.request["kind"] = "infer"
     acts.sort(key=lambda act: act.at)
-    return FaultHistory(seed=seed, nodes=nodes, survives=drawn.random() < 0.5, rounds=rounds, acts=tuple(acts))
+    return FaultHistory(seed=seed, nodes=nodes, survives=survives, rounds=rounds, acts=tuple(acts))
+
+
+def with_put_back(played: FaultHistory) -> FaultHistory:
+    """Let the ledger be put back once or twice in a history, from a copy that was made while it ran."""
+    drawn = Random(f"{played.seed}/put back")
+    acts = [
+        Act(
+            what=PUT_BACK,
+            at=drawn.randrange(played.rounds // 3, played.rounds),
+            which=drawn.randrange(12),
+            amount=drawn.randrange(60),
+        )
+        for _ in range(drawn.choice((1, 1, 2)))
+    ]
+    # Power takes what lies on the disk, not what was put there. What was lost is laid out anew by its times: where a
+    # clock stepped by minutes, tasks are told to stop and placed again, which is safe, and not what is asked here.
+    kept = [act for act in played.acts if act.what not in ("power lost", "driver clock", "agent clock")]
+    return replace(played, acts=tuple(sorted([*kept, *acts], key=lambda act: act.at)))
+
+
+def puts_files_back(act: Act) -> bool:
+    """Whether the agents' files are put back, too."""
+    return act.what == PUT_BACK and act.which % 4 == 0
 
 
 def _trouble(drawn: Random, what: str, rounds: int) -> Act:

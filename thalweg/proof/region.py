@@ -9,12 +9,12 @@ from typing import Final
 
 from thalweg.agent.agent import RegionalAgent
 from thalweg.agent.fleet import RegionFleet
-from thalweg.agent.runners import Ended, RunKey
+from thalweg.agent.runners import Ended, RunKey, RunProgress
 from thalweg.agent.store import AgentStore
 from thalweg.agent.tenure import SupersededError
 from thalweg.conf.settings import Settings
 from thalweg.proof.wire import Wire
-from thalweg.proof.witness import Witness
+from thalweg.proof.witness import RunEnd, Witness
 from thalweg.streams.contract.messages import AssignmentEvent
 from thalweg.streams.contract.topics import ASSIGNMENTS, STATUS, topic_name
 
@@ -34,15 +34,18 @@ class Processes:
     reach: Callable[[str], None]
     survives_restart: bool
     name: str = "witnessed"
+    starts_at_once: int = 1_000_000
     running: dict[RunKey, tuple[int, bool]] = field(default_factory=dict)
     """When each ends by itself, and whether well."""
     stopping: dict[RunKey, int] = field(default_factory=dict)
+    made: set[RunKey] = field(default_factory=set)
+    """Begun on this machine: a copied file may speak of another's."""
 
     def start(self, event: AssignmentEvent, now_ms: int) -> int | None:
         """Begin a process."""
         self.reach("before start")
         self._begin(event, now_ms)
-        self.witness.begin(event)
+        self._make(event)
         self.reach("after start")
         return None
 
@@ -52,7 +55,15 @@ class Processes:
         if key not in self.running:
             self._begin(event, started_ms)
             if key not in self.witness.begun:
-                self.witness.begin(event)
+                self._make(event)
+
+    def _make(self, event: AssignmentEvent) -> None:
+        self.made.add((event.region, event.task_id, event.epoch))
+        self.witness.begin(event)
+
+    def _see_end(self, key: RunKey, how: RunEnd) -> None:
+        if key in self.made:
+            self.witness.end(key, how)
 
     def _begin(self, event: AssignmentEvent, now_ms: int) -> None:
         key = (event.region, event.task_id, event.epoch)
@@ -68,7 +79,7 @@ class Processes:
             return True
         if Random(f"{self.seed}/stop/{key}").random() < 0.5:
             del self.running[key]
-            self.witness.end(key)
+            self._see_end(key, "stopped")
             return True
         self.stopping[key] = now_ms + 2_000
         return False
@@ -79,16 +90,16 @@ class Processes:
         for key in [one.key for one in over]:
             del self.stopping[key]
             self.running.pop(key, None)
-            self.witness.end(key)
+            self._see_end(key, "stopped")
         for key, (at, well) in sorted(self.running.items()):
             if at <= now_ms and key not in self.stopping:
                 over.append(Ended(key=key, succeeded=well, exit_code=0 if well else 1))
         for one in over:
             if self.running.pop(one.key, None) is not None:
-                self.witness.end(one.key, succeeded=one.succeeded)
+                self.witness.end(one.key, "succeeded" if one.succeeded else "failed")
         return over
 
-    def progress(self, key: RunKey, now_ms: int) -> float | None:
+    def progress(self, key: RunKey, now_ms: int) -> RunProgress | None:
         """Nobody knows."""
         return None
 
@@ -105,7 +116,7 @@ class Processes:
     def die(self) -> None:
         """End at once, with the machine."""
         for key in list(self.running):
-            self.witness.end(key)
+            self._see_end(key, "died")
         self.running.clear()
         self.stopping.clear()
 

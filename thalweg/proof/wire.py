@@ -1,12 +1,12 @@
 """One process's connection to the broker: it can be cut or lose an answer, and the process die between two records."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from thalweg.proof.points import Points
 from thalweg.scheduling.liveness.hearing import Ends
 from thalweg.streams.broker.consume import IncomingRecord
-from thalweg.streams.broker.errors import NotAcknowledgedError
+from thalweg.streams.broker.errors import BrokerUnavailableError, NotAcknowledgedError
 from thalweg.streams.broker.memory import MemoryBroker, MemoryReader
 from thalweg.streams.broker.publish import OutgoingRecord
 
@@ -21,6 +21,9 @@ class Wire:
     """Nothing passes, in either direction."""
     lost_answers: int = 0
     """So many of the next calls write everything and are not acknowledged."""
+
+    lost_commits: int = 0
+    """So many of the next commits are made without the process hearing of it."""
 
     def publish(self, records: Sequence[OutgoingRecord]) -> None:
         """Write records one by one.
@@ -52,6 +55,37 @@ class Wire:
     @staticmethod
     def _unanswered(records: Sequence[OutgoingRecord]) -> NotAcknowledgedError:
         return NotAcknowledgedError(len(records), len(records), 0, sorted({r.topic for r in records}), "no answer")
+
+
+@dataclass(slots=True)
+class WirePast:
+    """Reads what topics hold, as `streams.broker.past.KafkaPast` does."""
+
+    wire: Wire
+
+    def since(self, ends: Mapping[tuple[str, int], int], moment_ms: int) -> dict[tuple[str, int], int]:
+        """Say where what came at a moment or later begins."""
+        return {
+            (topic, partition): next(
+                (record.offset for record in self.wire.broker.topics[topic][:end] if record.timestamp_ms >= moment_ms),
+                end,
+            )
+            for (topic, partition), end in ends.items()
+        }
+
+    def read(self, starts: Mapping[tuple[str, int], int], ends: Mapping[tuple[str, int], int]) -> list[IncomingRecord]:
+        """Read what lies between.
+
+        Raises:
+            BrokerUnavailableError: the connection is cut.
+        """
+        if self.wire.cut:
+            raise BrokerUnavailableError("the broker", TimeoutError("cut"))
+        return [
+            record
+            for (topic, partition), end in ends.items()
+            for record in self.wire.broker.topics[topic][starts.get((topic, partition), 0) : end]
+        ]
 
 
 @dataclass(slots=True)

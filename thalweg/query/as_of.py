@@ -22,8 +22,10 @@ TIME_COLUMN: Final = {
     "plans": "planned_at",
     "conflicts": "found_at",
     "quarantine": "quarantined_at",
+    "account": "ended_at",
     "audit": "at",
     "sync_refused": "at",
+    "learning": "at",
 }
 """For append-only tables: when a row came to be."""
 

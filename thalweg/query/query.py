@@ -12,15 +12,16 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from arro3.core import RecordBatch, Schema, Table
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from thalweg.query.as_of import FOLDED, TIME_COLUMN, AsOf, LogTooShortError, Version, load_moment, load_version
+from thalweg.query.mending import gap_words
 from thalweg.query.sql_statement import QueryRefusedError, names_in, read_only
-from thalweg.query.type_names import type_name
+from thalweg.query.type_names import engine_type, type_name
 from thalweg.query.values import distinct, shown_values
 from thalweg.sync.delta.contracts import CONTRACTS, DECISIONS, TableContract
 from thalweg.sync.delta.plain_arrow import fields
@@ -78,12 +79,12 @@ class QueryAnswer:
 
     def dicts(self) -> list[dict[str, Any]]:
         """Give the rows as Python values by column, for queries of our own, over the tables' own types."""
-        columns = [column.to_pylist() for column in self.found.columns]
-        return [dict(zip(self.columns, values, strict=True)) for values in zip(*columns, strict=True)]
+        names, columns = self.columns, [column.to_pylist() for column in self.found.columns]
+        return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def query(sql: str, warehouse: str, as_of: AsOf | None = None, max_rows: int | None = None) -> QueryAnswer:
-    """Run one reading statement.
+    """Run one reading statement of anybody's.
 
     Args:
         sql: DataFusion's dialect; table names are those of `sync.delta.contracts`.
@@ -97,15 +98,70 @@ def query(sql: str, warehouse: str, as_of: AsOf | None = None, max_rows: int | N
         LogTooShortError: the past asked for is no longer there.
     """
     statement = read_only(sql)
-    if "://" not in warehouse and not Path(warehouse).is_dir():
-        raise WarehouseUnreadableError(
-            f"there is no warehouse at {warehouse}: start the jobs (thalweg up), or name another with --warehouse"
-        )
-    names = _tables_named(statement)
-    with TemporaryDirectory(prefix="thalweg-query-") as scratch:
-        if isinstance(as_of, Version):
-            names = frozenset(_only_table(statement, as_of, names, warehouse, scratch))
-        return _retried(lambda: _run(statement, names, warehouse, as_of, scratch, max_rows), statement)
+    with TableReader(warehouse, as_of) as reader:
+        return reader.ask(statement, max_rows)
+
+
+class TableReader:
+    """Answers several questions over tables that are opened once: each answer is of the same versions."""
+
+    def __init__(self, warehouse: str, as_of: AsOf | None = None) -> None:
+        """Prepare; see `query` for the arguments.
+
+        Raises:
+            WarehouseUnreadableError: there is no warehouse.
+        """
+        if "://" not in warehouse and not Path(warehouse).is_dir():
+            raise WarehouseUnreadableError(
+                f"there is no warehouse at {warehouse}: start the jobs (thalweg up), or name another with --warehouse"
+            )
+        self._warehouse = warehouse
+        self._as_of = as_of
+        self._scratch = TemporaryDirectory(prefix="thalweg-query-")
+        self._session: QueryBuilder | None = None
+        self._registered: frozenset[str] = frozenset()
+
+    def ask(self, statement: str, max_rows: int | None = None) -> QueryAnswer:
+        """Run a statement that is known to read only: one of ours, or one that `read_only` let through.
+
+        Raises as `query`.
+        """
+        names = _tables_named(statement)
+        if isinstance(self._as_of, Version):
+            self._forget()  # a version is one table's, and each statement names its own
+            names = _only_table(statement, self._as_of, names, self._warehouse, self._scratch.name)
+        return self._retried(lambda: _run(self._ready(names), statement, max_rows), statement)
+
+    def dicts(self, statement: str) -> list[dict[str, Any]]:
+        """Answer with Python values by column; see `ask`."""
+        return self.ask(statement).dicts()
+
+    def _ready(self, names: frozenset[str]) -> QueryBuilder:
+        """Give the session, with these tables in it."""
+        if self._session is None:
+            self._session, self._registered = _new_session(), frozenset()
+        for name in sorted(names - self._registered):
+            _register(self._session, BY_NAME[name], self._warehouse, self._as_of, self._scratch.name)
+            self._registered |= {name}
+        return self._session
+
+    def _forget(self) -> None:
+        self._session = None
+
+    def _retried(self, attempt: Callable[[], QueryAnswer], statement: str) -> QueryAnswer:
+        return _retried(attempt, statement, self._forget)
+
+    def close(self) -> None:
+        """Remove what was written aside."""
+        self._scratch.cleanup()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
 
 
 def quote(text: str) -> str:
@@ -120,10 +176,18 @@ def _tables_named(statement: str) -> frozenset[str]:
     return frozenset(BY_NAME) if words & {"show", "information_schema"} else words & BY_NAME.keys()
 
 
-def _only_table(statement: str, version: Version, names: Iterable[str], warehouse: str, scratch: str) -> set[str]:
+def _only_table(statement: str, version: Version, names: Iterable[str], warehouse: str, scratch: str) -> frozenset[str]:
     """Name the one table that a statement scans, in the engine's own opinion: a column may be named as a table is."""
-    plan = _retried(lambda: _run(f"EXPLAIN {statement}", names, warehouse, None, scratch, None), statement)
-    scanned = set(re.findall(r"TableScan: (\w+)", " ".join(row["plan"] for row in plan.dicts())))
+
+    def explained() -> QueryAnswer:
+        session = _new_session()
+        for name in sorted(names):
+            _register(session, BY_NAME[name], warehouse, None, scratch)
+        return _run(session, f"EXPLAIN {statement}", None)
+
+    plan = _retried(explained, statement, lambda: None)
+    found = re.findall(r"TableScan: (\w+)", " ".join(row["plan"] for row in plan.dicts()))
+    scanned = frozenset(name.removeprefix("all_") for name in found)
     if len(scanned) != 1:
         raise QueryRefusedError(
             f"--as-of {version.number} is a version of one table, this query reads "
@@ -132,7 +196,7 @@ def _only_table(statement: str, version: Version, names: Iterable[str], warehous
     return scanned
 
 
-def _retried(attempt: Callable[[], QueryAnswer], statement: str) -> QueryAnswer:
+def _retried(attempt: Callable[[], QueryAnswer], statement: str, forget: Callable[[], None]) -> QueryAnswer:
     for last in (*[False] * (_ATTEMPTS - 1), True):
         try:
             return attempt()
@@ -147,16 +211,16 @@ def _retried(attempt: Callable[[], QueryAnswer], statement: str) -> QueryAnswer:
                     f"a file of the tables is missing, also after {_ATTEMPTS} attempts: {_first_line(error)}. Either "
                     "the writer replaces files faster than they are read (ask for fewer rows), or the table is damaged"
                 ) from error
+            forget()
             time.sleep(0.05)
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _run(
-    statement: str, names: Iterable[str], warehouse: str, as_of: AsOf | None, scratch: str, max_rows: int | None
-) -> QueryAnswer:
-    session = QueryBuilder({"datafusion.catalog.information_schema": "true"})
-    for name in sorted(names):
-        _register(session, BY_NAME[name], warehouse, as_of, scratch)
+def _new_session() -> QueryBuilder:
+    return QueryBuilder({"datafusion.catalog.information_schema": "true"})
+
+
+def _run(session: QueryBuilder, statement: str, max_rows: int | None) -> QueryAnswer:
     reader = session.execute(statement)
     batches: list[RecordBatch] = []
     count = 0
@@ -196,22 +260,36 @@ def _register(session: QueryBuilder, contract: TableContract, warehouse: str, as
     except DeltaError as error:
         if _VANISHED.search(str(error)):
             raise
-        raise WarehouseUnreadableError(f"table {name!r} cannot be opened: {_first_line(error)}") from error
-    session.register(name, table or open_or_create(contract, scratch))
+        what = gap_words(name, uri) or f"table {name!r} cannot be opened: {_first_line(error)}"
+        raise WarehouseUnreadableError(what) from error
+    _offer(session, contract, table or open_or_create(contract, scratch))
+
+
+def _offer(session: QueryBuilder, contract: TableContract, table: DeltaTable) -> None:
+    """Register a table; the columns that one of an older version lacks read as null."""
+    known = {field.name for field in table.schema().fields}
+    missing = [field for field in fields(contract.columns) if field.name not in known]
+    if not missing:
+        session.register(contract.name, table)
+        return
+    session.register(f"all_{contract.name}", table)
+    nulls = ", ".join(f"arrow_cast(NULL, {quote(engine_type(field.type))}) AS {field.name}" for field in missing)
+    session.execute(f"CREATE VIEW {contract.name} AS SELECT *, {nulls} FROM all_{contract.name}").read_all()
 
 
 def _folded(name: str, warehouse: str, moment: datetime, scratch: str) -> DeltaTable:
     """Give `tasks` or `placements` of a moment, folded from the ledger's rows up to it."""
     import pyarrow as pa  # late: only the past of these two needs it, and all of the ledger
 
-    from thalweg.sync.ledger.folds import LEDGER_COLUMNS, fold_ledger
+    from thalweg.sync.ledger.folds import LEDGER_COLUMNS, fold_ledger, of_any_version
 
-    session = QueryBuilder().register("decisions", DeltaTable(table_uri(warehouse, DECISIONS.name)))
-    columns = ", ".join(f'"{column}"' for column in LEDGER_COLUMNS)
+    decisions = DeltaTable(table_uri(warehouse, DECISIONS.name))
+    session = QueryBuilder().register("decisions", decisions)
+    known = {field.name for field in decisions.schema().fields}  # an older version's has fewer
+    columns = ", ".join(f'"{column}"' for column in LEDGER_COLUMNS if column in known)
     rows = session.execute(f"SELECT {columns} FROM decisions WHERE decided_at <= TIMESTAMP {quote(moment.isoformat())}")
     # The engine returns string views, which Arrow cannot take from yet.
-    schema = pa.schema([DECISIONS.schema.field(column) for column in LEDGER_COLUMNS])
-    ledger = pa.RecordBatchReader.from_stream(rows).read_all().cast(schema)
+    ledger = of_any_version(pa.RecordBatchReader.from_stream(rows).read_all())
     write_deltalake(f"{scratch}/{name}", dict(zip(FOLDED, fold_ledger(ledger), strict=True))[name], mode="overwrite")
     return DeltaTable(f"{scratch}/{name}")
 

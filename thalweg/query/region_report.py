@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from thalweg.query.as_of import AsOf
-from thalweg.query.query import query
+from thalweg.query.query import TableReader
 
 NODE_TIMEOUT: Final = timedelta(minutes=1)
 """`place.node_timeout_ms` of an installation that did not change it: loading settings would take longer than this."""
@@ -21,10 +21,12 @@ def region_rows(warehouse: str, as_of: AsOf | None, now: datetime) -> list[dict[
         as_of: the past, or None for now.
         now: the moment that `last_heard_s` counts from.
     """
+    with TableReader(warehouse, as_of) as reader:
+        return _report(reader, now)
 
-    def rows(sql: str) -> list[dict[str, Any]]:
-        return query(sql, warehouse, as_of).dicts()
 
+def _report(reader: TableReader, now: datetime) -> list[dict[str, Any]]:
+    rows = reader.dicts
     regions: dict[str, dict[str, Any]] = defaultdict(
         lambda: {"nodes": 0, "gpus": 0, "used_gpus": 0.0, "assigned": 0, "running": 0, "heard": None, "prices": []}
     )

@@ -46,5 +46,14 @@ def family_of(kind: DataType) -> str:
     return _bare(kind).partition("(")[0]
 
 
+def engine_type(kind: DataType) -> str:
+    """Name a type as the engine's `arrow_cast` takes it."""
+    family = family_of(kind)
+    if family == "Timestamp":
+        unit = {"s": "Second", "ms": "Millisecond", "us": "Microsecond", "ns": "Nanosecond"}[str(kind.time_unit)]
+        return f"Timestamp({unit}, {f'Some({chr(34)}{kind.tz}{chr(34)})' if kind.tz else 'None'})"
+    return _bare(kind)
+
+
 def _bare(kind: DataType) -> str:
     return re.sub(r"^arro3\.core\.DataType<(.*)>\s*$", r"\1", str(kind), flags=re.DOTALL)

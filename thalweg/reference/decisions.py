@@ -20,6 +20,7 @@ GROUPS: Final = (
     "Policy",
     "Packing",
     "Replay",
+    "Learning",
 )
 """Allowed after `Group:`, in the order of the index."""
 _STATUS: Final = re.compile(r"accepted|rejected idea|superseded by (\d{4})|accepted, in part superseded by (\d{4})")

@@ -148,15 +148,24 @@ def cli_page() -> str:
         "call or the input is wrong.",
         table(("command", "does"), [(f"[`{n}`](#{n})", c.get_short_help_str(120)) for n, c in commands()]),
     ]
-    for name, command in commands():
+    for name, command in _with_parts(commands()):
         # A command keeps the help option of its first call, which may have been one without our settings (a test's).
         fresh = copy(command)
         fresh._help_option = None
         context = click.Context(
             fresh, info_name=f"thalweg {name}", terminal_width=100, max_content_width=100, **cli.context_settings
         )
-        parts.append(f"## {name}\n\n```text\n{fresh.get_help(context)}\n```")
+        level = "#" * (2 + name.count(" "))
+        parts.append(f"{level} {name}\n\n```text\n{fresh.get_help(context)}\n```")
     return page_text("Command line", *parts)
+
+
+def _with_parts(listed: Iterable[tuple[str, click.Command]]) -> Iterable[tuple[str, click.Command]]:
+    """Put the commands of a group behind it."""
+    for name, command in listed:
+        yield name, command
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {part}", command.commands[part]) for part in sorted(command.commands))
 
 
 def errors_page() -> str:

@@ -7,10 +7,13 @@ lost regions are part of what was recorded, not of what is replayed; the fleet i
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Set
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 import pyarrow as pa
+from msgspec import structs
 
 from thalweg.query.as_of import AsOf, Version
 from thalweg.query.query import query
@@ -22,9 +25,11 @@ from thalweg.scheduling.replay.live import fleet_of, moved_gb
 from thalweg.scheduling.replay.replay import JobStart, RegionalSupply, ReplayJob, Stays
 from thalweg.scheduling.world.facts import WorldFacts
 from thalweg.scheduling.world.making import world_from
+from thalweg.scheduling.world.tasks import NO_TERMS, Change, Transition, stands_for_array
 from thalweg.scheduling.world.world import World
-from thalweg.streams.placement.requests import read_spec
+from thalweg.streams.placement.task_specs import read_spec
 from thalweg.sync.delta.contracts import DECISIONS
+from thalweg.sync.delta.data_files import conformed
 from thalweg.sync.ledger.ledger import from_rows
 from thalweg.sync.tables.world_tables import world_facts
 
@@ -47,7 +52,7 @@ def ledger_scenario(warehouse: str, *, from_version: int | None, as_of: AsOf | N
         LogTooShortError, WarehouseUnreadableError: see `thalweg.query`.
     """
     rows = query("SELECT * FROM decisions ORDER BY driver_epoch, batch_id, row", warehouse, as_of).rows
-    history = from_rows(pa.table(rows).cast(DECISIONS.schema), read_spec)
+    history = from_rows(conformed(pa.table(rows), DECISIONS.schema), read_spec)
     known = 0 if from_version is None else _rows_at(warehouse, from_version)
     if known >= len(history):
         raise QueryRefusedError(
@@ -56,7 +61,8 @@ def ledger_scenario(warehouse: str, *, from_version: int | None, as_of: AsOf | N
             if history
             else f"the ledger of {warehouse} is empty: let it place something first (thalweg demo, thalweg submit)"
         )
-    before, after = history[:known], history[known:]
+    arrays = {row.task_id for row in history if row.spec is not None and stands_for_array(row.task_id, row.spec)}
+    before, after = (_placements_alone(rows, arrays) for rows in (history[:known], history[known:]))
     lives = recorded_tasks(before, after)
     begin_ms = before[-1].decided_ms if before else min(life.arrive_ms for life in lives)
     facts = _facts(warehouse, as_of if isinstance(as_of, datetime) else None)
@@ -116,6 +122,18 @@ def ledger_scenario(warehouse: str, *, from_version: int | None, as_of: AsOf | N
         running=running,
         recorded=recorded.result(RECORDED, 0.0, max((job.arrive_s for job in jobs), default=0.0), _NAN),
     )
+
+
+def _placements_alone(rows: Sequence[Transition], arrays: Set[TaskId]) -> list[Transition]:
+    """Leave out what says when tasks may start, and what stands for an array and never runs.
+
+    A task of the replay arrives when it was asked for; for what it waited then is part of what was recorded.
+    """
+    return [
+        row if row.spec is None else structs.replace(row, spec=replace(row.spec, terms=NO_TERMS))
+        for row in rows
+        if row.task_id not in arrays and row.change not in (Change.HELD, Change.RELEASED)
+    ]
 
 
 def _rows_at(warehouse: str, version: int) -> int:

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,10 @@ JVM_FLAGS = (
 )
 
 
+CLUSTER_ID = "cluster.id"
+"""A file in a broker's folder: the cluster id that its storage is made with, where that is not a new one."""
+
+
 class BrokerSetupError(Exception):
     """The broker's storage could not be made; the message carries Kafka's own words."""
 
@@ -52,6 +56,17 @@ class BrokerPorts:
         return f"{LOOPBACK}:{self.clients}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerDoor:
+    """One more way in, for clients that reach the broker through something that listens elsewhere."""
+
+    name: str
+    """Letters and digits."""
+    listens: int
+    told: int
+    """The port that the broker tells its clients to use."""
+
+
 def choose_ports(preferred: BrokerPorts | None = None) -> BrokerPorts:
     """Return two free ports, the preferred ones where they still are."""
     clients = free_port(preferred=preferred.clients if preferred else None)
@@ -59,7 +74,9 @@ def choose_ports(preferred: BrokerPorts | None = None) -> BrokerPorts:
     return BrokerPorts(clients=clients, controller=controller)
 
 
-def broker_spec(folder: Path, ports: BrokerPorts, *, java: Java, jars: list[Path]) -> ProcessSpec:
+def broker_spec(
+    folder: Path, ports: BrokerPorts, *, java: Java, jars: list[Path], doors: Sequence[BrokerDoor] = ()
+) -> ProcessSpec:
     """Prepare a broker's folder and return the process to run.
 
     What an earlier broker wrote in the folder is kept: topics, records, group offsets. The ports may differ.
@@ -69,6 +86,7 @@ def broker_spec(folder: Path, ports: BrokerPorts, *, java: Java, jars: list[Path
         ports: Where to listen.
         java: The runtime.
         jars: The whole class path.
+        doors: Further ways in.
 
     Raises:
         BrokerSetupError: Kafka refused to make its storage.
@@ -79,7 +97,7 @@ def broker_spec(folder: Path, ports: BrokerPorts, *, java: Java, jars: list[Path
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     properties = folder / "server.properties"
-    properties.write_text(server_properties(ports, records), encoding="utf-8")
+    properties.write_text(server_properties(ports, records, doors), encoding="utf-8")
     command = (str(java.executable), *JVM_FLAGS, f"-Djava.io.tmpdir={scratch}", "-cp", ":".join(map(str, jars)))
     if not (records / "meta.properties").exists():
         _format_storage(command, ports, records)
@@ -99,20 +117,35 @@ def cluster_id(folder: Path) -> str | None:
     try:
         text = (folder / "records" / "meta.properties").read_text(encoding="utf-8")
     except OSError:
-        return None
+        return _told_cluster_id(folder)
     lines = (line.partition("=") for line in text.splitlines())
     return next((value.strip() for name, _, value in lines if name.strip() == "cluster.id"), None)
 
 
-def server_properties(ports: BrokerPorts, records: Path) -> str:
+def _told_cluster_id(folder: Path) -> str | None:
+    """Read which cluster a broker is to be that has no storage yet: one whose records were not restored."""
+    try:
+        return (folder / CLUSTER_ID).read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
+
+
+def server_properties(ports: BrokerPorts, records: Path, doors: Sequence[BrokerDoor] = ()) -> str:
     """Return the broker's settings: the project's, and where this one listens and writes."""
+    listens = {"LOCAL": ports.clients, **{door.name: door.listens for door in doors}}
+    told = {"LOCAL": ports.clients, **{door.name: door.told for door in doors}}
     return SERVER_PROPERTIES.read_text(encoding="utf-8") + (
         "\n# Chosen at start.\n"
-        f"listeners=LOCAL://{LOOPBACK}:{ports.clients},CONTROLLER://{LOOPBACK}:{ports.controller}\n"
-        f"advertised.listeners=LOCAL://{LOOPBACK}:{ports.clients}\n"
+        f"listeners={_addresses({**listens, 'CONTROLLER': ports.controller})}\n"
+        f"advertised.listeners={_addresses(told)}\n"
+        f"listener.security.protocol.map={','.join(f'{name}:PLAINTEXT' for name in ('CONTROLLER', *listens))}\n"
         f"controller.quorum.voters=1@{LOOPBACK}:{ports.controller}\n"
         f"log.dirs={_property(records)}\n"
     )
+
+
+def _addresses(ports: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://{LOOPBACK}:{port}" for name, port in ports.items())
 
 
 def _property(path: Path) -> str:
@@ -128,9 +161,10 @@ def _format_storage(command: tuple[str, ...], ports: BrokerPorts, records: Path)
     shutil.rmtree(fresh, ignore_errors=True)
     properties = records.with_name("format.properties")
     properties.write_text(server_properties(ports, fresh), encoding="utf-8")
+    own_id = _told_cluster_id(records.parent) or new_cluster_id()
     try:
         made = subprocess.run(
-            [*command, "kafka.tools.StorageTool", "format", "-t", new_cluster_id(), "-c", str(properties)],
+            [*command, "kafka.tools.StorageTool", "format", "-t", own_id, "-c", str(properties)],
             env={**os.environ, **utf8_locale()},
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for us: what was begun is finished or, at a second one, left
@@ -175,6 +209,8 @@ def answers(ports: BrokerPorts, own_cluster: str | None) -> bool:
     from kafka import KafkaAdminClient
     from kafka.errors import KafkaError
 
+    from thalweg.streams.broker.home import HOMES
+
     try:
         admin = KafkaAdminClient(bootstrap_servers=ports.bootstrap, bootstrap_timeout_ms=2000, request_timeout_ms=2000)
     except KafkaError:
@@ -189,14 +225,23 @@ def answers(ports: BrokerPorts, own_cluster: str | None) -> bool:
         raise NeverReadyError(
             f"{ports.bootstrap} is answered by cluster {described['cluster_id']}, not by this stack's {own_cluster}"
         )
+    HOMES.settle(ports.bootstrap, described["cluster_id"])
     return any(not broker["is_fenced"] for broker in described["brokers"])
 
 
 class Broker:
     """A broker for the length of a ``with``; its records stay in the folder and are there again the next time."""
 
-    def __init__(self, folder: Path, *, java: Java | None = None, jars: list[Path] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        java: Java | None = None,
+        jars: list[Path] | None = None,
+        doors: Sequence[BrokerDoor] = (),
+    ) -> None:
         """Remember where; nothing starts yet. Java and the jars default to the environment's."""
+        self._doors = doors
         self._folder = folder
         self._java = java or find_java()
         self._jars = jars if jars is not None else jar_paths(JarSet.BROKER)
@@ -227,7 +272,7 @@ class Broker:
         ports = choose_ports(self._ports)
         while True:
             self._ports = ports
-            spec = broker_spec(self._folder, ports, java=self._java, jars=self._jars)
+            spec = broker_spec(self._folder, ports, java=self._java, jars=self._jars, doors=self._doors)
             self._child = Child(spec, self._folder / "broker.log")
             try:
                 self._child.wait_ready()

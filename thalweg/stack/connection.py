@@ -19,11 +19,14 @@ SETTING: Final = "kafka.bootstrap_servers"
 
 
 class NoBrokerError(Exception):
-    """No stack runs in the state folder, and no broker was named."""
+    """No broker was named, and no stack of the state folder has one that is ready."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, *, runs: bool) -> None:
         super().__init__(
-            f"no stack runs here (state folder {state}); start one: thalweg up, or name a broker: "
+            f"the stack here (state folder {state}) runs, but its broker is not ready: thalweg ps shows its state; "
+            "try again when it is ready"
+            if runs
+            else f"no stack runs here (state folder {state}); start one: thalweg up, or name a broker: "
             f"--bootstrap HOST:PORT (or the setting {SETTING})"
         )
 
@@ -32,7 +35,7 @@ def with_broker(settings: Settings) -> Settings:
     """Point settings that name no broker to the broker of what runs here.
 
     Raises:
-        NoBrokerError: nothing runs here.
+        NoBrokerError: nothing runs here, or its broker is not ready.
     """
     if settings.kafka.is_named:
         return settings
@@ -40,7 +43,7 @@ def with_broker(settings: Settings) -> Settings:
     folder = running_in(state)
     found = running_bootstrap(folder.path) if folder is not None else None
     if found is None:
-        raise NoBrokerError(state)
+        raise NoBrokerError(state, runs=folder is not None)
     kafka = settings.kafka.model_copy(update={"bootstrap_servers": found})
     return settings.model_copy(update={"kafka": kafka})
 

@@ -2,11 +2,14 @@
 
 import os
 import platform
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from thalweg.conf.environment import IN_CLONE, PROJECT_ROOT
 
 
 def describe() -> dict[str, Any]:
@@ -19,6 +22,16 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version(name) for name in ("pyspark", "deltalake", "pyarrow", "kafka-python", "ortools")},
     }
+
+
+def commit_of_clone() -> str | None:
+    """Return the commit of the clone that this is; None outside of one."""
+    if not IN_CLONE:  # installed, we may lie within somebody else's repository
+        return None
+    answer = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False, timeout=10
+    )
+    return answer.stdout.strip() or None
 
 
 def _processor() -> str:

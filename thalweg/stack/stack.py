@@ -17,9 +17,11 @@ from thalweg.processes.children import ProcessSpec
 from thalweg.processes.identity import ProcessIdentity
 from thalweg.processes.ports import LOOPBACK, free_port
 from thalweg.processes.supervisor import ProcessState, Supervisor
-from thalweg.stack.broker import BrokerPorts, broker_spec, choose_ports
+from thalweg.stack.broker import BrokerDoor, BrokerPorts, broker_spec, choose_ports
 from thalweg.stack.leftovers import SUPERVISED_IN, end_leftovers
 from thalweg.stack.state import StateFolder, identity_in
+from thalweg.stack.telling import AddressTold, Progress
+from thalweg.sync.ledger.put_back import put_back_in
 
 # Kafka's own port, where it is free: what has no word of the stack, such as a plain producer, tries it first.
 KAFKA_PORTS = BrokerPorts(clients=9092, controller=9093)
@@ -46,13 +48,15 @@ def local_specs(
         local_jobs(folder, settings, overrides, config),
         *(local_jobs(folder, settings, overrides, config, name=name, module="place") for name in drivers),
         local_maintenance(folder, settings, overrides, config),
+        *([local_window(folder, settings, overrides, config)] if settings.window.enabled else []),
     ]
 
 
-def local_broker(folder: StateFolder) -> ProcessSpec:
+def local_broker(folder: StateFolder, doors: Sequence[BrokerDoor] = ()) -> ProcessSpec:
     """Prepare the broker's folder and choose its ports: those it had, else Kafka's own, else others that are free.
 
-    Free is what they are now. Whoever is faster to bind them has them, and this broker, which then ends, is made anew.
+    It has more ways in where `doors` are given. Free is what they are now. Whoever is faster to bind them has them, and
+    this broker, which then ends, is made anew.
     """
     match folder.port("kafka"), folder.port("controller"):
         case int(clients), int(controller):
@@ -60,8 +64,8 @@ def local_broker(folder: StateFolder) -> ProcessSpec:
         case _:
             ports = choose_ports(KAFKA_PORTS)
     folder.remember_ports({"kafka": ports.clients, "controller": ports.controller})
-    spec = broker_spec(folder.path / "broker", ports, java=find_java(), jars=jar_paths(JarSet.BROKER))
-    return replace(spec, again=lambda: local_broker(folder))
+    spec = broker_spec(folder.path / "broker", ports, java=find_java(), jars=jar_paths(JarSet.BROKER), doors=doors)
+    return replace(spec, again=lambda: local_broker(folder, doors))
 
 
 def local_bootstrap(folder: StateFolder) -> str:
@@ -124,10 +128,33 @@ def local_maintenance(
     )
 
 
+def local_window(folder: StateFolder, settings: Settings, overrides: Sequence[str], config: Path | None) -> ProcessSpec:
+    """Return the process of the page and the HTTP door, which the stack does without; see `local_specs`."""
+    known = ("kafka", "controller", "metrics", "metrics-place-1", "metrics-place-2")
+    taken = [port for other in known if (port := folder.port(other)) is not None]
+    port = settings.window.port or free_port(preferred=folder.port("window"), taken=taken)
+    folder.remember_ports({"window": port})
+    chosen = _chosen(folder, settings, [*overrides, f"window.port={port}"], config)
+    return ProcessSpec(
+        name="window",
+        argv=(sys.executable, "-P", "-m", "thalweg.cli.main", "serve", *chosen),
+        env={"PYTHONUNBUFFERED": "1"},
+        needs=("broker",),
+        ports={"window": port},
+        announces_ready=True,
+        may_fail=True,
+        again=lambda: local_window(folder, settings, overrides, config),
+    )
+
+
 def _job(
     name: str, folder: StateFolder, settings: Settings, overrides: Sequence[str], config: Path | None
 ) -> tuple[str, ...]:
     """Write the command of a job that speaks to the folder's broker and keeps its things in the folder."""
+    return (sys.executable, "-P", "-m", f"thalweg.jobs.{name}", *_chosen(folder, settings, overrides, config))
+
+
+def _chosen(folder: StateFolder, settings: Settings, overrides: Sequence[str], config: Path | None) -> list[str]:
     chosen = [f"kafka.bootstrap_servers={local_bootstrap(folder)}"]
     defaults = Settings()
     if settings.warehouse.path == defaults.warehouse.path:
@@ -137,7 +164,7 @@ def _job(
     arguments = ["--config", str(config.absolute())] if config else []
     for item in [*overrides, *chosen]:
         arguments += ["--set", item]
-    return (sys.executable, "-P", "-m", f"thalweg.jobs.{name}", *arguments)
+    return arguments
 
 
 @contextlib.contextmanager
@@ -160,6 +187,9 @@ def running(
         StateFolderError: Another supervisor runs in this folder.
     """
     with folder.held():
+        folder.check_whole(folder.path)
+        if put_back := put_back_in(folder.path / "warehouse"):
+            say(f"Restored: {put_back.sentence}.")
         if ended := end_leftovers(folder):
             say(f"The last stack in {folder.path} was cut off; ended what was left of it: {', '.join(ended)}.")
         scratch = folder.path / "scratch"
@@ -167,9 +197,16 @@ def running(
         scratch.mkdir()
         shared = {"THALWEG_STATE": str(folder.path), **scratch_environment(scratch, os.environ)}
         shared[SUPERVISED_IN] = str(folder.path)
+        last_port = folder.port("kafka")
         specs = [_with_environment(spec, shared) for spec in make_specs()]
         supervisor = Supervisor(specs, folder.path / "logs")
-        supervisor.on_change = lambda: folder.write_stack(record_of(supervisor))
+        address = AddressTold(last_port, say)
+
+        def changed() -> None:
+            folder.write_stack(record_of(supervisor))
+            address.look(folder.port("kafka"))
+
+        supervisor.on_change = changed
         supervisor.on_change()
         try:
             yield supervisor
@@ -211,6 +248,7 @@ def record_of(supervisor: Supervisor) -> dict[str, object]:
                 "started": process.identity.started if process.identity else None,
                 "ports": dict(process.spec.ports),
                 "restarts": process.restarts,
+                "may_fail": process.spec.may_fail,
                 "last_failure": process.last_failure,
                 "log": str(process.log),
             }
@@ -269,6 +307,8 @@ def up(
     """
     started = time.monotonic()
     with running(folder, make_specs, say=say) as supervisor:
+        supervisor.on_progress = Progress(say, time.monotonic).told
+        say(f"Starting {', '.join(supervisor.processes)}; the first time takes minutes.")
         if supervisor.wait_ready(interrupted=interruption.asked):
             ports = {name: port for child in supervisor.processes.values() for name, port in child.spec.ports.items()}
             told = ", ".join(f"{name} {LOOPBACK}:{port}" for name, port in ports.items())
@@ -277,20 +317,27 @@ def up(
             supervisor.tick()
             supervisor.raise_if_failed()
             time.sleep(0.2)
-        unwell = [f"{name} ({one.last_failure})" for name, one in supervisor.processes.items() if one.is_failing]
+        unwell = [
+            f"{name} ({one.last_failure})"
+            for name, one in supervisor.processes.items()
+            if one.is_failing and not one.spec.may_fail
+        ]
         say("Stopping.")
     say("Stopped.")
     if unwell:
         raise UnwellError(unwell)
 
 
-def up_in_background(command: Sequence[str], folder: StateFolder, *, timeout_seconds: float) -> str | None:
-    """Start a stack in a process of its own and wait until it is ready.
+def up_in_background(
+    command: Sequence[str], folder: StateFolder, *, timeout_seconds: float, say: Callable[[str], None]
+) -> str | None:
+    """Start a stack in a process of its own, pass on what it says, and wait until it is ready.
 
     Args:
         command: The command that runs it in the foreground.
         folder: Where it will run.
         timeout_seconds: How long to wait.
+        say: Told what a person should know.
 
     Returns:
         None when it is ready, else what happened instead.
@@ -298,16 +345,23 @@ def up_in_background(command: Sequence[str], folder: StateFolder, *, timeout_sec
     log = folder.path / "logs" / "supervisor.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        position = output.tell()
+        told = output.tell()
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
-    deadline = time.monotonic() + timeout_seconds
+    deadline, last = time.monotonic() + timeout_seconds, ""
     while time.monotonic() < deadline:
-        if process.poll() is not None:
-            return log.read_bytes()[position:].decode(errors="replace").strip()
+        ended, news = process.poll() is not None, log.read_bytes()[told:]
+        if ended:  # its last words may have been read while it was still about to end
+            return news.decode(errors="replace").strip() or last or f"it ended with {process.returncode}. See: {log}"
+        whole = news[: news.rfind(b"\n") + 1]
+        told += len(whole)
+        for line in whole.decode(errors="replace").splitlines():
+            say(line)
+            last = line
         supervisor = folder.supervisor()
-        states = [process["state"] for process in folder.stack().get("processes", [])]
+        processes = folder.stack().get("processes", [])
+        states = [process["state"] for process in processes if not process.get("may_fail")]
         if supervisor is not None and supervisor.pid == process.pid and states and set(states) == {"ready"}:
             return None
         time.sleep(0.1)

@@ -2,8 +2,8 @@
 
 Layout: ``thalweg.json`` marks the folder and its format; ``lock`` is held by the running supervisor; ``stack.json``
 says what runs; ``ports.json`` remembers ports; ``logs/``, ``broker/``, ``warehouse/``, ``checkpoints/``, ``agents/``
-hold what they say; ``scratch/`` is the processes' temporary folder, cleared at start and end; ``demo/`` is a state
-folder of its own, the demo's.
+hold what they say; ``scratch/`` is the processes' temporary folder, cleared at start and end; ``demo/`` and
+``chaos/`` are state folders of their own.
 """
 
 import contextlib
@@ -15,14 +15,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from thalweg.conf.environment import DEMO
+from thalweg.conf.environment import CHAOS, DEMO
 from thalweg.processes.identity import ProcessIdentity
 
 FORMAT = 1
 MARKER = "thalweg.json"
+RESTORING = "restoring"
+"""Holds what a restore has not put in place yet; it is there only while one runs, or was cut off."""
 # What may lie in a folder without a marker: jobs and agents write there on their own, and a damaged marker is deleted.
 OURS = frozenset(
-    {"warehouse", "checkpoints", "logs", "broker", "agents", "scratch", DEMO, "lock"}
+    {"warehouse", "checkpoints", "logs", "broker", "agents", "scratch", DEMO, CHAOS, "lock", RESTORING}
     | {f"{name}{half_written}" for name in (MARKER, "stack.json", "ports.json") for half_written in ("", ".new")}
 )
 
@@ -77,6 +79,20 @@ class StateFolder:
             raise StateFolderError(
                 f"{path} has format {found['format']}; this version of thalweg reads format {FORMAT}."
                 " Use the version that wrote it, or name another folder in THALWEG_STATE."
+            )
+
+    @staticmethod
+    def check_whole(path: Path) -> None:
+        """Look whether a restore into a folder was cut off.
+
+        Raises:
+            StateFolderError: It was: what is there is half of something.
+        """
+        restoring = path / RESTORING
+        if restoring.is_dir() and any(restoring.iterdir()):
+            raise StateFolderError(
+                f"A restore into {path} was cut off, and no stack starts on half of one. Call it again, with the"
+                " same folder: thalweg restore DIR"
             )
 
     @contextlib.contextmanager
@@ -136,8 +152,8 @@ class StateFolder:
 
 
 def running_in(path: Path) -> StateFolder | None:
-    """Return the folder whose stack runs now: this state folder, else the demo's within it; None if neither does."""
-    for place in (path, path / DEMO):
+    """Return the folder whose stack runs now: this state folder, else the demo's within it, else a chaos'."""
+    for place in (path, path / DEMO, path / CHAOS):
         if (place / MARKER).exists() and (folder := StateFolder(place)).is_held():
             return folder
     return None

@@ -17,9 +17,8 @@ from thalweg.scheduling.problem.cost import Arcs, plan_usd, region_gpus
 from thalweg.scheduling.problem.model import GPUS, Problem
 from thalweg.scheduling.problem.solution import SolveLimits, StopReason
 from thalweg.scheduling.solve.improve import movable
-from thalweg.scheduling.solve.partial_plan import PartialPlan
+from thalweg.scheduling.solve.partial_plan import PartialPlan, greedy_plan
 from thalweg.scheduling.solve.strategies.flow import relax
-from thalweg.scheduling.solve.strategies.greedy import greedy_plan
 from thalweg.scheduling.solve.strategies.strategy import Found
 
 GENERATIONS = 80

@@ -6,7 +6,7 @@ from thalweg.scheduling.arrays import FloatArray
 from thalweg.scheduling.problem.cost import Arcs
 from thalweg.scheduling.problem.model import Problem
 from thalweg.scheduling.problem.solution import SolveLimits, StopReason
-from thalweg.scheduling.solve.partial_plan import PartialPlan
+from thalweg.scheduling.solve.partial_plan import greedy_plan
 from thalweg.scheduling.solve.strategies.flow import relax
 from thalweg.scheduling.solve.strategies.strategy import Found
 
@@ -16,10 +16,3 @@ def greedy(problem: Problem, arcs: Arcs, limits: SolveLimits, seed: int, start_p
     plan = greedy_plan(problem, arcs)
     relaxed, bound = relax(problem, arcs, limits, start_prices)
     return Found(plan=plan, bound=bound, prices=relaxed.prices, stopped=StopReason.DONE)
-
-
-def greedy_plan(problem: Problem, arcs: Arcs) -> PartialPlan:
-    """The greedy plan."""
-    plan = PartialPlan(problem, arcs)
-    plan.fill(arcs.usd)
-    return plan

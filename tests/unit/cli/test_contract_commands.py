@@ -49,7 +49,7 @@ def test_tables_are_printed_with_key_writer_and_columns() -> None:
 def test_an_unknown_table_is_answered_with_those_there_are() -> None:
     result = CliRunner().invoke(cli, ["tables", "task"])
     assert result.exit_code == 2
-    assert "no table 'task'; there are: audit, conflicts" in result.stderr
+    assert "no table 'task'; there are: account, audit, conflicts" in result.stderr
 
 
 def test_a_wrong_setting_ends_topics_with_words(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,3 +113,16 @@ def test_graph_prints_the_declared_jobs() -> None:
     assert listed["place"]["writes_tables"][0] == "decisions"
     assert "-> place -> decisions" in CliRunner().invoke(cli, ["graph"]).stdout
     assert CliRunner().invoke(cli, ["graph", "--mermaid"]).stdout.startswith("flowchart LR\n")
+
+
+@pytest.mark.parametrize("name", ["../../x", "a b", "", "-x", "a\n", "x/y"])
+def test_topics_are_made_only_for_what_is_named_as_a_region(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    monkeypatch.setattr("thalweg.cli.contract_commands.ensure_topics", lambda *asked: made.append(asked) or [])
+    named = ["topics", "--bootstrap", "127.0.0.1:9", "--make"]
+    refused = CliRunner().invoke(cli, [*named, "lab", "--make", name])
+    assert (refused.exit_code, made) == (2, [])
+    assert "is no region's name" in refused.stderr
+    for region in ("aws:us-east-1", "lab72", "büro"):
+        assert CliRunner().invoke(cli, [*named, region]).exit_code == 0
+    assert len(made) == 3

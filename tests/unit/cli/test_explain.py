@@ -1,4 +1,5 @@
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ from click.testing import CliRunner
 from tests.ledger_rows import START, assigned, happened, ledger, submitted
 from tests.unit.cli.conftest import put
 from thalweg.cli.main import cli
+from thalweg.query.query import TableReader
+from thalweg.query.reading_ahead import ReadingAhead
+from thalweg.query.sql_statement import QueryRefusedError
 from thalweg.scheduling.explain.reasons import Explainer
-from thalweg.sync.delta.contracts import DECISIONS, LINKS, NODES, PLACEMENTS, PRICES, RECORDS, TASKS
+from thalweg.sync.delta.contracts import DECISIONS, LINKS, NODES, PLACEMENTS, PRICES, RECORDS, TASKS, TASKS_ARCHIVE
 from thalweg.sync.ledger.folds import fold_ledger
 
 EAST, WEST, NORTH = "aws:us-east-1", "gcp:us-west1", "edge:north"
@@ -136,6 +140,15 @@ def test_what_no_node_has_is_not_tried_gpu_by_gpu(world: Path, monkeypatch: pyte
     assert max(gpus for gpus in tried if gpus < 512) == 8, "the T4 of NORTH are the most that are free on one node"
 
 
+def test_a_child_is_told_whom_it_waits_for_and_who_is_not_there_yet(world: Path) -> None:
+    archived = ledger(submitted("archived"), happened("archived", "cancelled"))
+    put(world, TASKS_ARCHIVE, [row | {"archived_at": START} for row in fold_ledger(archived)[0].to_pylist()])
+    ended = [{"task_id": name, "on": "end"} for name in ("archived", "done")]
+    put_waiting(world, "child", after=["large", "nobody", *ended])
+    now = explained("child", world)["waits"]["now"]
+    assert now == "parents: waits for large, which is waiting; nobody, which nobody has submitted yet"
+
+
 def test_a_task_that_asks_for_what_is_nowhere_is_told_what_there_is(world: Path) -> None:
     waits = explained("foreign", world)["waits"]
     assert waits["now"].startswith("gpu_model")
@@ -170,6 +183,32 @@ def test_named_data_costs_egress_where_it_does_not_lie(world: Path) -> None:
     options = {option["region"]: option for option in explained("reader", world)["waits"]["options"]}
     # By hand: 500 GB x 0.01 USD a GB to NORTH; it lies in EAST; WEST is full.
     assert (options[EAST]["egress_usd"], options[NORTH]["egress_usd"]) == (0.0, pytest.approx(5.0))
+
+
+def test_what_is_read_ahead_is_not_read_again(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[bool, str]] = []
+    ask = TableReader.ask
+
+    def told(self: TableReader, statement: str, max_rows: int | None = None) -> Any:
+        asked.append((threading.current_thread() is threading.main_thread(), statement))
+        return ask(self, statement, max_rows)
+
+    monkeypatch.setattr(TableReader, "ask", told)
+    for task in ("placed", "large"):
+        asked.clear()
+        explained(task, world)
+        here = [statement for is_main, statement in asked if is_main]
+        assert all("WHERE task_id" in statement for statement in here), "the row of the task, and its history"
+        assert len(here) == 2
+        assert len(asked) == len({statement for _, statement in asked}) == 10
+
+
+def test_what_fails_beside_fails_where_it_is_wanted(tmp_path: Path) -> None:
+    with TableReader(str(tmp_path)) as reader:
+        ahead = ReadingAhead(reader, ("SELECT nothing FROM tasks", "SELECT task_id FROM tasks"))
+        with pytest.raises(QueryRefusedError, match="no column"):
+            ahead.ask("SELECT nothing FROM tasks")
+        assert ahead.ask("SELECT task_id FROM tasks").dicts() == []
 
 
 def test_an_unknown_task_and_a_version_end_with_2(world: Path) -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.ledger_rows import START, happened, ledger, submitted
+from tests.ledger_rows import START, assigned, happened, ledger, submitted
 from tests.unit.cli.conftest import put
 from tests.unit.cli.test_explain import EAST, NORTH, explained, told, world
 from tests.unit.scheduling.worlds import ask, node, spec, world_of
 from tests.unit.scheduling.worlds import placed as place_all
+from thalweg.cli.explain_command import _say
 from thalweg.scheduling.explain.reasons import Explainer
 from thalweg.scheduling.explain.start_estimate import estimate_start
 from thalweg.scheduling.live.live_plan import PlanSettings
@@ -59,6 +60,25 @@ def test_who_refused_it_is_shown_as_the_last_plan_knew_it(world: Path) -> None:
     waits = explained("new", world)["waits"]
     assert waits["now"] == reason
     assert waits["start"] is None
+
+
+@pytest.mark.parametrize(("then", "waits_for"), [((), "time: not before 2029-08-01"), (("updated",), None)])
+def test_a_task_that_is_tried_again_later_is_held_by_that(
+    world: Path, then: tuple[str, ...], waits_for: str | None
+) -> None:
+    asked = submitted("new", retries={"at_most": 5, "back_off_s": 1e8, "most_back_off_s": 1e9}, per_worker={"gpus": 1})
+    rows = ledger(
+        asked,
+        assigned("new", 1, EAST),
+        happened("new", "failed", 1, reason="exit code 1", attempt=1),
+        *(asked | {"transition": transition} for transition in then),
+        batch_id=50,
+    )
+    put(world, DECISIONS, rows)
+    put(world, TASKS, fold_ledger(rows)[0])
+    now = explained("new", world)["waits"]["now"]
+    assert (now or "").startswith(waits_for or "")
+    assert (now is None) == (waits_for is None)
 
 
 def test_data_that_lies_in_a_dataset_counts(world: Path) -> None:
@@ -122,10 +142,10 @@ def test_workers_that_want_nodes_of_their_own_are_told_that() -> None:
 
 
 def test_fields_that_nobody_reads_are_shown(world: Path) -> None:
-    waiting(world, gpus=8, retries=3)
+    waiting(world, gpus=8, tries=3)
     assert explained("new", world)["unread"] == [
         "unknown field 'gpus' (is 'per_worker.gpus' meant?)",
-        "unknown field 'retries'",
+        "unknown field 'tries' (is 'retries' meant?)",
     ]
     assert "unknown field 'gpus' (is 'per_worker.gpus' meant?); nobody reads it" in told("new", world)
     assert explained("large", world)["unread"] == []
@@ -165,3 +185,8 @@ def test_nothing_that_runs_and_a_queue_before_it_is_never() -> None:
         ahead_gpus=100.0,
     )
     assert np.isinf(found.p10_h)
+
+
+def test_what_others_wrote_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    _say("  a task\x1b[2J of\nsomebody\r: waits")
+    assert capsys.readouterr().out == "  a task\N{REPLACEMENT CHARACTER}[2J of somebody : waits\n"

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -42,3 +43,11 @@ def test_a_fault_in_our_own_imports_is_not_taken_for_a_missing_package(monkeypat
     monkeypatch.setattr(sys, "argv", ["thalweg", "plan"])
     with pytest.raises(ModuleNotFoundError, match="nowhere"):
         main.main()
+
+
+def test_up_says_that_it_has_a_broker_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THALWEG_STATE", str(tmp_path))
+    result = CliRunner().invoke(main.cli, ["up", "--set", "kafka.bootstrap_servers=127.0.0.1:1"])
+    assert result.exit_code == 2
+    assert "starts a broker of its own" in result.output
+    assert not list(tmp_path.iterdir())

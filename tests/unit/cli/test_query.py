@@ -84,7 +84,7 @@ def test_rows_beyond_the_limit_are_cut_off_and_said_to_be(warehouse: Path) -> No
 
 
 def test_an_unknown_table_or_column_is_answered_with_those_there_are(warehouse: Path) -> None:
-    there_are = r"there are: audit, .*, tasks, tasks_archive, telemetry"
+    there_are = r"there are: account, audit, .*, tasks, tasks_archive, telemetry"
     with pytest.raises(QueryRefusedError, match=rf"no table 'task'; {there_are}"):
         query("select * from task", str(warehouse))
     with pytest.raises(QueryRefusedError, match=r"no column nope; there are: plans\(plan_id, "):

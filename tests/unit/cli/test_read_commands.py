@@ -126,7 +126,7 @@ def test_plans_come_newest_first_with_bound_and_gap(warehouse: Path) -> None:
     found = document("plans", "--warehouse", str(warehouse), "--limit", "1")["plans"]
     assert [plan["plan_id"] for plan in found] == ["plan-2"]
     assert (found[0]["objective_usd"], found[0]["bound_usd"], found[0]["waiting"]) == (102.0, 100.0, 1)
-    assert "objective_usd" in run("plans", "--warehouse", str(warehouse)).stdout
+    assert "objective USD" in run("plans", "--warehouse", str(warehouse)).stdout
 
 
 def test_the_warehouse_comes_from_the_settings_or_the_state_folder(
@@ -178,6 +178,25 @@ def test_reading_needs_no_jvm_no_spark_no_kafka_and_no_pandas(warehouse: Path, a
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert len(done.stdout.splitlines()) > 1
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("task", "spared"),
+    [
+        ("t1", {"pydantic", "yaml", "pyarrow.compute", "scipy.special", "numba", "thalweg.conf.settings"}),
+        ("nobody", {"numpy", "pyarrow", "pydantic", "thalweg.scheduling.explain.reasons"}),
+    ],
+)
+def test_an_explanation_loads_what_it_needs(warehouse: Path, task: str, spared: set[str]) -> None:
+    program = (
+        "import sys; from thalweg.cli.main import cli; "
+        "from click import ClickException\n"
+        f"try: cli({['explain', task, '--warehouse', str(warehouse)]!r}, standalone_mode=False)\n"
+        "except ClickException: pass\n"
+        f"print(sorted(set({sorted(spared)!r}) & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "[]"
 
 

@@ -1,27 +1,73 @@
 """Tables fit the screen they are printed on, and nothing printed moves it."""
 
 import os
+import re
+from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tests.ledger_rows import START
+from thalweg.cli import words
 from thalweg.cli.durations import in_words
-from thalweg.cli.render import _widest_cell, print_cells, print_table
+from thalweg.cli.render import Column, Fit, fitted, print_cells, print_table, state_colour
+
+CUT, KEEP, GO, WRAP = Fit.CUT, Fit.KEEP, Fit.GO, Fit.WRAP
 
 
 @pytest.mark.parametrize(
-    ("wanted", "screen", "widest"),
+    ("wanted", "screen", "widths"),
     [
-        ([5, 100], 80, 73),
-        ([5, 100, 100], 80, 35),
-        ([5, 30, 100], 80, 41),
-        ([5, 6], 80, 6),
-        ([100, 100, 100], 20, 12),
-        ([], 80, 12),
-        ([5, 100], None, 200),
+        ([5, 100], 80, [5, 73]),
+        ([5, 100, 100], 80, [5, 35, 35]),
+        ([5, 30, 100], 80, [5, 30, 41]),
+        ([5, 6], 80, [5, 6]),
+        ([100, 100, 100], 20, [12, 12, 12]),
+        ([], 80, []),
+        ([5, 1_000], None, [5, 200]),
     ],
 )
-def test_wide_columns_share_what_the_narrow_ones_leave(wanted: list[int], screen: int | None, widest: int) -> None:
-    assert _widest_cell(wanted, screen) == widest
+def test_wide_columns_share_what_the_narrow_ones_leave(
+    wanted: list[int], screen: int | None, widths: list[int]
+) -> None:
+    assert fitted(wanted, [CUT] * len(wanted), screen) == widths
+
+
+@pytest.mark.parametrize(
+    ("wanted", "fits", "screen", "widths"),
+    [
+        ([40, 40], [KEEP, CUT], 60, [40, 18]),  # what must be whole is
+        ([40, 40], [KEEP, CUT], 30, [40, 12]),  # also where the line gets longer than the screen
+        ([30, 8, 9, 40], [KEEP, GO, GO, CUT], 60, [30, 8, None, 18]),  # the last that may go goes first
+        ([30, 8, 9, 40], [KEEP, GO, GO, CUT], 50, [30, None, None, 18]),
+        ([30, 8, 9, 40], [KEEP, GO, GO, CUT], None, [30, 8, 9, 40]),
+        ([30, 500], [KEEP, WRAP], None, [30, 500]),
+    ],
+)
+def test_what_may_go_goes_before_anything_is_cut_beyond_reading(
+    wanted: list[int], fits: list[Fit], screen: int | None, widths: list[int | None]
+) -> None:
+    assert fitted(wanted, fits, screen) == widths
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 300), st.sampled_from(Fit)), max_size=12),
+    st.one_of(st.none(), st.integers(1, 400)),
+)
+def test_names_and_numbers_are_never_cut_and_the_screen_is_kept_where_it_can_be(
+    columns: list[tuple[int, Fit]], screen: int | None
+) -> None:
+    wanted, fits = [width for width, _ in columns], [fit for _, fit in columns]
+    widths = fitted(wanted, fits, screen)
+    for width, wish, fit in zip(widths, wanted, fits, strict=True):
+        assert (width is None) <= (fit is GO)
+        assert width == wish or fit in (CUT, WRAP) or width is None
+    shown = [width for width in widths if width is not None]
+    line = sum(shown) + 2 * max(len(shown) - 1, 0)
+    least = [wish if fit is KEEP else min(wish, 12) for wish, fit in zip(wanted, fits, strict=True) if fit is not GO]
+    if screen is not None and sum(least) + 2 * max(len(least) - 1, 0) <= screen:
+        assert line <= screen
 
 
 def on_a_screen(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,3 +111,71 @@ def test_people_get_seconds_and_four_digits_and_sql_gets_all(capsys: pytest.Capt
 )
 def test_a_duration_is_said_as_a_person_says_it(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
+
+
+def test_what_goes_on_below_is_whole_and_what_is_left_out_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_screen(40, monkeypatch)
+    columns = [Column(name="region", fit=KEEP), Column(name="nodes", fit=GO), Column(name="prices", fit=WRAP)]
+    row = {"region": "aws:us-east-1-and-far-away", "nodes": 1_000_000, "prices": "A100 3.06, A100 spot 1.10, T4 0.35"}
+    print_table(columns, [row])
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    assert max(map(len, lines[:-1])) <= 40
+    assert " ".join(re.findall(r"\S+", " ".join(line[28:] for line in lines[2:-1]))) == row["prices"]
+    assert lines[-1] == "(no room for: nodes; --json has all)"
+
+
+def test_colours_are_for_a_terminal_whose_owner_wants_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def printed() -> str:
+        print_table([Column(name="state", colour=state_colour)], [{"state": "failed"}])
+        return capsys.readouterr().out
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert "\x1b" not in printed()
+    on_a_screen(80, monkeypatch)
+    monkeypatch.setattr("click.utils.should_strip_ansi", lambda *_: False)
+    assert "\x1b[31mfailed" in printed()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in printed()
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(None, ""), (0.0, "0.00"), (3.06, "3.06"), (0.0031, "0.0031"), (1204.5, "1,204.50"), (27_460_141.2, "27.5 M")],
+)
+def test_money_is_said_in_cents(value: float | None, said: str) -> None:
+    assert words.usd(value) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(None, ""), (9.99e-13, "0 %"), (0.0034, "0.3 %"), (0.125, "12.5 %"), (1.0, "100 %")]
+)
+def test_a_share_is_said_in_per_cent(value: float | None, said: str) -> None:
+    assert words.percent(value) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(None, ""), (0.42, "0.4 ms"), (12.3, "12 ms"), (1_400.0, "1.4 s"), (720_000.0, "12 min")]
+)
+def test_short_times_have_their_unit(value: float | None, said: str) -> None:
+    assert words.milliseconds(value) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(None, ""), (7, "7"), (1204, "1,204"), (0.125, "0.125"), (27_460_141, "27.5 M"), (float("inf"), "inf")],
+)
+def test_amounts_have_three_digits(value: float | None, said: str) -> None:
+    assert words.amount(value) == said
+
+
+def test_a_moment_is_said_by_its_age() -> None:
+    ago = words.ago(START)
+    assert ago(START - timedelta(minutes=3)) == "3 min ago"
+    assert ago(START + timedelta(hours=5)) == "in 5 h"
+    assert ago(None) == ""

@@ -133,14 +133,22 @@ def as_json(value: object) -> bytes:
 
 
 class PlaceStage:
-    """Two requests for a node of eight GPUs, one that is no JSON and one that is too large; and the poisonous one."""
+    """Two requests for a node of eight GPUs, one that is no JSON and one that is too large; and the poisonous one.
+
+    An earlier life has committed a batch and told nobody.
+    """
 
     order = placer.ORDER
     refused = frozenset({b"3", b"4"})
     poison_at = b"5"
+    HEARTBEAT: Final = ("thalweg.status.east", as_json({"type": "heartbeat", "region": "east"}))
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.host, self.topics = folder, Host(), Topics()
+        self.begin()
+        asked = ("thalweg.requests", as_json({"task_id": "earlier", "per_worker": {"gpus": 1}}))
+        self.batches(Frame(kafka_rows([self.HEARTBEAT, asked])), 6)
+        self.topics = Topics()  # nobody has heard of it
         self.begin()
 
     def begin(self, stop: Stop | None = None) -> None:
@@ -165,7 +173,7 @@ class PlaceStage:
         return Frame(
             kafka_rows(
                 [
-                    ("thalweg.status.east", as_json({"type": "heartbeat", "region": "east"})),
+                    self.HEARTBEAT,
                     (asked, as_json({"task_id": "t", **gpu})),
                     (asked, as_json({"task_id": "u", **gpu})),
                     (asked, b"no JSON"),

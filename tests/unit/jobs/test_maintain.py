@@ -1,12 +1,15 @@
 """Maintenance beside running jobs: it frees what nobody needs, disturbs no writer and says what it did."""
 
+import json
 import os
 from pathlib import Path
 
 import pyarrow as pa
 from deltalake import DeltaTable
 
+from tests.ledger_rows import ledger, submitted
 from thalweg.conf.settings import Settings, WarehouseSettings
+from thalweg.jobs.accounting.order_audit import OrderAudit
 from thalweg.jobs.maintain import Audit, maintain, one_round
 from thalweg.jobs.runtime.job import Stop
 from thalweg.sync.delta.appender import Appender
@@ -43,6 +46,23 @@ def test_a_round_frees_files_and_the_writer_goes_on(tmp_path: Path) -> None:
     assert (done.table, done.removed_files, done.checkpoint_version, done.error) == ("telemetry", 1, 1, None)
     assert not orphan.exists()
     assert DeltaTable(str(tmp_path / "telemetry")).to_pyarrow_table()["gpus"].to_pylist() == [4, 8]
+
+
+def test_every_order_is_written_down_once(tmp_path: Path) -> None:
+    audit = Audit(str(tmp_path), lambda: NOW_MS)
+    after = {"type": "drain", "region": "east"}
+    orders = [
+        {"task_id": "", "transition": "ordered", "ordered": json.dumps({"subject": "drain/east", "who": "ann", **more})}
+        for more in ({"after": after}, {"before": after})
+    ]
+    first, second = ledger(*orders[:1], batch_id=3), ledger(submitted("t"), *orders[1:], batch_id=4)
+    for _ in range(2):  # the second life is told all of it again
+        keeper = OrderAudit(audit.append, audit.mark)
+        for piece in (first, second):
+            keeper.note("a ledger", piece)
+    written = DeltaTable(str(tmp_path / "audit")).to_pyarrow_table().sort_by("at").to_pylist()
+    assert [(row["actor"], row["action"], row["subject"]) for row in written] == [("ann", "drain", "drain/east")] * 2
+    assert [json.loads(row["detail"])["after"] for row in written] == [after, None]
 
 
 def test_a_broken_table_does_not_keep_the_others_waiting(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """One micro-batch of `place` without Spark: what it commits before it publishes, and how it meets trouble."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,16 @@ class Outbox:
         pass
 
 
+class Killed:
+    """A broker that nothing reaches any more: the process ends at the first try."""
+
+    def publish(self, records: Sequence[OutgoingRecord]) -> None:
+        raise KeyboardInterrupt
+
+    def close(self) -> None:
+        pass
+
+
 class NoWait(Stop):
     """Stops never and waits never."""
 
@@ -83,6 +94,14 @@ def received(*rows: tuple[str, object]) -> pa.Table:
     )  # fmt: skip
 
 
+def shifted(batch: pa.Table, by: int) -> pa.Table:
+    """The same records further on in their topics."""
+    for name in ("offset", "timestamp_ms"):
+        values = pa.array([value + by for value in batch.column(name).to_pylist()], pa.int64())
+        batch = batch.set_column(batch.schema.get_field_index(name), name, values)
+    return batch
+
+
 BEAT = ("thalweg.status.east", {"type": "heartbeat", "region": "east"})
 TASK = ("thalweg.requests", {"task_id": "t", "per_worker": {"gpus": 1}, "mine": "kept"})
 
@@ -101,7 +120,7 @@ def test_a_batch_that_changes_nothing_commits_nothing(tmp_path: Path) -> None:
     job.take(received(BEAT), "q", 0)
     job.take(received(BEAT, ("thalweg.requests", b"not json")), "q", 1)
     assert job.placer.ledger.committed_batch("q") is None
-    assert [record.topic for record in outbox.records] == ["thalweg.deadletter"]
+    assert [record.topic for record in outbox.records] == ["thalweg.results", "thalweg.deadletter"]
 
 
 def test_a_batch_whose_plan_fails_is_taken_without_one_the_second_time(
@@ -196,12 +215,37 @@ def test_a_batch_that_is_repeated_publishes_its_events_and_its_refusals_again(tm
     )
     job.take(batch, "q", 0)
     published = list(outbox.records)
-    assert sorted(record.topic for record in published if "assign" not in record.topic) == ["thalweg.deadletter"] * 5
-    outbox.records.clear()
-    job.take(batch, "q", 0)
+    # Told of as ended: what was cancelled, and the two that cannot be read, by their key.
+    beside = Counter(record.topic for record in published if "assign" not in record.topic)
+    assert beside == {"thalweg.deadletter": 5, "thalweg.results": 3}
+    again, outbox = placer(tmp_path)
+    again.take(batch, "q", 0)
     assert {(record.topic, str(record.headers)) for record in outbox.records} == {
         (record.topic, str(record.headers)) for record in published
     }
+
+
+@pytest.mark.parametrize(
+    ("query_id", "batch_id"), [("q", 7), ("q", 8), ("q", 2), ("another", 0)], ids=["same", "next", "put back", "lost"]
+)
+def test_what_was_committed_and_not_told_is_told_by_the_next_life_whatever_its_checkpoint(
+    query_id: str, batch_id: int, tmp_path: Path
+) -> None:
+    job, told = placer(tmp_path)
+    job.take(received(BEAT, TASK), "q", 6)
+    job.placer.publisher = Killed()
+    with pytest.raises(KeyboardInterrupt):
+        job.take(shifted(received(BEAT, ("thalweg.requests", {"task_id": "u", "per_worker": {"gpus": 1}})), 10), "q", 7)
+    assert job.placer.ledger.committed_batch("q") == 7
+    assert [record.key for record in told.records] == [b"t"]
+    again, outbox = placer(tmp_path)
+    again.take(shifted(received(BEAT, ("thalweg.requests", {"task_id": "v"})), 20), query_id, batch_id)
+    assert outbox.records[0].key == b"u"
+    ids = [row["event_id"] for row in again.placer.ledger.last_batch.to_pylist() if row["event_id"] is not None]
+    assert dict(outbox.records[0].headers)["ce_id"].decode() == ids[0]
+    assert outbox.committed[0] == 7, "before the ledger goes on"
+    again.take(shifted(received(BEAT), 30), query_id, batch_id + 1)
+    assert [record.key for record in outbox.records].count(b"u") == 1, "once a life"
 
 
 def test_a_fact_that_cannot_be_is_logged_once_and_counted_and_the_others_are_taken(

@@ -8,7 +8,8 @@ import msgspec
 
 from thalweg.agent.agent import RegionalAgent
 from thalweg.agent.fleet import NodeSpec, RegionFleet
-from thalweg.agent.runners import Runner, SimulateRunner
+from thalweg.agent.runners import Runner
+from thalweg.agent.simulate_runner import SimulateRunner
 from thalweg.agent.store import AgentStore
 from thalweg.conf.settings import AgentSettings as AgentSettings
 from thalweg.streams.broker.consume import IncomingRecord

@@ -124,3 +124,24 @@ def test_the_longest_answers_fit_the_topic_and_too_many_are_given_up_oldest_firs
 
 def test_a_record_that_is_nothing_is_answered_to_nobody(tmp_path: Path) -> None:
     assert answered(tmp_path, ((REQUESTS, b"no JSON"),)) == [[]]
+
+
+def test_a_request_that_cannot_be_read_as_a_whole_is_answered_by_what_can(tmp_path: Path) -> None:
+    (told,) = answered(
+        tmp_path,
+        (
+            (REQUESTS, {"task_id": "a", "workers": "two", "observed_at": 7}),
+            (REQUESTS, {"task_id": "b", "op": "submit it", "observed_at": "then"}),
+            (REQUESTS, {"task_id": "c", "op": "cancel", "task_ids": ["d"]}),
+            (REQUESTS, {"task_id": 3, "op": "cancel"}),
+            (REQUESTS, {"task_id": "x" * 300}),
+        ),
+    )
+    assert outline(told) == [
+        ("a", "submit", "refused", ""),
+        ("b", "submit", "refused", ""),
+        ("c", "cancel", "refused", ""),
+    ]
+    assert [answer.observed_at for answer in told] == [7, None, None]
+    assert [answer.offset for answer in told] == [1, 2, 3]
+    assert "workers" in told[0].reason

@@ -14,13 +14,17 @@ from thalweg.jobs.runtime.job import Stop
 from thalweg.sync.delta.appender import Appender
 from thalweg.sync.delta.contracts import PLACEMENTS, TASKS
 from thalweg.sync.delta.store import AnotherWriterError, append, open_or_create, table_uri
-from thalweg.sync.ledger.folds import fold_ledger
+from thalweg.sync.ledger.folds import LedgerFold, fold_ledger
 from thalweg.sync.ledger.ledger import Ledger
 
 PIECES = (
     ledger(submitted("a"), submitted("b"), assigned("a", 1), batch_id=1),
-    ledger({"task_id": "a", "transition": "succeeded", "epoch": 1}, assigned("b", 1), batch_id=2),
-    ledger({"task_id": "b", "transition": "failed", "epoch": 1, "reason": "exit code 1"}, batch_id=3),
+    ledger(
+        {"task_id": "a", "transition": "succeeded", "epoch": 1, "outcome": '{"exit_code":0,"result":{"x":1}}'},
+        assigned("b", 1),
+        batch_id=2,
+    ),
+    ledger({"task_id": "b", "transition": "failed", "epoch": 1, "reason": "exit code 1", "cause": "exit"}, batch_id=3),
 )
 
 
@@ -31,13 +35,16 @@ def stored(folder: Path, table: str, key: str) -> list[dict[str, object]]:
 
 def agrees_with_ledger(folder: Path) -> bool:
     tasks, placements = fold_ledger(pa.concat_tables(PIECES))
+    results = LedgerFold().fold(pa.concat_tables(PIECES)).results
+    assert results.num_rows == 2
     return (
         stored(folder, "tasks", "task_id") == sorted(tasks.to_pylist(), key=lambda row: str(row["task_id"]))
         and stored(folder, "placements", "task_id") == placements.to_pylist()
+        and stored(folder, "results", "task_id") == results.to_pylist()
     )
 
 
-@pytest.mark.parametrize("failing", ["tasks", "placements"])
+@pytest.mark.parametrize("failing", ["tasks", "placements", "results"])
 def test_what_could_not_be_written_is_written_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
@@ -154,8 +161,8 @@ def _never(*_: object) -> None:
     raise AssertionError("the whole ledger is folded")
 
 
-@pytest.mark.parametrize("killed_before", ["tasks", "placements"])
-def test_killed_between_the_tables_a_start_brings_both_to_the_same(
+@pytest.mark.parametrize("killed_before", ["results", "tasks", "placements"])
+def test_killed_between_the_tables_a_start_brings_all_to_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_before: str
 ) -> None:
     held, tables = begin(tmp_path)

@@ -5,7 +5,8 @@ import pytest
 
 from tests.unit.scheduling.worlds import applied, ask, node, placed, planned, spec, where, world_of
 from thalweg.scheduling.live import decide
-from thalweg.scheduling.world.tasks import Change, Transition
+from thalweg.scheduling.pack.nodes import Need
+from thalweg.scheduling.world.tasks import Change, Part, Share, TaskSpec, Transition
 from thalweg.scheduling.world.world import TenantLimits, World
 
 HOUR_MS = 3_600_000
@@ -370,3 +371,39 @@ def test_whoever_can_stay_after_all_stays() -> None:
     ask(world, "urgent", spec(gpus=2, priority=900))
     assert told(placed(world)) == [("large", "preempted"), ("urgent", "assigned")]
     assert where(world, "small") == ["east"]
+
+
+def sits(world: World, task_id: str, wanted: TaskSpec, *devices: int) -> None:
+    """Let a task sit on GPUs of node n1 in region east, each named by a worker of its own."""
+    ask(world, task_id, wanted)
+    need = wanted.parts[0].need
+    whole = need.gpu_milli == 1_000
+    share = Share(
+        node_id="n1",
+        workers=len(devices),
+        gpus=len(devices) if whole else 0,
+        gpu_milli=0 if whole else need.gpu_milli * len(devices),
+        devices=devices,
+    )
+    row = Transition(
+        change=Change.ASSIGNED, task_id=task_id, decided_ms=0, epoch=1, region="east",
+        pool_id="east/A100/on-demand", shares=(share,), usd_per_hour=2.0,
+    )  # fmt: skip
+    applied(world, [row])
+
+
+def test_what_a_row_gives_is_free_when_its_turn_comes() -> None:
+    """Found by `thalweg place-sim`: of two that shrank in one plan, the first went where the second still sat."""
+    world = world_of(node("east", "n1", 8))
+    half = Need(gpus=1, gpu_milli=500)
+    sits(world, "shared", TaskSpec(parts=(Part(workers=2, need=half),), min_workers=1, max_workers=2), 7, 7)
+    sits(world, "low", spec(gpus=1, workers=2, priority=0), 2, 5)
+    sits(world, "pair", spec(gpus=1, workers=2, min_workers=1, max_workers=4), 0, 1)
+    sits(world, "stays", TaskSpec(parts=(Part(workers=1, need=half),), preemptible=False), 6)
+    ask(world, "big", spec(gpus=4, priority=1_000), now_ms=10)
+    made = planned(world, now_ms=10)
+    rows = decide.place(world, made, "plan", 10)
+    assert rows[-1].task_id == "big"
+    for row in rows:
+        world.follow(row)
+        assert not len(world.nodes.overcommitted()), row

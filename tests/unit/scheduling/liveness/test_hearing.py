@@ -227,3 +227,33 @@ def test_what_a_region_holds_too_much_is_judged_as_soon_as_it_knew() -> None:
     assert ear.told.knew(ASSIGNED, ear.speak(), None)("t", for_ms=0)
     assert not ear.told.knew(ASSIGNED, ear.speak(), [0])("t", for_ms=0)
     assert ear.told.knew(ASSIGNED, ear.speak(), [1])("t", for_ms=0)
+
+
+def test_of_what_is_decided_and_not_told_yet_no_list_can_know() -> None:
+    ear = Ear()
+    ear.ends[ASSIGNED] = 1
+    ear.told.note(ASSIGNED, "t")
+    ear.seconds(20, speaks=True)
+    assert inventory(ear, 1)
+    ear.told.decided(ASSIGNED, "t")
+    ear.seconds(20, speaks=True)
+    assert not inventory(ear, 1) and not inventory(ear, None)
+    ear.ends[ASSIGNED] = 2
+    ear.told.note(ASSIGNED, "t")
+    ear.seconds(20, speaks=True)
+    assert inventory(ear, 2) and not inventory(ear, 1)
+
+
+def test_a_topic_is_read_up_to_the_newest_sounding_whose_ends_were_read() -> None:
+    ear = Ear(status=3, assigned=5)
+    assert ear.hearing.read_up_to_ms(ASSIGNED) is None, "nothing is known to be read"
+    for read_to, up_to_ms in ((4, None), (5, 2_000), (5, 3_000)):
+        ear.hearing.read_back(ear.sound())
+        ear.hearing.silent({}, lambda read_to=read_to: {(ASSIGNED, 0): read_to})
+        assert ear.hearing.read_up_to_ms(ASSIGNED) == up_to_ms
+    ear.ends[ASSIGNED] += 1
+    ear.hearing.read_back(ear.sound())
+    ear.hearing.silent({}, lambda: {(ASSIGNED, 0): 5})
+    assert ear.hearing.now_ms == 4_000
+    assert ear.hearing.read_up_to_ms(ASSIGNED) == 3_000, "what came since is not read"
+    assert ear.hearing.read_up_to_ms("unknown") == 4_000, "of what is not looked at, all that is read counts"

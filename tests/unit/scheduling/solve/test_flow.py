@@ -34,7 +34,7 @@ def test_a_gang_lies_whole_in_one_pool():
     solution = solve(problem(gpus=[3, 3], prices=[1, 1], need=[4.0], region=[0, 0]))
     assert solution.placed.tolist() == [0]
     assert solution.unplaced[0].reason is Reason.CAPACITY
-    assert "the largest pool it may use has 3" in solution.unplaced[0].detail
+    assert "the pools it may use have at most 3 free" in solution.unplaced[0].detail
 
 
 def test_room_is_made_for_a_gang_by_moving_a_smaller_one():
@@ -192,5 +192,5 @@ def test_a_task_that_needs_more_than_any_pool_has_is_told_of_what():
     (waiting,) = solve(replace(wide, pools=pools, classes=needs)).unplaced
     assert (waiting.reason, waiting.detail) == (
         Reason.CAPACITY,
-        "no pool it may use has so much of resource dimension [1]",
+        "one copy needs in one pool that it may use 32 CPUs, at most 16 are free",
     )

@@ -24,6 +24,9 @@ GOOD: dict[str, list[Any]] = {
         {"task_id": "t", "per_worker": {"gpus": 8, "gpu_models": ["A100"], "cpus": 4, "memory_gb": 0.5}},
         {"task_id": "t", "data": [{"region": "r", "size_gb": 1e9}], "allowed_regions": ["a"], "replicas": 16},
         {"task_id": "t", "stamp": {"ms": 0}, "max_rtt_ms": None, "subtasks": [{"subtask_id": "s"}]},
+        {"task_id": "t", "after": ["a", {"task_id": "b", "on": "end"}], "array": {"count": 9, "at_most": 2}},
+        {"task_id": "t", "retries": {"at_most": 3, "not_on": [2], "by_cause": {"memory": 1}}, "not_before": 1},
+        {"task_ids": ["a", "b"], "op": "hold"},
     ],
     "telemetry": [
         {"region": "r", "samples": []},
@@ -33,6 +36,7 @@ GOOD: dict[str, list[Any]] = {
         {"type": "heartbeat", "region": "r"},
         {"type": "inventory", "region": "r", "tasks": [["t", 3], ["u", 4]]},
         {"type": "progress", "region": "r", "task_id": "t", "epoch": 1, "progress": 1},
+        {"type": "notice", "region": "r", "nodes": ["n"], "by": 1},
     ],
     "assignments": [
         {"event_id": "e", "type": "revoke", "task_id": "t", "epoch": 2, "region": "r"},
@@ -43,6 +47,45 @@ GOOD: dict[str, list[Any]] = {
 GOOD["answers"] = [
     {"answers": []},
     {"answers": [{"task_id": "t", "op": "cancel", "answer": "refused", "reason": "no such task", "offset": 7}]},
+]
+GOOD["control"] = [
+    {"order": "drain", "region": "r", "node_id": "n", "by": 1, "who": "ann"},
+    {"order": "tenant", "tenant": "t", "weight": 0.5, "quota_gpus": 0, "budget_usd_per_hour": None},
+    {"order": "price", "region": "r", "gpu_model": "A100", "spot": True, "usd_per_gpu_hour": 0},
+    {"order": "move", "task_id": "t", "region": "r", "copy": 0, "later": "kept"},
+]
+GOOD["results"] = [
+    {"event_id": "e", "task_id": "t", "state": "refused", "tenant": "x", "reason": "no such parent", "offset": 7},
+    {
+        "event_id": "e",
+        "task_id": "t",
+        "state": "succeeded",
+        "tenant": "x",
+        "result": {"best": 1},
+        "metrics": {"loss": 0.5},
+    },
+]
+GOOD["updates"] = [
+    {"kind": "join", "model": "m", "participant": "p", "turn": 5},
+    {"kind": "stop", "model": "m"},
+    {"kind": "start", "model": "m", "run": {"parameters": 10, "rounds": 3, "privacy": None}},
+    {
+        "kind": "update",
+        "model": "m",
+        "participant": "p",
+        "round": 3,
+        "samples": 9,
+        "payload": {"sha256": "0" * 64, "size_bytes": 2, "inline": "AAA="},
+        "metrics": {"loss": 0.5},
+    },
+]
+GOOD["models"] = [
+    {
+        "model": "m",
+        "version": 0,
+        "payload": {"sha256": "f" * 64, "size_bytes": 4},
+        "run": {"parameters": 1, "rounds": 1},
+    }
 ]
 GOOD["state"] = [
     {"value": {"size_gb": 12, "regions": ["a", "b"]}, "observed_at": 1, "version": 3},
@@ -57,7 +100,6 @@ GOOD["replica"] = [
 ]
 BAD: dict[str, list[Any]] = {
     "requests": [
-        {},
         [],
         "t",
         None,
@@ -74,13 +116,18 @@ BAD: dict[str, list[Any]] = {
         {"task_id": "t", "replicas": 0},
         {"task_id": "t", "data": [{"size_gb": 1e10}]},
         {"task_id": "t", "stamp": {}},
+        {"task_id": "t", "after": [{"on": "end"}]},
+        {"task_id": "t", "after": [7]},
+        {"task_id": "t", "array": {"count": 10_001}},
+        {"task_id": "t", "retries": {"by_cause": {"exit": -1}}},
+        {"task_ids": [""], "op": "hold"},
     ],
     "telemetry": [
         {"region": "r"},
         {"samples": []},
         {"region": "r", "samples": [{"kind": "cat"}]},
         {"region": "r", "samples": [NODE | {"gpu_utilisation": 1.1}]},
-        {"region": "r", "samples": [NODE | {"state": "lost"}]},
+        {"region": "r", "samples": [NODE | {"state": "lost", "tenant": "x"}]},
         {"region": "", "samples": []},
     ],
     "status": [
@@ -98,11 +145,34 @@ BAD: dict[str, list[Any]] = {
     ],
 }
 
+BAD["updates"] = [
+    {},
+    {"kind": "dance", "model": "m"},
+    {"kind": "update", "model": "m", "round": -1},
+    {"kind": "update", "model": "m", "payload": {"sha256": "no digest", "size_bytes": 1}},
+    {"kind": "start", "model": "m", "run": {"parameters": 0, "rounds": 1}},
+    {"kind": "start", "model": "m", "run": {"parameters": 1, "rounds": 1, "strategy": "hope"}},
+]
+BAD["models"] = [{}, {"model": "m", "version": -1, "payload": {"sha256": "f" * 64, "size_bytes": 4}}]
+BAD["control"] = [
+    {},
+    {"order": "stop"},
+    {"order": "tenant", "tenant": "t", "weight": 0},
+    {"order": "tenant", "tenant": "t", "quota_gpus": -1},
+    {"order": "price", "usd_per_gpu_hour": 1e7},
+    {"order": "drain", "region": ""},
+    {"order": "move", "copy": -1},
+]
 BAD["answers"] = [
     {},
     {"answers": [{"task_id": "t", "op": "cancel"}]},
     {"answers": [{"task_id": "t", "op": "cancel", "answer": "perhaps"}]},
     {"answers": [{"task_id": "t", "op": "cancel", "answer": "taken", "offset": -1}]},
+]
+BAD["results"] = [
+    {},
+    {"event_id": "e", "task_id": "t", "state": "lost", "tenant": "x"},
+    {"event_id": "e", "task_id": "t", "state": "failed", "tenant": "x", "metrics": {"loss": "low"}},
 ]
 BAD["state"] = [
     [],

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from thalweg.streams.contract.decode import DEEPEST, UndecodableError, check_depth, decoded
 from thalweg.streams.contract.messages import AssignmentEvent, StatusEvent, TaskRequest, TelemetryRecord
-from thalweg.streams.placement.requests import RequestError, content_hash, read_request, read_spec
+from thalweg.streams.placement.requests import RequestError, content_hash, read_request
+from thalweg.streams.placement.task_specs import read_spec
 
 DECODERS = [msgspec.json.Decoder(kind) for kind in (TaskRequest, StatusEvent, AssignmentEvent, TelemetryRecord)]
 

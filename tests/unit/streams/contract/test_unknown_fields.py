@@ -29,8 +29,8 @@ def test_an_unknown_field_is_named_with_its_nearest(content: dict[str, object], 
 
 
 def test_several_are_named_in_order_and_known_ones_are_not() -> None:
-    content = {"task_id": "t", "retries": 3, "per_worker": {"gpus": 1, "vram": 2}, "labels": {"gpus": 1}, "data": 7}
-    assert [found.path for found in unknown_fields(content, TaskRequest)] == ["retries", "per_worker.vram", "labels"]
+    content = {"task_id": "t", "tries": 3, "per_worker": {"gpus": 1, "vram": 2}, "labels": {"gpus": 1}, "data": 7}
+    assert [found.path for found in unknown_fields(content, TaskRequest)] == ["tries", "per_worker.vram", "labels"]
 
 
 @pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES)

@@ -6,7 +6,8 @@ import msgspec
 
 from thalweg.scheduling.world.tasks import Change, Share, Transition
 from thalweg.streams.contract.messages import AssignmentEvent
-from thalweg.streams.placement.assignments import event_id_of, event_record
+from thalweg.streams.placement.assignments import event_record
+from thalweg.streams.placement.event_ids import event_id_of
 
 
 def event(request: dict[str, object], *shares: Share) -> AssignmentEvent:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from thalweg.scheduling.world.tasks import Change, Share, Transition
 from thalweg.streams.broker.deadletter import RefusedRecord, dead_letter
 from thalweg.streams.contract.topics import ASSIGNMENTS, CONTRACTS, DEADLETTER, REQUESTS, contract_of, topic_name
-from thalweg.streams.placement.assignments import event_id_of, event_record
-from thalweg.streams.placement.event_size import largest_event_bytes, objection
+from thalweg.streams.placement.assignments import event_record
+from thalweg.streams.placement.event_ids import event_id_of
+from thalweg.streams.placement.event_size import event_bytes_by_length, largest_event_bytes, objection
 from thalweg.streams.placement.requests import read_request
 
 LONGEST_REGION = "\1" * 60  # 180 bytes in the topic's name
@@ -37,12 +38,12 @@ def assigned(task_id: str, shares: tuple[Share, ...]) -> Transition:
     st.lists(st.tuples(st.integers(1, 40), st.integers(0, 8)), min_size=1, max_size=4),
     CHARACTERS,
     CHARACTERS,
-    st.text(max_size=2_000),
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=2_000),
 )
 def test_no_event_is_larger_than_said(parts: list[tuple[int, int]], name: str, ident: str, command: str) -> None:
     request = {
         "task_id": ident * 256,
-        "command": [command],
+        "command": ["sh", command],
         "image": command,
         "unknown": "x" * 5_000,
         "subtasks": [
@@ -58,19 +59,21 @@ def test_no_event_is_larger_than_said(parts: list[tuple[int, int]], name: str, i
     raw = json.dumps(request)
     row = assigned(ident * 256, shares)
     record = event_record(row, event_id_of(row) or "", raw, "thalweg")
-    assert record.size_bytes() <= largest_event_bytes(read_request(raw))
+    largest = largest_event_bytes(read_request(raw))
+    assert record.size_bytes() <= largest <= event_bytes_by_length(read_request(raw), raw)
 
 
 def test_a_task_of_the_most_workers_and_a_request_as_large_as_its_topic_allows_is_accepted() -> None:
     room = REQUESTS.max_message_bytes - 1_000
     raw = json.dumps({"task_id": "t", "workers": 10_000, "per_worker": {"gpus": 8}, "command": ["x" * room]})
-    assert objection(read_request(raw)) is None
+    assert objection(read_request(raw), raw) is None
     assert largest_event_bytes(read_request(raw)) <= ASSIGNMENTS.max_message_bytes
 
 
 def test_what_might_not_fit_is_refused_with_what_to_do() -> None:
     parts = [{"subtask_id": str(n), "workers": 10_000} for n in range(2)]
-    words = objection(read_request(json.dumps({"task_id": "t", "subtasks": parts})))
+    raw = json.dumps({"task_id": "t", "subtasks": parts})
+    words = objection(read_request(raw), raw)
     assert re.search(r"may take 3\d,.* bytes.*allowed are 20,971,520\. Ask for fewer workers", words or "")
 
 

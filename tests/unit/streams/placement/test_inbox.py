@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thalweg.streams.broker.range_reader import SCHEMA
-from thalweg.streams.placement.inbox import in_order, offsets_digest
+from thalweg.streams.placement.batch_offsets import offsets_digest
+from thalweg.streams.placement.inbox import in_order
 
 ROWS = st.lists(
     st.tuples(st.sampled_from("ab"), st.integers(0, 1), st.integers(0, 20), st.integers(-1, 9)),

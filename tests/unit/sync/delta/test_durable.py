@@ -10,7 +10,6 @@ from deltalake import DeltaTable
 from tests.ledger_rows import ledger, submitted
 from tests.unit.sync.delta.test_appender import rows as samples
 from tests.unit.sync.delta.test_keyed_table import tasks
-from tests.unit.sync.lossy_disk import LossyDisk
 from tests.unit.sync.tables.test_latest import nodes
 from thalweg.sync.delta.appender import Appender
 from thalweg.sync.delta.compaction import files_of, rewrite
@@ -19,6 +18,7 @@ from thalweg.sync.delta.keyed_table import KeyedTable
 from thalweg.sync.delta.table_health import damage_of
 from thalweg.sync.delta.upkeep import Upkeep
 from thalweg.sync.ledger.ledger import Ledger
+from thalweg.sync.proof.lossy_disk import LossyDisk
 from thalweg.sync.tables.latest_tables import LatestTables
 
 Act = Callable[[], None]

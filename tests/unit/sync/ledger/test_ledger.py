@@ -6,7 +6,7 @@ import pytest
 
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.world.tasks import Change, Money, Part, Share, TaskSpec, Transition
-from thalweg.streams.placement.requests import read_spec
+from thalweg.streams.placement.task_specs import read_spec
 from thalweg.sync.delta.store import AnotherWriterError
 from thalweg.sync.ledger.ledger import Ledger, from_rows, to_rows
 

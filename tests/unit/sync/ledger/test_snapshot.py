@@ -14,7 +14,7 @@ from deltalake import DeltaTable, write_deltalake
 from tests.ledger_rows import assigned, happened, ledger, submitted
 from tests.properties.readings import read_by_world
 from thalweg.scheduling.world.tasks import TaskState
-from thalweg.streams.placement.requests import read_spec
+from thalweg.streams.placement.task_specs import read_spec
 from thalweg.sync.delta.contracts import DECISIONS
 from thalweg.sync.delta.store import open_or_create, table_uri
 from thalweg.sync.ledger import snapshot as module
@@ -128,7 +128,7 @@ def another_history(folder: Path) -> None:
         (spoilt(lambda content: b""), "it is damaged"),
         (spoilt(lambda content: content[: len(content) // 2]), "it is damaged"),
         (spoilt(lambda content: content[:900] + bytes([content[900] ^ 1]) + content[901:]), "it is damaged"),
-        (spoilt(lambda content: content.replace(b"format 1\n", b"format 2\n", 1)), "it is of format 2"),
+        (spoilt(lambda content: content.replace(b"format 3\n", b"format 4\n", 1)), "it is of format 4"),
         (spoilt(lambda content: b"something else" + content), "it is damaged"),
         (marked(ledger_id="other"), "it is of ledger other"),
         (marked(version=99), "it stands for version 99"),
@@ -222,7 +222,7 @@ def test_what_somebody_began_long_ago_is_cleared_away_and_what_is_written_now_is
 def test_snapshots_of_the_first_format_are_read_for_good() -> None:
     """Made by this test's own rows when the format was new; it is never made again."""
     golden = decode_snapshot(GOLDEN.read_bytes())
-    follower = Follower._of_snapshot(golden, read_spec, 0, None)
+    follower = Follower._of_snapshot(golden, pa.table({}), read_spec, 0, None)
     world = follower.world
     assert (follower.rows, follower.position, follower.reach) == (14, (1, 2, 5), {("t.requests", 1): 41})
     assert [task.task_id for task in world.tasks.values()] == ["runs", "waits", "back"]

@@ -10,7 +10,6 @@ from thalweg.sync.proof.simulator import run_history, simulate
 from thalweg.sync.replica.replica import Replica
 
 
-@pytest.mark.timeout(240)
 def test_two_thousand_histories_end_as_the_oracle_says() -> None:
     campaign = run_campaign(2_000, seed=1)
     assert campaign.failures == []

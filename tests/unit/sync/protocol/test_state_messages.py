@@ -97,6 +97,8 @@ def test_a_batch_keeps_its_order() -> None:
             "plain",
         ),
         ({"batch": [{"kind": "repair", "region": "aws:us-east-1", "epoch": 1, "buckets": [256]}]}, "buckets"),
+        ({"key": "k", "value": 1, "observed_at": 1_795_933_582}, "observed_at 1795933582 is a moment of January 1970"),
+        ({"key": "k", "value": 1, "stamp": {"ms": 1_795_933_582}}, "stamp.ms 1795933582 is a moment of January 1970"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_a_reason(value: object, word: str) -> None:

@@ -1,12 +1,14 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.unit.thalweg.agents import PREFIX, REGION, Clock, World, assign, revoke
-from thalweg.agent.runners import Ended, RunKey, SimulateRunner
+from thalweg.agent.runners import Ended, RunKey, RunnerError, RunOutputs, RunProgress
+from thalweg.agent.simulate_runner import SimulateRunner
 from thalweg.agent.store import AgentStore
 from thalweg.streams.broker.errors import FenceError
-from thalweg.streams.contract.messages import AssignmentEvent, HeldTask, NodeShare
+from thalweg.streams.contract.messages import AssignmentEvent, HeldTask, NodeShare, StatusEvent
 from thalweg.streams.contract.topics import DEADLETTER, STATUS, topic_name
 
 
@@ -449,3 +451,96 @@ def test_a_stop_while_the_broker_is_away_goes_without_a_goodbye(world: World) ->
     world.broker.down = True
     world.agent.stop()
     assert world.reports()[-1].type != "goodbye"
+
+
+class Giving(SimulateRunner):
+    """Runs that give what a process may give."""
+
+    outputs = RunOutputs(
+        log="file://h/output.log",
+        metrics={"loss": 0.5},
+        result={"accuracy": 0.9},
+        artefacts={"w": "file://h/w"},
+        checkpointed_ms=2_000_000_000_000,
+    )
+
+    def progress(self, key: RunKey, now_ms: int) -> RunProgress | None:
+        return RunProgress(share=0.5, outputs=self.outputs)
+
+    def ended(self, now_ms: int) -> list[Ended]:
+        return [replace(end, outputs=self.outputs) for end in super().ended(now_ms)]
+
+
+def report(world: World, kind: str, task_id: str = "t") -> StatusEvent:
+    return next(r for r in world.reports() if r.type == kind and r.task_id == task_id)
+
+
+def test_reports_tell_what_a_run_gives_when_it_gives_it(tmp_path: Path) -> None:
+    world = World(folder=tmp_path, runner=Giving())
+    started = world.clock.now_ms
+    world.send(assign("t", expected_s=20))
+    world.steps(1_300)
+    running, progress, end = (report(world, kind) for kind in ("running", "progress", "succeeded"))
+    assert (running.log, running.started_at, running.metrics) == ("file://h/output.log", started, {})
+    assert (progress.metrics, progress.result, progress.artefacts) == ({"loss": 0.5}, None, {})
+    assert progress.checkpointed_at == progress.observed_at  # no task makes a checkpoint in the future
+    assert (end.result, end.metrics, end.artefacts) == ({"accuracy": 0.9}, {"loss": 0.5}, {"w": "file://h/w"})
+    assert (end.cause, end.started_at, end.exit_code, end.log) == (None, started, 0, "file://h/output.log")
+
+
+def test_every_report_of_progress_has_an_id_of_its_own_also_where_the_share_stands_still(tmp_path: Path) -> None:
+    world = World(folder=tmp_path, runner=Giving())
+    world.send(assign("t", expected_s=100))
+    world.steps(1_600)
+    headers = [dict(record.headers) for record in world.broker.topics[topic_name(STATUS, PREFIX, REGION)]]
+    ids = [header["ce_id"] for header in headers if header["ce_type"].endswith(b"progress")]
+    assert len(ids) >= 3
+    assert len(set(ids)) == len(ids)
+
+
+def test_failures_and_evictions_name_their_cause(world: World) -> None:
+    class Refusing(SimulateRunner):
+        survives_restart = False
+
+        def start(self, event: AssignmentEvent, now_ms: int) -> int | None:
+            if event.task_id == "secret":
+                raise RunnerError("secret 'TOKEN' was not found")
+            return super().start(event, now_ms)
+
+    world.restart(Refusing(failure_share=1.0))
+    world.send(assign("secret"), assign("fails", expected_s=0.1), assign("long", expected_s=100))
+    world.send(assign("nowhere", devices=[9]))
+    world.steps(10)
+    world.agent.stop()
+    causes = {r.task_id: (r.type, r.cause) for r in world.reports() if r.type in ("failed", "evicted")}
+    assert causes == {
+        "secret": ("failed", "start"),
+        "fails": ("failed", "exit"),
+        "long": ("evicted", "agent"),
+        "nowhere": ("evicted", "start"),
+    }
+    assert report(world, "failed", "secret").detail == "secret 'TOKEN' was not found"
+
+
+def test_no_more_runs_are_started_at_once_than_the_runner_bears(world: World) -> None:
+    class Slow(SimulateRunner):
+        starts_at_once = 3
+
+    world.restart(Slow())
+    world.send(*(assign(f"t{number}", expected_s=100) for number in range(10)))
+    running = []
+    for _ in range(6):
+        world.steps(1)
+        running.append(sum(r.type == "running" for r in world.reports()))
+    assert running == [0, 3, 6, 9, 10, 10]
+
+
+def test_words_without_end_are_cut(world: World) -> None:
+    class Wordy(SimulateRunner):
+        def start(self, event: AssignmentEvent, now_ms: int) -> int | None:
+            raise RunnerError("x" * 100_000)
+
+    world.restart(Wordy())
+    world.send(assign("t"))
+    world.steps()
+    assert len(report(world, "failed").detail) == 2_000

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.thalweg.agents import REGION, World, assign, revoke
-from thalweg.agent.runners import SimulateRunner
+from tests.unit.thalweg.agents import PREFIX, REGION, World, assign, revoke
+from thalweg.agent.assigned import AssignedTasks
+from thalweg.agent.simulate_runner import SimulateRunner
 from thalweg.agent.tenure import LEASE_MS, SupersededError
 from thalweg.streams.broker.errors import NotAcknowledgedError
 from thalweg.streams.broker.memory import MemoryBroker
 from thalweg.streams.broker.publish import OutgoingRecord
+from thalweg.streams.contract.topics import STATUS, topic_name
 
 
 @pytest.fixture
@@ -212,3 +214,100 @@ def test_an_agent_whose_claim_went_unheard_is_not_superseded_by_itself(world: Wo
     assert world.told("t")[:2] == ["accepted", "running"]
     claims = [r for r in world.reports() if r.type == "heartbeat" and r.claim]
     assert len(claims) == 2, "one of each start: who has begun claims no more"
+
+
+# What comes again
+
+
+def lose_file(world: World) -> None:
+    world.store.close()
+    world.folder.rename(world.folder.with_name("lost"))  # not deleted: its place on the disk would be used again
+    world.runner = SimulateRunner()
+
+
+def test_events_of_before_that_come_again_are_known_to_a_new_file(world: World) -> None:
+    """Found by `thalweg place-sim`: what was passed over was not remembered, and ran when it was delivered again."""
+    world.send(assign("done", expected_s=0.1), assign("gone", expected_s=0.1), revoke("gone", 2))
+    world.steps(20)
+    lose_file(world)
+    world.start()
+    world.steps(20, advance_ms=500)
+    told = len(world.reports())
+    world.send(assign("done"), assign("gone"), revoke("gone", 2), assign("new", expected_s=0.1))
+    world.steps(20)
+    assert started(world) == [("new", 1)]
+    assert {report.task_id for report in world.reports()[told:]} == {None, "new"}
+
+
+def test_killed_before_it_has_passed_over_what_was_before_it_passes_over_it_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.send(assign("held", expected_s=10_000))
+    world.steps(3)
+    world.store.close()
+    shutil.copytree(world.folder, world.folder.with_name("copy"))
+    world.start()
+    world.send(assign("later", expected_s=0.1))
+    world.steps(20)
+    lose_file(world)
+    shutil.copytree(world.folder.with_name("copy"), world.folder)
+    world.start()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AssignedTasks, "advance", killed)  # in the first transaction after it has begun
+        with pytest.raises(KeyboardInterrupt):
+            world.steps(20, advance_ms=500)
+    world.restart()
+    world.steps(20, advance_ms=500)
+    assert world.told("held")[-1] == "evicted"
+    assert world.told("later") == ["accepted", "running", "succeeded"]
+    assert "later" not in {task for task, _ in started(world)}
+
+
+def test_killed_while_it_waits_to_begin_a_copy_is_a_copy_still(world: World, tmp_path: Path) -> None:
+    world.send(assign("held", expected_s=10_000))
+    world.steps(3)
+    world.store.close()
+    shutil.copytree(world.folder, tmp_path / "copy")
+    lose_file(world)
+    shutil.copytree(tmp_path / "copy", world.folder)
+    for _ in range(2):
+        world.start()
+        world.steps(2)
+        world.store.close()
+    world.start()
+    world.steps(20, advance_ms=500)
+    assert world.told("held")[-1] == "evicted"
+
+
+def test_an_older_agents_claim_that_comes_again_ends_nobody(world: World, tmp_path: Path) -> None:
+    world.steps(2)
+    topic = topic_name(STATUS, PREFIX, REGION)
+    claim = world.broker.topics[topic][0]
+    world.agent.stop()
+    other = beside(world, tmp_path / "other")
+    other.steps(3)
+    world.broker.publish([OutgoingRecord(topic=topic, key=claim.key, value=claim.value)])
+    other.steps(3)
+    world.send(assign("t"))
+    other.steps(3)
+    assert started(other) == [("t", 1)]
+
+
+def test_what_is_given_back_is_stopped(world: World, tmp_path: Path) -> None:
+    """Found by `thalweg place-sim`: its processes outlived the agent, and sat on GPUs that others were given."""
+    world.send(assign("held", devices=[0], expected_s=10_000))
+    world.steps(3)
+    (held,) = world.agent.tasks.held(REGION)
+    assert world.runner.progress(held.key, world.clock.now_ms) is not None
+    world.store.close()
+    shutil.copytree(world.folder, tmp_path / "copy")
+    world.folder.rename(tmp_path / "lost")
+    shutil.copytree(tmp_path / "copy", world.folder)
+    world.start()
+    world.steps(20, advance_ms=500)
+    assert world.told("held")[-1] == "evicted"
+    assert world.runner.progress(held.key, world.clock.now_ms) is None

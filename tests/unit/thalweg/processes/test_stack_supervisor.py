@@ -12,11 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from thalweg.conf import readiness
 from thalweg.processes.children import ChildFailedError, NeverReadyError, ProcessSpec, RestartPolicy
 from thalweg.processes.identity import ProcessIdentity
 from thalweg.processes.supervisor import ProcessState, Supervisor
 from thalweg.stack.leftovers import end_leftovers
-from thalweg.stack.stack import running
+from thalweg.stack.stack import running, up_in_background
 from thalweg.stack.state import StateFolder
 
 AT_ONCE = RestartPolicy(first_delay_seconds=0.05, max_delay_seconds=0.05)
@@ -201,7 +202,7 @@ SUPERVISING = """
 import sys, time
 from pathlib import Path
 from thalweg.processes.children import ProcessSpec
-from thalweg.stack.stack import running
+from thalweg.stack.stack import running, up_in_background
 from thalweg.stack.state import StateFolder
 
 folder = StateFolder(Path(sys.argv[1]))
@@ -372,3 +373,83 @@ def test_a_process_that_runs_and_does_not_do_its_work_is_failing_with_its_own_wo
         tick_until(supervisor, lambda: jobs.restarts == 1)
     finally:
         supervisor.stop()
+
+
+def test_who_is_frozen_is_unwell_until_it_goes_on(tmp_path: Path) -> None:
+    program = f"""
+        import runpy, time
+        readiness = runpy.run_path({readiness.__file__!r})
+        readiness["keep_pulse"]()
+        readiness["announce_ready"]()
+        time.sleep(600)
+    """
+    spec = python("jobs", program, announces_ready=True, still_after_seconds=3.0)
+    supervisor = Supervisor([spec], tmp_path)
+    try:
+        jobs = supervisor.processes["jobs"]
+        tick_until(supervisor, lambda: jobs.state is ProcessState.READY)
+        tick_until(supervisor, lambda: jobs.pulse != 0)
+        assert jobs.identity is not None
+        os.kill(jobs.identity.pid, signal.SIGSTOP)
+        tick_until(supervisor, lambda: jobs.is_failing)
+        assert f"stands still for more than 3 s: it is frozen (kill -CONT {jobs.identity.pid}" in jobs.last_failure
+        os.kill(jobs.identity.pid, signal.SIGCONT)
+        tick_until(supervisor, lambda: jobs.state is ProcessState.READY)
+    finally:
+        supervisor.stop()
+
+
+def test_who_keeps_no_pulse_is_never_called_frozen(tmp_path: Path) -> None:
+    now = [0.0]
+    supervisor = Supervisor([sleeper("broker", still_after_seconds=1.0)], tmp_path, clock_seconds=lambda: now[0])
+    try:
+        broker = supervisor.processes["broker"]
+        tick_until(supervisor, lambda: broker.state is ProcessState.READY)
+        now[0] = 1_000.0
+        supervisor.tick()
+        assert broker.state is ProcessState.READY
+    finally:
+        supervisor.stop()
+
+
+def test_progress_is_passed_on(tmp_path: Path) -> None:
+    program = """
+        import os, pathlib, time
+        pathlib.Path(os.environ["THALWEG_READY_FILE"]).with_suffix(".progress").write_text("3 of 40 kernels")
+        time.sleep(600)
+    """
+    said: list[tuple[str, str]] = []
+    supervisor = Supervisor([python("jobs", program, announces_ready=True)], tmp_path)
+    supervisor.on_progress = lambda name, words: said.append((name, words))
+    try:
+        tick_until(supervisor, lambda: bool(said))
+        assert said == [("jobs", "3 of 40 kernels")]
+    finally:
+        supervisor.stop()
+
+
+def test_a_stack_in_the_background_says_what_it_says(tmp_path: Path) -> None:
+    program = "import sys, time; print('Starting broker', flush=True); time.sleep(0.5); sys.exit('it failed')"
+    said: list[str] = []
+    folder = StateFolder(tmp_path)
+    trouble = up_in_background([sys.executable, "-c", program], folder, timeout_seconds=30, say=said.append)
+    assert (said[0], trouble) == ("Starting broker", "it failed")
+    assert set(said[1:]) <= {"it failed"}, "read while the process was about to end"
+
+
+def test_a_stack_in_the_background_that_ends_without_a_word_says_so(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path)
+    trouble = up_in_background([sys.executable, "-c", "raise SystemExit(3)"], folder, timeout_seconds=30, say=print)
+    assert trouble is not None
+    assert trouble.startswith("it ended with 3. See: ")
+
+
+def test_one_that_may_fail_holds_nobody_up_and_is_tried_again_for_ever(tmp_path: Path) -> None:
+    specs = [sleeper("broker"), python("window", "raise SystemExit(3)", may_fail=True)]
+    supervisor = Supervisor(specs, tmp_path)
+    tick_until(supervisor, supervisor.all_ready)
+    tick_until(supervisor, lambda: supervisor.processes["window"].restarts > RestartPolicy().max_restarts + 1, 900)
+    assert supervisor.failed() == []
+    assert supervisor.all_ready()
+    assert supervisor.processes["window"].last_failure == "ended with exit code 3"
+    supervisor.stop()

@@ -19,7 +19,7 @@ from thalweg.scheduling.replay.live import LivePlanner
 from thalweg.scheduling.replay.replay import Ending, RegionalSupply, ReplayJob, replay
 from thalweg.scheduling.world.tasks import Transition
 from thalweg.scheduling.world.world import NodeFacts, World
-from thalweg.streams.placement.requests import read_spec
+from thalweg.streams.placement.task_specs import read_spec
 from thalweg.sync.delta.contracts import DECISIONS, LINKS, NODES, PRICES, TableContract
 from thalweg.sync.delta.store import append, open_or_create
 from thalweg.sync.ledger.ledger import Ledger, to_rows

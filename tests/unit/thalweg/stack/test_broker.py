@@ -8,7 +8,15 @@ import pytest
 
 from thalweg.processes.children import NeverReadyError
 from thalweg.processes.ports import FIRST_PORT, LAST_PORT, accepts_connections, free_port, is_free
-from thalweg.stack.broker import BrokerPorts, answers, choose_ports, cluster_id, new_cluster_id, server_properties
+from thalweg.stack.broker import (
+    BrokerDoor,
+    BrokerPorts,
+    answers,
+    choose_ports,
+    cluster_id,
+    new_cluster_id,
+    server_properties,
+)
 
 
 def test_a_cluster_id_never_looks_like_an_option() -> None:
@@ -24,6 +32,15 @@ def test_settings_are_the_projects_and_what_was_chosen(tmp_path: Path) -> None:
     assert settings["log.dirs"] == str(tmp_path / "records")
     assert settings["auto.create.topics.enable"] == "false"
     assert "0.0.0.0" not in text
+
+
+def test_a_door_is_listened_at_and_told_by_its_other_address(tmp_path: Path) -> None:
+    doors = [BrokerDoor(name="DOOR0", listens=20003, told=20004)]
+    text = server_properties(BrokerPorts(clients=20001, controller=20002), tmp_path / "records", doors)
+    settings = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    assert settings["advertised.listeners"] == "LOCAL://127.0.0.1:20001,DOOR0://127.0.0.1:20004"
+    assert "DOOR0://127.0.0.1:20003" in settings["listeners"].split(",")
+    assert "DOOR0:PLAINTEXT" in settings["listener.security.protocol.map"].split(",")
 
 
 def test_a_preferred_port_is_taken_while_it_is_free() -> None:

@@ -43,7 +43,7 @@ def test_without_a_stack_and_a_name_a_command_says_so_and_connects_nowhere(
     def connects(*_: object, **__: object) -> None:
         raise AssertionError("connected to a broker that nobody named")
 
-    monkeypatch.setattr("thalweg.cli.task_commands.Client", connects)
+    monkeypatch.setattr("thalweg.cli.broker_calls.Client", connects)
     monkeypatch.setattr("thalweg.cli.agent_command.run_agent", connects)
     result = CliRunner().invoke(cli, command)
     assert result.exit_code == 2, result.output
@@ -80,7 +80,7 @@ def test_a_broker_that_is_not_ready_yet_is_not_ours_to_use(state: Path) -> None:
     folder = StateFolder(state)
     with folder.held():
         record_broker(folder, "starting")
-        with pytest.raises(NoBrokerError):
+        with pytest.raises(NoBrokerError, match=r"runs, but its broker is not ready: thalweg ps"):
             with_broker(Settings())
         record_broker(folder, "ready")
         assert with_broker(Settings()).kafka.bootstrap_servers == "127.0.0.1:20321"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from thalweg.conf.settings import PlaceSettings, Settings
+from thalweg.conf.settings import PlaceSettings, Settings, WindowSettings
 from thalweg.processes.children import ProcessSpec
 from thalweg.stack import stack
 from thalweg.stack.state import StateFolder
@@ -18,16 +18,27 @@ def specs(folder: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, *ov
 def test_a_stack_is_a_broker_one_application_and_who_looks_after_the_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker, jobs, maintain = specs(tmp_path, Settings(), monkeypatch)
-    assert (broker.name, jobs.name, maintain.name) == ("broker", "jobs", "maintain")
+    broker, jobs, maintain, window = specs(tmp_path, Settings(), monkeypatch)
+    assert (broker.name, jobs.name, maintain.name, window.name) == ("broker", "jobs", "maintain", "window")
     assert "thalweg.jobs.local" in jobs.argv
+
+
+def test_nobody_waits_for_the_window_and_a_setting_leaves_it_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *_, window = specs(tmp_path, Settings(), monkeypatch, "place.strategy=greedy")
+    assert window.may_fail
+    assert {"place.strategy=greedy", f"window.port={window.ports['window']}"} <= set(window.argv)
+    assert StateFolder(tmp_path).port("window") == window.ports["window"]
+    without = specs(tmp_path, Settings(window=WindowSettings(enabled=False)), monkeypatch)
+    assert "window" not in [spec.name for spec in without]
 
 
 def test_with_a_standby_two_drivers_run_alike_beside_the_other_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = Settings(place=PlaceSettings(standby=True))
-    _, jobs, *drivers, maintain = specs(tmp_path, wanted, monkeypatch, "place.standby=true")
+    _, jobs, *drivers, maintain, _ = specs(tmp_path, wanted, monkeypatch, "place.standby=true")
     assert "thalweg.jobs.local" in jobs.argv
     assert [driver.name for driver in (*drivers, maintain)] == ["place-1", "place-2", "maintain"]
     for driver in drivers:

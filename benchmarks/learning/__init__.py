@@ -1,0 +1,1 @@
+"""Federated learning: accuracy, bytes, liars, privacy, virtual time, and a thousand planned deaths."""

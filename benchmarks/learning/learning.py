@@ -1,0 +1,259 @@
+"""`thalweg bench federate`: whole federated runs in one process, on the digits that come with scikit-learn.
+
+Referee, director, codecs, aggregates and privacy are those of a real run. Accuracy is of samples that nobody trained
+on, as a mean over seeds, which deal the samples and draw everything else. Virtual time is of answers that take a
+log-normal time; all else is the processor's and the wall's.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import click
+import numpy as np
+
+from thalweg.federation.rehearsal import planned, rehearse
+from thalweg.federation.trial import Trial, Tried, carry_out
+from thalweg.learning.local.training import LocalTraining
+from thalweg.learning.privacy.audit import audited_epsilon
+from thalweg.learning.privacy.budget import epsilon, noise_for
+from thalweg.learning.privacy.terms import PrivacyTerms
+from thalweg.learning.rounds.run_spec import RunSpec
+from thalweg.learning.secrecy.fixed_point import FixedPoint
+from thalweg.learning.secrecy.secure_sum import SecureCentre, SecureParticipant, Terms
+from thalweg.learning.simulation.timeline import Pace
+from thalweg.learning.vectors.exact_sum import ExactSum
+from thalweg.stack.machine import describe
+
+TRAINING: Final = LocalTraining(rate=0.5)
+SCAFFOLD_TRAINING: Final = LocalTraining(rate=0.1)
+"""At five times the rate its corrections overshoot, and it learns next to nothing."""
+PRIVATE_TRAINING: Final = LocalTraining(rate=0.5, epochs=3)
+WIDE: Final = 256
+"""Hidden layer of the runs in which bytes are counted: 19,210 parameters, 77 kB."""
+SMALL: Final = "delta+top=0.02+bits=4+zstd"
+PRIVATE_ROUNDS: Final = 30
+TARGET: Final = 0.93
+"""Accuracy up to which virtual time is told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much is measured."""
+
+    seeds: int = 3
+    rounds: int = 100
+    clients: int = 100
+    deaths: int = 1_000
+    """Rehearsals with planned deaths."""
+    parts: str = "accuracy,bytes,liars,private,virtual,exactly_once,exact_sum,secure_sum"
+    """Which, with commas between them."""
+
+
+def measure(size: Size) -> dict[str, Any]:
+    """Measure the parts that are asked for; all of them take some ten minutes of a processor.
+
+    Raises:
+        click.UsageError: a part is unknown.
+    """
+    base = Trial(clients=size.clients, rounds=size.rounds, training=TRAINING)
+    seeds = range(size.seeds)
+    known: dict[str, Callable[[], Any]] = {
+        "accuracy": lambda: {name: _accuracy(trial, seeds) for name, trial in _accuracies(base)},
+        "bytes": lambda: {f"alpha_{alpha:g}": _bytes(replace(base, alpha=alpha), seeds) for alpha in (1.0, 0.1)},
+        "liars": lambda: _liars(base, seeds),
+        "private": lambda: _private(base, seeds),
+        "virtual": lambda: _virtual(base, seeds),
+        "exactly_once": lambda: _deaths(size.deaths),
+        "exact_sum": _exact_sum,
+        "secure_sum": _secure_sum,
+    }
+    wanted = size.parts.split(",")
+    if unknown := [part for part in wanted if part not in known]:
+        raise click.UsageError(f"parts {', '.join(unknown)}: allowed are {', '.join(known)}")
+    return {
+        "machine": describe(),
+        "parameters": {"seeds": size.seeds, "rounds": size.rounds, "clients": size.clients},
+        **{part: known[part]() for part in wanted},
+    }
+
+
+def _accuracies(base: Trial) -> Iterator[tuple[str, Trial]]:
+    for alpha in (1.0, 0.1):
+        yield f"fedavg_alpha_{alpha:g}", replace(base, alpha=alpha)
+        careful = replace(base, alpha=alpha, strategy="scaffold", training=SCAFFOLD_TRAINING)
+        yield f"scaffold_alpha_{alpha:g}", careful
+
+
+def _accuracy(trial: Trial, seeds: Sequence[int]) -> dict[str, float]:
+    began, began_s = time.process_time(), time.perf_counter()
+    tried = [carry_out(replace(trial, seed=seed)) for seed in seeds]
+    rounds = sum(one.rounds for one in tried)
+    return {
+        "accuracy": _mean(tried),
+        "central_accuracy": round(fmean(one.central_accuracy for one in tried), 4),
+        "points_below_central": round(100 * fmean(one.central_accuracy - one.accuracy for one in tried), 2),
+        "rounds_per_second": round(rounds / (time.perf_counter() - began_s), 1),
+        "rounds_per_processor_second": round(rounds / (time.process_time() - began), 1),
+    }
+
+
+def _bytes(base: Trial, seeds: Sequence[int]) -> dict[str, Any]:
+    whole = [carry_out(replace(base, hidden=WIDE, seed=seed), central=False) for seed in seeds]
+    small = [carry_out(replace(base, hidden=WIDE, seed=seed, compress=SMALL), central=False) for seed in seeds]
+    up, less = sum(one.uplink_bytes for one in whole), sum(one.uplink_bytes for one in small)
+    return {
+        "codec": SMALL,
+        "whole_accuracy": _mean(whole),
+        "small_accuracy": _mean(small),
+        "points_lost": round(100 * (_exact(whole) - _exact(small)), 2),
+        "whole_uplink_bytes": up,
+        "small_uplink_bytes": less,
+        "times_fewer": round(up / less, 1),
+        "payload_bytes_per_update": round(less / sum(one.rounds for one in small) / base.clients),
+    }
+
+
+def _liars(base: Trial, seeds: Sequence[int]) -> dict[str, Any]:
+    """A fifth of the clients send the opposite of what they learned, ten times as far."""
+    found: dict[str, Any] = {"share": 0.2, "attack": "the opposite of what was learned, ten times as far"}
+    trial = replace(base, compress="delta", rounds=min(base.rounds, 60))
+    found["nobody_lies_mean"] = _mean([carry_out(replace(trial, seed=seed), central=False) for seed in seeds])
+    for aggregate in ("mean", "clipped", "median", "trimmed", "krum"):
+        lied = replace(trial, aggregate=aggregate, liars=0.2)
+        with np.errstate(all="ignore"):  # what the mean comes to has no logarithm
+            found[aggregate] = _mean([carry_out(replace(lied, seed=seed), central=False) for seed in seeds])
+    return found
+
+
+def _private(base: Trial, seeds: Sequence[int]) -> dict[str, Any]:
+    trial = replace(base, rounds=PRIVATE_ROUNDS, hidden=0, compress="delta", clip_norm=1.0, training=PRIVATE_TRAINING)
+    found: dict[str, Any] = {
+        "delta": trial.delta,
+        "clip_norm": trial.clip_norm,
+        "rounds": PRIVATE_ROUNDS,
+        "not_private": _mean([carry_out(replace(trial, seed=seed), central=False) for seed in seeds]),
+    }
+    for budget in (2.0, 4.0, 8.0):
+        tried = [carry_out(replace(trial, epsilon=budget, seed=seed), central=False) for seed in seeds]
+        found[f"epsilon_{budget:g}"] = {
+            "accuracy": _mean(tried),
+            "spent": round(max(one.epsilon or 0.0 for one in tried), 4),
+            "noise_multiplier": noise_for(budget, trial.delta, trial.sample_rate, PRIVATE_ROUNDS),
+        }
+    terms = PrivacyTerms(clip_norm=1.0, noise_multiplier=1.0, sample_rate=1.0, delta=1e-3, budget_epsilon=99.0)
+    found["audit"] = {
+        "claimed": round(epsilon(terms, 1), 4),
+        "lower_bound": round(audited_epsilon(terms, size=100, releases=4_000, confidence=0.95, seed=1), 4),
+    }
+    return found
+
+
+def _virtual(base: Trial, seeds: Sequence[int]) -> dict[str, Any]:
+    """Virtual seconds until the target, where answers take 1 s × exp(a normal number)."""
+    pace = Pace(median_ms=1_000, spread=1.0)
+    waiting = replace(base, pace=pace, alpha=0.1)
+    buffered = replace(waiting, strategy="fedbuff", compress="delta", rounds=base.rounds * 10, buffer=10)
+    sync = [_seconds_to(carry_out(replace(waiting, seed=seed), central=False)) for seed in seeds]
+    free = [_seconds_to(carry_out(replace(buffered, seed=seed), central=False)) for seed in seeds]
+    return {
+        "target_accuracy": TARGET,
+        "fedavg_s": sync,
+        "fedbuff_s": free,
+        "fedbuff_share_of_fedavg": [
+            round(b / a, 3) if a is not None and b is not None else None for a, b in zip(sync, free, strict=True)
+        ],
+    }
+
+
+def _seconds_to(tried: Tried) -> float | None:
+    """Virtual seconds until three versions in a row were good enough, as one may be by luck; None where never."""
+    good = [accuracy >= TARGET for _, _, accuracy in tried.curve]
+    for place in range(len(good) - 2):
+        if all(good[place : place + 3]):
+            return round(tried.curve[place][1] / 1_000, 1)
+    return None
+
+
+def _deaths(count: int) -> dict[str, Any]:
+    """Rehearsals in which centre and participants die as planned; every one must make the same versions."""
+    spec = RunSpec(parameters=80, rounds=4, quorum=3, begin_with=3, deadline_ms=10**9)
+    died = points = refused = 0
+    versions = set()
+    with TemporaryDirectory() as folder:
+        undisturbed = rehearse(f"{folder}/undisturbed", spec, 3, 0, frozenset())
+        for seed in range(1, count + 1):
+            found = rehearse(f"{folder}/{seed}", spec, 3, seed, planned(undisturbed.points, seed))
+            died, points, refused = died + found.deaths, points + found.points, refused + found.refused
+            versions.add(found.versions)
+    return {
+        "rehearsals": count,
+        "deaths": died,
+        "points_passed": points,
+        "records_refused": refused,
+        "different_outcomes": len(versions | {undisturbed.versions}),
+        "final_sha256": undisturbed.final_sha256,
+    }
+
+
+def _exact_sum() -> dict[str, float]:
+    vectors = np.random.default_rng(0).standard_normal((100, 100_000)).astype(np.float32)
+    began = time.process_time()
+    total = ExactSum(100_000)
+    for vector in vectors:
+        total.add(vector, 17)
+    total.mean()
+    exact = time.process_time() - began
+    began = time.process_time()
+    for vector in vectors:
+        vector.astype(np.float64) * 17  # what any weighted sum must do
+    return {
+        "million_numbers_ms": round(100 * exact, 1),
+        "plain_million_numbers_ms": round(100 * (time.process_time() - began), 1),
+    }
+
+
+def _secure_sum() -> dict[str, Any]:
+    """A hundred participants of ten neighbours each, five of whom fall silent after sharing."""
+    numbers, size, gone = tuple(range(1, 101)), 10_000, {3, 30, 50, 70, 90}
+    terms = Terms(context=b"bench", participants=numbers, threshold=6, degree=10)
+    terms.check()
+    fixed = FixedPoint(largest=1.0, participants=100, most_weight=100)
+    generator = np.random.default_rng(0)
+    words = {n: fixed.write(generator.uniform(-1, 1, size).astype(np.float32), n) for n in numbers}
+    began = time.process_time()
+    people = {n: SecureParticipant(n, terms, generator.bytes) for n in numbers}
+    centre = SecureCentre(terms, size + 1)
+    centre.keys.update((n, one.keys()) for n, one in people.items())
+    centre.sealed.update((n, one.share(centre.keys)) for n, one in people.items())
+    for number in numbers:
+        if number not in gone:
+            centre.words[number] = people[number].masked(words[number], centre.shares_for(number))
+    asked = centre.asked()
+    revealed = {n: people[n].unmask(asked) for n in numbers if n not in gone}
+    total = centre.total(revealed)
+    spent = time.process_time() - began
+    expected = sum((words[n] for n in numbers if n not in gone), np.zeros(size + 1, np.uint32))
+    one = len(centre.words[1].tobytes()) + sum(len(raw) for raw in centre.sealed[1].values()) + 64
+    one += sum(len(raw) for raw in (*revealed[1].seeds.values(), *revealed[1].keys.values()))
+    return {
+        "participants": 100,
+        "neighbours": 10,
+        "gone": len(gone),
+        "parameters": size,
+        "exact": bool((total == expected).all()),
+        "processor_s": round(spent, 2),
+        "times_plain_bytes": round(one / (4 * size), 3),
+        "step": fixed.step,
+    }
+
+
+def _mean(tried: Sequence[Tried]) -> float:
+    return round(_exact(tried), 4)
+
+
+def _exact(tried: Sequence[Tried]) -> float:
+    return fmean(one.accuracy for one in tried)

@@ -1,0 +1,1 @@
+"""What tasks have cost, kept beside the ledger."""

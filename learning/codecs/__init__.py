@@ -1,0 +1,1 @@
+"""Small messages: sparse, in few bits, packed; and the error that is left is sent later."""

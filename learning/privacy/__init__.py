@@ -1,0 +1,1 @@
+"""Differential privacy of participants: clipping, noise, and what has been spent."""

@@ -1,0 +1,1 @@
+"""What others must not see or pretend: signatures, masks that cancel, and keys in shares."""

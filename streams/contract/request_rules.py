@@ -1,0 +1,82 @@
+"""What a request may not ask for, beyond what its types say: judged by the client before sending and by `place`."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from thalweg.streams.contract import moments
+from thalweg.streams.contract.messages import TaskRequest
+
+MOST_ARRAY_BYTES: Final = 67_108_864
+"""Of a request, times its elements: each of them stands in the tables with the request's text."""
+
+
+def objection(request: TaskRequest, size_bytes: int) -> str | None:
+    """Say why a request cannot be obeyed; None where nothing speaks against it.
+
+    Args:
+        request: as decoded, so that its types are right.
+        size_bytes: of the request as it was sent.
+    """
+    return next(_objections(request, size_bytes), None)
+
+
+def _objections(request: TaskRequest, size_bytes: int) -> Iterator[str]:
+    if (wrong := _objection_to_ids(request) or _objection_to_array(request, size_bytes)) is not None:
+        yield wrong
+    if request.command and (not request.command[0] or any("\0" in word for word in request.command)):
+        yield f"command {request.command!r}: allowed is the name of a program and its arguments, without NUL characters"
+    for worker in (request.per_worker, *(subtask.per_worker for subtask in request.subtasks)):
+        if worker.gpus and worker.gpu_milli:
+            yield f"gpus {worker.gpus} and gpu_milli {worker.gpu_milli} on one worker: allowed is one of the two"
+    for item in request.data:
+        if item.dataset is None and item.region is None:
+            yield "an item of data names neither dataset nor region: allowed is one of the two"
+    for name in ("deadline", "observed_at", "not_before"):
+        if (wrong := moments.objection(name, getattr(request, name))) is not None:
+            yield wrong
+    if request.stamp is not None and (wrong := moments.objection("stamp.ms", request.stamp.ms)) is not None:
+        yield wrong
+    if request.subtasks and (request.splittable or request.min_workers is not None or request.max_workers is not None):
+        yield "subtasks with splittable, min_workers or max_workers: allowed are workers all alike"
+    least, most = request.min_workers or request.workers, request.max_workers or request.workers
+    if not least <= request.workers <= most:
+        yield (
+            f"min_workers {request.min_workers}, workers {request.workers}, max_workers {request.max_workers}: "
+            "allowed is an order from least to most"
+        )
+    yield from _objections_to_places(request)
+
+
+def _objections_to_places(request: TaskRequest) -> Iterator[str]:
+    if request.max_rtt_ms is not None and request.origin_region is None:
+        yield "max_rtt_ms without origin_region: name the region the latency is measured from"
+    if request.allowed_regions is not None and (distinct := len(set(request.allowed_regions))) < request.replicas:
+        yield f"replicas {request.replicas} in distinct regions, but allowed_regions names {distinct}"
+    for name, times in Counter(subtask.subtask_id for subtask in request.subtasks).items():
+        if times > 1:
+            yield f"subtask_id {name!r} is there {times} times: allowed is once"
+
+
+def _objection_to_ids(request: TaskRequest) -> str | None:
+    """Say what is wrong with which tasks a request is about; None where nothing is."""
+    if bool(request.task_id) == bool(request.task_ids):
+        return "task_id and task_ids: exactly one of the two is allowed"
+    if request.task_ids and request.op in ("submit", "update"):
+        return f"task_ids with op {request.op!r}: allowed are cancel, hold, release and rerun"
+    return None
+
+
+def _objection_to_array(request: TaskRequest, size_bytes: int) -> str | None:
+    """Say why an array cannot be taken; None where it can, or there is none."""
+    if request.array is None:
+        return None
+    if request.replicas > 1:
+        return f"array with replicas {request.replicas}: allowed is one of the two"
+    seen = request.array.count * size_bytes
+    if seen > MOST_ARRAY_BYTES:
+        return (
+            f"array of {request.array.count:,} elements with a request of {size_bytes:,} bytes each makes {seen:,} "
+            f"bytes: allowed are {MOST_ARRAY_BYTES:,}. Put what the request carries into storage and pass its address"
+        )
+    return None

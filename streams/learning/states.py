@@ -1,0 +1,50 @@
+"""Runs as they are, between the referee's state and records of the topic `models`."""
+
+from typing import Final
+
+import msgspec
+
+from thalweg.learning.rounds.run import Run
+from thalweg.streams.broker.publish import OutgoingRecord, outgoing
+from thalweg.streams.contract import envelope
+from thalweg.streams.contract.messages import ModelState
+from thalweg.streams.contract.topics import MODELS
+from thalweg.streams.learning.updates import payload_of, run_of
+
+STATE_DECODER: Final = msgspec.json.Decoder(ModelState)
+
+
+def state_of(run: Run, parameters: bytes, inline_bytes: int, epsilon: float | None) -> ModelState:
+    """Say how a run is.
+
+    Args:
+        run: the run.
+        parameters: of its newest version.
+        inline_bytes: up to which they are in the message.
+        epsilon: spent so far.
+    """
+    open_ = run.open
+    return ModelState(
+        model=run.model,
+        version=run.version,
+        payload=payload_of(parameters, run.sha256, inline_bytes),
+        run=run_of(run.spec),
+        round=open_.number if open_ is not None else 0,
+        called=sorted(open_.called) if open_ is not None else [],
+        deadline=open_.deadline_ms if open_ is not None else 0,
+        ended=run.ended,
+        epsilon=epsilon,
+    )
+
+
+def write_state(state: ModelState, prefix: str, now_ms: int) -> OutgoingRecord:
+    """Make the record of a run's state; the same state has the same id."""
+    event = envelope.Envelope(
+        event_id=envelope.content_id(
+            "model", state.model, state.version, state.round, state.payload.sha256, state.ended
+        ),
+        source="/thalweg/federate",
+        event_type="learning.state",
+        time_ms=now_ms,
+    )
+    return outgoing(MODELS, prefix, state, key=state.model, event=event)

@@ -1,0 +1,56 @@
+"""What many stored requests ask for, read at once: most of them ask for the same, and few of their fields are needs.
+
+All are taken apart by one call, into the fields that needs follow from; those that are written alike share one spec.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from thalweg.scheduling.arrays import IntArray
+from thalweg.scheduling.world.tasks import TaskSpec
+from thalweg.streams.contract.messages import TaskRequest
+from thalweg.streams.placement.task_specs import read_spec
+
+_SAY_NOTHING: Final = frozenset(
+    {"task_ids", "op", "name", "kind", "command", "image", "env", "secrets", "time_limit_s", "retries"}
+    | {"observed_at", "stamp"}
+)
+"""Fields of a request that nothing follows from for who may go where; a test reads specs with and without them."""
+_UNSAID: Final = msgspec.Raw()
+_Needs: Final = msgspec.defstruct(
+    "_Needs",
+    [
+        (field.name, msgspec.Raw, _UNSAID)
+        for field in msgspec.structs.fields(TaskRequest)
+        if field.name not in _SAY_NOTHING
+    ],
+    omit_defaults=True,
+)
+"""Fields as they are written, unread: requests that are written alike ask for the same."""
+_DECODER: Final["msgspec.json.Decoder[Any]"] = msgspec.json.Decoder(list[_Needs])  # type: ignore[valid-type]  # made above
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+def read_many(requests: Sequence[str]) -> tuple[list[TaskSpec], IntArray]:
+    """Read the needs of requests that were checked before.
+
+    Returns:
+        The specs that differ, and which of them each request has. Of `terms` a spec has those of the first that asks
+        for it; names and retries of the others may differ.
+    """
+    number_of: dict[bytes, int] = {}
+    specs: list[TaskSpec] = []
+    of_request = np.empty(len(requests), np.int64)
+    for row, needs in enumerate(_DECODER.decode("[" + ",".join(requests) + "]")):
+        if needs.array == _UNSAID:
+            needs.task_id = _UNSAID  # its array is all that a task's id is asked for
+        key = _ENCODER.encode(needs)
+        number = number_of.get(key)
+        if number is None:
+            number = number_of[key] = len(specs)
+            specs.append(read_spec(requests[row]))
+        of_request[row] = number
+    return specs, of_request

@@ -1,0 +1,40 @@
+"""`thalweg federate`: a run in one process, and what a wrong call is told."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("sklearn", reason="the extra `learning` is not installed")
+
+from thalweg.cli.federate_command import federate
+
+
+def test_a_run_in_one_process_tells_its_figures_and_the_same_digest_again() -> None:
+    call = ["run", "--clients=5", "--rounds=2", "--hidden=0", "--compress=delta+top=0.1+bits=8", "--json"]
+    told = [json.loads(CliRunner().invoke(federate, call).output) for _ in range(2)]
+    assert told[0]["rounds"] == 2 and told[0]["refused"] == {} and told[0]["epsilon"] is None
+    assert told[0]["final_sha256"] == told[1]["final_sha256"]
+    assert 0.5 < told[0]["accuracy"] < told[0]["central_accuracy"] + 0.1
+    assert told[0]["uplink_bytes"] < 5 * 2 * 650 * 4 / 10
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (["run", "--compress=half"], "allowed are `whole` or `delta`"),
+        (["run", "--strategy=fedbuff", "--aggregate=median", "--compress=delta"], "fedbuff takes whoever comes"),
+        (["start", "m"], "Missing option '--initial'"),
+    ],
+)
+def test_a_wrong_call_ends_with_2_and_says_what_is_allowed(call: list[str], words: str) -> None:
+    told = CliRunner().invoke(federate, call)
+    assert told.exit_code == 2
+    assert words in told.output
+
+
+def test_a_warehouse_without_runs_shows_none_and_names_where_to_look(tmp_path: object) -> None:
+    told = CliRunner().invoke(federate, ["status", f"--warehouse={tmp_path}", "--json"])
+    assert json.loads(told.output) == {"runs": [], "refused": [], "participants": []}
+    told = CliRunner().invoke(federate, ["history", "m", f"--warehouse={tmp_path}"])
+    assert told.exit_code == 1 and "thalweg federate status lists the runs" in told.output

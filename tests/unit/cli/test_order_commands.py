@@ -1,0 +1,121 @@
+"""`thalweg drain`, `move`, `tenant`, `price`, `orders`: what is said beforehand, what is sent, and what is told."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.ledger_rows import ledger
+from tests.unit.cli.test_opportunities import EAST, WEST, runs, world
+from thalweg.cli.main import cli
+from thalweg.client import orders as client_orders
+from thalweg.streams.contract.messages import ControlOrder, OrderAnswer
+
+
+def ordered(subject: str, after: dict[str, Any] | None = None, before: dict[str, Any] | None = None) -> dict[str, Any]:
+    told = {"subject": subject, "who": "ann"} | {k: v for k, v in (("after", after), ("before", before)) if v}
+    return {"task_id": "", "transition": "ordered", "ordered": json.dumps(told), "reason": f"about {subject}"}
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[ControlOrder]:
+    """Orders that were sent; each is answered with `taken`."""
+    kept: list[ControlOrder] = []
+
+    def give(_kafka: object, order: ControlOrder, _now_ms: int, _answer_s: float) -> OrderAnswer:
+        kept.append(order)
+        return OrderAnswer(order=order.order, answer="taken", subject="s", reason="it stands")
+
+    monkeypatch.setattr(client_orders, "give_order", give)
+    return kept
+
+
+def call(*arguments: str, warehouse: Path | None = None, code: int = 0) -> Result:
+    place = [] if warehouse is None else ["--warehouse", str(warehouse)]
+    broker = [] if arguments[0] == "orders" else ["--bootstrap", "nobody:1"]
+    result = CliRunner().invoke(cli, [*arguments, *place, *broker])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_a_dry_run_says_what_moves_where_and_what_it_costs_and_sends_nothing(
+    tmp_path: Path, sent: list[ControlOrder]
+) -> None:
+    folder = world(tmp_path, runs("a", EAST, 0), runs("b", EAST, 1), runs("home", EAST, 2, allowed_regions=[EAST]))
+    told = json.loads(call("drain", EAST, "--dry-run", "--json", warehouse=folder).output)
+    assert {(one["task_id"], one["from"], one["to"]) for one in told["moves"]} == {
+        (name, "east/A100/on-demand", "west/A100/on-demand") for name in ("a", "b")
+    }
+    assert told["usd_per_hour_more"] == pytest.approx(-2.0), "each is a dollar cheaper there"
+    ((stays),) = told["stay"]
+    assert (stays["task_id"], stays["reason"]) == ("home", "west: residency: not one of its allowed regions")
+    said = call("drain", EAST, "--dry-run", warehouse=folder).output
+    assert "2 copies move (2 to west)" in said and "1 copies stay" in said and not sent
+
+
+def test_nothing_is_sent_without_a_yes_and_what_would_be_refused_is_said_first(
+    tmp_path: Path, sent: list[ControlOrder]
+) -> None:
+    folder = world(tmp_path, runs("a", EAST, 0))
+    assert "--yes does it" in call("drain", EAST, warehouse=folder, code=2).output
+    assert "known are east, west" in call("drain", "nowhere", warehouse=folder, code=1).output
+    assert "no such task" in call("move", "nobody", WEST, "--dry-run", warehouse=folder, code=1).output
+    assert not sent
+    assert "it stands" in call("drain", EAST, "--yes", "--who", "ann", warehouse=folder).output
+    (order,) = sent
+    assert (order.order, order.region, order.node_id, order.who) == ("drain", EAST, None, "ann")
+
+
+def test_an_empty_place_moves_nothing_and_a_node_is_told_from_its_region(
+    tmp_path: Path, sent: list[ControlOrder]
+) -> None:
+    folder = world(tmp_path, runs("a", EAST, 0))
+    assert "nothing moves" in call("drain", WEST, "--dry-run", warehouse=folder).output
+    call("undrain", f"{EAST}/east-n", warehouse=folder)
+    assert (sent[-1].region, sent[-1].node_id) == (EAST, "east-n")
+    told = json.loads(call("drain", f"{EAST}/east-n", "--dry-run", "--json", warehouse=folder).output)
+    assert [one["to"] for one in told["moves"]] == ["west/A100/on-demand"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["drain", EAST, "--by", "2020-01-01T00:00:00Z"], "lies in the past"),
+        (["drain", EAST, "--by", "soon"], "allowed are a time"),
+        (["tenant", "x"], "wanted is one of"),
+        (["tenant", "x", "--quota", "-1"], "quota_gpus"),
+        (["tenant", "x", "--weight", "0"], "weight"),
+        (["tenant", "x", "--weight", "nan"], "weight"),
+        (["price", EAST, "A100"], "wanted is a price"),
+        (["price", EAST, "A100", "nan"], "usd_per_gpu_hour"),
+    ],
+)
+def test_a_call_that_makes_no_sense_ends_with_2_and_says_why(
+    arguments: list[str], words: str, sent: list[ControlOrder]
+) -> None:
+    assert words in call(*arguments, code=2).output and not sent
+
+
+def test_zero_is_a_value(sent: list[ControlOrder]) -> None:
+    call("tenant", "x", "--quota", "0")
+    call("price", EAST, "A100", "0")
+    assert (sent[0].quota_gpus, sent[1].usd_per_gpu_hour) == (0.0, 0.0)
+
+
+def test_orders_that_stand_and_their_history_are_read_from_the_ledger(tmp_path: Path) -> None:
+    drained = {"type": "drain", "region": EAST}
+    rows = ledger(
+        ordered(f"drain/{EAST}", drained), ordered("hold/x", {"type": "hold", "tenant": "x"}),
+        ordered(f"drain/{EAST}", None, drained), batch_id=9,
+    )  # fmt: skip
+    folder = world(tmp_path, runs("a", EAST, 0), more=[rows])
+    stand = json.loads(call("orders", "--json", warehouse=folder).output)["orders"]
+    assert [row["subject"] for row in stand] == ["hold/x"]
+    history = json.loads(call("orders", "--history", "--json", warehouse=folder).output)["orders"]
+    assert [(row["subject"], row["before"], row["after"]) for row in history][::2] == [
+        (f"drain/{EAST}", None, drained), (f"drain/{EAST}", drained, None)
+    ]  # fmt: skip
+    told = json.loads(call("tenant", "x", "--hold", "--dry-run", "--json", warehouse=folder).output)
+    assert told["changes"] == ["nothing new: tenant x is held"], "a copy of the world knows what stands"

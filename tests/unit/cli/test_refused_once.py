@@ -1,0 +1,33 @@
+"""A dead letter that is said again is one refusal."""
+
+from dataclasses import replace
+
+from thalweg.cli.refused_command import said_once
+from thalweg.streams.broker.deadletter import RefusedRecord
+
+LETTER = RefusedRecord(
+    flow="place",
+    rule="decodes",
+    reason="no",
+    topic="t.requests",
+    partition=0,
+    offset=7,
+    key=b"k",
+    value=b"{",
+    received_ms=5,
+)
+
+
+def test_what_was_refused_again_counts_once_and_when_it_first_was() -> None:
+    again = replace(LETTER, received_ms=9, reason="no, in other words")
+    assert said_once([LETTER, replace(LETTER, offset=8), again]) == [LETTER, replace(LETTER, offset=8)]
+
+
+def test_another_flow_or_another_record_at_the_place_is_another_refusal() -> None:
+    letters = [LETTER, replace(LETTER, flow="observe"), replace(LETTER, value=b"["), replace(LETTER, partition=1)]
+    assert said_once(letters) == letters
+
+
+def test_what_others_put_into_the_topic_is_counted_as_it_is() -> None:
+    stray = replace(LETTER, flow="", topic="", partition=-1, offset=-1)
+    assert len(said_once([stray, stray])) == 2

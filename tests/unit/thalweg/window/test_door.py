@@ -1,0 +1,210 @@
+"""The door over a real server: what it tells, to whom, and what it refuses, with which words."""
+
+import http.client
+import json
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.unit.thalweg.window.conftest import OpenWindow, Serving
+from tests.unit.thalweg.window.histories import random_batches, write_ledger
+from thalweg.query.followed_tasks import events_of
+from thalweg.query.query import TableReader
+from thalweg.window.feed import event_id
+
+
+def test_tasks_are_found_sorted_paged_and_grouped(window: OpenWindow) -> None:
+    whole = window.get("/v1/tasks?limit=1000&sort=task")
+    assert whole["matching"] == len(whole["tasks"]) > 50
+    ids = [task["task_id"] for task in whole["tasks"]]
+    assert ids == sorted(ids)
+    page = window.get("/v1/tasks?limit=5&offset=10&sort=task")
+    assert [task["task_id"] for task in page["tasks"]] == ids[10:15]
+    turned = window.get("/v1/tasks?limit=5&sort=task&order=desc")
+    assert [task["task_id"] for task in turned["tasks"]] == ids[:-6:-1]
+    waiting = window.get("/v1/tasks?state=waiting,assigned&tenant=ads&limit=0")
+    assert set(waiting["by_state"]) <= {"waiting", "assigned"}
+    groups = window.get("/v1/tasks?group=tenant")["groups"]
+    assert sum(group["tasks"] for group in groups) == whole["matching"]
+    archived = window.get("/v1/tasks?archived=1&limit=1000")
+    assert archived["matching"] > 50
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/v1/tasks?state=lost", "allowed are waiting, assigned"),
+        ("/v1/tasks?sort=colour", "allowed are changed, submitted"),
+        ("/v1/tasks?order=up", "allowed are asc, desc"),
+        ("/v1/tasks?limit=1001", "from 0 to 1000"),
+        ("/v1/tasks?limit=-1", "whole numbers"),
+        ("/v1/tasks?group=colour", "allowed are state, tenant"),
+        ("/v1/tasks?since=yesterday", "allowed are a version"),
+        ("/v1/tasks?since=17", "allowed are an age"),
+        ("/v1/money?by=colour", "allowed are tenant"),
+        ("/v1/events?after=now", "wanted is the id of an event"),
+    ],
+)
+def test_a_wrong_question_is_answered_with_what_is_allowed(window: OpenWindow, path: str, words: str) -> None:
+    status, found, _ = window.ask(path)
+    assert status == 422
+    assert words in found["error"]
+
+
+def test_every_page_has_its_document(window: OpenWindow) -> None:
+    overview = window.get("/v1/overview")
+    assert overview["tasks"] == window.get("/v1/tasks?limit=0")["matching"]
+    assert sum(overview["by_state"].values()) == overview["tasks"]
+    for path in ("regions", "nodes", "plans", "tenants", "sync", "quality", "money", "money?by=day", "audit", "me"):
+        assert isinstance(window.get(f"/v1/{path}"), dict), path
+    document = window.get("/openapi.json")
+    assert {"/v1/tasks", "/v1/events", "/v1/tasks/{task_id}/cancel"} <= set(document["paths"])
+    assert "per_worker" in document["components"]["schemas"]["TaskRequest"]["properties"]
+    assert window.ask("/v1/nothing")[0] == 404
+    assert "openapi.json" in window.ask("/v1/nothing")[1]["error"]
+
+
+def test_a_task_tells_its_life_and_why_it_waits(window: OpenWindow) -> None:
+    task = window.get("/v1/tasks?state=waiting&limit=1")["tasks"][0]
+    found = window.get(f"/v1/tasks/{quote(task['task_id'], safe='')}?reasons=0")
+    assert found["task"]["state"] == "waiting"
+    assert found["history"][0]["transition"] == "submitted"
+    assert found["request"]["per_worker"]["gpus"] == task["gpus"] / found["request"].get("replicas", 1)
+    with TableReader(window.folder) as reader:
+        known = {row["task_id"] for row in reader.dicts("SELECT task_id FROM tasks WHERE state = 'waiting'")}
+    explained = window.get(f"/v1/tasks/{quote(sorted(known)[0], safe='')}")
+    assert explained["reasons"] is None or {"placed", "waits"} <= set(explained["reasons"])
+    status, wrong, _ = window.ask("/v1/tasks/nobody%20knows")
+    assert (status, wrong) == (404, {"error": "there is no task 'nobody knows'"})
+
+
+def listen(window: OpenWindow, count: int, *, key: str | None = None, last: str | None = None) -> list[dict[str, Any]]:
+    """Give the first events that come."""
+    connection = http.client.HTTPConnection("127.0.0.1", window.port, timeout=900)
+    headers = {} if last is None else {"Last-Event-ID": last}
+    connection.request("GET", "/v1/events", headers=headers)
+    answer = connection.getresponse()
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+    found: list[dict[str, Any]] = []
+    text = b""
+    while len(found) < count:
+        text += answer.read1(65_536)
+        *parts, text = text.split(b"\n\n")
+        for part in parts:
+            if found_id := re.search(rb"^id: (.*)\nevent: change\ndata: (.*)", part, re.M):
+                found.append({"id": found_id[1].decode(), **json.loads(found_id[2])})
+    connection.close()
+    return found
+
+
+def test_events_come_as_they_are_committed_and_go_on_where_one_was(serving: Serving, tmp_path: Path) -> None:
+    batches = random_batches(9, 6, 40)
+    write_ledger(str(tmp_path), batches[:2])
+    window = serving(str(tmp_path), batches)
+    expected = [event_id(event.position) for rows in batches for event in events_of(rows)]
+    with ThreadPoolExecutor() as beside:
+        listening = beside.submit(listen, window, len(expected) - 1, last=expected[0])
+        for former, rows in pairwise(batches[1:]):
+            last = event_id(list(events_of(former))[-1].position)
+            while window.get("/healthz")["position"] != last:
+                time.sleep(0.01)
+            write_ledger(str(tmp_path), [rows])
+        heard = listening.result()
+    assert [event["id"] for event in heard] == expected[1:]
+    assert "task" in heard[-1], "who is told of a change is told how the task is now"
+    assert [event["id"] for event in listen(window, 5, last=expected[-6])] == expected[-5:]
+
+
+def test_a_key_of_one_tenant_sees_that_tenant(window: OpenWindow) -> None:
+    mine = window.get("/v1/tasks?limit=1000", key="look")
+    assert {task["tenant"] for task in mine["tasks"]} == {"research"}
+    assert window.ask("/v1/tasks?tenant=ads", key="look")[0] == 403
+    others = window.get("/v1/tasks?tenant=ads&limit=1")["tasks"][0]["task_id"]
+    assert window.ask(f"/v1/tasks/{quote(others, safe='')}?reasons=0", key="look")[0] == 404
+    for path in ("plans", "tenants", "sync", "quality", "audit"):
+        assert window.ask(f"/v1/{path}", key="look")[0] == 403, path
+    assert window.get("/v1/me", key="look") == {"key": "look", "tenant": "research", "may_act": False, "acts": {}}
+    assert window.get("/v1/overview", key="look")["tasks"] == mine["matching"]
+    assert window.ask("/v1/tasks", key="nonsense-of-some-length")[0] == 401
+
+
+def test_nobody_acts_without_a_key_that_may(window: OpenWindow) -> None:
+    request = {"task_id": "new", "tenant": "ads"}
+    for key in (None, "look"):
+        status, found, _ = window.ask("/v1/tasks", method="POST", body=request, key=key)
+        assert status == 403, found
+        assert "acts" in found["error"]
+    assert window.ask("/v1/tasks/t1/cancel", method="POST", key="look")[0] == 403
+    assert window.ask("/v1/tasks/t1/explode", method="POST", key="all")[0] == 404
+    assert window.ask("/v1/tasks", method="POST", body={**request, "tenant": "vision"}, key="ads")[0] == 403
+    theirs = window.get("/v1/tasks?tenant=vision&limit=1")["tasks"][0]["task_id"]
+    assert window.ask(f"/v1/tasks/{quote(theirs, safe='')}/cancel", method="POST", key="ads")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"task_id": "a", "workers": "two"}, "workers"),
+        ({"task_id": "a", "gpus": 8}, "is 'per_worker.gpus' meant?"),
+        ({}, "exactly one of the two is allowed"),
+        ([], "wanted is a task"),
+        ({"tasks": []}, "wanted is a task"),
+        ({"tasks": [{"task_id": "a"}, {"task_id": "a"}]}, "named twice"),
+        (b"{", "it is no JSON"),
+        (b"[" * 100_000, "it is no JSON"),
+        (b'{"task_id": "' + b"a" * 4_100_000 + b'"}', "longer than 4,000,000 bytes"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_the_clients_words(window: OpenWindow, body: object, words: str) -> None:
+    status, found, _ = window.ask("/v1/tasks", method="POST", body=body, key="all")
+    assert status == 422
+    assert words in found["error"]
+
+
+def test_without_a_broker_nothing_is_sent_and_it_is_said_when_to_come_back(window: OpenWindow) -> None:
+    status, found, headers = window.ask("/v1/tasks", method="POST", body={"task_id": "new"}, key="all")
+    assert (status, headers["Retry-After"]) == (503, "2")
+    assert "no stack runs here" in found["error"]
+
+
+def test_a_full_house_says_when_to_come_back(serving: Serving, window: OpenWindow) -> None:
+    small = serving(window.folder, listeners=1)
+    connection = http.client.HTTPConnection("127.0.0.1", small.port, timeout=900)
+    connection.request("GET", "/v1/events")
+    assert connection.getresponse().read1(10)
+    status, found, headers = small.ask("/v1/events")
+    assert (status, headers["Retry-After"]) == (429, "2")
+    assert "window.listeners" in found["error"]
+    connection.close()
+
+
+def test_browsers_are_told_what_they_may_do_and_other_names_nothing(window: OpenWindow) -> None:
+    for path in ("/", "/v1/overview", "/nothing"):
+        _, _, headers = window.ask(path)
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        assert "unsafe" not in headers["Content-Security-Policy"]
+        assert "Access-Control-Allow-Origin" not in headers
+    status, found, _ = window.ask("/v1/overview", Host="evil.example")
+    assert status == 421
+    assert "evil.example" in found["error"]
+
+
+def test_the_page_is_small_and_asks_nobody_else(window: OpenWindow) -> None:
+    status, page, headers = window.ask("/", Accept_Encoding="gzip")
+    assert (status, headers["Content-Encoding"]) == (200, "gzip")
+    assert window.ask("/", If_None_Match=headers["ETag"])[0] == 304
+    folder = Path(__file__).parents[4] / "thalweg" / "window" / "page"
+    packed = len(page)
+    for file in folder.iterdir():
+        if file.suffix != ".html":
+            packed += len(window.ask(f"/{file.name}", Accept_Encoding="gzip")[1])
+        outside = set(re.findall(r"https?://[^\s\"'`)]+", file.read_text())) - {"http://www.w3.org/2000/svg"}
+        assert not outside, file.name
+        assert "innerHTML" not in file.read_text(), "text is set as text"
+    assert packed <= 150_000

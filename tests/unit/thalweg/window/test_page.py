@@ -1,0 +1,148 @@
+"""The page in a real Chromium: what a person sees, does by the keyboard alone, and is told when something changes."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.ledger_rows import happened
+from tests.ledger_rows import ledger as ledger_rows
+from tests.patience import PATIENCE_S
+from tests.unit.thalweg.window.conftest import SECRETS, OpenWindow, Serving
+from tests.unit.thalweg.window.histories import random_batches, write_ledger, write_tables
+from thalweg.conf.settings import KafkaSettings
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+PATIENCE_MS = PATIENCE_S * 1_000
+
+
+def no_broker() -> KafkaSettings:
+    raise AssertionError("a page that only reads asks no broker")
+
+
+def until(page: Any, condition: str) -> None:
+    """Wait for a condition; Playwright's own way would need a page that may evaluate text."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, condition
+        page.wait_for_timeout(20)
+
+
+@pytest.fixture(scope="module")
+def opened(serving: Serving, tmp_path_factory: pytest.TempPathFactory) -> OpenWindow:
+    folder = str(tmp_path_factory.mktemp("warehouse"))
+    batches = random_batches(21, 8, 300)
+    write_ledger(folder, batches)
+    write_tables(folder, batches[:-1])
+    return serving(folder, batches, no_broker)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Any, opened: OpenWindow) -> Iterator[Any]:
+    """A tab that fails the test where the page says an error or asks anybody else."""
+    context = browser.new_context(viewport={"width": 1_280, "height": 800})
+    context.set_default_timeout(PATIENCE_MS)
+    tab = context.new_page()
+    wrong: list[str] = []
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    meant = "401 (Unauthorized)"  # a browser calls every refused request an error
+    tab.on("console", lambda said: wrong.append(said.text) if said.type == "error" and meant not in said.text else None)
+    tab.on("request", lambda asked: None if asked.url.startswith((opened.url, "data:")) else wrong.append(asked.url))
+    tab.goto(opened.url)
+    tab.wait_for_selector(".figure")
+    yield tab
+    context.close()
+    assert wrong == []
+
+
+def test_every_page_is_drawn_without_an_error_at_any_width(page: Any) -> None:
+    for name in ("tasks", "regions", "plans", "tenants", "sync", "quality", "money", "audit", "overview"):
+        page.set_viewport_size({"width": 1_280, "height": 800})
+        page.click(f"nav a[data-page={name}]")
+        until(page, "!document.querySelector('.body > .faint')?.textContent.startsWith('Loading')")
+        assert page.inner_text("h1").lower() == name
+        assert page.query_selector(".trouble") is None
+        for width in (360, 3_840):
+            page.set_viewport_size({"width": width, "height": 800})
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, f"{name} at {width} is {wide} wide"
+
+
+def test_a_person_without_a_mouse_finds_and_opens_a_task(page: Any) -> None:
+    page.keyboard.press("g")
+    page.keyboard.press("2")
+    page.wait_for_selector(".view .row .id a")
+    page.focus(".view")
+    for key in ("ArrowDown", "ArrowDown", "End", "Home", "ArrowDown"):
+        page.keyboard.press(key)
+    page.wait_for_selector("#row-1[aria-selected=true] .id a")
+    task_id = page.inner_text("#row-1 .id")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".steps li")
+    assert page.inner_text("h1") == task_id
+    page.keyboard.press("/")
+    page.keyboard.type("sweep*")
+    page.keyboard.press("Enter")
+    until(page, "location.hash === '#/tasks?name=sweep*' && document.querySelector('.view .row .id a')")
+    assert all(
+        text.startswith("sweep") for text in page.eval_on_selector_all(".view .id a", "a => a.map(x => x.textContent)")
+    )
+
+
+def test_a_filter_and_a_group_say_how_many_there_are(page: Any, opened: OpenWindow) -> None:
+    page.click("nav a[data-page=tasks]")
+    page.click(".chip:has-text('waiting')")
+    waiting = opened.get("/v1/tasks?state=waiting&limit=0")["matching"]
+    until(page, f"document.querySelector('.chips .faint').textContent === '{waiting} tasks'")
+    page.select_option("select[name=group]", "tenant")
+    page.wait_for_selector(".result table")
+    assert page.locator(".result tbody tr").count() == 3
+
+
+def test_a_change_is_seen_without_being_asked_for(page: Any, opened: OpenWindow) -> None:
+    running = opened.get("/v1/tasks?state=running&limit=1&sort=task")["tasks"][0]
+    page.goto(f"{opened.url}/#/tasks/{running['task_id']}")
+    page.wait_for_selector(".standing .state[data-state=running]")
+    ends = happened(running["task_id"], "cancelled", running["epoch"])
+    write_ledger(opened.folder, [ledger_rows(ends, batch_id=100)])
+    page.wait_for_selector(".standing .state[data-state=cancelled]")
+    page.wait_for_selector(".steps .state[data-state=cancelled]")
+
+
+def test_who_may_act_is_told_what_it_will_do_before(page: Any, opened: OpenWindow) -> None:
+    waiting = opened.get("/v1/tasks?state=waiting&limit=1&sort=task")["tasks"][0]["task_id"]
+    page.goto(f"{opened.url}/#/tasks/{waiting}")
+    page.wait_for_selector(".steps li")
+    assert page.query_selector(".acts button") is None
+    page.click("#key")
+    page.fill("#secret", SECRETS["all"])
+    page.click("dialog button[value=use]")
+    page.click(".acts button")
+    assert "not placed any more" in page.inner_text("dialog")
+    assert page.evaluate("document.activeElement.value") == "no"
+    page.keyboard.press("Escape")
+    assert page.query_selector("dialog[open]") is None
+    assert SECRETS["all"] not in page.evaluate("location.href + document.cookie + JSON.stringify(localStorage)")
+
+
+def test_a_key_that_is_none_is_said(page: Any, opened: OpenWindow) -> None:
+    page.click("#key")
+    page.fill("#secret", "this-is-none-of-them")
+    page.click("dialog button[value=use]")
+    page.wait_for_selector(".trouble:has-text('none of window.keys')")
+    page.click("#key")
+    page.click("dialog button[value=forget]")
+    page.wait_for_selector(".figure")

@@ -1,0 +1,380 @@
+"""`thalweg federate …`: start, stop and watch runs of federated learning, or try one out in this process."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import numpy as np
+
+from thalweg.cli.reading import WrongCall, reading_command
+from thalweg.cli.render import Column, print_json, print_table, state_colour
+from thalweg.conf.settings import Settings, SettingsError, load_settings
+from thalweg.federation.connection import placed, store_of, warehouse_of, with_publisher
+from thalweg.federation.operator import start_run, stop_run
+from thalweg.federation.trial import NoDataError, Trial, carry_out
+from thalweg.learning.aggregates.robust import AGGREGATES
+from thalweg.learning.aggregates.strategies import STRATEGIES
+from thalweg.learning.codecs.codec import CodecError, parse_codec
+from thalweg.learning.privacy.terms import PrivacyTerms
+from thalweg.learning.rounds.run_spec import RunSpec, RunSpecError
+from thalweg.learning.vectors.parameters import VectorError, from_bytes
+from thalweg.query.as_of import AsOf
+from thalweg.query.query import TableReader, quote
+from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
+from thalweg.streams.broker.errors import StreamError
+from thalweg.streams.learning.payloads import PayloadError, PayloadStore
+from thalweg.streams.learning.updates import OPERATORS
+from thalweg.sync.clock import system_clock
+
+_ROUND_COLUMNS: Final = (
+    Column(name="model"),
+    Column(name="round"),
+    Column(name="state", colour=state_colour),
+    Column(name="called"),
+    Column(name="accepted"),
+    Column(name="refused"),
+    Column(name="samples"),
+    Column(name="uplink_bytes", title="uplink bytes"),
+    Column(name="version"),
+    Column(name="loss"),
+    Column(name="epsilon"),
+    Column(name="closed_at", title="closed at"),
+)
+_MEMBER_COLUMNS: Final = ("participant", "region", "state", "accepted", "refused", "samples", "last_round", "last_rule")
+
+
+@click.group()
+def federate() -> None:
+    """Learn a model in rounds, from data that stay where they are.
+
+    `serve` is the centre; regions take part through thalweg.federation.participant (docs/how-to/learning.md).
+    """
+
+
+def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="YAML settings file."),
+        click.option("--set", "overrides", multiple=True, metavar="GROUP.FIELD=VALUE", help="One setting; repeatable."),
+        bootstrap_option,
+    ):
+        command = option(command)
+    return command
+
+
+def _settings(config: Path | None, overrides: tuple[str, ...], bootstrap: str | None) -> Settings:
+    try:
+        settings = with_broker(load_settings(config, with_bootstrap(overrides, bootstrap)))
+    except (SettingsError, NoBrokerError) as error:
+        raise WrongCall(str(error)) from error
+    return placed(settings, warehouse_of(settings))
+
+
+@federate.command(short_help="Be the centre: judge updates, open and close rounds, publish versions.")
+@_settings_options
+def serve(config: Path | None, overrides: tuple[str, ...], bootstrap: str | None) -> None:
+    """Be the centre until Ctrl-C: judge updates, open and close rounds, publish versions (`jobs/federate`).
+
+    \b
+    Examples:
+      thalweg federate serve
+      thalweg federate serve --bootstrap kafka:9092 --set warehouse.path=s3://bucket/thalweg
+    """
+    settings = _settings(config, overrides, bootstrap)
+    from thalweg.jobs.federate import run  # late: the plane's packages
+    from thalweg.sync.delta.lease import LeaseHeldError
+
+    try:
+        run(settings)
+    except LeaseHeldError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@federate.command(short_help="Start a run of a model.")
+@click.argument("model")
+@click.option(
+    "--initial",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Parameters to begin with: a .npy file of one vector, or raw float32.",
+)
+@click.option("--rounds", type=click.IntRange(min=1), default=10, show_default=True, help="Versions to be made.")
+@click.option("--quorum", type=click.IntRange(min=1), default=1, show_default=True, help="Updates that make a version.")
+@click.option(
+    "--begin-with", type=click.IntRange(min=0), default=0, help="Participants that the first round waits for."
+)
+@click.option("--per-round", type=click.IntRange(min=0), default=0, help="Participants called into a round; 0 for all.")
+@click.option(
+    "--deadline", type=click.FloatRange(min=0.001), default=60, show_default=True, help="Of a round, seconds."
+)
+@click.option("--strategy", type=click.Choice(sorted(STRATEGIES)), default="fedavg", show_default=True)
+@click.option("--aggregate", type=click.Choice(sorted(AGGREGATES)), default="mean", show_default=True)
+@click.option("--liars", type=click.FloatRange(0, 0.49), default=0.0, help="Share of updates that may be lies.")
+@click.option(
+    "--codec", default="whole", show_default=True, help="How updates are written: delta+top=0.01+bits=4+zstd."
+)
+@click.option(
+    "--buffer", type=click.IntRange(min=1), default=10, show_default=True, help="fedbuff: updates of a version."
+)
+@click.option("--signed", is_flag=True, help="Take only participants with a key.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Chooses who is called.")
+@click.option(
+    "--private",
+    metavar="JSON",
+    help='Differential privacy: {"clip_norm": 1, "noise_multiplier": 1.1, "sample_rate": 0.1, "delta": 1e-5, '
+    '"budget_epsilon": 8}.',
+)
+@_settings_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def start(
+    model: str,
+    initial: Path,
+    deadline: float,
+    private: str | None,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    bootstrap: str | None,
+    as_json: bool,
+    **fields: Any,
+) -> None:
+    """Ask the centre for a run; what it makes of that is in `thalweg federate status`.
+
+    \b
+    Examples:
+      thalweg federate start digits --initial digits.npy --rounds 20 --quorum 3
+      thalweg federate start digits --initial digits.npy --codec delta+top=0.02+bits=4+zstd --aggregate median
+    """
+    settings = _settings(config, overrides, bootstrap)
+    try:
+        vector = _vector(initial)
+        parts = STRATEGIES[fields["strategy"]].parts
+        spec = RunSpec(
+            parameters=vector.size,
+            deadline_ms=round(deadline * 1_000),
+            privacy=PrivacyTerms(**json.loads(private)) if private is not None else None,
+            **fields,
+        )
+        begin = np.concatenate([vector, *[np.zeros_like(vector)] * (parts - 1)])
+
+        def ask(publisher: Any) -> str:
+            return start_run(
+                model,
+                spec,
+                begin,
+                publisher=publisher,
+                topic_prefix=settings.kafka.topic_prefix,
+                now_ms=system_clock(),
+                store=store_of(settings),
+                inline_bytes=settings.federate.inline_bytes,
+            )
+
+        name = with_publisher(settings, OPERATORS, ask)
+    except (RunSpecError, VectorError, TypeError, ValueError) as error:
+        raise WrongCall(str(error)) from error
+    except StreamError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        print_json({"model": model, "parameters": spec.parameters, "initial_sha256": name})
+    else:
+        click.echo(f"{model}: asked for {spec.rounds} rounds of {spec.parameters} parameters, from {name[:12]}…")
+
+
+@federate.command(short_help="Stop a run; its newest version stays.")
+@click.argument("model")
+@_settings_options
+def stop(model: str, config: Path | None, overrides: tuple[str, ...], bootstrap: str | None) -> None:
+    """Ask the centre to end a run; its newest version stays.
+
+    \b
+    Example:
+      thalweg federate stop digits
+    """
+    settings = _settings(config, overrides, bootstrap)
+    try:
+        with_publisher(
+            settings,
+            OPERATORS,
+            lambda publisher: stop_run(
+                model, publisher=publisher, topic_prefix=settings.kafka.topic_prefix, now_ms=system_clock()
+            ),
+        )
+    except StreamError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{model}: asked to stop")
+
+
+@federate.command(short_help="Show the runs, their newest versions and who takes part.")
+@click.argument("model", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@reading_command
+def status(model: str | None, as_json: bool, warehouse: str, as_of: AsOf | None) -> None:
+    """Show each run: its newest version, its newest round, what was spent and refused; of one run, who takes part.
+
+    \b
+    Examples:
+      thalweg federate status
+      thalweg federate status digits --json
+    """
+    with TableReader(warehouse, as_of) as reader:
+        runs = reader.dicts(
+            "WITH newest AS (SELECT model, max(version) AS version FROM model_versions GROUP BY model), "
+            "last AS (SELECT model, max(round) AS round FROM rounds GROUP BY model), "
+            "present AS (SELECT model, count(*) AS members FROM participants WHERE state = 'member' GROUP BY model), "
+            "over AS (SELECT model, max(reason) AS ended FROM learning WHERE kind = 'ended' GROUP BY model) "
+            "SELECT v.model, v.version, v.sha256, v.made_at, v.epsilon, r.round, r.state, r.accepted, r.called, "
+            "coalesce(p.members, 0) AS members, o.ended FROM model_versions v "
+            "JOIN newest n ON n.model = v.model AND n.version = v.version LEFT JOIN last l ON l.model = v.model "
+            "LEFT JOIN rounds r ON r.model = v.model AND r.round = l.round "
+            "LEFT JOIN present p ON p.model = v.model LEFT JOIN over o ON o.model = v.model "
+            f"WHERE true{_of(model, 'v.')} ORDER BY v.model"
+        )
+        refusals = reader.dicts(
+            f"SELECT model, rule, count(*) AS times FROM learning WHERE kind = 'refused'{_of(model)} "
+            "GROUP BY model, rule ORDER BY times DESC, model, rule"
+        )
+        members = (
+            reader.dicts(f"SELECT * FROM participants WHERE model = {quote(model)} ORDER BY participant")
+            if model is not None
+            else []
+        )
+    if model is not None and not runs:
+        raise click.ClickException(f"no run of {model!r} is known in {warehouse}: thalweg federate status lists all")
+    if as_json:
+        print_json({"runs": runs, "refused": refusals, "participants": members})
+        return
+    print_table(
+        ("model", "version", "members", "round", "state", "accepted", "called", "epsilon", "ended", "made_at"), runs
+    )
+    if members:
+        click.echo()
+        print_table(_MEMBER_COLUMNS, members)
+    if refusals:
+        click.echo()
+        print_table(("model", "rule", "times"), refusals)
+
+
+@federate.command(short_help="List the rounds of a run.")
+@click.argument("model")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="So many are listed, newest first."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with all rounds.")
+@reading_command
+def history(model: str, limit: int, as_json: bool, warehouse: str, as_of: AsOf | None) -> None:
+    """List the rounds of a run, newest first: who was called, what came, which version was made, what it cost.
+
+    \b
+    Example:
+      thalweg federate history digits
+    """
+    with TableReader(warehouse, as_of) as reader:
+        rounds = reader.dicts(f"SELECT * FROM rounds WHERE model = {quote(model)} ORDER BY round DESC")
+    if as_json:
+        print_json({"model": model, "rounds": rounds})
+    elif not rounds:
+        raise click.ClickException(f"no round of {model!r} in {warehouse}: thalweg federate status lists the runs")
+    else:
+        print_table(_ROUND_COLUMNS, rounds[:limit])
+
+
+@federate.command(short_help="Write the parameters of a version to a file.")
+@click.argument("model")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--version", type=click.IntRange(min=0), help="Which; the newest without it.")
+@click.option("--payloads", metavar="URI", help="Folder or URI of the store of payloads; by default beside the tables.")
+@reading_command
+def export(
+    model: str, file: Path, version: int | None, payloads: str | None, warehouse: str, as_of: AsOf | None
+) -> None:
+    """Write the parameters of a version to a .npy file, after checking them against the version's digest.
+
+    \b
+    Example:
+      thalweg federate export digits digits.npy --version 7
+    """
+    with TableReader(warehouse, as_of) as reader:
+        wanted = "" if version is None else f" AND version = {version}"
+        found = reader.dicts(
+            f"SELECT version, sha256, parameters FROM model_versions WHERE model = {quote(model)}{wanted} "
+            "ORDER BY version DESC LIMIT 1"
+        )
+    if not found:
+        raise click.ClickException(f"no such version of {model!r} in {warehouse}: thalweg federate history {model}")
+    row = found[0]
+    place = payloads if payloads is not None else placed(Settings(), warehouse).federate.payloads
+    try:
+        raw = PayloadStore(place).get(row["sha256"])
+    except (PayloadError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    np.save(file, from_bytes(raw, len(raw) // 4)[: row["parameters"]])
+    click.echo(f"{file}: version {row['version']} of {model}, {row['parameters']} parameters")
+
+
+@federate.command(short_help="Try a whole run in this process, on data that everybody has.")
+@click.option("--data", type=click.Choice(["digits", "mnist5k"]), default="digits", show_default=True)
+@click.option("--clients", type=click.IntRange(2, 1_000), default=100, show_default=True)
+@click.option("--alpha", type=click.FloatRange(min=0.001), default=1.0, show_default=True, help="Small deals unevenly.")
+@click.option("--rounds", type=click.IntRange(min=1), default=60, show_default=True)
+@click.option("--strategy", type=click.Choice(sorted(STRATEGIES)), default="fedavg", show_default=True)
+@click.option("--compress", default="whole", show_default=True, help="The codec, as delta+top=0.02+bits=4+zstd.")
+@click.option("--aggregate", type=click.Choice(sorted(AGGREGATES)), default="mean", show_default=True)
+@click.option("--liars", type=click.FloatRange(0, 0.49), default=0.0, help="Share of clients that lie.")
+@click.option("--epsilon", type=click.FloatRange(min=0.01), help="Privacy budget at delta 1e-3; none without it.")
+@click.option("--hidden", type=click.IntRange(min=0), default=32, show_default=True, help="Width of the hidden layer.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def run(as_json: bool, **fields: Any) -> None:
+    """Deal data out to clients, let them learn in rounds, and compare with training in one place.
+
+    \b
+    Examples:
+      thalweg federate run
+      thalweg federate run --alpha 0.1 --compress delta+top=0.02+bits=4+zstd --json
+      thalweg federate run --liars 0.2 --aggregate median
+      thalweg federate run --epsilon 4
+    """
+    began = time.perf_counter()
+    try:
+        parse_codec(fields["compress"])
+        tried = carry_out(Trial(**fields))
+    except (RunSpecError, CodecError, ValueError) as error:
+        raise WrongCall(str(error)) from error
+    except NoDataError as error:
+        raise click.ClickException(str(error)) from error
+    seconds = time.perf_counter() - began
+    document = {
+        "accuracy": tried.accuracy,
+        "central_accuracy": tried.central_accuracy,
+        "rounds": tried.rounds,
+        "seconds": round(seconds, 3),
+        "uplink_bytes": tried.uplink_bytes,
+        "downlink_bytes": tried.downlink_bytes,
+        "epsilon": tried.epsilon,
+        "refused": dict(tried.refused),
+        "final_sha256": tried.final_sha256,
+    }
+    if as_json:
+        print_json(document)
+        return
+    for name, value in document.items():
+        click.echo(f"{name.replace('_', ' '):18}{value}")
+    if not tried.rounds:
+        sys.exit(1)
+
+
+def _vector(file: Path) -> Any:
+    """Read one vector of float32."""
+    if file.suffix == ".npy":
+        found = np.load(file, allow_pickle=False)
+        if found.ndim != 1:
+            raise VectorError(f"{file}: an array of {found.ndim} dimensions, allowed is one vector")
+        return found.astype(np.float32)
+    raw = file.read_bytes()
+    return from_bytes(raw, len(raw) // 4)
+
+
+def _of(model: str | None, prefix: str = "") -> str:
+    return "" if model is None else f" AND {prefix}model = {quote(model)}"

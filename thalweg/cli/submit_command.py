@@ -1,0 +1,202 @@
+"""`thalweg submit`: tasks from a file of ours or of another system, or one from options."""
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+
+from thalweg.cli.broker_calls import WRONG_CALL, broker_options, call_broker, end
+from thalweg.cli.outcomes import report
+from thalweg.cli.render import print_json
+from thalweg.client.client import Client, InvalidRequestError, checked_request
+from thalweg.streams.contract.envelope import content_id
+from thalweg.translate.recognise import translate
+from thalweg.translate.translation import Loss, NotUnderstoodError, Translation
+
+_LARGEST_FILE_BYTES: Final = 256 * 1_048_576
+"""A quarter of a million requests; what is larger goes through the client, or in pieces."""
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+@click.option("--task", "task_id", help="Id of the task; without one an id is derived from the content.")
+@click.option("--gpus", type=click.IntRange(min=0), help="Whole GPUs per worker.")
+@click.option("--gpu-milli", type=click.IntRange(0, 1000), help="Thousandths of one GPU per worker.")
+@click.option("--gpu-model", "gpu_models", multiple=True, help="GPU model that will do; repeatable.")
+@click.option("--cpus", type=float, help="CPUs per worker.")
+@click.option("--memory-gb", type=float, help="Memory per worker.")
+@click.option("--workers", type=click.IntRange(min=1), help="Workers, placed together.")
+@click.option("--expected-s", type=float, help="Seconds it is expected to run.")
+@click.option("--priority", type=int, help="0 to 1000, higher goes first.")
+@click.option("--tenant", help="Who pays.")
+@click.option("--data", multiple=True, metavar="REGION=GB", help="Input that lies in a region; repeatable.")
+@click.option("--origin", help="Region the round trip is measured from.")
+@click.option("--max-rtt-ms", type=float, help="Round trip allowed from --origin.")
+@click.option("--allowed-region", "allowed_regions", multiple=True, help="Region it may run in; repeatable.")
+@click.option("--replicas", type=click.IntRange(min=1), help="Full copies in as many regions.")
+@click.option("--spot", is_flag=True, help="Spot capacity will do.")
+@click.option("--command", help="Command for the process runner: words as in a shell, or a JSON list of them.")
+@click.option("--new", is_flag=True, help="Run it again under a new id: the time is added to it.")
+@click.option(
+    "--keep-unknown", is_flag=True, help="Send fields that no request has, too; placement does not read them."
+)
+@click.option("--dry-run", is_flag=True, help="Print the requests and send nothing.")
+@click.option("--strict", is_flag=True, help="Send nothing where something of the file cannot be said in a request.")
+@broker_options
+def submit(
+    file: Path | None,
+    as_json: bool,
+    wait_s: float | None,
+    answer_s: float | None,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    bootstrap: str | None,
+    new: bool,
+    keep_unknown: bool,
+    dry_run: bool,
+    strict: bool,
+    **options: Any,
+) -> None:
+    """Submit the tasks in FILE, or one task made from the options.
+
+    FILE is JSON (one object, a list of them, or one a line) or YAML (also several documents) of requests, a Kubernetes
+    Job, a SkyPilot task, or an sbatch script; - reads standard input. What of another system's file cannot be said in a
+    request is told line by line before anything is sent.
+
+    A task submitted twice with the same content is one task, also when it has ended: what is known of it is said, and
+    --new runs it again. Exit code 1 says that one was refused.
+
+    \b
+    Examples:
+      thalweg submit --gpus 2 --command 'python train.py'
+      thalweg submit tasks.yaml --wait 600
+      thalweg submit train.sbatch --dry-run
+      thalweg submit job.yaml --strict
+    """
+    try:
+        given = _read(file, options) if file is not None else _of_options(options)
+    except ValueError as error:
+        end(str(error), WRONG_CALL)
+    requests = [_renewed(request) for request in given.requests] if new else list(given.requests)
+    _tell_losses(given)
+    if strict and given.losses:
+        end(f"nothing was sent: {len(given.losses)} things cannot be said (--strict)", WRONG_CALL)
+    if dry_run:
+        _print_only(requests, given, keep_unknown, as_json)
+        return
+
+    def run(client: Client) -> int:
+        task_ids = client.submit_all(requests, keep_unknown=keep_unknown)
+        return report(client, task_ids, "submit", answer_s=answer_s, wait_s=wait_s, as_json=as_json, config=config)
+
+    call_broker(config, overrides, bootstrap, run)
+
+
+def _renewed(request: dict[str, Any]) -> dict[str, Any]:
+    """Give a request a new id."""
+    return request | {"task_id": f"{request.get('task_id', 'task')}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"}
+
+
+def _tell_losses(given: Translation) -> None:
+    if given.losses:
+        click.echo(f"Read as {given.format}; what a request does not say of it:", err=True)
+    for loss in given.losses:
+        click.echo(f"  {loss}", err=True)
+
+
+def _print_only(requests: Sequence[dict[str, Any]], given: Translation, keep_unknown: bool, as_json: bool) -> None:
+    try:
+        for request in requests:
+            checked_request(request, "submit", keep_unknown)
+    except InvalidRequestError as error:
+        end(str(error), WRONG_CALL)
+    if as_json:
+        print_json({"format": given.format, "requests": requests, "losses": list(map(_as_document, given.losses))})
+        return
+    for request in requests:
+        click.echo(msgspec.json.format(msgspec.json.encode(request), indent=2))
+
+
+def _as_document(loss: Loss) -> dict[str, Any]:
+    return {"line": loss.line, "what": loss.what, "why": loss.why}
+
+
+def _read(file: Path, options: Mapping[str, Any]) -> Translation:
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value not in (None, (), False)]
+    if given:
+        raise ValueError(
+            f"{', '.join(given)} beside {file}: what a file says of a task is said there; allowed is one of the two"
+        )
+    try:
+        found = translate(_text(file))
+    except NotUnderstoodError as error:
+        raise ValueError(f"{file}: {error}") from error
+    by_id: dict[str, dict[str, Any]] = {}
+    for number, request in enumerate(found.requests, start=1):
+        task_id = str(request.get("task_id"))
+        if by_id.setdefault(task_id, request) != request:
+            raise ValueError(f"task {number} of {file}: task_id {task_id!r} stands before with other content")
+    return found
+
+
+def _text(file: Path) -> str:
+    content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    if len(content) > _LARGEST_FILE_BYTES:
+        raise ValueError(f"{file} has {len(content):,} bytes: allowed are {_LARGEST_FILE_BYTES:,}; submit it in pieces")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def _of_options(options: Mapping[str, Any]) -> Translation:
+    return Translation(format="options", requests=(_from_options(**options),))
+
+
+def _from_options(**options: Any) -> dict[str, Any]:
+    per_worker = {name: options[name] for name in ("gpus", "gpu_milli", "cpus", "memory_gb")}
+    per_worker["gpu_models"] = list(options["gpu_models"]) or None
+    data = []
+    for item in options["data"]:
+        region, separator, size = item.rpartition("=")
+        if not separator or not size.replace(".", "", 1).isdigit():
+            raise ValueError(f"--data {item!r}: wanted is REGION=GB, for example aws:us-east-1=120")
+        data.append({"region": region, "size_gb": float(size)})
+    command = options["command"]
+    if command is not None:
+        command = _listed(command) if command.lstrip().startswith("[") else _words(command)
+    request = {
+        name: options[name] for name in ("workers", "expected_s", "priority", "tenant", "max_rtt_ms", "replicas")
+    } | {
+        "per_worker": {name: value for name, value in per_worker.items() if value is not None},
+        "data": data or None,
+        "origin_region": options["origin"],
+        "allowed_regions": list(options["allowed_regions"]) or None,
+        "spot_ok": options["spot"] or None,
+        "command": command,
+    }
+    request = {name: value for name, value in request.items() if value not in (None, {})}
+    if not request and options["task_id"] is None:
+        raise ValueError("nothing to submit: name a FILE, or say what the task needs (thalweg submit --help)")
+    task_id = options["task_id"] or f"task-{content_id(json.dumps(request, sort_keys=True))[:12]}"
+    return {"task_id": task_id} | request
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise ValueError(f"--command {command!r}: {error}") from error
+
+
+def _listed(command: str) -> Any:
+    try:
+        return json.loads(command)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"--command {command!r} begins as a JSON list does: {error}") from error

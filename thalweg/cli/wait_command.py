@@ -1,0 +1,118 @@
+"""`thalweg wait TASK…`: until tasks have ended, whoever submitted them, and whenever."""
+
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from thalweg.cli import words
+from thalweg.cli.reading import find_warehouse, reading_errors
+from thalweg.cli.render import print_json
+from thalweg.query.query import TableReader, quote
+from thalweg.scheduling.world.tasks import TERMINAL, TaskState
+
+_LOOK_EVERY_S: Final = 1.0
+"""The tables are brought up to date about as often."""
+_UNKNOWN_FOR: Final = 10
+"""Looks before a task that no table has is taken for none: a request is in them within seconds."""
+_FAILED: Final = 1
+_WRONG_CALL: Final = 2
+
+
+@click.command()
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="SECONDS", help="Give up after so long.")
+@click.option("--warehouse", metavar="URI", help="Folder or URI of the tables; by default those of the stack here.")
+@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="YAML settings file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document when all have ended.")
+def wait(
+    tasks: tuple[str, ...], timeout_s: float | None, warehouse: str | None, config: Path | None, as_json: bool
+) -> None:
+    """Wait until tasks have ended, and say how.
+
+    It looks into the tables: tasks that anybody submitted, also ones that ended long ago. Exit code 0: all succeeded;
+    1: one failed, was cancelled or did not end in time; 2: there is no such task.
+
+    \b
+    Examples:
+      thalweg wait train-1 train-2 --timeout 3600
+      thalweg wait sweep-7 && thalweg results sweep-7
+    """
+    wanted = list(dict.fromkeys(tasks))
+    with reading_errors():
+        found = _until_ended(find_warehouse(warehouse, config), wanted, timeout_s, quiet=as_json)
+    rows = [{"task_id": task_id, **_outcome(found.get(task_id))} for task_id in wanted]
+    if as_json:
+        print_json({"tasks": rows})
+    else:
+        for row in rows:
+            if row["state"] not in TERMINAL:
+                click.echo(_in_words(row))
+    sys.exit(_exit_code(rows))
+
+
+def _until_ended(
+    warehouse: str, wanted: list[str], timeout_s: float | None, quiet: bool
+) -> dict[str, Mapping[str, Any]]:
+    """Look again and again; return each task's row as last seen, and tell each end when it is seen."""
+    found: dict[str, Mapping[str, Any]] = {}
+    looks_left = None if timeout_s is None else int(timeout_s / _LOOK_EVERY_S)
+    looks = 0
+    while True:
+        open_ids = [task_id for task_id in wanted if not _has_ended(found.get(task_id))]
+        for row in {row["task_id"]: row for row in _rows(warehouse, open_ids)}.values():
+            found[row["task_id"]] = row
+            if _has_ended(row) and not quiet:
+                click.echo(_in_words({"task_id": row["task_id"], **_outcome(row)}))
+        left = [task_id for task_id in open_ids if not _has_ended(found.get(task_id))]
+        if not left or (looks_left is not None and looks >= looks_left):
+            return found
+        if looks >= _UNKNOWN_FOR and all(task_id not in found for task_id in left):
+            return found
+        looks += 1
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _rows(warehouse: str, task_ids: list[str]) -> list[dict[str, Any]]:
+    """Read tasks; of an id that lives anew, the newer one last."""
+    ids = ", ".join(map(quote, task_ids))
+    columns = "task_id, state, regions, reason, changed_at, attempt"
+    with TableReader(warehouse) as reader:
+        return [
+            row
+            for table in ("tasks_archive", "tasks")
+            for row in reader.dicts(f"SELECT {columns} FROM {table} WHERE task_id IN ({ids})")
+        ]
+
+
+def _has_ended(row: Mapping[str, Any] | None) -> bool:
+    return row is not None and row["state"] in TERMINAL
+
+
+def _outcome(row: Mapping[str, Any] | None) -> dict[str, Any]:
+    if row is None:
+        return {"state": "unknown", "regions": [], "reason": "no such task", "changed_at": None}
+    return {name: row[name] for name in ("state", "regions", "reason", "changed_at")}
+
+
+def _in_words(row: Mapping[str, Any]) -> str:
+    if row["state"] == "unknown":
+        asked = f"thalweg refused --task {shlex.quote(row['task_id'])}"
+        return f"{row['task_id']}: no such task. If its request was refused: {asked}"
+    where = f" in {words.listed(row['regions'])}" if row["regions"] else ""
+    age = f" {words.ago(datetime.now(UTC))(row['changed_at'])}" if row["changed_at"] else ""
+    still = "" if row["state"] in TERMINAL else "not ended in time: "
+    reason = f": {row['reason']}" if row["reason"] and row["state"] != TaskState.SUCCEEDED else ""
+    return f"{row['task_id']} {still}{row['state']}{where}{age}{reason}"
+
+
+def _exit_code(rows: list[dict[str, Any]]) -> int:
+    states = {row["state"] for row in rows}
+    if "unknown" in states:
+        return _WRONG_CALL
+    return 0 if states <= {TaskState.SUCCEEDED} else _FAILED

@@ -1,0 +1,1 @@
+"""Ends of tasks, told to web addresses."""

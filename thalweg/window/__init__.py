@@ -1,0 +1,1 @@
+"""The window: a page and an HTTP door to everything that the tables, the ledger and the topics tell."""

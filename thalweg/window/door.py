@@ -1,0 +1,498 @@
+"""The door: what is asked over HTTP, who may ask it, and what is answered. Paths and their meaning are in `openapi`."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from thalweg.client.client import InvalidRequestError
+from thalweg.conf.settings import WindowSettings
+from thalweg.query.account_report import AccountBy
+from thalweg.query.as_of import LogTooShortError, Version, parse_as_of
+from thalweg.query.plain import plain
+from thalweg.query.query import TableReader, WarehouseUnreadableError
+from thalweg.query.sql_statement import QueryRefusedError
+from thalweg.query.task_index import TaskGrouping
+from thalweg.query.task_list import TaskFilter, TaskOrder, list_tasks
+from thalweg.stack.connection import NoBrokerError
+from thalweg.streams.broker.errors import StreamError
+from thalweg.window.acts import ACTS, Acted, ActSender, NotAllowedError
+from thalweg.window.assets import Asset, assets
+from thalweg.window.feed import Feed, event_id, position_named
+from thalweg.window.keys import Caller, KeyNeededError, Keys, NoSuchKeyError, is_own_name
+from thalweg.window.openapi import document
+from thalweg.window.reports import Reports
+from thalweg.window.watch import LedgerWatch
+
+MOST_ROWS: Final = 1_000
+_MOST_BYTES: Final = 4_000_000
+_WAIT_S: Final = 5.0
+_MOST_WAIT_S: Final = 60.0
+_AGAIN_S: Final = 2
+_STALE_S: Final = 20.0
+_EXPLAINED_AT_ONCE: Final = 2
+"""An explanation takes a core for a good half of a second."""
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_SAFE: Final = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+_STATES: Final = ("waiting", "assigned", "running", "succeeded", "failed", "cancelled")
+_WAYS: Final = ("asc", "desc")
+
+Chosen = TypeVar("Chosen", bound=str)
+
+
+class _CrowdedError(Exception):
+    """Too much is under way; come back."""
+
+
+class Door:
+    """The routes, and what they share."""
+
+    def __init__(
+        self, settings: WindowSettings, keys: Keys, watch: LedgerWatch, feed: Feed, reports: Reports, hands: ActSender
+    ) -> None:
+        self._settings, self._keys, self._watch, self._feed = settings, keys, watch, feed
+        self._reports, self._hands = reports, hands
+        self._acting = 0
+        self._explaining = 0
+
+    def app(self) -> ASGIApp:
+        """Make the application."""
+
+        @asynccontextmanager
+        async def living(_: Starlette) -> AsyncIterator[None]:
+            self._feed.bind()
+            self._watch.start()
+            warming = asyncio.ensure_future(self._reports.read("around", self._reports.around))
+            try:
+                yield
+            finally:
+                warming.cancel()
+                self._watch.stop()
+                self._reports.close()
+                await self._hands.close()
+
+        get: Sequence[tuple[str, Callable[[Request, Caller], Awaitable[Response]]]] = (
+            ("/v1/overview", self._overview),
+            ("/v1/tasks", self._tasks),
+            ("/v1/tasks/{task_id:path}/explanation", self._explanation),
+            ("/v1/tasks/{task_id:path}", self._task),
+            ("/v1/regions", self._regions),
+            ("/v1/nodes", self._nodes),
+            ("/v1/plans", self._plans),
+            ("/v1/tenants", self._tenants),
+            ("/v1/sync", self._sync),
+            ("/v1/quality", self._quality),
+            ("/v1/money", self._money),
+            ("/v1/audit", self._audit),
+            ("/v1/events", self._events),
+            ("/v1/me", self._me),
+        )
+        post: Sequence[tuple[str, Callable[[Request, Caller], Awaitable[Response]]]] = (
+            ("/v1/tasks", self._submit),
+            ("/v1/tasks/{task_id:path}/{op}", self._change),
+        )
+        return Starlette(
+            lifespan=living,
+            middleware=[
+                Middleware(_Guard, settings=self._settings),
+                Middleware(GZipMiddleware, minimum_size=1_000, compresslevel=4),
+            ],
+            routes=[
+                Route("/healthz", self._health),
+                Route("/openapi.json", _openapi),
+                *(Route(path, self._answered(do), methods=["GET"]) for path, do in get),
+                *(Route(path, self._answered(do), methods=["POST"]) for path, do in post),
+                *(Route(path, _given(asset)) for path, asset in assets().items()),
+            ],
+            exception_handlers={HTTPException: _no_such_page},
+        )
+
+    # Every request
+
+    def _answered(
+        self, do: Callable[[Request, Caller], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Let a caller in, and turn what goes wrong into an answer that says what was seen and what is allowed."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await do(request, self._keys.caller(request.headers.get("authorization")))
+            except (NoSuchKeyError, KeyNeededError) as error:
+                return wrong(401, str(error), {"WWW-Authenticate": "Bearer"})
+            except NotAllowedError as error:
+                return wrong(403, str(error))
+            except (InvalidRequestError, QueryRefusedError) as error:
+                return wrong(422, str(error))
+            except _CrowdedError as error:
+                return wrong(429, str(error), {"Retry-After": str(_AGAIN_S)})
+            except (StreamError, NoBrokerError, WarehouseUnreadableError, LogTooShortError) as error:
+                return wrong(503, str(error), {"Retry-After": str(_AGAIN_S)})
+
+        return answer
+
+    def _whole(self, caller: Caller) -> None:
+        """Refuse what tells of all tenants to a key of one."""
+        if caller.tenant is not None:
+            raise NotAllowedError(f"this tells of all tenants; the key is of tenant {caller.tenant!r}")
+
+    # Reading
+
+    async def _health(self, _: Request) -> Response:
+        newest = self._feed.newest
+        return _json(
+            {
+                "ok": self._watch.is_loaded and not self._watch.trouble,
+                "loaded": self._watch.is_loaded,
+                "tasks": len(self._watch.tasks.columns),
+                "position": None if newest is None else event_id(newest),
+                "listeners": self._feed.listeners,
+                "trouble": self._watch.trouble or None,
+            },
+            200 if self._watch.is_loaded and not self._watch.trouble else 503,
+        )
+
+    async def _me(self, _: Request, caller: Caller) -> Response:
+        acts = dict(ACTS) if caller.may_act else {}
+        return _json({"key": caller.name or None, "tenant": caller.tenant, "may_act": caller.may_act, "acts": acts})
+
+    async def _overview(self, _: Request, caller: Caller) -> Response:
+        tenant = caller.tenant
+        found = await self._reports.read(("overview", tenant), lambda: self._reports.overview(tenant), 0.5)
+        # What is read from six tables may be some seconds old, so that nobody waits for it who comes again.
+        around = await self._reports.read("around", self._reports.around, stale_s=_STALE_S)
+        if tenant is not None:
+            around = {**around, "unwell": []}
+        recent = [msgspec.json.decode(body) for body in self._feed.recent(30, caller.tenant)]
+        return _json({**around, **found, "now": self._reports.now(), "loaded": self._watch.is_loaded, "recent": recent})
+
+    async def _tasks(self, request: Request, caller: Caller) -> Response:
+        query = request.query_params
+        wanted = self._wanted(query, caller, query.getlist("state"), query.getlist("id"))
+        limit = _number(query, "limit", 100, 0, MOST_ROWS)
+        columns = self._watch.tasks.columns
+        answer: dict[str, Any] = {"now": self._reports.now(), "loaded": self._watch.is_loaded}
+        if query.get("archived", "") in ("1", "true"):
+            order = _one_of(query, "sort", [order.value for order in TaskOrder], "changed")
+            found = await asyncio.to_thread(self._archived, wanted, TaskOrder(order), query.get("order"), limit)
+            return _json({**answer, **found})
+        if "group" in query:
+            by = TaskGrouping(_one_of(query, "group", [by.value for by in TaskGrouping], ""))
+            return _json({**answer, "by": by, "groups": await asyncio.to_thread(columns.group, wanted, by)})
+        sort = _one_of(query, "sort", [*(order.value for order in TaskOrder), "gpus"], "changed")
+        offset = _number(query, "offset", 0, 0, 10**9)
+        page = await asyncio.to_thread(
+            columns.find,
+            wanted,
+            "gpus" if sort == "gpus" else TaskOrder(sort),
+            turned=_turned(sort, query),
+            limit=limit,
+            offset=offset,
+        )
+        return _json(
+            {**answer, "matching": page.matching, "by_state": page.by_state, "offset": offset, "tasks": page.tasks}
+        )
+
+    def _archived(self, wanted: TaskFilter, order: TaskOrder, way: str | None, limit: int) -> dict[str, Any]:
+        with TableReader(self._reports.warehouse) as reader:
+            found = list_tasks(
+                reader,
+                replace(wanted, ended_too=True),
+                order,
+                turned=_turned(order.value, {"order": way} if way else {}),
+                limit=limit,
+            )
+        tasks = [{name: value for name, value in task.items() if name != "request"} for task in found.tasks]
+        return {"matching": found.matching, "by_state": found.by_state, "offset": 0, "tasks": tasks}
+
+    def _wanted(
+        self, query: Mapping[str, str], caller: Caller, states: Sequence[str], task_ids: Sequence[str]
+    ) -> TaskFilter:
+        named = tuple(state for listed in states for state in listed.split(",") if state)
+        for state in named:
+            if state not in _STATES:
+                raise QueryRefusedError(f"state {state!r}: allowed are {', '.join(_STATES)}")
+        tenant = query.get("tenant") or None
+        if caller.tenant is not None and tenant not in (None, caller.tenant):
+            raise NotAllowedError(f"this key is of tenant {caller.tenant!r}")
+        since = self._since(query["since"]) if query.get("since") else None
+        return TaskFilter(
+            task_ids=tuple(task_ids),
+            states=named,
+            tenant=caller.tenant or tenant,
+            region=query.get("region") or None,
+            name=query.get("name") or None,
+            array=query.get("array") or None,
+            reason=query.get("reason") or None,
+            since=since,
+            held=query.get("held", "") in ("1", "true"),
+        )
+
+    def _since(self, text: str) -> datetime:
+        moment = parse_as_of(text, self._reports.now(), "since")
+        if isinstance(moment, Version):
+            raise QueryRefusedError(f"since {text!r}: allowed are an age (7d) or a time (2026-11-21T12:00:00Z)")
+        return moment
+
+    async def _task(self, request: Request, caller: Caller) -> Response:
+        task_id = request.path_params["task_id"]
+        story = await self._reports.read(("task", task_id), lambda: {"story": self._reports.story(task_id)}, 0.5)
+        found = story["story"]
+        if found is None or not _may_see(found, caller):
+            return wrong(404, f"there is no task {task_id!r}")
+        reasons = None
+        if request.query_params.get("reasons", "1") not in ("0", "false"):
+            reasons = _reasons(await self._explained(task_id))
+        return _json({**found, "now": self._reports.now(), "reasons": reasons})
+
+    async def _explanation(self, request: Request, caller: Caller) -> Response:
+        task_id = request.path_params["task_id"]
+        found = await self._explained(task_id)
+        if not _may_see({"task": found["task"]}, caller):
+            return wrong(404, f"there is no task {task_id!r}")
+        return _json(_reasons(found))
+
+    async def _explained(self, task_id: str) -> dict[str, Any]:
+        if self._explaining >= 4 * _EXPLAINED_AT_ONCE:
+            raise _CrowdedError(f"{self._explaining} explanations are under way; ask again, or with reasons=0")
+        self._explaining += 1
+        try:
+            return await self._reports.read(("explanation", task_id), lambda: self._reports.explanation(task_id), 5.0)
+        finally:
+            self._explaining -= 1
+
+    async def _regions(self, _: Request, caller: Caller) -> Response:
+        return await self._report("regions", self._reports.regions)
+
+    async def _nodes(self, request: Request, caller: Caller) -> Response:
+        region = request.query_params.get("region")
+        return await self._report(("nodes", region), lambda: self._reports.nodes(region))
+
+    async def _plans(self, request: Request, caller: Caller) -> Response:
+        self._whole(caller)
+        limit = _number(request.query_params, "limit", 50, 1, MOST_ROWS)
+        return await self._report(("plans", limit), lambda: self._reports.plans(limit))
+
+    async def _tenants(self, _: Request, caller: Caller) -> Response:
+        self._whole(caller)
+        return await self._report("tenants", self._reports.tenants)
+
+    async def _sync(self, _: Request, caller: Caller) -> Response:
+        self._whole(caller)
+        return await self._report("sync", self._reports.sync)
+
+    async def _quality(self, _: Request, caller: Caller) -> Response:
+        self._whole(caller)
+        return await self._report("quality", self._reports.quality)
+
+    async def _audit(self, request: Request, caller: Caller) -> Response:
+        self._whole(caller)
+        limit = _number(request.query_params, "limit", 100, 1, MOST_ROWS)
+        return await self._report(("audit", limit), lambda: self._reports.audit(limit))
+
+    async def _money(self, request: Request, caller: Caller) -> Response:
+        query = request.query_params
+        by = AccountBy(_one_of(query, "by", [by.value for by in AccountBy], "tenant"))
+        since, tenant = query.get("since", "1d"), caller.tenant or query.get("tenant") or None
+        limit = _number(query, "limit", 100, 1, MOST_ROWS)
+        moment = self._since(since)
+        return await self._report(
+            ("money", by, since, tenant, limit), lambda: self._reports.money(by, moment, tenant, limit)
+        )
+
+    async def _report(self, key: object, make: Callable[[], dict[str, Any]]) -> Response:
+        return _json({**await self._reports.read(key, make), "now": self._reports.now()})
+
+    async def _events(self, request: Request, caller: Caller) -> Response:
+        last = request.headers.get("last-event-id") or request.query_params.get("after")
+        after = None if last is None else position_named(last)
+        if last is not None and after is None:
+            return wrong(422, f"Last-Event-ID {last!r}: wanted is the id of an event, as in 3-1204-17")
+        if self._feed.listeners >= self._settings.listeners:
+            raise _CrowdedError(f"{self._feed.listeners} listen already (window.listeners)")
+        return StreamingResponse(
+            self._feed.follow(after, caller.tenant),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+
+    # Acting
+
+    @asynccontextmanager
+    async def _act(self, caller: Caller) -> AsyncIterator[None]:
+        if not caller.may_act:
+            raise NotAllowedError("this only reads; who acts needs a key whose `acts` is true in window.keys")
+        if self._acting >= self._settings.acts_at_once:
+            raise _CrowdedError(f"{self._acting} requests are under way (window.acts_at_once); nothing was sent")
+        self._acting += 1
+        try:
+            yield
+        finally:
+            self._acting -= 1
+
+    async def _submit(self, request: Request, caller: Caller) -> Response:
+        async with self._act(caller):
+            asked = await _body(request)
+            requests = asked["tasks"] if isinstance(asked, dict) and "tasks" in asked else [asked]
+            if not isinstance(requests, list) or not all(isinstance(one, dict) for one in requests) or not requests:
+                raise InvalidRequestError('wanted is a task, or {"tasks": [...]}')
+            acted = await self._hands.submit(requests, caller, _wait_s(request))
+            return _of_acts(acted, alone=asked is requests[0])
+
+    async def _change(self, request: Request, caller: Caller) -> Response:
+        op, task_id = request.path_params["op"], request.path_params["task_id"]
+        if op not in ACTS:
+            return wrong(404, f"{op!r} is nothing that is done to a task; allowed are {', '.join(ACTS)}")
+        async with self._act(caller):
+            if caller.tenant is not None:
+                known = self._watch.tasks.columns.states_of([task_id])
+                if not known or known[0]["tenant"] != caller.tenant:
+                    return wrong(404, f"there is no task {task_id!r}")
+            acted = await self._hands.change(op, [task_id], _wait_s(request))
+            return _of_acts(acted, alone=True)
+
+
+def _of_acts(acted: Sequence[Acted], *, alone: bool) -> Response:
+    """Say what became of requests: of one, its answer is the answer's status; of many, each has its own."""
+    rows = []
+    for one in acted:
+        row: dict[str, Any] = {"task_id": one.task_id, "answer": None, "status": 202}
+        if one.answer is not None:
+            status = {"taken": 201, "known": 200, "refused": 409}[one.answer.answer]
+            row |= {"answer": one.answer.answer, "status": status, "state": one.answer.state or None}
+            row |= {"error" if status == 409 else "reason": one.answer.reason or None}
+        rows.append(row)
+    if alone:
+        return _json(rows[0], rows[0]["status"])
+    return _json({"tasks": rows}, 409 if any(row["status"] == 409 for row in rows) else 200)
+
+
+def _reasons(explanation: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: explanation[name] for name in ("placed", "waits", "unread")}
+
+
+def _may_see(story: Mapping[str, Any], caller: Caller) -> bool:
+    return caller.tenant is None or story["task"].get("tenant") == caller.tenant
+
+
+def _turned(sort: str, query: Mapping[str, str]) -> bool:
+    """Tell whether an order is the other way round than the one that `task_list` takes by itself."""
+    usual = "asc" if sort in ("task", "state") else "desc"
+    return _one_of(query, "order", _WAYS, usual) != usual
+
+
+def _one_of(query: Mapping[str, str], name: str, allowed: Sequence[str], otherwise: str) -> str:
+    found = query.get(name) or otherwise
+    if found not in allowed:
+        raise QueryRefusedError(f"{name} {found!r}: allowed are {', '.join(allowed)}")
+    return found
+
+
+def _number(query: Mapping[str, str], name: str, otherwise: int, least: int, most: int) -> int:
+    text = query.get(name)
+    if text is None:
+        return otherwise
+    if not re.fullmatch(r"\d{1,10}", text) or not least <= int(text) <= most:
+        raise QueryRefusedError(f"{name} {text!r}: allowed are whole numbers from {least} to {most}")
+    return int(text)
+
+
+def _wait_s(request: Request) -> float:
+    text = request.query_params.get("wait_s", str(_WAIT_S))
+    if not re.fullmatch(r"\d{1,2}(\.\d{1,3})?", text) or float(text) > _MOST_WAIT_S:
+        raise QueryRefusedError(f"wait_s {text!r}: allowed are seconds from 0 to {_MOST_WAIT_S:g}")
+    return float(text)
+
+
+async def _body(request: Request) -> Any:
+    """Read a JSON body, of a bounded length."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise InvalidRequestError("Content-Type is none of application/json")
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _MOST_BYTES:
+            raise InvalidRequestError(f"it is longer than {_MOST_BYTES:,} bytes")
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequestError(f"it is no JSON: {error}") from error
+
+
+def _json(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    body = msgspec.json.encode(plain(content))
+    return Response(
+        body, status, media_type="application/json", headers={"Cache-Control": "no-store", **(headers or {})}
+    )
+
+
+def wrong(status: int, words: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer that something is wrong, and what."""
+    return _json({"error": words}, status, headers)
+
+
+async def _openapi(_: Request) -> Response:
+    return _json(document())
+
+
+async def _no_such_page(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    words = {404: f"there is no {request.url.path}; /openapi.json lists what there is"}
+    return wrong(error.status_code, words.get(error.status_code, error.detail), error.headers)
+
+
+def _given(asset: Asset) -> Callable[[Request], Awaitable[Response]]:
+    async def give(request: Request) -> Response:
+        headers = {"ETag": asset.tag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+        if request.headers.get("if-none-match") == asset.tag:
+            return Response(None, 304, headers)
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(asset.packed, 200, {**headers, "Content-Encoding": "gzip"}, asset.kind)
+        return Response(asset.plain, 200, headers, asset.kind)
+
+    return give
+
+
+class _Guard:
+    """Refuses what is asked of another name, and says with every answer what a browser may do with it."""
+
+    def __init__(self, app: ASGIApp, settings: WindowSettings) -> None:
+        self._app, self._settings = app, settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *_SAFE]}
+            await send(message)
+
+        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+        if not is_own_name(host, self._settings):
+            words = f"this window is not called {host!r}; window.names lists what it is called"
+            await wrong(421, words)(scope, receive, safely)
+            return
+        await self._app(scope, receive, safely)

@@ -1,0 +1,167 @@
+"""What happens, as events for any number of listeners: the newest in memory, older ones from the ledger.
+
+A listener is no queue but a place in the ledger: whoever is slow, or was away (Last-Event-ID), goes on from where they
+were and misses nothing. An event's id is its row's position, `driver epoch-batch-row`.
+"""
+
+import asyncio
+import re
+from bisect import bisect_right
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from thalweg.query.followed_tasks import LedgerEvent
+from thalweg.query.plain import plain
+from thalweg.sync.ledger.reading import Position
+
+MOST_KEPT: Final = 20_000
+_AT_ONCE: Final = 1_000
+"""Events that one write carries."""
+_BEAT_S: Final = 15.0
+"""A listener hears something at least so often: proxies end what is silent for a minute, many for half of one."""
+_ID: Final = re.compile(r"(\d{1,18})-(\d{1,18})-(\d{1,9})")
+
+
+@dataclass(frozen=True, slots=True)
+class ToldEvent:
+    """An event as it is sent."""
+
+    position: Position
+    tenant: str | None
+    text: bytes
+
+
+def event_id(position: Position) -> str:
+    """Write a position."""
+    return "-".join(map(str, position))
+
+
+def position_named(text: str) -> Position | None:
+    """Read an event's id; None where it is none."""
+    found = _ID.fullmatch(text.strip())
+    return None if found is None else Position(*map(int, found.groups()))
+
+
+def told(event: LedgerEvent, task: Mapping[str, Any] | None = None) -> ToldEvent:
+    """Write an event, with the task as it is now where that is known."""
+    content: dict[str, Any] = {
+        "task_id": event.task_id,
+        "change": event.transition,
+        "copy": event.copy,
+        "epoch": event.epoch,
+        "region": event.region,
+        "reason": event.reason,
+        "tenant": event.tenant if task is None else task["tenant"],
+        "at": event.decided_at,
+    }
+    if task is not None:
+        content["task"] = task
+    body = msgspec.json.encode(plain(content)).decode()
+    text = f"id: {event_id(event.position)}\nevent: change\ndata: {body}\n\n"
+    return ToldEvent(event.position, content["tenant"], text.encode())
+
+
+class Feed:
+    """See the module's words. For one event loop; `tell` may be called from any thread."""
+
+    def __init__(
+        self, read_after: Callable[[Position, int], Sequence[LedgerEvent]], most_kept: int = MOST_KEPT
+    ) -> None:
+        """Prepare.
+
+        Args:
+            read_after: reads so many events behind a position from the ledger.
+            most_kept: events that are kept in memory.
+        """
+        self._read_after = read_after
+        self._most_kept = most_kept
+        self._kept: list[ToldEvent] = []
+        self._floor: Position | None = None
+        """All that lies behind it is kept."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._news: asyncio.Event | None = None
+        self.listeners = 0
+
+    @property
+    def newest(self) -> Position | None:
+        """Where the ledger is, as far as it was told."""
+        return self._kept[-1].position if self._kept else self._floor
+
+    def recent(self, limit: int, tenant: str | None) -> list[bytes]:
+        """Give the bodies of the newest events, the newest first."""
+        mine = [event for event in self._kept[-5 * limit :] if tenant is None or event.tenant == tenant]
+        return [event.text.split(b"data: ", 1)[1].strip() for event in mine[: -limit - 1 : -1]]
+
+    def begin(self, position: Position | None) -> None:
+        """Begin anew behind a position: what lies before is read from the ledger by whoever asks."""
+        self._call(self._begin, position)
+
+    def tell(self, events: Sequence[ToldEvent]) -> None:
+        """Tell what happened, in the ledger's order."""
+        self._call(self._tell, events)
+
+    def bind(self) -> None:
+        """Belong to the running event loop."""
+        self._loop, self._news = asyncio.get_running_loop(), asyncio.Event()
+
+    def _call(self, do: Callable[[Any], None], what: Any) -> None:
+        if self._loop is None:
+            do(what)
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(do, what)
+
+    def _begin(self, position: Position | None) -> None:
+        self._kept.clear()
+        self._floor = position
+
+    def _tell(self, events: Sequence[ToldEvent]) -> None:
+        self._kept.extend(events)
+        if len(self._kept) > 2 * self._most_kept:
+            self._floor = self._kept[-self._most_kept - 1].position
+            del self._kept[: -self._most_kept]
+        news, self._news = self._news, asyncio.Event()
+        if news is not None:
+            news.set()
+
+    async def follow(self, after: Position | None, tenant: str | None) -> AsyncGenerator[bytes, None]:
+        """Give what happens behind a position, or from now on, for ever; a beat where nothing does.
+
+        Args:
+            after: the last event that the listener has.
+            tenant: only this one's; None means all.
+        """
+        self.listeners += 1
+        at = after if after is not None else self.newest
+        try:
+            yield b"retry: 1000\n\n" + (
+                b"" if at is None else f"id: {event_id(at)}\nevent: hello\ndata: {{}}\n\n".encode()
+            )
+            while True:
+                news = self._news
+                events = await self._behind(at)
+                if events:
+                    at = events[-1].position
+                    mine = [event.text for event in events if tenant is None or event.tenant == tenant]
+                    if mine:
+                        yield b"".join(mine)
+                    continue
+                try:
+                    if news is None:
+                        await asyncio.sleep(_BEAT_S)
+                    else:
+                        await asyncio.wait_for(news.wait(), _BEAT_S)
+                except TimeoutError:
+                    yield b": beat\n\n"
+        finally:
+            self.listeners -= 1
+
+    async def _behind(self, at: Position | None) -> Sequence[ToldEvent]:
+        if at is None or (self._floor is not None and at >= self._floor):
+            first = 0 if at is None else bisect_right(self._kept, at, key=lambda event: event.position)
+            return self._kept[first : first + _AT_ONCE]
+        if self._floor is None:
+            return []
+        return list(map(told, await asyncio.to_thread(self._read_after, at, _AT_ONCE)))

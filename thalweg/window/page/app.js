@@ -1,0 +1,138 @@
+// The frame: which page is shown, what is live, and the keys that move between them.
+
+import { ask, Events, key } from "./ask.js";
+import { aged, el, trouble } from "./draw.js";
+import { clockIs } from "./words.js";
+import { PAGES } from "./pages.js";
+import { tasksPage } from "./tasks.js";
+import { taskPage } from "./task.js";
+
+const main = document.getElementById("main");
+const dialog = document.getElementById("dialog");
+const NAMES = ["overview", "tasks", "regions", "plans", "tenants", "sync", "quality", "money", "audit"];
+const shown = { me: { may_act: false, acts: {} } };
+let page = null;
+
+for (const [at, name] of NAMES.entries())
+  document.getElementById("nav").append(el("a", { href: `#/${name}`, "data-page": name, title: `Key: g ${at + 1}` },
+    name[0].toUpperCase() + name.slice(1)));
+
+function route() {
+  const [path, query = ""] = (location.hash.slice(2) || "overview").split("?");
+  const [name, ...rest] = path.split("/");
+  return { name, id: decodeURIComponent(rest.join("/")), query: new URLSearchParams(query) };
+}
+
+async function show() {
+  const to = route();
+  page?.stop?.abort();
+  const stop = new AbortController();
+  const known = to.name === "tasks" && to.id ? taskPage : to.name === "tasks" ? tasksPage : PAGES[to.name] || PAGES.overview;
+  for (const link of document.querySelectorAll("#nav a"))
+    link.toggleAttribute("aria-current", link.dataset.page === (NAMES.includes(to.name) ? to.name : "overview"));
+  const title = to.id || to.name[0].toUpperCase() + to.name.slice(1);
+  document.title = `${title} · Thalweg`;
+  page = { stop, to };
+  const mine = page;
+  const context = { ...to, signal: stop.signal, get me() { return shown.me; }, confirm, ask: (path, how) => ask(path, { signal: stop.signal, ...how }) };
+  main.replaceChildren(el("h1", { class: to.id ? "id" : "" }, title), el("div.body", {}, el("p.faint", {}, "Loading …")));
+  const body = main.lastChild;
+  Object.assign(mine, known(context, body));
+  await refresh(mine, body);
+}
+
+// A page gives {load, draw, hear, every}: load asks, draw shows, hear is told of changes, every says how often in seconds.
+async function refresh(mine, body) {
+  for (;;) {
+    try {
+      const found = await mine.load();
+      if (mine !== page) return;
+      clockIs(found?.now);
+      mine.draw(found);
+      mine.failed = false;
+    } catch (error) {
+      if (error.name === "AbortError" || mine !== page) return;
+      if (!(error.status >= 0)) console.error(error);
+      if (!mine.drawn || !mine.failed) body.querySelector(":scope > .trouble")?.remove();
+      if (!body.querySelector(":scope > .trouble")) body.prepend(trouble(error));
+      body.querySelector(":scope > .faint")?.remove();
+      mine.failed = true;
+      if (error.status === 403 || error.status === 404) return;
+    }
+    await new Promise((done) => { mine.wake = done; setTimeout(done, 1000 * (mine.failed ? 3 : mine.every || 5)); });
+    if (mine !== page) return;
+    if (document.hidden) await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
+    if (mine !== page) return;
+  }
+}
+
+const live = document.getElementById("live");
+const events = new Events(
+  (changes) => page?.hear?.(changes),
+  (how) => {
+    live.dataset.how = how;
+    live.querySelector(".words").textContent = { live: "live", away: "reconnecting", key: "key needed" }[how];
+    if (how === "live") page?.wake?.();
+  },
+);
+
+// The key is kept for this tab alone.
+function askKey() {
+  const input = el("input", { type: "password", id: "secret", autocomplete: "off", value: key.get() });
+  const form = el("form", { method: "dialog" }, el("h2", {}, "Key"),
+    el("p", {}, "Reading may need one, and acting does (window.keys in the settings). It is kept for this tab alone."),
+    el("label", { for: "secret" }, "Secret"), input,
+    el("p.buttons", {}, el("button", { value: "cancel", formnovalidate: true }, "Close"),
+      el("button", { value: "forget" }, "Forget it"), el("button.main", { value: "use" }, "Use it")));
+  dialog.replaceChildren(form);
+  dialog.onclose = async () => {
+    if (dialog.returnValue === "use") key.set(input.value.trim());
+    else if (dialog.returnValue === "forget") key.set("");
+    else return;
+    await whoAmI();
+    events.again();
+    show();
+  };
+  dialog.returnValue = "cancel";
+  dialog.showModal();
+}
+
+// What an act will do is said before it is done.
+function confirm(title, words, button) {
+  return new Promise((done) => {
+    dialog.replaceChildren(el("form", { method: "dialog" }, el("h2", {}, title), el("p", {}, words),
+      el("p.buttons", {}, el("button", { value: "no", autofocus: true }, "No, go back"), el("button.grave", { value: "yes" }, button))));
+    dialog.returnValue = "no";
+    dialog.onclose = () => done(dialog.returnValue === "yes");
+    dialog.showModal();
+  });
+}
+
+async function whoAmI() {
+  const button = document.getElementById("key");
+  try {
+    shown.me = await ask("/v1/me");
+    button.textContent = shown.me.key ? `Key: ${shown.me.key}` : "Key";
+  } catch (error) {
+    shown.me = { may_act: false, acts: {} };
+    if (error.status === 401) button.textContent = "Key needed";
+  }
+}
+
+document.getElementById("key").addEventListener("click", askKey);
+document.getElementById("jump").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const id = document.getElementById("jump-id").value.trim();
+  if (id) location.hash = /[*?]/.test(id) ? `#/tasks?name=${encodeURIComponent(id)}` : `#/tasks/${encodeURIComponent(id)}`;
+});
+let went = 0;
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) || dialog.open) return;
+  if (event.key === "/") { event.preventDefault(); document.getElementById("jump-id").focus(); }
+  else if (event.key === "g") went = Date.now();
+  else if (/[1-9]/.test(event.key) && Date.now() - went < 1500) location.hash = `#/${NAMES[event.key - 1]}`;
+});
+window.addEventListener("hashchange", () => { show(); main.focus({ preventScroll: true }); });
+setInterval(() => aged(document), 1000);
+show();
+whoAmI();

@@ -1,0 +1,73 @@
+// The door, and nothing else: every figure on the page comes from /v1, by these calls.
+
+const KEY = "thalweg-key";
+export const key = {
+  get: () => sessionStorage.getItem(KEY) || "",
+  set: (secret) => (secret ? sessionStorage.setItem(KEY, secret) : sessionStorage.removeItem(KEY)),
+};
+
+export class Wrong extends Error {
+  constructor(status, words) { super(words); this.status = status; }
+}
+
+export async function ask(path, { signal, method = "GET", body } = {}) {
+  const headers = { Accept: "application/json", ...authorised() };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let answer;
+  try {
+    answer = await fetch(path, { signal, method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Wrong(0, "The window does not answer. Is it still running? thalweg ps");
+  }
+  const found = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Wrong(answer.status, found.error || `answer ${answer.status}`);
+  return found;
+}
+
+function authorised() { return key.get() ? { Authorization: `Bearer ${key.get()}` } : {}; }
+
+// Events by fetch, not EventSource: that sends no key. Whoever was cut off goes on behind the last event seen.
+export class Events {
+  constructor(hear, tell) { this.hear = hear; this.tell = tell; this.last = null; this.pause = 500; this.run(); }
+
+  async run() {
+    for (;;) {
+      this.stopper = new AbortController();
+      try { await this.follow(); this.tell("away"); } catch (error) { this.tell(error.status === 401 ? "key" : "away"); }
+      await new Promise((done) => setTimeout(done, this.pause));
+      this.pause = Math.min(this.pause * 2, 10000);
+    }
+  }
+
+  again() { this.pause = 100; this.stopper.abort(); }
+
+  async follow() {
+    const headers = { Accept: "text/event-stream", ...authorised() };
+    if (this.last) headers["Last-Event-ID"] = this.last;
+    const answer = await fetch("/v1/events", { headers, signal: this.stopper.signal, cache: "no-store" });
+    if (!answer.ok) throw new Wrong(answer.status, "");
+    this.pause = 500;
+    this.tell("live");
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      const parts = (rest + value).split("\n\n");
+      rest = parts.pop();
+      const changes = [];
+      for (const part of parts) {
+        let kind = "", data = "", id = null;
+        for (const line of part.split("\n")) {
+          if (line.startsWith("id: ")) id = line.slice(4);
+          else if (line.startsWith("event: ")) kind = line.slice(7);
+          else if (line.startsWith("data: ")) data = line.slice(6);
+        }
+        if (id) this.last = id;
+        if (kind === "change") changes.push(JSON.parse(data));
+      }
+      if (changes.length) this.hear(changes);
+    }
+  }
+}

@@ -1,0 +1,326 @@
+// The pages that are one document each.
+
+import { bar, card, el, figure, moment, sparkline, state, svg, table, taskLink } from "./draw.js";
+import { amount, duration, milliseconds, percent, usd } from "./words.js";
+
+const LIVE = ["running", "assigned", "waiting"];
+
+function simple(path, draw, every = 5) {
+  return (context, body) => ({
+    every,
+    load: () => context.ask(typeof path === "function" ? path(context) : path),
+    draw: (found) => body.replaceChildren(...draw(found, context).filter(Boolean)),
+  });
+}
+
+// Overview
+
+function overview(context, body) {
+  const recent = el("ol.changes", {});
+  let due = 0;
+  const page = {
+    every: 4,
+    load: () => context.ask("/v1/overview"),
+    draw(found) {
+      body.replaceChildren(...overviewParts(found, recent).filter(Boolean));
+      if (!recent.children.length) recent.append(...(found.recent.length ? found.recent.map(change) : [el("li.none.empty", {}, "Nothing has changed since the window was opened.")]));
+    },
+    hear(changes) {
+      recent.querySelector(".none")?.remove();
+      const rows = changes.slice(-30).map(change).reverse();
+      recent.prepend(...rows);
+      while (recent.children.length > 30) recent.lastChild.remove();
+      if (Date.now() - due > 800) { due = Date.now(); setTimeout(() => page.wake?.(), 300); }
+    },
+  };
+  return page;
+}
+
+function overviewParts(found, recent) {
+  const samples = found.samples, of = (name) => samples.map((sample) => sample.by_state[name] || 0);
+  const seconds = samples.length > 1 ? (samples.at(-1).at_ms - samples.at(-2).at_ms) / 1000 : 0;
+  const rate = seconds ? samples.at(-1).changes / seconds : null;
+  const counts = found.by_state, ended = (counts.succeeded || 0) + (counts.failed || 0) + (counts.cancelled || 0);
+  return [
+    found.loaded ? null : el("p.note", {}, "The tables are being read; figures come in a moment."),
+    unwell(found.unwell),
+    el("div.figures", {},
+      figure("Running", amount(counts.running || 0), "tasks", counts.assigned ? `${amount(counts.assigned)} more assigned` : "none on their way",
+        sparkline(of("running"), "running")),
+      figure("Waiting", amount(counts.waiting || 0), "tasks", found.waiting_gpus ? `for ${amount(found.waiting_gpus)} GPUs` : "nothing is asked for",
+        sparkline(of("waiting"), "waiting")),
+      figure("GPUs in use", amount(found.placed_gpus), found.gpus ? `of ${amount(found.gpus)}` : "",
+        found.gpus ? bar(found.placed_gpus / found.gpus, percent(found.placed_gpus / found.gpus)) : "no capacity is known",
+        sparkline(samples.map((sample) => sample.placed_gpus), "GPUs")),
+      figure("Money", usd(found.usd_per_hour), "USD/h", `${usd(found.usd_per_hour * 24)} USD a day at this rate`,
+        sparkline(samples.map((sample) => sample.usd_per_hour), "USD an hour")),
+      figure("Changes", rate === null ? "" : amount(rate), "/s", `${amount(ended)} tasks have ended`,
+        sparkline(samples.slice(1).map((sample) => sample.changes), "changes"))),
+    el("div.columns", {},
+      el("div", {}, regionCard(found.regions),
+        card("Why tasks wait", found.waiting_reasons.length
+          ? el("ul.reasons", {}, found.waiting_reasons.map((row) => el("li", {},
+            bar(row.tasks / (counts.waiting || 1), amount(row.tasks)),
+            el("a", { href: `#/tasks?state=waiting&reason=${encodeURIComponent(row.reason)}` }, row.reason))))
+          : el("p.empty", {}, "No task waits."))),
+      card("What changed", recent)),
+  ];
+}
+
+function unwell(found) {
+  if (!found.length) return el("p.well", {}, el("span.dot"), "All is well.");
+  return el("ul.unwell", { "aria-label": "What is unwell" }, found.map((one) =>
+    el("li", { class: one.grave ? "grave" : "" }, el("a", { href: `#/${one.page}` }, one.what), el("span", {}, one.words))));
+}
+
+function change(one) {
+  return el("li", {}, moment(one.at), state(one.change), taskLink(one.task_id), el("span.faint", {}, one.region || one.reason || ""));
+}
+
+function regionCard(regions) {
+  return card("Regions", table([
+    ["Region", (row) => el("a", { href: `#/regions?region=${encodeURIComponent(row.region)}` }, row.region)],
+    ["", (row) => state(row.state)],
+    ["In use", (row) => bar(row.utilisation, `${amount(row.used_gpus)} / ${amount(row.gpus)}`, row.utilisation > 0.95 ? "full" : "")],
+    ["Running", (row) => amount(row.running), { right: true }],
+    ["Coming", (row) => amount(row.assigned), { right: true, title: "assigned, not running yet" }],
+  ], regions, { caption: "Regions", empty: "No region has been heard of. Start one here: thalweg agent --region lab --host" }));
+}
+
+// Regions and nodes
+
+function regions(context, body) {
+  const region = context.query.get("region");
+  return {
+    every: 5,
+    load: async () => ({ ...(await context.ask("/v1/regions")),
+      ...(await context.ask(`/v1/nodes${region ? `?region=${encodeURIComponent(region)}` : ""}`)) }),
+    draw: (found) => body.replaceChildren(...regionParts(found, region).filter(Boolean)),
+  };
+}
+
+function regionParts(found, region) {
+  const price = (row) => row.prices.map((one) => el("span.price", {}, `${one.gpu_model}${one.spot ? " spot" : ""} `,
+    el("b", {}, one.usd_per_gpu_hour === null ? "no price" : usd(one.usd_per_gpu_hour))));
+  return [
+    found.links.length && !region ? card("Map", worldMap(found.regions, found.links),
+      el("p.faint", {}, "Near means quick: places follow from round trips. A disc is as large as its GPUs and as full as they are; a line is a link, thicker where it carries more.")) : null,
+    card("Regions", table([
+      ["Region", (row) => el("a", { href: row.region === region ? "#/regions" : `#/regions?region=${encodeURIComponent(row.region)}` }, row.region)],
+      ["", (row) => state(row.state)],
+      ["Nodes", (row) => amount(row.nodes), { right: true }],
+      ["GPUs", (row) => amount(row.gpus), { right: true }],
+      ["In use", (row) => bar(row.utilisation, row.utilisation === null ? "" : percent(row.utilisation), row.utilisation > 0.95 ? "full" : "")],
+      ["Coming", (row) => amount(row.assigned), { right: true }],
+      ["Running", (row) => amount(row.running), { right: true }],
+      ["Heard", (row) => (row.last_heard_s === null ? "never" : `${duration(row.last_heard_s)} ago`), { right: true }],
+      ["USD per GPU-hour", price, { wide: true }],
+    ], found.regions.filter((row) => !region || row.region === region), { caption: "Regions", empty: "No region has been heard of. Start one here: thalweg agent --region lab --host" })),
+    card(region ? `Nodes of ${region}` : "Nodes", table([
+      ["Node", (row) => row.node_id], region ? null : ["Region", (row) => row.region],
+      ["", (row) => state(row.state || "ready")],
+      ["Model", (row) => `${row.gpu_model || "CPU"}${row.spot ? " spot" : ""}`],
+      ["Placed", (row) => bar(row.gpus ? row.used_gpus / row.gpus : 0, `${amount(row.used_gpus)} / ${amount(row.gpus)}`)],
+      ["GPU busy", (row) => percent(row.gpu_utilisation), { right: true }],
+      ["CPU busy", (row) => percent(row.cpu_utilisation), { right: true }],
+      ["Memory", (row) => (row.memory_gb ? `${amount(Math.round(row.memory_used_gb || 0))} / ${amount(row.memory_gb)} GB` : ""), { right: true }],
+      ["Seen", (row) => moment(row.observed_at), { right: true }],
+    ].filter(Boolean), found.nodes.slice(0, 400), { caption: "Nodes", empty: "No node has been heard of." }),
+    found.nodes.length > 400 ? el("p.faint", {}, `The first 400 of ${amount(found.nodes.length)}; choose a region for its own.`) : null),
+  ];
+}
+
+// Places from round trips: pairs are pulled together or apart until distances are as the links say (stress majorisation).
+function worldMap(regions, links) {
+  const names = regions.map((row) => row.region), at = new Map(names.map((name, place) => [name, place]));
+  const far = Math.max(...links.map((link) => link.rtt_ms), 1);
+  const wanted = names.map(() => new Array(names.length).fill(far));
+  for (const link of links)
+    if (at.has(link.region) && at.has(link.dst_region)) wanted[at.get(link.region)][at.get(link.dst_region)] = Math.sqrt(link.rtt_ms / far) * far;
+  const where = names.map((_, place) => [Math.cos((place / names.length) * 2 * Math.PI) * far, Math.sin((place / names.length) * 2 * Math.PI) * far]);
+  for (let round = 0; round < 120; round++)
+    for (let one = 0; one < names.length; one++)
+      for (let other = 0; other < names.length; other++) {
+        if (one === other) continue;
+        const [dx, dy] = [where[one][0] - where[other][0], where[one][1] - where[other][1]];
+        const length = Math.hypot(dx, dy) || 1, pull = ((length - wanted[one][other]) / length) * 0.12 / names.length * 4;
+        where[one][0] -= dx * pull; where[one][1] -= dy * pull;
+      }
+  const [xs, ys] = [where.map((place) => place[0]), where.map((place) => place[1])];
+  const scale = (values, size) => (value) => 70 + ((value - Math.min(...values)) / (Math.max(...values) - Math.min(...values) || 1)) * (size - 140);
+  const [x, y] = [scale(xs, 900), scale(ys, 380)];
+  const most = Math.max(...regions.map((row) => row.gpus), 1), widest = Math.max(...links.map((link) => link.gbps), 1);
+  const picture = svg("svg", { class: "map", viewBox: "0 0 900 380", role: "img", "aria-label": "Regions by round trip; the table below has the figures" });
+  for (const link of links) {
+    if (link.region > link.dst_region || !at.has(link.region) || !at.has(link.dst_region)) continue;
+    const [a, b] = [where[at.get(link.region)], where[at.get(link.dst_region)]];
+    picture.append(svg("line", { class: "link", x1: x(a[0]), y1: y(a[1]), x2: x(b[0]), y2: y(b[1]), "stroke-width": 0.5 + (2 * link.gbps) / widest },
+      svg("title", {}, `${link.region} – ${link.dst_region}: ${amount(link.rtt_ms)} ms, ${amount(link.gbps)} Gbit/s, ${usd(link.usd_per_gb)} USD/GB`)));
+  }
+  for (const [place, row] of regions.entries()) {
+    const [cx, cy] = [x(where[place][0]), y(where[place][1])], radius = 8 + 18 * Math.sqrt(row.gpus / most), share = Math.min(row.utilisation || 0, 1);
+    const left = cx > 640;
+    picture.append(svg("g", { class: `place ${row.state}` },
+      svg("circle", { cx, cy, r: radius, class: "all" }), svg("circle", { cx, cy, r: radius * Math.sqrt(share), class: "part" }),
+      svg("text", { x: cx + (left ? -radius - 6 : radius + 6), y: cy + 4, "text-anchor": left ? "end" : "start" }, row.region),
+      svg("title", {}, `${row.region}: ${amount(row.used_gpus)} of ${amount(row.gpus)} GPUs, ${amount(row.running)} tasks run`)));
+  }
+  return picture;
+}
+
+// Plans
+
+const DEAREST_GPU = 1000;
+
+function planParts(found) {
+  const plans = found.plans;
+  if (!plans.length) return [el("p.empty", {}, "No plan yet: the place job plans when a task waits. Is it running? thalweg ps")];
+  const prices = (plans[0].pool_prices || []).slice(0, 12), turned = plans.slice().reverse();
+  return [
+    el("div.figures", {},
+      figure("Gap of the newest", percent(plans[0].gap), "", plans[0].gap > 0.01 ? "what fits a pool may fit no node of it" : "proven by its bound", sparkline(turned.map((plan) => plan.gap || 0), "gap")),
+      figure("Time to plan", milliseconds(plans[0].plan_ms), "", "the newest", sparkline(turned.map((plan) => plan.plan_ms), "milliseconds")),
+      figure("Placed", amount(plans[0].placed), "copies", `${amount(plans[0].considered)} considered`, sparkline(turned.map((plan) => plan.placed), "placed")),
+      figure("Waiting", amount(plans[0].waiting), "tasks", `${amount(plans[0].revoked)} copies gave way`, sparkline(turned.map((plan) => plan.waiting), "waiting"))),
+    prices.length ? card("What one GPU more would save", table([
+      ["Pool", (row) => row.pool_id],
+      ["Costs", (row) => `${usd(row.usd_per_gpu_hour)} USD/h`, { right: true }],
+      ["Would save", (row) => (row.saves_usd_per_hour >= DEAREST_GPU ? "a waiting task would start" : `${usd(row.saves_usd_per_hour)} USD/h`), { right: true }],
+      ["", (row) => (row.saves_usd_per_hour > (row.usd_per_gpu_hour ?? Infinity) ? el("span.state", { "data-state": "running" }, el("i"), "worth renting") : "")],
+    ], prices, { caption: "Prices of pools" })) : null,
+    card("Plans", table([
+      ["Planned", (row) => moment(row.planned_at), { right: true }],
+      ["Strategy", (row) => row.strategy], ["", (row) => state(row.status)],
+      ["Objective USD", (row) => usd(row.objective_usd), { right: true, title: "a task that waits counts at the price of waiting, which nobody pays" }],
+      ["Bound USD", (row) => usd(row.bound_usd), { right: true }],
+      ["Gap", (row) => percent(row.gap), { right: true }],
+      ["Considered", (row) => amount(row.considered), { right: true }], ["Placed", (row) => amount(row.placed), { right: true }],
+      ["Gave way", (row) => amount(row.revoked), { right: true }], ["Waiting", (row) => amount(row.waiting), { right: true }],
+      ["Read", (row) => milliseconds(row.read_ms), { right: true }], ["Plan", (row) => milliseconds(row.plan_ms), { right: true }],
+      ["Commit", (row) => milliseconds(row.commit_ms), { right: true }], ["Publish", (row) => milliseconds(row.publish_ms), { right: true }],
+    ], plans, { caption: "Newest plans" })),
+  ];
+}
+
+// Tenants
+
+function tenantParts(found) {
+  const gpus = found.gpus || 1;
+  return [
+    el("p.faint", {}, `${amount(found.gpus)} GPUs are shared by weight among those that want some; what one leaves is lent to the others.`),
+    card("Fair share", table([
+      ["Tenant", (row) => el("a", { href: `#/tasks?tenant=${encodeURIComponent(row.tenant || "")}` }, row.tenant || "(none)")],
+      ["Uses", (row) => bar(row.used_gpus / gpus, `${amount(row.used_gpus)} GPUs`)],
+      ["Wants", (row) => amount(row.wanted_gpus), { right: true }],
+      ["Deserves", (row) => amount(Math.round(row.deserved_gpus)), { right: true, title: "what the planner's rule gives it now" }],
+      ["By weight", (row) => amount(Math.round(row.share_gpus)), { right: true }],
+      ["Borrows", (row) => (row.borrowed_gpus >= 0.5 ? amount(Math.round(row.borrowed_gpus)) : "–"), { right: true }],
+      ["Quota", (row) => (row.quota_gpus === null ? "none" : amount(row.quota_gpus)), { right: true }],
+      ["Weight", (row) => amount(row.weight), { right: true }],
+      ["Waiting", (row) => amount(row.by_state.waiting || 0), { right: true }],
+      ["Running", (row) => amount(row.by_state.running || 0), { right: true }],
+      ["USD/h", (row) => usd(row.usd_per_hour), { right: true }],
+    ], found.tenants, { caption: "Tenants", empty: "No tenant has a task that lives." })),
+  ];
+}
+
+// Sync
+
+function syncParts(found) {
+  const totals = found.totals;
+  return [
+    el("div.figures", {}, figure("Records", amount(totals.records)), figure("Tombstones", amount(totals.tombstones)),
+      figure("Conflicts", amount(totals.conflicts), "", "ever, each a row with both values"), figure("Gaps", amount(totals.gaps_open), "open")),
+    card("Regions", table([
+      ["Region", (row) => row.region], ["Agrees", (row) => (row.agrees === null ? "not compared" : state(row.agrees ? "agrees" : "differs"))],
+      ["Lag", (row) => amount(row.lag), { right: true, title: "records of the replica topic that it has not acknowledged" }],
+      ["Waiting", (row) => amount(row.waiting), { right: true, title: "writes that the centre has not confirmed" }],
+      ["Gaps", (row) => amount(row.gaps_open), { right: true }], ["Conflicts", (row) => amount(row.conflicts), { right: true }],
+      ["Parked", (row) => amount(row.parked), { right: true }], ["Refused", (row) => amount(row.refused), { right: true }],
+      ["Clock", (row) => (row.offset_ms === null ? "" : `${row.offset_ms > 0 ? "+" : ""}${amount(row.offset_ms)} ms`), { right: true }],
+      ["Heard", (row) => (row.heard_s === null ? "never" : `${duration(row.heard_s)} ago`), { right: true }],
+    ], found.regions, { caption: "Replication by region", empty: "No region has written a record." })),
+    found.gaps.length ? card("Open gaps", table([
+      ["Region", (row) => row.region], ["Epoch", (row) => row.epoch, { right: true }],
+      ["Missing", (row) => `${amount(row.first_seq)} to ${amount(row.last_seq)}`, { right: true }],
+      ["Found", (row) => moment(row.found_at), { right: true }], ["Asked for", (row) => moment(row.asked_at), { right: true }],
+    ], found.gaps, { caption: "Open gaps" })) : null,
+    card("Newest conflicts", table([
+      ["Key", (row) => el("code", {}, row.key)], ["Found", (row) => moment(row.found_at), { right: true }],
+      ["Won", (row) => row.winner_region], ["Policy", (row) => row.policy || row.resolution || ""],
+      ["One value", (row) => value(row.left_region, row.left_value), { wide: true }],
+      ["The other", (row) => value(row.right_region, row.right_value), { wide: true }],
+    ], found.newest_conflicts, { caption: "Conflicts", empty: "No two regions have written the same record at once." })),
+    found.newest_refusals.length ? card("Newest refusals", table([
+      ["When", (row) => moment(row.at), { right: true }], ["Region", (row) => row.region], ["", (row) => state(row.verdict)],
+      ["Key", (row) => row.key || ""], ["Reason", (row) => row.reason, { wide: true }],
+    ], found.newest_refusals, { caption: "Refusals" })) : null,
+  ];
+}
+
+function value(region, text) { return [el("span.faint", {}, `${region || ""} `), el("code", {}, text === null ? "deleted" : String(text).slice(0, 200))]; }
+
+// Data quality
+
+function qualityParts(found) {
+  return [
+    card("Quarantined within a day, by rule", table([
+      ["Rule", (row) => el("code", {}, row.rule)], ["Flow", (row) => row.flow],
+      ["Rows", (row) => amount(row.rows), { right: true }], ["Newest", (row) => moment(row.newest), { right: true }],
+    ], found.rules, { caption: "Quarantine by rule", empty: "Nothing was quarantined." })),
+    found.sync_refused.length ? card("State changes refused or parked within a day", table([
+      ["", (row) => state(row.verdict)], ["Rows", (row) => amount(row.rows), { right: true }], ["Newest", (row) => moment(row.newest), { right: true }],
+    ], found.sync_refused, { caption: "State changes" })) : null,
+    card("The newest, with their bytes", found.newest.length ? found.newest.map((row) => el("details", {},
+      el("summary", {}, moment(row.quarantined_at), el("code", {}, row.rule), el("span", {}, row.reason)),
+      el("p.faint", {}, `${row.topic} · partition ${row.topic_partition} · offset ${row.topic_offset}`), el("pre", {}, row.raw)))
+      : el("p.empty", {}, "Nothing was quarantined within a day. Requests that were refused: thalweg refused")),
+  ];
+}
+
+// Money
+
+function money(context, body) {
+  const by = context.query.get("by") || "tenant", since = context.query.get("since") || "7d";
+  const link = (name, what) => el("a", { href: `#/money?by=${what.by || by}&since=${what.since || since}`,
+    "aria-current": (what.by || by) === by && (what.since || since) === since ? "true" : null }, name);
+  return {
+    every: 10,
+    load: () => context.ask(`/v1/money?by=${by}&since=${since}&limit=500`),
+    draw(found) {
+      const most = Math.max(...found.rows.map((row) => row.usd), 1e-9);
+      body.replaceChildren(
+        el("div.choices", {}, el("div", { role: "group", "aria-label": "Sum by" }, ["tenant", "region", "day", "task"].map((one) => link(one, { by: one }))),
+          el("div", { role: "group", "aria-label": "Since" }, [["1d", "a day"], ["7d", "a week"], ["30d", "30 days"]].map(([one, name]) => link(name, { since: one })))),
+        el("div.figures", {}, figure("Compute", usd(found.total.usd), "USD"), figure("GPU-hours", amount(found.total.gpu_hours)),
+          figure("Egress", usd(found.total.egress_usd), "USD", `${amount(found.total.egress_gb)} GB`), figure("Waited", amount(found.total.waited_h), "hours")),
+        card(`By ${by}`, table([
+          [by[0].toUpperCase() + by.slice(1), (row) => (by === "task" && row.task ? taskLink(row.task) : row[by] || "(none)")],
+          ["Share", (row) => bar(row.usd / most, percent(found.total.usd ? row.usd / found.total.usd : 0))],
+          ["USD", (row) => usd(row.usd), { right: true }], ["GPU-hours", (row) => amount(row.gpu_hours), { right: true }],
+          ["Egress USD", (row) => usd(row.egress_usd), { right: true }], ["Egress GB", (row) => amount(row.egress_gb), { right: true }],
+          ["Waited h", (row) => amount(row.waited_h), { right: true }],
+        ], found.rows, { caption: `Money by ${by}`, empty: "Nothing was held or waited for in this time." }),
+        found.in_all > found.rows.length ? el("p.faint", {}, `${amount(found.rows.length)} of ${amount(found.in_all)}.`) : ""));
+    },
+  };
+}
+
+// Audit
+
+function auditParts(found) {
+  return [card("Who did what to the system itself", table([
+    ["When", (row) => moment(row.at), { right: true }], ["Who", (row) => row.actor], ["What", (row) => row.action],
+    ["To", (row) => row.subject || ""], ["Outcome", (row) => row.outcome || ""], ["Detail", (row) => row.detail || "", { wide: true }],
+  ], found.audit, { caption: "Audit", empty: "Nothing was written yet: the maintain job keeps this table." }))];
+}
+
+export const PAGES = {
+  overview, regions, money,
+  plans: simple("/v1/plans?limit=60", planParts, 3),
+  tenants: simple("/v1/tenants", tenantParts, 4),
+  sync: simple("/v1/sync", syncParts, 5),
+  quality: simple("/v1/quality", qualityParts, 10),
+  audit: simple("/v1/audit", auditParts, 10),
+};
+export { LIVE };
