@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, FloatArray
@@ -348,7 +349,7 @@ class Explainer:
             devices = self.world.nodes.gpu_milli_free >= part.need.gpu_milli  # of one node: a worker lies on one
             most = int(devices.sum(axis=1).max(initial=0))
             for gpus in range(min(most, part.need.gpus - 1), 0, -1):
-                smaller = replace(spec, parts=(replace(part, need=replace(part.need, gpus=gpus)),))
+                smaller = replace(spec, parts=(replace(part, need=msgspec.structs.replace(part.need, gpus=gpus)),))
                 yield f"{gpus} GPUs instead of {part.need.gpus}", smaller
 
     @contextmanager

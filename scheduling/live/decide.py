@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 from msgspec import structs
 
 from thalweg.scheduling.ids import RegionId, TaskId
@@ -59,8 +60,7 @@ class Refused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestOrigin:
+class RequestOrigin(msgspec.Struct, frozen=True, kw_only=True):
     """Where a request came from."""
 
     topic: str

@@ -1,9 +1,9 @@
 """Takes slots on the nodes while a plan is made, and gives them all back at the end."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
+import msgspec
 import numpy as np
 
 from thalweg.scheduling.arrays import FloatArray, IntArray
@@ -29,8 +29,7 @@ Fit = tuple[list[tuple[Slot, Need]], list[Share]]
 """What a copy takes of the nodes, and the same as the ledger records it."""
 
 
-@dataclass(frozen=True, slots=True)
-class SlottedCopy:
+class SlottedCopy(msgspec.Struct, frozen=True):
     """A copy that has its slots."""
 
     row: int

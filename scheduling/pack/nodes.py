@@ -10,9 +10,9 @@ A row, once given, belongs to its node id for good. A lost node keeps its row an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NewType
 
+import msgspec
 import numpy as np
 
 from thalweg.scheduling.arrays import IntArray as IntArray
@@ -30,8 +30,7 @@ NodeKey = NewType("NodeKey", str)
 _FIRST_ROWS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(msgspec.Struct, frozen=True):
     """Where one worker sits: the node's row and the devices, ascending (empty without GPUs)."""
 
     node: int

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
+import msgspec
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, IntArray
@@ -17,8 +18,7 @@ from thalweg.scheduling.world.tasks import TaskSpec
 from thalweg.scheduling.world.urgency import NO_DEADLINE_MS, urgency
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassKey:
+class ClassKey(msgspec.Struct, frozen=True, kw_only=True):
     """What makes waiting tasks interchangeable."""
 
     spec: TaskSpec

@@ -6,8 +6,8 @@ ledger, and arrives at the same world (`scheduling.world.making`). Time is an ar
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
+import msgspec
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, IntArray
@@ -304,7 +304,7 @@ class World:
 
     def suitable_pools(self, key: ClassKey) -> BoolArray:
         """Mask of the pools that a class could use once every region is open and every back-off over, [P]."""
-        suitable = self._may_use(replace(key, barred=frozenset()))
+        suitable = self._may_use(msgspec.structs.replace(key, barred=frozenset()))
         if key.spec.gpus:
             suitable &= np.array([pool.gpu_model != "" for pool in self.nodes.pools], bool)
         return suitable

@@ -28,8 +28,7 @@ _JSON: Final = msgspec.json.Encoder()
 _STATUS: Final = msgspec.json.Decoder(StatusEvent)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReceivedRequest:
+class ReceivedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A well-formed request."""
 
     request: TaskRequest
@@ -38,8 +37,7 @@ class ReceivedRequest:
     origin: RequestOrigin
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReceivedStatus:
+class ReceivedStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A well-formed report of a region, and its bytes."""
 
     event: StatusEvent
