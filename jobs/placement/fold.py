@@ -209,7 +209,7 @@ class Fold:
         event, record = said.event, position_of(said)
         if event.region == CONTROL_REGION and event.type == "heartbeat" and event.agent_id == self.hearing.life:
             self.hearing.read_back(event.stamp.seq if event.stamp is not None else 0)
-        if self.hearing.hear(event.region, record, event.agent_id):
+        if self.hearing.hear(event.region, record, event.agent_id) and event.region != CONTROL_REGION:
             if event.type == "goodbye":
                 self.world.close_region(event.region)
             else:

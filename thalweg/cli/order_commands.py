@@ -269,7 +269,7 @@ def _give(call: _Call, said: Mapping[str, Any], *, asks: bool = False) -> NoRetu
     if asks and not call.yes:
         _ask(order, ahead, trouble)
     elif ahead is not None and not ahead.refused:
-        click.echo("\n".join(_in_words(order, ahead)), err=True)
+        click.echo("\n".join(["What follows:", *_in_words(order, ahead)]), err=True)
     _send(call, order, settings, now_ms)
 
 
@@ -323,7 +323,7 @@ def _tell_foreseen(order: "ControlOrder", ahead: "Foreseen", as_json: bool) -> N
     elif ahead.refused:
         click.echo(f"{order.order} would be refused: {ahead.refused}", err=True)
     else:
-        click.echo("\n".join(_in_words(order, ahead)))
+        click.echo("\n".join(["Dry run, nothing is sent. What would follow:", *_in_words(order, ahead)]))
 
 
 def _document(ahead: "Foreseen") -> dict[str, Any]:
@@ -392,7 +392,11 @@ def _ask(order: "ControlOrder", ahead: "Foreseen | None", trouble: str) -> None:
     """Let a person say yes; who is none has to have said it before."""
     if ahead is not None and ahead.refused:
         end(f"{order.order} would be refused: {ahead.refused}", FAILED)
-    said = f"what will follow cannot be said: {trouble}" if ahead is None else "\n".join(_in_words(order, ahead))
+    said = (
+        f"what will follow cannot be said: {trouble}"
+        if ahead is None
+        else "\n".join(["What will follow:", *_in_words(order, ahead)])
+    )
     if not sys.stdin.isatty():
         end(f"{said}\nNothing was sent: --yes does it, --dry-run says what would follow", WRONG_CALL)
     if not click.confirm(f"{said}\nDo it?", err=True):

@@ -184,3 +184,26 @@ def test_a_notice_drains_its_nodes_by_its_moment_once(tmp_path: Path) -> None:
     assert line.driver.placer.world.orders.get("drain/east/n") == Drain(region="east", node_id="n", by_ms=5_000)  # type: ignore[arg-type]
     line.take(("thalweg.status.east", {"type": "notice", "region": "east", "nodes": ["n"]}))
     assert "without by" in line.letters()[-1]
+
+
+def test_what_is_taken_back_of_a_place_that_nobody_knows_was_misspelt(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    line.take(EAST, WEST, line.order(order="drain", region="east"))
+    line.take(
+        line.order(order="undrain", region="eats"),
+        line.order(order="undrain", region="east", node_id="m"),
+        line.order(order="price", region="eats", gpu_model="A100", reset=True),
+    )
+    assert line.letters() == [
+        "region 'eats' is not known; known are east, west",
+        "node 'm' of east is not known; known are n",
+        "region 'eats' is not known; known are east, west",
+    ]
+    line.take(line.order(order="undrain", region="west"), line.order(order="undrain", region="east"))
+    assert [row["reason"] for row in line.rows()] == ["nothing new: nothing stood", "no more: east is drained"]
+
+
+def test_the_job_s_own_sign_of_life_is_no_region_s(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    line.take(EAST, WEST, ("thalweg.status.control", {"type": "heartbeat", "region": "control"}))
+    assert sorted(line.driver.placer.world.regions) == ["east", "west"]
