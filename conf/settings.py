@@ -209,7 +209,7 @@ class PlaceSettings(_Group):
     move_again_after_s: Annotated[float, Field(ge=0)] = 600.0
     """A copy that was placed more recently is not moved by such a look, so that prices which swing swing nobody."""
     start_up_s: Annotated[float, Field(ge=0)] = 60.0
-    """What a move is taken to lose beside the work since the last checkpoint: GPUs are paid until a task works again."""
+    """What a move loses beside the work since the last checkpoint: GPUs are paid until the task works again."""
     resize_every_ms: Annotated[int, Field(ge=0)] = 60_000
     """Least time between two growths of an elastic task into idle GPUs, since each restarts it; 0 never grows one."""
     publish_timeout_ms: PositiveMs = 10_000

@@ -1,8 +1,8 @@
 """Looking again at what runs, beside the stream: a copy of the world out, proposals in, proved within a micro-batch.
 
-The batch copies the world now and then and goes on. A thread looks at the copy for as long as it takes. What it proposes
-waits for the next batch, which proves it on the world as it is by then and commits it like any other rows. Proposals are
-kept nowhere: a driver that ends takes them along, and the next one looks anew.
+The batch copies the world now and then and goes on. A thread looks at the copy for as long as it takes. What it
+proposes waits for the next batch, which proves it on the world as it is by then and commits it like any other rows.
+Proposals are kept nowhere: a driver that ends takes them along, and the next one looks anew.
 """
 
 import logging

@@ -4,8 +4,8 @@ A move pays where the rest of the run is cheaper by more than what is lost:
 
     (left + lost) · (usd_an_hour here − there)  >  lost · usd_an_hour here  +  data again  +  w_move
 
-with the hours of work that are left, and those that would be done again. An hour counts as a plan counts it: GPUs, round
-trip and the risk on spot. Room there has to be free now; the place that is left is nobody's before the next look.
+with the hours of work that are left, and those that would be done again. An hour counts as a plan counts it: GPUs,
+round trip and the risk on spot. Room there has to be free now; the place that is left is nobody's before the next look.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A copy of the world for who looks at it beside the micro-batch: places and who sits where, by value; tasks by name."""
+"""A copy of the world for who looks at it beside the micro-batch: places and who sits where; tasks only by name."""
 
 from collections.abc import Sequence
 from copy import copy as shallow

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+from thalweg.scheduling.again.apart import apart
 from thalweg.scheduling.again.cheaper import cheaper_places
 from thalweg.scheduling.again.proposals import LookLimits, Proposal
 from thalweg.scheduling.again.running import ClassBook, running_of
-from thalweg.scheduling.live.demands import Demand
+from thalweg.scheduling.again.seats import seats
+from thalweg.scheduling.live.demands import Demand, split_by_share
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.world.world import World
 
@@ -31,7 +33,13 @@ def look_again(
     """
     book = book or ClassBook()
     running = running_of(world, book, limits, now_ms)
-    moves: list[Proposal] = []
+    if settings.fair_share:
+        stuck = split_by_share(world, stuck, world.pools())
+    moves = apart(world, running, most=limits.most_moved)
+    moving = frozenset(one.held[0] for one in moves)
+    room = seats(world, running, book, stuck, settings, now_ms, most=limits.most_moved - len(moves))
+    if moving.isdisjoint(one.held[0] for one in room):
+        moves += room
     moves += cheaper_places(
         world,
         running,

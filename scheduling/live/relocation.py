@@ -21,7 +21,7 @@ from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.problem.cost import components, hourly_usd
 from thalweg.scheduling.world.fleet import CopyKey
 from thalweg.scheduling.world.occupancy import MICRO
-from thalweg.scheduling.world.tasks import Copy, Task, sized
+from thalweg.scheduling.world.tasks import Copy, Task, TaskSpec, sized
 from thalweg.scheduling.world.waiting import ClassKey
 from thalweg.scheduling.world.world import World
 
@@ -138,6 +138,14 @@ class Relocation:
                 beside=beside,
             )
         return None
+
+    def nodes_of(self, spec: TaskSpec, pool: int) -> frozenset[int] | None:
+        """Say on which nodes all workers of a task would sit now; None where they do not fit. Nothing is taken."""
+        fit = self._placement.fit(spec, pool)
+        if fit is None:
+            return None
+        self._placement.release([fit])
+        return frozenset(slot.node for slot, _ in fit[0])
 
     @property
     def found(self) -> int:

@@ -130,7 +130,7 @@ class Nodes:
         copy.ids, copy.row_of = list(self.ids), dict(self.row_of)
         copy.pools, copy.pool_index = list(self.pools), dict(self.pool_index)
         copy.clock, copy.layout = self.clock, self.layout
-        copy._members = {pool: rows if isinstance(rows, np.ndarray) else list(rows) for pool, rows in self._members.items()}
+        copy._members = {pool: self.members(pool) for pool in self._members}
         copy._store = {name: column[: len(self)].copy() for name, column in self._store.items()}
         copy._show()
         return copy

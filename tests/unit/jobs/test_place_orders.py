@@ -213,10 +213,10 @@ def test_when_a_price_falls_the_live_job_moves_what_runs_once_with_its_reason_an
     # By hand: 9 h are left, a minute and the start-up are done again; 9 USD to stay, 0.90 to go and 1 for the move.
     said = SaidSaving.read(str(assigned["reason"]))
     assert said is not None and abs(said.saving_usd - (9.0 - 9.0333 * 0.1 - 1.0)) < 0.001
-    told = list(line.told)
+    told = [one.value for one in line.told]
     line.begin()  # killed before Spark noted the end: what is committed is told again, and nothing is looked at
     line.take(EAST, batch=line.batch - 1)
-    assert line.where() == ["west"] and [one.value for one in line.told[len(told) :]] == [one.value for one in told[-2:]]
+    assert line.where() == ["west"] and [one.value for one in line.told[len(told) :]] == told[-2:]
     line.take(EAST)
     line.driver.placer.again.look()
     line.take(EAST)

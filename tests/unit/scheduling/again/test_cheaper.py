@@ -4,59 +4,26 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.scheduling.worlds import applied, ask, node, placed, spec, where, world_of
+from tests.unit.scheduling.again.stage import (
+    HOUR_MS,
+    LIMITS,
+    SETTINGS,
+    TEN_HOURS,
+    looked,
+    moved,
+    of_two,
+    priced,
+    runs,
+)
+from tests.unit.scheduling.worlds import applied, ask, node, placed, where, world_of
 from thalweg.scheduling.again.copying import copied
 from thalweg.scheduling.again.look import look_again
-from thalweg.scheduling.again.proposals import LookLimits, Proposal, SaidSaving
-from thalweg.scheduling.again.proving import proved, rows_of
-from thalweg.scheduling.live.live_plan import PlanSettings
+from thalweg.scheduling.again.proposals import SaidSaving
+from thalweg.scheduling.again.proving import proved
+from thalweg.scheduling.again.running import ClassBook
 from thalweg.scheduling.pack.packer import Packer
-from thalweg.scheduling.problem.model import Weights
-from thalweg.scheduling.world.tasks import Change, TaskSpec, TaskTerms, Transition
+from thalweg.scheduling.world.tasks import Change, DataNeed, TaskSpec, TaskTerms, Transition
 from thalweg.scheduling.world.world import World
-
-HOUR_MS = 3_600_000
-SETTINGS = PlanSettings(weights=Weights(move=1.0))
-LIMITS = LookLimits(most_moved=8, rest_ms=600_000, start_up_s=36.0)
-
-
-def runs(world: World) -> World:
-    for task in world.tasks.values():
-        for copy in task.copies.values():
-            applied(world, [
-                Transition(change=change, task_id=task.task_id, decided_ms=copy.assigned_ms, copy=copy.index,
-                           epoch=copy.epoch, region=copy.region)
-                for change in (Change.ACCEPTED, Change.RUNNING)
-            ])  # fmt: skip
-    return world
-
-
-def priced(world: World, **usd: float) -> None:
-    world.set_prices({("a", "A100", False): usd["a"], ("b", "A100", False): usd["b"]})
-
-
-def of_two(wanted: TaskSpec, *, tasks: int = 1) -> World:
-    """Tasks of ten hours that run in `a` at 2 USD, since moment 0."""
-    world = world_of(node("a", "n"), node("b", "n"), usd={"a": 2.0, "b": 3.0})
-    for number in range(tasks):
-        ask(world, f"t{number}", wanted)
-    placed(world)
-    return runs(world)
-
-
-def looked(world: World, now_ms: int, limits: LookLimits = LIMITS) -> list[Proposal]:
-    copy = copied(world, now_ms)
-    return look_again(copy.world, SETTINGS, limits, now_ms, stuck=copy.stuck)
-
-
-def moved(world: World, now_ms: int, limits: LookLimits = LIMITS) -> list[Transition]:
-    free = world.nodes.gpu_milli_free.copy()
-    found = proved(world, looked(world, now_ms, limits), SETTINGS, limits, now_ms, Packer(world.nodes))
-    assert (world.nodes.gpu_milli_free == free).all(), "a proof leaves the nodes as they were"
-    return applied(world, rows_of(found, now_ms))
-
-
-TEN_HOURS = spec(expected_s=36_000.0)
 
 
 def test_a_task_moves_where_it_is_cheaper_now_and_its_row_says_why_and_what_it_saves() -> None:
@@ -88,8 +55,6 @@ def test_what_was_checkpointed_is_not_lost_and_what_is_done_is_not_left() -> Non
 
 
 def test_data_is_brought_again_at_the_price_of_its_way() -> None:
-    from thalweg.scheduling.world.tasks import DataNeed
-
     def saving(size_gb: float) -> list[float | None]:
         data = (DataNeed(dataset=None, region="a", size_gb=size_gb),)  # type: ignore[arg-type]
         world = of_two(replace(TEN_HOURS, data=data))
@@ -142,8 +107,6 @@ def test_a_look_moves_no_more_than_it_may_into_no_more_than_there_is() -> None:
 
 
 def test_equal_worlds_give_equal_moves_whatever_was_learnt_before() -> None:
-    from thalweg.scheduling.again.running import ClassBook
-
     world, book = of_two(TEN_HOURS, tasks=6), ClassBook()
     copy = copied(world, HOUR_MS)
     look_again(copy.world, SETTINGS, LIMITS, HOUR_MS, book=book)
