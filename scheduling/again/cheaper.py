@@ -74,7 +74,9 @@ def cheaper_places(
     at = at[np.isfinite(hourly[kind[at], running.pool[at]])]
     if not at.size:
         return []
-    room = (problem.classes.need[:, None, :] <= free.capacity[None, :, :] * (1 + _SLACK)).all(axis=2)
+    room: BoolArray = np.asarray(
+        (problem.classes.need[:, None, :] <= free.capacity[None, :, :] * (1 + _SLACK)).all(axis=2), bool
+    )
     target = np.argsort(np.where(room, hourly, np.inf), axis=1, kind="stable")[:, :MOST_TARGETS]
     saving, lost, there = _savings(running, at, kind, hourly, again, room, target, settings, _kept_for(world, stuck))
     best = np.argsort(-saving, axis=None, kind="stable")[: _ENOUGH * most + saving.shape[1]]

@@ -178,8 +178,8 @@ def run_left(world: World, copy: Copy, limits: LookLimits, now_ms: int) -> RunLe
     """Say how one copy goes on; see `running_of`."""
     rows = np.array(copy.occupancy[:1], np.int64)
     done_micro, checkpointed = world.occupancy.told(rows)
-    columns = (world.occupancy.column(name)[rows] for name in ("expected_ms", "assigned_ms"))
-    left_h, lost_h = _hours(*columns, done_micro, checkpointed, now_ms, limits)
+    expected, assigned = (world.occupancy.column(name)[rows] for name in ("expected_ms", "assigned_ms"))
+    left_h, lost_h = _hours(expected, assigned, done_micro, checkpointed, now_ms, limits)
     return RunLeft(left_h=float(left_h[0]), lost_h=float(lost_h[0]))
 
 

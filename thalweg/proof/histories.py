@@ -149,16 +149,19 @@ def history(seed: int) -> FaultHistory:
                 act.request["kind"] = "infer"
     looks = seed % LOOKS_EVERY == LOOKS_EVERY - 2
     if looks:
-        acts += _prices(Random(f"{seed}/prices"), rounds)
+        acts = _that_look(acts, Random(f"{seed}/prices"), rounds)
     acts.sort(key=lambda act: act.at)
     return FaultHistory(seed=seed, nodes=nodes, survives=survives, rounds=rounds, acts=tuple(acts), looks=looks)
 
 
-def _prices(drawn: Random, rounds: int) -> list[Act]:
-    """Let prices fall and rise, by a factor of thirty at most: whoever runs has a reason to move, again and again."""
-    return [
+def _that_look(acts: list[Act], drawn: Random, rounds: int) -> list[Act]:
+    """Let some tasks run longer, and prices fall and rise by a factor of thirty: there is reason to move, and again."""
+    for act in acts:
+        if act.request is not None and drawn.random() < 0.5:
+            act.request["expected_s"] = 20
+    return acts + [
         Act(what=PRICE, at=drawn.randrange(rounds), which=drawn.randrange(12), amount=drawn.randrange(60))
-        for _ in range(drawn.randint(2, 12))
+        for _ in range(drawn.randint(4, 16))
     ]
 
 
