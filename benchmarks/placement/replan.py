@@ -1,8 +1,8 @@
-"""`thalweg bench replan`: a world of running tasks, changed by 1 % again and again, planned anew each time.
+"""`thalweg bench replan`: what the place job does with what runs (`look`), and the yardstick: everything planned anew.
 
     python -m thalweg.benchmarks.placement.replan           prints JSON, writes benchmarks/results/replan.json
 
-Nodes stand for the capacity of pools here (packing onto them is `bench pack`): every cycle sums the nodes up again.
+The yardstick changes a world of running tasks by 1 % again and again. Nodes stand for the capacity of pools there (packing onto them is `bench pack`): every cycle sums the nodes up again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from thalweg.benchmarks.placement import look
 from thalweg.benchmarks.placement.plan import RESULTS, synthetic
 from thalweg.scheduling.arrays import FloatArray, IntArray
 from thalweg.scheduling.problem.model import Problem
@@ -28,8 +29,9 @@ CHANGED = 0.01
 MOVED = 0.01
 MOVE_USD = 0.5
 STANDING = (
-    "No job calls `scheduling.solve.replan` yet: the place job plans what waits beside what runs, and moves a running "
-    "task only for the reasons in [known weaknesses](../explanation/critiques.md). So this is what the engine can do, "
+    "No job calls `scheduling.solve.replan` yet: it is the yardstick. What the place job runs beside its micro-batches is "
+    "`scheduling.again.look_again`, which moves single copies by what each has left and would lose "
+    "([decision 158](../decisions/0158-looked-at-on-a-copy-proved-in-the-batch.md)). So this is what the engine can do, "
     "not what a region sees."
 )
 """What the pages say beside every figure that was measured with `replan`."""
@@ -127,6 +129,7 @@ def run(*, scale_proof: bool = True) -> dict[str, Any]:
         "benchmark": "replan",
         "machine": describe(),
         "load_average": round(os.getloadavg()[0], 2),
+        "look": look.run(),
     }
     result["replan"] = cycles(world(classes=1_500, pools=120, regions=20, nodes=12_500, tasks=150_000), 100)
     if scale_proof:
