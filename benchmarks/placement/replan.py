@@ -2,7 +2,8 @@
 
     python -m thalweg.benchmarks.placement.replan           prints JSON, writes benchmarks/results/replan.json
 
-The yardstick changes a world of running tasks by 1 % again and again. Nodes stand for the capacity of pools there (packing onto them is `bench pack`): every cycle sums the nodes up again.
+The yardstick changes a world of running tasks by 1 % again and again. Nodes stand for the capacity of pools there
+(packing onto them is `bench pack`): every cycle sums the nodes up again.
 """
 
 from __future__ import annotations
@@ -29,10 +30,9 @@ CHANGED = 0.01
 MOVED = 0.01
 MOVE_USD = 0.5
 STANDING = (
-    "No job calls `scheduling.solve.replan` yet: it is the yardstick. What the place job runs beside its micro-batches is "
-    "`scheduling.again.look_again`, which moves single copies by what each has left and would lose "
-    "([decision 158](../decisions/0158-looked-at-on-a-copy-proved-in-the-batch.md)). So this is what the engine can do, "
-    "not what a region sees."
+    "No job calls `scheduling.solve.replan` yet: it is the yardstick. What the place job runs beside its micro-batches "
+    "is `scheduling.again.look_again`, which moves single copies by what each has left and would lose. So this is what "
+    "the engine can do, not what a region sees."
 )
 """What the pages say beside every figure that was measured with `replan`."""
 
@@ -140,10 +140,11 @@ def run(*, scale_proof: bool = True) -> dict[str, Any]:
 
 def main() -> None:
     """Run, print and keep the result."""
-    document = json.dumps(run(), indent=2)
+    result = run()
+    print(json.dumps(result, indent=2))
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "replan.json").write_text(document + "\n", encoding="utf-8")
-    print(document)
+    for name, part in (("look", result.pop("look")), ("replan", result)):
+        (RESULTS / f"{name}.json").write_text(json.dumps(part, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Final
 
 from thalweg.conf.settings import PlaceSettings
@@ -86,10 +87,8 @@ class LookingAgain:
     def _next(self) -> Sequence[Proposal]:
         """Take the next proposals out: some, or all that make room for one task."""
         with self._lock:
-            first = self._proposals[:1]
-            count = A_BATCH
-            if first and first[0].for_task is not None:
-                count = sum(one.for_task == first[0].for_task for one in self._proposals)
-            turn = [one for one in self._proposals[:count] if one.for_task == first[0].for_task]
+            for_task = self._proposals[0].for_task if self._proposals else None
+            together = list(takewhile(lambda one: one.for_task == for_task, self._proposals))
+            turn = together[:A_BATCH] if for_task is None else together
             self._proposals = self._proposals[len(turn) :]
         return turn

@@ -12,6 +12,7 @@ from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.relocation import MovedCopy, Relocation
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.world.tasks import MILLI, Copy, CopyState, Task, Transition
+from thalweg.scheduling.world.urgency import HOUR_MS
 from thalweg.scheduling.world.world import World
 
 _SLACK = 1e-9
@@ -77,11 +78,21 @@ def _stands(world: World, one: Proposal, limits: LookLimits, now_ms: int) -> boo
     return (
         may_move(task)
         and not task.held
+        and world.orders.objection_to_tenant(task.spec.tenant) is None
+        and _is_in_time(world, task, copy, limits, now_ms)
         and task.missing == 0
         and all(other.state is CopyState.RUNNING for other in task.copies.values())
         and world.open_region(copy.region)
         and not is_drained(world, task, copy)
     )
+
+
+def _is_in_time(world: World, task: Task, copy: Copy, limits: LookLimits, now_ms: int) -> bool:
+    """Whether a task with a deadline would keep it although it does some of its work again."""
+    start_by_ms, expected_ms = task.spec.start_by_ms, task.spec.expected_s * 1_000
+    if start_by_ms is None:
+        return True
+    return now_ms + run_left(world, copy, limits, now_ms).elsewhere_h * HOUR_MS <= start_by_ms + expected_ms
 
 
 class _Proof:

@@ -22,6 +22,7 @@ from thalweg.scheduling.again.proposals import SaidSaving
 from thalweg.scheduling.again.proving import proved
 from thalweg.scheduling.again.running import ClassBook
 from thalweg.scheduling.pack.packer import Packer
+from thalweg.scheduling.world.orders import HeldTenant, OrderRow
 from thalweg.scheduling.world.tasks import Change, DataNeed, TaskSpec, TaskTerms, Transition
 from thalweg.scheduling.world.world import World
 
@@ -133,9 +134,22 @@ def test_what_has_changed_since_the_look_is_dropped() -> None:
     def hold(world: World) -> None:
         world.tasks["t0"].held = True
 
+    def deadline(hours: float) -> object:
+        def set_to(world: World) -> None:
+            task = world.tasks["t0"]
+            task.spec = replace(task.spec, start_by_ms=round((hours - 10) * HOUR_MS))
+
+        return set_to
+
+    def hold_tenant(world: World) -> None:
+        row = OrderRow(subject="tenant hold/default", who="ann", after=HeldTenant(tenant="default"))
+        world.obey(row)
+
     assert left(lambda _: None) == 1
     assert left(evict) == 0
-    assert left(hold) == 0
+    assert left(hold) == left(hold_tenant) == 0
+    # An hour has gone by, and 10.01 hours are to come.
+    assert (left(deadline(11.02)), left(deadline(11.0))) == (1, 0)
     assert left(lambda world: priced(world, a=2.0, b=1.5)) == 0
     assert left(lambda world: priced(world, a=1.5, b=1.0)) == 0
     assert left(lambda world: world.set_nodes([node("a", "n"), node("b", "n", ready=False)])) == 0
