@@ -3,11 +3,11 @@
 import numpy as np
 
 from thalweg.scheduling.again.proposals import APART, Proposal
-from thalweg.scheduling.again.running import Running
+from thalweg.scheduling.again.running import MovableCopies
 from thalweg.scheduling.world.world import World
 
 
-def apart(world: World, running: Running, *, most: int) -> list[Proposal]:
+def apart(world: World, running: MovableCopies, *, most: int) -> list[Proposal]:
     """Propose that of two copies of a task in one region the one that was placed last goes elsewhere.
 
     Args:

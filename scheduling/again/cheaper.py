@@ -9,12 +9,13 @@ round trip and the risk on spot. Room there has to be free now; the place that i
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from thalweg.scheduling.again.proposals import CHEAPER, LookLimits, Proposal
-from thalweg.scheduling.again.running import ClassBook, Running
+from thalweg.scheduling.again.running import ClassBook, MovableCopies
 from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray
 from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.live.demands import Demand
@@ -35,9 +36,18 @@ _ENOUGH: Final = 8
 _SLACK: Final = 1e-9
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Priced(Demand):
+    """A class that runs: nothing of it waits, so there is no price of its waiting to compute, a third of a look."""
+
+    def wait_usd(self, now_ms: int, base_usd: float) -> float:
+        """Count nothing."""
+        return 0.0
+
+
 def cheaper_places(
     world: World,
-    running: Running,
+    running: MovableCopies,
     book: ClassBook,
     stuck: Sequence[Demand],
     settings: PlanSettings,
@@ -64,7 +74,7 @@ def cheaper_places(
         return []
     kinds, kind = _priced(running)
     demands = [
-        Demand(key=book.keys[number], tasks=(TaskId("?"),), order=at, since_ms=now_ms)
+        _Priced(key=book.keys[number], tasks=(TaskId("?"),), order=at, since_ms=now_ms)
         for at, number in enumerate(kinds.tolist())
     ]
     free = world.pools()
@@ -112,7 +122,7 @@ def cheaper_places(
     return chosen
 
 
-def _priced(running: Running) -> tuple[IntArray, IntArray]:
+def _priced(running: MovableCopies) -> tuple[IntArray, IntArray]:
     """Classes that are priced, and for each copy which of them it is; -1 where none."""
     kinds, kind, count = np.unique(running.kind, return_inverse=True, return_counts=True)
     if len(kinds) <= MOST_CLASSES:
@@ -141,7 +151,7 @@ def _kept_for(world: World, stuck: Sequence[Demand]) -> BoolArray:
 
 
 def _savings(
-    running: Running,
+    running: MovableCopies,
     at: IntArray,
     kind: IntArray,
     hourly: FloatArray,

@@ -110,7 +110,7 @@ def _priced_alike(key: ClassKey) -> ClassKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
+class MovableCopies:
     """Copies that may move, one row each.
 
     Attributes:
@@ -139,7 +139,7 @@ class Running:
         return RunLeft(left_h=float(self.left_h[at]), lost_h=float(self.lost_h[at]))
 
 
-def running_of(world: World, book: ClassBook, limits: LookLimits, now_ms: int) -> Running:
+def running_of(world: World, book: ClassBook, limits: LookLimits, now_ms: int) -> MovableCopies:
     """Look at everything that is placed.
 
     Args:
@@ -163,7 +163,7 @@ def running_of(world: World, book: ClassBook, limits: LookLimits, now_ms: int) -
     left_h, lost_h = _hours(
         occupancy.column("expected_ms")[rows], assigned[rows], done_micro, checkpointed, now_ms, limits
     )
-    return Running(
+    return MovableCopies(
         row=rows,
         pool=occupancy.column("pool")[rows],
         kind=kind,

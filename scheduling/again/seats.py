@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from thalweg.scheduling.again.proposals import Proposal
-from thalweg.scheduling.again.running import ClassBook, Running
+from thalweg.scheduling.again.running import ClassBook, MovableCopies
 from thalweg.scheduling.arrays import BoolArray, IntArray
 from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.live.demands import Demand, over_share
@@ -28,7 +28,7 @@ MOST_SEATED: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Cleared:
-    """Copies whose going makes room in one pool, by their place in `Running`."""
+    """Copies whose going makes room in one pool, by their place in `MovableCopies`."""
 
     leaving: tuple[int, ...]
     usd: float
@@ -36,7 +36,7 @@ class _Cleared:
 
 def seats(
     world: World,
-    running: Running,
+    running: MovableCopies,
     book: ClassBook,
     stuck: Sequence[Demand],
     settings: PlanSettings,
@@ -99,7 +99,13 @@ def _is_one_piece(demand: Demand) -> bool:
 
 
 def _cleared(
-    world: World, running: Running, demand: Demand, among: BoolArray, settings: PlanSettings, now_ms: int, most: int
+    world: World,
+    running: MovableCopies,
+    demand: Demand,
+    among: BoolArray,
+    settings: PlanSettings,
+    now_ms: int,
+    most: int,
 ) -> _Cleared | None:
     """Choose the pool where least is lost; None where the copies that may go are not enough, or too many."""
     spec = demand.key.spec
@@ -135,7 +141,7 @@ def _cleared(
     return best
 
 
-def _on_one_node(world: World, running: Running, among: BoolArray) -> IntArray:
+def _on_one_node(world: World, running: MovableCopies, among: BoolArray) -> IntArray:
     """Keep those that sit on one node each: the fragments."""
     whole = world.occupancy.column("gpu_milli")[running.row] == world.occupancy.column("copy_gpu_milli")[running.row]
     return np.flatnonzero(among & whole)
@@ -170,7 +176,7 @@ def _holds_one(world: World, node: int, need: Need) -> bool:
     )
 
 
-def _proposal(world: World, running: Running, at: int, why: str, for_task: TaskId) -> Proposal:
+def _proposal(world: World, running: MovableCopies, at: int, why: str, for_task: TaskId) -> Proposal:
     row = int(running.row[at])
     return Proposal(
         held=world.occupancy.owner(row),
