@@ -202,7 +202,14 @@ class PlaceSettings(_Group):
     most_preempted: Annotated[int, Field(ge=0)] = 32
     """Copies that one plan may stop for tasks of higher priority; 0 turns preemption off."""
     most_moved: Annotated[int, Field(ge=0)] = 32
-    """Copies that one look at what is drained moves elsewhere, once a second; 0 moves none before their moment."""
+    """Copies that one look moves: at what is drained, once a second, and at what runs, every `look_again_every_s`. 0
+    moves none, out of a drained place none before its moment."""
+    look_again_every_s: Annotated[float, Field(ge=0)] = 60.0
+    """How often what runs is planned again, beside the stream, and moved where that pays; 0 never."""
+    move_again_after_s: Annotated[float, Field(ge=0)] = 600.0
+    """A copy that was placed more recently is not moved by such a look, so that prices which swing swing nobody."""
+    start_up_s: Annotated[float, Field(ge=0)] = 60.0
+    """What a move loses beside the work since the last checkpoint: GPUs are paid until the task works again."""
     resize_every_ms: Annotated[int, Field(ge=0)] = 60_000
     """Least time between two growths of an elastic task into idle GPUs, since each restarts it; 0 never grows one."""
     publish_timeout_ms: PositiveMs = 10_000

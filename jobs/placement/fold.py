@@ -214,6 +214,8 @@ class Fold:
                 self.world.close_region(event.region)
             else:
                 self.world.hear(event.region, now_ms)
+        if event.type == "progress" and event.task_id is not None:
+            self.world.tell(event.task_id, event.region, event.epoch, event.progress or 0.0, event.checkpointed_at or 0)
 
     def _silent_regions(self, batch_id: int) -> dict[RegionId, int]:
         topics = {

@@ -123,6 +123,17 @@ class Nodes:
         nodes.layout += 1
         return nodes
 
+    def copied(self) -> Nodes:
+        """Copy all of it, for who looks at the nodes while others change them."""
+        copy = Nodes(devices=self.gpu_milli_free.shape[1])
+        copy.ids, copy.row_of = list(self.ids), dict(self.row_of)
+        copy.pools, copy.pool_index = list(self.pools), dict(self.pool_index)
+        copy.clock, copy.layout = self.clock, self.layout
+        copy._members = {pool: self.members(pool) for pool in self._members}
+        copy._store = {name: column[: len(self)].copy() for name, column in self._store.items()}
+        copy._show()
+        return copy
+
     def continue_from(
         self,
         *,

@@ -24,6 +24,7 @@ from thalweg.scheduling.world.facts import TenantLimits as TenantLimits
 from thalweg.scheduling.world.fleet import CopyKey, Fleet
 from thalweg.scheduling.world.geography import Geography
 from thalweg.scheduling.world.loosening import Loosening
+from thalweg.scheduling.world.occupancy import MICRO
 from thalweg.scheduling.world.occupancy import Holding as Holding
 from thalweg.scheduling.world.orders import Drain, HeldTenant, OrderRow, OwnPrice
 from thalweg.scheduling.world.refusals import Refusals
@@ -178,6 +179,21 @@ class World:
             self._all_loosened()
         elif order is not None:
             self._tenants_change()
+
+    def tell(self, task_id: TaskId, region: RegionId, epoch: int, done: float, checkpointed_ms: int) -> None:
+        """Note how far a copy says it is; what speaks of another placement is ignored.
+
+        Args:
+            task_id: of its task.
+            region: where it runs.
+            epoch: of its assignment.
+            done: share of its work.
+            checkpointed_ms: when it made its last checkpoint; 0 where it makes none.
+        """
+        task = self.tasks.get(task_id)
+        for copy in () if task is None else task.copies.values():
+            if copy.region == region and copy.epoch == epoch and copy.occupancy:
+                self.occupancy.tell(copy.occupancy[0], round(done * MICRO), checkpointed_ms)
 
     @property
     def left_out(self) -> dict[str, dict[object, str]]:

@@ -70,6 +70,7 @@ STEADY: Final = {
     "jobs/microbatch/microbatch.py": SHOWN,
     "jobs/placement/edge.py": "silence is judged by what could be heard since a look, on this clock",
     "jobs/placement/heartbeat.py": "silence is judged by what could be heard since a look, on this clock",
+    "jobs/placement/again.py": SHOWN,
     "jobs/placement/placer.py": "a plan ends at its deadline with the best it has",
     "jobs/placement/recovery.py": SHOWN,
     "jobs/placement/snapshots.py": PACE,
