@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from thalweg.scheduling.again.proposals import LookLimits, RunLeft
@@ -95,7 +96,7 @@ def may_move(task: Task) -> bool:
 def _priced_alike(key: ClassKey) -> ClassKey:
     """Leave out of a class what no price depends on; its length counts by powers of two, for the risk on spot."""
     hours = max(key.spec.expected_s, 1.0) / _HOUR_S
-    return replace(
+    return msgspec.structs.replace(
         key,
         spec=replace(
             key.spec,
