@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import msgspec
+
 from tests.unit.scheduling.again.stage import HOUR_MS, LIMITS, TEN_HOURS, looked, moved, runs
 from tests.unit.scheduling.worlds import applied, ask, node, placed, spec, where, world_of
 from thalweg.scheduling.again.proposals import SaidSaving
@@ -100,7 +102,7 @@ def test_of_two_copies_in_one_region_the_last_goes_elsewhere() -> None:
     assert moved(runs(world), HOUR_MS) == []
     there = Transition(change=Change.ASSIGNED, task_id=task.task_id, decided_ms=1, copy=1, epoch=task.epoch + 2,
                        region=kept.region, pool_id=kept.pool_id,
-                       shares=(replace(other.shares[0], devices=(7,)),))  # fmt: skip
+                       shares=(msgspec.structs.replace(other.shares[0], devices=(7,)),))  # fmt: skip
     gone = Transition(change=Change.REVOKED, task_id=task.task_id, decided_ms=1, copy=1, epoch=task.epoch + 1)
     applied(world, [gone, there])
     assert where(world, "t") == [kept.region] * 2
