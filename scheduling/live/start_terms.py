@@ -57,7 +57,8 @@ def _waits_for(task: Task) -> list[TaskId]:
 def objection_to_elements(world: World, task_id: TaskId, elements: Sequence[TaskId]) -> str | None:
     """Say which element of a new array there is already, or that their names are too long."""
     if elements and len(elements[-1]) > LONGEST_ID:
-        return f"task_id of {len(task_id)} characters: allowed for an array are so many that {elements[-1]!r} has 256"
+        most = LONGEST_ID - (len(elements[-1]) - len(task_id))
+        return f"task_id of {len(task_id)} characters: allowed for an array of {len(elements):,} are {most}"
     taken = next((name for name in elements if name in world.tasks), None)
     return None if taken is None else f"its element {taken!r} is a task that has not ended; allowed is a new task_id"
 

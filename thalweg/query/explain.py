@@ -59,7 +59,7 @@ def _explained(
     from thalweg.sync.ledger.live_rows import FACTS, LIVE_TASKS, NEWEST_SAMPLES, ORDERS, PLACEMENTS
 
     ahead = ReadingAhead(reader, (LIVE_TASKS, PLACEMENTS, *FACTS, NEWEST_SAMPLES, ORDERS, copies_of))
-    from thalweg.query.explained_world import ExplainedWorld, placed_copy, why_it_waits
+    from thalweg.query.explained_world import ExplainedWorld, placed_copy, unknown_regions, why_it_waits
 
     around = ExplainedWorld(task, ahead, settings, now)
     if task_id not in around.world.tasks:
@@ -67,7 +67,8 @@ def _explained(
     copies = ahead.ask(copies_of).dicts()
     placed = [placed_copy(copy, copies, history, around) for copy in copies if copy["state"] != "succeeded"]
     waits = why_it_waits(task, history, around) if task["state"] == "waiting" else None
-    return replace(found, placed=placed, waits=waits)
+    strange = unknown_regions(around) if waits else []
+    return replace(found, placed=placed, waits=waits, unknown_regions=strange)
 
 
 def _unread(request: str | None) -> list[str]:

@@ -151,6 +151,13 @@ def test_fields_that_nobody_reads_are_shown(world: Path) -> None:
     assert explained("large", world)["unread"] == []
 
 
+def test_a_region_that_nobody_knows_is_named_with_the_one_that_is_meant(world: Path) -> None:
+    waiting(world, allowed_regions=["aws:us-east1", "moon"], origin_region=EAST)
+    assert explained("new", world)["unknown_regions"] == [f"'aws:us-east1' (is {EAST!r} meant?)", "'moon'"]
+    words = f"Its request names the region 'aws:us-east1' (is {EAST!r} meant?), of which nothing was heard yet"
+    assert words in told("new", world)
+
+
 def test_a_long_queue_is_a_long_wait_and_not_never() -> None:
     def start(ahead_gpus: float) -> tuple[float, float]:
         found = estimate_start(
