@@ -54,7 +54,7 @@ class ReadingAhead:
             try:
                 with self._reading:
                     self._answers[statement] = self._reader.ask(statement)
-            except Exception:  # noqa: S110  (asked again by whoever wants it, it fails there)
+            except Exception:
                 pass
             finally:
                 self._answered[statement].set()

@@ -209,6 +209,15 @@ def test_what_fails_beside_fails_where_it_is_wanted(tmp_path: Path) -> None:
         assert ahead.ask("SELECT task_id FROM tasks").dicts() == []
 
 
+def test_what_nobody_wants_any_more_is_not_read(world: Path) -> None:
+    with TableReader(str(world)) as reader:
+        statements = [f"SELECT {number} AS number FROM tasks LIMIT 1" for number in range(40)]
+        ahead = ReadingAhead(reader, statements)
+        ahead.close()
+        # Who asks all the same is answered.
+        assert [ahead.ask(statement).dicts()[0]["number"] for statement in statements] == list(range(40))
+
+
 def test_an_unknown_task_and_a_version_end_with_2(world: Path) -> None:
     for arguments, words in ((["nobody"], "no task 'nobody'"), (["placed", "--as-of", "3"], "give a time")):
         result = CliRunner().invoke(cli, ["explain", *arguments, "--warehouse", str(world)])

@@ -158,6 +158,23 @@ def test_a_region_that_nobody_knows_is_named_with_the_one_that_is_meant(world: P
     assert words in told("new", world)
 
 
+def test_elements_of_an_array_have_their_turn_by_their_numbers(world: Path) -> None:
+    needs: dict[str, object] = {"per_worker": {"gpus": 64}, "array": {"count": 12, "at_most": 3}}
+    rows = ledger(
+        *(
+            row
+            for name in ("sweep", *(f"sweep[{index}]" for index in range(12)))
+            for row in ({**submitted("sweep", **needs), "task_id": name}, happened(name, "waiting", reason="x"))
+        ),
+        batch_id=50,
+    )
+    put(world, DECISIONS, rows)
+    put(world, TASKS, fold_ledger(rows)[0])
+    assert not explained("sweep[2]", world)["waits"]["now"].startswith("array")
+    for later in ("sweep[3]", "sweep[10]"):
+        assert explained(later, world)["waits"]["now"] == "array: 3 elements are in front in sweep, which runs 3"
+
+
 def test_a_long_queue_is_a_long_wait_and_not_never() -> None:
     def start(ahead_gpus: float) -> tuple[float, float]:
         found = estimate_start(
