@@ -406,7 +406,8 @@ class Explainer:
             if made is not None:
                 gpus = sum(len(slot.devices) * need.gpu_milli for slot, need in freed) / MILLI
                 nodes = len({slot.node for slot, _ in freed})
-                change = f"{gpus:g} GPUs more free on {nodes} node{'s' if nodes > 1 else ''} of {made.pool_id}"
+                many = f"{gpus:g} GPU{'' if gpus == 1 else 's'}"
+                change = f"{many} more free on {nodes} node{'s' if nodes > 1 else ''} of {made.pool_id}"
                 yield Remedy(change=change, regions=(made.region,), usd=made.usd)
                 return
 

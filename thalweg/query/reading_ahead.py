@@ -25,8 +25,10 @@ class ReadingAhead:
         Thread(target=self._read, daemon=True).start()
 
     def begin(self, statements: Sequence[str]) -> None:
-        """Answer these, too, behind those that were begun before."""
+        """Answer these, too, behind those that were begun before, and once."""
         for statement in statements:
+            if statement in self._answered:
+                continue
             self._answered[statement] = Event()
             self._wanted.put(statement)
 
