@@ -41,6 +41,7 @@ class World:
         """Start empty; `tasks` is where those that live are kept, None takes a dictionary."""
         self.geography = Geography()
         self.fleet = Fleet()
+        self._allowed = supply.AllowedPools()
         self.book = TaskBook(self._may_use, tasks)
         self.back_offs = BackOffs()
         self.loosening = Loosening()
@@ -371,7 +372,7 @@ class World:
             self._region_changed(copy.region)
 
     def _may_use(self, key: ClassKey) -> BoolArray:
-        return supply.may_use(key, self.nodes.pools, self.geography)
+        return self._allowed.to(key, self.nodes.pools, self.geography).copy()
 
     # What may let a waiting task in
 

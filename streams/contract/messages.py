@@ -156,7 +156,8 @@ class TaskRequest(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Submit a task, or do something with one. A task without needs takes one worker of nothing."""
 
     task_id: Task = TaskId("")
-    """Id of the task, chosen by the application; the record's key as well. Required, or `task_ids`."""
+    """Id of the task, chosen by the application, of characters that can be seen and blanks between them; the record's
+    key as well. Required, or `task_ids`."""
     task_ids: Annotated[list[Task], Meta(max_length=10_000)] = []
     """Many tasks at once, for cancel, hold, release and rerun; each is answered by itself."""
     op: RequestOp = "submit"

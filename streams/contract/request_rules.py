@@ -64,6 +64,9 @@ def _objection_to_ids(request: TaskRequest) -> str | None:
         return "task_id and task_ids: exactly one of the two is allowed"
     if request.task_ids and request.op in ("submit", "update"):
         return f"task_ids with op {request.op!r}: allowed are cancel, hold, release and rerun"
+    # Of a new task alone: what older versions took can still be cancelled.
+    if request.op == "submit" and not (request.task_id.isprintable() and request.task_id.strip()):
+        return f"task_id {request.task_id!r}: allowed are characters that can be seen, and blanks between them"
     return None
 
 

@@ -1,4 +1,4 @@
-"""The client for asyncio: the same calls and the same meaning, none of which holds up the event loop.
+"""The client for asyncio: the calls for tasks, with the same meaning, none of which holds up the event loop.
 
     async with AsyncClient() as client:
         await client.submit({"task_id": "train-1", "per_worker": {"gpus": 2}})
@@ -65,7 +65,23 @@ class AsyncClient:
 
     async def cancel(self, task_id: str) -> None:
         """Cancel a task; see `Client.cancel`."""
-        await self.change("cancel", [task_id])
+        await self.cancel_all([task_id])
+
+    async def cancel_all(self, task_ids: Sequence[str]) -> None:
+        """Cancel many tasks at once; see `Client.cancel_all`."""
+        await self.change("cancel", task_ids)
+
+    async def hold(self, task_ids: Sequence[str]) -> None:
+        """Hold tasks; see `Client.hold`."""
+        await self.change("hold", task_ids)
+
+    async def release(self, task_ids: Sequence[str]) -> None:
+        """Release tasks that are held; see `Client.release`."""
+        await self.change("release", task_ids)
+
+    async def rerun(self, task_ids: Sequence[str]) -> None:
+        """Run tasks that have ended once more; see `Client.rerun`."""
+        await self.change("rerun", task_ids)
 
     async def answered(self, task_ids: Sequence[str], op: str = "submit", *, timeout_s: float) -> dict[str, Answer]:
         """Wait for the answers there are; see `Client.answered`."""

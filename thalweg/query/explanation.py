@@ -1,7 +1,7 @@
 """What is said of a task: where its copies are and where else they could be, or why it waits."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class Explanation:
     history: list[dict[str, Any]]
     unread: list[str]
     """Fields of its request that nobody reads, each with what was probably meant."""
+    unknown_regions: list[str] = field(default_factory=list)
+    """Regions that its request names and that no table knows, each with the one that was probably meant."""
 
 
 def as_document(explanation: Explanation) -> dict[str, Any]:
