@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 from starlette.applications import Starlette
@@ -29,9 +29,10 @@ from thalweg.query.task_index import TaskGrouping
 from thalweg.query.task_list import TaskFilter, TaskOrder, list_tasks
 from thalweg.stack.connection import NoBrokerError
 from thalweg.streams.broker.errors import StreamError
-from thalweg.window.acts import ACTS, Acted, ActSender, NotAllowedError
+from thalweg.window.acts import ACTS, ORDERS, Acted, ActSender, NotAllowedError, checked_order_of
 from thalweg.window.assets import Asset, assets
 from thalweg.window.feed import Feed, event_id, position_named
+from thalweg.window.foresight import CrowdedError, Foresight
 from thalweg.window.keys import Caller, KeyNeededError, Keys, NoSuchKeyError, is_own_name
 from thalweg.window.openapi import document
 from thalweg.window.reports import Reports
@@ -59,21 +60,24 @@ _SAFE: Final = (
 _STATES: Final = ("waiting", "assigned", "running", "succeeded", "failed", "cancelled")
 _WAYS: Final = ("asc", "desc")
 
-Chosen = TypeVar("Chosen", bound=str)
-
-
-class _CrowdedError(Exception):
-    """Too much is under way; come back."""
+_STATUS_OF: Final = {"taken": 201, "known": 200, "refused": 409}
 
 
 class Door:
     """The routes, and what they share."""
 
     def __init__(
-        self, settings: WindowSettings, keys: Keys, watch: LedgerWatch, feed: Feed, reports: Reports, hands: ActSender
+        self,
+        settings: WindowSettings,
+        keys: Keys,
+        watch: LedgerWatch,
+        feed: Feed,
+        reports: Reports,
+        hands: ActSender,
+        foresight: Foresight,
     ) -> None:
         self._settings, self._keys, self._watch, self._feed = settings, keys, watch, feed
-        self._reports, self._hands = reports, hands
+        self._reports, self._hands, self._foresight = reports, hands, foresight
         self._acting = 0
         self._explaining = 0
 
@@ -91,6 +95,7 @@ class Door:
                 warming.cancel()
                 self._watch.stop()
                 self._reports.close()
+                self._foresight.close()
                 await self._hands.close()
 
         get: Sequence[tuple[str, Callable[[Request, Caller], Awaitable[Response]]]] = (
@@ -106,12 +111,16 @@ class Door:
             ("/v1/quality", self._quality),
             ("/v1/money", self._money),
             ("/v1/audit", self._audit),
+            ("/v1/orders", self._orders),
+            ("/v1/settings", self._place_settings),
             ("/v1/events", self._events),
             ("/v1/me", self._me),
         )
         post: Sequence[tuple[str, Callable[[Request, Caller], Awaitable[Response]]]] = (
             ("/v1/tasks", self._submit),
             ("/v1/tasks/{task_id:path}/{op}", self._change),
+            ("/v1/orders", self._order),
+            ("/v1/what-if", self._what_if),
         )
         return Starlette(
             lifespan=living,
@@ -145,7 +154,7 @@ class Door:
                 return wrong(403, str(error))
             except (InvalidRequestError, QueryRefusedError) as error:
                 return wrong(422, str(error))
-            except _CrowdedError as error:
+            except CrowdedError as error:
                 return wrong(429, str(error), {"Retry-After": str(_AGAIN_S)})
             except (StreamError, NoBrokerError, WarehouseUnreadableError, LogTooShortError) as error:
                 return wrong(503, str(error), {"Retry-After": str(_AGAIN_S)})
@@ -175,7 +184,9 @@ class Door:
 
     async def _me(self, _: Request, caller: Caller) -> Response:
         acts = dict(ACTS) if caller.may_act else {}
-        return _json({"key": caller.name or None, "tenant": caller.tenant, "may_act": caller.may_act, "acts": acts})
+        orders = dict(ORDERS) if caller.may_act and caller.tenant is None else {}
+        told = {"key": caller.name or None, "tenant": caller.tenant, "may_act": caller.may_act}
+        return _json({**told, "acts": acts, "orders": orders})
 
     async def _overview(self, _: Request, caller: Caller) -> Response:
         tenant = caller.tenant
@@ -275,7 +286,7 @@ class Door:
 
     async def _explained(self, task_id: str) -> dict[str, Any]:
         if self._explaining >= 4 * _EXPLAINED_AT_ONCE:
-            raise _CrowdedError(f"{self._explaining} explanations are under way; ask again, or with reasons=0")
+            raise CrowdedError(f"{self._explaining} explanations are under way; ask again, or with reasons=0")
         self._explaining += 1
         try:
             return await self._reports.read(("explanation", task_id), lambda: self._reports.explanation(task_id), 5.0)
@@ -311,6 +322,14 @@ class Door:
         limit = _number(request.query_params, "limit", 100, 1, MOST_ROWS)
         return await self._report(("audit", limit), lambda: self._reports.audit(limit))
 
+    async def _orders(self, request: Request, caller: Caller) -> Response:
+        self._whole(caller)
+        return await self._report("orders", self._reports.orders)
+
+    async def _place_settings(self, _: Request, caller: Caller) -> Response:
+        self._whole(caller)
+        return _json(self._reports.place_settings())
+
     async def _money(self, request: Request, caller: Caller) -> Response:
         query = request.query_params
         by = AccountBy(_one_of(query, "by", [by.value for by in AccountBy], "tenant"))
@@ -330,7 +349,7 @@ class Door:
         if last is not None and after is None:
             return wrong(422, f"Last-Event-ID {last!r}: wanted is the id of an event, as in 3-1204-17")
         if self._feed.listeners >= self._settings.listeners:
-            raise _CrowdedError(f"{self._feed.listeners} listen already (window.listeners)")
+            raise CrowdedError(f"{self._feed.listeners} listen already (window.listeners)")
         return StreamingResponse(
             self._feed.follow(after, caller.tenant),
             media_type="text/event-stream",
@@ -344,7 +363,7 @@ class Door:
         if not caller.may_act:
             raise NotAllowedError("this only reads; who acts needs a key whose `acts` is true in window.keys")
         if self._acting >= self._settings.acts_at_once:
-            raise _CrowdedError(f"{self._acting} requests are under way (window.acts_at_once); nothing was sent")
+            raise CrowdedError(f"{self._acting} requests are under way (window.acts_at_once); nothing was sent")
         self._acting += 1
         try:
             yield
@@ -369,8 +388,28 @@ class Door:
                 known = self._watch.tasks.columns.states_of([task_id])
                 if not known or known[0]["tenant"] != caller.tenant:
                     return wrong(404, f"there is no task {task_id!r}")
-            acted = await self._hands.change(op, [task_id], _wait_s(request))
+            if _is_dry(request):
+                return _json({"dry_run": True, **await self._foresight.of_change(op, task_id)})
+            acted = await self._hands.change(op, [task_id], caller, _wait_s(request))
             return _of_acts(acted, alone=True)
+
+    async def _order(self, request: Request, caller: Caller) -> Response:
+        async with self._act(caller):
+            self._whole(caller)
+            order = checked_order_of(await _body(request), caller)
+            if _is_dry(request):
+                return _json({"dry_run": True, **await self._foresight.of_order(order)})
+            answer = await self._hands.order(order, _wait_s(request))
+        told: dict[str, Any] = {"order": order.order, "answer": None, "subject": None, "status": 202}
+        if answer is not None:
+            status = _STATUS_OF[answer.answer]
+            told |= {"answer": answer.answer, "subject": answer.subject, "status": status}
+            told["error" if status == 409 else "reason"] = answer.reason or None
+        return _json(told, told["status"])
+
+    async def _what_if(self, request: Request, caller: Caller) -> Response:
+        self._whole(caller)
+        return _json(await self._foresight.of_supposition(await _body(request)))
 
 
 def _of_acts(acted: Sequence[Acted], *, alone: bool) -> Response:
@@ -379,7 +418,7 @@ def _of_acts(acted: Sequence[Acted], *, alone: bool) -> Response:
     for one in acted:
         row: dict[str, Any] = {"task_id": one.task_id, "answer": None, "status": 202}
         if one.answer is not None:
-            status = {"taken": 201, "known": 200, "refused": 409}[one.answer.answer]
+            status = _STATUS_OF[one.answer.answer]
             row |= {"answer": one.answer.answer, "status": status, "state": one.answer.state or None}
             row |= {"error" if status == 409 else "reason": one.answer.reason or None}
         rows.append(row)
@@ -416,6 +455,10 @@ def _number(query: Mapping[str, str], name: str, otherwise: int, least: int, mos
     if not re.fullmatch(r"\d{1,10}", text) or not least <= int(text) <= most:
         raise QueryRefusedError(f"{name} {text!r}: allowed are whole numbers from {least} to {most}")
     return int(text)
+
+
+def _is_dry(request: Request) -> bool:
+    return request.query_params.get("dry_run", "") in ("1", "true")
 
 
 def _wait_s(request: Request) -> float:

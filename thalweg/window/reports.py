@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,9 +24,11 @@ from thalweg.query.task_list import TaskFilter
 from thalweg.query.task_runs import task_runs
 from thalweg.scheduling.live.fairshare import entitlements
 from thalweg.scheduling.problem.model import GPUS
+from thalweg.scheduling.solve.solve import STRATEGIES
 from thalweg.stack.process_table import process_rows
 from thalweg.stack.state import StateFolder, running_in
 from thalweg.sync.clock import Clock
+from thalweg.window.refused import RefusedWatch
 from thalweg.window.watch import LedgerWatch
 
 _READERS: Final = 4
@@ -34,7 +37,22 @@ _FRESH_S: Final = 2.0
 _MOST_KEPT: Final = 256
 _RAW_BYTES: Final = 2_000
 _SAYING: Final = 5
-_BEHIND_MS: Final = 10_000
+_LETTERS_S: Final = 2.0
+"""How long a first look waits for the dead-letter topic; the next has more."""
+_PLANNING: Final = (
+    "strategy",
+    "fair_share",
+    "window_tasks",
+    "most_preempted",
+    "lost_spot_per_hour",
+    "assumed_usd_per_gpu_hour",
+    "weights.rtt",
+    "weights.risk",
+    "weights.move",
+    "weights.balance",
+    "weights.wait",
+)
+"""Settings of `place` that a plan depends on, as they are named."""
 
 Document = dict[str, Any]
 
@@ -58,22 +76,27 @@ class _Kept:
 class Reports:
     """See the module's words. For one event loop; the reading is done by threads of its own."""
 
-    def __init__(self, warehouse: str, settings: Settings, watch: LedgerWatch, clock: Clock, state: Path) -> None:
+    def __init__(
+        self, warehouse: str, settings: Settings, watch: LedgerWatch, refused: RefusedWatch, clock: Clock, state: Path
+    ) -> None:
         """Prepare.
 
         Args:
             warehouse: folder or URI.
             settings: whose `place` explains and shares.
             watch: gives the tasks as they are now.
+            refused: gives what the jobs could not take.
             clock: milliseconds since 1970.
             state: state folder whose stack's health is told.
         """
         self.warehouse, self._settings, self._watch, self._clock, self._state = warehouse, settings, watch, clock, state
+        self._refused = refused
         self._threads = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="window-read")
         self._kept: dict[object, _Kept] = {}
 
     def close(self) -> None:
         """End the threads."""
+        self._refused.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def now(self) -> datetime:
@@ -256,7 +279,8 @@ class Reports:
             )
         for row in newest:
             row["raw"] = bytes(row["raw"] or b"")[:_RAW_BYTES].decode(errors="replace")
-        return {"rules": rules, "newest": newest, "sync_refused": refused}
+        letters = self._refused.document(_LETTERS_S)
+        return {"rules": rules, "newest": newest, "sync_refused": refused, "refused": letters}
 
     def money(self, by: AccountBy, since: datetime, tenant: str | None, limit: int) -> Document:
         """Tell what tasks have cost since a moment."""
@@ -269,6 +293,26 @@ class Reports:
         """Tell who did what to the system itself."""
         with TableReader(self.warehouse) as reader:
             return {"audit": reader.dicts(f"SELECT * FROM audit ORDER BY at DESC LIMIT {limit}")}
+
+    def orders(self) -> Document:
+        """Tell which orders stand, the newest first."""
+        with TableReader(self.warehouse) as reader:
+            rows = reader.dicts(
+                "SELECT decided_at, reason, ordered FROM decisions WHERE transition = 'ordered'"
+                " ORDER BY driver_epoch, batch_id, row"
+            )
+        last = {}
+        for row in rows:
+            told = json.loads(row["ordered"])
+            last[told["subject"]] = {"at": row["decided_at"], "what": row["reason"], "who": "", **told}
+        standing = [one for one in last.values() if one.get("after") and one["after"]["type"] not in ("move", "asked")]
+        return {"orders": sorted(standing, key=lambda one: one["at"], reverse=True)}
+
+    def place_settings(self) -> Document:
+        """Tell the settings that a plan depends on."""
+        place = self._settings.place
+        values = {name: attrgetter(name)(place) for name in _PLANNING}
+        return {"settings": values, "strategies": list(STRATEGIES)}
 
     def explanation(self, task_id: str) -> Document:
         """Explain a task, as `thalweg explain --json` does. Raises as `query.explain.explain_task`."""

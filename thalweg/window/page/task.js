@@ -1,6 +1,7 @@
 // One task: how it stands and why, what it costs, what else there was, its life, what it gave.
 
-import { bar, card, el, figure, moment, state, table, taskLink } from "./draw.js";
+import { actButton, orderButton } from "./acts.js";
+import { bar, card, el, figure, moment, morph, state, table, taskLink } from "./draw.js";
 import { age, amount, duration, usd } from "./words.js";
 
 const MONEY = [["compute_usd", "Compute"], ["egress_usd", "Egress of its data"], ["stall_usd", "GPUs waiting for data"], ["latency_usd", "Latency"], ["risk_usd", "Risk on spot"], ["move_usd", "Move"]];
@@ -17,8 +18,8 @@ export function taskPage(context, body) {
     draw(found) {
       page.drawn = true;
       body.querySelector(":scope > .trouble")?.remove();
-      top.replaceChildren(...head(found, context, path, page));
-      rest.replaceChildren(...life(found));
+      morph(top, head(found, context, path));
+      morph(rest, life(found));
       const mark = `${found.task.state}-${found.history.length}`;
       if (mark !== explainedFor) { explainedFor = mark; explain(found); }
     },
@@ -39,26 +40,24 @@ export function taskPage(context, body) {
   return page;
 }
 
-function head(found, context, path, page) {
-  const task = found.task, request = found.request, acts = el("div.acts", {});
-  if (context.me.may_act && !ENDED.includes(task.state))
-    for (const [op, words] of Object.entries(context.me.acts))
-      acts.append(el("button.grave", { type: "button", onclick: async (event) => {
-        if (!(await context.confirm(`${op[0].toUpperCase() + op.slice(1)} ${task.task_id}?`, words, `Yes, ${op} it`))) return;
-        event.target.disabled = true;
-        const said = el("span", { role: "status" }, " asked …");
-        acts.append(said);
-        try {
-          const answer = await context.ask(`${path}/${op}`, { method: "POST" });
-          said.textContent = answer.answer ? ` ${answer.answer}` : " the broker has it; the place job was not heard yet";
-        } catch (error) { said.textContent = ` ${error.message}`; event.target.disabled = false; }
-        page.wake?.();
-      } }, op[0].toUpperCase() + op.slice(1)));
+function acts(found, context, path) {
+  const task = found.task, allowed = context.me.acts || {};
+  if (!context.me.may_act || ENDED.includes(task.state)) return [];
+  const buttons = Object.keys(allowed).filter((op) => op !== (task.held ? "hold" : "release")).map((op) => actButton(context, path, op, task.task_id));
+  if (context.me.orders?.move && task.regions?.length)
+    buttons.push(orderButton(context, "Move", { order: { order: "move", task_id: task.task_id }, title: `Move ${task.task_id}`, fields: [
+      { name: "region", title: "To region", options: async () => (await context.ask("/v1/regions")).regions.map((row) => row.region).filter((name) => !task.regions.includes(name)) },
+      ...(found.placed.length > 1 ? [{ name: "copy", title: "Copy", options: async () => found.placed.map((one) => one.copy), number: true }] : [])] }));
+  return buttons;
+}
+
+function head(found, context, path) {
+  const task = found.task, request = found.request;
   const since = task.changed_at ? duration(Math.max(0, age(task.changed_at))) : "";
   const data = (request.data || []).reduce((sum, one) => sum + (one.size_gb || 0), 0);
   return [
     el("div.standing", {}, state(task.held && task.state === "waiting" ? "held" : task.state), el("span.faint", {}, since ? `for ${since}` : ""),
-      el("span", {}, (task.regions || []).join(", ")), acts),
+      el("span", {}, (task.regions || []).join(", ")), el("span.acts", {}, acts(found, context, path))),
     el("div.figures", {},
       figure("Asks for", amount(task.gpus ?? null), "GPUs", [`${amount(request.workers || 1)} worker${(request.workers || 1) === 1 ? "" : "s"}`, request.per_worker?.gpu_models?.join(" or "), request.replicas > 1 ? `${request.replicas} copies` : ""].filter(Boolean).join(", ")),
       figure("Costs", task.cost_usd_per_hour ? usd(task.cost_usd_per_hour) : "0", "USD/h", `expected for ${duration(request.expected_s || 3600)}`),
