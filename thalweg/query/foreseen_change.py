@@ -134,7 +134,8 @@ def change_in_words(ahead: ForeseenChange) -> list[str]:
         lines.append(f"{_counted(len(ahead.others), 'other task is', 'other tasks are')} cancelled with it: {first}")
     if ahead.stopped:
         spared = f"{ahead.freed_usd_per_hour:.2f} USD an hour are not spent any more"
-        lines.append(f"{ahead.freed_gpus:g} GPUs become free, and {spared}")
+        freed = "1 GPU becomes" if ahead.freed_gpus == 1 else f"{ahead.freed_gpus:g} GPUs become"
+        lines.append(f"{freed} free, and {spared}")
     return lines
 
 

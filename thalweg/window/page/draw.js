@@ -89,13 +89,13 @@ export function sparkline(values, label) {
     svg("path", { class: "area", d: `${line}L120 30L0 30Z` }), svg("path", { class: "line", d: line }));
 }
 
-// columns: [title, value of a row (text or element), {right, wide, title}]
+// columns: [title, value of a row (text or element), {right, wide, title, name of one without a title}]
 export function table(columns, rows, { caption, empty = "Nothing here.", key } = {}) {
   if (!rows.length) return el("p.empty", {}, empty);
-  return el("div.scroll", { tabindex: "0", role: "region", "aria-label": caption },
+  return el("div.scroll", { tabindex: "0", role: "group", "aria-label": caption },
     el("table", {}, el("caption.unseen", {}, caption),
       el("thead", {}, el("tr", {}, columns.map(([title, , how = {}]) =>
-        el(how.right ? "th.right" : "th", { scope: "col", title: how.title }, title)))),
+        el(how.right ? "th.right" : "th", { scope: "col", title: how.title }, title || el("span.unseen", {}, how.name || "State"))))),
       el("tbody", {}, rows.map((row) => el("tr", { "data-key": key?.(row) }, columns.map(([, value, how = {}]) =>
         el(how.right ? "td.right" : how.wide ? "td.wide" : "td", {}, value(row))))))));
 }

@@ -140,7 +140,7 @@ function regionParts(found, region, context) {
       ["Running", (row) => amount(row.running), { right: true }],
       ["Heard", (row) => (row.last_heard_s === null ? "never" : `${duration(row.last_heard_s)} ago`), { right: true }],
       ["USD per GPU-hour", price, { wide: true }],
-      ...(context.me.orders?.drain ? [["", (row) => drainButton(context, found.orders, row.region)]] : []),
+      ...(context.me.orders?.drain ? [["", (row) => drainButton(context, found.orders, row.region), { name: "Act" }]] : []),
     ], found.regions.filter((row) => !region || row.region === region), { caption: "Regions", key: (row) => row.region, empty: "No region has been heard of. Start one here: thalweg agent --region lab --host" })),
     ordersCard(found.orders, ["drain", "price"]),
     card(region ? `Nodes of ${region}` : "Nodes", table([
@@ -152,7 +152,7 @@ function regionParts(found, region, context) {
       ["CPU busy", (row) => percent(row.cpu_utilisation), { right: true }],
       ["Memory", (row) => (row.memory_gb ? `${amount(Math.round(row.memory_used_gb || 0))} / ${amount(row.memory_gb)} GB` : ""), { right: true }],
       ["Seen", (row) => moment(row.observed_at), { right: true }],
-      region && context.me.orders?.drain ? ["", (row) => drainButton(context, found.orders, row.region, row.node_id)] : null,
+      region && context.me.orders?.drain ? ["", (row) => drainButton(context, found.orders, row.region, row.node_id), { name: "Act" }] : null,
     ].filter(Boolean), found.nodes.slice(0, 400), { caption: "Nodes", key: (row) => `${row.region}/${row.node_id}`, empty: "No node has been heard of." }),
     found.nodes.length > 400 ? el("p.faint", {}, `The first 400 of ${amount(found.nodes.length)}; choose a region for its own.`) : null),
   ];
@@ -214,7 +214,7 @@ function planParts(found) {
       ["Pool", (row) => row.pool_id],
       ["Costs", (row) => `${usd(row.usd_per_gpu_hour)} USD/h`, { right: true }],
       ["Would save", (row) => (row.saves_usd_per_hour >= DEAREST_GPU ? "a waiting task would start" : `${usd(row.saves_usd_per_hour)} USD/h`), { right: true }],
-      ["", (row) => (row.saves_usd_per_hour > (row.usd_per_gpu_hour ?? Infinity) ? el("span.state", { "data-state": "running" }, el("i"), "worth renting") : "")],
+      ["", (row) => (row.saves_usd_per_hour > (row.usd_per_gpu_hour ?? Infinity) ? el("span.state", { "data-state": "running" }, el("i"), "worth renting") : ""), { name: "Advice" }],
     ], prices, { caption: "Prices of pools" })) : null,
     card("Plans", table([
       ["Planned", (row) => moment(row.planned_at), { right: true }],
@@ -269,7 +269,7 @@ function tenantParts(found, context) {
       ["Waiting", (row) => amount(row.by_state.waiting || 0), { right: true }],
       ["Running", (row) => amount(row.by_state.running || 0), { right: true }],
       ["USD/h", (row) => usd(row.usd_per_hour), { right: true }],
-      ...(context.me.orders?.tenant ? [["", (row) => tenantActs(context, found.orders, row)]] : []),
+      ...(context.me.orders?.tenant ? [["", (row) => tenantActs(context, found.orders, row), { name: "Acts" }]] : []),
     ], found.tenants, { caption: "Tenants", key: (row) => row.tenant, empty: "No tenant has a task that lives." })),
     ordersCard(found.orders, ["tenant", "hold"]),
   ];

@@ -83,7 +83,7 @@ function explained(told, found) {
     const chosen = MONEY.map(([name, title]) => [title, copy.chosen_usd?.[name]]).filter(([, usd]) => usd), sum = chosen.reduce((all, [, usd]) => all + usd, 0);
     const best = copy.next_best;
     parts.push(card(found.placed.length > 1 ? `Copy ${copy.copy}: ${copy.region}` : `Why ${copy.region}`,
-      chosen.length ? table([["Cost of the whole run", ([title]) => title], ["", ([, usd]) => bar(usd / sum, "")], ["USD", ([, value]) => usd(value), { right: true }]], [...chosen], { caption: "Cost by component" }) : el("p.faint", {}, "Its cost by component is not recorded."),
+      chosen.length ? table([["Cost of the whole run", ([title]) => title], ["", ([, usd]) => bar(usd / sum, ""), { name: "Share" }], ["USD", ([, value]) => usd(value), { right: true }]], [...chosen], { caption: "Cost by component" }) : el("p.faint", {}, "Its cost by component is not recorded."),
       chosen.length ? el("p", {}, el("strong", {}, `${usd(sum)} USD`), ` in ${copy.pool_id}`) : null,
       best ? el("p", {}, "Next best: ", el("strong", {}, best.region), ` for ${usd(best.usd)} USD`, copy.here_now_usd ? `; here it would be ${usd(copy.here_now_usd)} USD now` : "") : el("p.faint", {}, "No other region would take it now."),
       copy.options?.length ? el("details", {}, el("summary", {}, "Every region now"), options(copy.options)) : null));

@@ -98,7 +98,7 @@ function compared(found) {
   return [
     found.complete ? null : el("p.note", {}, "The time was over before all was planned: the figures are of what was."),
     card("The plan there is, and the one there would be", table([
-      ["", (one) => one.title], ["As it is", (one) => one.now, { right: true }], ["Supposed", (one) => one.then, { right: true }], ["Difference", (one) => one.more, { right: true }],
+      ["", (one) => one.title, { name: "Figure" }], ["As it is", (one) => one.now, { right: true }], ["Supposed", (one) => one.then, { right: true }], ["Difference", (one) => one.more, { right: true }],
     ], [row("Copies placed", "copies", amount), row("GPUs in use", "gpus", amount), row("GPUs there are", "capacity_gpus", amount), row("USD an hour", "usd_per_hour", usd),
       row("Tasks that wait", "waiting", amount), row("GPUs that they ask for", "waiting_gpus", amount), row("Copies stopped without another place", "stopped", amount), row("Gap of the first plan", "gap", percent)], { caption: "Comparison" })),
     card("By region", table([
@@ -115,6 +115,6 @@ function compared(found) {
 
 function tasks(title, found, where) {
   if (!found.copies) return null;
-  return card(`${title}: ${amount(found.copies)}`, table([["Task", (one) => taskLink(one.task_id)], ["", (one) => where(one), { wide: true }]], found.tasks, { caption: title }),
+  return card(`${title}: ${amount(found.copies)}`, table([["Task", (one) => taskLink(one.task_id)], ["", (one) => where(one), { wide: true, name: "Where, or why not" }]], found.tasks, { caption: title }),
     found.copies > found.tasks.length ? el("p.faint", {}, `The first ${found.tasks.length}.`) : null);
 }
