@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -9,6 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -19,6 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from thalweg.client.client import InvalidRequestError
+from thalweg.conf.environment import ALERTS
 from thalweg.conf.settings import WindowSettings
 from thalweg.query.account_report import AccountBy
 from thalweg.query.as_of import LogTooShortError, Version, parse_as_of
@@ -29,6 +32,7 @@ from thalweg.query.task_index import TaskGrouping
 from thalweg.query.task_list import TaskFilter, TaskOrder, list_tasks
 from thalweg.stack.connection import NoBrokerError
 from thalweg.streams.broker.errors import StreamError
+from thalweg.window import metrics
 from thalweg.window.acts import ACTS, ORDERS, Acted, ActSender, NotAllowedError, checked_order_of
 from thalweg.window.assets import Asset, assets
 from thalweg.window.feed import Feed, event_id, position_named
@@ -131,6 +135,8 @@ class Door:
             routes=[
                 Route("/healthz", self._health),
                 Route("/openapi.json", _openapi),
+                Route("/alerts.yaml", _alerts),
+                Route("/metrics", self._answered(self._metrics), methods=["GET"]),
                 *(Route(path, self._answered(do), methods=["GET"]) for path, do in get),
                 *(Route(path, self._answered(do), methods=["POST"]) for path, do in post),
                 *(Route(path, _given(asset)) for path, asset in assets().items()),
@@ -181,6 +187,21 @@ class Door:
             },
             200 if self._watch.is_loaded and not self._watch.trouble else 503,
         )
+
+    async def _metrics(self, _: Request, caller: Caller) -> Response:
+        self._whole(caller)
+        found = await self._reports.read(("overview", None), lambda: self._reports.overview(None), 0.5)
+        around = await self._reports.read("around", self._reports.around, stale_s=_STALE_S)
+        text = metrics.shown(
+            {one["kind"] for one in around["unwell"]},
+            found["by_state"],
+            Counter(row["state"] for row in around["regions"]),
+            around["nodes"],
+            found["usd_per_hour"],
+            self._feed.listeners,
+            loaded=self._watch.is_loaded,
+        )
+        return Response(text, media_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"})
 
     async def _me(self, _: Request, caller: Caller) -> Response:
         acts = dict(ACTS) if caller.may_act else {}
@@ -497,6 +518,10 @@ def wrong(status: int, words: str, headers: Mapping[str, str] | None = None) -> 
 
 async def _openapi(_: Request) -> Response:
     return _json(document())
+
+
+async def _alerts(_: Request) -> Response:
+    return Response(ALERTS.read_bytes(), media_type="application/yaml", headers={"Cache-Control": "no-cache"})
 
 
 async def _no_such_page(request: Request, error: Exception) -> Response:

@@ -150,39 +150,47 @@ class Reports:
         """Tell what there is to run on, and what is unwell."""
         regions = region_rows(self.warehouse, None, self.now())
         gpus = sum(row["gpus"] for row in regions if row["state"] == "heard")
-        return {"regions": regions, "gpus": gpus, "unwell": self.unwell(regions)}
+        with TableReader(self.warehouse) as reader:
+            states = reader.dicts("SELECT coalesce(state, 'ready') AS state, count(*) AS n FROM nodes GROUP BY 1")
+        nodes = {row["state"]: row["n"] for row in states}
+        return {"regions": regions, "gpus": gpus, "nodes": nodes, "unwell": self.unwell(regions)}
 
     def unwell(self, regions: list[Document]) -> list[Document]:
         """Name what somebody should look at, the gravest first."""
         found: list[Document] = []
 
-        def say(grave: bool, what: str, words: str, page: str) -> None:
-            found.append({"grave": grave, "what": what, "words": words, "page": page})
+        def say(kind: str, grave: bool, what: str, words: str, page: str) -> None:
+            found.append({"kind": kind, "grave": grave, "what": what, "words": words, "page": page})
 
         if self._watch.trouble:
-            say(True, "ledger", f"the ledger cannot be read: {self._watch.trouble}", "overview")
+            say("ledger", True, "ledger", f"the ledger cannot be read: {self._watch.trouble}", "overview")
         for process in self._processes():
             if process["state"] not in ("ready", "waiting", "starting"):
-                say(
-                    process["name"] != "window", process["name"], f"{process['state']} {process['failure']}", "overview"
-                )
+                words = f"{process['state']} {process['failure']}"
+                say("process", process["name"] != "window", process["name"], words, "overview")
         silent = [region for region in regions if region["state"] != "heard"]
         if silent:
             names = ", ".join(region["region"] for region in silent[:_SAYING]) + (", …" if silent[_SAYING:] else "")
             placed = sum(region["running"] + region["assigned"] for region in silent)
             words = f"not heard: {names}; {placed:,} tasks are placed there"
-            say(placed > 0, f"{len(silent)} of {len(regions)} regions", words, "regions")
+            say("regions", placed > 0, f"{len(silent)} of {len(regions)} regions", words, "regions")
         with TableReader(self.warehouse) as reader:
             hour = f"TIMESTAMP {quote((self.now() - timedelta(hours=1)).isoformat())}"
             rows = reader.dicts(f"SELECT count(*) AS n FROM quarantine WHERE quarantined_at >= {hour}")
             if rows[0]["n"]:
-                say(False, "quality", f"{rows[0]['n']:,} samples were quarantined within the hour", "quality")
+                say(
+                    "quarantine",
+                    False,
+                    "quality",
+                    f"{rows[0]['n']:,} samples were quarantined within the hour",
+                    "quality",
+                )
             gaps = reader.dicts("SELECT count(*) AS n FROM sync_gaps WHERE status = 'open'")
             if gaps[0]["n"]:
-                say(False, "sync", f"{gaps[0]['n']:,} gaps are open", "sync")
+                say("gaps", False, "sync", f"{gaps[0]['n']:,} gaps are open", "sync")
             broken = reader.dicts("SELECT region FROM sync_regions WHERE digest_agrees = false")
             if broken:
-                say(True, "sync", f"digests differ: {', '.join(row['region'] for row in broken)}", "sync")
+                say("digests", True, "sync", f"digests differ: {', '.join(row['region'] for row in broken)}", "sync")
         return sorted(found, key=lambda one: not one["grave"])
 
     def _processes(self) -> list[Document]:
