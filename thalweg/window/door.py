@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -44,8 +44,12 @@ from thalweg.window.watch import LedgerWatch
 
 MOST_ROWS: Final = 1_000
 _MOST_BYTES: Final = 4_000_000
+_BODY_S: Final = 20.0
+"""A request that comes in drops is not waited for any longer."""
 _WAIT_S: Final = 5.0
 _MOST_WAIT_S: Final = 60.0
+_BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""Nothing of ours is older, and the engine's times do not reach much further back."""
 _AGAIN_S: Final = 2
 _STALE_S: Final = 20.0
 _EXPLAINED_AT_ONCE: Final = 2
@@ -285,7 +289,7 @@ class Door:
         moment = parse_as_of(text, self._reports.now(), "since")
         if isinstance(moment, Version):
             raise QueryRefusedError(f"since {text!r}: allowed are an age (7d) or a time (2026-11-21T12:00:00Z)")
-        return moment
+        return max(moment, _BEGINNING)
 
     async def _task(self, request: Request, caller: Caller) -> Response:
         task_id = request.path_params["task_id"]
@@ -380,10 +384,12 @@ class Door:
 
     # Acting
 
-    @asynccontextmanager
-    async def _act(self, caller: Caller) -> AsyncIterator[None]:
+    def _may_act(self, caller: Caller) -> None:
         if not caller.may_act:
             raise NotAllowedError("this only reads; who acts needs a key whose `acts` is true in window.keys")
+
+    @asynccontextmanager
+    async def _act(self) -> AsyncIterator[None]:
         if self._acting >= self._settings.acts_at_once:
             raise CrowdedError(f"{self._acting} requests are under way (window.acts_at_once); nothing was sent")
         self._acting += 1
@@ -393,8 +399,9 @@ class Door:
             self._acting -= 1
 
     async def _submit(self, request: Request, caller: Caller) -> Response:
-        async with self._act(caller):
-            asked = await _body(request)
+        self._may_act(caller)
+        asked = await _body(request)  # before a place is taken: who sends slowly keeps nobody else out
+        async with self._act():
             requests = asked["tasks"] if isinstance(asked, dict) and "tasks" in asked else [asked]
             if not isinstance(requests, list) or not all(isinstance(one, dict) for one in requests) or not requests:
                 raise InvalidRequestError('wanted is a task, or {"tasks": [...]}')
@@ -405,7 +412,8 @@ class Door:
         op, task_id = request.path_params["op"], request.path_params["task_id"]
         if op not in ACTS:
             return wrong(404, f"{op!r} is nothing that is done to a task; allowed are {', '.join(ACTS)}")
-        async with self._act(caller):
+        self._may_act(caller)
+        async with self._act():
             if caller.tenant is not None:
                 known = self._watch.tasks.columns.states_of([task_id])
                 if not known or known[0]["tenant"] != caller.tenant:
@@ -416,9 +424,10 @@ class Door:
             return _of_acts(acted, alone=True)
 
     async def _order(self, request: Request, caller: Caller) -> Response:
-        async with self._act(caller):
-            self._whole(caller)
-            order = checked_order_of(await _body(request), caller)
+        self._may_act(caller)
+        self._whole(caller)
+        order = checked_order_of(await _body(request), caller)
+        async with self._act():
             if _is_dry(request):
                 return _json({"dry_run": True, **await self._foresight.of_order(order)})
             answer = await self._hands.order(order, _wait_s(request))
@@ -494,11 +503,15 @@ async def _body(request: Request) -> Any:
     """Read a JSON body, of a bounded length."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise InvalidRequestError("Content-Type is none of application/json")
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _MOST_BYTES:
-            raise InvalidRequestError(f"it is longer than {_MOST_BYTES:,} bytes")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_S):
+            async for part in request.stream():
+                body += part
+                if len(body) > _MOST_BYTES:
+                    raise InvalidRequestError(f"it is longer than {_MOST_BYTES:,} bytes")
+    except TimeoutError as error:
+        raise InvalidRequestError(f"it was not there after {_BODY_S:g} s") from error
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

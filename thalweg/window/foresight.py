@@ -28,6 +28,20 @@ _WHAT_IF_S: Final = 20.0
 """A page is looked at while it waits; what is not planned by then is said."""
 _MOST_NODES: Final = 10_000
 _MOST_ITEMS: Final = 100
+PLANNING: Final = (
+    "strategy",
+    "fair_share",
+    "window_tasks",
+    "most_preempted",
+    "lost_spot_per_hour",
+    "assumed_usd_per_gpu_hour",
+    "weights.rtt",
+    "weights.risk",
+    "weights.move",
+    "weights.balance",
+    "weights.wait",
+)
+"""Settings of `place` that a plan depends on, beside those of its tenants."""
 
 Document = dict[str, Any]
 Found = TypeVar("Found")
@@ -135,6 +149,8 @@ class Foresight:
             if len(items) > _MOST_ITEMS:
                 raise InvalidRequestError(f"{name} has {len(items)} items; allowed are {_MOST_ITEMS}")
         for change in said.capacity:
+            if not change.region.isprintable() or not change.gpu_model.isprintable() or not change.region:
+                raise InvalidRequestError(f"capacity of {change.region!r}: allowed are printable names")
             if not 0 < abs(change.nodes) <= _MOST_NODES or not 0 <= (change.gpus or 0) <= _MOST_NODES:
                 raise InvalidRequestError(
                     f"capacity of {change.region!r}: nodes {change.nodes}, gpus {change.gpus}; allowed are numbers "
@@ -170,11 +186,14 @@ def place_with(place: PlaceSettings, settings: Mapping[str, Any]) -> PlaceSettin
         settings: values by name, of nested ones with dots.
 
     Raises:
-        InvalidRequestError: there is no such setting, or it may not have that value.
+        InvalidRequestError: no plan depends on such a setting, or it may not have that value.
     """
     content = place.model_dump()
     for name, value in settings.items():
-        *path, last = name.removeprefix("place.").split(".")
+        known = name.removeprefix("place.")
+        if known not in PLANNING and not known.startswith("tenants."):
+            raise InvalidRequestError(f"settings: {name!r}; a plan depends on {', '.join(PLANNING)}, tenants.NAME.…")
+        *path, last = known.split(".")
         group = content
         for step in path:
             group = group.setdefault(step, {})

@@ -28,6 +28,7 @@ from thalweg.scheduling.solve.solve import STRATEGIES
 from thalweg.stack.process_table import process_rows
 from thalweg.stack.state import StateFolder, running_in
 from thalweg.sync.clock import Clock
+from thalweg.window.foresight import PLANNING
 from thalweg.window.refused import RefusedWatch
 from thalweg.window.watch import LedgerWatch
 
@@ -39,21 +40,6 @@ _RAW_BYTES: Final = 2_000
 _SAYING: Final = 5
 _LETTERS_S: Final = 2.0
 """How long a first look waits for the dead-letter topic; the next has more."""
-_PLANNING: Final = (
-    "strategy",
-    "fair_share",
-    "window_tasks",
-    "most_preempted",
-    "lost_spot_per_hour",
-    "assumed_usd_per_gpu_hour",
-    "weights.rtt",
-    "weights.risk",
-    "weights.move",
-    "weights.balance",
-    "weights.wait",
-)
-"""Settings of `place` that a plan depends on, as they are named."""
-
 Document = dict[str, Any]
 
 
@@ -319,7 +305,7 @@ class Reports:
     def place_settings(self) -> Document:
         """Tell the settings that a plan depends on."""
         place = self._settings.place
-        values = {name: attrgetter(name)(place) for name in _PLANNING}
+        values = {name: attrgetter(name)(place) for name in PLANNING}
         return {"settings": values, "strategies": list(STRATEGIES)}
 
     def explanation(self, task_id: str) -> Document:

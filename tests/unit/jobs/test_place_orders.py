@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from tests.place_driver import Driver
 from thalweg.conf.settings import Settings, WarehouseSettings
+from thalweg.jobs.accounting.order_audit import OrderAudit
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.placement.recovery import recover
 from thalweg.jobs.runtime.job import Stop
@@ -184,3 +185,25 @@ def test_a_notice_drains_its_nodes_by_its_moment_once(tmp_path: Path) -> None:
     assert line.driver.placer.world.orders.get("drain/east/n") == Drain(region="east", node_id="n", by_ms=5_000)  # type: ignore[arg-type]
     line.take(("thalweg.status.east", {"type": "notice", "region": "east", "nodes": ["n"]}))
     assert "without by" in line.letters()[-1]
+
+
+def test_who_asked_something_of_a_task_is_written_down_beside_what_became_of_it(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    line.take(EAST, WEST, TASK)
+    line.take(("thalweg.requests", {"op": "hold", "task_id": "t", "who": "ann"}))
+    held, asked = line.rows()
+    assert (held["transition"], asked["transition"], asked["task_id"]) == ("held", "ordered", "")
+    audited: list[dict[str, object]] = []
+    audit = OrderAudit(lambda rows, _: audited.extend(rows), lambda _: None)
+    audit.note("ledger", line.driver.placer.ledger.batch("q", line.batch))
+    assert [(one["actor"], one["action"], one["subject"], one["outcome"]) for one in audited] == [
+        ("ann", "hold-task", "hold-task/t", "done")
+    ]
+    line.take(("thalweg.requests", {"op": "hold", "task_ids": ["t"], "who": "ann"}))
+    assert line.rows() == [], "nothing new is no row"
+    line.take(("thalweg.requests", {"op": "release", "task_ids": ["t"], "who": "ann"}))
+    assert [row["transition"] for row in line.rows()] == ["released", "ordered"], "of many at once, each"
+    line.begin()
+    assert not line.driver.placer.world.orders.by_subject, "it stands for nothing after a restart"
+    line.take(EAST, ("thalweg.requests", {"task_id": "u", "who": "ann"}))
+    assert "who with op 'submit'" in line.letters()[-1]

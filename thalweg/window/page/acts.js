@@ -47,7 +47,7 @@ export async function field({ name, title, type = "text", options, value = "", n
 
 // Say what it will do, let a person say yes, do it, say what became of it.
 async function foresee(context, title, yes, send) {
-  const words = el("div", { role: "status" }, el("p.faint", {}, "Working out what it will do …"));
+  const words = el("div.words", { role: "status", tabindex: "0" }, el("p.faint", {}, "Working out what it will do …"));
   const go = el("button.grave", { value: "yes", disabled: true }, yes);
   dialog.replaceChildren(el("form", { method: "dialog" }, el("h2", { id: "dialog-title" }, title), words,
     el("p.buttons", {}, el("button", { value: "no", autofocus: true }, "No, go back"), go)));

@@ -21,7 +21,7 @@ function filled(element, attributes, children) {
     if (key.startsWith("on")) listen(element, key.slice(2), value);
     else element.setAttribute(key, value === true ? "" : value);
   }
-  for (const child of children.flat()) if (child !== null && child !== undefined && child !== false) element.append(child);
+  for (const child of children.flat(Infinity)) if (child !== null && child !== undefined && child !== false) element.append(child);
   return element;
 }
 
@@ -34,7 +34,7 @@ function listen(element, type, act) {
 
 // Show new content in the elements that are there: focus, scroll places, open details and marked text stay.
 export function morph(parent, children) {
-  const fresh = children.flat().filter((child) => child !== null && child !== undefined && child !== false);
+  const fresh = children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
   fresh.forEach((child, at) => {
     const now = parent.childNodes[at];
     const next = typeof child === "string" ? document.createTextNode(child) : child;

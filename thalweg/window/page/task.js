@@ -59,7 +59,7 @@ function head(found, context, path) {
     el("div.standing", {}, state(task.held && task.state === "waiting" ? "held" : task.state), el("span.faint", {}, since ? `for ${since}` : ""),
       el("span", {}, (task.regions || []).join(", ")), el("span.acts", {}, acts(found, context, path))),
     el("div.figures", {},
-      figure("Asks for", amount(task.gpus ?? null), "GPUs", [`${amount(request.workers || 1)} worker${(request.workers || 1) === 1 ? "" : "s"}`, request.per_worker?.gpu_models?.join(" or "), request.replicas > 1 ? `${request.replicas} copies` : ""].filter(Boolean).join(", ")),
+      figure("Asks for", amount(task.gpus ?? null), task.gpus === 1 ? "GPU" : "GPUs", [`${amount(request.workers || 1)} worker${(request.workers || 1) === 1 ? "" : "s"}`, request.per_worker?.gpu_models?.join(" or "), request.replicas > 1 ? `${request.replicas} copies` : ""].filter(Boolean).join(", ")),
       figure("Costs", task.cost_usd_per_hour ? usd(task.cost_usd_per_hour) : "0", "USD/h", `expected for ${duration(request.expected_s || 3600)}`),
       figure("Priority", amount(task.priority), "", `tenant ${task.tenant || "default"}`),
       data ? figure("Data", amount(data), "GB", (request.data || []).map((one) => one.dataset || one.region).filter(Boolean).join(", ")) : "",
@@ -72,10 +72,9 @@ function explained(told, found) {
   if (told.waits) {
     const waits = told.waits, reason = waits.now || waits.recorded || "nothing keeps it: the next plan places it";
     const start = waits.start;
-    const hours = (value) => (value === null || value === undefined ? "not as things stand" : `in ${duration(value * 3600)}`);
     parts.push(card("Why it waits", el("p.dominant", {}, reason),
       waits.recorded && waits.recorded !== waits.now ? el("p.faint", {}, `The last plan said: ${waits.recorded}`) : null,
-      start ? el("p", {}, el("strong", {}, "Starts "), Object.entries(start).map(([name, value], at) => `${at ? ", " : ""}${name.replaceAll("_", " ")} ${hours(value)}`).join("")) : null,
+      start ? el("p", {}, el("strong", {}, "Starts "), startWords(start)) : null,
       waits.remedies?.length ? [el("h3", {}, "What would let it in"), el("ul", {}, waits.remedies.map((one) => el("li", {}, sentence(one))))] : null));
     if (waits.options?.length) parts.push(card("Region by region", options(waits.options)));
   }
@@ -90,6 +89,13 @@ function explained(told, found) {
   }
   if (told.unread?.length) parts.push(card("Not read", el("ul", {}, told.unread.map((words) => el("li", {}, words)))));
   return parts;
+}
+
+// Half of the time by p50_h, nine times of ten by p90_h; null means that no end of what runs lets it in.
+function startWords({ p10_h, p50_h, p90_h }) {
+  if (p50_h === null || p50_h === undefined) return "not as things stand";
+  const late = p90_h === null || p90_h === undefined ? "later, or not" : duration(p90_h * 3600);
+  return `in ${duration(p50_h * 3600)}, most likely; in ${duration((p10_h ?? 0) * 3600)} at the earliest, ${late} at the latest`;
 }
 
 function sentence(remedy) {
