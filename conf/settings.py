@@ -346,7 +346,7 @@ class WindowKey(_Group):
     tenant: str | None = None
     """Whose tasks it shows, and whose it may ask for; null means all tenants'."""
     acts: bool = False
-    """Whether it may submit and cancel; false only reads."""
+    """Whether it may submit tasks and act on them, and with no `tenant` give orders; false only reads."""
     secret_file: str | None = None
     """File with the secret, of 16 characters and more."""
     secret: SecretStr | None = None
@@ -375,7 +375,7 @@ class WindowSettings(_Group):
     listeners: Annotated[int, Field(ge=1)] = 1_000
     """Most that follow the events at once; one more is told to come back."""
     acts_at_once: Annotated[int, Field(ge=1)] = 64
-    """Most requests to submit or cancel that are under way at once; one more is told to come back (429)."""
+    """Most requests to submit or to act that are under way at once; one more is told to come back (429)."""
 
 
 class Settings(_Group):

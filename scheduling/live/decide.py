@@ -434,6 +434,11 @@ def _failure(task: Task, copy: Copy, detail: str, max_attempts: int, now_ms: int
     return [*revoked, _copy_row(Change.FAILED, task, copy, now_ms, reason=reason, attempt=attempt, run=run)]
 
 
+def stop_all(world: World, reason: str, now_ms: int) -> list[Transition]:
+    """Take every copy of every task from where it is: asked of copies of the world alone, by who plans all anew."""
+    return [row for task in world.tasks.values() if task.copies for row in _revoke_all(task, reason, now_ms)]
+
+
 def _revoke_all(task: Task, reason: str, now_ms: int) -> list[Transition]:
     return _revoke(task, list(task.copies.values()), reason, now_ms)
 

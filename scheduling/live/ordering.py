@@ -14,7 +14,7 @@ from thalweg.scheduling.live.decide import Refused, RequestOrigin, from_record
 from thalweg.scheduling.live.drains import Relief, words_of
 from thalweg.scheduling.live.relocation import MovedCopy
 from thalweg.scheduling.world.facts import node_key
-from thalweg.scheduling.world.orders import NOBODY, Drain, Moved, Order, OrderRow, OwnPrice, in_words, subject_of
+from thalweg.scheduling.world.orders import NOBODY, Asked, Drain, Moved, Order, OrderRow, OwnPrice, in_words, subject_of
 from thalweg.scheduling.world.tasks import Change, Copy, Task, TaskSpec, Transition
 from thalweg.scheduling.world.world import World
 
@@ -258,6 +258,15 @@ def _row(row: OrderRow, origin: RequestOrigin | None, now_ms: int) -> Transition
         reason = in_words(row.after) if row.after is not None else f"no more: {in_words(row.before)}"  # type: ignore[arg-type]
     made = Transition(change=Change.ORDERED, task_id=NOBODY, decided_ms=now_ms, reason=reason, ordered=row)
     return made if origin is None else from_record(made, origin)
+
+
+def asked_of_task(op: str, task_id: TaskId, who: str, now_ms: int) -> Transition:
+    """Write down who asked something of a task: its own rows say what became of it, and not who wanted it."""
+    return _row(
+        OrderRow(subject=subject_of(Asked(op=op, task_id=task_id)), who=who, after=Asked(op=op, task_id=task_id)),
+        None,
+        now_ms,
+    )
 
 
 def _next(spent: dict[TaskId, int], task: Task) -> int:

@@ -228,6 +228,8 @@ class TaskRequest(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """When the application made the request, milliseconds since 1970."""
     stamp: MessageStamp | None = None
     """The application's clock reading, where it keeps one."""
+    who: Annotated[str, Meta(max_length=256)] = ""
+    """For cancel, hold, release and rerun: who wants it. What such a request changes is a row of `audit`."""
 
 
 class NodeShare(Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -37,6 +37,8 @@ def _objections(request: TaskRequest, size_bytes: int) -> Iterator[str]:
             yield wrong
     if request.stamp is not None and (wrong := moments.objection("stamp.ms", request.stamp.ms)) is not None:
         yield wrong
+    if request.who and request.op in ("submit", "update"):
+        yield f"who with op {request.op!r}: allowed is it with cancel, hold, release and rerun"
     if request.subtasks and (request.splittable or request.min_workers is not None or request.max_workers is not None):
         yield "subtasks with splittable, min_workers or max_workers: allowed are workers all alike"
     least, most = request.min_workers or request.workers, request.max_workers or request.workers

@@ -130,7 +130,9 @@ def _requests(value: bytes | None, origin: RequestOrigin) -> Iterator[ReceivedRe
         yield ReceivedRequest(request=request, raw=value.decode(), content_hash=content_hash(value), origin=origin)
         return
     for task_id in dict.fromkeys(request.task_ids):
-        one = TaskRequest(task_id=task_id, op=request.op, observed_at=request.observed_at, stamp=request.stamp)
+        one = TaskRequest(
+            task_id=task_id, op=request.op, observed_at=request.observed_at, stamp=request.stamp, who=request.who
+        )
         yield ReceivedRequest(request=one, raw=_JSON.encode(one).decode(), content_hash="", origin=origin)
 
 

@@ -59,9 +59,9 @@ class AsyncClient:
         """Replace the request of a live task; see `Client.update`."""
         await self._run(lambda: self._connected.update(request, keep_unknown=keep_unknown))
 
-    async def change(self, op: str, task_ids: Sequence[str]) -> None:
+    async def change(self, op: str, task_ids: Sequence[str], who: str = "") -> None:
         """Ask for one operation on tasks; see `Client.change`."""
-        await self._run(lambda: self._connected.change(op, task_ids))
+        await self._run(lambda: self._connected.change(op, task_ids, who))
 
     async def cancel(self, task_id: str) -> None:
         """Cancel a task; see `Client.cancel`."""

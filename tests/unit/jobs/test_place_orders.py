@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from tests.place_driver import Driver
 from thalweg.conf.settings import Settings, WarehouseSettings
+from thalweg.jobs.accounting.order_audit import OrderAudit
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.placement.recovery import recover
 from thalweg.jobs.runtime.job import Stop
@@ -263,3 +264,25 @@ def test_a_driver_that_ends_with_proposals_loses_them_and_the_next_one_looks_ane
     line.driver.placer.again.look()
     line.take(EAST)
     assert line.where() == ["west"]
+
+
+def test_who_asked_something_of_a_task_is_written_down_beside_what_became_of_it(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    line.take(EAST, WEST, TASK)
+    line.take(("thalweg.requests", {"op": "hold", "task_id": "t", "who": "ann"}))
+    held, asked = line.rows()
+    assert (held["transition"], asked["transition"], asked["task_id"]) == ("held", "ordered", "")
+    audited: list[dict[str, object]] = []
+    audit = OrderAudit(lambda rows, _: audited.extend(rows), lambda _: None)
+    audit.note("ledger", line.driver.placer.ledger.batch("q", line.batch))
+    assert [(one["actor"], one["action"], one["subject"], one["outcome"]) for one in audited] == [
+        ("ann", "hold-task", "hold-task/t", "done")
+    ]
+    line.take(("thalweg.requests", {"op": "hold", "task_ids": ["t"], "who": "ann"}))
+    assert line.rows() == [], "nothing new is no row"
+    line.take(("thalweg.requests", {"op": "release", "task_ids": ["t"], "who": "ann"}))
+    assert [row["transition"] for row in line.rows()] == ["released", "ordered"], "of many at once, each"
+    line.begin()
+    assert not line.driver.placer.world.orders.by_subject, "it stands for nothing after a restart"
+    line.take(EAST, ("thalweg.requests", {"task_id": "u", "who": "ann"}))
+    assert "who with op 'submit'" in line.letters()[-1]

@@ -1,6 +1,8 @@
 // The pages that are one document each.
 
-import { bar, card, el, figure, moment, sparkline, state, svg, table, taskLink } from "./draw.js";
+import { orderButton } from "./acts.js";
+import { bar, card, el, figure, moment, morph, sparkline, state, svg, table, taskLink } from "./draw.js";
+import { whatIfPage } from "./whatif.js";
 import { amount, duration, milliseconds, percent, usd } from "./words.js";
 
 const LIVE = ["running", "assigned", "waiting"];
@@ -9,7 +11,7 @@ function simple(path, draw, every = 5) {
   return (context, body) => ({
     every,
     load: () => context.ask(typeof path === "function" ? path(context) : path),
-    draw: (found) => body.replaceChildren(...draw(found, context).filter(Boolean)),
+    draw: (found) => morph(body, draw(found, context)),
   });
 }
 
@@ -22,7 +24,7 @@ function overview(context, body) {
     every: 4,
     load: () => context.ask("/v1/overview"),
     draw(found) {
-      body.replaceChildren(...overviewParts(found, recent).filter(Boolean));
+      morph(body, overviewParts(found, recent));
       if (!recent.children.length) recent.append(...(found.recent.length ? found.recent.map(change) : [el("li.none.empty", {}, "Nothing has changed since the window was opened.")]));
     },
     hear(changes) {
@@ -74,7 +76,8 @@ function unwell(found) {
 }
 
 function change(one) {
-  return el("li", {}, moment(one.at), state(one.change), taskLink(one.task_id), el("span.faint", {}, one.region || one.reason || ""));
+  return el("li", {}, moment(one.at), state(one.change), one.task_id ? taskLink(one.task_id) : el("span", {}, one.reason || ""),
+    el("span.faint", {}, one.task_id ? one.region || one.reason || "" : "order"));
 }
 
 function regionCard(regions) {
@@ -93,13 +96,35 @@ function regions(context, body) {
   const region = context.query.get("region");
   return {
     every: 5,
-    load: async () => ({ ...(await context.ask("/v1/regions")),
+    load: async () => ({ ...(await context.ask("/v1/regions")), ...(await standing(context)),
       ...(await context.ask(`/v1/nodes${region ? `?region=${encodeURIComponent(region)}` : ""}`)) }),
-    draw: (found) => body.replaceChildren(...regionParts(found, region).filter(Boolean)),
+    draw: (found) => morph(body, regionParts(found, region, context)),
   };
 }
 
-function regionParts(found, region) {
+// The orders that stand; a key of one tenant is told none.
+async function standing(context) {
+  try { return { orders: (await context.ask("/v1/orders")).orders }; } catch (error) { if (error.status === 403) return { orders: [] }; throw error; }
+}
+
+function ordersCard(orders, kinds) {
+  const rows = orders.filter((one) => kinds.includes(one.after.type));
+  return rows.length ? card("Orders that stand", table([
+    ["What", (row) => row.what, { wide: true }], ["Who", (row) => row.who || "unknown"], ["Given", (row) => moment(row.at), { right: true }],
+  ], rows, { caption: "Orders that stand" })) : null;
+}
+
+function drainButton(context, orders, region, node) {
+  const subject = node ? `drain/${region}/${node}` : `drain/${region}`, where = node ? `${region}/${node}` : region;
+  const order = { region, ...(node ? { node_id: node } : {}) };
+  if (orders.some((one) => one.subject === subject))
+    return orderButton(context, "Undrain", { order: { order: "undrain", ...order }, title: `Let ${where} take tasks again?`, label: `Undrain ${where}` });
+  return orderButton(context, "Drain", { order: { order: "drain", ...order }, title: `Drain ${where}?`, label: `Drain ${where}`, fields: [
+    { name: "hours", title: "Empty within so many hours (blank: whenever another place is found)", type: "number", min: "0", step: "any" }],
+    made: ({ hours, ...rest }) => (hours ? { ...rest, by: Date.now() + Math.round(hours * 3600000) } : rest) });
+}
+
+function regionParts(found, region, context) {
   const price = (row) => row.prices.map((one) => el("span.price", {}, `${one.gpu_model}${one.spot ? " spot" : ""} `,
     el("b", {}, one.usd_per_gpu_hour === null ? "no price" : usd(one.usd_per_gpu_hour))));
   return [
@@ -115,7 +140,9 @@ function regionParts(found, region) {
       ["Running", (row) => amount(row.running), { right: true }],
       ["Heard", (row) => (row.last_heard_s === null ? "never" : `${duration(row.last_heard_s)} ago`), { right: true }],
       ["USD per GPU-hour", price, { wide: true }],
-    ], found.regions.filter((row) => !region || row.region === region), { caption: "Regions", empty: "No region has been heard of. Start one here: thalweg agent --region lab --host" })),
+      ...(context.me.orders?.drain ? [["", (row) => drainButton(context, found.orders, row.region), { name: "Act" }]] : []),
+    ], found.regions.filter((row) => !region || row.region === region), { caption: "Regions", key: (row) => row.region, empty: "No region has been heard of. Start one here: thalweg agent --region lab --host" })),
+    ordersCard(found.orders, ["drain", "price"]),
     card(region ? `Nodes of ${region}` : "Nodes", table([
       ["Node", (row) => row.node_id], region ? null : ["Region", (row) => row.region],
       ["", (row) => state(row.state || "ready")],
@@ -125,7 +152,8 @@ function regionParts(found, region) {
       ["CPU busy", (row) => percent(row.cpu_utilisation), { right: true }],
       ["Memory", (row) => (row.memory_gb ? `${amount(Math.round(row.memory_used_gb || 0))} / ${amount(row.memory_gb)} GB` : ""), { right: true }],
       ["Seen", (row) => moment(row.observed_at), { right: true }],
-    ].filter(Boolean), found.nodes.slice(0, 400), { caption: "Nodes", empty: "No node has been heard of." }),
+      region && context.me.orders?.drain ? ["", (row) => drainButton(context, found.orders, row.region, row.node_id), { name: "Act" }] : null,
+    ].filter(Boolean), found.nodes.slice(0, 400), { caption: "Nodes", key: (row) => `${row.region}/${row.node_id}`, empty: "No node has been heard of." }),
     found.nodes.length > 400 ? el("p.faint", {}, `The first 400 of ${amount(found.nodes.length)}; choose a region for its own.`) : null),
   ];
 }
@@ -186,7 +214,7 @@ function planParts(found) {
       ["Pool", (row) => row.pool_id],
       ["Costs", (row) => `${usd(row.usd_per_gpu_hour)} USD/h`, { right: true }],
       ["Would save", (row) => (row.saves_usd_per_hour >= DEAREST_GPU ? "a waiting task would start" : `${usd(row.saves_usd_per_hour)} USD/h`), { right: true }],
-      ["", (row) => (row.saves_usd_per_hour > (row.usd_per_gpu_hour ?? Infinity) ? el("span.state", { "data-state": "running" }, el("i"), "worth renting") : "")],
+      ["", (row) => (row.saves_usd_per_hour > (row.usd_per_gpu_hour ?? Infinity) ? el("span.state", { "data-state": "running" }, el("i"), "worth renting") : ""), { name: "Advice" }],
     ], prices, { caption: "Prices of pools" })) : null,
     card("Plans", table([
       ["Planned", (row) => moment(row.planned_at), { right: true }],
@@ -204,7 +232,28 @@ function planParts(found) {
 
 // Tenants
 
-function tenantParts(found) {
+function tenants(context, body) {
+  return {
+    every: 4,
+    load: async () => ({ ...(await context.ask("/v1/tenants")), ...(await standing(context)) }),
+    draw: (found) => morph(body, tenantParts(found, context)),
+  };
+}
+
+function tenantActs(context, orders, row) {
+  const tenant = row.tenant || "default", held = orders.some((one) => one.subject === `hold/${tenant}`);
+  const number = (name, title, value) => ({ name, title, type: "number", min: "0", step: "any", value: value ?? "" });
+  return el("span.acts", {},
+    orderButton(context, "Limits", { order: { order: "tenant", tenant }, title: `Limits of ${tenant}`, label: `Limits of ${tenant}`, fields: [
+      number("weight", "Weight", row.weight), number("quota_gpus", "Quota, GPUs (blank: as it is)", row.quota_gpus),
+      number("budget_usd_per_hour", "Budget, USD an hour (blank: as it is)", row.budget_usd_per_hour),
+      { name: "reset", title: "Back to what the settings say", type: "checkbox" }],
+      made: ({ reset, ...rest }) => (reset ? { order: "tenant", tenant, reset: true } : rest) }),
+    orderButton(context, held ? "Release" : "Hold", { order: { order: held ? "release" : "hold", tenant }, label: `${held ? "Release" : "Hold"} ${tenant}`,
+      title: held ? `Let tasks of ${tenant} start again?` : `Let nothing of ${tenant} start?` }));
+}
+
+function tenantParts(found, context) {
   const gpus = found.gpus || 1;
   return [
     el("p.faint", {}, `${amount(found.gpus)} GPUs are shared by weight among those that want some; what one leaves is lent to the others.`),
@@ -220,7 +269,9 @@ function tenantParts(found) {
       ["Waiting", (row) => amount(row.by_state.waiting || 0), { right: true }],
       ["Running", (row) => amount(row.by_state.running || 0), { right: true }],
       ["USD/h", (row) => usd(row.usd_per_hour), { right: true }],
-    ], found.tenants, { caption: "Tenants", empty: "No tenant has a task that lives." })),
+      ...(context.me.orders?.tenant ? [["", (row) => tenantActs(context, found.orders, row), { name: "Acts" }]] : []),
+    ], found.tenants, { caption: "Tenants", key: (row) => row.tenant, empty: "No tenant has a task that lives." })),
+    ordersCard(found.orders, ["tenant", "hold"]),
   ];
 }
 
@@ -271,10 +322,25 @@ function qualityParts(found) {
     found.sync_refused.length ? card("State changes refused or parked within a day", table([
       ["", (row) => state(row.verdict)], ["Rows", (row) => amount(row.rows), { right: true }], ["Newest", (row) => moment(row.newest), { right: true }],
     ], found.sync_refused, { caption: "State changes" })) : null,
-    card("The newest, with their bytes", found.newest.length ? found.newest.map((row) => el("details", {},
+    ...refusedCards(found.refused),
+    card("Quarantined: the newest, with their bytes", found.newest.length ? found.newest.map((row) => el("details", { "data-key": `${row.topic}/${row.topic_partition}/${row.topic_offset}` },
       el("summary", {}, moment(row.quarantined_at), el("code", {}, row.rule), el("span", {}, row.reason)),
-      el("p.faint", {}, `${row.topic} · partition ${row.topic_partition} · offset ${row.topic_offset}`), el("pre", {}, row.raw)))
-      : el("p.empty", {}, "Nothing was quarantined within a day. Requests that were refused: thalweg refused")),
+      el("p.faint", {}, `${row.topic} · partition ${row.topic_partition} · offset ${row.topic_offset}`), el("pre", { tabindex: "0" }, row.raw)))
+      : el("p.empty", {}, "Nothing was quarantined within a day.")),
+  ];
+}
+
+function refusedCards(refused) {
+  const none = refused.trouble ? `They cannot be read now: ${refused.trouble}` : refused.is_read ? "No record was refused." : "They are being read …";
+  return [
+    card("Records refused within a day, by rule", table([
+      ["Rule", (row) => el("code", {}, row.rule || "(none)")], ["Refused by", (row) => row.flow || "(unknown)"],
+      ["Rows", (row) => amount(row.rows), { right: true }], ["Newest", (row) => moment(row.newest), { right: true }],
+    ], refused.rules, { caption: "Refused by rule", empty: none })),
+    refused.newest.length ? card("Refused: the newest, with their bytes", refused.newest.map((row) => el("details", { "data-key": `${row.topic}/${row.topic_partition}/${row.topic_offset}` },
+      el("summary", {}, moment(row.at), el("code", {}, row.flow), el("span", {}, row.reason)),
+      el("p.faint", {}, `${row.topic} · partition ${row.topic_partition} · offset ${row.topic_offset} · ${amount(row.bytes)} bytes${row.key ? ` · key ${row.key}` : ""}`),
+      el("pre", { tabindex: "0" }, row.raw)))) : null,
   ];
 }
 
@@ -289,7 +355,7 @@ function money(context, body) {
     load: () => context.ask(`/v1/money?by=${by}&since=${since}&limit=500`),
     draw(found) {
       const most = Math.max(...found.rows.map((row) => row.usd), 1e-9);
-      body.replaceChildren(
+      morph(body, [
         el("div.choices", {}, el("div", { role: "group", "aria-label": "Sum by" }, ["tenant", "region", "day", "task"].map((one) => link(one, { by: one }))),
           el("div", { role: "group", "aria-label": "Since" }, [["1d", "a day"], ["7d", "a week"], ["30d", "30 days"]].map(([one, name]) => link(name, { since: one })))),
         el("div.figures", {}, figure("Compute", usd(found.total.usd), "USD"), figure("GPU-hours", amount(found.total.gpu_hours)),
@@ -301,7 +367,7 @@ function money(context, body) {
           ["Egress USD", (row) => usd(row.egress_usd), { right: true }], ["Egress GB", (row) => amount(row.egress_gb), { right: true }],
           ["Waited h", (row) => amount(row.waited_h), { right: true }],
         ], found.rows, { caption: `Money by ${by}`, empty: "Nothing was held or waited for in this time." }),
-        found.in_all > found.rows.length ? el("p.faint", {}, `${amount(found.rows.length)} of ${amount(found.in_all)}.`) : ""));
+        found.in_all > found.rows.length ? el("p.faint", {}, `${amount(found.rows.length)} of ${amount(found.in_all)}.`) : "")]);
     },
   };
 }
@@ -316,9 +382,8 @@ function auditParts(found) {
 }
 
 export const PAGES = {
-  overview, regions, money,
+  overview, regions, money, tenants, "what-if": whatIfPage,
   plans: simple("/v1/plans?limit=60", planParts, 3),
-  tenants: simple("/v1/tenants", tenantParts, 4),
   sync: simple("/v1/sync", syncParts, 5),
   quality: simple("/v1/quality", qualityParts, 10),
   audit: simple("/v1/audit", auditParts, 10),
