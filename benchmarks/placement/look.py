@@ -8,7 +8,7 @@ Three measurements of one world of 12,500 nodes that begins at its cold optimum:
   is from a cold optimum at the new prices after each (placed anew from nothing, nothing lost by it). Once with
   `place.most_moved` as it is by default; then the price of another region falls, with 1 % of what runs. The cost is
   GPUs' money alone, so that both mean the same: the weights of risk and round trip are 0.
-- *beside*: a real `Placer` on a real ledger takes micro-batches of requests and reports, in blocks that take turns: one
+- *beside*: a real `Placer` on a real ledger takes micro-batches of requests, in blocks that take turns: one
   look within the block, or none.
 - *gang*: 64 GPUs on 8 nodes, in a fleet where every node holds a fragment.
 """
@@ -72,7 +72,7 @@ FALL: Final = 0.7
 """Of a price that falls by 30 %."""
 CYCLES: Final = 5
 A_BATCH: Final = 20
-"""Requests, and ends of tasks, in one micro-batch."""
+"""Requests in one micro-batch."""
 BLOCK_S: Final = 60.0
 """As often as the product looks by default."""
 
@@ -282,7 +282,7 @@ def beside(world: World, blocks: int) -> dict[str, Any]:
     off, on = (_percentiles(seconds[which]) for which in (False, True))
     return {
         "block_seconds": BLOCK_S,
-        "requests_and_ends_a_batch": A_BATCH,
+        "requests_a_batch": A_BATCH,
         **{f"without_a_look_{name}": value for name, value in off.items()},
         **{f"with_a_look_{name}": value for name, value in on.items()},
         "p99_slower_percent": round(100 * (on["p99_ms"] / off["p99_ms"] - 1), 1),
@@ -295,7 +295,7 @@ def _percentiles(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def _records(batch: int) -> pa.Table:
-    """Requests, and the ends of some that run."""
+    """Requests, as they come from the topic."""
     asked = [
         ("thalweg.requests", {"task_id": f"b{batch}-{number}", "per_worker": {"gpus": 1}, "expected_s": 7_200})
         for number in range(A_BATCH)

@@ -221,7 +221,7 @@ def _look(result: dict[str, Any]) -> list[str]:
         *lines,
         "",
         f"A look, 99th percentile: {result['look_ms_p99']} ms by the clock, {result['look_cpu_ms_p99']} ms of the "
-        f"processor. Micro-batches of {beside['requests_and_ends_a_batch']} requests on a real ledger, in blocks of "
+        f"processor. Micro-batches of {beside['requests_a_batch']} requests on a real ledger, in blocks of "
         f"{beside['block_seconds']:.0f} s by turns: p50 {beside['without_a_look_p50_ms']} and p99 "
         f"{beside['without_a_look_p99_ms']} ms without a look ({beside['without_a_look_batches']} batches), p50 "
         f"{beside['with_a_look_p50_ms']} and p99 {beside['with_a_look_p99_ms']} ms with one in each block "
