@@ -114,6 +114,7 @@ STEADY: Final = {
     "thalweg/proof/campaign.py": SHOWN,
     "thalweg/replay/openb.py": SHOWN,
     "thalweg/stack/stack.py": DEADLINE,
+    "thalweg/window/foresight.py": "a supposition ends at its deadline with what is planned",
 }
 
 ROOMS: Final = ("conf", "jobs", "learning", "scheduling", "streams", "sync", "thalweg")
