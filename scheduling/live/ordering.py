@@ -14,7 +14,17 @@ from thalweg.scheduling.live.decide import Refused, RequestOrigin, from_record
 from thalweg.scheduling.live.drains import Relief, words_of
 from thalweg.scheduling.live.relocation import MovedCopy
 from thalweg.scheduling.world.facts import node_key
-from thalweg.scheduling.world.orders import NOBODY, Asked, Drain, Moved, Order, OrderRow, OwnPrice, in_words, subject_of
+from thalweg.scheduling.world.orders import (
+    NOBODY,
+    AskedOfTask,
+    Drain,
+    Moved,
+    Order,
+    OrderRow,
+    OwnPrice,
+    in_words,
+    subject_of,
+)
 from thalweg.scheduling.world.tasks import Change, Copy, Task, TaskSpec, Transition
 from thalweg.scheduling.world.world import World
 
@@ -263,7 +273,9 @@ def _row(row: OrderRow, origin: RequestOrigin | None, now_ms: int) -> Transition
 def asked_of_task(op: str, task_id: TaskId, who: str, now_ms: int) -> Transition:
     """Write down who asked something of a task: its own rows say what became of it, and not who wanted it."""
     return _row(
-        OrderRow(subject=subject_of(Asked(op=op, task_id=task_id)), who=who, after=Asked(op=op, task_id=task_id)),
+        OrderRow(
+            subject=subject_of(AskedOfTask(op=op, task_id=task_id)), who=who, after=AskedOfTask(op=op, task_id=task_id)
+        ),
         None,
         now_ms,
     )

@@ -62,7 +62,7 @@ class Supposed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class PlannedWorld:
     """Where planning led to."""
 
     world: World
@@ -109,7 +109,7 @@ def what_if(
     }
 
 
-def _planned(source: WorldSource, supposed: Supposed, now_ms: int, remaining_s: Callable[[], float]) -> Outcome:
+def _planned(source: WorldSource, supposed: Supposed, now_ms: int, remaining_s: Callable[[], float]) -> PlannedWorld:
     world = source.world(supposed.place)
     settings = replace(plan_settings(supposed.place), remaining_s=remaining_s)
     ran = _placed(world)
@@ -141,7 +141,7 @@ def _planned(source: WorldSource, supposed: Supposed, now_ms: int, remaining_s: 
             complete = False
             break
     where = _placed(world)
-    return Outcome(
+    return PlannedWorld(
         world=world,
         where=where,
         stopped=len(ran.keys() - where.keys()),
@@ -218,7 +218,7 @@ def _with_nodes(
     ]
 
 
-def _figures(found: Outcome) -> dict[str, Any]:
+def _figures(found: PlannedWorld) -> dict[str, Any]:
     world = found.world
     rate = world.occupancy.column("micro_usd_per_hour")
     regions: dict[RegionId, dict[str, float]] = defaultdict(lambda: {"copies": 0, "gpus": 0.0, "usd_per_hour": 0.0})
@@ -253,7 +253,7 @@ def _figures(found: Outcome) -> dict[str, Any]:
     }
 
 
-def _listed(keys: Sequence[CopyKey], before: Outcome, after: Outcome) -> dict[str, Any]:
+def _listed(keys: Sequence[CopyKey], before: PlannedWorld, after: PlannedWorld) -> dict[str, Any]:
     return {
         "copies": len(keys),
         "tasks": [

@@ -15,11 +15,13 @@ from pydantic import ValidationError
 from thalweg.client.client import InvalidRequestError
 from thalweg.client.orders import checked_order
 from thalweg.conf.settings import PlaceSettings
+from thalweg.jobs.placement.settings import plan_settings
 from thalweg.query.foreseen_change import change_document, change_in_words, foreseen_change
 from thalweg.query.foreseen_words import as_document, in_words
 from thalweg.query.what_if import CannotSupposeError, CapacityChange, Supposed, what_if
 from thalweg.query.world_copy import WorldSource, foreseen, world_copy
 from thalweg.scheduling.ids import RegionId, TaskId
+from thalweg.scheduling.live.warm_up import warm_up
 from thalweg.streams.contract.messages import ControlOrder
 from thalweg.sync.clock import Clock
 
@@ -89,6 +91,7 @@ class Foresight:
         self._warehouse, self._place, self._clock = warehouse, place, clock
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="window-foresight")
         self._waiting = 0
+        self._is_warm = False
 
     def close(self) -> None:
         """End the thread, after what is under way."""
@@ -131,6 +134,7 @@ class Foresight:
         supposed = self._supposed(body)
 
         def make() -> Document:
+            self._warm_up()
             now_ms, end_s = self._clock(), time.monotonic() + _WHAT_IF_S
             source = WorldSource(self._warehouse, self._place, now_ms)
             return what_if(source, self._place, supposed, now_ms, lambda: end_s - time.monotonic())
@@ -139,6 +143,12 @@ class Foresight:
             return await self._made(make)
         except CannotSupposeError as error:
             raise InvalidRequestError(str(error)) from error
+
+    def _warm_up(self) -> None:
+        """Have compiled what a plan calls before the time of the first one counts: minutes where it is not kept yet."""
+        if not self._is_warm:
+            warm_up(plan_settings(self._place))
+            self._is_warm = True
 
     def _supposed(self, body: object) -> Supposed:
         try:
