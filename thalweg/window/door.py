@@ -52,6 +52,9 @@ _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """Nothing of ours is older, and the engine's times do not reach much further back."""
 _AGAIN_S: Final = 2
 _STALE_S: Final = 20.0
+_FLOWS_FRESH_S: Final = 10.0
+_FLOWS_STALE_S: Final = 60.0
+"""Minutes of the ledger are read for them."""
 _EXPLAINED_AT_ONCE: Final = 2
 """An explanation takes a core for a good half of a second."""
 POLICY: Final = (
@@ -218,10 +221,13 @@ class Door:
         found = await self._reports.read(("overview", tenant), lambda: self._reports.overview(tenant), 0.5)
         # What is read from six tables may be some seconds old, so that nobody waits for it who comes again.
         around = await self._reports.read("around", self._reports.around, stale_s=_STALE_S)
+        flows = await self._reports.read("flows", self._reports.flows, _FLOWS_FRESH_S, stale_s=_FLOWS_STALE_S)
         if tenant is not None:
-            around = {**around, "unwell": []}
+            around, flows = {**around, "unwell": []}, {"flows": []}
         recent = [msgspec.json.decode(body) for body in self._feed.recent(30, caller.tenant)]
-        return _json({**around, **found, "now": self._reports.now(), "loaded": self._watch.is_loaded, "recent": recent})
+        return _json(
+            {**around, **flows, **found, "now": self._reports.now(), "loaded": self._watch.is_loaded, "recent": recent}
+        )
 
     async def _tasks(self, request: Request, caller: Caller) -> Response:
         query = request.query_params

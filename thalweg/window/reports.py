@@ -16,8 +16,10 @@ from thalweg.conf.settings import Settings
 from thalweg.query.account_report import AccountBy, account_report
 from thalweg.query.explain import explain_task
 from thalweg.query.explanation import as_document
+from thalweg.query.moved_copies import moved_copies
 from thalweg.query.query import TableReader, quote
 from thalweg.query.region_report import region_rows
+from thalweg.query.saved_now import saved_now
 from thalweg.query.sync_report import sync_document
 from thalweg.query.task_index import TaskGrouping
 from thalweg.query.task_list import TaskFilter
@@ -40,6 +42,10 @@ _RAW_BYTES: Final = 2_000
 _SAYING: Final = 5
 _LETTERS_S: Final = 2.0
 """How long a first look waits for the dead-letter topic; the next has more."""
+_LINKS: Final = (
+    "SELECT region, dst_region, rtt_ms, gbps, usd_per_gb FROM links WHERE region <> dst_region"
+    " ORDER BY region, dst_region LIMIT 2000"
+)
 Document = dict[str, Any]
 
 
@@ -138,8 +144,14 @@ class Reports:
         gpus = sum(row["gpus"] for row in regions if row["state"] == "heard")
         with TableReader(self.warehouse) as reader:
             states = reader.dicts("SELECT coalesce(state, 'ready') AS state, count(*) AS n FROM nodes GROUP BY 1")
+            links = reader.dicts(_LINKS)
         nodes = {row["state"]: row["n"] for row in states}
-        return {"regions": regions, "gpus": gpus, "nodes": nodes, "unwell": self.unwell(regions)}
+        return {"regions": regions, "gpus": gpus, "nodes": nodes, "links": links, "unwell": self.unwell(regions)}
+
+    def flows(self) -> Document:
+        """Tell between which regions copies have moved of late."""
+        with TableReader(self.warehouse) as reader:
+            return {"flows": moved_copies(reader, self.now())}
 
     def unwell(self, regions: list[Document]) -> list[Document]:
         """Name what somebody should look at, the gravest first."""
@@ -191,10 +203,7 @@ class Reports:
         """Tell of each region what it has, and of each link between two."""
         rows = region_rows(self.warehouse, None, self.now())
         with TableReader(self.warehouse) as reader:
-            links = reader.dicts(
-                "SELECT region, dst_region, rtt_ms, gbps, usd_per_gb FROM links WHERE region <> dst_region"
-                " ORDER BY region, dst_region LIMIT 2000"
-            )
+            links = reader.dicts(_LINKS)
         return {"regions": rows, "links": links}
 
     def nodes(self, region: str | None) -> Document:
@@ -280,8 +289,13 @@ class Reports:
         """Tell what tasks have cost since a moment."""
         with TableReader(self.warehouse) as reader:
             found = account_report(reader, by, since, self.now(), tenant=tenant)
+            saved = saved_now(reader, tenant=tenant)
         rows = found.rows[-limit:] if by is AccountBy.DAY else found.rows[:limit]
-        return {"by": by.value, "since": since, "rows": rows, "in_all": len(found.rows), "total": found.total}
+        compared = {**asdict(saved), "saved_usd_per_hour": saved.saved_usd_per_hour}
+        return {
+            "by": by.value, "since": since, "rows": rows, "in_all": len(found.rows), "total": found.total,
+            "compared": compared,
+        }  # fmt: skip
 
     def audit(self, limit: int) -> Document:
         """Tell who did what to the system itself."""

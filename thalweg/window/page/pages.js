@@ -56,10 +56,10 @@ function overviewParts(found, recent) {
         sparkline(samples.map((sample) => sample.placed_gpus), "GPUs")),
       figure("Money", usd(found.usd_per_hour), "USD/h", `${usd(found.usd_per_hour * 24)} USD a day at this rate`,
         sparkline(samples.map((sample) => sample.usd_per_hour), "USD an hour")),
-      figure("Changes", rate === null ? "" : amount(rate), "/s", `${amount(ended)} tasks have ended`,
+      figure("Changes", rate === null ? "–" : amount(rate), rate === null ? "" : "/s", `${amount(ended)} tasks have ended`,
         sparkline(samples.slice(1).map((sample) => sample.changes), "changes"))),
     el("div.columns", {},
-      el("div", {}, regionCard(found.regions),
+      el("div", {}, mapCard(found.regions, found.links, found.flows), regionCard(found.regions),
         card("Why tasks wait", found.waiting_reasons.length
           ? el("ul.reasons", {}, found.waiting_reasons.map((row) => el("li", {},
             bar(row.tasks / (counts.waiting || 1), amount(row.tasks)),
@@ -128,8 +128,7 @@ function regionParts(found, region, context) {
   const price = (row) => row.prices.map((one) => el("span.price", {}, `${one.gpu_model}${one.spot ? " spot" : ""} `,
     el("b", {}, one.usd_per_gpu_hour === null ? "no price" : usd(one.usd_per_gpu_hour))));
   return [
-    found.links.length && !region ? card("Map", worldMap(found.regions, found.links),
-      el("p.faint", {}, "Near means quick: places follow from round trips. A disc is as large as its GPUs and as full as they are; a line is a link, thicker where it carries more.")) : null,
+    region ? null : mapCard(found.regions, found.links),
     card("Regions", table([
       ["Region", (row) => el("a", { href: row.region === region ? "#/regions" : `#/regions?region=${encodeURIComponent(row.region)}` }, row.region)],
       ["", (row) => state(row.state)],
@@ -158,8 +157,16 @@ function regionParts(found, region, context) {
   ];
 }
 
+function mapCard(regions, links, flows = []) {
+  if (!links.length) return null;
+  const moved = flows.slice(0, 5).map((one) => `${one.region} to ${one.to_region} (${amount(one.copies)})`).join(", ");
+  return card("Map", worldMap(regions, links, flows),
+    moved ? el("p", {}, `Copies that moved within ten minutes: ${moved}${flows.length > 5 ? ", …" : ""}.`) : null,
+    el("p.faint", {}, "Near means quick: places follow from round trips. A disc is as large as its GPUs and as full as they are; a line is a link, thicker where it carries more; an arrow is copies that moved."));
+}
+
 // Places from round trips: pairs are pulled together or apart until distances are as the links say (stress majorisation).
-function worldMap(regions, links) {
+function worldMap(regions, links, flows = []) {
   const names = regions.map((row) => row.region), at = new Map(names.map((name, place) => [name, place]));
   const far = Math.max(...links.map((link) => link.rtt_ms), 1);
   const wanted = names.map(() => new Array(names.length).fill(far));
@@ -185,6 +192,11 @@ function worldMap(regions, links) {
     picture.append(svg("line", { class: "link", x1: x(a[0]), y1: y(a[1]), x2: x(b[0]), y2: y(b[1]), "stroke-width": 0.5 + (2 * link.gbps) / widest },
       svg("title", {}, `${link.region} – ${link.dst_region}: ${amount(link.rtt_ms)} ms, ${amount(link.gbps)} Gbit/s, ${usd(link.usd_per_gb)} USD/GB`)));
   }
+  const busiest = Math.max(...flows.map((one) => one.copies), 1);
+  for (const one of flows) if (at.has(one.region) && at.has(one.to_region)) picture.append(arrow(one, busiest, ...[one.region, one.to_region].map((name) => {
+    const place = at.get(name);
+    return [x(where[place][0]), y(where[place][1]), 10 + 18 * Math.sqrt(regions[place].gpus / most)];
+  })));
   for (const [place, row] of regions.entries()) {
     const [cx, cy] = [x(where[place][0]), y(where[place][1])], radius = 8 + 18 * Math.sqrt(row.gpus / most), share = Math.min(row.utilisation || 0, 1);
     const left = cx > 640;
@@ -194,6 +206,17 @@ function worldMap(regions, links) {
       svg("title", {}, `${row.region}: ${amount(row.used_gpus)} of ${amount(row.gpus)} GPUs, ${amount(row.running)} tasks run`)));
   }
   return picture;
+}
+
+// Bent to its left, so that what goes and what comes back are two arrows; from rim to rim.
+function arrow(flow, busiest, [ax, ay, from], [bx, by, to]) {
+  const length = Math.hypot(bx - ax, by - ay) || 1, [ux, uy] = [(bx - ax) / length, (by - ay) / length], bend = Math.min(40, length / 4);
+  const [sx, sy, ex, ey] = [ax + ux * from, ay + uy * from, bx - ux * to, by - uy * to];
+  const [mx, my] = [(sx + ex) / 2 + uy * bend, (sy + ey) / 2 - ux * bend], turn = Math.atan2(ey - my, ex - mx), wide = 1.5 + 4 * Math.sqrt(flow.copies / busiest);
+  const tip = [-0.4, 0.4].map((side) => `${ex - Math.cos(turn + side) * (6 + wide)},${ey - Math.sin(turn + side) * (6 + wide)}`);
+  return svg("g", { class: "flow" },
+    svg("path", { d: `M${sx} ${sy}Q${mx} ${my} ${ex} ${ey}`, "stroke-width": wide }), svg("polygon", { points: `${ex},${ey} ${tip.join(" ")}` }),
+    svg("title", {}, `${flow.region} to ${flow.to_region}: ${amount(flow.copies)} copies moved within ten minutes`));
 }
 
 // Plans
@@ -359,7 +382,8 @@ function money(context, body) {
         el("div.choices", {}, el("div", { role: "group", "aria-label": "Sum by" }, ["tenant", "region", "day", "task"].map((one) => link(one, { by: one }))),
           el("div", { role: "group", "aria-label": "Since" }, [["1d", "a day"], ["7d", "a week"], ["30d", "30 days"]].map(([one, name]) => link(name, { since: one })))),
         el("div.figures", {}, figure("Compute", usd(found.total.usd), "USD"), figure("GPU-hours", amount(found.total.gpu_hours)),
-          figure("Egress", usd(found.total.egress_usd), "USD", `${amount(found.total.egress_gb)} GB`), figure("Waited", amount(found.total.waited_h), "hours")),
+          figure("Egress", usd(found.total.egress_usd), "USD", `${amount(found.total.egress_gb)} GB`), figure("Waited", amount(found.total.waited_h), "hours"),
+          figure("Saved now", usd(found.compared.saved_usd_per_hour), "USD/h", found.compared.evenly_usd_per_hour ? `${usd(found.compared.evenly_usd_per_hour)} USD/h for the same GPUs spread evenly` : "nothing runs that can be compared")),
         card(`By ${by}`, table([
           [by[0].toUpperCase() + by.slice(1), (row) => (by === "task" && row.task ? taskLink(row.task) : row[by] || "(none)")],
           ["Share", (row) => bar(row.usd / most, percent(found.total.usd ? row.usd / found.total.usd : 0))],

@@ -1,13 +1,16 @@
 """Orders, dry runs and suppositions through the door: what is shown before, to whom, and what is refused."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.ledger_rows import submitted
-from tests.unit.cli.test_opportunities import EAST, NEEDS, runs, world
+from tests.ledger_rows import START, assigned, happened, ledger, submitted
+from tests.unit.cli.test_opportunities import EAST, NEEDS, WEST, held, runs, world
 from tests.unit.thalweg.window.conftest import OpenWindow, Serving
+from thalweg.query.query import TableReader
+from thalweg.query.saved_now import saved_now
 from thalweg.streams.broker.deadletter import RefusedRecord
 from thalweg.window.refused import RefusedTally
 
@@ -120,3 +123,35 @@ def test_documents_name_what_there_is(window: OpenWindow, tmp_path: Path) -> Non
     assert {"/v1/orders", "/v1/what-if", "/v1/tasks/{task_id}/hold"} <= document["paths"].keys()
     assert {"ControlOrder", "WhatIf", "SupposedNodes"} <= document["components"]["schemas"].keys()
     assert window.get("/v1/settings")["settings"]["strategy"] == "flow"
+
+
+def test_the_overview_tells_which_copies_moved_and_money_what_placement_saves_now(
+    serving: Serving, tmp_path: Path
+) -> None:
+    now = datetime.now(UTC)
+    lately = (now - timedelta(minutes=2) - START).total_seconds()
+    left = happened("b", "revoked", 2, region=EAST)
+    came = assigned("b", 3, WEST, nodes=held(WEST, 0), cost_usd_per_hour=2.0)
+    earlier = ledger(*runs("b", EAST, 0), batch_id=1, at_s=lately - 3_600)
+    folder = world(tmp_path, runs("a", EAST, 1), more=[earlier, ledger(left, came, batch_id=2, at_s=lately)])
+    opened = serving(str(folder))
+    overview = opened.get("/v1/overview")
+    assert overview["flows"] == [{"region": EAST, "to_region": WEST, "copies": 1}]
+    assert {(one["region"], one["dst_region"]) for one in overview["links"]} == {(EAST, WEST), (WEST, EAST)}
+    assert opened.get("/v1/overview", key="look")["flows"] == [], "the moves of all tenants are not everybody's"
+    # By hand: one GPU at 3 USD and one at 2; evenly, eight at each price, either would cost 2.50.
+    saved = opened.get("/v1/money")["compared"]
+    assert saved == {"usd_per_hour": 5.0, "evenly_usd_per_hour": 5.0, "saved_usd_per_hour": 0.0}
+    assert opened.get("/v1/money", key="look")["compared"]["usd_per_hour"] == 0.0
+
+
+def test_what_has_no_gpu_or_no_price_is_in_no_comparison(tmp_path: Path) -> None:
+    bare = [{"node_id": f"{WEST}-n", "workers": 1, "gpus": 0, "gpu_milli": 0, "devices": []}]
+    gone = [{"node_id": "gone", "workers": 1, "gpus": 4, "gpu_milli": 0, "devices": [0, 1, 2, 3]}]
+    rows = [
+        [submitted(name, **NEEDS), assigned(name, 1, WEST, nodes=nodes, cost_usd_per_hour=7.0)]
+        for name, nodes in (("bare", bare), ("gone", gone))
+    ]
+    with TableReader(str(world(tmp_path, runs("a", WEST, 0), *rows))) as reader:
+        saved = saved_now(reader)
+    assert (saved.usd_per_hour, saved.evenly_usd_per_hour, saved.saved_usd_per_hour) == (2.0, 2.5, 0.5)
