@@ -23,7 +23,7 @@ from thalweg.streams.contract.messages import After, PerWorker, Retries, TaskReq
 
 _DECODER: Final = msgspec.json.Decoder(TaskRequest)
 _ENCODER: Final = msgspec.json.Encoder()
-_WHOSE: Final[dict[str, Any]] = {"task_id": TaskId(""), "observed_at": None, "stamp": None, "op": "submit"}
+_WHOSE: Final[dict[str, Any]] = {"task_id": TaskId(""), "observed_at": None, "stamp": None, "op": "submit", "who": ""}
 """Fields that a spec does not follow from, with what they are where nothing is said."""
 _NO_RETRIES: Final = RetryTerms()
 _DEADLINE_STEP_MS: Final = 900_000
