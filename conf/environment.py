@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 CONF = Path(__file__).resolve().parent  # beside this file in the tree and in site-packages
+ALERTS: Final = CONF / "alerts" / "thalweg.rules.yaml"
+"""Rules for Prometheus."""
 REQUIREMENTS_LOCK = CONF / "requirements.lock"
 JAVA_LOCK = CONF / "java.lock"
 JAR_LOCK = CONF / "jars" / "jars.lock"

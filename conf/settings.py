@@ -202,7 +202,14 @@ class PlaceSettings(_Group):
     most_preempted: Annotated[int, Field(ge=0)] = 32
     """Copies that one plan may stop for tasks of higher priority; 0 turns preemption off."""
     most_moved: Annotated[int, Field(ge=0)] = 32
-    """Copies that one look at what is drained moves elsewhere, once a second; 0 moves none before their moment."""
+    """Copies that one look moves: at what is drained, once a second, and at what runs, every `look_again_every_s`. 0
+    moves none, out of a drained place none before its moment."""
+    look_again_every_s: Annotated[float, Field(ge=0)] = 60.0
+    """How often what runs is planned again, beside the stream, and moved where that pays; 0 never."""
+    move_again_after_s: Annotated[float, Field(ge=0)] = 600.0
+    """A copy that was placed more recently is not moved by such a look, so that prices which swing swing nobody."""
+    start_up_s: Annotated[float, Field(ge=0)] = 60.0
+    """What a move loses beside the work since the last checkpoint: GPUs are paid until the task works again."""
     resize_every_ms: Annotated[int, Field(ge=0)] = 60_000
     """Least time between two growths of an elastic task into idle GPUs, since each restarts it; 0 never grows one."""
     publish_timeout_ms: PositiveMs = 10_000
@@ -339,7 +346,7 @@ class WindowKey(_Group):
     tenant: str | None = None
     """Whose tasks it shows, and whose it may ask for; null means all tenants'."""
     acts: bool = False
-    """Whether it may submit and cancel; false only reads."""
+    """Whether it may submit tasks and act on them, and with no `tenant` give orders; false only reads."""
     secret_file: str | None = None
     """File with the secret, of 16 characters and more."""
     secret: SecretStr | None = None
@@ -368,7 +375,7 @@ class WindowSettings(_Group):
     listeners: Annotated[int, Field(ge=1)] = 1_000
     """Most that follow the events at once; one more is told to come back."""
     acts_at_once: Annotated[int, Field(ge=1)] = 64
-    """Most requests to submit or cancel that are under way at once; one more is told to come back (429)."""
+    """Most requests to submit or to act that are under way at once; one more is told to come back (429)."""
 
 
 class Settings(_Group):

@@ -27,7 +27,14 @@ def page() -> str:
         "made: [the placement engine](../explanation/placement.md).",
         "",
     ]
-    sections = {"plan": _plan, "live_gap": _live_gap, "explain": _explain, "replan": _replan, "plan_proof": _proof}
+    sections = {
+        "plan": _plan,
+        "live_gap": _live_gap,
+        "explain": _explain,
+        "look": _look,
+        "replan": _replan,
+        "plan_proof": _proof,
+    }
     for name, section in sections.items():
         path = RESULTS / f"{name}.json"
         if path.exists():
@@ -181,6 +188,48 @@ def _explain(result: dict[str, Any]) -> list[str]:
         f"why one waits and what would let it in is answered in {result['wait_p50_ms']:.0f} ms at the median, "
         f"{result['wait_p99_ms']:.0f} ms at the 99th percentile; what else a placed task could have, in "
         f"{result['placed_p50_ms']:.0f} ms and at most {result['placed_max_ms']:.0f} ms.",
+        "",
+    ]
+
+
+def _look(result: dict[str, Any]) -> list[str]:
+    beside, gang = result["beside"], result["gang"]
+    lines = [
+        "## Looking again at what runs (`python -m thalweg.benchmarks.placement.look`, part of `bench replan`)",
+        "",
+        f"{_machine(result)} The load average at the end was {result['load_average_at_the_end']}: the machine was "
+        "shared, so times by the clock are upper ends, and times by the processor are beside them.",
+        "",
+        f"{result['running']:,} tasks of {result['classes']:,} classes run on {result['nodes']:,} nodes in "
+        f"{result['pools']} pools, {result['gpus_used_percent']} % of the GPUs, where a cold optimum has put them. "
+        "Then the price of one region falls by 30 %. *Above cold*: an hour of what runs, against placing all of it "
+        "anew at the new prices, which would lose nothing.",
+        "",
+        "| most moved | look | copy, ms | look, ms | of the processor, ms | proof in a batch at worst, ms of the "
+        "processor | moved | above cold, % |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for most in (32, 1_500):
+        part = result[f"most_moved_{most}"]
+        lines.append(f"| {most:,} | before | | | | | | {part['above_cold_before_percent']} |")
+        for number, one in enumerate(part["cycles"], 1):
+            lines.append(
+                f"| {most:,} | {number} | {one['copy_ms']} | {one['look_ms']} | {one['look_cpu_ms']} "
+                f"| {one['proof_cpu_ms_a_batch_worst']} | {one['moved']} | {one['above_cold_percent']} |"
+            )
+    return [
+        *lines,
+        "",
+        f"A look, 99th percentile: {result['look_ms_p99']} ms by the clock, {result['look_cpu_ms_p99']} ms of the "
+        f"processor. Micro-batches of {beside['requests_a_batch']} requests on a real ledger, in blocks of "
+        f"{beside['block_seconds']:.0f} s by turns: p50 {beside['without_a_look_p50_ms']} and p99 "
+        f"{beside['without_a_look_p99_ms']} ms without a look ({beside['without_a_look_batches']} batches), p50 "
+        f"{beside['with_a_look_p50_ms']} and p99 {beside['with_a_look_p99_ms']} ms with one in each block "
+        f"({beside['with_a_look_batches']}): {beside['p99_slower_percent']:+} %.",
+        "",
+        f"A gang of {gang['gang_gpus']} GPUs that waits where each of {gang['nodes']} nodes holds one to three "
+        f"fragments {'sits' if gang['seated'] else 'does not sit'} after {gang['looks']} look, with "
+        f"{gang['moved_each_with_a_new_home']} moves, each to a place that was proved.",
         "",
     ]
 

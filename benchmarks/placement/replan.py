@@ -1,8 +1,9 @@
-"""`thalweg bench replan`: a world of running tasks, changed by 1 % again and again, planned anew each time.
+"""`thalweg bench replan`: what the place job does with what runs (`look`), and the yardstick: everything planned anew.
 
     python -m thalweg.benchmarks.placement.replan           prints JSON, writes benchmarks/results/replan.json
 
-Nodes stand for the capacity of pools here (packing onto them is `bench pack`): every cycle sums the nodes up again.
+The yardstick changes a world of running tasks by 1 % again and again. Nodes stand for the capacity of pools there
+(packing onto them is `bench pack`): every cycle sums the nodes up again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from thalweg.benchmarks.placement import look
 from thalweg.benchmarks.placement.plan import RESULTS, synthetic
 from thalweg.scheduling.arrays import FloatArray, IntArray
 from thalweg.scheduling.problem.model import Problem
@@ -28,9 +30,9 @@ CHANGED = 0.01
 MOVED = 0.01
 MOVE_USD = 0.5
 STANDING = (
-    "No job calls `scheduling.solve.replan` yet: the place job plans what waits beside what runs, and moves a running "
-    "task only for the reasons in [known weaknesses](../explanation/critiques.md). So this is what the engine can do, "
-    "not what a region sees."
+    "No job calls `scheduling.solve.replan` yet: it is the yardstick. What the place job runs beside its micro-batches "
+    "is `scheduling.again.look_again`, which moves single copies by what each has left and would lose. So this is what "
+    "the engine can do, not what a region sees."
 )
 """What the pages say beside every figure that was measured with `replan`."""
 
@@ -127,6 +129,7 @@ def run(*, scale_proof: bool = True) -> dict[str, Any]:
         "benchmark": "replan",
         "machine": describe(),
         "load_average": round(os.getloadavg()[0], 2),
+        "look": look.run(),
     }
     result["replan"] = cycles(world(classes=1_500, pools=120, regions=20, nodes=12_500, tasks=150_000), 100)
     if scale_proof:
@@ -137,10 +140,11 @@ def run(*, scale_proof: bool = True) -> dict[str, Any]:
 
 def main() -> None:
     """Run, print and keep the result."""
-    document = json.dumps(run(), indent=2)
+    result = run()
+    print(json.dumps(result, indent=2))
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "replan.json").write_text(document + "\n", encoding="utf-8")
-    print(document)
+    for name, part in (("look", result.pop("look")), ("replan", result)):
+        (RESULTS / f"{name}.json").write_text(json.dumps(part, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

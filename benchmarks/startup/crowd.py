@@ -18,6 +18,11 @@ from thalweg.sync.ledger.folds import fold_ledger
 
 REGIONS: Final = tuple(f"region-{index:02d}" for index in range(20))
 MODELS: Final = ("A100", "H100")
+GATED: Final = "gated"
+"""A task that waits for another, and not for room."""
+ARRAY: Final = "sweep"
+ELEMENTS: Final = 1_000
+"""Of the array; a tenth of them may run at once and have their turn, but no room."""
 REFUSED: Final = "refused"
 """A task whose request the place job refused: the ledger knows it, and no table."""
 _NODE_SIZES: Final = (4, 2, 1, 1)
@@ -73,6 +78,8 @@ def make_crowd(folder: str, now: datetime, size: CrowdSize, seed: int = 0) -> No
         rows.running(index)
     for index in range(size.waiting):
         rows.waiting(index)
+    rows.gated()
+    rows.array()
     rows.refused()
     ledger = pa.Table.from_pylist(rows.rows, DECISIONS.schema)
     rows.rows.clear()
@@ -124,10 +131,25 @@ class _Rows:
         self._submit(name, began, waiting_needs(index))
         self._add(name, "waiting", began + timedelta(seconds=1), reason="capacity: no node has room for it")
 
+    def gated(self) -> None:
+        began = self._now - timedelta(seconds=60)
+        self._submit(GATED, began, {"per_worker": {"gpus": 1}, "after": ["waiting-774"]})
+        self._add(GATED, "waiting", began, reason="parents: waits for waiting-774, which is waiting")
+
+    def array(self) -> None:
+        began, at_most = self._now - timedelta(seconds=90), ELEMENTS // 10
+        needs = {"per_worker": {"gpus": 2}, "array": {"count": ELEMENTS, "at_most": at_most}}
+        self._submit(ARRAY, began, needs)
+        self._add(ARRAY, "waiting", began, reason=f"array: {ELEMENTS} of its {ELEMENTS} elements have not ended")
+        for index in range(ELEMENTS):
+            name = f"{ARRAY}[{index}]"
+            self._submit(ARRAY, began, needs, name)
+            self._add(name, "waiting", began + timedelta(seconds=1), reason="capacity: no node has room for it")
+
     def refused(self) -> None:
         self._add(REFUSED, "refused", self._now, reason="replicas is 9; allowed are 1 to 8")
 
-    def _submit(self, name: str, at: datetime, needs: dict[str, Any]) -> None:
+    def _submit(self, name: str, at: datetime, needs: dict[str, Any], row_of: str | None = None) -> None:
         request = {
             "task_id": name,
             "kind": "train",
@@ -136,7 +158,7 @@ class _Rows:
             **needs,
         }
         tenant, priority = request.get("tenant", "default"), request.get("priority", 500)
-        self._add(name, "submitted", at, request=json.dumps(request), tenant=tenant, priority=priority)
+        self._add(row_of or name, "submitted", at, request=json.dumps(request), tenant=tenant, priority=priority)
 
     def _place(self, name: str, change: str, at: datetime, node: int, gpus: int, devices: list[int]) -> None:
         region, node_id, model, spot = _node(node)

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from thalweg.benchmarks.startup.crowd import REFUSED, CrowdSize, make_crowd
+from thalweg.benchmarks.startup.crowd import ARRAY, ELEMENTS, GATED, REFUSED, CrowdSize, make_crowd
 from thalweg.benchmarks.startup.startup import run_once, summary
 from thalweg.conf.environment import results_folder
 from thalweg.stack.machine import describe
@@ -80,6 +80,11 @@ def _commands(warehouse: str, size: CrowdSize) -> dict[str, tuple[Sequence[str],
         "explain, has ended": (f"ended-{size.ended // 2}", 0),
     }
     found |= {f"explain, waits for {name}": (task, 0) for name, task in _WAITING.items()}
+    found |= {
+        "explain, waits for a parent": (GATED, 0),
+        "explain, element of an array": (f"{ARRAY}[{ELEMENTS // 20}]", 0),
+        "explain, element that is not its turn": (f"{ARRAY}[{ELEMENTS // 2}]", 0),
+    }
     found |= {"explain, was refused": (REFUSED, _WRONG_CALL), "explain, unknown": ("nobody", _WRONG_CALL)}
     of_one = [f"SELECT * FROM {table} WHERE task_id = 'waiting-774'" for table in ("tasks", "decisions", "placements")]
     return {

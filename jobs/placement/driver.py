@@ -8,6 +8,7 @@ from typing import Self
 from thalweg.conf.settings import Settings
 from thalweg.jobs.microbatch.dead_letters import DeadLetters
 from thalweg.jobs.microbatch.host import Host
+from thalweg.jobs.placement.again import LOOK_POLL_S
 from thalweg.jobs.placement.answers import EVERY_S, AnswerDesk
 from thalweg.jobs.placement.edge import BrokerEdge
 from thalweg.jobs.placement.facts import FactsReader
@@ -107,5 +108,7 @@ class Driver:
         self.placer.tables.start(self.placer.ledger)
         self.snapshots.start()
         run_in_background("place-facts", self.facts.read, every_s=world_every_s, stop=stop, close=edge.close_reader)
+        if self.settings.place.look_again_every_s:
+            run_in_background("place-again", self.placer.again.look, every_s=LOOK_POLL_S, stop=stop)
         run_in_background("place-answers", self.answers.tell, every_s=EVERY_S, stop=stop, close=self.answers.close)
         run_in_background("place-heartbeat", edge.beats.step, every_s=BEAT_MS / 1000, stop=stop, close=edge.beats.close)

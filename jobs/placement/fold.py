@@ -209,11 +209,13 @@ class Fold:
         event, record = said.event, position_of(said)
         if event.region == CONTROL_REGION and event.type == "heartbeat" and event.agent_id == self.hearing.life:
             self.hearing.read_back(event.stamp.seq if event.stamp is not None else 0)
-        if self.hearing.hear(event.region, record, event.agent_id):
+        if self.hearing.hear(event.region, record, event.agent_id) and event.region != CONTROL_REGION:
             if event.type == "goodbye":
                 self.world.close_region(event.region)
             else:
                 self.world.hear(event.region, now_ms)
+        if event.type == "progress" and event.task_id is not None:
+            self.world.tell(event.task_id, event.region, event.epoch, event.progress or 0.0, event.checkpointed_at or 0)
 
     def _silent_regions(self, batch_id: int) -> dict[RegionId, int]:
         topics = {

@@ -9,11 +9,12 @@ from thalweg.jobs.placement.orders import judge_notice, judge_order
 from thalweg.jobs.placement.refusals import position_of
 from thalweg.jobs.placement.settings import plan_settings
 from thalweg.scheduling.ids import TaskId
-from thalweg.scheduling.live import decide
+from thalweg.scheduling.live import decide, ordering
 from thalweg.scheduling.liveness.told import Told
 from thalweg.scheduling.world.orders import NOBODY
 from thalweg.scheduling.world.tasks import RunReport, Transition
 from thalweg.scheduling.world.world import World
+from thalweg.streams.contract.messages import TaskRequest
 from thalweg.streams.contract.topics import ASSIGNMENTS, topic_name
 from thalweg.streams.placement import event_size, inbox
 from thalweg.streams.placement.requests import content_hash
@@ -63,7 +64,9 @@ class Judge:
         if self.taken.has(item.request.task_id, origin.topic, origin.partition, origin.offset, origin.timestamp_ms):
             return decide.Repairs()
         outcome = self._request(item, now_ms, self.world)
-        return outcome if isinstance(outcome, decide.Refused) else decide.Repairs(transitions=outcome)
+        if isinstance(outcome, decide.Refused):
+            return outcome
+        return decide.Repairs(transitions=[*outcome, *_written_down(item.request, outcome, now_ms)])
 
     def refusal(self, item: inbox.Item, now_ms: int, world: World) -> str | None:
         """Say why a record of a batch that was taken is refused, in that world; None for one that is not."""
@@ -133,3 +136,8 @@ class Judge:
                 run,
             )
         )
+
+
+def _written_down(request: TaskRequest, rows: Sequence[Transition], now_ms: int) -> list[Transition]:
+    """Give the row for `audit`, where somebody who gave a name has changed something."""
+    return [ordering.asked_of_task(request.op, request.task_id, request.who, now_ms)] if request.who and rows else []

@@ -36,7 +36,8 @@ def judge_order(
         return _move(order, origin, world, settings, now_ms)
     subject = orders.subject(order)
     if orders.withdraws(order):
-        return ordering.withdraw(world, subject, order.who, origin, now_ms)
+        node_id = None if order.node_id is None else NodeId(order.node_id)
+        return ordering.withdraw(world, subject, order.who, origin, now_ms, region=order.region, node_id=node_id)
     wanted = orders.standing(order, world.orders.get(subject))
     return ordering.stand(world, wanted, order.who, origin, now_ms)
 

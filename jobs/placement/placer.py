@@ -13,6 +13,7 @@ from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.microbatch.isolation import RecordPlace
 from thalweg.jobs.microbatch.outcome import DEAD_LETTERS, BatchId, BatchOutcome, BatchStep, Seconds
 from thalweg.jobs.placement import metrics
+from thalweg.jobs.placement.again import LookingAgain
 from thalweg.jobs.placement.answers import AnswerDesk
 from thalweg.jobs.placement.events import Events
 from thalweg.jobs.placement.facts import FactsIntake, applied
@@ -21,6 +22,7 @@ from thalweg.jobs.placement.judge import Judge
 from thalweg.jobs.placement.read_back import ReadBack
 from thalweg.jobs.placement.settings import plan_settings
 from thalweg.jobs.placement.tables import PlaceTables, PlanRecord
+from thalweg.scheduling.again.proving import rows_of
 from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.live import decide, drains, ordering
 from thalweg.scheduling.live.live_plan import Plan
@@ -76,6 +78,7 @@ class Placer:
     committed: Callable[[int], None] = lambda _: None
     """Told how many rows each commit had."""
     fold: Fold = field(init=False)
+    again: LookingAgain = field(init=False)
     told: Told = field(init=False)
     events: Events = field(init=False)
     untold: tuple[list[OutgoingRecord], list[OutgoingRecord]] = field(init=False)
@@ -85,6 +88,7 @@ class Placer:
         """Put the parts together around one world."""
         prefix, place, world = self.settings.kafka.topic_prefix, self.settings.place, self.world
         self.told = Told(self.hearing, place.accept_timeout_ms)
+        self.again = LookingAgain(place=place, looked_ms=self.clock())
         self.events = Events(world=world, prefix=prefix)
         self.fold = Fold(
             prefix=prefix,
@@ -135,6 +139,7 @@ class Placer:
         folded = self.fold.fold_batch(received, batch.batch_id, now_ms)
         if self.world.orders.drains:
             folded.transitions += self._relieved(batch, now_ms)
+        folded.transitions += self._looked_again(batch, now_ms)
         made = self._plan(batch, now_ms)
         if made is not None:
             folded.transitions += applied(self.world, decide.place(self.world, made, plan_id, now_ms))
@@ -206,6 +211,21 @@ class Placer:
             self.host.unplannable.add(batch)
             raise
         return applied(world, ordering.relieved(look, now_ms))
+
+    def _looked_again(self, batch: BatchId, now_ms: int) -> list[Transition]:
+        """Move what a look at what runs has proposed and what still stands; before the plan, which uses what it frees.
+
+        Where it fails, it is left out of this very batch the second time, as a plan is.
+        """
+        if batch in self.host.unplannable or self.fold.read_back is not None:
+            return []
+        try:
+            moves = self.again.in_batch(self.world, self.packer, now_ms)
+        except Exception:
+            self.host.unplannable.add(batch)
+            raise
+        metrics.LOOKED_AGAIN_MOVES.inc(len(moves))
+        return applied(self.world, rows_of(moves, now_ms))
 
     def _written(self, folded: Folded, batch: BatchId) -> _Written:
         """Make the ledger's rows and the events before either leaves: what is committed can always be published."""

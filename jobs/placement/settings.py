@@ -3,6 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
+from thalweg.scheduling.again.proposals import LookLimits
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.problem.model import Weights
 from thalweg.scheduling.world.facts import TenantLimits
@@ -24,6 +25,15 @@ def plan_settings(place: "PlaceSettings | PlaceDefaults") -> PlanSettings:
         fair_share=place.fair_share,
         most_preempted=place.most_preempted,
         resize_every_ms=place.resize_every_ms,
+    )
+
+
+def look_limits(place: "PlaceSettings") -> LookLimits:
+    """What a look at what runs may do."""
+    return LookLimits(
+        most_moved=place.most_moved,
+        rest_ms=round(place.move_again_after_s * 1_000),
+        start_up_s=place.start_up_s,
     )
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, FloatArray
@@ -30,7 +31,7 @@ from thalweg.scheduling.pack.need import Pool
 from thalweg.scheduling.pack.nodes import Need, Slot
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.problem.cost import arc_costs, components, hourly_usd
-from thalweg.scheduling.problem.model import Problem
+from thalweg.scheduling.problem.model import Pools, Problem
 from thalweg.scheduling.solve.solve import left_by_greedy
 from thalweg.scheduling.world.tasks import MILLI, Task, TaskSpec, sized
 from thalweg.scheduling.world.urgency import HOUR_MS, NO_DEADLINE_MS, urgency
@@ -100,6 +101,8 @@ class Explainer:
         self.world = world
         self.settings = settings
         self._packer = packer or Packer(world.nodes)
+        self._free: Pools | None = None
+        """Pools with what is free in them, within one question; None where that has to be looked at."""
 
     def options(
         self,
@@ -118,7 +121,7 @@ class Explainer:
             instead_of: a placed copy (task id, copy index) whose own room counts as free.
         """
         one = replace(spec, replicas=1)
-        with self._without(instead_of):
+        with self._without(instead_of), self._one_look():
             placement = self._node_placement(self._demand(one, 1, frozenset(), now_ms), now_ms)
             found: dict[RegionId, CopyAssignment] = {}
             for pool in placement.cheapest_pools(0).tolist():
@@ -148,6 +151,10 @@ class Explainer:
 
     def wait(self, task: Task, now_ms: int) -> Wait:
         """Say why a task waits, what would let it in, and when it will probably start."""
+        with self._one_look():
+            return self._wait(task, now_ms)
+
+    def _wait(self, task: Task, now_ms: int) -> Wait:
         placed = self.place(task.spec, task.placed_together, _taken(task), now_ms)
         if not isinstance(placed, str):
             now = StartEstimate(p10_h=0.0, p50_h=0.0, p90_h=0.0)
@@ -199,7 +206,7 @@ class Explainer:
         return Demand(key=key, tasks=(_PROBE,), order=0, since_ms=now_ms)
 
     def _node_placement(self, demand: Demand, now_ms: int) -> NodePlacement:
-        problem = live_problem(self.world, [demand], self.settings, now_ms)
+        problem = live_problem(self.world, [demand], self.settings, now_ms, self._free)
         return NodePlacement(self.world, [demand], problem, self._packer, TenantAllowance(self.world))
 
     def _fitted(self, placement: NodePlacement, spec: TaskSpec, pool: int) -> CopyAssignment | None:
@@ -235,6 +242,15 @@ class Explainer:
         if not regions or any(map(self.world.geography.is_heard, regions)):
             return None
         return f"capacity: every region with a pool for it is silent: {', '.join(regions)}"
+
+    @contextmanager
+    def _one_look(self) -> Iterator[None]:
+        """Look once at what is free in the pools: within a question everything that is tried is taken back."""
+        self._free = self.world.pools()
+        try:
+            yield
+        finally:
+            self._free = None
 
     @contextmanager
     def _probe(self, demand: Demand) -> Iterator[None]:
@@ -348,7 +364,7 @@ class Explainer:
             devices = self.world.nodes.gpu_milli_free >= part.need.gpu_milli  # of one node: a worker lies on one
             most = int(devices.sum(axis=1).max(initial=0))
             for gpus in range(min(most, part.need.gpus - 1), 0, -1):
-                smaller = replace(spec, parts=(replace(part, need=replace(part.need, gpus=gpus)),))
+                smaller = replace(spec, parts=(replace(part, need=msgspec.structs.replace(part.need, gpus=gpus)),))
                 yield f"{gpus} GPUs instead of {part.need.gpus}", smaller
 
     @contextmanager
@@ -391,7 +407,8 @@ class Explainer:
             if made is not None:
                 gpus = sum(len(slot.devices) * need.gpu_milli for slot, need in freed) / MILLI
                 nodes = len({slot.node for slot, _ in freed})
-                change = f"{gpus:g} GPUs more free on {nodes} node{'s' if nodes > 1 else ''} of {made.pool_id}"
+                many = f"{gpus:g} GPU{'' if gpus == 1 else 's'}"
+                change = f"{many} more free on {nodes} node{'s' if nodes > 1 else ''} of {made.pool_id}"
                 yield Remedy(change=change, regions=(made.region,), usd=made.usd)
                 return
 

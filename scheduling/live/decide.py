@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 from msgspec import structs
 
 from thalweg.scheduling.ids import RegionId, TaskId
@@ -59,8 +60,7 @@ class Refused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestOrigin:
+class RequestOrigin(msgspec.Struct, frozen=True, kw_only=True):
     """Where a request came from."""
 
     topic: str
@@ -432,6 +432,11 @@ def _failure(task: Task, copy: Copy, detail: str, max_attempts: int, now_ms: int
     others = [other for other in task.copies.values() if other is not copy]
     revoked = _revoke(task, others, "another copy of the task failed for good", now_ms)
     return [*revoked, _copy_row(Change.FAILED, task, copy, now_ms, reason=reason, attempt=attempt, run=run)]
+
+
+def stop_all(world: World, reason: str, now_ms: int) -> list[Transition]:
+    """Take every copy of every task from where it is: asked of copies of the world alone, by who plans all anew."""
+    return [row for task in world.tasks.values() if task.copies for row in _revoke_all(task, reason, now_ms)]
 
 
 def _revoke_all(task: Task, reason: str, now_ms: int) -> list[Transition]:

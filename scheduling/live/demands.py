@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from thalweg.scheduling.ids import TaskId
-from thalweg.scheduling.live.fairshare import tasks_within_share
+from thalweg.scheduling.live.fairshare import entitlements, tasks_within_share
 from thalweg.scheduling.problem.model import Pools
 from thalweg.scheduling.world.occupancy import MICRO
 from thalweg.scheduling.world.tasks import MIB_PER_GB, MILLI
@@ -89,6 +89,35 @@ def split_by_share(world: World, demands: Sequence[Demand], free: Pools) -> list
             beyond = demand.tasks[fair:]
             beyond_part.append(replace(demand, tasks=beyond, order=world.tasks[beyond[0]].order, beyond_share=True))
     return [*fair_part, *beyond_part]
+
+
+def over_share(world: World, waiting: Sequence[Demand], free: Pools) -> frozenset[str]:
+    """Name the tenants that hold more than their fair share while others wait; nobody where there is room for all.
+
+    Args:
+        world: whose tenants hold what they hold.
+        waiting: who waits.
+        free: pools with their free capacity.
+    """
+    names = sorted(
+        {name for name, holding in world.holdings.items() if holding != _NOTHING}
+        | {demand.key.spec.tenant for demand in waiting}
+    )
+    index = {name: row for row, name in enumerate(names)}
+    held = np.array([_amount(world.holdings.get(name, _NOTHING)) for name in names]).reshape(len(names), 3)
+    wanted = held.copy()
+    for demand in waiting:
+        spec = demand.key.spec
+        one = np.array([spec.gpus, spec.cpus, spec.memory_gb]) * demand.key.missing
+        wanted[index[spec.tenant]] += one * len(demand.tasks)
+    capacity = free.capacity.sum(axis=0) + held.sum(axis=0)
+    if (wanted.sum(axis=0) <= capacity).all():
+        return frozenset()
+    limits = [world.tenants.get(name, _NO_LIMITS) for name in names]
+    share = entitlements(wanted, capacity, np.array([limit.weight for limit in limits], np.float64)).dominant_share
+    with np.errstate(divide="ignore", invalid="ignore"):
+        holds = np.where(held > 0, held / capacity, 0.0).max(axis=1, initial=0.0)
+    return frozenset(name for name, row in index.items() if holds[row] > share[row] + 1e-9)
 
 
 def left_of(world: World, tenant: str) -> tuple[float, float]:

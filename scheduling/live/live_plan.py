@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from thalweg.scheduling.ids import PoolId, RegionId, TaskId
 from thalweg.scheduling.problem.model import SPOT_INTERRUPTIONS_PER_HOUR, Weights
 from thalweg.scheduling.world.tasks import Money, Share
@@ -37,8 +39,7 @@ class PlanSettings:
     resize_every_ms: int = 60_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopyAssignment:
+class CopyAssignment(msgspec.Struct, frozen=True, kw_only=True):
     """One copy of one task on its nodes."""
 
     task_id: TaskId

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, FloatArray
@@ -168,7 +169,8 @@ class MakingRoom:
     def assignments(self) -> tuple[CopyAssignment, ...]:
         """Copies of waiting tasks that were placed after all."""
         return tuple(
-            replace(made, reason=self.reasons.get((made.task_id, made.copy))) for made in self.placement.assignments()
+            msgspec.structs.replace(made, reason=self.reasons.get((made.task_id, made.copy)))
+            for made in self.placement.assignments()
         )
 
     def resizes(self) -> tuple[CopyAssignment, ...]:
@@ -188,7 +190,7 @@ class MakingRoom:
         rows, pools = np.arange(len(demands)), np.array([one.pool for one in self.resized], np.int64)
         money, rate = components(problem, rows, pools), hourly_usd(problem, rows, pools)
         return tuple(
-            replace(
+            msgspec.structs.replace(
                 copy_assignment(self.world, one.task, one.copy.index, one.pool, one.fit[1], parts, usd_per_hour),
                 reason=one.reason,
             )
@@ -437,7 +439,7 @@ def _smaller(world: World, demand: Demand) -> Iterable[Demand]:
     largest = min(int(np.where(usable, room, 0).max(initial=0)), spec.workers - 1)
     sizes = sorted({size for size in (largest, largest // 2) if size > spec.min_workers} | {spec.min_workers})
     return [
-        replace(demand, key=replace(demand.key, spec=sized(spec, size)))
+        replace(demand, key=msgspec.structs.replace(demand.key, spec=sized(spec, size)))
         for size in reversed(sizes)
         if size <= spec.workers
     ]

@@ -4,8 +4,9 @@ Classes go to pools by the global strategy; then each task's workers go to nodes
 in all but not on its nodes takes the next cheapest pool that does hold it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -109,7 +110,7 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     prices = live_prices(problem, solution, making_room.problem if making_room is not None else None)
     unpriced = Unpriced(world)
     held = {task_id: _told(world, unpriced, task_id, reason, now_ms) for task_id, reason in held.items()} | impossible
-    beyond = {task_id: d.key.spec.tenant for d in [*demands, *hopeless] if d.beyond_share for task_id in d.tasks}
+    outdone = _outdone(world, demands, held)
     return Plan(
         strategy=solution.strategy if solution is not None else settings.strategy,
         status="optimal" if solution is None else _status(solution, objective),
@@ -118,7 +119,7 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
             *(making_room.assignments() if making_room else ()),
         ),
         held=tuple(
-            LeftWaiting(task_id=task_id, reason=_beyond(beyond[task_id], reason) if task_id in beyond else reason)
+            LeftWaiting(task_id=task_id, reason=_beyond(outdone[task_id], reason) if task_id in outdone else reason)
             for task_id, reason in held.items()
         ),
         considered=sum(count for _, count in window) + len(impossible),
@@ -175,6 +176,24 @@ _MOST_NAMED: Final = 5
 
 
 _NO_ROOM = "capacity: no node of a suitable pool has room for one of its workers now"
+
+
+def _outdone(world: World, demands: Sequence[Demand], held: Mapping[TaskId, str]) -> dict[TaskId, str]:
+    """Name the tenants of tasks that others come before for the share's sake: others ask for pools that these may use.
+
+    Where nobody else asks for them, it is room that is wanting, whatever the tenant holds.
+    """
+    fair = [demand for demand in demands if not demand.beyond_share]
+    usable = cache(world.usable_pools)  # a class may be looked at for each of many
+    found: dict[TaskId, str] = {}
+    for demand in demands:
+        own = demand.key.spec.tenant
+        waits = [task_id for task_id in demand.tasks if demand.beyond_share and task_id in held]
+        if waits and any(
+            other.key.spec.tenant != own and (usable(demand.key) & usable(other.key)).any() for other in fair
+        ):
+            found |= dict.fromkeys(waits, own)
+    return found
 
 
 def _beyond(tenant: str, reason: str) -> str:

@@ -1,9 +1,9 @@
 """Takes slots on the nodes while a plan is made, and gives them all back at the end."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
+import msgspec
 import numpy as np
 
 from thalweg.scheduling.arrays import FloatArray, IntArray
@@ -29,8 +29,7 @@ Fit = tuple[list[tuple[Slot, Need]], list[Share]]
 """What a copy takes of the nodes, and the same as the ledger records it."""
 
 
-@dataclass(frozen=True, slots=True)
-class SlottedCopy:
+class SlottedCopy(msgspec.Struct, frozen=True):
     """A copy that has its slots."""
 
     row: int
@@ -191,15 +190,15 @@ class NodePlacement:
         cheapest: IntArray = order[np.isfinite(usd[order])]
         return cheapest
 
-    def fit(self, spec: TaskSpec, pool: int) -> Fit | None:
-        """Take slots for every worker of a copy in one pool, or none."""
+    def fit(self, spec: TaskSpec, pool: int, avoid: Sequence[int] = ()) -> Fit | None:
+        """Take slots for every worker of a copy in one pool, or none; never on nodes of `avoid`, by row."""
         for order in orders(spec.parts):
-            by_part = self._slots_in_order(spec, pool, order)
+            by_part = self._slots_in_order(spec, pool, order, avoid)
             if by_part is not None:
                 break
         else:
-            if len(spec.parts) == 1:
-                return None
+            if len(spec.parts) == 1 or avoid:
+                return None  # the search knows no nodes to avoid
             by_part = self._search.slots(spec.parts, pool, apart=spec.spread_workers)
         if by_part is None:
             return None
@@ -209,9 +208,11 @@ class NodePlacement:
             [share for part, slots in parts for share in shares_of(self.world.nodes, part.need, slots)],
         )
 
-    def _slots_in_order(self, spec: TaskSpec, pool: int, order: Sequence[int]) -> list[Sequence[Slot]] | None:
+    def _slots_in_order(
+        self, spec: TaskSpec, pool: int, order: Sequence[int], avoid: Sequence[int]
+    ) -> list[Sequence[Slot]] | None:
         by_part: list[Sequence[Slot]] = [()] * len(spec.parts)
-        used: list[int] = []
+        used: list[int] = list(avoid)
         for index in order:
             part = spec.parts[index]
             slots = self.packer.place(part.need, (pool,), workers=part.workers, spread=spec.spread_workers, avoid=used)

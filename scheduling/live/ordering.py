@@ -9,12 +9,22 @@ from typing import Final
 
 from msgspec import structs
 
-from thalweg.scheduling.ids import RegionId, TaskId
+from thalweg.scheduling.ids import NodeId, RegionId, TaskId
 from thalweg.scheduling.live.decide import Refused, RequestOrigin, from_record
 from thalweg.scheduling.live.drains import Relief, words_of
 from thalweg.scheduling.live.relocation import MovedCopy
 from thalweg.scheduling.world.facts import node_key
-from thalweg.scheduling.world.orders import NOBODY, Drain, Moved, Order, OrderRow, OwnPrice, in_words, subject_of
+from thalweg.scheduling.world.orders import (
+    NOBODY,
+    AskedOfTask,
+    Drain,
+    Moved,
+    Order,
+    OrderRow,
+    OwnPrice,
+    in_words,
+    subject_of,
+)
 from thalweg.scheduling.world.tasks import Change, Copy, Task, TaskSpec, Transition
 from thalweg.scheduling.world.world import World
 
@@ -47,12 +57,32 @@ def stand(
     return [_row(OrderRow(subject=subject_of(order), who=who, before=before, after=order), origin, now_ms)]
 
 
-def withdraw(world: World, subject: str, who: str, origin: RequestOrigin | None, now_ms: int) -> list[Transition]:
+def withdraw(
+    world: World,
+    subject: str,
+    who: str,
+    origin: RequestOrigin | None,
+    now_ms: int,
+    *,
+    region: RegionId | None = None,
+    node_id: NodeId | None = None,
+) -> list[Transition] | Refused:
     """Let nothing stand about a subject any more; where nothing did, nothing changes.
 
     A copy that was begun beside another, because that one's place was drained, is stopped: the old one stays.
+
+    Args:
+        world: as it is.
+        subject: what the order stood about.
+        who: wants it.
+        origin: where it was said; None where the job says it itself.
+        now_ms: the moment.
+        region: the subject's; one that nobody knows, and about which nothing stands, is a name that was misspelt.
+        node_id: the subject's, likewise.
     """
     before = world.orders.get(subject)
+    if before is None and region is not None and (unknown := _unknown_place(world, region, node_id)) is not None:
+        return Refused(reason=unknown)
     rows = [_row(OrderRow(subject=subject, who=who, before=before), origin, now_ms)]
     return rows if not isinstance(before, Drain) else [*rows, *_stay(world, before, now_ms)]
 
@@ -196,11 +226,8 @@ def _stay(world: World, drain: Drain, now_ms: int) -> list[Transition]:
 def _objection(world: World, order: Order, origin: RequestOrigin | None) -> str | None:
     """Say why an order cannot stand; None where it can."""
     if isinstance(order, Drain):
-        if (unknown := _unknown_region(world, order.region)) is not None:
+        if (unknown := _unknown_place(world, order.region, order.node_id)) is not None:
             return unknown
-        nodes = sorted(fact.node_id for fact in world.fleet.facts.values() if fact.region == order.region)
-        if order.node_id is not None and order.node_id not in nodes:
-            return f"node {order.node_id!r} of {order.region} is not known; known are {_listed(nodes)}"
         if origin is not None and order.by_ms is not None and order.by_ms <= origin.timestamp_ms:
             return (
                 f"by {order.by_ms} is {(origin.timestamp_ms - order.by_ms) / 1_000:.0f} s before it was asked; allowed "
@@ -215,6 +242,13 @@ def _objection(world: World, order: Order, origin: RequestOrigin | None) -> str 
             kind = f"{order.gpu_model!r}{' spot' if order.spot else ''}"
             return f"{order.region} has no pool of {kind}; it has {_listed(known)}"
     return None
+
+
+def _unknown_place(world: World, region: RegionId, node_id: NodeId | None) -> str | None:
+    if (unknown := _unknown_region(world, region)) is not None or node_id is None:
+        return unknown
+    nodes = sorted(fact.node_id for fact in world.fleet.facts.values() if fact.region == region)
+    return None if node_id in nodes else f"node {node_id!r} of {region} is not known; known are {_listed(nodes)}"
 
 
 def _unknown_region(world: World, region: RegionId) -> str | None:
@@ -234,6 +268,17 @@ def _row(row: OrderRow, origin: RequestOrigin | None, now_ms: int) -> Transition
         reason = in_words(row.after) if row.after is not None else f"no more: {in_words(row.before)}"  # type: ignore[arg-type]
     made = Transition(change=Change.ORDERED, task_id=NOBODY, decided_ms=now_ms, reason=reason, ordered=row)
     return made if origin is None else from_record(made, origin)
+
+
+def asked_of_task(op: str, task_id: TaskId, who: str, now_ms: int) -> Transition:
+    """Write down who asked something of a task: its own rows say what became of it, and not who wanted it."""
+    return _row(
+        OrderRow(
+            subject=subject_of(AskedOfTask(op=op, task_id=task_id)), who=who, after=AskedOfTask(op=op, task_id=task_id)
+        ),
+        None,
+        now_ms,
+    )
 
 
 def _next(spent: dict[TaskId, int], task: Task) -> int:

@@ -21,7 +21,7 @@ from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.problem.cost import components, hourly_usd
 from thalweg.scheduling.world.fleet import CopyKey
 from thalweg.scheduling.world.occupancy import MICRO
-from thalweg.scheduling.world.tasks import Copy, Task, sized
+from thalweg.scheduling.world.tasks import Copy, Task, TaskSpec, sized
 from thalweg.scheduling.world.waiting import ClassKey
 from thalweg.scheduling.world.world import World
 
@@ -72,7 +72,7 @@ class Relocation:
         demands: list[Demand] = []
         for task_id, index in copies:
             task = world.tasks[task_id]
-            key = _key(task, task.copies[index])
+            key = class_of(task, task.copies[index])
             row = rows.setdefault(key, len(demands))
             if row == len(demands):
                 demands.append(Demand(key=key, tasks=(task_id,), order=row, since_ms=now_ms))
@@ -95,6 +95,24 @@ class Relocation:
         row = self._row[task.task_id, copy.index]
         if row in self._full:
             return None
+        found = self.take(task, copy, wanted, beside=beside)
+        if found is None and not beside:
+            self._full.add(row)  # copies of a class are alike: where one has no place, the next has none either
+        return found
+
+    def take(
+        self, task: Task, copy: Copy, wanted: Wanted = anywhere, *, beside: bool = False, avoid: Sequence[int] = ()
+    ) -> MovedCopy | None:
+        """Find as `find` does, where every copy is asked for something else.
+
+        Args:
+            task: whose copy it is.
+            copy: one of those that were named at the beginning.
+            wanted: the pools to look at.
+            beside: the copy stays meanwhile.
+            avoid: nodes, by row, that it does not go to.
+        """
+        row = self._row[task.task_id, copy.index]
         spec = self._placement.demands[row].key.spec
         before = self._hourly(copy)
         for pool in self._placement.cheapest_pools(row).tolist():
@@ -105,7 +123,7 @@ class Relocation:
             more = (spec.gpus, usd_per_hour) if beside else (0.0, usd_per_hour - before)
             if not self._may_hold(spec.tenant, *more):
                 continue
-            fit = self._placement.fit(spec, pool)
+            fit = self._placement.fit(spec, pool, avoid)
             if fit is None:
                 continue
             self._taken.append(fit)
@@ -119,9 +137,20 @@ class Relocation:
                 usd_per_hour_before=before,
                 beside=beside,
             )
-        if not beside:
-            self._full.add(row)  # copies of a class are alike: where one has no place, the next has none either
         return None
+
+    def nodes_of(self, spec: TaskSpec, pool: int) -> frozenset[int] | None:
+        """Say on which nodes all workers of a task would sit now; None where they do not fit. Nothing is taken."""
+        fit = self._placement.fit(spec, pool)
+        if fit is None:
+            return None
+        self._placement.release([fit])
+        return frozenset(slot.node for slot, _ in fit[0])
+
+    @property
+    def found(self) -> int:
+        """How many places are taken now, to give back those of later tries (`undo`)."""
+        return len(self._taken)
 
     def usd(self, task: Task, copy: Copy, pool: Pool) -> float:
         """US dollars of one copy's whole run in a pool; inf where it may not go."""
@@ -132,10 +161,10 @@ class Relocation:
         """US dollars that are lost when a copy leaves."""
         return float(restart_usd(self._world.occupancy, np.array(copy.occupancy[:1], np.int64), self._now_ms)[0])
 
-    def undo(self) -> None:
-        """Give back every slot that was taken to try."""
-        self._placement.release(reversed(self._taken))
-        self._taken.clear()
+    def undo(self, found: int = 0) -> None:
+        """Give back every slot that was taken to try, but for the first ones."""
+        self._placement.release(reversed(self._taken[found:]))
+        del self._taken[found:]
 
     def _hourly(self, copy: Copy) -> float:
         return float(self._world.occupancy.column("micro_usd_per_hour")[copy.occupancy[0]]) / MICRO
@@ -167,7 +196,8 @@ def others_in(task: Task, copy: Copy) -> Iterable[RegionId]:
     return task.done_regions | {other.region for other in task.copies.values() if other is not copy}
 
 
-def _key(task: Task, copy: Copy) -> ClassKey:
+def class_of(task: Task, copy: Copy) -> ClassKey:
+    """Say what a copy that runs would ask for at another place."""
     spec = task.spec if task.spec.min_workers is None else sized(task.spec, copy.workers)
     return ClassKey(
         spec=replace(spec, replicas=1),

@@ -1,16 +1,14 @@
 """Whether what a request says of its start can be: no circle, an array that is new; and what keeps it from that."""
 
 from collections.abc import Sequence, Set
-from datetime import UTC, datetime
 from typing import Final
 
 from thalweg.scheduling.ids import TaskId
+from thalweg.scheduling.live.gate_words import HELD, moment_words, parents_in_words
 from thalweg.scheduling.world.tasks import ParentTask, Task, TaskSpec, TaskState
 from thalweg.scheduling.world.world import World
 
 LONGEST_ID: Final = 256
-_NAMED: Final = 3
-"""Parents that are named in a reason."""
 
 
 def objection_to_parents(
@@ -57,7 +55,8 @@ def _waits_for(task: Task) -> list[TaskId]:
 def objection_to_elements(world: World, task_id: TaskId, elements: Sequence[TaskId]) -> str | None:
     """Say which element of a new array there is already, or that their names are too long."""
     if elements and len(elements[-1]) > LONGEST_ID:
-        return f"task_id of {len(task_id)} characters: allowed for an array are so many that {elements[-1]!r} has 256"
+        most = LONGEST_ID - (len(elements[-1]) - len(task_id))
+        return f"task_id of {len(task_id)} characters: allowed for an array of {len(elements):,} are {most}"
     taken = next((name for name in elements if name in world.tasks), None)
     return None if taken is None else f"its element {taken!r} is a task that has not ended; allowed is a new task_id"
 
@@ -93,7 +92,7 @@ def words_at_begin(world: World, task_id: TaskId, spec: TaskSpec, now_ms: int) -
 def words_of_gates(world: World, task: Task, now_ms: int) -> str | None:
     """Say what keeps a waiting task from the planner's queue; None where nothing does."""
     if task.held:
-        return "held: by request"
+        return HELD
     if task.unmet:
         return parents_words(world, sorted(task.unmet))
     if task.shut_until_ms > now_ms:
@@ -117,15 +116,8 @@ def words_of_gates(world: World, task: Task, now_ms: int) -> str | None:
 def parents_words(world: World, parents: Sequence[TaskId]) -> str:
     """Name parents and how far each is."""
 
-    def how_far(name: TaskId) -> str:
+    def state_of(name: TaskId) -> str | None:
         task = world.tasks.get(name)
-        return "which nobody has submitted yet" if task is None else f"which is {task.state}"
+        return None if task is None else task.state
 
-    named = [f"{name}, {how_far(name)}" for name in parents[:_NAMED]]
-    more = len(parents) - len(named)
-    return f"parents: waits for {'; '.join(named)}" + (f"; and {more} more" if more else "")
-
-
-def moment_words(at_ms: int) -> str:
-    """Name the moment before which a task does not start."""
-    return f"time: not before {datetime.fromtimestamp(at_ms / 1_000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return parents_in_words(parents, state_of)

@@ -24,6 +24,16 @@ def why_not_again(task: Task, run: RunReport, max_attempts: int) -> str | None:
     if most is None and cause == TIME_LIMIT:
         most = 0
     if most is not None and task.causes.count(cause) >= most:
-        return f" because {cause} is tried again {most} times"
+        return f" because {cause} is {_times(most)}"
     at_most = max_attempts - 1 if retries.at_most is None else retries.at_most
     return "" if task.attempt >= at_most else None
+
+
+def _times(most: int) -> str:
+    match most:
+        case 0:
+            return "not tried again"
+        case 1:
+            return "tried again once"
+        case _:
+            return f"tried again {most} times"

@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.liveness.patience import Patience
 
@@ -53,8 +55,7 @@ class Heard:
     ends: Ends
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordPosition:
+class RecordPosition(msgspec.Struct, frozen=True, kw_only=True):
     """Where a record lies."""
 
     topic: str

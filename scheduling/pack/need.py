@@ -1,6 +1,6 @@
 """What a worker needs on a node, and what nodes are alike: values without arrays, for where there is no numpy."""
 
-from dataclasses import dataclass
+import msgspec
 
 from thalweg.scheduling.ids import RegionId
 
@@ -8,8 +8,7 @@ GPU_MILLI = 1000  # one whole GPU
 MAX_DEVICES = 1_024  # per node, here and in every message and rule; a GB200 NVL72 rack has 72
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
+class Need(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     """What one worker needs on one node: `gpus` devices with `gpu_milli` free on each, and CPU and memory beside.
 
     A share of a GPU is `gpus=1, gpu_milli=250`; eight whole GPUs are `gpus=8`; `gpus=0` needs no GPU at all.
@@ -32,8 +31,7 @@ class Need:
         return self.gpus * self.gpu_milli if self.gpus else 0
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Pool:
+class Pool(msgspec.Struct, frozen=True, order=True, cache_hash=True):
     """Nodes that cost and compute the same: region, GPU model ("" without GPU) and how they are bought."""
 
     region: RegionId

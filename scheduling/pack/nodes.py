@@ -10,9 +10,9 @@ A row, once given, belongs to its node id for good. A lost node keeps its row an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NewType
 
+import msgspec
 import numpy as np
 
 from thalweg.scheduling.arrays import IntArray as IntArray
@@ -30,8 +30,7 @@ NodeKey = NewType("NodeKey", str)
 _FIRST_ROWS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(msgspec.Struct, frozen=True):
     """Where one worker sits: the node's row and the devices, ascending (empty without GPUs)."""
 
     node: int
@@ -123,6 +122,17 @@ class Nodes:
         nodes.clock += 1
         nodes.layout += 1
         return nodes
+
+    def copied(self) -> Nodes:
+        """Copy all of it, for who looks at the nodes while others change them."""
+        copy = Nodes(devices=self.gpu_milli_free.shape[1])
+        copy.ids, copy.row_of = list(self.ids), dict(self.row_of)
+        copy.pools, copy.pool_index = list(self.pools), dict(self.pool_index)
+        copy.clock, copy.layout = self.clock, self.layout
+        copy._members = {pool: self.members(pool) for pool in self._members}
+        copy._store = {name: column[: len(self)].copy() for name, column in self._store.items()}
+        copy._show()
+        return copy
 
     def continue_from(
         self,

@@ -66,7 +66,7 @@ class Fleet:
             grown.update(dict.fromkeys(self._describe_first(current)))
             known = current
         for key, fact in current.items():
-            if known.get(key) == fact:
+            if (before := known.get(key)) is fact or before == fact:  # the first ones are thousands of the same
                 continue
             if fact.ready or fact.draining:
                 pool = self._describe(key, fact)

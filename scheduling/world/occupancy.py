@@ -135,6 +135,7 @@ class Occupancy:
         self._cells = np.full((_FIRST_ROWS, len(_COLUMN)), -1, np.int64, order="F")
         self._owner: list[tuple[TaskId, int]] = []
         self._free: list[int] = []
+        self._told = np.zeros((0, 2), np.int64)
 
     def __len__(self) -> int:
         return len(self._owner) - len(self._free)
@@ -178,6 +179,8 @@ class Occupancy:
         """Take a row away and return it."""
         entry = self.entry(row)
         self._cells[row, _COLUMN["pool"]] = -1
+        if row < len(self._told):
+            self._told[row] = 0
         self._free.append(row)
         return entry
 
@@ -196,3 +199,32 @@ class Occupancy:
     def used(self) -> BoolArray:
         """Mask of the rows in use."""
         return np.asarray(self.column("pool") >= 0)
+
+    def tell(self, row: int, done_micro: int, checkpointed_ms: int) -> None:
+        """Note how far a copy says it is; only what is further than known. A restart forgets it until it says so again.
+
+        Args:
+            row: the copy's first.
+            done_micro: millionths of its work.
+            checkpointed_ms: what is younger is lost when it stops; 0 where it does not say.
+        """
+        if row >= len(self._told):
+            grown = np.zeros((len(self._cells), 2), np.int64)
+            grown[: len(self._told)] = self._told
+            self._told = grown
+        known = self._told[row]
+        self._told[row] = max(int(known[0]), done_micro), max(int(known[1]), checkpointed_ms)
+
+    def told(self, rows: IntArray) -> tuple[IntArray, IntArray]:
+        """What these copies have said by `tell`: done and last checkpoint, 0 where nothing."""
+        known = np.zeros((len(rows), 2), np.int64)
+        within = rows < len(self._told)
+        known[within] = self._told[rows[within]]
+        return known[:, 0], known[:, 1]
+
+    def copied(self) -> Self:
+        """Copy all of it, for who looks at it while others change it."""
+        copy = type(self)()
+        copy._cells = np.asfortranarray(self._cells[: len(self._owner)].copy(order="F"))
+        copy._owner, copy._free, copy._told = list(self._owner), list(self._free), self._told.copy()
+        return copy

@@ -61,8 +61,15 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True, tag="move"):
     region: RegionId
 
 
+class AskedOfTask(msgspec.Struct, frozen=True, kw_only=True, tag="asked"):
+    """What somebody who gave a name asked of a task; it stands for nothing, and is kept for the history alone."""
+
+    op: str
+    task_id: str
+
+
 Order = Drain | HeldTenant | TenantTerms | OwnPrice
-Ordered = Order | Moved
+Ordered = Order | Moved | AskedOfTask
 
 
 class OrderRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -92,6 +99,8 @@ def subject_of(order: Ordered) -> str:
             return f"price/{region}/{model}/{'spot' if spot else 'on-demand'}"
         case Moved(task_id=task_id):
             return f"move/{task_id}"
+        case AskedOfTask(op=op, task_id=task_id):
+            return f"{op}-task/{task_id}"
 
 
 def write_order_row(row: OrderRow) -> str:
@@ -129,3 +138,5 @@ def in_words(order: Ordered) -> str:
             return f"{subject_of(order).removeprefix('price/')} costs {usd:g} USD a GPU-hour"
         case Moved(task_id=task_id, copy=copy, region=region):
             return f"copy {copy} of {task_id} is in {region}"
+        case AskedOfTask(op=op, task_id=task_id):
+            return f"{op} of {task_id}"

@@ -8,6 +8,7 @@ from thalweg.scheduling.pack.nodes import NodeKey
 from thalweg.scheduling.world.facts import TenantLimits, node_key
 from thalweg.scheduling.world.orders import (
     SAID_BY_CLOUD,
+    AskedOfTask,
     Drain,
     HeldTenant,
     Moved,
@@ -63,7 +64,7 @@ class StandingOrders:
     def obey(self, row: OrderRow) -> Order | None:
         """Let a row stand; returns the order that stood or stands now, None of a row that only tells."""
         after = row.after
-        if isinstance(after, Moved) or isinstance(row.before, Moved):
+        if isinstance(after, Moved | AskedOfTask) or isinstance(row.before, Moved | AskedOfTask):
             return None
         before = self.by_subject.pop(row.subject, None)
         if before is not None:

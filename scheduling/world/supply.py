@@ -1,22 +1,56 @@
 """Pools as a plan reads them: which a class of tasks may use, what they cost and what is free in them."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray
 from thalweg.scheduling.pack.nodes import Nodes, Pool
 from thalweg.scheduling.pack.pool_ids import pool_name
-from thalweg.scheduling.problem.model import Pools, make_pools
+from thalweg.scheduling.problem.model import Network, Pools, make_pools
 from thalweg.scheduling.world.geography import UNKNOWN_REGION, Geography
 from thalweg.scheduling.world.tasks import MIB_PER_GB, MILLI
 from thalweg.scheduling.world.waiting import ClassKey
+
+_MOST_KNOWN: Final = 4_096
+"""Answers kept, of a byte for each pool: a driver that runs for months forgets what nobody asks any more."""
 
 
 def gpu_models(pools: Sequence[Pool]) -> tuple[str, ...]:
     """GPU models in order of the alphabet; "" is a node without."""
     return tuple(sorted({pool.gpu_model for pool in pools}))
+
+
+@dataclass(slots=True)
+class AllowedPools:
+    """Pools that classes may ever use, by what decides it: of thousands of classes most ask for the same few places."""
+
+    _network: Network | None = None
+    _pools: int = 0
+    _known: dict[tuple[object, ...], BoolArray] = field(default_factory=dict)
+
+    def to(self, key: ClassKey, pools: Sequence[Pool], geography: Geography) -> BoolArray:
+        """See `may_use`; whoever changes the answer copies it.
+
+        Args:
+            key: the class.
+            pools: always of the same world, whose pools only become more.
+            geography: of the world, which makes its network anew where links change.
+        """
+        network = geography.network()
+        if network is not self._network or len(pools) != self._pools:
+            self._network, self._pools = network, len(pools)
+            self._known.clear()
+        spec = key.spec
+        places = (spec.origin_region, spec.max_rtt_ms, key.closed, spec.spot_ok, spec.gpu_models, spec.allowed_regions)
+        found = self._known.get(places)
+        if found is None:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            found = self._known[places] = may_use(key, pools, geography)
+        return found
 
 
 def may_use(key: ClassKey, pools: Sequence[Pool], geography: Geography) -> BoolArray:

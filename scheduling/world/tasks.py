@@ -1,8 +1,9 @@
 """Tasks as placement sees them: what they need, the copies they run as, and the changes their life is made of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -185,6 +186,14 @@ class TaskSpec:
     """Every worker on a node of its own (anti-affinity)."""
     terms: TaskTerms = field(default=NO_TERMS, compare=False)
     """No part of what makes specs equal."""
+    _hash: int = field(init=False, repr=False, compare=False)
+    """Of all that does: asked for each time a task of the class waits."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash(tuple(getattr(self, name) for name in _MAKES_EQUAL)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def workers(self) -> int:
@@ -207,6 +216,9 @@ class TaskSpec:
         return sum(part.workers * part.need.memory_mib for part in self.parts) / MIB_PER_GB
 
 
+_MAKES_EQUAL: Final = tuple(one.name for one in fields(TaskSpec) if one.compare)
+
+
 def stands_for_array(task_id: TaskId, spec: TaskSpec) -> bool:
     """Whether a task is an array, and not one of its elements."""
     return spec.terms.array is not None and spec.terms.array.array_id == task_id
@@ -222,8 +234,7 @@ def sized(spec: TaskSpec, workers: int) -> TaskSpec:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class Share(msgspec.Struct, frozen=True, kw_only=True):
     """What one part of a copy takes of one node. `devices` repeats a device that several workers share."""
 
     node_id: NodeId
@@ -329,8 +340,7 @@ class Task:
         return CopyState.SUCCEEDED if index in self.done_copies else CopyState.WAITING
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Money:
+class Money(msgspec.Struct, frozen=True, kw_only=True):
     """Cost of one copy by component, in US dollars over its expected hours (`scheduling.problem.cost`)."""
 
     compute_usd: float = 0.0
@@ -377,8 +387,7 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
     """The task is over with this row; noted when the row is followed first, for who reads rows one by one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunReport:
+class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a region said of a run that is over, beside the words."""
 
     cause: str | None = None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
+import msgspec
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, IntArray
@@ -17,8 +18,7 @@ from thalweg.scheduling.world.tasks import TaskSpec
 from thalweg.scheduling.world.urgency import NO_DEADLINE_MS, urgency
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassKey:
+class ClassKey(msgspec.Struct, frozen=True, kw_only=True):
     """What makes waiting tasks interchangeable."""
 
     spec: TaskSpec
@@ -226,7 +226,11 @@ class WaitingQueue:
             for pool in newer:
                 hit = stuck[self._pools[stuck, pool] & (self._tried[stuck] < loosened[pool])]
                 may[hit] = True
-        rows = np.flatnonzero(may)
+        return self._most_urgent(np.flatnonzero(may), max_classes, max_tasks, now_ms)
+
+    def _most_urgent(
+        self, rows: IntArray, max_classes: int, max_tasks: int, now_ms: int
+    ) -> list[tuple[WaitingClass, int]]:
         doublings = urgency(self._priority[rows], now_ms - self._oldest_ms[rows], self._start_by_ms[rows] - now_ms)
         rows = rows[np.lexsort((self._oldest[rows], -doublings))][:max_classes]
         chosen: list[tuple[WaitingClass, int]] = []
@@ -240,6 +244,17 @@ class WaitingQueue:
             if room == 0:
                 break
         return chosen
+
+    def stuck(self, max_classes: int, max_tasks: int, now_ms: int) -> list[tuple[WaitingClass, int]]:
+        """Choose the most urgent classes for which a plan found no room, as `window` does those that it looks at.
+
+        Args:
+            max_classes: most classes.
+            max_tasks: most tasks in all.
+            now_ms: ages and deadlines are counted from it.
+        """
+        rows = np.flatnonzero(self._live & ~self._parked & (self._tried >= 0))
+        return self._most_urgent(rows, max_classes, max_tasks, now_ms)
 
     def gpus_ahead(self, task_id: TaskId, usable: BoolArray, doublings: float, now_ms: int) -> float:
         """GPUs of the waiting tasks that come before this one and may use one of these pools.

@@ -6,8 +6,8 @@ ledger, and arrives at the same world (`scheduling.world.making`). Time is an ar
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
+import msgspec
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, IntArray
@@ -24,6 +24,7 @@ from thalweg.scheduling.world.facts import TenantLimits as TenantLimits
 from thalweg.scheduling.world.fleet import CopyKey, Fleet
 from thalweg.scheduling.world.geography import Geography
 from thalweg.scheduling.world.loosening import Loosening
+from thalweg.scheduling.world.occupancy import MICRO
 from thalweg.scheduling.world.occupancy import Holding as Holding
 from thalweg.scheduling.world.orders import Drain, HeldTenant, OrderRow, OwnPrice
 from thalweg.scheduling.world.refusals import Refusals
@@ -40,6 +41,7 @@ class World:
         """Start empty; `tasks` is where those that live are kept, None takes a dictionary."""
         self.geography = Geography()
         self.fleet = Fleet()
+        self._allowed = supply.AllowedPools()
         self.book = TaskBook(self._may_use, tasks)
         self.back_offs = BackOffs()
         self.loosening = Loosening()
@@ -179,6 +181,21 @@ class World:
         elif order is not None:
             self._tenants_change()
 
+    def tell(self, task_id: TaskId, region: RegionId, epoch: int, done: float, checkpointed_ms: int) -> None:
+        """Note how far a copy says it is; what speaks of another placement is ignored.
+
+        Args:
+            task_id: of its task.
+            region: where it runs.
+            epoch: of its assignment.
+            done: share of its work.
+            checkpointed_ms: when it made its last checkpoint; 0 where it makes none.
+        """
+        task = self.tasks.get(task_id)
+        for copy in () if task is None else task.copies.values():
+            if copy.region == region and copy.epoch == epoch and copy.occupancy:
+                self.occupancy.tell(copy.occupancy[0], round(done * MICRO), checkpointed_ms)
+
     @property
     def left_out(self) -> dict[str, dict[object, str]]:
         """Facts that cannot be digested, by kind (nodes, links, prices, datasets) and key, each with the reason."""
@@ -304,7 +321,7 @@ class World:
 
     def suitable_pools(self, key: ClassKey) -> BoolArray:
         """Mask of the pools that a class could use once every region is open and every back-off over, [P]."""
-        suitable = self._may_use(replace(key, barred=frozenset()))
+        suitable = self._may_use(msgspec.structs.replace(key, barred=frozenset()))
         if key.spec.gpus:
             suitable &= np.array([pool.gpu_model != "" for pool in self.nodes.pools], bool)
         return suitable
@@ -355,7 +372,7 @@ class World:
             self._region_changed(copy.region)
 
     def _may_use(self, key: ClassKey) -> BoolArray:
-        return supply.may_use(key, self.nodes.pools, self.geography)
+        return self._allowed.to(key, self.nodes.pools, self.geography).copy()
 
     # What may let a waiting task in
 

@@ -1,7 +1,9 @@
 """Dead letters: what was refused, with its raw bytes as value and the reason and position as headers."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Self
+
+import msgspec
 
 from thalweg.streams.broker.consume import IncomingRecord
 from thalweg.streams.broker.publish import OutgoingRecord
@@ -98,4 +100,6 @@ def dead_letter(refused: RefusedRecord, topic_prefix: str) -> OutgoingRecord:
     # say more than a refusal that can never be written.
     value = refused.value or b""
     headers.append(("cut-from-bytes", str(len(value)).encode()))
-    return replace(letter, value=value[: max(0, len(value) - excess - _CUT_HEADER_BYTES)], headers=headers)
+    return msgspec.structs.replace(
+        letter, value=value[: max(0, len(value) - excess - _CUT_HEADER_BYTES)], headers=headers
+    )

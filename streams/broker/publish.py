@@ -7,7 +7,6 @@ because event ids are derived from content and every consumer of ours recognises
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
@@ -31,8 +30,7 @@ _BATCH_BYTES: Final = 262_144
 _ENCODER: Final = msgspec.json.Encoder()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutgoingRecord:
+class OutgoingRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One record to publish. `value` None is a tombstone."""
 
     topic: str

@@ -8,9 +8,10 @@ for each distinct event", and may repeat them for a duplicate.)
 import functools
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
+
+import msgspec
 
 Headers = list[tuple[str, bytes]]
 
@@ -21,8 +22,7 @@ _JSON: Final = ("content-type", b"application/json")
 _SPEC: Final = ("ce_specversion", SPEC_VERSION)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """The CloudEvents attributes of one record."""
 
     event_id: str

@@ -156,7 +156,8 @@ class TaskRequest(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Submit a task, or do something with one. A task without needs takes one worker of nothing."""
 
     task_id: Task = TaskId("")
-    """Id of the task, chosen by the application; the record's key as well. Required, or `task_ids`."""
+    """Id of the task, chosen by the application, of characters that can be seen and blanks between them; the record's
+    key as well. Required, or `task_ids`."""
     task_ids: Annotated[list[Task], Meta(max_length=10_000)] = []
     """Many tasks at once, for cancel, hold, release and rerun; each is answered by itself."""
     op: RequestOp = "submit"
@@ -227,6 +228,8 @@ class TaskRequest(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """When the application made the request, milliseconds since 1970."""
     stamp: MessageStamp | None = None
     """The application's clock reading, where it keeps one."""
+    who: Annotated[str, Meta(max_length=256)] = ""
+    """For cancel, hold, release and rerun: who wants it. What such a request changes is a row of `audit`."""
 
 
 class NodeShare(Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -37,6 +37,8 @@ def _objections(request: TaskRequest, size_bytes: int) -> Iterator[str]:
             yield wrong
     if request.stamp is not None and (wrong := moments.objection("stamp.ms", request.stamp.ms)) is not None:
         yield wrong
+    if request.who and request.op in ("submit", "update"):
+        yield f"who with op {request.op!r}: allowed is it with cancel, hold, release and rerun"
     if request.subtasks and (request.splittable or request.min_workers is not None or request.max_workers is not None):
         yield "subtasks with splittable, min_workers or max_workers: allowed are workers all alike"
     least, most = request.min_workers or request.workers, request.max_workers or request.workers
@@ -64,6 +66,9 @@ def _objection_to_ids(request: TaskRequest) -> str | None:
         return "task_id and task_ids: exactly one of the two is allowed"
     if request.task_ids and request.op in ("submit", "update"):
         return f"task_ids with op {request.op!r}: allowed are cancel, hold, release and rerun"
+    # Of a new task alone: what older versions took can still be cancelled.
+    if request.op == "submit" and not (request.task_id.isprintable() and request.task_id.strip()):
+        return f"task_id {request.task_id!r}: allowed are characters that can be seen, and blanks between them"
     return None
 
 

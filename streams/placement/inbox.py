@@ -28,8 +28,7 @@ _JSON: Final = msgspec.json.Encoder()
 _STATUS: Final = msgspec.json.Decoder(StatusEvent)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReceivedRequest:
+class ReceivedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A well-formed request."""
 
     request: TaskRequest
@@ -38,8 +37,7 @@ class ReceivedRequest:
     origin: RequestOrigin
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReceivedStatus:
+class ReceivedStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A well-formed report of a region, and its bytes."""
 
     event: StatusEvent
@@ -132,7 +130,9 @@ def _requests(value: bytes | None, origin: RequestOrigin) -> Iterator[ReceivedRe
         yield ReceivedRequest(request=request, raw=value.decode(), content_hash=content_hash(value), origin=origin)
         return
     for task_id in dict.fromkeys(request.task_ids):
-        one = TaskRequest(task_id=task_id, op=request.op, observed_at=request.observed_at, stamp=request.stamp)
+        one = TaskRequest(
+            task_id=task_id, op=request.op, observed_at=request.observed_at, stamp=request.stamp, who=request.who
+        )
         yield ReceivedRequest(request=one, raw=_JSON.encode(one).decode(), content_hash="", origin=origin)
 
 

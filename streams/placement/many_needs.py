@@ -43,14 +43,14 @@ def read_many(requests: Sequence[str]) -> tuple[list[TaskSpec], IntArray]:
     """
     number_of: dict[bytes, int] = {}
     specs: list[TaskSpec] = []
-    of_request = np.empty(len(requests), np.int64)
-    for row, needs in enumerate(_DECODER.decode("[" + ",".join(requests) + "]")):
+    of_text = dict.fromkeys(requests, 0)  # elements of an array have one text
+    for text, needs in zip(of_text, _DECODER.decode("[" + ",".join(of_text) + "]"), strict=True):
         if needs.array == _UNSAID:
             needs.task_id = _UNSAID  # its array is all that a task's id is asked for
         key = _ENCODER.encode(needs)
         number = number_of.get(key)
         if number is None:
             number = number_of[key] = len(specs)
-            specs.append(read_spec(requests[row]))
-        of_request[row] = number
-    return specs, of_request
+            specs.append(read_spec(text))
+        of_text[text] = number
+    return specs, np.fromiter(map(of_text.__getitem__, requests), np.int64, len(requests))

@@ -1,7 +1,7 @@
 """What a request asks placement for, in placement's own terms."""
 
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -22,6 +22,9 @@ from thalweg.scheduling.world.tasks import (
 from thalweg.streams.contract.messages import After, PerWorker, Retries, TaskRequest
 
 _DECODER: Final = msgspec.json.Decoder(TaskRequest)
+_ENCODER: Final = msgspec.json.Encoder()
+_WHOSE: Final[dict[str, Any]] = {"task_id": TaskId(""), "observed_at": None, "stamp": None, "op": "submit", "who": ""}
+"""Fields that a spec does not follow from, with what they are where nothing is said."""
 _NO_RETRIES: Final = RetryTerms()
 _DEADLINE_STEP_MS: Final = 900_000
 
@@ -32,7 +35,18 @@ def read_spec(raw: bytes | str) -> TaskSpec:
 
 
 def spec_of(request: TaskRequest) -> TaskSpec:
-    """Say what a request asks placement for."""
+    """Say what a request asks placement for; those that ask for the same share one object."""
+    if request.array is not None:
+        return _spec_of(request)  # its terms name the task
+    return _shared_spec(_ENCODER.encode(msgspec.structs.replace(request, **_WHOSE)))
+
+
+@lru_cache(maxsize=4_096)
+def _shared_spec(needs: bytes) -> TaskSpec:
+    return _spec_of(_DECODER.decode(needs))
+
+
+def _spec_of(request: TaskRequest) -> TaskSpec:
     workers = (
         [(subtask.workers, subtask.per_worker) for subtask in request.subtasks]
         if request.subtasks

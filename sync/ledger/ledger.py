@@ -9,7 +9,6 @@ finds its successor's claim in the log and stops.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -45,7 +44,7 @@ _FACTS = (
 )  # fmt: skip
 _CHANGES = {change.value: change for change in Change}
 _NO_MONEY = Money()
-_MONEY_COLUMNS = tuple(asdict(_NO_MONEY))
+_MONEY_COLUMNS = Money.__struct_fields__
 
 
 class Ledger:

@@ -40,7 +40,7 @@ class LiveColumns:
         """Take in what was read.
 
         Args:
-            tasks: live rows of `tasks` (`live_rows.LIVE_TASKS`), by submission, then id.
+            tasks: live rows of `tasks` (`live_rows.LIVE_TASKS`), by submission, then the shorter id.
             placements: all rows of `placements` (`live_rows.PLACEMENTS`).
             read_many: reads stored requests; the specs that differ, and which each has.
             read_spec: reads one.

@@ -13,7 +13,8 @@ LIVE_TASKS: Final = (
     " CAST(COALESCE(held, false) AS INT) AS is_held, CAST(state = 'waiting' AS INT) AS waits,"
     # One that is not known comes first, as it does where SQL puts rows in order.
     f" COALESCE(CAST(priority AS BIGINT), {_FIRST}) AS urgency"
-    " FROM tasks WHERE state IN ('waiting', 'assigned', 'running') ORDER BY submitted_at, task_id"
+    # The shorter id first: so elements of an array, which come at one moment, stand by their numbers.
+    " FROM tasks WHERE state IN ('waiting', 'assigned', 'running') ORDER BY submitted_at, length(task_id), task_id"
 )
 PLACEMENTS: Final = (
     "SELECT task_id, copy, epoch, state, region, pool_id, nodes,"

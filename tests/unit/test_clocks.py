@@ -70,6 +70,7 @@ STEADY: Final = {
     "jobs/microbatch/microbatch.py": SHOWN,
     "jobs/placement/edge.py": "silence is judged by what could be heard since a look, on this clock",
     "jobs/placement/heartbeat.py": "silence is judged by what could be heard since a look, on this clock",
+    "jobs/placement/again.py": SHOWN,
     "jobs/placement/placer.py": "a plan ends at its deadline with the best it has",
     "jobs/placement/recovery.py": SHOWN,
     "jobs/placement/snapshots.py": PACE,
@@ -113,6 +114,7 @@ STEADY: Final = {
     "thalweg/proof/campaign.py": SHOWN,
     "thalweg/replay/openb.py": SHOWN,
     "thalweg/stack/stack.py": DEADLINE,
+    "thalweg/window/foresight.py": "a supposition ends at its deadline with what is planned",
 }
 
 ROOMS: Final = ("conf", "jobs", "learning", "scheduling", "streams", "sync", "thalweg")

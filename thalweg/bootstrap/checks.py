@@ -1,7 +1,8 @@
-"""``./run test``: every check there is. pytest's words come as they are said; the others run beside it.
+"""``./run test``: every check there is. pytest's words come as they are said; the others are held to the end.
 
-The tests are the longest by far and wait half of their time, so what reads the code, and the wheel, cost next to
-nothing beside them. Their words are held: whoever looks at the end of the output finds what failed there.
+What reads the code runs beside the tests, which are the longest by far. The wheel comes after them, alone: its demo is
+a newcomer's, with a broker, Spark and agents of its own, and beside the stacks of two test processes it showed nothing
+but how a machine with three of them on two cores stands still.
 
 ``./run lint`` is the checks that read the code, alone: what a commit must pass (.pre-commit-config.yaml).
 """
@@ -59,10 +60,9 @@ def test_step(pytest_arguments: Sequence[str]) -> Step:
     return "pytest", [sys.executable, "-m", "pytest", *WORKERS, *SLOWEST, *pytest_arguments]
 
 
-def steps_beside(pytest_arguments: Sequence[str]) -> list[Step]:
-    """Return the checks that run beside the tests, one after the other; who chose some tests wants no wheel."""
-    wheel = ("wheel", [sys.executable, "-m", "thalweg.bootstrap.try_wheel"])
-    return [*lint_steps(), *([] if pytest_arguments else [wheel])]
+def steps_after(pytest_arguments: Sequence[str]) -> list[Step]:
+    """Return the checks that need the machine for themselves; who chose some tests wants no wheel."""
+    return [] if pytest_arguments else [("wheel", [sys.executable, "-m", "thalweg.bootstrap.try_wheel"])]
 
 
 def run_all(pytest_arguments: Sequence[str]) -> int:
@@ -70,7 +70,7 @@ def run_all(pytest_arguments: Sequence[str]) -> int:
     interrupted = threading.Event()
 
     def run_others() -> list[EndedCheck]:
-        return [_run(step, hold=True) for step in steps_beside(pytest_arguments) if not interrupted.is_set()]
+        return [_run(step, hold=True) for step in lint_steps() if not interrupted.is_set()]
 
     with ThreadPoolExecutor(max_workers=1) as beside:
         others = beside.submit(run_others)
@@ -79,7 +79,8 @@ def run_all(pytest_arguments: Sequence[str]) -> int:
         except BaseException:
             interrupted.set()
             raise
-        return _sum_up([*others.result(), tests])
+    alone = [_run(step, hold=True) for step in steps_after(pytest_arguments)]
+    return _sum_up([*others.result(), tests, *alone])
 
 
 def run_steps(wanted: Sequence[Step]) -> int:

@@ -24,7 +24,7 @@ from thalweg.conf.environment import CONF, PROJECT_ROOT, REQUIREMENTS_LOCK, Setu
 DEMO = ("demo", "--seconds", "8", "--rate", "20", "--regions", "2", "--headless", "--json")
 
 PATIENCE_S = 1_200.0
-"""Bounds a standstill of a command, and not its speed: the tests run beside it, on whatever machine."""
+"""Bounds a standstill of a command, and not its speed, on whatever machine."""
 
 _MACHINE = ("JAVA_HOME", "THALWEG_JAVA", "THALWEG_IVY_SETTINGS")
 """What a newcomer's shell may say of the machine, and not of the tree."""

@@ -99,6 +99,8 @@ def _print_task(found: "Explanation") -> None:
         _say(f"Reason: {task['reason']}")
     for unread in found.unread:
         _say(f"Its request has an {unread}; nobody reads it")
+    for region in found.unknown_regions:
+        _say(f"Its request names the region {region}, of which nothing was heard yet")
 
 
 def _print_placed(copy: "PlacedCopy") -> None:

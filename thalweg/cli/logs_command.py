@@ -16,6 +16,8 @@ from thalweg.agent.bounded_log import unseen
 from thalweg.agent.run_folder import log_name
 from thalweg.cli.newest_report import newest_report
 from thalweg.cli.reading import WrongCall, find_warehouse
+from thalweg.cli.render import on_one_line
+from thalweg.cli.terminal_text import TerminalText
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.query.query import WarehouseUnreadableError
 from thalweg.query.task_runs import PlacedRun, TaskRuns, task_runs
@@ -34,6 +36,7 @@ LiveLog = Callable[[PlacedRun], str | None]
 @click.option("-f", "--follow", is_flag=True, help="Go on until the task has ended.")
 @click.option("--worker", type=click.IntRange(min=0), default=0, show_default=True, help="Rank of the worker.")
 @click.option("--copy", type=click.IntRange(min=0), help="Only this copy, of a task with replicas.")
+@click.option("--raw", is_flag=True, help="Every byte as it was written, also where a terminal obeys it.")
 @click.option("--warehouse", metavar="URI", help="Folder or object-store URI of the tables.")
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="YAML settings file.")
 @click.option("--set", "overrides", multiple=True, metavar="GROUP.FIELD=VALUE", help="One setting; repeatable.")
@@ -43,6 +46,7 @@ def logs(
     follow: bool,
     worker: int,
     copy: int | None,
+    raw: bool,
     warehouse: str | None,
     config: Path | None,
     overrides: tuple[str, ...],
@@ -52,6 +56,9 @@ def logs(
 
     Where logs are copied (setting agent.artefacts), that is seconds old while the task runs, and can be read from
     everywhere; else it can be read on the agent's own host. Of a log that was too long, a line says what was cut.
+
+    A terminal is shown the text of a log and obeys nothing in it: colours are left out, other control characters are
+    shown as pictures of themselves. A pipe or a file gets every byte, and so does a terminal with --raw.
 
     Exit codes: 0 the task succeeded, or has not ended; 1 it failed, was cancelled, or has no log that can be read here;
     2 there is no such task.
@@ -69,13 +76,14 @@ def logs(
         return None if report is None else report.log
 
     place = find_warehouse(warehouse, config)
-    printer = LogPrinter(worker=worker, copy=copy, live_log=live_log)
+    written = TerminalText() if _is_terminal() and not raw else None
+    printer = LogPrinter(worker=worker, copy=copy, live_log=live_log, shown=written)
     try:
         sys.exit(_print(printer, lambda: task_runs(task, place), task, follow=follow))
     except (SettingsError, NoBrokerError) as error:
         raise WrongCall(str(error)) from error
     except (StreamError, WarehouseUnreadableError, UnreadableLogError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(on_one_line(str(error))) from error
 
 
 class UnreadableLogError(Exception):
@@ -93,6 +101,8 @@ class LogPrinter:
     worker: int
     copy: int | None
     live_log: LiveLog
+    shown: TerminalText | None = None
+    """Makes text of it for a terminal; None passes every byte on."""
     _uris: dict[tuple[int, int], str] = field(default_factory=dict)
     """Of runs that are not over, by copy and epoch."""
     _uri: str = ""
@@ -115,13 +125,25 @@ class LogPrinter:
         if content is None:
             raise NoLogYetError(self._words_for_nothing(runs, uri))
         new, self._seen = unseen(content, self._seen)
+        self._write(new)
+
+    def end(self) -> None:
+        """Print what was kept because more of it might have come."""
+        if self.shown is not None:
+            click.echo(self.shown.end(), nl=False)
+
+    def _write(self, new: bytes) -> None:
+        if self.shown is not None:
+            click.echo(self.shown.add(new), nl=False)
+            return
         sys.stdout.buffer.write(new)
         sys.stdout.buffer.flush()
 
     def _begin(self, runs: TaskRuns, region: str, uri: str) -> None:
         """Turn to another run: it was placed anew."""
         if self._uri:
-            click.echo(f"[thalweg: {runs.task_id} runs again, in region {region}]", err=True)
+            self.end()
+            _say(f"{runs.task_id} runs again, in region {region}")
         self._uri, self._seen = uri, 0
 
     def _words_for_nothing(self, runs: TaskRuns, uri: str) -> str:
@@ -144,6 +166,14 @@ class LogPrinter:
         raise NoLogYetError(_no_run(runs))
 
 
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def _say(words: str) -> None:
+    click.echo(f"[thalweg: {on_one_line(words)}]", err=True)
+
+
 def _no_run(runs: TaskRuns) -> str:
     if runs.has_ended:
         return f"{runs.task_id} has left no log: {runs.state}" + (f" ({runs.reason})" if runs.reason else "")
@@ -164,7 +194,8 @@ def _print(printer: LogPrinter, read: Callable[[], TaskRuns | None], task: str, 
                 raise
             if str(error) != told:
                 told = str(error)
-                click.echo(f"[thalweg: {told}]", err=True)
+                _say(told)
         if not follow or runs.has_ended:
+            printer.end()
             return int(runs.has_ended and runs.state != "succeeded")
         time.sleep(LOOK_EVERY_S)

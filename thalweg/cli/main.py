@@ -237,6 +237,8 @@ def main() -> None:
     answers_once = sys.argv[1:2] == ["explain"]
     if answers_once:
         gc.disable()  # a tenth of its time would go into looking for garbage in what is needed until the end
+        # It multiplies no large matrices, and making a thread for each core takes longer than half of such an answer.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         cli(prog_name="thalweg")
     except SystemExit as end:

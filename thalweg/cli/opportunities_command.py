@@ -35,7 +35,8 @@ def opportunities(since: str, groups: int, limit: int, as_json: bool, warehouse:
     The planner itself is asked, with the prices, limits and weights of the place job: what one copy would cost in its
     own pool, and in the cheapest other pool that has room for it now, its own room counted as free. "moving saves" is
     what moving the youngest of the group now would save: it would begin anew, and pay for its data again. Room that two
-    copies want is there for one.
+    copies want is there for one. Of the moves that the place job made of itself, the last table says what they were to
+    save and what they have saved by now.
 
     \b
     Examples:
@@ -84,6 +85,9 @@ def _print(found: "Opportunities", since: str, limit: int) -> None:
     click.echo(f"\nMoves since {since}")
     rows = [{**asdict(one), "more": one.usd_per_hour_after - one.usd_per_hour_before} for one in found.moves[:limit]]
     print_table(_MOVED, rows)
+    if found.looked_again:
+        click.echo("\nOf these, by looking again at what runs")
+        print_table(_LOOKED, [asdict(one) for one in found.looked_again])
 
 
 def _counted(found: "Opportunities", limit: int) -> str:
@@ -107,6 +111,13 @@ _FOUND = (
     Column(name="here_usd", title="USD here", say=words.usd, fit=Fit.KEEP, right=True),
     Column(name="there_usd", title="USD there", say=words.usd, fit=Fit.KEEP, right=True),
     Column(name="moving_saves_usd", title="moving saves", say=words.usd, fit=Fit.KEEP, right=True),
+)
+_LOOKED = (
+    Column(name="why", fit=Fit.KEEP),
+    Column(name="moves", say=words.amount, fit=Fit.KEEP, right=True),
+    Column(name="running", title="run there still", say=words.amount, fit=Fit.KEEP, right=True),
+    Column(name="expected_usd", title="USD to save", say=words.usd, fit=Fit.KEEP, right=True),
+    Column(name="realised_usd", title="saved so far", say=words.usd, fit=Fit.KEEP, right=True),
 )
 _MOVED = (
     Column(name="why", fit=Fit.KEEP),

@@ -3,7 +3,6 @@
 import getpass
 import json
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from thalweg.cli.moment import parse_moment
 from thalweg.cli.reading import WrongCall, find_warehouse, reading_command
 from thalweg.cli.render import Column, Fit, print_json, print_table
 from thalweg.query.as_of import AsOf
+from thalweg.query.foreseen_words import as_document, in_words
 from thalweg.query.query import TableReader, WarehouseUnreadableError
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from thalweg.scheduling.world.world import World
     from thalweg.streams.contract.messages import ControlOrder, OrderAnswer
 
-_SHOWN: Final = 20
-"""Moves that people are shown one by one."""
 _ANSWER_S: Final = 10.0
+_ONCE: Final = ("move", "asked")
+"""Orders that are done and stand for nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +220,7 @@ def orders(history: bool, as_json: bool, warehouse: str, as_of: AsOf | None) -> 
         ]
     if not history:
         last = {row["subject"]: row for row in rows}
-        rows = [row for row in last.values() if row.get("after") and not row["subject"].startswith("move/")]
+        rows = [row for row in last.values() if (row.get("after") or {"type": "move"})["type"] not in _ONCE]
     shown = [{"who": "", "before": None, "after": None, **row} for row in rows]
     if as_json:
         print_json({"orders": shown})
@@ -269,7 +269,7 @@ def _give(call: _Call, said: Mapping[str, Any], *, asks: bool = False) -> NoRetu
     if asks and not call.yes:
         _ask(order, ahead, trouble)
     elif ahead is not None and not ahead.refused:
-        click.echo("\n".join(_in_words(order, ahead)), err=True)
+        click.echo("\n".join(["What follows:", *in_words(order, ahead)]), err=True)
     _send(call, order, settings, now_ms)
 
 
@@ -319,80 +319,22 @@ def _world(call: _Call, settings: "Settings", now_ms: int) -> "World":
 
 def _tell_foreseen(order: "ControlOrder", ahead: "Foreseen", as_json: bool) -> None:
     if as_json:
-        print_json({"order": order.order, "dry_run": True, **_document(ahead)})
+        print_json({"order": order.order, "dry_run": True, **as_document(ahead)})
     elif ahead.refused:
         click.echo(f"{order.order} would be refused: {ahead.refused}", err=True)
     else:
-        click.echo("\n".join(_in_words(order, ahead)))
-
-
-def _document(ahead: "Foreseen") -> dict[str, Any]:
-    return {
-        "refused": ahead.refused,
-        "changes": [row.reason for row in ahead.rows if row.ordered is not None],
-        "moves": [
-            {
-                "task_id": one.task.task_id,
-                "copy": one.copy.index,
-                "from": one.copy.pool_id,
-                "to": one.to.pool_id,
-                "lost_usd": one.lost_usd,
-                "transfer_usd": one.to.money.egress_usd + one.to.money.stall_usd,
-                "usd_per_hour_before": one.usd_per_hour_before,
-                "usd_per_hour_after": one.to.usd_per_hour,
-                "begins_before_it_stops": one.beside,
-            }
-            for one in ahead.moves
-        ],
-        "stopped": _listed(ahead.stopped),
-        "stay": _listed(ahead.stay),
-        "end_in_time": [{"task_id": task_id, "copy": copy} for (task_id, copy) in ahead.end_in_time],
-        "lost_usd": sum(one.lost_usd for one in ahead.moves),
-        "transfer_usd": sum(one.to.money.egress_usd + one.to.money.stall_usd for one in ahead.moves),
-        "usd_per_hour_more": sum(one.to.usd_per_hour - one.usd_per_hour_before for one in ahead.moves),
-    }
-
-
-def _listed(copies: list[tuple[tuple[Any, int], str]]) -> list[dict[str, Any]]:
-    return [{"task_id": task_id, "copy": copy, "reason": reason} for (task_id, copy), reason in copies]
-
-
-def _in_words(order: "ControlOrder", ahead: "Foreseen") -> list[str]:
-    lines = [row.reason for row in ahead.rows if row.ordered is not None and row.reason]
-    told = _document(ahead)
-    if order.order == "drain":
-        if not (ahead.moves or ahead.stopped or ahead.stay or ahead.end_in_time):
-            lines.append("nothing runs there: nothing moves")
-        if ahead.moves:
-            to = Counter(one.to.region for one in ahead.moves)
-            where = ", ".join(f"{count:,} to {region}" for region, count in to.most_common(5))
-            lines.append(
-                f"{len(ahead.moves):,} copies move ({where}): {told['lost_usd']:.2f} USD of work and transfer are "
-                f"lost, their data costs {told['transfer_usd']:.2f} USD again, and they cost "
-                f"{told['usd_per_hour_more']:+.2f} USD an hour from then on"
-            )
-            lines += [f"  {one.task.task_id}: {one.copy.pool_id} to {one.to.pool_id}" for one in ahead.moves[:_SHOWN]]
-            lines += [f"  and {len(ahead.moves) - _SHOWN:,} more"] if len(ahead.moves) > _SHOWN else []
-        if ahead.end_in_time:
-            lines.append(f"{len(ahead.end_in_time):,} copies are left alone: they are expected to end in time")
-        what = "stay until then, and are stopped if nothing changes" if order.by else "stay: nothing else fits them now"
-        lines += _reasons(f"{len(ahead.stay):,} copies {what}", ahead.stay)
-        lines += _reasons(f"{len(ahead.stopped):,} copies are stopped and wait", ahead.stopped)
-    return lines
-
-
-def _reasons(head: str, copies: list[tuple[tuple[Any, int], str]]) -> list[str]:
-    if not copies:
-        return []
-    shown = [f"  {task_id}: {reason}" for (task_id, _), reason in copies[:_SHOWN]]
-    return [head, *shown, *([f"  and {len(copies) - _SHOWN:,} more"] if len(copies) > _SHOWN else [])]
+        click.echo("\n".join(["Dry run, nothing is sent. What would follow:", *in_words(order, ahead)]))
 
 
 def _ask(order: "ControlOrder", ahead: "Foreseen | None", trouble: str) -> None:
     """Let a person say yes; who is none has to have said it before."""
     if ahead is not None and ahead.refused:
         end(f"{order.order} would be refused: {ahead.refused}", FAILED)
-    said = f"what will follow cannot be said: {trouble}" if ahead is None else "\n".join(_in_words(order, ahead))
+    said = (
+        f"what will follow cannot be said: {trouble}"
+        if ahead is None
+        else "\n".join(["What will follow:", *in_words(order, ahead)])
+    )
     if not sys.stdin.isatty():
         end(f"{said}\nNothing was sent: --yes does it, --dry-run says what would follow", WRONG_CALL)
     if not click.confirm(f"{said}\nDo it?", err=True):

@@ -1,6 +1,7 @@
 """`thalweg refused`: what the jobs could not take, and why, from the dead-letter topic."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +33,14 @@ class _Named(msgspec.Struct):
     region: str | None = None
 
 
+class _Asked(msgspec.Struct):
+    """What a refused request asked for."""
+
+    task_id: str
+    op: str = "submit"
+
+
+_ASKED: Final = msgspec.json.Decoder(_Asked)
 _NAMED: Final = msgspec.json.Decoder(_Named)
 
 
@@ -105,6 +114,27 @@ def said_once(letters: Iterable[RefusedRecord]) -> list[RefusedRecord]:
         ours = (letter.flow, letter.topic, letter.partition, letter.offset, letter.value)
         once.setdefault(ours if letter.offset >= 0 else order, letter)
     return list(once.values())
+
+
+def refused_submissions(letters: Iterable[RefusedRecord]) -> dict[str, str]:
+    """Give the reasons why tasks were refused when they were submitted, by task; of several the newest."""
+    found: dict[str, str] = {}
+    for letter in letters:
+        with suppress(UndecodableError):
+            asked = decoded(_ASKED, letter.value)
+            if letter.rule == "request" and asked.op == "submit":
+                found[asked.task_id] = letter.reason
+    return found
+
+
+def read_refused_submissions(config: Path | None, since: datetime) -> dict[str, str]:
+    """Read the reasons from the topic of the broker that the settings name; see `refused_submissions`.
+
+    Raises:
+        SettingsError, NoBrokerError, StreamError: they cannot be read.
+    """
+    settings = with_broker(load_settings(config))
+    return refused_submissions(_letters(settings.kafka, int(since.timestamp() * 1_000)))
 
 
 def _row(letter: RefusedRecord) -> dict[str, Any]:

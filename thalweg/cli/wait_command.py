@@ -4,7 +4,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ import click
 
 from thalweg.cli import words
 from thalweg.cli.reading import find_warehouse, reading_errors
-from thalweg.cli.render import print_json
+from thalweg.cli.render import on_one_line, print_json
 from thalweg.query.query import TableReader, quote
 from thalweg.scheduling.world.tasks import TERMINAL, TaskState
 
@@ -20,6 +20,9 @@ _LOOK_EVERY_S: Final = 1.0
 """The tables are brought up to date about as often."""
 _UNKNOWN_FOR: Final = 10
 """Looks before a task that no table has is taken for none: a request is in them within seconds."""
+_REFUSED: Final = "refused"
+_REFUSED_WITHIN: Final = timedelta(days=1)
+"""As far back as `thalweg refused` looks by itself."""
 _FAILED: Final = 1
 _WRONG_CALL: Final = 2
 
@@ -35,8 +38,9 @@ def wait(
 ) -> None:
     """Wait until tasks have ended, and say how.
 
-    It looks into the tables: tasks that anybody submitted, also ones that ended long ago. Exit code 0: all succeeded;
-    1: one failed, was cancelled or did not end in time; 2: there is no such task.
+    It looks into the tables: tasks that anybody submitted, also ones that ended long ago; and whether the request of
+    one that is not there was refused within a day. Exit code 0: all succeeded; 1: one failed, was cancelled or refused,
+    or did not end in time; 2: there is no such task.
 
     \b
     Examples:
@@ -46,13 +50,16 @@ def wait(
     wanted = list(dict.fromkeys(tasks))
     with reading_errors():
         found = _until_ended(find_warehouse(warehouse, config), wanted, timeout_s, quiet=as_json)
-    rows = [{"task_id": task_id, **_outcome(found.get(task_id))} for task_id in wanted]
+    # The broker here may be another installation's than a warehouse that is named.
+    missing = warehouse is None and any(task_id not in found for task_id in wanted)
+    refused = _refused(config, datetime.now(UTC)) if missing else {}
+    rows = [{"task_id": task_id, **_outcome(found.get(task_id), refused.get(task_id))} for task_id in wanted]
     if as_json:
         print_json({"tasks": rows})
     else:
         for row in rows:
             if row["state"] not in TERMINAL:
-                click.echo(_in_words(row))
+                click.echo(on_one_line(_in_words(row)))
     sys.exit(_exit_code(rows))
 
 
@@ -68,7 +75,7 @@ def _until_ended(
         for row in {row["task_id"]: row for row in _rows(warehouse, open_ids)}.values():
             found[row["task_id"]] = row
             if _has_ended(row) and not quiet:
-                click.echo(_in_words({"task_id": row["task_id"], **_outcome(row)}))
+                click.echo(on_one_line(_in_words({"task_id": row["task_id"], **_outcome(row)})))
         left = [task_id for task_id in open_ids if not _has_ended(found.get(task_id))]
         if not left or (looks_left is not None and looks >= looks_left):
             return found
@@ -94,7 +101,23 @@ def _has_ended(row: Mapping[str, Any] | None) -> bool:
     return row is not None and row["state"] in TERMINAL
 
 
-def _outcome(row: Mapping[str, Any] | None) -> dict[str, Any]:
+def _refused(config: Path | None, now: datetime) -> dict[str, str]:
+    """Give the reasons of refusals, by task; none where nobody can be asked."""
+    # Late: few wait for what is not there, and a broker is asked by much that the tables need not.
+    from thalweg.cli.refused_command import read_refused_submissions
+    from thalweg.conf.settings import SettingsError
+    from thalweg.stack.connection import NoBrokerError
+    from thalweg.streams.broker.errors import StreamError
+
+    try:
+        return read_refused_submissions(config, now - _REFUSED_WITHIN)
+    except (SettingsError, NoBrokerError, StreamError):
+        return {}
+
+
+def _outcome(row: Mapping[str, Any] | None, refused: str | None = None) -> dict[str, Any]:
+    if row is None and refused is not None:
+        return {"state": _REFUSED, "regions": [], "reason": refused, "changed_at": None}
     if row is None:
         return {"state": "unknown", "regions": [], "reason": "no such task", "changed_at": None}
     return {name: row[name] for name in ("state", "regions", "reason", "changed_at")}
@@ -104,6 +127,8 @@ def _in_words(row: Mapping[str, Any]) -> str:
     if row["state"] == "unknown":
         asked = f"thalweg refused --task {shlex.quote(row['task_id'])}"
         return f"{row['task_id']}: no such task. If its request was refused: {asked}"
+    if row["state"] == _REFUSED:
+        return f"{row['task_id']} was refused: {row['reason']}"
     where = f" in {words.listed(row['regions'])}" if row["regions"] else ""
     age = f" {words.ago(datetime.now(UTC))(row['changed_at'])}" if row["changed_at"] else ""
     still = "" if row["state"] in TERMINAL else "not ended in time: "

@@ -1,4 +1,4 @@
-"""The client for asyncio: the same calls and the same meaning, none of which holds up the event loop.
+"""The client for asyncio: the calls for tasks, with the same meaning, none of which holds up the event loop.
 
     async with AsyncClient() as client:
         await client.submit({"task_id": "train-1", "per_worker": {"gpus": 2}})
@@ -59,13 +59,29 @@ class AsyncClient:
         """Replace the request of a live task; see `Client.update`."""
         await self._run(lambda: self._connected.update(request, keep_unknown=keep_unknown))
 
-    async def change(self, op: str, task_ids: Sequence[str]) -> None:
+    async def change(self, op: str, task_ids: Sequence[str], who: str = "") -> None:
         """Ask for one operation on tasks; see `Client.change`."""
-        await self._run(lambda: self._connected.change(op, task_ids))
+        await self._run(lambda: self._connected.change(op, task_ids, who))
 
     async def cancel(self, task_id: str) -> None:
         """Cancel a task; see `Client.cancel`."""
-        await self.change("cancel", [task_id])
+        await self.cancel_all([task_id])
+
+    async def cancel_all(self, task_ids: Sequence[str]) -> None:
+        """Cancel many tasks at once; see `Client.cancel_all`."""
+        await self.change("cancel", task_ids)
+
+    async def hold(self, task_ids: Sequence[str]) -> None:
+        """Hold tasks; see `Client.hold`."""
+        await self.change("hold", task_ids)
+
+    async def release(self, task_ids: Sequence[str]) -> None:
+        """Release tasks that are held; see `Client.release`."""
+        await self.change("release", task_ids)
+
+    async def rerun(self, task_ids: Sequence[str]) -> None:
+        """Run tasks that have ended once more; see `Client.rerun`."""
+        await self.change("rerun", task_ids)
 
     async def answered(self, task_ids: Sequence[str], op: str = "submit", *, timeout_s: float) -> dict[str, Answer]:
         """Wait for the answers there are; see `Client.answered`."""

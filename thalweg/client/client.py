@@ -301,12 +301,19 @@ class Client:
         """Run tasks that have ended once more. Raises as `submit`."""
         self.change("rerun", task_ids)
 
-    def change(self, op: str, task_ids: Sequence[str]) -> None:
-        """Ask for one operation on tasks, many in one message: cancel, hold, release or rerun. Raises as `submit`."""
+    def change(self, op: str, task_ids: Sequence[str], who: str = "") -> None:
+        """Ask for one operation on tasks, many in one message: cancel, hold, release or rerun. Raises as `submit`.
+
+        Args:
+            op: the operation.
+            task_ids: of the tasks.
+            who: wants it; what it changes is then a row of `audit`. Nobody is named by default.
+        """
         if isinstance(task_ids, str | bytes):
             raise InvalidRequestError(f"task_ids: wanted is a list of ids, seen the text {task_ids!r}")
+        named = {"who": who} if who else {}
         contents = ({"task_id": ids[0]} if len(ids) == 1 else {"task_ids": ids} for ids in _shares(task_ids))
-        self._send([checked_request(content, op) for content in contents])
+        self._send([checked_request({**content, **named}, op) for content in contents])
         for task_id in task_ids:
             self._follow(task_id).cancelled = op == "cancel"
 

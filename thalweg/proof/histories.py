@@ -35,6 +35,8 @@ class FaultHistory:
     """Whether processes outlive their agent."""
     rounds: int
     acts: tuple[Act, ...]
+    looks: bool = False
+    """Whether the job looks again at what runs, while prices change."""
 
 
 TROUBLE: Final = {
@@ -79,6 +81,9 @@ ORDERS: Final = {
 """What an operator does meanwhile, and how often; regions give the notices."""
 OPERATOR_EVERY: Final = 8
 """Of so many histories one has an operator; the others show what is broken without one."""
+LOOKS_EVERY: Final = 4
+"""Of so many histories one has prices that change, and a job that looks again at what runs."""
+PRICE: Final = "price"
 MOST_KILLS: Final = 30
 OF_THE_DRIVER: Final = frozenset(
     {
@@ -142,8 +147,22 @@ def history(seed: int) -> FaultHistory:
         for act in acts:
             if act.request is not None and drawn.random() < 0.3:
                 act.request["kind"] = "infer"
+    looks = seed % LOOKS_EVERY == LOOKS_EVERY - 2
+    if looks:
+        acts = _that_look(acts, Random(f"{seed}/prices"), rounds)
     acts.sort(key=lambda act: act.at)
-    return FaultHistory(seed=seed, nodes=nodes, survives=survives, rounds=rounds, acts=tuple(acts))
+    return FaultHistory(seed=seed, nodes=nodes, survives=survives, rounds=rounds, acts=tuple(acts), looks=looks)
+
+
+def _that_look(acts: list[Act], drawn: Random, rounds: int) -> list[Act]:
+    """Let some tasks run longer, and prices fall and rise by a factor of thirty: there is reason to move, and again."""
+    for act in acts:
+        if act.request is not None and drawn.random() < 0.5:
+            act.request["expected_s"] = 20
+    return acts + [
+        Act(what=PRICE, at=drawn.randrange(rounds), which=drawn.randrange(12), amount=drawn.randrange(60))
+        for _ in range(drawn.randint(4, 16))
+    ]
 
 
 def with_put_back(played: FaultHistory) -> FaultHistory:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from thalweg.agent.fleet import NodeSpec, RegionFleet
-from thalweg.conf.settings import KafkaSettings, PlaceSettings, Settings, WarehouseSettings
+from thalweg.conf.settings import KafkaSettings, PlaceSettings, Settings, WarehouseSettings, WeightSettings
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.placement.heartbeat import CONTROL_REGION
 from thalweg.jobs.placement.put_back import write_put_back
@@ -89,6 +89,8 @@ class Stage:
     """Of the warehouse; None where power is never lost, because watching it takes time."""
     _power_goes: bool | None = None
     """Whether power goes with the driver's next death, and then whether names that were not synced survive it."""
+    _prices: dict[RegionId, float] = field(default_factory=dict)
+    """Of regions whose price has changed."""
     _echoes: list[tuple[int, list[OutgoingRecord]]] = field(default_factory=list)
     """What is delivered once more, and in which round."""
     _echoed: dict[str, int] = field(default_factory=dict)
@@ -111,10 +113,15 @@ class Stage:
     @property
     def settings(self) -> Settings:
         """The product's own, but for where things lie and for the sake of short histories."""
+        place = PlaceSettings(heartbeat_timeout_ms=3_000, accept_timeout_ms=4_000, plan_deadline_ms=60_000)
+        if self.history.looks:
+            often = {"look_again_every_s": 0.5, "move_again_after_s": 0.5, "start_up_s": 0.0}
+            cheap = {"weights": WeightSettings(move=0.0)}  # tasks of seconds save no dollars
+            place = place.model_copy(update=often | cheap)
         return Settings(
             warehouse=WarehouseSettings(path=str(self.folder / "warehouse")),
             kafka=KafkaSettings(topic_prefix=PREFIX),
-            place=PlaceSettings(heartbeat_timeout_ms=3_000, accept_timeout_ms=4_000, plan_deadline_ms=60_000),
+            place=place,
         )
 
     def _fleet(self, name: RegionId, gpus: tuple[int, ...]) -> RegionFleet:
@@ -193,6 +200,7 @@ class Stage:
             assert self.driver is not None
             self._beat_and_batch(self.driver)
             self.driver.placer.tables.step()
+            self.driver.placer.again.look()
 
     def _beat_and_batch(self, driver: DriverLife) -> None:
         if self.steady_ms >= self._beat_at_ms and not driver.wire.cut:
@@ -301,6 +309,8 @@ class Stage:
                 node = f"n{act.amount % len(region.fleet.nodes)}"
                 self._away[name, node], self._facts_changed = act.what, True
                 self._until[f"away {name} {node}"] = self.round + act.amount
+            case "price":
+                self._prices[name], self._facts_changed = 0.1 + act.amount / 20, True
             case "region gone" if len(self.gone) < len(self.fleets) - 1:
                 self.gone.add(name)
                 for agent in self.regions:
@@ -439,7 +449,7 @@ class Stage:
             for fleet in self.fleets
             for node in fleet.nodes.values()
         ]
-        prices = {(fleet.region, "T4", False): 1.0 for fleet in self.fleets}
+        prices = {(fleet.region, "T4", False): self._prices.get(fleet.region, 1.0) for fleet in self.fleets}
         return WorldFacts(nodes=nodes, links={}, prices=prices)
 
     # Healing

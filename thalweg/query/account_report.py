@@ -1,6 +1,6 @@
 """What tasks have cost: sums over the table `account`, with what is held and waited for at this moment."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -89,7 +89,7 @@ def _booked(by: AccountBy, since: datetime, tenant: str | None) -> str:
         f" coalesce((extract(epoch FROM ended_at) - extract(epoch FROM {moment})) / {length}, 1.0) END"
     )
     held, waited = "CASE WHEN kind = 'held' THEN", "CASE WHEN kind = 'waited' THEN"
-    of_tenant = f" AND tenant = {quote(tenant)}" if tenant is not None else ""
+    of_tenant = _of_tenant(tenant)
     # What is paid for moving is paid at the beginning.
     once = f"CASE WHEN began_at >= {moment} THEN"
     return (
@@ -104,69 +104,116 @@ def _open(
     reader: TableReader, by: AccountBy, since: datetime, now: datetime, tenant: str | None
 ) -> Iterator[_OpenStretch]:
     """Give what has not ended: the copies that are placed, and the tasks that were never placed."""
-    of_tenant = f" AND tenant = {quote(tenant)}" if tenant is not None else ""
-    copies = reader.dicts(
-        "SELECT p.task_id, p.copy, p.epoch, t.tenant, p.region, p.assigned_at, p.cost_usd_per_hour, g.gpus"
-        " FROM placements p JOIN tasks t ON p.task_id = t.task_id LEFT JOIN (SELECT task_id, copy, sum(share['gpus'] +"
-        " share['gpu_milli'] / 1000.0) AS gpus FROM (SELECT task_id, copy, unnest(nodes) AS share FROM placements)"
-        " GROUP BY task_id, copy) g ON g.task_id = p.task_id AND g.copy = p.copy"
-        f" WHERE p.state <> 'succeeded'{of_tenant}"
-    )
-    paid = _paid(reader, copies, since)
-    for row in copies:
-        egress_usd, request = paid.get((row["task_id"], row["copy"], row["epoch"]), (0.0, None))
-        moved = {"egress_usd": egress_usd, "egress_gb": moved_gb(request, row["region"], egress_usd)}
-        yield from _cut(by, row | moved, row["assigned_at"], since, now, is_held=True)
+    of_tenant = _of_tenant(tenant)
+    yield from _paid(reader, by, since, now, tenant)
+    # Days are cut one by one; of anything else the engine sums as many stretches as there are in no time.
+    given = _stretches if by is AccountBy.DAY else _sums
+    yield from given(reader, by, since, now, of_tenant)
+
+
+_GPUS: Final = (
+    " LEFT JOIN (SELECT task_id, copy, sum(share['gpus'] + share['gpu_milli'] / 1000.0) AS gpus FROM (SELECT task_id,"
+    " copy, unnest(nodes) AS share FROM placements) GROUP BY task_id, copy) g ON g.task_id = p.task_id AND g.copy ="
+    " p.copy"
+)
+_NEVER_PLACED: Final = (
+    "state = 'waiting' AND coalesce(epoch, 0) = 0"
     # An array waits by its elements, which have its request.
-    no_array = """ AND (coalesce(request, '') NOT LIKE '%"array"%' OR ends_with(task_id, ']'))"""
-    waiting = reader.dicts(
-        "SELECT task_id, tenant, submitted_at FROM tasks WHERE state = 'waiting' AND coalesce(epoch, 0) = 0"
-        + no_array
-        + of_tenant
+    """ AND (coalesce(request, '') NOT LIKE '%"array"%' OR ends_with(task_id, ']'))"""
+)
+
+
+def _stretches(
+    reader: TableReader, _: AccountBy, since: datetime, now: datetime, of_tenant: str
+) -> Iterator[_OpenStretch]:
+    copies = reader.dicts(
+        "SELECT p.task_id, t.tenant, p.region, p.assigned_at, p.cost_usd_per_hour, g.gpus"
+        f" FROM placements p JOIN tasks t ON p.task_id = t.task_id{_GPUS} WHERE p.state <> 'succeeded'{of_tenant}"
     )
+    for row in copies:
+        yield from _cut(row, row["assigned_at"], since, now, is_held=True)
+    waiting = reader.dicts(f"SELECT task_id, tenant, submitted_at FROM tasks WHERE {_NEVER_PLACED}{of_tenant}")
     for row in waiting:
-        yield from _cut(by, row | {"region": None}, row["submitted_at"], since, now, is_held=False)
+        yield from _cut(row | {"region": None}, row["submitted_at"], since, now, is_held=False)
+
+
+def _sums(reader: TableReader, by: AccountBy, since: datetime, now: datetime, of_tenant: str) -> Iterator[_OpenStretch]:
+    """Give one stretch of an hour for all of a key together."""
+    key = _KEY[by]
+
+    def hours(began: str) -> str:
+        now_s, since_s = now.timestamp(), since.timestamp()
+        return f"greatest({now_s!r} - greatest(CAST(extract(epoch FROM {began}) AS DOUBLE), {since_s!r}), 0.0) / 3600.0"
+
+    for row in reader.dicts(
+        f"SELECT key, sum(hours * coalesce(gpus, 0.0)) AS gpu_hours, sum(hours * coalesce(rate, 0.0)) AS usd FROM"
+        f" (SELECT {'t' if by is AccountBy.TENANT else 'p'}.{key} AS key, {hours('p.assigned_at')} AS hours, g.gpus AS"
+        " gpus, p.cost_usd_per_hour AS rate FROM placements p JOIN tasks t ON p.task_id ="
+        f" t.task_id{_GPUS} WHERE p.state <> 'succeeded'{of_tenant}) GROUP BY key"
+    ):
+        yield _OpenStretch(
+            key=_shown(row["key"]), hours=1.0, gpus=row["gpu_hours"], usd_per_hour=row["usd"], is_held=True
+        )
+    whose = "CAST(NULL AS VARCHAR)" if by is AccountBy.REGION else key
+    for row in reader.dicts(
+        f"SELECT key, sum(hours) AS hours FROM (SELECT {whose} AS key, {hours('submitted_at')} AS hours FROM tasks"
+        f" WHERE {_NEVER_PLACED}{of_tenant}) GROUP BY key"
+    ):
+        yield _OpenStretch(key=_shown(row["key"]), hours=row["hours"], gpus=0.0, usd_per_hour=0.0, is_held=False)
 
 
 def _paid(
-    reader: TableReader, copies: Sequence[Mapping[str, Any]], since: datetime
-) -> dict[tuple[str, int, int], tuple[float, str | None]]:
-    """US dollars that placed copies paid to have their data moved, and the requests that say how much it is.
+    reader: TableReader, by: AccountBy, since: datetime, now: datetime, tenant: str | None
+) -> Iterator[_OpenStretch]:
+    """Give what placed copies paid to have their data moved, which the ledger's row that assigned them has alone.
 
-    The ledger alone has it, in the row that assigned the copy. What was paid before the report's time does not count.
+    What was paid before the report's time does not count.
     """
-    began = [row["assigned_at"] for row in copies if row["assigned_at"] >= since]
-    if not began:
-        return {}
-    moment = f"TIMESTAMP {quote(min(began).astimezone(UTC).isoformat())}"
+    moment = f"TIMESTAMP {quote(since.astimezone(UTC).isoformat())}"
+    began = reader.dicts(
+        f"SELECT min(assigned_at) AS began FROM placements WHERE assigned_at >= {moment} AND state <> 'succeeded'"
+    )[0]["began"]
+    if began is None or began >= now:
+        return
     rows = reader.dicts(
-        "SELECT d.task_id, d.copy, d.epoch, d.egress_usd, t.request FROM decisions d"
+        "SELECT p.task_id, t.tenant, p.region, p.assigned_at, d.egress_usd, t.request FROM decisions d"
         " JOIN placements p ON d.task_id = p.task_id AND d.copy = p.copy AND d.epoch = p.epoch"
-        " JOIN tasks t ON t.task_id = d.task_id"
-        f" WHERE d.transition = 'assigned' AND d.decided_at >= {moment} AND t.request LIKE '%\"data\"%'"
+        " JOIN tasks t ON t.task_id = d.task_id WHERE d.transition = 'assigned' AND d.decided_at >="
+        f" TIMESTAMP {quote(began.astimezone(UTC).isoformat())} AND t.request LIKE '%\"data\"%' AND"
+        f" p.state <> 'succeeded' AND p.assigned_at >= {moment}{_of_tenant(tenant, 't.')}"
     )
-    return {(row["task_id"], row["copy"], row["epoch"]): (row["egress_usd"] or 0.0, row["request"]) for row in rows}
+    for row in rows:
+        usd = row["egress_usd"] or 0.0
+        yield _OpenStretch(
+            key=row["assigned_at"].date().isoformat() if by is AccountBy.DAY else row[_KEY[by]],
+            hours=0.0,
+            gpus=0.0,
+            usd_per_hour=0.0,
+            is_held=True,
+            egress_gb=moved_gb(row["request"], row["region"], usd),
+            egress_usd=usd,
+        )
 
 
 def _cut(
-    by: AccountBy, row: Mapping[str, Any], began: datetime, since: datetime, now: datetime, *, is_held: bool
+    row: Mapping[str, Any], began: datetime, since: datetime, now: datetime, *, is_held: bool
 ) -> Iterator[_OpenStretch]:
-    """Cut a stretch where the report begins, and at midnights where days are told."""
-    at, end = max(began, since), now
-    is_first = began >= since
-    while at < end:
-        midnight = datetime(at.year, at.month, at.day, tzinfo=UTC) + timedelta(days=1)
-        until = min(end, midnight) if by is AccountBy.DAY else end
+    """Cut a stretch where the report begins, and at midnights."""
+    at = max(began, since)
+    while at < now:
+        until = min(now, datetime(at.year, at.month, at.day, tzinfo=UTC) + timedelta(days=1))
         yield _OpenStretch(
-            key=at.date().isoformat() if by is AccountBy.DAY else row[_KEY[by]],
+            key=at.date().isoformat(),
             hours=(until - at).total_seconds() / 3_600,
             gpus=row.get("gpus") or 0.0,
             usd_per_hour=row.get("cost_usd_per_hour") or 0.0,
             is_held=is_held,
-            egress_gb=row.get("egress_gb") or 0.0 if is_first else 0.0,
-            egress_usd=row.get("egress_usd") or 0.0 if is_first else 0.0,
         )
-        at, is_first = until, False
+        at = until
+
+
+def _of_tenant(tenant: str | None, table: str = "") -> str:
+    return "" if tenant is None else f" AND {table}tenant = {quote(tenant)}"
 
 
 def _shown(key: Any) -> str | None:

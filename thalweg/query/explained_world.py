@@ -52,7 +52,7 @@ class ExplainedWorld:
         """
         self._reader = reader
         self.now_ms = int(now.timestamp() * 1_000)
-        asked = read_spec(task["request"])
+        asked = self.asked = read_spec(task["request"])
         terms = asked.terms
         ahead = [parent.task_id for parent in terms.after] + ([] if terms.array is None else [terms.array.array_id])
         columns = LiveColumns(
@@ -123,6 +123,21 @@ def placed_copy(
         next_best=next((option for option in found if option.best and option.region != copy["region"]), None),
         options=found,
     )
+
+
+def unknown_regions(around: ExplainedWorld) -> list[str]:
+    """Name the regions that the task asks for and that nobody has heard of, each with the one that may be meant."""
+    import difflib  # late: few tasks name such a region
+
+    asked = around.asked
+    named = [*(asked.allowed_regions or ()), asked.origin_region, *(item.region for item in asked.data)]
+    known = {pool.region for pool in around.world.nodes.pools} | around.world.geography.regions.keys()
+    found = []
+    for region in dict.fromkeys(named):
+        if region is not None and region not in known:
+            like = difflib.get_close_matches(region, sorted(known), 1)
+            found.append(repr(region) + (f" (is {like[0]!r} meant?)" if like else ""))
+    return found
 
 
 def tried_again_ms(history: Sequence[dict[str, Any]], spec: TaskSpec) -> int:

@@ -1,8 +1,11 @@
 """What is said of a task: where its copies are and where else they could be, or why it waits."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 if TYPE_CHECKING:
     from thalweg.scheduling.explain.reasons import Option, Remedy
@@ -53,11 +56,13 @@ class Explanation:
     history: list[dict[str, Any]]
     unread: list[str]
     """Fields of its request that nobody reads, each with what was probably meant."""
+    unknown_regions: list[str] = field(default_factory=list)
+    """Regions that its request names and that no table knows, each with the one that was probably meant."""
 
 
 def as_document(explanation: Explanation) -> dict[str, Any]:
     """Give an explanation as plain values."""
-    document = asdict(explanation)
+    document: dict[str, Any] = msgspec.to_builtins(explanation, builtin_types=(datetime,))
     if document["waits"] and document["waits"]["start"]:
         # JSON knows no infinity: null is "never, as things stand".
         document["waits"]["start"] = {

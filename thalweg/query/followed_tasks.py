@@ -95,8 +95,11 @@ class FollowedTasks:
             log.warning("the ledger at %s is another one now; everything is read anew", self._warehouse)
             self._load()
             return []
-        rows = pa.concat_tables(ledger.all_rows()) if self._position is None else ledger.rows_after(self._position)
+        pieces = list(ledger.all_rows()) if self._position is None else [ledger.rows_after(self._position)]
         self._seen_version = ledger.version
+        if not pieces:
+            return []  # opened, and nothing has happened yet
+        rows = pa.concat_tables(pieces)
         if not rows.num_rows:
             return []
         self._take(rows)

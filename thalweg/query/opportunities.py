@@ -16,6 +16,7 @@ import pyarrow as pa
 from thalweg.conf.settings import PlaceSettings
 from thalweg.jobs.placement.settings import assumed_price, plan_settings, tenants_of
 from thalweg.query.query import TableReader, quote
+from thalweg.scheduling.again.proposals import FIRST_WORDS, SaidSaving
 from thalweg.scheduling.explain.reasons import Explainer
 from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.live.live_plan import CopyAssignment
@@ -74,6 +75,20 @@ class MovesMade:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LookedAgain:
+    """Moves that the place job made of itself, by their reason: what they were to save, and what they have saved."""
+
+    why: str
+    moves: int
+    running: int
+    """Of them, those that run still where they were moved to."""
+    expected_usd: float
+    """Over the rest of their runs, as their rows say; negative where they moved for somebody else."""
+    realised_usd: float
+    """What the hours that they have run there so far cost less, at the prices of the move, and what was lost by it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Opportunities:
     """The report."""
 
@@ -87,6 +102,8 @@ class Opportunities:
     """Of those asked about: copies whose own pool would not take them now, so that nothing can be compared."""
     moves: list[MovesMade]
     """The most frequent first."""
+    looked_again: list[LookedAgain]
+    """Of these, what looks at what runs have led to."""
 
 
 def opportunities(
@@ -120,6 +137,7 @@ def opportunities(
         not_asked=sum(map(len, groups[most_groups:])),
         no_price=no_price,
         moves=_moves(reader, since),
+        looked_again=_looked_again(reader, since, now),
     )
 
 
@@ -261,6 +279,41 @@ def _moves(reader: TableReader, since: datetime) -> list[MovesMade]:
         for (why, pool_id, to_pool_id), rates in counted.items()
     ]
     return sorted(made, key=lambda one: (-one.moves, one.why, one.pool_id, one.to_pool_id))
+
+
+def _looked_again(reader: TableReader, since: datetime, now: datetime) -> list[LookedAgain]:
+    """Compare what moves were to save with what they have saved, by the hours that they ran where they went."""
+    moved = (
+        f"transition = 'assigned' AND starts_with(reason, '{FIRST_WORDS}')"
+        f" AND decided_at >= TIMESTAMP {quote(since.isoformat())}"
+    )
+    rows = reader.dicts(f"SELECT task_id, copy, decided_at, reason FROM decisions WHERE {moved} ORDER BY decided_at")
+    ends = reader.dicts(
+        "SELECT task_id, copy, decided_at FROM decisions"
+        f" WHERE transition IN ({', '.join(map(quote, (*_LEFT, 'succeeded')))})"
+        f" AND task_id IN (SELECT task_id FROM decisions WHERE {moved}) ORDER BY decided_at DESC"
+    )
+    by_copy: dict[tuple[str, int], list[datetime]] = defaultdict(list)
+    for row in ends:
+        by_copy[row["task_id"], row["copy"]].append(row["decided_at"])
+    told: dict[str, list[tuple[SaidSaving, float, bool]]] = defaultdict(list)
+    for row in rows:
+        said = SaidSaving.read(row["reason"])
+        if said is None:
+            continue
+        later = [end for end in by_copy[row["task_id"], row["copy"]] if end > row["decided_at"]]
+        hours = ((min(later) if later else now) - row["decided_at"]).total_seconds() / 3_600
+        told[said.why.partition(" for ")[0]].append((said, hours, not later))
+    return [
+        LookedAgain(
+            why=why,
+            moves=len(of_reason),
+            running=sum(still for _, _, still in of_reason),
+            expected_usd=sum(said.saving_usd for said, _, _ in of_reason),
+            realised_usd=sum(said.realised_usd(hours) for said, hours, _ in of_reason),
+        )
+        for why, of_reason in sorted(told.items(), key=lambda one: (-len(one[1]), one[0]))
+    ]
 
 
 def _pairs(places: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

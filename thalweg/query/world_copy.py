@@ -17,11 +17,13 @@ from thalweg.query.opportunities import heard_regions
 from thalweg.query.query import TableReader, WarehouseUnreadableError
 from thalweg.scheduling.explain.reasons import Explainer
 from thalweg.scheduling.live import decide, ordering
-from thalweg.scheduling.live.drains import relief
+from thalweg.scheduling.live.drains import CopyStop, Relief, relief
+from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.relocation import MovedCopy, others_in
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.world.fleet import CopyKey
-from thalweg.scheduling.world.tasks import Transition
+from thalweg.scheduling.world.occupancy import MICRO
+from thalweg.scheduling.world.tasks import MILLI, TaskState, Transition
 from thalweg.scheduling.world.world import World
 from thalweg.streams.contract.messages import ControlOrder
 from thalweg.streams.placement import inbox
@@ -44,6 +46,16 @@ _LIMITS: Final = "its tenant's limits do not bear the price there"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TenantHolding:
+    """What a tenant has now."""
+
+    gpus: float
+    usd_per_hour: float
+    waiting: int
+    """Tasks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Foreseen:
     """What an order would do now."""
 
@@ -58,33 +70,77 @@ class Foreseen:
     """Copies that would stay for want of another place, each with the reason."""
     end_in_time: list[CopyKey] = field(default_factory=list)
     """Copies that are left alone, because they are expected to end in time."""
+    holding: TenantHolding | None = None
+    """Of the tenant that the order is about; None where it is about none."""
+
+
+class WorldSource:
+    """One version of the ledger and of the tables, from which any number of copies can be made."""
+
+    def __init__(self, warehouse: str, place: "PlaceSettings", now_ms: int) -> None:
+        """Read the tables.
+
+        Args:
+            warehouse: of the installation.
+            place: settings of its place job.
+            now_ms: the moment.
+
+        Raises:
+            WarehouseUnreadableError: there is no ledger, or it cannot be read.
+        """
+        self._warehouse, self._now_ms = warehouse, now_ms
+        uri = table_uri(warehouse, DECISIONS.name)
+        try:
+            if not DeltaTable.is_deltatable(uri):
+                raise WarehouseUnreadableError(f"no ledger in {warehouse}: is it the installation's warehouse?")
+            self._ledger = LedgerVersion(DeltaTable(uri))
+            self.facts = WorldTables(warehouse, place.node_timeout_ms).read()
+        except (OSError, DeltaError) as error:
+            raise WarehouseUnreadableError(f"the ledger in {warehouse} cannot be read: {error}") from error
+        with TableReader(warehouse) as reader:
+            self._heard = heard_regions(reader, place.heartbeat_timeout_ms)
+
+    def world(self, place: "PlaceSettings") -> World:
+        """Make a copy, for a place job of these settings. Raises as the constructor."""
+        try:
+            world = Follower.of(self._warehouse, self._ledger, read_spec, self._now_ms, tenants=tenants_of(place)).world
+        except (OSError, DeltaError) as error:
+            raise WarehouseUnreadableError(f"the ledger in {self._warehouse} cannot be read: {error}") from error
+        world.learn(self.facts)
+        world.assume_price(assumed_price(place))
+        for region in self._heard:
+            world.hear(region, self._now_ms)
+        return world
 
 
 def world_copy(warehouse: str, place: "PlaceSettings", now_ms: int) -> World:
-    """Make the copy.
+    """Make one copy; see `WorldSource`."""
+    return WorldSource(warehouse, place, now_ms).world(place)
 
-    Args:
-        warehouse: of the installation.
-        place: settings of its place job.
-        now_ms: the moment.
 
-    Raises:
-        WarehouseUnreadableError: there is no ledger, or it cannot be read.
+def judged(world: World, order: ControlOrder, settings: PlanSettings, now_ms: int) -> list[Transition] | decide.Refused:
+    """Say what follows from an order in a copy; the caller applies it."""
+    origin = decide.RequestOrigin(topic="", partition=0, offset=0, timestamp_ms=now_ms)
+    return judge_order(inbox.ReceivedOrder(order=order, key=None, value=b"", origin=origin), world, settings, now_ms)
+
+
+def emptied(
+    world: World, settings: PlanSettings, now_ms: int, packer: Packer
+) -> tuple[list[MovedCopy], list[CopyStop], Relief]:
+    """Empty what is drained in a copy, which is changed by it.
+
+    Returns:
+        All that moves, all that is stopped, and the last look, which says what stays.
     """
-    uri = table_uri(warehouse, DECISIONS.name)
-    try:
-        if not DeltaTable.is_deltatable(uri):
-            raise WarehouseUnreadableError(f"no ledger in {warehouse}: is it the installation's warehouse?")
-        ledger = LedgerVersion(DeltaTable(uri))
-        world = Follower.of(warehouse, ledger, read_spec, now_ms, tenants=tenants_of(place)).world
-        world.learn(WorldTables(warehouse, place.node_timeout_ms).read())
-    except (OSError, DeltaError) as error:
-        raise WarehouseUnreadableError(f"the ledger in {warehouse} cannot be read: {error}") from error
-    world.assume_price(assumed_price(place))
-    with TableReader(warehouse) as reader:
-        for region in heard_regions(reader, place.heartbeat_timeout_ms):
-            world.hear(region, now_ms)
-    return world
+    moves, leaving = list[MovedCopy](), list[CopyStop]()
+    while True:
+        look = relief(world, settings, now_ms, packer, most=_MANY)
+        moves += look.moves
+        leaving += look.leaving
+        for row in ordering.relieved(look, now_ms):
+            world.follow(row)
+        if not (look.moves or look.leaving):
+            return moves, leaving, look
 
 
 def foreseen(world: World, order: ControlOrder, place: "PlaceSettings", now_ms: int) -> Foreseen:
@@ -96,32 +152,31 @@ def foreseen(world: World, order: ControlOrder, place: "PlaceSettings", now_ms: 
         place: settings of the place job.
         now_ms: the moment.
     """
-    origin = decide.RequestOrigin(topic="", partition=0, offset=0, timestamp_ms=now_ms)
-    said = inbox.ReceivedOrder(order=order, key=None, value=b"", origin=origin)
     settings = plan_settings(place)
-    rows = judge_order(said, world, settings, now_ms)
+    rows = judged(world, order, settings, now_ms)
     if isinstance(rows, decide.Refused):
         return Foreseen(refused=rows.reason)
     for row in rows:
         world.follow(row)
     if order.order != "drain":
-        return Foreseen(rows=rows)
-    packer, moves, stopped = Packer(world.nodes), list[MovedCopy](), list[tuple[CopyKey, str]]()
-    while True:
-        look = relief(world, settings, now_ms, packer, most=_MANY)
-        moves += look.moves
-        stopped += [((one.task.task_id, one.copy.index), one.reason) for one in look.leaving]
-        for row in ordering.relieved(look, now_ms):
-            world.follow(row)
-        if not (look.moves or look.leaving):
-            break
+        return Foreseen(rows=rows, holding=None if order.tenant is None else _holding(world, order.tenant))
+    moves, leaving, look = emptied(world, settings, now_ms, Packer(world.nodes))
     why = _why(world, place, now_ms)
     return Foreseen(
         rows=rows,
         moves=moves,
-        stopped=stopped,
+        stopped=[((one.task.task_id, one.copy.index), one.reason) for one in leaving],
         stay=[(held, why(held) if at < MOST_EXPLAINED else "") for at, held in enumerate(look.stuck)],
         end_in_time=list(look.left_alone),
+    )
+
+
+def _holding(world: World, tenant: str) -> TenantHolding:
+    held = world.holdings.get(tenant)
+    return TenantHolding(
+        gpus=0.0 if held is None else held.gpu_milli / MILLI,
+        usd_per_hour=0.0 if held is None else held.micro_usd_per_hour / MICRO,
+        waiting=sum(task.state is TaskState.WAITING and task.spec.tenant == tenant for task in world.tasks.values()),
     )
 
 

@@ -98,7 +98,13 @@ def from_sbatch(text: str) -> tuple[Request, list[Loss]]:
     """
     if "\x00" in text:
         raise NotUnderstoodError("a script is text; this holds a zero byte")
+    dos_lines = text.count("\r\n")
+    text = text.replace("\r\n", "\n")
     options = _options(text)
+    if dos_lines:
+        # Slurm refuses such a script, since its shell would look for programs whose names end in a carriage return.
+        why = "not kept: a shell takes them for a part of the words before them"
+        options.losses.append(Loss(line=None, what=f"line ends of DOS in {dos_lines} lines", why=why))
     workers, nodes, spread = _workers(options)
     request: Request = {
         "name": options.text("job-name"),

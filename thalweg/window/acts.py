@@ -1,27 +1,45 @@
 """What may be asked of the plane through the window: sent by the client library, with its checks and its words.
 
-`ACTS` is the whole list. An act on tasks is an operation of `Client.change`; one more is one more line.
+An act on tasks is an operation of `Client.change`, listed in `ACTS`; what concerns more than a task is an order of the
+topic `control`, listed in `ORDERS`. Each carries the name of the key that asked, and becomes a row of `audit` by it.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from thalweg.client.client import Client, InvalidRequestError, checked_request
+from thalweg.client.orders import checked_order, give_order
 from thalweg.conf.settings import KafkaSettings
-from thalweg.streams.contract.messages import Answer
+from thalweg.streams.contract.messages import Answer, ControlOrder, OrderAnswer
 from thalweg.sync.clock import Clock
 from thalweg.window.answers import AnswerWatch
 from thalweg.window.keys import Caller
 
 ACTS: Final[Mapping[str, str]] = {
     "cancel": "It is not placed any more, and stopped where it runs. Nothing that it has left is removed.",
+    "hold": "It does not start until it is released. What runs goes on.",
+    "release": "It waits again as others do.",
 }
-"""Operations on a task, with what each will do, as a person is told before it is done."""
+"""Operations on a task, with what each does; what it will do to this one is asked of `foresight`."""
+ORDERS: Final[Mapping[str, str]] = {
+    "drain": "A region or a node takes nothing new, and what runs there moves elsewhere.",
+    "undrain": "It takes tasks again.",
+    "move": "A copy of a task stops where it is and starts in another region.",
+    "hold": "Nothing of a tenant starts; what runs goes on.",
+    "release": "The tenant's tasks start again.",
+    "tenant": "Weight, quota and budget of a tenant, above the settings.",
+    "price": "What a GPU-hour of a pool costs, whatever its region says.",
+}
+"""Orders of `thalweg drain, undrain, move, tenant, price`: for a key of all tenants."""
 _CLOCK_SLACK_MS: Final = 2_000
 """The broker's clock may differ a little from this one."""
+_ORDERS_AT_ONCE: Final = 4
+"""Each waits for its answer with a connection of its own."""
+_OURS: Final = {"who", "order_id", "observed_at"}
 _CLIENT_TASKS: Final = 10_000
 """A client remembers what it asked; so it is replaced after so many tasks."""
 
@@ -51,6 +69,7 @@ class ActSender:
         """
         self._connect, self._clock = connect, clock
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="window-hands")
+        self._orders = ThreadPoolExecutor(max_workers=_ORDERS_AT_ONCE, thread_name_prefix="window-orders")
         self._client: Client | None = None
         self._answers: AnswerWatch | None = None
         self._sent = 0
@@ -72,11 +91,24 @@ class ActSender:
         moments = {str(request.task_id): request.observed_at or 0 for request in checked}
         return await self._asked("submit", moments, wait_s, lambda client: client.submit_all(contents))
 
-    async def change(self, op: str, task_ids: Sequence[str], wait_s: float) -> list[Acted]:
+    async def change(self, op: str, task_ids: Sequence[str], caller: Caller, wait_s: float) -> list[Acted]:
         """Do one of `ACTS` to tasks. Raises as `submit`."""
         checked_request({"task_ids": list(task_ids)}, op)
         moments = dict.fromkeys(task_ids, self._moment())
-        return await self._asked(op, moments, wait_s, lambda client: client.change(op, task_ids))
+        return await self._asked(op, moments, wait_s, lambda client: client.change(op, task_ids, who_of(caller)))
+
+    async def order(self, order: ControlOrder, wait_s: float) -> OrderAnswer | None:
+        """Give an order, and wait for what becomes of it.
+
+        Returns:
+            The answer; None where the place job was not heard in time: the broker has the order.
+
+        Raises:
+            StreamError: the broker was not reached; sending again is safe.
+        """
+        kafka = self._connect()
+        give = partial(give_order, kafka, order, self._moment(), wait_s)
+        return await asyncio.get_running_loop().run_in_executor(self._orders, give)
 
     async def _asked(
         self, op: str, moments: Mapping[str, int], wait_s: float, send: Callable[[Client], Any]
@@ -144,6 +176,27 @@ class ActSender:
 
         await asyncio.get_running_loop().run_in_executor(self._thread, end)
         self._thread.shutdown(wait=False)
+        self._orders.shutdown(wait=False, cancel_futures=True)
+
+
+def checked_order_of(content: object, caller: Caller) -> ControlOrder:
+    """Make an order of what a caller asks for.
+
+    Raises:
+        InvalidRequestError: a field is missing, unknown, of a wrong type or out of range.
+    """
+    if not isinstance(content, dict):
+        raise InvalidRequestError('wanted is an order, as in {"order": "drain", "region": "aws:us-east-1"}')
+    if (said := sorted(content.keys() & _OURS)) != []:
+        raise InvalidRequestError(f"{said[0]} is not the caller's to say")
+    if content.get("order") not in ORDERS:
+        raise InvalidRequestError(f"order {content.get('order')!r}: allowed are {', '.join(ORDERS)}")
+    return checked_order({**content, "who": who_of(caller)})
+
+
+def who_of(caller: Caller) -> str:
+    """Name whoever asks, for `audit`."""
+    return f"{caller.name} (window)"
 
 
 def _of_tenant(request: Mapping[str, Any], caller: Caller) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime
-from typing import Any, Final, TypeVar
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -19,6 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from thalweg.client.client import InvalidRequestError
+from thalweg.conf.environment import ALERTS
 from thalweg.conf.settings import WindowSettings
 from thalweg.query.account_report import AccountBy
 from thalweg.query.as_of import LogTooShortError, Version, parse_as_of
@@ -29,9 +32,11 @@ from thalweg.query.task_index import TaskGrouping
 from thalweg.query.task_list import TaskFilter, TaskOrder, list_tasks
 from thalweg.stack.connection import NoBrokerError
 from thalweg.streams.broker.errors import StreamError
-from thalweg.window.acts import ACTS, Acted, ActSender, NotAllowedError
+from thalweg.window import metrics
+from thalweg.window.acts import ACTS, ORDERS, Acted, ActSender, NotAllowedError, checked_order_of
 from thalweg.window.assets import Asset, assets
 from thalweg.window.feed import Feed, event_id, position_named
+from thalweg.window.foresight import CrowdedError, Foresight
 from thalweg.window.keys import Caller, KeyNeededError, Keys, NoSuchKeyError, is_own_name
 from thalweg.window.openapi import document
 from thalweg.window.reports import Reports
@@ -39,10 +44,17 @@ from thalweg.window.watch import LedgerWatch
 
 MOST_ROWS: Final = 1_000
 _MOST_BYTES: Final = 4_000_000
+_BODY_S: Final = 20.0
+"""A request that comes in drops is not waited for any longer."""
 _WAIT_S: Final = 5.0
 _MOST_WAIT_S: Final = 60.0
+_BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""Nothing of ours is older, and the engine's times do not reach much further back."""
 _AGAIN_S: Final = 2
 _STALE_S: Final = 20.0
+_FLOWS_FRESH_S: Final = 10.0
+_FLOWS_STALE_S: Final = 60.0
+"""Minutes of the ledger are read for them."""
 _EXPLAINED_AT_ONCE: Final = 2
 """An explanation takes a core for a good half of a second."""
 POLICY: Final = (
@@ -59,21 +71,24 @@ _SAFE: Final = (
 _STATES: Final = ("waiting", "assigned", "running", "succeeded", "failed", "cancelled")
 _WAYS: Final = ("asc", "desc")
 
-Chosen = TypeVar("Chosen", bound=str)
-
-
-class _CrowdedError(Exception):
-    """Too much is under way; come back."""
+_STATUS_OF: Final = {"taken": 201, "known": 200, "refused": 409}
 
 
 class Door:
     """The routes, and what they share."""
 
     def __init__(
-        self, settings: WindowSettings, keys: Keys, watch: LedgerWatch, feed: Feed, reports: Reports, hands: ActSender
+        self,
+        settings: WindowSettings,
+        keys: Keys,
+        watch: LedgerWatch,
+        feed: Feed,
+        reports: Reports,
+        hands: ActSender,
+        foresight: Foresight,
     ) -> None:
         self._settings, self._keys, self._watch, self._feed = settings, keys, watch, feed
-        self._reports, self._hands = reports, hands
+        self._reports, self._hands, self._foresight = reports, hands, foresight
         self._acting = 0
         self._explaining = 0
 
@@ -91,6 +106,7 @@ class Door:
                 warming.cancel()
                 self._watch.stop()
                 self._reports.close()
+                self._foresight.close()
                 await self._hands.close()
 
         get: Sequence[tuple[str, Callable[[Request, Caller], Awaitable[Response]]]] = (
@@ -106,12 +122,16 @@ class Door:
             ("/v1/quality", self._quality),
             ("/v1/money", self._money),
             ("/v1/audit", self._audit),
+            ("/v1/orders", self._orders),
+            ("/v1/settings", self._place_settings),
             ("/v1/events", self._events),
             ("/v1/me", self._me),
         )
         post: Sequence[tuple[str, Callable[[Request, Caller], Awaitable[Response]]]] = (
             ("/v1/tasks", self._submit),
             ("/v1/tasks/{task_id:path}/{op}", self._change),
+            ("/v1/orders", self._order),
+            ("/v1/what-if", self._what_if),
         )
         return Starlette(
             lifespan=living,
@@ -122,6 +142,8 @@ class Door:
             routes=[
                 Route("/healthz", self._health),
                 Route("/openapi.json", _openapi),
+                Route("/alerts.yaml", _alerts),
+                Route("/metrics", self._answered(self._metrics), methods=["GET"]),
                 *(Route(path, self._answered(do), methods=["GET"]) for path, do in get),
                 *(Route(path, self._answered(do), methods=["POST"]) for path, do in post),
                 *(Route(path, _given(asset)) for path, asset in assets().items()),
@@ -145,7 +167,7 @@ class Door:
                 return wrong(403, str(error))
             except (InvalidRequestError, QueryRefusedError) as error:
                 return wrong(422, str(error))
-            except _CrowdedError as error:
+            except CrowdedError as error:
                 return wrong(429, str(error), {"Retry-After": str(_AGAIN_S)})
             except (StreamError, NoBrokerError, WarehouseUnreadableError, LogTooShortError) as error:
                 return wrong(503, str(error), {"Retry-After": str(_AGAIN_S)})
@@ -173,19 +195,39 @@ class Door:
             200 if self._watch.is_loaded and not self._watch.trouble else 503,
         )
 
+    async def _metrics(self, _: Request, caller: Caller) -> Response:
+        self._whole(caller)
+        found = await self._reports.read(("overview", None), lambda: self._reports.overview(None), 0.5)
+        around = await self._reports.read("around", self._reports.around, stale_s=_STALE_S)
+        text = metrics.shown(
+            {one["kind"] for one in around["unwell"]},
+            found["by_state"],
+            Counter(row["state"] for row in around["regions"]),
+            around["nodes"],
+            found["usd_per_hour"],
+            self._feed.listeners,
+            loaded=self._watch.is_loaded,
+        )
+        return Response(text, media_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"})
+
     async def _me(self, _: Request, caller: Caller) -> Response:
         acts = dict(ACTS) if caller.may_act else {}
-        return _json({"key": caller.name or None, "tenant": caller.tenant, "may_act": caller.may_act, "acts": acts})
+        orders = dict(ORDERS) if caller.may_act and caller.tenant is None else {}
+        told = {"key": caller.name or None, "tenant": caller.tenant, "may_act": caller.may_act}
+        return _json({**told, "acts": acts, "orders": orders})
 
     async def _overview(self, _: Request, caller: Caller) -> Response:
         tenant = caller.tenant
         found = await self._reports.read(("overview", tenant), lambda: self._reports.overview(tenant), 0.5)
         # What is read from six tables may be some seconds old, so that nobody waits for it who comes again.
         around = await self._reports.read("around", self._reports.around, stale_s=_STALE_S)
+        flows = await self._reports.read("flows", self._reports.flows, _FLOWS_FRESH_S, stale_s=_FLOWS_STALE_S)
         if tenant is not None:
-            around = {**around, "unwell": []}
+            around, flows = {**around, "unwell": []}, {"flows": []}
         recent = [msgspec.json.decode(body) for body in self._feed.recent(30, caller.tenant)]
-        return _json({**around, **found, "now": self._reports.now(), "loaded": self._watch.is_loaded, "recent": recent})
+        return _json(
+            {**around, **flows, **found, "now": self._reports.now(), "loaded": self._watch.is_loaded, "recent": recent}
+        )
 
     async def _tasks(self, request: Request, caller: Caller) -> Response:
         query = request.query_params
@@ -253,7 +295,7 @@ class Door:
         moment = parse_as_of(text, self._reports.now(), "since")
         if isinstance(moment, Version):
             raise QueryRefusedError(f"since {text!r}: allowed are an age (7d) or a time (2026-11-21T12:00:00Z)")
-        return moment
+        return max(moment, _BEGINNING)
 
     async def _task(self, request: Request, caller: Caller) -> Response:
         task_id = request.path_params["task_id"]
@@ -275,7 +317,7 @@ class Door:
 
     async def _explained(self, task_id: str) -> dict[str, Any]:
         if self._explaining >= 4 * _EXPLAINED_AT_ONCE:
-            raise _CrowdedError(f"{self._explaining} explanations are under way; ask again, or with reasons=0")
+            raise CrowdedError(f"{self._explaining} explanations are under way; ask again, or with reasons=0")
         self._explaining += 1
         try:
             return await self._reports.read(("explanation", task_id), lambda: self._reports.explanation(task_id), 5.0)
@@ -311,18 +353,27 @@ class Door:
         limit = _number(request.query_params, "limit", 100, 1, MOST_ROWS)
         return await self._report(("audit", limit), lambda: self._reports.audit(limit))
 
+    async def _orders(self, request: Request, caller: Caller) -> Response:
+        self._whole(caller)
+        return await self._report("orders", self._reports.orders)
+
+    async def _place_settings(self, _: Request, caller: Caller) -> Response:
+        self._whole(caller)
+        return _json(self._reports.place_settings())
+
     async def _money(self, request: Request, caller: Caller) -> Response:
         query = request.query_params
         by = AccountBy(_one_of(query, "by", [by.value for by in AccountBy], "tenant"))
         since, tenant = query.get("since", "1d"), caller.tenant or query.get("tenant") or None
         limit = _number(query, "limit", 100, 1, MOST_ROWS)
         moment = self._since(since)
+        # Of many tasks it takes a second: who looks on is given the sums of some seconds ago, and the fresh ones next.
         return await self._report(
-            ("money", by, since, tenant, limit), lambda: self._reports.money(by, moment, tenant, limit)
+            ("money", by, since, tenant, limit), lambda: self._reports.money(by, moment, tenant, limit), _STALE_S
         )
 
-    async def _report(self, key: object, make: Callable[[], dict[str, Any]]) -> Response:
-        return _json({**await self._reports.read(key, make), "now": self._reports.now()})
+    async def _report(self, key: object, make: Callable[[], dict[str, Any]], stale_s: float = 0.0) -> Response:
+        return _json({**await self._reports.read(key, make, stale_s=stale_s), "now": self._reports.now()})
 
     async def _events(self, request: Request, caller: Caller) -> Response:
         last = request.headers.get("last-event-id") or request.query_params.get("after")
@@ -330,7 +381,7 @@ class Door:
         if last is not None and after is None:
             return wrong(422, f"Last-Event-ID {last!r}: wanted is the id of an event, as in 3-1204-17")
         if self._feed.listeners >= self._settings.listeners:
-            raise _CrowdedError(f"{self._feed.listeners} listen already (window.listeners)")
+            raise CrowdedError(f"{self._feed.listeners} listen already (window.listeners)")
         return StreamingResponse(
             self._feed.follow(after, caller.tenant),
             media_type="text/event-stream",
@@ -339,12 +390,14 @@ class Door:
 
     # Acting
 
-    @asynccontextmanager
-    async def _act(self, caller: Caller) -> AsyncIterator[None]:
+    def _may_act(self, caller: Caller) -> None:
         if not caller.may_act:
             raise NotAllowedError("this only reads; who acts needs a key whose `acts` is true in window.keys")
+
+    @asynccontextmanager
+    async def _act(self) -> AsyncIterator[None]:
         if self._acting >= self._settings.acts_at_once:
-            raise _CrowdedError(f"{self._acting} requests are under way (window.acts_at_once); nothing was sent")
+            raise CrowdedError(f"{self._acting} requests are under way (window.acts_at_once); nothing was sent")
         self._acting += 1
         try:
             yield
@@ -352,8 +405,9 @@ class Door:
             self._acting -= 1
 
     async def _submit(self, request: Request, caller: Caller) -> Response:
-        async with self._act(caller):
-            asked = await _body(request)
+        self._may_act(caller)
+        asked = await _body(request)  # before a place is taken: who sends slowly keeps nobody else out
+        async with self._act():
             requests = asked["tasks"] if isinstance(asked, dict) and "tasks" in asked else [asked]
             if not isinstance(requests, list) or not all(isinstance(one, dict) for one in requests) or not requests:
                 raise InvalidRequestError('wanted is a task, or {"tasks": [...]}')
@@ -364,13 +418,35 @@ class Door:
         op, task_id = request.path_params["op"], request.path_params["task_id"]
         if op not in ACTS:
             return wrong(404, f"{op!r} is nothing that is done to a task; allowed are {', '.join(ACTS)}")
-        async with self._act(caller):
+        self._may_act(caller)
+        async with self._act():
             if caller.tenant is not None:
                 known = self._watch.tasks.columns.states_of([task_id])
                 if not known or known[0]["tenant"] != caller.tenant:
                     return wrong(404, f"there is no task {task_id!r}")
-            acted = await self._hands.change(op, [task_id], _wait_s(request))
+            if _is_dry(request):
+                return _json({"dry_run": True, **await self._foresight.of_change(op, task_id)})
+            acted = await self._hands.change(op, [task_id], caller, _wait_s(request))
             return _of_acts(acted, alone=True)
+
+    async def _order(self, request: Request, caller: Caller) -> Response:
+        self._may_act(caller)
+        self._whole(caller)
+        order = checked_order_of(await _body(request), caller)
+        async with self._act():
+            if _is_dry(request):
+                return _json({"dry_run": True, **await self._foresight.of_order(order)})
+            answer = await self._hands.order(order, _wait_s(request))
+        told: dict[str, Any] = {"order": order.order, "answer": None, "subject": None, "status": 202}
+        if answer is not None:
+            status = _STATUS_OF[answer.answer]
+            told |= {"answer": answer.answer, "subject": answer.subject, "status": status}
+            told["error" if status == 409 else "reason"] = answer.reason or None
+        return _json(told, told["status"])
+
+    async def _what_if(self, request: Request, caller: Caller) -> Response:
+        self._whole(caller)
+        return _json(await self._foresight.of_supposition(await _body(request)))
 
 
 def _of_acts(acted: Sequence[Acted], *, alone: bool) -> Response:
@@ -379,7 +455,7 @@ def _of_acts(acted: Sequence[Acted], *, alone: bool) -> Response:
     for one in acted:
         row: dict[str, Any] = {"task_id": one.task_id, "answer": None, "status": 202}
         if one.answer is not None:
-            status = {"taken": 201, "known": 200, "refused": 409}[one.answer.answer]
+            status = _STATUS_OF[one.answer.answer]
             row |= {"answer": one.answer.answer, "status": status, "state": one.answer.state or None}
             row |= {"error" if status == 409 else "reason": one.answer.reason or None}
         rows.append(row)
@@ -418,6 +494,10 @@ def _number(query: Mapping[str, str], name: str, otherwise: int, least: int, mos
     return int(text)
 
 
+def _is_dry(request: Request) -> bool:
+    return request.query_params.get("dry_run", "") in ("1", "true")
+
+
 def _wait_s(request: Request) -> float:
     text = request.query_params.get("wait_s", str(_WAIT_S))
     if not re.fullmatch(r"\d{1,2}(\.\d{1,3})?", text) or float(text) > _MOST_WAIT_S:
@@ -429,11 +509,15 @@ async def _body(request: Request) -> Any:
     """Read a JSON body, of a bounded length."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise InvalidRequestError("Content-Type is none of application/json")
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _MOST_BYTES:
-            raise InvalidRequestError(f"it is longer than {_MOST_BYTES:,} bytes")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_S):
+            async for part in request.stream():
+                body += part
+                if len(body) > _MOST_BYTES:
+                    raise InvalidRequestError(f"it is longer than {_MOST_BYTES:,} bytes")
+    except TimeoutError as error:
+        raise InvalidRequestError(f"it was not there after {_BODY_S:g} s") from error
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -454,6 +538,10 @@ def wrong(status: int, words: str, headers: Mapping[str, str] | None = None) -> 
 
 async def _openapi(_: Request) -> Response:
     return _json(document())
+
+
+async def _alerts(_: Request) -> Response:
+    return Response(ALERTS.read_bytes(), media_type="application/yaml", headers={"Cache-Control": "no-cache"})
 
 
 async def _no_such_page(request: Request, error: Exception) -> Response:

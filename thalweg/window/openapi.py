@@ -9,8 +9,9 @@ import msgspec
 from thalweg.query.account_report import AccountBy
 from thalweg.query.task_index import TaskGrouping
 from thalweg.query.task_list import TaskOrder
-from thalweg.streams.contract.messages import TaskRequest
-from thalweg.window.acts import ACTS
+from thalweg.streams.contract.messages import ControlOrder, TaskRequest
+from thalweg.window.acts import ACTS, ORDERS
+from thalweg.window.foresight import WhatIf
 
 _TASK: Final[Mapping[str, Any]] = {"name": "task_id", "in": "path", "required": True, "schema": {"type": "string"}}
 _WAIT: Final = "Seconds to wait for the place job's answer; 202 where it was not heard. By default 5, at most 60."
@@ -34,6 +35,11 @@ def _get(words: str, *parameters: Mapping[str, Any], kind: str = "application/js
     return {"get": {"summary": words, "parameters": list(parameters), "responses": answers}}
 
 
+def _body(name: str) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+    return {"required": True, "content": content}
+
+
 def _answers() -> dict[str, Any]:
     said = {
         "200": "It was known already; nothing is new.",
@@ -51,7 +57,9 @@ def _answers() -> dict[str, Any]:
 
 def document() -> dict[str, Any]:
     """Write the document."""
-    (_,), types = msgspec.json.schema_components([TaskRequest], ref_template="#/components/schemas/{name}")
+    _, types = msgspec.json.schema_components(
+        [TaskRequest, ControlOrder, WhatIf], ref_template="#/components/schemas/{name}"
+    )
     filters = (
         _query("state", "One or several, separated by commas; may be repeated."),
         _query("tenant", "Whose."),
@@ -98,17 +106,31 @@ def document() -> dict[str, Any]:
         "responses": _answers(),
         "security": [{"key": []}],
     }
+    dry = _query("dry_run", "Only say what it would do, in words and figures; nothing is sent.", "boolean")
     acts = {
         f"/v1/tasks/{{task_id}}/{op}": {
             "post": {
                 "summary": f"{op.capitalize()} a task.",
                 "description": words,
-                "parameters": [_TASK, _query("wait_s", _WAIT, "number")],
+                "parameters": [_TASK, _query("wait_s", _WAIT, "number"), dry],
                 "responses": _answers(),
                 "security": [{"key": []}],
             }
         }
         for op, words in ACTS.items()
+    }
+    order = {
+        "summary": "Give an order: drain or undrain, move, hold or release a tenant, its limits, a price.",
+        "description": "; ".join(f"`{name}`: {words}" for name, words in ORDERS.items()),
+        "parameters": [_query("wait_s", _WAIT, "number"), dry],
+        "requestBody": _body("ControlOrder"),
+        "responses": _answers(),
+        "security": [{"key": []}],
+    }
+    what_if = {
+        "summary": "Plan with other settings, prices, limits or capacity, and compare. Nothing is changed.",
+        "requestBody": _body("WhatIf"),
+        "responses": _get("")["get"]["responses"],
     }
     reasons = _query("reasons", "0 leaves out why it waits or is where it is, which takes half a second.", "boolean")
     by = _query("by", "What is summed together.", among=[by.value for by in AccountBy])
@@ -135,6 +157,9 @@ def document() -> dict[str, Any]:
             "/v1/quality": _get("What was quarantined and refused within a day, with the bytes."),
             "/v1/money": _get("What tasks have cost.", by, _query("since", "An age or a time."), limit),
             "/v1/audit": _get("Who did what to the system itself.", limit),
+            "/v1/orders": {**_get("The orders that stand, and who gave them."), "post": order},
+            "/v1/settings": _get("The settings that a plan depends on."),
+            "/v1/what-if": {"post": what_if},
             "/v1/events": _get(
                 "Every row of the ledger as it is committed, as server-sent events. An event's id is its position; "
                 "Last-Event-ID goes on behind it and misses nothing.",

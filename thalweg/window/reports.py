@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,17 +16,22 @@ from thalweg.conf.settings import Settings
 from thalweg.query.account_report import AccountBy, account_report
 from thalweg.query.explain import explain_task
 from thalweg.query.explanation import as_document
+from thalweg.query.moved_copies import moved_copies
 from thalweg.query.query import TableReader, quote
 from thalweg.query.region_report import region_rows
+from thalweg.query.saved_now import saved_now
 from thalweg.query.sync_report import sync_document
 from thalweg.query.task_index import TaskGrouping
 from thalweg.query.task_list import TaskFilter
 from thalweg.query.task_runs import task_runs
 from thalweg.scheduling.live.fairshare import entitlements
 from thalweg.scheduling.problem.model import GPUS
+from thalweg.scheduling.solve.solve import STRATEGIES
 from thalweg.stack.process_table import process_rows
 from thalweg.stack.state import StateFolder, running_in
 from thalweg.sync.clock import Clock
+from thalweg.window.foresight import PLANNING
+from thalweg.window.refused import RefusedWatch
 from thalweg.window.watch import LedgerWatch
 
 _READERS: Final = 4
@@ -34,8 +40,12 @@ _FRESH_S: Final = 2.0
 _MOST_KEPT: Final = 256
 _RAW_BYTES: Final = 2_000
 _SAYING: Final = 5
-_BEHIND_MS: Final = 10_000
-
+_LETTERS_S: Final = 2.0
+"""How long a first look waits for the dead-letter topic; the next has more."""
+_LINKS: Final = (
+    "SELECT region, dst_region, rtt_ms, gbps, usd_per_gb FROM links WHERE region <> dst_region"
+    " ORDER BY region, dst_region LIMIT 2000"
+)
 Document = dict[str, Any]
 
 
@@ -58,22 +68,27 @@ class _Kept:
 class Reports:
     """See the module's words. For one event loop; the reading is done by threads of its own."""
 
-    def __init__(self, warehouse: str, settings: Settings, watch: LedgerWatch, clock: Clock, state: Path) -> None:
+    def __init__(
+        self, warehouse: str, settings: Settings, watch: LedgerWatch, refused: RefusedWatch, clock: Clock, state: Path
+    ) -> None:
         """Prepare.
 
         Args:
             warehouse: folder or URI.
             settings: whose `place` explains and shares.
             watch: gives the tasks as they are now.
+            refused: gives what the jobs could not take.
             clock: milliseconds since 1970.
             state: state folder whose stack's health is told.
         """
         self.warehouse, self._settings, self._watch, self._clock, self._state = warehouse, settings, watch, clock, state
+        self._refused = refused
         self._threads = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="window-read")
         self._kept: dict[object, _Kept] = {}
 
     def close(self) -> None:
         """End the threads."""
+        self._refused.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def now(self) -> datetime:
@@ -127,39 +142,53 @@ class Reports:
         """Tell what there is to run on, and what is unwell."""
         regions = region_rows(self.warehouse, None, self.now())
         gpus = sum(row["gpus"] for row in regions if row["state"] == "heard")
-        return {"regions": regions, "gpus": gpus, "unwell": self.unwell(regions)}
+        with TableReader(self.warehouse) as reader:
+            states = reader.dicts("SELECT coalesce(state, 'ready') AS state, count(*) AS n FROM nodes GROUP BY 1")
+            links = reader.dicts(_LINKS)
+        nodes = {row["state"]: row["n"] for row in states}
+        return {"regions": regions, "gpus": gpus, "nodes": nodes, "links": links, "unwell": self.unwell(regions)}
+
+    def flows(self) -> Document:
+        """Tell between which regions copies have moved of late."""
+        with TableReader(self.warehouse) as reader:
+            return {"flows": moved_copies(reader, self.now())}
 
     def unwell(self, regions: list[Document]) -> list[Document]:
         """Name what somebody should look at, the gravest first."""
         found: list[Document] = []
 
-        def say(grave: bool, what: str, words: str, page: str) -> None:
-            found.append({"grave": grave, "what": what, "words": words, "page": page})
+        def say(kind: str, grave: bool, what: str, words: str, page: str) -> None:
+            found.append({"kind": kind, "grave": grave, "what": what, "words": words, "page": page})
 
         if self._watch.trouble:
-            say(True, "ledger", f"the ledger cannot be read: {self._watch.trouble}", "overview")
+            say("ledger", True, "ledger", f"the ledger cannot be read: {self._watch.trouble}", "overview")
         for process in self._processes():
             if process["state"] not in ("ready", "waiting", "starting"):
-                say(
-                    process["name"] != "window", process["name"], f"{process['state']} {process['failure']}", "overview"
-                )
+                words = f"{process['state']} {process['failure']}"
+                say("process", process["name"] != "window", process["name"], words, "overview")
         silent = [region for region in regions if region["state"] != "heard"]
         if silent:
             names = ", ".join(region["region"] for region in silent[:_SAYING]) + (", …" if silent[_SAYING:] else "")
             placed = sum(region["running"] + region["assigned"] for region in silent)
             words = f"not heard: {names}; {placed:,} tasks are placed there"
-            say(placed > 0, f"{len(silent)} of {len(regions)} regions", words, "regions")
+            say("regions", placed > 0, f"{len(silent)} of {len(regions)} regions", words, "regions")
         with TableReader(self.warehouse) as reader:
             hour = f"TIMESTAMP {quote((self.now() - timedelta(hours=1)).isoformat())}"
             rows = reader.dicts(f"SELECT count(*) AS n FROM quarantine WHERE quarantined_at >= {hour}")
             if rows[0]["n"]:
-                say(False, "quality", f"{rows[0]['n']:,} samples were quarantined within the hour", "quality")
+                say(
+                    "quarantine",
+                    False,
+                    "quality",
+                    f"{rows[0]['n']:,} samples were quarantined within the hour",
+                    "quality",
+                )
             gaps = reader.dicts("SELECT count(*) AS n FROM sync_gaps WHERE status = 'open'")
             if gaps[0]["n"]:
-                say(False, "sync", f"{gaps[0]['n']:,} gaps are open", "sync")
+                say("gaps", False, "sync", f"{gaps[0]['n']:,} gaps are open", "sync")
             broken = reader.dicts("SELECT region FROM sync_regions WHERE digest_agrees = false")
             if broken:
-                say(True, "sync", f"digests differ: {', '.join(row['region'] for row in broken)}", "sync")
+                say("digests", True, "sync", f"digests differ: {', '.join(row['region'] for row in broken)}", "sync")
         return sorted(found, key=lambda one: not one["grave"])
 
     def _processes(self) -> list[Document]:
@@ -174,10 +203,7 @@ class Reports:
         """Tell of each region what it has, and of each link between two."""
         rows = region_rows(self.warehouse, None, self.now())
         with TableReader(self.warehouse) as reader:
-            links = reader.dicts(
-                "SELECT region, dst_region, rtt_ms, gbps, usd_per_gb FROM links WHERE region <> dst_region"
-                " ORDER BY region, dst_region LIMIT 2000"
-            )
+            links = reader.dicts(_LINKS)
         return {"regions": rows, "links": links}
 
     def nodes(self, region: str | None) -> Document:
@@ -256,19 +282,45 @@ class Reports:
             )
         for row in newest:
             row["raw"] = bytes(row["raw"] or b"")[:_RAW_BYTES].decode(errors="replace")
-        return {"rules": rules, "newest": newest, "sync_refused": refused}
+        letters = self._refused.document(_LETTERS_S)
+        return {"rules": rules, "newest": newest, "sync_refused": refused, "refused": letters}
 
     def money(self, by: AccountBy, since: datetime, tenant: str | None, limit: int) -> Document:
         """Tell what tasks have cost since a moment."""
         with TableReader(self.warehouse) as reader:
             found = account_report(reader, by, since, self.now(), tenant=tenant)
+            saved = saved_now(reader, tenant=tenant)
         rows = found.rows[-limit:] if by is AccountBy.DAY else found.rows[:limit]
-        return {"by": by.value, "since": since, "rows": rows, "in_all": len(found.rows), "total": found.total}
+        compared = {**asdict(saved), "saved_usd_per_hour": saved.saved_usd_per_hour}
+        return {
+            "by": by.value, "since": since, "rows": rows, "in_all": len(found.rows), "total": found.total,
+            "compared": compared,
+        }  # fmt: skip
 
     def audit(self, limit: int) -> Document:
         """Tell who did what to the system itself."""
         with TableReader(self.warehouse) as reader:
             return {"audit": reader.dicts(f"SELECT * FROM audit ORDER BY at DESC LIMIT {limit}")}
+
+    def orders(self) -> Document:
+        """Tell which orders stand, the newest first."""
+        with TableReader(self.warehouse) as reader:
+            rows = reader.dicts(
+                "SELECT decided_at, reason, ordered FROM decisions WHERE transition = 'ordered'"
+                " ORDER BY driver_epoch, batch_id, row"
+            )
+        last = {}
+        for row in rows:
+            told = json.loads(row["ordered"])
+            last[told["subject"]] = {"at": row["decided_at"], "what": row["reason"], "who": "", **told}
+        standing = [one for one in last.values() if one.get("after") and one["after"]["type"] not in ("move", "asked")]
+        return {"orders": sorted(standing, key=lambda one: one["at"], reverse=True)}
+
+    def place_settings(self) -> Document:
+        """Tell the settings that a plan depends on."""
+        place = self._settings.place
+        values = {name: attrgetter(name)(place) for name in PLANNING}
+        return {"settings": values, "strategies": list(STRATEGIES)}
 
     def explanation(self, task_id: str) -> Document:
         """Explain a task, as `thalweg explain --json` does. Raises as `query.explain.explain_task`."""

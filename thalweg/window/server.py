@@ -14,7 +14,9 @@ from thalweg.sync.clock import Clock
 from thalweg.window.acts import ActSender
 from thalweg.window.door import Door
 from thalweg.window.feed import Feed
+from thalweg.window.foresight import Foresight
 from thalweg.window.keys import Keys
+from thalweg.window.refused import RefusedWatch
 from thalweg.window.reports import Reports
 from thalweg.window.watch import LedgerWatch
 
@@ -41,7 +43,9 @@ def make_door(
     keys = Keys(window)
     feed = Feed(lambda position, limit: events_after(warehouse, position, limit))
     watch = LedgerWatch(FollowedTasks(warehouse), feed, clock, look_s=window.look_ms / 1_000, anew_s=window.anew_s)
-    return Door(window, keys, watch, feed, Reports(warehouse, settings, watch, clock, state), ActSender(connect, clock))
+    reports = Reports(warehouse, settings, watch, RefusedWatch(connect, clock), clock, state)
+    foresight = Foresight(warehouse, settings.place, clock)
+    return Door(window, keys, watch, feed, reports, ActSender(connect, clock), foresight)
 
 
 def bound(host: str, port: int) -> socket.socket:

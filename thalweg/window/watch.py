@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,6 +12,7 @@ from thalweg.query.task_index import TaskGrouping
 from thalweg.query.task_list import TaskFilter
 from thalweg.sync.clock import Clock
 from thalweg.window.feed import Feed, told
+from thalweg.window.metrics import CHANGES
 
 log = logging.getLogger("thalweg.window")
 
@@ -79,6 +80,8 @@ class LedgerWatch:
             self.feed.begin(self.tasks.position)
         if events:
             self._changes += len(events)
+            for change, rows in Counter(event.transition for event in events).items():
+                CHANGES.labels(change).inc(rows)
             last = {event.task_id: event.position for event in events}
             shown = {task["task_id"]: task for task in self.tasks.columns.states_of(last)}
             # The last of a task's events in this step brings the task as it is now.

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from tests.unit.cli.conftest import put
 from tests.unit.cli.test_tasks_command import task
+from thalweg.cli import wait_command
 from thalweg.cli.main import cli
 from thalweg.streams.contract.messages import Answer
 from thalweg.sync.delta.contracts import TASKS, TASKS_ARCHIVE
@@ -190,6 +191,13 @@ def test_waiting_ends_with_how_the_tasks_ended(state: Path) -> None:
     nobody = json.loads(run("wait", "nobody", "--timeout", "0", "--json").stdout)
     assert nobody["tasks"][0]["state"] == "unknown"
     assert run("wait", "nobody", "--timeout", "0").exit_code == 2
+
+
+def test_who_waits_for_what_was_refused_is_told_why(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wait_command, "_refused", lambda config, now: {"round": "after 'round' closes a circle"})
+    refused = run("wait", "round", "old", "--timeout", "0")
+    assert (refused.exit_code, "round was refused: after 'round' closes a circle" in refused.stdout) == (1, True)
+    assert run("wait", "round", "nobody", "--timeout", "0").exit_code == 2
 
 
 def test_waiting_goes_on_until_the_tables_say_that_it_is_over(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """What explain says is what is: starts that can be told, reasons that name what is missing, fields nobody reads."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,6 +150,59 @@ def test_fields_that_nobody_reads_are_shown(world: Path) -> None:
     ]
     assert "unknown field 'gpus' (is 'per_worker.gpus' meant?); nobody reads it" in told("new", world)
     assert explained("large", world)["unread"] == []
+
+
+def test_a_region_that_nobody_knows_is_named_with_the_one_that_is_meant(world: Path) -> None:
+    waiting(world, allowed_regions=["aws:us-east1", "moon"], origin_region=EAST)
+    assert explained("new", world)["unknown_regions"] == [f"'aws:us-east1' (is {EAST!r} meant?)", "'moon'"]
+    words = f"Its request names the region 'aws:us-east1' (is {EAST!r} meant?), of which nothing was heard yet"
+    assert words in told("new", world)
+
+
+@pytest.mark.parametrize(
+    ("request_of", "held", "words"),
+    [
+        ({"after": ["placed", "nobody"]}, False, "parents: waits for nobody, which nobody has submitted yet; placed"),
+        ({"after": [{"task_id": "large", "on": "end"}]}, False, "parents: waits for large, which is waiting"),
+        ({"after": ["gone"], "not_before": 253_402_300_799_000}, False, "time: not before 9999-12-31 23:59:59 UTC"),
+        ({"after": ["placed"]}, True, "held: by request"),
+        ({"after": ["gone"]}, False, "capacity"),
+    ],
+)
+def test_what_stands_in_front_of_the_queue_is_told_alike_with_and_without_the_planner(
+    world: Path, monkeypatch: pytest.MonkeyPatch, request_of: dict[str, Any], held: bool, words: str
+) -> None:
+    rows = ledger(
+        submitted("gone"),
+        happened("gone", "cancelled"),
+        submitted("new", per_worker={"gpus": 512}, **request_of),
+        happened("new", "waiting", reason="x"),
+        *([happened("new", "held")] if held else []),
+        batch_id=50,
+    )
+    put(world, DECISIONS, rows)
+    put(world, TASKS, fold_ledger(rows)[0])
+    found = explained("new", world)
+    assert found["waits"]["now"].startswith((words, "impossible") if words == "capacity" else words)
+    monkeypatch.setattr("thalweg.query.closed_gate.may_be_closed", lambda row, request, now_ms: False)
+    assert explained("new", world) == found
+
+
+def test_elements_of_an_array_have_their_turn_by_their_numbers(world: Path) -> None:
+    needs: dict[str, object] = {"per_worker": {"gpus": 64}, "array": {"count": 12, "at_most": 3}}
+    rows = ledger(
+        *(
+            row
+            for name in ("sweep", *(f"sweep[{index}]" for index in range(12)))
+            for row in ({**submitted("sweep", **needs), "task_id": name}, happened(name, "waiting", reason="x"))
+        ),
+        batch_id=50,
+    )
+    put(world, DECISIONS, rows)
+    put(world, TASKS, fold_ledger(rows)[0])
+    assert not explained("sweep[2]", world)["waits"]["now"].startswith("array")
+    for later in ("sweep[3]", "sweep[10]"):
+        assert explained(later, world)["waits"]["now"] == "array: 3 elements are in front in sweep, which runs 3"
 
 
 def test_a_long_queue_is_a_long_wait_and_not_never() -> None:

@@ -67,6 +67,16 @@ def test_the_log_of_another_worker_lies_beside(warehouse: Path, tmp_path: Path) 
     assert (missing.exit_code, "no log of a worker 3" in missing.stderr) == (1, True)
 
 
+def test_a_pipe_gets_every_byte_and_a_terminal_what_it_does_not_obey(
+    warehouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_results(warehouse, {"task_id": "t3", "log": log_at(tmp_path / "output.log", "\x1b[2Ja\x1b[31mb\x1b[0m\r")})
+    assert run("logs", "t3", warehouse=warehouse).stdout_bytes == b"\x1b[2Ja\x1b[31mb\x1b[0m\r"
+    monkeypatch.setattr(logs_command, "_is_terminal", lambda: True)
+    assert run("logs", "t3", warehouse=warehouse).stdout_bytes == "␛[2Jab\n".encode()
+    assert run("logs", "t3", "--raw", warehouse=warehouse).stdout_bytes == b"\x1b[2Ja\x1b[31mb\x1b[0m\r"
+
+
 def test_words_are_true(warehouse: Path, tmp_path: Path) -> None:
     unknown = run("logs", "nobody", warehouse=warehouse)
     assert (unknown.exit_code, unknown.stderr) == (2, "Error: no such task: nobody\n")

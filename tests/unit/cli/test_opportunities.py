@@ -15,6 +15,7 @@ from thalweg.cli.main import cli
 from thalweg.conf.settings import PlaceSettings
 from thalweg.query.opportunities import Opportunities, opportunities
 from thalweg.query.query import TableReader
+from thalweg.scheduling.again.proposals import CHEAPER, RunLeft, first_words
 from thalweg.sync.delta.contracts import DECISIONS, LINKS, NODES, PLACEMENTS, PRICES, TASKS
 from thalweg.sync.ledger.folds import fold_ledger
 
@@ -164,6 +165,32 @@ def test_moves_are_told_by_their_reason_with_what_they_changed(tmp_path: Path) -
     )  # fmt: skip
     assert (move.usd_per_hour_before, move.usd_per_hour_after) == (3.0, 2.0)
     assert looked(folder, since=START + timedelta(seconds=601)).moves == []
+
+
+def test_what_a_look_was_to_save_is_compared_with_what_it_has_saved(tmp_path: Path) -> None:
+    later = START + timedelta(hours=1)
+
+    def moved(task_id: str, device: int, why: str) -> list[dict[str, Any]]:
+        # 9 h are left and 1 h is done again: 27 to stay, 20 to go, 1 for the move.
+        run = RunLeft(left_h=9.0, lost_h=1.0)
+        reason = f"{first_words(why, 6.0, run)}: from {EAST} of {EAST}, +1.00 USD an hour saved, 4.00 USD lost"
+        rows = [
+            happened(task_id, "revoked", 2, region=EAST),
+            assigned(task_id, 3, WEST, nodes=held(WEST, device), cost_usd_per_hour=2.0, reason=reason),
+        ]
+        return [*runs(task_id, EAST, device), *({**row, "decided_at": later} for row in rows)]
+
+    ended = happened("a", "succeeded", 3, region=WEST, decided_at=later + timedelta(hours=10))
+    folder = world(
+        tmp_path, [*moved("a", 0, CHEAPER), ended], moved("b", 1, CHEAPER), moved("c", 2, "makes room for big")
+    )
+    cheaper, room = looked(folder, now=later + timedelta(hours=12)).looked_again
+    assert (cheaper.why, cheaper.moves, cheaper.running, cheaper.expected_usd) == (CHEAPER, 2, 1, 12.0)
+    # The first ran its ten hours: 10 - 4, as expected. The other runs for twelve: 12 - 4.
+    assert cheaper.realised_usd == pytest.approx(6.0 + 8.0)
+    assert (room.why, room.moves, room.realised_usd) == ("makes room", 1, pytest.approx(8.0))
+    shown = CliRunner().invoke(cli, ["opportunities", "--warehouse", str(folder), "--since", "2020-01-01T00:00:00Z"])
+    assert "saved so far" in shown.stdout, shown.output
 
 
 def test_the_command_tells_people_and_programs(tmp_path: Path) -> None:

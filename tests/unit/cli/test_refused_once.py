@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from thalweg.cli.refused_command import said_once
+from thalweg.cli.refused_command import refused_submissions, said_once
 from thalweg.streams.broker.deadletter import RefusedRecord
 
 LETTER = RefusedRecord(
@@ -31,3 +31,14 @@ def test_another_flow_or_another_record_at_the_place_is_another_refusal() -> Non
 def test_what_others_put_into_the_topic_is_counted_as_it_is() -> None:
     stray = replace(LETTER, flow="", topic="", partition=-1, offset=-1)
     assert len(said_once([stray, stray])) == 2
+
+
+def test_a_task_is_refused_by_its_submission_alone() -> None:
+    asked = replace(LETTER, rule="request", value=b'{"task_id": "t"}')
+    others = [
+        replace(asked, value=b'{"task_id": "u", "op": "cancel"}'),
+        replace(asked, value=b'{"task_id": 5}'),
+        replace(asked, value=None),
+        replace(asked, rule="report", value=b'{"task_id": "v"}'),
+    ]
+    assert refused_submissions([asked, *others, replace(asked, reason="newer")]) == {"t": "newer"}

@@ -9,9 +9,11 @@ import pyarrow as pa
 
 from tests.place_driver import Driver
 from thalweg.conf.settings import Settings, WarehouseSettings
+from thalweg.jobs.accounting.order_audit import OrderAudit
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.placement.recovery import recover
 from thalweg.jobs.runtime.job import Stop
+from thalweg.scheduling.again.proposals import SaidSaving
 from thalweg.scheduling.world.facts import NodeFacts, WorldFacts
 from thalweg.scheduling.world.orders import Drain
 from thalweg.streams.broker.publish import OutgoingRecord
@@ -184,3 +186,103 @@ def test_a_notice_drains_its_nodes_by_its_moment_once(tmp_path: Path) -> None:
     assert line.driver.placer.world.orders.get("drain/east/n") == Drain(region="east", node_id="n", by_ms=5_000)  # type: ignore[arg-type]
     line.take(("thalweg.status.east", {"type": "notice", "region": "east", "nodes": ["n"]}))
     assert "without by" in line.letters()[-1]
+
+
+def test_what_is_taken_back_of_a_place_that_nobody_knows_was_misspelt(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    line.take(EAST, WEST, line.order(order="drain", region="east"))
+    line.take(
+        line.order(order="undrain", region="eats"),
+        line.order(order="undrain", region="east", node_id="m"),
+        line.order(order="price", region="eats", gpu_model="A100", reset=True),
+    )
+    assert line.letters() == [
+        "region 'eats' is not known; known are east, west",
+        "node 'm' of east is not known; known are n",
+        "region 'eats' is not known; known are east, west",
+    ]
+    line.take(line.order(order="undrain", region="west"), line.order(order="undrain", region="east"))
+    assert [row["reason"] for row in line.rows()] == ["nothing new: nothing stood", "no more: east is drained"]
+
+
+def test_the_job_s_own_sign_of_life_is_no_region_s(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    line.take(EAST, WEST, ("thalweg.status.control", {"type": "heartbeat", "region": "control"}))
+    assert sorted(line.driver.placer.world.regions) == ["east", "west"]
+
+
+HOUR_MS = 3_600_000
+
+
+def of_region(region: str, kind: str, **more: object) -> tuple[str, object]:
+    return f"thalweg.status.{region}", {"type": kind, "region": region, "task_id": "t", **more}
+
+
+def test_when_a_price_falls_the_live_job_moves_what_runs_once_with_its_reason_and_saving(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    task = ("thalweg.requests", {"task_id": "t", "per_worker": {"gpus": 1}, "expected_s": 36_000})
+    line.take(EAST, WEST, task)
+    line.take(of_region("east", "accepted", epoch=1), of_region("east", "running", epoch=1))
+    line.take(line.order(order="price", region="west", gpu_model="A100", usd_per_gpu_hour=0.1))
+    line.now_ms += HOUR_MS
+    line.take(EAST, of_region("east", "progress", epoch=1, checkpointed_at=line.now_ms - 60_000))
+    line.driver.placer.again.look()
+    line.now_ms += 1_000
+    line.take(EAST)
+    revoked, assigned = line.rows()
+    assert [row["transition"] for row in (revoked, assigned)] == ["revoked", "assigned"]
+    assert line.where() == ["west"] and [one.topic for one in line.told[-2:]] == [
+        "thalweg.assignments.east", "thalweg.assignments.west"
+    ]  # fmt: skip
+    # By hand: 9 h are left, a minute and the start-up are done again; 9 USD to stay, 0.90 to go and 1 for the move.
+    said = SaidSaving.read(str(assigned["reason"]))
+    assert said is not None and abs(said.saving_usd - (9.0 - 9.0333 * 0.1 - 1.0)) < 0.001
+    told = [one.value for one in line.told]
+    line.begin()  # killed before Spark noted the end: what is committed is told again, and nothing is looked at
+    line.take(EAST, batch=line.batch - 1)
+    assert line.where() == ["west"] and [one.value for one in line.told[len(told) :]] == told[-2:]
+    line.take(EAST)
+    line.driver.placer.again.look()
+    line.take(EAST)
+    assert line.where() == ["west"] and line.rows() == []
+
+
+def test_a_driver_that_ends_with_proposals_loses_them_and_the_next_one_looks_anew(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    task = ("thalweg.requests", {"task_id": "t", "per_worker": {"gpus": 1}, "expected_s": 36_000})
+    line.take(EAST, WEST, task)
+    line.take(of_region("east", "accepted", epoch=1), of_region("east", "running", epoch=1))
+    line.take(line.order(order="price", region="west", gpu_model="A100", usd_per_gpu_hour=0.01))
+    line.now_ms += HOUR_MS
+    line.take(EAST)
+    line.driver.placer.again.look()
+    line.begin()
+    line.take(EAST, WEST)
+    assert line.where() == ["east"] and line.rows() == []
+    line.now_ms += 60_000
+    line.take(EAST)
+    line.driver.placer.again.look()
+    line.take(EAST)
+    assert line.where() == ["west"]
+
+
+def test_who_asked_something_of_a_task_is_written_down_beside_what_became_of_it(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    line.take(EAST, WEST, TASK)
+    line.take(("thalweg.requests", {"op": "hold", "task_id": "t", "who": "ann"}))
+    held, asked = line.rows()
+    assert (held["transition"], asked["transition"], asked["task_id"]) == ("held", "ordered", "")
+    audited: list[dict[str, object]] = []
+    audit = OrderAudit(lambda rows, _: audited.extend(rows), lambda _: None)
+    audit.note("ledger", line.driver.placer.ledger.batch("q", line.batch))
+    assert [(one["actor"], one["action"], one["subject"], one["outcome"]) for one in audited] == [
+        ("ann", "hold-task", "hold-task/t", "done")
+    ]
+    line.take(("thalweg.requests", {"op": "hold", "task_ids": ["t"], "who": "ann"}))
+    assert line.rows() == [], "nothing new is no row"
+    line.take(("thalweg.requests", {"op": "release", "task_ids": ["t"], "who": "ann"}))
+    assert [row["transition"] for row in line.rows()] == ["released", "ordered"], "of many at once, each"
+    line.begin()
+    assert not line.driver.placer.world.orders.by_subject, "it stands for nothing after a restart"
+    line.take(EAST, ("thalweg.requests", {"task_id": "u", "who": "ann"}))
+    assert "who with op 'submit'" in line.letters()[-1]

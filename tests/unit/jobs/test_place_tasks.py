@@ -145,7 +145,7 @@ def test_a_child_waits_for_its_parent_and_ends_with_it_where_that_fails(line: Li
     assert line.states()["b"] == "assigned"
     told = line.report("failed", "b", cause="time_limit", detail="took 9 s")
     assert [(end["task_id"], end["state"], end["reason"]) for end in ends(told)] == [
-        ("b", "failed", "gave up after 1 attempt because time_limit is tried again 0 times, the last: took 9 s"),
+        ("b", "failed", "gave up after 1 attempt because time_limit is not tried again, the last: took 9 s"),
         ("c", "cancelled", "cancelled: its parent b failed"),
     ]
     assert line.states() == {"a": "succeeded", "b": "failed", "c": "cancelled", "d": "assigned"}
@@ -262,7 +262,7 @@ def test_a_failure_is_tried_again_as_its_request_says(line: Line) -> None:
     assert line.world.tasks["t"].attempt == 4, "an agent that stops is no failure of the task"
     line.take()
     (end,) = ends(line.report("failed", "t", cause="memory"))
-    assert "because memory is tried again 1 times" in end["reason"]
+    assert "because memory is tried again once" in end["reason"]
     line.take(asked("u", retries=retries))
     (end,) = ends(line.report("failed", "u", cause="exit", exit_code=3))
     assert "exit code 3 is not tried again" in end["reason"]

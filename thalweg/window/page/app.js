@@ -9,13 +9,14 @@ import { taskPage } from "./task.js";
 
 const main = document.getElementById("main");
 const dialog = document.getElementById("dialog");
-const NAMES = ["overview", "tasks", "regions", "plans", "tenants", "sync", "quality", "money", "audit"];
-const shown = { me: { may_act: false, acts: {} } };
+const NAMES = ["overview", "tasks", "regions", "plans", "tenants", "sync", "quality", "money", "audit", "what-if"];
+const NOBODY = { may_act: false, acts: {}, orders: {} };
+const shown = { me: NOBODY };
+const named = (name) => name[0].toUpperCase() + name.slice(1).replace("-", " ");
 let page = null;
 
 for (const [at, name] of NAMES.entries())
-  document.getElementById("nav").append(el("a", { href: `#/${name}`, "data-page": name, title: `Key: g ${at + 1}` },
-    name[0].toUpperCase() + name.slice(1)));
+  document.getElementById("nav").append(el("a", { href: `#/${name}`, "data-page": name, title: `Key: g ${(at + 1) % 10}` }, named(name)));
 
 function route() {
   const [path, query = ""] = (location.hash.slice(2) || "overview").split("?");
@@ -29,12 +30,12 @@ async function show() {
   const stop = new AbortController();
   const known = to.name === "tasks" && to.id ? taskPage : to.name === "tasks" ? tasksPage : PAGES[to.name] || PAGES.overview;
   for (const link of document.querySelectorAll("#nav a"))
-    link.toggleAttribute("aria-current", link.dataset.page === (NAMES.includes(to.name) ? to.name : "overview"));
-  const title = to.id || to.name[0].toUpperCase() + to.name.slice(1);
+    link.dataset.page === (NAMES.includes(to.name) ? to.name : "overview") ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
+  const title = to.id || named(NAMES.includes(to.name) ? to.name : "overview");
   document.title = `${title} · Thalweg`;
   page = { stop, to };
   const mine = page;
-  const context = { ...to, signal: stop.signal, get me() { return shown.me; }, confirm, ask: (path, how) => ask(path, { signal: stop.signal, ...how }) };
+  const context = { ...to, signal: stop.signal, get me() { return shown.me; }, wake: () => mine.wake?.(), ask: (path, how) => ask(path, { signal: stop.signal, ...how }) };
   main.replaceChildren(el("h1", { class: to.id ? "id" : "" }, title), el("div.body", {}, el("p.faint", {}, "Loading …")));
   const body = main.lastChild;
   Object.assign(mine, known(context, body));
@@ -48,6 +49,7 @@ async function refresh(mine, body) {
       const found = await mine.load();
       if (mine !== page) return;
       clockIs(found?.now);
+      body.querySelector(":scope > .trouble")?.remove();
       mine.draw(found);
       mine.failed = false;
     } catch (error) {
@@ -79,7 +81,7 @@ const events = new Events(
 // The key is kept for this tab alone.
 function askKey() {
   const input = el("input", { type: "password", id: "secret", autocomplete: "off", value: key.get() });
-  const form = el("form", { method: "dialog" }, el("h2", {}, "Key"),
+  const form = el("form", { method: "dialog" }, el("h2", { id: "dialog-title" }, "Key"),
     el("p", {}, "Reading may need one, and acting does (window.keys in the settings). It is kept for this tab alone."),
     el("label", { for: "secret" }, "Secret"), input,
     el("p.buttons", {}, el("button", { value: "cancel", formnovalidate: true }, "Close"),
@@ -97,26 +99,16 @@ function askKey() {
   dialog.showModal();
 }
 
-// What an act will do is said before it is done.
-function confirm(title, words, button) {
-  return new Promise((done) => {
-    dialog.replaceChildren(el("form", { method: "dialog" }, el("h2", {}, title), el("p", {}, words),
-      el("p.buttons", {}, el("button", { value: "no", autofocus: true }, "No, go back"), el("button.grave", { value: "yes" }, button))));
-    dialog.returnValue = "no";
-    dialog.onclose = () => done(dialog.returnValue === "yes");
-    dialog.showModal();
-  });
-}
-
 async function whoAmI() {
   const button = document.getElementById("key");
   try {
     shown.me = await ask("/v1/me");
     button.textContent = shown.me.key ? `Key: ${shown.me.key}` : "Key";
   } catch (error) {
-    shown.me = { may_act: false, acts: {} };
-    if (error.status === 401) button.textContent = "Key needed";
+    shown.me = NOBODY;
+    button.textContent = error.status === 401 ? "Key needed" : "Key";
   }
+  page?.wake?.();
 }
 
 document.getElementById("key").addEventListener("click", askKey);
@@ -130,7 +122,7 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) || dialog.open) return;
   if (event.key === "/") { event.preventDefault(); document.getElementById("jump-id").focus(); }
   else if (event.key === "g") went = Date.now();
-  else if (/[1-9]/.test(event.key) && Date.now() - went < 1500) location.hash = `#/${NAMES[event.key - 1]}`;
+  else if (/^[0-9]$/.test(event.key) && Date.now() - went < 1500) location.hash = `#/${NAMES[(Number(event.key) + 9) % 10]}`;
 });
 window.addEventListener("hashchange", () => { show(); main.focus({ preventScroll: true }); });
 setInterval(() => aged(document), 1000);

@@ -18,11 +18,44 @@ export function svg(name, attributes = {}, ...children) {
 function filled(element, attributes, children) {
   for (const [key, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
-    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    if (key.startsWith("on")) listen(element, key.slice(2), value);
     else element.setAttribute(key, value === true ? "" : value);
   }
-  for (const child of children.flat()) if (child !== null && child !== undefined && child !== false) element.append(child);
+  for (const child of children.flat(Infinity)) if (child !== null && child !== undefined && child !== false) element.append(child);
   return element;
+}
+
+// Listeners are kept by the element, so that `morph` can hand them on.
+function listen(element, type, act) {
+  element.does ??= {};
+  element.does[type] = act;
+  element.addEventListener(type, (event) => element.does[type]?.(event));
+}
+
+// Show new content in the elements that are there: focus, scroll places, open details and marked text stay.
+export function morph(parent, children) {
+  const fresh = children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
+  fresh.forEach((child, at) => {
+    const now = parent.childNodes[at];
+    const next = typeof child === "string" ? document.createTextNode(child) : child;
+    if (!now) parent.append(next);
+    else if (now !== next) same(now, next) ? become(now, next) : now.replaceWith(next);
+  });
+  while (parent.childNodes.length > fresh.length) parent.lastChild.remove();
+}
+
+function same(now, next) {
+  if (now.nodeType !== next.nodeType || now.nodeName !== next.nodeName) return false;
+  if (now.nodeType !== 1) return true;
+  return now.dataset.key === next.dataset.key && Object.keys(now.does || {}).join() === Object.keys(next.does || {}).join();
+}
+
+function become(now, next) {
+  if (now.nodeType !== 1) { if (now.data !== next.data) now.data = next.data; return; }
+  for (const name of now.getAttributeNames()) if (!next.hasAttribute(name) && !(name === "open" && now.nodeName === "DETAILS")) now.removeAttribute(name);
+  for (const name of next.getAttributeNames()) if (now.getAttribute(name) !== next.getAttribute(name)) now.setAttribute(name, next.getAttribute(name));
+  if (next.does) now.does = next.does;
+  morph(now, [...next.childNodes]);
 }
 
 export function state(name, count) {
@@ -56,14 +89,14 @@ export function sparkline(values, label) {
     svg("path", { class: "area", d: `${line}L120 30L0 30Z` }), svg("path", { class: "line", d: line }));
 }
 
-// columns: [title, value of a row (text or element), {right, wide, title}]
-export function table(columns, rows, { caption, empty = "Nothing here." } = {}) {
+// columns: [title, value of a row (text or element), {right, wide, title, name of one without a title}]
+export function table(columns, rows, { caption, empty = "Nothing here.", key } = {}) {
   if (!rows.length) return el("p.empty", {}, empty);
-  return el("div.scroll", { tabindex: "0", role: "region", "aria-label": caption },
+  return el("div.scroll", { tabindex: "0", role: "group", "aria-label": caption },
     el("table", {}, el("caption.unseen", {}, caption),
       el("thead", {}, el("tr", {}, columns.map(([title, , how = {}]) =>
-        el(how.right ? "th.right" : "th", { scope: "col", title: how.title }, title)))),
-      el("tbody", {}, rows.map((row) => el("tr", {}, columns.map(([, value, how = {}]) =>
+        el(how.right ? "th.right" : "th", { scope: "col", title: how.title }, title || el("span.unseen", {}, how.name || "State"))))),
+      el("tbody", {}, rows.map((row) => el("tr", { "data-key": key?.(row) }, columns.map(([, value, how = {}]) =>
         el(how.right ? "td.right" : how.wide ? "td.wide" : "td", {}, value(row))))))));
 }
 

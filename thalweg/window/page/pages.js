@@ -1,6 +1,8 @@
 // The pages that are one document each.
 
-import { bar, card, el, figure, moment, sparkline, state, svg, table, taskLink } from "./draw.js";
+import { orderButton } from "./acts.js";
+import { bar, card, el, figure, moment, morph, sparkline, state, svg, table, taskLink } from "./draw.js";
+import { whatIfPage } from "./whatif.js";
 import { amount, duration, milliseconds, percent, usd } from "./words.js";
 
 const LIVE = ["running", "assigned", "waiting"];
@@ -9,7 +11,7 @@ function simple(path, draw, every = 5) {
   return (context, body) => ({
     every,
     load: () => context.ask(typeof path === "function" ? path(context) : path),
-    draw: (found) => body.replaceChildren(...draw(found, context).filter(Boolean)),
+    draw: (found) => morph(body, draw(found, context)),
   });
 }
 
@@ -22,7 +24,7 @@ function overview(context, body) {
     every: 4,
     load: () => context.ask("/v1/overview"),
     draw(found) {
-      body.replaceChildren(...overviewParts(found, recent).filter(Boolean));
+      morph(body, overviewParts(found, recent));
       if (!recent.children.length) recent.append(...(found.recent.length ? found.recent.map(change) : [el("li.none.empty", {}, "Nothing has changed since the window was opened.")]));
     },
     hear(changes) {
@@ -54,10 +56,10 @@ function overviewParts(found, recent) {
         sparkline(samples.map((sample) => sample.placed_gpus), "GPUs")),
       figure("Money", usd(found.usd_per_hour), "USD/h", `${usd(found.usd_per_hour * 24)} USD a day at this rate`,
         sparkline(samples.map((sample) => sample.usd_per_hour), "USD an hour")),
-      figure("Changes", rate === null ? "" : amount(rate), "/s", `${amount(ended)} tasks have ended`,
+      figure("Changes", rate === null ? "–" : amount(rate), rate === null ? "" : "/s", `${amount(ended)} tasks have ended`,
         sparkline(samples.slice(1).map((sample) => sample.changes), "changes"))),
     el("div.columns", {},
-      el("div", {}, regionCard(found.regions),
+      el("div", {}, mapCard(found.regions, found.links, found.flows), regionCard(found.regions),
         card("Why tasks wait", found.waiting_reasons.length
           ? el("ul.reasons", {}, found.waiting_reasons.map((row) => el("li", {},
             bar(row.tasks / (counts.waiting || 1), amount(row.tasks)),
@@ -74,7 +76,8 @@ function unwell(found) {
 }
 
 function change(one) {
-  return el("li", {}, moment(one.at), state(one.change), taskLink(one.task_id), el("span.faint", {}, one.region || one.reason || ""));
+  return el("li", {}, moment(one.at), state(one.change), one.task_id ? taskLink(one.task_id) : el("span", {}, one.reason || ""),
+    el("span.faint", {}, one.task_id ? one.region || one.reason || "" : "order"));
 }
 
 function regionCard(regions) {
@@ -93,18 +96,39 @@ function regions(context, body) {
   const region = context.query.get("region");
   return {
     every: 5,
-    load: async () => ({ ...(await context.ask("/v1/regions")),
+    load: async () => ({ ...(await context.ask("/v1/regions")), ...(await standing(context)),
       ...(await context.ask(`/v1/nodes${region ? `?region=${encodeURIComponent(region)}` : ""}`)) }),
-    draw: (found) => body.replaceChildren(...regionParts(found, region).filter(Boolean)),
+    draw: (found) => morph(body, regionParts(found, region, context)),
   };
 }
 
-function regionParts(found, region) {
+// The orders that stand; a key of one tenant is told none.
+async function standing(context) {
+  try { return { orders: (await context.ask("/v1/orders")).orders }; } catch (error) { if (error.status === 403) return { orders: [] }; throw error; }
+}
+
+function ordersCard(orders, kinds) {
+  const rows = orders.filter((one) => kinds.includes(one.after.type));
+  return rows.length ? card("Orders that stand", table([
+    ["What", (row) => row.what, { wide: true }], ["Who", (row) => row.who || "unknown"], ["Given", (row) => moment(row.at), { right: true }],
+  ], rows, { caption: "Orders that stand" })) : null;
+}
+
+function drainButton(context, orders, region, node) {
+  const subject = node ? `drain/${region}/${node}` : `drain/${region}`, where = node ? `${region}/${node}` : region;
+  const order = { region, ...(node ? { node_id: node } : {}) };
+  if (orders.some((one) => one.subject === subject))
+    return orderButton(context, "Undrain", { order: { order: "undrain", ...order }, title: `Let ${where} take tasks again?`, label: `Undrain ${where}` });
+  return orderButton(context, "Drain", { order: { order: "drain", ...order }, title: `Drain ${where}?`, label: `Drain ${where}`, fields: [
+    { name: "hours", title: "Empty within so many hours (blank: whenever another place is found)", type: "number", min: "0", step: "any" }],
+    made: ({ hours, ...rest }) => (hours ? { ...rest, by: Date.now() + Math.round(hours * 3600000) } : rest) });
+}
+
+function regionParts(found, region, context) {
   const price = (row) => row.prices.map((one) => el("span.price", {}, `${one.gpu_model}${one.spot ? " spot" : ""} `,
     el("b", {}, one.usd_per_gpu_hour === null ? "no price" : usd(one.usd_per_gpu_hour))));
   return [
-    found.links.length && !region ? card("Map", worldMap(found.regions, found.links),
-      el("p.faint", {}, "Near means quick: places follow from round trips. A disc is as large as its GPUs and as full as they are; a line is a link, thicker where it carries more.")) : null,
+    region ? null : mapCard(found.regions, found.links),
     card("Regions", table([
       ["Region", (row) => el("a", { href: row.region === region ? "#/regions" : `#/regions?region=${encodeURIComponent(row.region)}` }, row.region)],
       ["", (row) => state(row.state)],
@@ -115,7 +139,9 @@ function regionParts(found, region) {
       ["Running", (row) => amount(row.running), { right: true }],
       ["Heard", (row) => (row.last_heard_s === null ? "never" : `${duration(row.last_heard_s)} ago`), { right: true }],
       ["USD per GPU-hour", price, { wide: true }],
-    ], found.regions.filter((row) => !region || row.region === region), { caption: "Regions", empty: "No region has been heard of. Start one here: thalweg agent --region lab --host" })),
+      ...(context.me.orders?.drain ? [["", (row) => drainButton(context, found.orders, row.region), { name: "Act" }]] : []),
+    ], found.regions.filter((row) => !region || row.region === region), { caption: "Regions", key: (row) => row.region, empty: "No region has been heard of. Start one here: thalweg agent --region lab --host" })),
+    ordersCard(found.orders, ["drain", "price"]),
     card(region ? `Nodes of ${region}` : "Nodes", table([
       ["Node", (row) => row.node_id], region ? null : ["Region", (row) => row.region],
       ["", (row) => state(row.state || "ready")],
@@ -125,13 +151,22 @@ function regionParts(found, region) {
       ["CPU busy", (row) => percent(row.cpu_utilisation), { right: true }],
       ["Memory", (row) => (row.memory_gb ? `${amount(Math.round(row.memory_used_gb || 0))} / ${amount(row.memory_gb)} GB` : ""), { right: true }],
       ["Seen", (row) => moment(row.observed_at), { right: true }],
-    ].filter(Boolean), found.nodes.slice(0, 400), { caption: "Nodes", empty: "No node has been heard of." }),
+      region && context.me.orders?.drain ? ["", (row) => drainButton(context, found.orders, row.region, row.node_id), { name: "Act" }] : null,
+    ].filter(Boolean), found.nodes.slice(0, 400), { caption: "Nodes", key: (row) => `${row.region}/${row.node_id}`, empty: "No node has been heard of." }),
     found.nodes.length > 400 ? el("p.faint", {}, `The first 400 of ${amount(found.nodes.length)}; choose a region for its own.`) : null),
   ];
 }
 
+function mapCard(regions, links, flows = []) {
+  if (!links.length) return null;
+  const moved = flows.slice(0, 5).map((one) => `${one.region} to ${one.to_region} (${amount(one.copies)})`).join(", ");
+  return card("Map", worldMap(regions, links, flows),
+    moved ? el("p", {}, `Copies that moved within ten minutes: ${moved}${flows.length > 5 ? ", …" : ""}.`) : null,
+    el("p.faint", {}, "Near means quick: places follow from round trips. A disc is as large as its GPUs and as full as they are; a line is a link, thicker where it carries more; an arrow is copies that moved."));
+}
+
 // Places from round trips: pairs are pulled together or apart until distances are as the links say (stress majorisation).
-function worldMap(regions, links) {
+function worldMap(regions, links, flows = []) {
   const names = regions.map((row) => row.region), at = new Map(names.map((name, place) => [name, place]));
   const far = Math.max(...links.map((link) => link.rtt_ms), 1);
   const wanted = names.map(() => new Array(names.length).fill(far));
@@ -157,6 +192,11 @@ function worldMap(regions, links) {
     picture.append(svg("line", { class: "link", x1: x(a[0]), y1: y(a[1]), x2: x(b[0]), y2: y(b[1]), "stroke-width": 0.5 + (2 * link.gbps) / widest },
       svg("title", {}, `${link.region} – ${link.dst_region}: ${amount(link.rtt_ms)} ms, ${amount(link.gbps)} Gbit/s, ${usd(link.usd_per_gb)} USD/GB`)));
   }
+  const busiest = Math.max(...flows.map((one) => one.copies), 1);
+  for (const one of flows) if (at.has(one.region) && at.has(one.to_region)) picture.append(arrow(one, busiest, ...[one.region, one.to_region].map((name) => {
+    const place = at.get(name);
+    return [x(where[place][0]), y(where[place][1]), 10 + 18 * Math.sqrt(regions[place].gpus / most)];
+  })));
   for (const [place, row] of regions.entries()) {
     const [cx, cy] = [x(where[place][0]), y(where[place][1])], radius = 8 + 18 * Math.sqrt(row.gpus / most), share = Math.min(row.utilisation || 0, 1);
     const left = cx > 640;
@@ -166,6 +206,17 @@ function worldMap(regions, links) {
       svg("title", {}, `${row.region}: ${amount(row.used_gpus)} of ${amount(row.gpus)} GPUs, ${amount(row.running)} tasks run`)));
   }
   return picture;
+}
+
+// Bent to its left, so that what goes and what comes back are two arrows; from rim to rim.
+function arrow(flow, busiest, [ax, ay, from], [bx, by, to]) {
+  const length = Math.hypot(bx - ax, by - ay) || 1, [ux, uy] = [(bx - ax) / length, (by - ay) / length], bend = Math.min(40, length / 4);
+  const [sx, sy, ex, ey] = [ax + ux * from, ay + uy * from, bx - ux * to, by - uy * to];
+  const [mx, my] = [(sx + ex) / 2 + uy * bend, (sy + ey) / 2 - ux * bend], turn = Math.atan2(ey - my, ex - mx), wide = 1.5 + 4 * Math.sqrt(flow.copies / busiest);
+  const tip = [-0.4, 0.4].map((side) => `${ex - Math.cos(turn + side) * (6 + wide)},${ey - Math.sin(turn + side) * (6 + wide)}`);
+  return svg("g", { class: "flow" },
+    svg("path", { d: `M${sx} ${sy}Q${mx} ${my} ${ex} ${ey}`, "stroke-width": wide }), svg("polygon", { points: `${ex},${ey} ${tip.join(" ")}` }),
+    svg("title", {}, `${flow.region} to ${flow.to_region}: ${amount(flow.copies)} copies moved within ten minutes`));
 }
 
 // Plans
@@ -186,7 +237,7 @@ function planParts(found) {
       ["Pool", (row) => row.pool_id],
       ["Costs", (row) => `${usd(row.usd_per_gpu_hour)} USD/h`, { right: true }],
       ["Would save", (row) => (row.saves_usd_per_hour >= DEAREST_GPU ? "a waiting task would start" : `${usd(row.saves_usd_per_hour)} USD/h`), { right: true }],
-      ["", (row) => (row.saves_usd_per_hour > (row.usd_per_gpu_hour ?? Infinity) ? el("span.state", { "data-state": "running" }, el("i"), "worth renting") : "")],
+      ["", (row) => (row.saves_usd_per_hour > (row.usd_per_gpu_hour ?? Infinity) ? el("span.state", { "data-state": "running" }, el("i"), "worth renting") : ""), { name: "Advice" }],
     ], prices, { caption: "Prices of pools" })) : null,
     card("Plans", table([
       ["Planned", (row) => moment(row.planned_at), { right: true }],
@@ -204,7 +255,28 @@ function planParts(found) {
 
 // Tenants
 
-function tenantParts(found) {
+function tenants(context, body) {
+  return {
+    every: 4,
+    load: async () => ({ ...(await context.ask("/v1/tenants")), ...(await standing(context)) }),
+    draw: (found) => morph(body, tenantParts(found, context)),
+  };
+}
+
+function tenantActs(context, orders, row) {
+  const tenant = row.tenant || "default", held = orders.some((one) => one.subject === `hold/${tenant}`);
+  const number = (name, title, value) => ({ name, title, type: "number", min: "0", step: "any", value: value ?? "" });
+  return el("span.acts", {},
+    orderButton(context, "Limits", { order: { order: "tenant", tenant }, title: `Limits of ${tenant}`, label: `Limits of ${tenant}`, fields: [
+      number("weight", "Weight", row.weight), number("quota_gpus", "Quota, GPUs (blank: as it is)", row.quota_gpus),
+      number("budget_usd_per_hour", "Budget, USD an hour (blank: as it is)", row.budget_usd_per_hour),
+      { name: "reset", title: "Back to what the settings say", type: "checkbox" }],
+      made: ({ reset, ...rest }) => (reset ? { order: "tenant", tenant, reset: true } : rest) }),
+    orderButton(context, held ? "Release" : "Hold", { order: { order: held ? "release" : "hold", tenant }, label: `${held ? "Release" : "Hold"} ${tenant}`,
+      title: held ? `Let tasks of ${tenant} start again?` : `Let nothing of ${tenant} start?` }));
+}
+
+function tenantParts(found, context) {
   const gpus = found.gpus || 1;
   return [
     el("p.faint", {}, `${amount(found.gpus)} GPUs are shared by weight among those that want some; what one leaves is lent to the others.`),
@@ -220,7 +292,9 @@ function tenantParts(found) {
       ["Waiting", (row) => amount(row.by_state.waiting || 0), { right: true }],
       ["Running", (row) => amount(row.by_state.running || 0), { right: true }],
       ["USD/h", (row) => usd(row.usd_per_hour), { right: true }],
-    ], found.tenants, { caption: "Tenants", empty: "No tenant has a task that lives." })),
+      ...(context.me.orders?.tenant ? [["", (row) => tenantActs(context, found.orders, row), { name: "Acts" }]] : []),
+    ], found.tenants, { caption: "Tenants", key: (row) => row.tenant, empty: "No tenant has a task that lives." })),
+    ordersCard(found.orders, ["tenant", "hold"]),
   ];
 }
 
@@ -271,10 +345,25 @@ function qualityParts(found) {
     found.sync_refused.length ? card("State changes refused or parked within a day", table([
       ["", (row) => state(row.verdict)], ["Rows", (row) => amount(row.rows), { right: true }], ["Newest", (row) => moment(row.newest), { right: true }],
     ], found.sync_refused, { caption: "State changes" })) : null,
-    card("The newest, with their bytes", found.newest.length ? found.newest.map((row) => el("details", {},
+    ...refusedCards(found.refused),
+    card("Quarantined: the newest, with their bytes", found.newest.length ? found.newest.map((row) => el("details", { "data-key": `${row.topic}/${row.topic_partition}/${row.topic_offset}` },
       el("summary", {}, moment(row.quarantined_at), el("code", {}, row.rule), el("span", {}, row.reason)),
-      el("p.faint", {}, `${row.topic} · partition ${row.topic_partition} · offset ${row.topic_offset}`), el("pre", {}, row.raw)))
-      : el("p.empty", {}, "Nothing was quarantined within a day. Requests that were refused: thalweg refused")),
+      el("p.faint", {}, `${row.topic} · partition ${row.topic_partition} · offset ${row.topic_offset}`), el("pre", { tabindex: "0" }, row.raw)))
+      : el("p.empty", {}, "Nothing was quarantined within a day.")),
+  ];
+}
+
+function refusedCards(refused) {
+  const none = refused.trouble ? `They cannot be read now: ${refused.trouble}` : refused.is_read ? "No record was refused." : "They are being read …";
+  return [
+    card("Records refused within a day, by rule", table([
+      ["Rule", (row) => el("code", {}, row.rule || "(none)")], ["Refused by", (row) => row.flow || "(unknown)"],
+      ["Rows", (row) => amount(row.rows), { right: true }], ["Newest", (row) => moment(row.newest), { right: true }],
+    ], refused.rules, { caption: "Refused by rule", empty: none })),
+    refused.newest.length ? card("Refused: the newest, with their bytes", refused.newest.map((row) => el("details", { "data-key": `${row.topic}/${row.topic_partition}/${row.topic_offset}` },
+      el("summary", {}, moment(row.at), el("code", {}, row.flow), el("span", {}, row.reason)),
+      el("p.faint", {}, `${row.topic} · partition ${row.topic_partition} · offset ${row.topic_offset} · ${amount(row.bytes)} bytes${row.key ? ` · key ${row.key}` : ""}`),
+      el("pre", { tabindex: "0" }, row.raw)))) : null,
   ];
 }
 
@@ -289,11 +378,12 @@ function money(context, body) {
     load: () => context.ask(`/v1/money?by=${by}&since=${since}&limit=500`),
     draw(found) {
       const most = Math.max(...found.rows.map((row) => row.usd), 1e-9);
-      body.replaceChildren(
+      morph(body, [
         el("div.choices", {}, el("div", { role: "group", "aria-label": "Sum by" }, ["tenant", "region", "day", "task"].map((one) => link(one, { by: one }))),
           el("div", { role: "group", "aria-label": "Since" }, [["1d", "a day"], ["7d", "a week"], ["30d", "30 days"]].map(([one, name]) => link(name, { since: one })))),
         el("div.figures", {}, figure("Compute", usd(found.total.usd), "USD"), figure("GPU-hours", amount(found.total.gpu_hours)),
-          figure("Egress", usd(found.total.egress_usd), "USD", `${amount(found.total.egress_gb)} GB`), figure("Waited", amount(found.total.waited_h), "hours")),
+          figure("Egress", usd(found.total.egress_usd), "USD", `${amount(found.total.egress_gb)} GB`), figure("Waited", amount(found.total.waited_h), "hours"),
+          figure("Saved now", usd(found.compared.saved_usd_per_hour), "USD/h", found.compared.evenly_usd_per_hour ? `${usd(found.compared.evenly_usd_per_hour)} USD/h for the same GPUs spread evenly` : "nothing runs that can be compared")),
         card(`By ${by}`, table([
           [by[0].toUpperCase() + by.slice(1), (row) => (by === "task" && row.task ? taskLink(row.task) : row[by] || "(none)")],
           ["Share", (row) => bar(row.usd / most, percent(found.total.usd ? row.usd / found.total.usd : 0))],
@@ -301,7 +391,7 @@ function money(context, body) {
           ["Egress USD", (row) => usd(row.egress_usd), { right: true }], ["Egress GB", (row) => amount(row.egress_gb), { right: true }],
           ["Waited h", (row) => amount(row.waited_h), { right: true }],
         ], found.rows, { caption: `Money by ${by}`, empty: "Nothing was held or waited for in this time." }),
-        found.in_all > found.rows.length ? el("p.faint", {}, `${amount(found.rows.length)} of ${amount(found.in_all)}.`) : ""));
+        found.in_all > found.rows.length ? el("p.faint", {}, `${amount(found.rows.length)} of ${amount(found.in_all)}.`) : "")]);
     },
   };
 }
@@ -316,9 +406,8 @@ function auditParts(found) {
 }
 
 export const PAGES = {
-  overview, regions, money,
+  overview, regions, money, tenants, "what-if": whatIfPage,
   plans: simple("/v1/plans?limit=60", planParts, 3),
-  tenants: simple("/v1/tenants", tenantParts, 4),
   sync: simple("/v1/sync", syncParts, 5),
   quality: simple("/v1/quality", qualityParts, 10),
   audit: simple("/v1/audit", auditParts, 10),

@@ -1,6 +1,7 @@
 // One task: how it stands and why, what it costs, what else there was, its life, what it gave.
 
-import { bar, card, el, figure, moment, state, table, taskLink } from "./draw.js";
+import { actButton, orderButton } from "./acts.js";
+import { bar, card, el, figure, moment, morph, state, table, taskLink } from "./draw.js";
 import { age, amount, duration, usd } from "./words.js";
 
 const MONEY = [["compute_usd", "Compute"], ["egress_usd", "Egress of its data"], ["stall_usd", "GPUs waiting for data"], ["latency_usd", "Latency"], ["risk_usd", "Risk on spot"], ["move_usd", "Move"]];
@@ -17,8 +18,8 @@ export function taskPage(context, body) {
     draw(found) {
       page.drawn = true;
       body.querySelector(":scope > .trouble")?.remove();
-      top.replaceChildren(...head(found, context, path, page));
-      rest.replaceChildren(...life(found));
+      morph(top, head(found, context, path));
+      morph(rest, life(found));
       const mark = `${found.task.state}-${found.history.length}`;
       if (mark !== explainedFor) { explainedFor = mark; explain(found); }
     },
@@ -39,28 +40,26 @@ export function taskPage(context, body) {
   return page;
 }
 
-function head(found, context, path, page) {
-  const task = found.task, request = found.request, acts = el("div.acts", {});
-  if (context.me.may_act && !ENDED.includes(task.state))
-    for (const [op, words] of Object.entries(context.me.acts))
-      acts.append(el("button.grave", { type: "button", onclick: async (event) => {
-        if (!(await context.confirm(`${op[0].toUpperCase() + op.slice(1)} ${task.task_id}?`, words, `Yes, ${op} it`))) return;
-        event.target.disabled = true;
-        const said = el("span", { role: "status" }, " asked …");
-        acts.append(said);
-        try {
-          const answer = await context.ask(`${path}/${op}`, { method: "POST" });
-          said.textContent = answer.answer ? ` ${answer.answer}` : " the broker has it; the place job was not heard yet";
-        } catch (error) { said.textContent = ` ${error.message}`; event.target.disabled = false; }
-        page.wake?.();
-      } }, op[0].toUpperCase() + op.slice(1)));
+function acts(found, context, path) {
+  const task = found.task, allowed = context.me.acts || {};
+  if (!context.me.may_act || ENDED.includes(task.state)) return [];
+  const buttons = Object.keys(allowed).filter((op) => op !== (task.held ? "hold" : "release")).map((op) => actButton(context, path, op, task.task_id));
+  if (context.me.orders?.move && task.regions?.length)
+    buttons.push(orderButton(context, "Move", { order: { order: "move", task_id: task.task_id }, title: `Move ${task.task_id}`, fields: [
+      { name: "region", title: "To region", options: async () => (await context.ask("/v1/regions")).regions.map((row) => row.region).filter((name) => !task.regions.includes(name)) },
+      ...(found.placed.length > 1 ? [{ name: "copy", title: "Copy", options: async () => found.placed.map((one) => one.copy), number: true }] : [])] }));
+  return buttons;
+}
+
+function head(found, context, path) {
+  const task = found.task, request = found.request;
   const since = task.changed_at ? duration(Math.max(0, age(task.changed_at))) : "";
   const data = (request.data || []).reduce((sum, one) => sum + (one.size_gb || 0), 0);
   return [
     el("div.standing", {}, state(task.held && task.state === "waiting" ? "held" : task.state), el("span.faint", {}, since ? `for ${since}` : ""),
-      el("span", {}, (task.regions || []).join(", ")), acts),
+      el("span", {}, (task.regions || []).join(", ")), el("span.acts", {}, acts(found, context, path))),
     el("div.figures", {},
-      figure("Asks for", amount(task.gpus ?? null), "GPUs", [`${amount(request.workers || 1)} worker${(request.workers || 1) === 1 ? "" : "s"}`, request.per_worker?.gpu_models?.join(" or "), request.replicas > 1 ? `${request.replicas} copies` : ""].filter(Boolean).join(", ")),
+      figure("Asks for", amount(task.gpus ?? null), task.gpus === 1 ? "GPU" : "GPUs", [`${amount(request.workers || 1)} worker${(request.workers || 1) === 1 ? "" : "s"}`, request.per_worker?.gpu_models?.join(" or "), request.replicas > 1 ? `${request.replicas} copies` : ""].filter(Boolean).join(", ")),
       figure("Costs", task.cost_usd_per_hour ? usd(task.cost_usd_per_hour) : "0", "USD/h", `expected for ${duration(request.expected_s || 3600)}`),
       figure("Priority", amount(task.priority), "", `tenant ${task.tenant || "default"}`),
       data ? figure("Data", amount(data), "GB", (request.data || []).map((one) => one.dataset || one.region).filter(Boolean).join(", ")) : "",
@@ -73,10 +72,9 @@ function explained(told, found) {
   if (told.waits) {
     const waits = told.waits, reason = waits.now || waits.recorded || "nothing keeps it: the next plan places it";
     const start = waits.start;
-    const hours = (value) => (value === null || value === undefined ? "not as things stand" : `in ${duration(value * 3600)}`);
     parts.push(card("Why it waits", el("p.dominant", {}, reason),
       waits.recorded && waits.recorded !== waits.now ? el("p.faint", {}, `The last plan said: ${waits.recorded}`) : null,
-      start ? el("p", {}, el("strong", {}, "Starts "), Object.entries(start).map(([name, value], at) => `${at ? ", " : ""}${name.replaceAll("_", " ")} ${hours(value)}`).join("")) : null,
+      start ? el("p", {}, el("strong", {}, "Starts "), startWords(start)) : null,
       waits.remedies?.length ? [el("h3", {}, "What would let it in"), el("ul", {}, waits.remedies.map((one) => el("li", {}, sentence(one))))] : null));
     if (waits.options?.length) parts.push(card("Region by region", options(waits.options)));
   }
@@ -84,13 +82,20 @@ function explained(told, found) {
     const chosen = MONEY.map(([name, title]) => [title, copy.chosen_usd?.[name]]).filter(([, usd]) => usd), sum = chosen.reduce((all, [, usd]) => all + usd, 0);
     const best = copy.next_best;
     parts.push(card(found.placed.length > 1 ? `Copy ${copy.copy}: ${copy.region}` : `Why ${copy.region}`,
-      chosen.length ? table([["Cost of the whole run", ([title]) => title], ["", ([, usd]) => bar(usd / sum, "")], ["USD", ([, value]) => usd(value), { right: true }]], [...chosen], { caption: "Cost by component" }) : el("p.faint", {}, "Its cost by component is not recorded."),
+      chosen.length ? table([["Cost of the whole run", ([title]) => title], ["", ([, usd]) => bar(usd / sum, ""), { name: "Share" }], ["USD", ([, value]) => usd(value), { right: true }]], [...chosen], { caption: "Cost by component" }) : el("p.faint", {}, "Its cost by component is not recorded."),
       chosen.length ? el("p", {}, el("strong", {}, `${usd(sum)} USD`), ` in ${copy.pool_id}`) : null,
       best ? el("p", {}, "Next best: ", el("strong", {}, best.region), ` for ${usd(best.usd)} USD`, copy.here_now_usd ? `; here it would be ${usd(copy.here_now_usd)} USD now` : "") : el("p.faint", {}, "No other region would take it now."),
       copy.options?.length ? el("details", {}, el("summary", {}, "Every region now"), options(copy.options)) : null));
   }
   if (told.unread?.length) parts.push(card("Not read", el("ul", {}, told.unread.map((words) => el("li", {}, words)))));
   return parts;
+}
+
+// Half of the time by p50_h, nine times of ten by p90_h; null means that no end of what runs lets it in.
+function startWords({ p10_h, p50_h, p90_h }) {
+  if (p50_h === null || p50_h === undefined) return "not as things stand";
+  const late = p90_h === null || p90_h === undefined ? "later, or not" : duration(p90_h * 3600);
+  return `in ${duration(p50_h * 3600)}, most likely; in ${duration((p10_h ?? 0) * 3600)} at the earliest, ${late} at the latest`;
 }
 
 function sentence(remedy) {

@@ -101,15 +101,15 @@ export function tasksPage(context, body) {
       if (!blocks.has(at)) block(at).catch(failed);
       rows.push(line(task, row));
     }
-    if (!matching) rows.push(el("p.empty", {}, context.query.size ? "No task is like this. Take a filter away." : "No task yet. Submit one: thalweg submit, or POST /v1/tasks"));
+    if (!matching) rows.push(el("div.nothing", { role: "row" }, el("p.empty", { role: "gridcell" }, context.query.size ? "No task is like this. Take a filter away." : "No task yet. Submit one: thalweg submit, or POST /v1/tasks")));
     layer.replaceChildren(...rows);
-    view.setAttribute("aria-activedescendant", `row-${active}`);
+    matching ? view.setAttribute("aria-activedescendant", `row-${active}`) : view.removeAttribute("aria-activedescendant");
   }
 
   function line(task, row) {
     const element = el("div.row", { role: "row", id: `row-${row}`, "aria-rowindex": row + 2, "aria-selected": String(row === active),
       onclick: () => { active = row; paint(); } },
-      COLUMNS.map(([, , draw, kind]) => el("div", { role: "cell", class: kind }, task ? draw(task) : "")));
+      COLUMNS.map(([, , draw, kind]) => el("div", { role: "gridcell", class: kind }, task ? draw(task) : "")));
     if (!task) element.classList.add("waited");
     else { drawn.set(task.task_id, element); for (const link of element.querySelectorAll("a")) link.tabIndex = -1; }
     return element;
@@ -140,7 +140,7 @@ export function tasksPage(context, body) {
         el("button.sort", { type: "button", onclick: () => go({ sort: by, order: mine ? (way === "asc" ? "desc" : "asc") : "" }) },
           title, el("span", { "aria-hidden": "true" }, mine ? (way === "asc" ? " ↑" : " ↓") : "")));
     }));
-    view = el("div.view", { tabindex: "0", role: "table", "aria-label": "Tasks; arrow keys move, Enter opens", onkeydown: keys }, head, sizer);
+    view = el("div.view", { tabindex: "0", role: "grid", "aria-label": "Tasks; arrow keys move, Enter opens", onkeydown: keys }, head, sizer);
     view.addEventListener("scroll", () => requestAnimationFrame(paint), { passive: true });
     new ResizeObserver(() => requestAnimationFrame(paint)).observe(view);
     return view;

@@ -190,6 +190,18 @@ def test_tenants_that_compete_share_by_weight_and_what_one_leaves_is_lent() -> N
     assert (got.count("a"), got.count("b")) == (11, 1)
 
 
+def test_a_share_is_named_only_where_others_ask_for_the_same_pools() -> None:
+    world = world_of(node("east", "n1", 4), node("east", "h1", 16, model="H100"))
+    for index in range(14):
+        ask(world, f"a{index:02d}", spec(tenant="a", gpu_models=("A100",)))
+    for index in range(20):
+        ask(world, f"b{index:02d}", spec(tenant="b", gpu_models=("H100",)))
+    rows = placed(world)
+    # Beyond its share of all GPUs, but nobody else wants these.
+    assert reason(rows, "a13").startswith("capacity:")
+    assert reason(rows, "b19").startswith("capacity:")
+
+
 def test_what_was_lent_comes_back_as_soon_as_it_is_free() -> None:
     world = world_of(node("east", "n1", 8))
     for index in range(16):

@@ -1,7 +1,6 @@
 """The operator's hand on the pure core: drains, moves, tenants, prices, and what they refuse."""
 
-from dataclasses import replace
-
+import msgspec
 import pytest
 
 from tests.unit.scheduling.worlds import ORIGIN, applied, ask, node, placed, spec, where, world_of
@@ -28,7 +27,7 @@ def lift(world: World, order: Order, now_ms: int = 0) -> list[Transition]:
 
 
 def refusal(world: World, order: Order, asked_ms: int = 0) -> str:
-    refused = ordering.stand(world, order, "ann", replace(ORIGIN, timestamp_ms=asked_ms), asked_ms)
+    refused = ordering.stand(world, order, "ann", msgspec.structs.replace(ORIGIN, timestamp_ms=asked_ms), asked_ms)
     assert isinstance(refused, decide.Refused)
     return refused.reason
 

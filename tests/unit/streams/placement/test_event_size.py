@@ -43,6 +43,7 @@ def assigned(task_id: str, shares: tuple[Share, ...]) -> Transition:
 def test_no_event_is_larger_than_said(parts: list[tuple[int, int]], name: str, ident: str, command: str) -> None:
     request = {
         "task_id": ident * 256,
+        "op": "update",  # a new task's id has no control characters, an old one's may
         "command": ["sh", command],
         "image": command,
         "unknown": "x" * 5_000,

@@ -12,10 +12,11 @@ from thalweg.conf.environment import PROJECT_ROOT
 from thalweg.processes.identity import ProcessIdentity
 
 
-def stand_ins(monkeypatch: pytest.MonkeyPatch, *, tests: str, **beside: str) -> None:
+def stand_ins(monkeypatch: pytest.MonkeyPatch, *, tests: str, after: str = "", **beside: str) -> None:
     commands = [(name, [sys.executable, "-c", program]) for name, program in beside.items()]
-    monkeypatch.setattr(checks, "steps_beside", lambda _: commands)
+    monkeypatch.setattr(checks, "lint_steps", lambda: commands)
     monkeypatch.setattr(checks, "test_step", lambda _: ("tests", [sys.executable, "-c", tests]))
+    monkeypatch.setattr(checks, "steps_after", lambda _: [("after", [sys.executable, "-c", after])])
 
 
 def test_one_failing_check_fails_the_run_the_others_still_run_and_its_words_come_last(
@@ -48,10 +49,27 @@ def test_checks_that_all_pass_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checks.run_all([]) == 0
 
 
-def test_the_checks_are_the_tests_and_beside_them_the_linters_and_the_wheel() -> None:
-    lint = ["ruff check", "ruff format", "mypy", "import contract"]
-    assert [name for name, _ in checks.steps_beside([])] == [*lint, "wheel"]
-    assert [name for name, _ in checks.steps_beside(["-k", "fence"])] == lint
+def test_the_wheel_has_the_machine_for_itself_after_all_others_whatever_they_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ended = [tmp_path / "tests", tmp_path / "beside"]
+    touch = [f"import pathlib, time; time.sleep(0.3); pathlib.Path({str(file)!r}).touch()" for file in ended]
+    look = f"import pathlib; raise SystemExit(not all(pathlib.Path(file).exists() for file in {list(map(str, ended))}))"
+    stand_ins(monkeypatch, tests=touch[0], after=look, beside=touch[1])
+    assert checks.run_all([]) == 0
+    stand_ins(
+        monkeypatch,
+        tests="raise SystemExit(1)",
+        after=f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()",
+    )
+    assert checks.run_all([]) == 1
+    assert (tmp_path / "ran").exists()
+
+
+def test_the_checks_are_the_linters_the_tests_and_where_all_are_run_the_wheel() -> None:
+    assert [name for name, _ in checks.lint_steps()] == ["ruff check", "ruff format", "mypy", "import contract"]
+    assert [name for name, _ in checks.steps_after([])] == ["wheel"]
+    assert checks.steps_after(["-k", "fence"]) == []
     assert checks.test_step(["-k", "fence"])[1][-2:] == ["-k", "fence"]
 
 
@@ -87,7 +105,7 @@ def test_a_killed_run_takes_its_checks_with_it(tmp_path: Path) -> None:
     program = (
         "import sys; from thalweg.bootstrap import checks;"
         f" checks.test_step = lambda _: ('slow', [sys.executable, '-c', {slow[0]!r}]);"
-        f" checks.steps_beside = lambda _: [('slow too', [sys.executable, '-c', {slow[1]!r}])]; checks.run_all([])"
+        f" checks.lint_steps = lambda: [('slow too', [sys.executable, '-c', {slow[1]!r}])]; checks.run_all([])"
     )
     run = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT_ROOT)
     deadline = time.monotonic() + 30

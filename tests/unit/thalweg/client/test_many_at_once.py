@@ -106,6 +106,11 @@ def test_coroutines_wait_beside_each_other_and_a_cancelled_one_hinders_none() ->
     assert slow.closed
 
 
+def test_asyncio_has_every_call_for_tasks() -> None:
+    calls = {name for name, call in vars(Client).items() if callable(call) and not name.startswith("_")}
+    assert calls - {"assignments", "close"} <= vars(AsyncClient).keys()
+
+
 def test_who_has_not_entered_is_told_so() -> None:
     with pytest.raises(RuntimeError, match="async with AsyncClient"):
         asyncio.run(AsyncClient().submit({"task_id": "t"}))

@@ -429,3 +429,12 @@ def test_what_means_something_else_elsewhere_is_told() -> None:
     assert {"--mem=0", "--dependency=afterok"} <= lost(script).keys(), lost(script)
     job = JOB.replace("disktype: ssd", "topology.kubernetes.io/region: us-east-1")
     assert any("provider:region" in loss.why for loss in read(job).losses)
+
+
+def test_a_script_with_line_ends_of_dos_runs_as_it_was_meant() -> None:
+    text = "#!/bin/bash\r\n#SBATCH --time=10\r\necho hi\r\n"
+    found = translate(text)
+    (request,) = found.requests
+    assert "\r" not in request["command"][-1]
+    assert [loss.what for loss in found.losses] == ["line ends of DOS in 3 lines"]
+    assert request["task_id"] != ""

@@ -61,7 +61,19 @@ def test_every_page_has_its_document(window: OpenWindow) -> None:
     overview = window.get("/v1/overview")
     assert overview["tasks"] == window.get("/v1/tasks?limit=0")["matching"]
     assert sum(overview["by_state"].values()) == overview["tasks"]
-    for path in ("regions", "nodes", "plans", "tenants", "sync", "quality", "money", "money?by=day", "audit", "me"):
+    for path in (
+        "regions",
+        "nodes",
+        "plans",
+        "tenants",
+        "sync",
+        "quality",
+        "money",
+        "money?by=day",
+        "audit",
+        "me",
+        "orders",
+    ):
         assert isinstance(window.get(f"/v1/{path}"), dict), path
     document = window.get("/openapi.json")
     assert {"/v1/tasks", "/v1/events", "/v1/tasks/{task_id}/cancel"} <= set(document["paths"])
@@ -127,9 +139,10 @@ def test_a_key_of_one_tenant_sees_that_tenant(window: OpenWindow) -> None:
     assert window.ask("/v1/tasks?tenant=ads", key="look")[0] == 403
     others = window.get("/v1/tasks?tenant=ads&limit=1")["tasks"][0]["task_id"]
     assert window.ask(f"/v1/tasks/{quote(others, safe='')}?reasons=0", key="look")[0] == 404
-    for path in ("plans", "tenants", "sync", "quality", "audit"):
+    for path in ("plans", "tenants", "sync", "quality", "audit", "orders", "settings"):
         assert window.ask(f"/v1/{path}", key="look")[0] == 403, path
-    assert window.get("/v1/me", key="look") == {"key": "look", "tenant": "research", "may_act": False, "acts": {}}
+    mine_to_do = {"may_act": False, "acts": {}, "orders": {}}
+    assert window.get("/v1/me", key="look") == {"key": "look", "tenant": "research", **mine_to_do}
     assert window.get("/v1/overview", key="look")["tasks"] == mine["matching"]
     assert window.ask("/v1/tasks", key="nonsense-of-some-length")[0] == 401
 

@@ -6,10 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
 from tests.unit.thalweg.window.histories import random_batches, write_ledger, write_tables
 from thalweg.query.followed_tasks import FollowedTasks, events_after, events_of
 from thalweg.query.task_list import TaskFilter, TaskOrder
+from thalweg.sync.delta.contracts import DECISIONS
+from thalweg.sync.delta.store import open_or_create, table_uri
 from thalweg.sync.ledger.folds import fold_ledger
 from thalweg.sync.ledger.reading import Position
 
@@ -46,6 +49,17 @@ def test_a_look_sees_what_the_ledger_says(tmp_path: Path, tables_at: int | None)
         assert states(live) == folded(batches[: number + 1])
         assert live.step() == []
     assert told == [event for rows in batches[6:] for event in events_of(rows)]
+
+
+def test_a_ledger_that_is_opened_and_empty_is_no_trouble_and_its_first_rows_are_told(tmp_path: Path) -> None:
+    open_or_create(DECISIONS, str(tmp_path))
+    live = FollowedTasks(str(tmp_path))
+    batches = random_batches(3, 1, 5)
+    assert live.step() == []
+    DeltaTable(table_uri(str(tmp_path), DECISIONS.name)).alter.set_table_properties({"delta.appendOnly": "false"})
+    assert live.step() == [], "a commit without rows"
+    write_ledger(str(tmp_path), batches)
+    assert live.step() == list(events_of(batches[0]))
 
 
 def test_tables_without_a_mark_are_not_believed(tmp_path: Path) -> None:

@@ -7,20 +7,16 @@ from typing import Any
 
 import pytest
 
-from tests.ledger_rows import happened
+from tests.ledger_rows import happened, submitted
 from tests.ledger_rows import ledger as ledger_rows
 from tests.patience import PATIENCE_S
+from tests.unit.cli.test_opportunities import EAST, NEEDS, runs, world
 from tests.unit.thalweg.window.conftest import SECRETS, OpenWindow, Serving
 from tests.unit.thalweg.window.histories import random_batches, write_ledger, write_tables
-from thalweg.conf.settings import KafkaSettings
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
 PATIENCE_MS = PATIENCE_S * 1_000
-
-
-def no_broker() -> KafkaSettings:
-    raise AssertionError("a page that only reads asks no broker")
 
 
 def until(page: Any, condition: str) -> None:
@@ -37,7 +33,7 @@ def opened(serving: Serving, tmp_path_factory: pytest.TempPathFactory) -> OpenWi
     batches = random_batches(21, 8, 300)
     write_ledger(folder, batches)
     write_tables(folder, batches[:-1])
-    return serving(folder, batches, no_broker)
+    return serving(folder, batches)
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +65,11 @@ def page(browser: Any, opened: OpenWindow) -> Iterator[Any]:
 
 
 def test_every_page_is_drawn_without_an_error_at_any_width(page: Any) -> None:
-    for name in ("tasks", "regions", "plans", "tenants", "sync", "quality", "money", "audit", "overview"):
+    for name in ("tasks", "regions", "plans", "tenants", "sync", "quality", "money", "audit", "what-if", "overview"):
         page.set_viewport_size({"width": 1_280, "height": 800})
         page.click(f"nav a[data-page={name}]")
         until(page, "!document.querySelector('.body > .faint')?.textContent.startsWith('Loading')")
-        assert page.inner_text("h1").lower() == name
+        assert page.inner_text("h1").lower().replace(" ", "-") == name
         assert page.query_selector(".trouble") is None
         for width in (360, 3_840):
             page.set_viewport_size({"width": width, "height": 800})
@@ -130,12 +126,65 @@ def test_who_may_act_is_told_what_it_will_do_before(page: Any, opened: OpenWindo
     page.click("#key")
     page.fill("#secret", SECRETS["all"])
     page.click("dialog button[value=use]")
-    page.click(".acts button")
-    assert "not placed any more" in page.inner_text("dialog")
+    page.click(".acts button:has-text('Cancel')")
+    page.wait_for_selector("dialog li:has-text('not placed any more')")
     assert page.evaluate("document.activeElement.value") == "no"
     page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.textContent") == "Cancel", "the keyboard is where it was"
     assert page.query_selector("dialog[open]") is None
     assert SECRETS["all"] not in page.evaluate("location.href + document.cookie + JSON.stringify(localStorage)")
+
+
+@pytest.fixture
+def hand(browser: Any, acted_on: OpenWindow) -> Iterator[Any]:
+    """A tab of an operator who has put in the key."""
+    context = browser.new_context(viewport={"width": 1_280, "height": 800})
+    context.set_default_timeout(PATIENCE_MS)
+    tab = context.new_page()
+    tab.goto(acted_on.url)
+    tab.evaluate("secret => sessionStorage.setItem('thalweg-key', secret)", SECRETS["all"])
+    tab.goto(f"{acted_on.url}/#/regions")
+    tab.reload()
+    yield tab
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def acted_on(serving: Serving, tmp_path_factory: pytest.TempPathFactory) -> OpenWindow:
+    folder = world(tmp_path_factory.mktemp("regions"), runs("a", EAST, 0), [submitted("w", **NEEDS)])
+    return serving(str(folder))
+
+
+def test_a_drain_is_worked_out_then_asked_for_and_what_became_of_it_is_said_by_keyboard_alone(hand: Any) -> None:
+    hand.wait_for_selector("button[aria-label='Drain east']")
+    hand.focus("button[aria-label='Drain east']")
+    hand.keyboard.press("Enter")
+    hand.wait_for_selector("dialog input[name=hours]")
+    hand.keyboard.type("2")
+    hand.keyboard.press("Tab")
+    hand.keyboard.press("Tab")
+    assert hand.evaluate("document.activeElement.textContent") == "What will it do?"
+    hand.keyboard.press("Enter")
+    hand.wait_for_selector("dialog li:has-text('east is drained, to be empty by')")
+    assert "left alone" in hand.inner_text("dialog") or "copies move" in hand.inner_text("dialog")
+    hand.focus("dialog button[value=yes]")
+    hand.keyboard.press("Enter")
+    hand.wait_for_selector("#said:has-text('no stack runs here')")
+
+
+def test_what_if_shows_both_plans_and_sends_nothing(hand: Any, acted_on: OpenWindow) -> None:
+    hand.keyboard.press("g")
+    hand.keyboard.press("0")
+    hand.select_option("select[name=region]", EAST)
+    hand.fill("input[name=usd_per_gpu_hour]", "0.5")
+    hand.click("form.suppose button")
+    hand.wait_for_selector(".supposed li:has-text('A100 in east costs 0.50 USD')")
+    hand.click("button:has-text('Plan it')")
+    hand.wait_for_selector("section:has-text('Would be elsewhere') a:has-text('w')")
+    said = hand.inner_text("section[aria-label^='The plan there is']").splitlines()
+    (hourly,) = [row for row in said if row.startswith("USD an hour")]
+    assert hourly.split("\t")[1:] == ["5.00", "3.50", "\N{MINUS SIGN}1.50"]
+    assert acted_on.get("/v1/tasks/w?reasons=0")["task"]["state"] == "waiting"
 
 
 def test_a_key_that_is_none_is_said(page: Any, opened: OpenWindow) -> None:
