@@ -89,7 +89,7 @@ class ExplainedWorld:
 
     def _open_for_the_met(self, *names: str) -> None:
         """Forget parents that run again: the columns show that they live, and not that they have ended before."""
-        for task in filter(None, map(self.world.tasks.get, names)):
+        for task in [self.world.tasks[name] for name in names if name in self.world.tasks]:
             met = met_parents(task.task_id, task.unmet & self.world.tasks.keys(), self._reader)
             if met:
                 task.unmet -= met
