@@ -83,7 +83,9 @@ class AsyncClient:
         """Run tasks that have ended once more; see `Client.rerun`."""
         await self.change("rerun", task_ids)
 
-    async def answered(self, task_ids: Sequence[str], op: str = "submit", *, timeout_s: float) -> dict[str, Answer]:
+    async def answered(
+        self, task_ids: Sequence[str], op: str = "submit", *, timeout_s: float = 5.0
+    ) -> dict[str, Answer]:
         """Wait for the answers there are; see `Client.answered`."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         while True:

@@ -353,7 +353,7 @@ class Client:
 
     # Following
 
-    def answered(self, task_ids: Sequence[str], op: str = "submit", *, timeout_s: float) -> dict[str, Answer]:
+    def answered(self, task_ids: Sequence[str], op: str = "submit", *, timeout_s: float = 5.0) -> dict[str, Answer]:
         """Wait until each request of this client was answered, and return the answers there are, by task.
 
         An answer says whether a request was taken, was known already, or was refused. It is told once: one that is

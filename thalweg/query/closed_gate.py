@@ -4,7 +4,7 @@ Nothing of the planner is needed to say that, and loading it would take most of 
 are left to who knows the world: their turn depends on the others.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +16,9 @@ LIVE: Final = ("waiting", "assigned", "running")
 
 StatesOf = Callable[[Sequence[str]], Mapping[str, str]]
 """Gives the states of tasks, of those that there are."""
+
+MetOf = Callable[[Collection[str]], Collection[str]]
+"""Gives those of its living parents that have met its condition before they began anew."""
 
 
 def read_request(raw: str) -> TaskRequest:
@@ -34,6 +37,7 @@ def closed_gate(
     request: TaskRequest,
     history: Sequence[Mapping[str, Any]],
     states_of: StatesOf,
+    met_of: MetOf,
     now_ms: int,
 ) -> str | None:
     """Say what keeps a waiting task from the queue; None where nothing does, or where that takes the world to tell.
@@ -43,6 +47,7 @@ def closed_gate(
         request: what it asks for; it is no array.
         history: its rows of the ledger.
         states_of: asks for its parents.
+        met_of: asks which of those that live have ended before.
         now_ms: the moment.
     """
     if row["held"]:
@@ -50,8 +55,9 @@ def closed_gate(
     after = [named.task_id if isinstance(named, After) else named for named in request.after]
     states = states_of(after) if after else {}
     # One that has ended has met the condition: else this one would have ended with it.
-    if unmet := sorted(name for name in set(after) if states.get(name, LIVE[0]) in LIVE):
-        return parents_in_words(unmet, states.get)
+    unmet = {name for name in after if states.get(name, LIVE[0]) in LIVE}
+    if unmet := unmet - set(met_of(unmet & states.keys())):
+        return parents_in_words(sorted(unmet), states.get)
     opens_ms = request.not_before or 0
     # After a failure it may be its next try that is waited for.
     if opens_ms > now_ms and not any(one["transition"] == "failed" for one in history):

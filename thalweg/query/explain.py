@@ -5,7 +5,7 @@ What a row says is answered from its row. Only for a task that lives is the worl
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -68,6 +68,7 @@ def _explained(task_id: str, rows: Sequence[dict[str, Any]], history: list[dict[
 def _explained_outside(task: dict[str, Any], ahead: ReadingAhead, history_of: str, now: datetime) -> Explanation | None:
     """Explain a task that is nowhere, and that the planner does not consider yet; None where it is another one."""
     from thalweg.query.closed_gate import closed_gate, may_be_closed, read_request
+    from thalweg.query.met_parents import met_parents
 
     now_ms, request = round(now.timestamp() * 1_000), read_request(task["request"])
     if not may_be_closed(task, request, now_ms):
@@ -81,10 +82,13 @@ def _explained_outside(task: dict[str, Any], ahead: ReadingAhead, history_of: st
         )
         return {row["task_id"]: row["state"] for sql in asked for row in ahead.ask(sql).dicts()}
 
+    def met_of(living: Collection[str]) -> Collection[str]:
+        return met_parents(task["task_id"], living, ahead)
+
     copies_of = _copies_of(task["task_id"])
     ahead.begin((copies_of,))
     history = ahead.ask(history_of).dicts()
-    why = closed_gate(task, request, history, states_of, now_ms)
+    why = closed_gate(task, request, history, states_of, met_of, now_ms)
     if why is None or ahead.ask(copies_of).dicts():
         return None
     found = _explained(task["task_id"], [task], history)

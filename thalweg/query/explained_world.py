@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from thalweg.jobs.placement.settings import assumed_price, plan_settings, tenants_of
 from thalweg.query.explanation import MONEY, PlacedCopy, Waits
+from thalweg.query.met_parents import met_parents
 from thalweg.query.query import quote
 from thalweg.query.reading_ahead import ReadingAhead
 from thalweg.scheduling.explain.reasons import Explainer
-from thalweg.scheduling.ids import RegionId
+from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.live.start_terms import words_of_gates
 from thalweg.scheduling.world.crowd_world import world_of_crowd
 from thalweg.scheduling.world.orders import read_order_row
@@ -74,6 +75,7 @@ class ExplainedWorld:
             heard=self._open_regions(settings.heartbeat_timeout_ms),
             tenants=tenants_of(settings),
         )
+        self._open_for_the_met(task["task_id"], *ahead)
         self.world.assume_price(assumed_price(settings))
         for row in reader.ask(ORDERS).dicts():
             self.world.obey(read_order_row(row["ordered"]))
@@ -84,6 +86,14 @@ class ExplainedWorld:
         last = max(newest.values(), default=None)
         timeout = timedelta(milliseconds=heartbeat_timeout_ms)
         return sorted(region for region, seen in newest.items() if last is not None and last - seen <= timeout)
+
+    def _open_for_the_met(self, *names: str) -> None:
+        """Forget parents that run again: the columns show that they live, and not that they have ended before."""
+        for task in [task for name in names if (task := self.world.tasks.get(TaskId(name))) is not None]:
+            met = met_parents(task.task_id, task.unmet & self.world.tasks.keys(), self._reader)
+            if met:
+                task.unmet -= met
+                self.world.gates.pass_on(task)
 
     def _unheard_of(self, ahead: Sequence[str]) -> set[str]:
         """Name those whom no table knows, alive or ended."""

@@ -123,7 +123,8 @@ def change_in_words(ahead: ForeseenChange) -> list[str]:
         return [f"nothing new: {_NOTHING_NEW[ahead.op]}"]
     lines = [_DOES[ahead.op]]
     if ahead.op == "hold" and ahead.going_on:
-        lines.append(f"{_counted(ahead.going_on, 'copy', 'copies')} of it that run go on")
+        goes_on = "that runs goes on" if ahead.going_on == 1 else "that run go on"
+        lines.append(f"{_counted(ahead.going_on, 'copy', 'copies')} of it {goes_on}")
     for one in ahead.stopped[:_SHOWN]:
         whose = "" if one.task_id == ahead.task_id else f" of {one.task_id}"
         lines.append(f"copy {one.copy}{whose} stops in {one.region}: {one.gpu_hours:.2f} GPU-hours of it are lost")

@@ -57,7 +57,7 @@ def from_skypilot(document: SourceDocument) -> tuple[Request, list[Loss]]:
 def _per_worker(sheet: Sheet) -> dict[str, Any]:
     need: dict[str, Any] = {"cpus": _least(sheet, "resources.cpus"), "memory_gb": _least(sheet, "resources.memory")}
     wanted = sheet.take("resources.accelerators", str, dict, list, default="")
-    choices = _choices(sheet, wanted)
+    choices = _choices(sheet, wanted) if wanted else _choices_of_alternatives(sheet)
     counts = {count for _, count in choices}
     if len(counts) > 1:
         raise sheet.refuse("resources.accelerators", "models in different numbers: a request has one number for all")
@@ -83,6 +83,19 @@ def _choices(sheet: Sheet, wanted: Any) -> list[tuple[str, float]]:
             raise sheet.refuse("resources.accelerators", f"number {count!r} of {model}: wanted is as in A100:8")
         found.append((gpu_model(model) or model, float(number.group(1))))
     return found
+
+
+def _choices_of_alternatives(sheet: Sheet) -> list[tuple[str, float]]:
+    """Read the models that any_of or ordered name: without them the task would be sent as one that needs no GPU."""
+    found: dict[tuple[str, float], None] = {}
+    for path in ("resources.any_of", "resources.ordered"):
+        named = [one.get("accelerators") for one in sheet.items(path) if isinstance(one, dict)]
+        if any(named) and not all(named):
+            raise sheet.refuse(
+                path, "some of it asks for accelerators and some does not: a request has one number for all"
+            )
+        found.update(dict.fromkeys(choice for wanted in filter(None, named) for choice in _choices(sheet, wanted)))
+    return list(found)
 
 
 def _least(sheet: Sheet, path: str) -> float | None:
@@ -169,8 +182,11 @@ def _say_why(sheet: Sheet) -> None:
         ("resources.ports", "not said: an agent opens no ports"),
         ("resources.labels", "not kept"),
         ("resources.instance_type", "not said: GPUs, CPUs and memory say what is needed"),
-        ("resources.any_of", "not said: several gpu_models and allowed_regions say what will do"),
-        ("resources.ordered", "not said: what is cheapest goes first"),
+        (
+            "resources.any_of",
+            "of it only accelerators are said: several gpu_models and allowed_regions say what will do",
+        ),
+        ("resources.ordered", "of it only accelerators are said: what is cheapest goes first"),
         ("resources.autostop", "not said: GPUs are free when the task ends"),
         ("resources.zone", "not said: a request names regions"),
     ):

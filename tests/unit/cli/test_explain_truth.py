@@ -188,6 +188,37 @@ def test_what_stands_in_front_of_the_queue_is_told_alike_with_and_without_the_pl
     assert explained("new", world) == found
 
 
+@pytest.mark.parametrize(
+    ("after", "again", "words"),
+    [
+        (["first", "second"], ("first",), "parents: waits for second, which is waiting"),  # the first is met for good
+        (["first"], ("first",), "capacity"),
+        (["first"], ("first", "new"), "parents: waits for first, which is waiting"),  # it asks anew
+    ],
+)
+def test_a_parent_that_runs_again_is_not_waited_for_again(
+    world: Path, monkeypatch: pytest.MonkeyPatch, after: list[str], again: tuple[str, ...], words: str
+) -> None:
+    asked: dict[str, dict[str, Any]] = {"first": {}, "new": {"after": after, "per_worker": {"gpus": 512}}}
+    rows = ledger(
+        submitted("first"),
+        submitted("second"),
+        submitted("new", **asked["new"]),
+        happened("first", "succeeded"),
+        *(
+            submitted(name, **asked[name]) | {"transition": "submitted" if name == "first" else "updated"}
+            for name in again
+        ),
+        batch_id=50,
+    )
+    put(world, DECISIONS, rows)
+    put(world, TASKS, fold_ledger(rows)[0])
+    found = explained("new", world)
+    assert found["waits"]["now"].startswith((words, "impossible") if words == "capacity" else words)
+    monkeypatch.setattr("thalweg.query.closed_gate.may_be_closed", lambda row, request, now_ms: False)
+    assert explained("new", world) == found
+
+
 def test_elements_of_an_array_have_their_turn_by_their_numbers(world: Path) -> None:
     needs: dict[str, object] = {"per_worker": {"gpus": 64}, "array": {"count": 12, "at_most": 3}}
     rows = ledger(

@@ -1,6 +1,8 @@
 """What applications import from `thalweg.client`: every name is there, and none costs before it is asked for."""
 
 import ast
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import thalweg.client
-from thalweg.client import Client, ReplicaClient
+from thalweg.client import AsyncClient, Client, ReplicaClient
 from thalweg.client.client import Client as WhereItIsWritten
 
 ROOT = Path(__file__).parents[4]
@@ -31,6 +33,18 @@ def test_type_checkers_and_programs_see_the_same_names() -> None:
         alias.asname or alias.name for node in guarded.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
     assert shown == set(thalweg.client.__all__)
+
+
+@pytest.mark.parametrize("call", sorted(name for name in vars(AsyncClient) if not name.startswith("_")))
+def test_a_call_of_asyncio_wants_what_the_other_wants(call: str) -> None:
+    wanted, seen = (inspect.signature(getattr(one, call)).parameters for one in (Client, AsyncClient))
+    assert list(seen.items()) == list(wanted.items())
+
+
+def test_answers_are_waited_for_as_long_as_the_page_says() -> None:
+    page = (ROOT / "docs/how-to/client.md").read_text("utf-8")
+    (said,) = re.findall(r"answered\(task_ids, op, timeout_s=([0-9]+)\)", page)
+    assert inspect.signature(Client.answered).parameters["timeout_s"].default == float(said)
 
 
 def test_an_unknown_name_says_which_there_are() -> None:

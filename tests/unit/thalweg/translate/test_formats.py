@@ -191,9 +191,26 @@ def test_accelerators_are_gpus_of_some_models(accelerators: str, need: dict[str,
     assert one(f"resources: {{accelerators: {accelerators}}}\nrun: x\n")["per_worker"] == need
 
 
+@pytest.mark.parametrize("word", ["any_of", "ordered"])
+def test_alternatives_that_ask_for_gpus_are_no_task_without_them(word: str) -> None:
+    text = (
+        f"resources:\n  {word}: [{{infra: aws, accelerators: A100:2}}, {{infra: gcp, accelerators: V100:2}}]\nrun: x\n"
+    )
+    assert one(text)["per_worker"] == {"gpus": 2, "gpu_models": ["A100", "V100"]}
+    assert lost(text)[f"resources.{word}"]
+    beside = text.replace("resources:", "resources:\n  accelerators: T4")
+    assert one(beside)["per_worker"] == {"gpus": 1, "gpu_models": ["T4"]}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        (
+            "resources: {any_of: [{accelerators: A100:2}, {accelerators: V100}]}\nrun: x\n",
+            "models in different numbers",
+        ),
+        ("resources: {any_of: [{accelerators: A100:2}, {infra: aws}]}\nrun: x\n", "and some does not"),
+        ("resources: {ordered: 3}\nrun: x\n", "line 1: resources.ordered: wanted is a list"),
         ("service: {replicas: 2}\nrun: x\n", "line 1: service: a service is no task that ends"),
         ("resources: {accelerators: {A100: 8, V100: 4}}\nrun: x\n", "models in different numbers"),
         ("resources: {accelerators: 'A100:many'}\nrun: x\n", "wanted is as in A100:8"),

@@ -98,7 +98,7 @@ def test_what_an_operation_on_a_task_will_do_is_said_with_what_it_costs(tmp_path
     assert stops == "copy 0 stops in east: 1.00 GPU-hours of it are lost", "two GPUs for half an hour"
     assert others == "1 other task is cancelled with it: after"
     assert frees == "2 GPUs become free, and 6.00 USD an hour are not spent any more"
-    assert ahead("hold", "a") == ["it does not start until it is released", "1 copy of it that run go on"]
+    assert ahead("hold", "a") == ["it does not start until it is released", "1 copy of it that runs goes on"]
     assert ahead("hold", "w") == ["it does not start until it is released"]
     assert ahead("release", "w") == ["nothing new: it is not held, or has ended"]
     assert "no such task was submitted" in ahead("cancel", "nobody")[0]
