@@ -22,6 +22,7 @@ from thalweg.checkup.finding import Severity
 from thalweg.conf.environment import find_java
 from thalweg.conf.settings import KafkaSettings
 from thalweg.processes.identity import ProcessIdentity
+from thalweg.processes.ports import free_port
 from thalweg.stack.leftovers import leftovers
 from thalweg.stack.stack import running_bootstrap
 from thalweg.stack.state import StateFolder
@@ -94,6 +95,9 @@ def wait_until_gone(state: Path, processes: list[ProcessIdentity], seconds: floa
 
 
 def test_a_stack_comes_up_is_cut_off_comes_back_and_goes_down(shell: Shell) -> None:
+    # Not Kafka's own ports: between a supervisor's death and the next start they are everybody's.
+    kafka = free_port()
+    StateFolder(shell.state).remember_ports({"kafka": kafka, "controller": free_port(taken=[kafka])})
     up = shell.run("up", "--detach")
     assert up.returncode == 0, up.stderr
     document = shell.ps()

@@ -1,4 +1,4 @@
-"""Find free TCP ports on the loopback interface."""
+"""Find free TCP ports on the loopback interface, and keep them for servers that are away for a moment."""
 
 import random
 import socket
@@ -9,6 +9,9 @@ LOOPBACK = "127.0.0.1"
 # free here is not taken by somebody's connection in the second before its server binds it.
 FIRST_PORT = 20_000
 LAST_PORT = 32_000
+# By port, for as long as this process lives or until it lets go: the UDP port of the same number, which no server of
+# ours uses. It ends with its process however that ends, and is no hindrance to the TCP server that it stands for.
+_KEPT: dict[int, socket.socket] = {}
 
 
 class NoFreePortError(Exception):
@@ -18,8 +21,39 @@ class NoFreePortError(Exception):
         super().__init__(f"No free TCP port between {FIRST_PORT} and {LAST_PORT}; end what listens there: ss -ltnp")
 
 
+def keep(*ports: int) -> None:
+    """Keep ports for servers of this process's: to others they are taken, also while a server that died is away.
+
+    A port that another process keeps already is left to whoever binds it first.
+    """
+    for port in set(ports) - _KEPT.keys():
+        if (claim := _claim(port)) is not None:
+            _KEPT[port] = claim
+
+
+def let_go(*ports: int) -> None:
+    """Keep these ports no longer."""
+    for port in ports:
+        if (claim := _KEPT.pop(port, None)) is not None:
+            claim.close()
+
+
+def _claim(port: int) -> socket.socket | None:
+    claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        claim.bind((LOOPBACK, port))
+    except OSError:
+        claim.close()
+        return None
+    return claim
+
+
 def is_free(port: int) -> bool:
-    """Tell whether a server could listen on the port now."""
+    """Tell whether a server of this process's could listen on the port now, and nobody else keeps it for one."""
+    if port not in _KEPT:
+        if (claim := _claim(port)) is None:
+            return False
+        claim.close()
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # Servers bind with this option too: a port in TIME_WAIT is free to them.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -13,7 +13,7 @@ from typing import Self
 
 from thalweg.conf.environment import CONF, JarSet, Java, find_java, jar_paths, utf8_locale
 from thalweg.processes.children import Child, ChildFailedError, NeverReadyError, ProcessSpec, RestartPolicy
-from thalweg.processes.ports import LOOPBACK, accepts_connections, free_port
+from thalweg.processes.ports import LOOPBACK, accepts_connections, free_port, keep, let_go
 
 SERVER_PROPERTIES = CONF / "broker" / "server.properties"
 LOG4J_PROPERTIES = CONF / "broker" / "log4j2.properties"
@@ -250,7 +250,7 @@ class Broker:
 
     @property
     def bootstrap(self) -> str:
-        """Return the address clients connect to; it stays the same over restarts as long as the port is free."""
+        """Return the address clients connect to; it stays the same over restarts."""
         if self._ports is None:
             raise RuntimeError("The broker was never started; call start() first.")
         return self._ports.bootstrap
@@ -272,6 +272,7 @@ class Broker:
         ports = choose_ports(self._ports)
         while True:
             self._ports = ports
+            keep(ports.clients, ports.controller)
             spec = broker_spec(self._folder, ports, java=self._java, jars=self._jars, doors=self._doors)
             self._child = Child(spec, self._folder / "broker.log")
             try:
@@ -306,3 +307,5 @@ class Broker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        if self._ports is not None:
+            let_go(self._ports.clients, self._ports.controller)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.conf.environment import CHAOS, DEMO
+from thalweg.processes import ports as own_ports
 from thalweg.processes.identity import ProcessIdentity
 
 FORMAT = 1
@@ -43,6 +44,7 @@ class StateFolder:
             StateFolderError: It is somebody else's, damaged, or of another version's format.
         """
         self.path = path
+        self._is_ours = False
         try:
             path.mkdir(parents=True, exist_ok=True)
             self.check(path)
@@ -99,6 +101,8 @@ class StateFolder:
     def held(self) -> Iterator[None]:
         """Be the only supervisor of this folder; the kernel lets go when this process ends, however it ends.
 
+        Ports that are remembered meanwhile are kept from other processes, also while who listens there is away.
+
         Raises:
             StateFolderError: Another supervisor runs; the message names it.
         """
@@ -115,7 +119,12 @@ class StateFolder:
                 raise StateFolderError(
                     f"A stack already runs in {self.path} ({who}). See it: thalweg ps. End it: thalweg down."
                 )
-            yield
+            self._is_ours = True
+            try:
+                yield
+            finally:
+                self._is_ours = False
+                own_ports.let_go(*self._ports().values())
 
     def is_held(self) -> bool:
         """Tell whether a supervisor runs in this folder now."""
@@ -141,14 +150,19 @@ class StateFolder:
 
     def port(self, name: str) -> int | None:
         """Return the port this name had the last time."""
-        found = read_json(self.path / "ports.json")
-        port = found.get(name) if isinstance(found, dict) else None
-        return port if isinstance(port, int) and 0 < port < 65_536 else None
+        return self._ports().get(name)
 
     def remember_ports(self, ports: Mapping[str, int]) -> None:
         """Remember ports by name, beside those known."""
-        known = read_json(self.path / "ports.json")
-        write_json(self.path / "ports.json", {**(known if isinstance(known, dict) else {}), **ports})
+        write_json(self.path / "ports.json", {**self._ports(), **ports})
+        if self._is_ours:
+            own_ports.keep(*ports.values())
+
+    def _ports(self) -> dict[str, int]:
+        """Read the ports remembered; a damaged file and what cannot be a port are as if nothing had been."""
+        found = read_json(self.path / "ports.json")
+        known = found.items() if isinstance(found, dict) else ()
+        return {name: port for name, port in known if isinstance(port, int) and 0 < port < 65_536}
 
 
 def running_in(path: Path) -> StateFolder | None:

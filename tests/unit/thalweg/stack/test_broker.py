@@ -1,13 +1,15 @@
 """What is decided before a broker starts: its id, its ports, its settings. The broker itself: tests/acceptance."""
 
 import socket
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 
 import pytest
 
 from thalweg.processes.children import NeverReadyError
-from thalweg.processes.ports import FIRST_PORT, LAST_PORT, accepts_connections, free_port, is_free
+from thalweg.processes.ports import FIRST_PORT, LAST_PORT, accepts_connections, free_port, is_free, keep, let_go
 from thalweg.stack.broker import (
     BrokerDoor,
     BrokerPorts,
@@ -17,6 +19,7 @@ from thalweg.stack.broker import (
     new_cluster_id,
     server_properties,
 )
+from thalweg.stack.state import StateFolder
 
 
 def test_a_cluster_id_never_looks_like_an_option() -> None:
@@ -53,6 +56,36 @@ def test_a_preferred_port_is_taken_while_it_is_free() -> None:
         assert accepts_connections(port)
         assert free_port(preferred=port) != port
     assert not accepts_connections(port)
+
+
+def as_another_process_sees(port: int) -> bool:
+    asked = f"from thalweg.processes.ports import is_free; print(is_free({port}))"
+    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    return told.stdout.strip() == "True"
+
+
+def test_a_port_that_is_kept_is_free_to_its_own_process_and_taken_to_others_while_nobody_listens() -> None:
+    port = free_port()
+    keep(port)
+    keep(port)  # once more is no matter
+    assert is_free(port)
+    assert not as_another_process_sees(port)
+    with socket.create_server(("127.0.0.1", port)):
+        assert not is_free(port)
+    assert free_port(preferred=port) == port
+    let_go(port)
+    let_go(port)
+    assert as_another_process_sees(port)
+
+
+def test_a_supervisor_keeps_the_ports_of_its_folder_and_lets_them_go(tmp_path: Path) -> None:
+    folder, port = StateFolder(tmp_path), free_port()
+    with folder.held():
+        folder.remember_ports({"kafka": port})
+        assert not as_another_process_sees(port)
+    assert as_another_process_sees(port)
+    folder.remember_ports({"kafka": port})  # nobody supervises
+    assert as_another_process_sees(port)
 
 
 def test_a_broker_gets_two_different_ports() -> None:
