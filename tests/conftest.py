@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from thalweg.bootstrap.jars import ensure_jars
+from thalweg.conf.class_archive import archive_flags, with_options
 from thalweg.conf.environment import JarSet, find_java, jar_paths
 from thalweg.jobs.runtime.job import read_spark_defaults
 from thalweg.stack.stack import scratch_environment
@@ -76,6 +77,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SparkSession"]:
     java = find_java()
     ensure_jars(java)
     os.environ["JAVA_HOME"] = str(java.home)
+    archived = archive_flags(JarSet.SPARK, java)
+    os.environ["SPARK_SUBMIT_OPTS"] = with_options(archived, os.environ["SPARK_SUBMIT_OPTS"])
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else Spark's tasks run the machine's own Python
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"  # nothing of a test listens on the network
     builder = SparkSession.builder.master("local[2]").appName("tests")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 
-from thalweg.conf import environment
+from thalweg.conf import class_archive, environment
 from thalweg.conf.log_pace import KafkaChatter
 from thalweg.conf.settings import LogSettings, MetricSettings, Settings, SettingsError, load_settings
 from thalweg.jobs.runtime.package import give_to_executors
@@ -129,6 +129,9 @@ def spark_session(name: str, settings: Settings) -> "Iterator[SparkSession]":
         os.environ["JAVA_HOME"] = str(environment.find_java().home)
         use_own_spark(os.environ, local=settings.spark.master.startswith("local"))
         os.environ |= environment.utf8_locale()
+        archived = class_archive.archive_flags(environment.JarSet.SPARK)
+        options = class_archive.with_options(archived, os.environ.get("SPARK_SUBMIT_OPTS"))
+        os.environ["SPARK_SUBMIT_OPTS"] = options
         os.environ["PYSPARK_SUBMIT_ARGS"] = f"--driver-memory {settings.spark.driver_memory} pyspark-shell"
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     from pyspark.sql import SparkSession  # imported late: it costs half a second, and the command line needs none of it

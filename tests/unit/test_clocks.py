@@ -68,6 +68,7 @@ STEADY: Final = {
     "sync/clock.py": "where it is read",
     "jobs/local.py": "how often a query has failed lately",
     "jobs/microbatch/microbatch.py": SHOWN,
+    "jobs/microbatch/rehearsal.py": DEADLINE,
     "jobs/placement/edge.py": "silence is judged by what could be heard since a look, on this clock",
     "jobs/placement/heartbeat.py": "silence is judged by what could be heard since a look, on this clock",
     "jobs/placement/again.py": SHOWN,
@@ -113,6 +114,7 @@ STEADY: Final = {
     "thalweg/processes/supervisor.py": "how long a process has been well, and when it is started again",
     "thalweg/proof/campaign.py": SHOWN,
     "thalweg/replay/openb.py": SHOWN,
+    "thalweg/stack/rehearsal.py": SHOWN,
     "thalweg/stack/stack.py": DEADLINE,
     "thalweg/window/foresight.py": "a supposition ends at its deadline with what is planned",
 }

@@ -60,6 +60,11 @@ def test_step(pytest_arguments: Sequence[str]) -> Step:
     return "pytest", [sys.executable, "-m", "pytest", *WORKERS, *SLOWEST, *pytest_arguments]
 
 
+def steps_before(pytest_arguments: Sequence[str]) -> list[Step]:
+    """Return what the tests are quicker after: the many JVMs that they start map their classes from an archive."""
+    return [] if pytest_arguments else [("class archives", [sys.executable, "-m", "thalweg.stack.rehearsal"])]
+
+
 def steps_after(pytest_arguments: Sequence[str]) -> list[Step]:
     """Return the checks that need the machine for themselves; who chose some tests wants no wheel."""
     return [] if pytest_arguments else [("wheel", [sys.executable, "-m", "thalweg.bootstrap.try_wheel"])]
@@ -72,6 +77,7 @@ def run_all(pytest_arguments: Sequence[str]) -> int:
     def run_others() -> list[EndedCheck]:
         return [_run(step, hold=True) for step in lint_steps() if not interrupted.is_set()]
 
+    before = [_run(step) for step in steps_before(pytest_arguments)]
     with ThreadPoolExecutor(max_workers=1) as beside:
         others = beside.submit(run_others)
         try:
@@ -80,7 +86,7 @@ def run_all(pytest_arguments: Sequence[str]) -> int:
             interrupted.set()
             raise
     alone = [_run(step, hold=True) for step in steps_after(pytest_arguments)]
-    return _sum_up([*others.result(), tests, *alone])
+    return _sum_up([*before, *others.result(), tests, *alone])
 
 
 def run_steps(wanted: Sequence[Step]) -> int:

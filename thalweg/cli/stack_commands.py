@@ -8,10 +8,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from thalweg.bootstrap.progress import say
 from thalweg.bootstrap.runtime import ensure_runtime
 from thalweg.conf.environment import SetupIncompleteError, state_folder
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.stack import process_table, stack
+from thalweg.stack.rehearsal import ensure_archives
 from thalweg.stack.state import StateFolder, StateFolderError, running_in
 from thalweg.stack.trouble import STACK_TROUBLE
 
@@ -53,6 +55,7 @@ def up(config: Path | None, overrides: tuple[str, ...], detach: bool) -> None:
         ensure_runtime()
     except SetupIncompleteError as error:
         raise click.ClickException(str(error)) from error
+    ensure_archives(say)
     if detach:
         _up_detached(folder, config, overrides)
         return

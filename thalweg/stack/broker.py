@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from thalweg.conf.class_archive import archive_flags
 from thalweg.conf.environment import CONF, JarSet, Java, find_java, jar_paths, utf8_locale
 from thalweg.processes.children import Child, ChildFailedError, NeverReadyError, ProcessSpec, RestartPolicy
 from thalweg.processes.ports import LOOPBACK, accepts_connections, free_port, keep, let_go
@@ -98,7 +99,8 @@ def broker_spec(
     scratch.mkdir()
     properties = folder / "server.properties"
     properties.write_text(server_properties(ports, records, doors), encoding="utf-8")
-    command = (str(java.executable), *JVM_FLAGS, f"-Djava.io.tmpdir={scratch}", "-cp", ":".join(map(str, jars)))
+    flags = (*JVM_FLAGS, *archive_flags(JarSet.BROKER, java), f"-Djava.io.tmpdir={scratch}")
+    command = (str(java.executable), *flags, "-cp", ":".join(map(str, jars)))
     if not (records / "meta.properties").exists():
         _format_storage(command, ports, records)
     return ProcessSpec(

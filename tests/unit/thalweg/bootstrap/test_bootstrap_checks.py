@@ -16,6 +16,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, *, tests: str, after: str = "", *
     commands = [(name, [sys.executable, "-c", program]) for name, program in beside.items()]
     monkeypatch.setattr(checks, "lint_steps", lambda: commands)
     monkeypatch.setattr(checks, "test_step", lambda _: ("tests", [sys.executable, "-c", tests]))
+    monkeypatch.setattr(checks, "steps_before", lambda _: [])
     monkeypatch.setattr(checks, "steps_after", lambda _: [("after", [sys.executable, "-c", after])])
 
 
@@ -69,7 +70,8 @@ def test_the_wheel_has_the_machine_for_itself_after_all_others_whatever_they_sai
 def test_the_checks_are_the_linters_the_tests_and_where_all_are_run_the_wheel() -> None:
     assert [name for name, _ in checks.lint_steps()] == ["ruff check", "ruff format", "mypy", "import contract"]
     assert [name for name, _ in checks.steps_after([])] == ["wheel"]
-    assert checks.steps_after(["-k", "fence"]) == []
+    assert [name for name, _ in checks.steps_before([])] == ["class archives"]
+    assert checks.steps_before(["-k", "fence"]) == checks.steps_after(["-k", "fence"]) == []
     assert checks.test_step(["-k", "fence"])[1][-2:] == ["-k", "fence"]
 
 

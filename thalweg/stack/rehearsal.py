@@ -1,0 +1,98 @@
+"""Make the class archives of the broker and of Spark: once each, from a start and a little work of both.
+
+`thalweg up` and `./run test` do it, some twenty seconds on an idle machine; every start of a JVM afterwards is some
+seconds shorter. Nothing depends on it: where it fails, JVMs start as they did.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from thalweg.conf.class_archive import KEPT, archive_of, archives_folder, with_options
+from thalweg.conf.environment import JarSet, Java, find_java, jar_paths
+from thalweg.processes import leash
+from thalweg.processes.children import Child, ChildFailedError
+from thalweg.processes.ports import LOOPBACK
+from thalweg.stack.broker import BrokerSetupError, broker_spec, choose_ports
+
+PATIENCE_S: Final = 300.0
+"""For either JVM to end: writing the archive takes seconds, on a crowded machine a minute."""
+
+BRIEFLY: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+"""It lives for seconds. An archive serves a JVM with other collectors and compilers as well."""
+
+
+class RehearsalError(Exception):
+    """It could not be done; what was begun is gone."""
+
+
+def ensure_archives(say: Callable[[str], None], java: Java | None = None) -> None:
+    """Make the archives that are not there; says what it does, and what prevented it."""
+    java = java or find_java()
+    if all(archive_of(jar_set, java).is_file() for jar_set in JarSet):
+        return
+    say("laying out Java's classes for quicker starts, once (some 20 s)")
+    folder = archives_folder()
+    started = time.monotonic()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".rehearsal-", dir=folder) as scratch:
+            _rehearse(java, Path(scratch))
+    except (OSError, ChildFailedError, BrokerSetupError, RehearsalError, subprocess.SubprocessError) as error:
+        say(f"Java's classes were not laid out, so starts take longer ({str(error).splitlines()[0]})")
+        return
+    _forget_old(folder)
+    say(f"Java's classes are laid out ({time.monotonic() - started:.0f} s)")
+
+
+def _rehearse(java: Java, scratch: Path) -> None:
+    made = {jar_set: scratch / f"{jar_set}.jsa" for jar_set in JarSet}
+    ports = choose_ports()
+    spec = broker_spec(scratch / "broker", ports, java=java, jars=jar_paths(JarSet.BROKER))
+    program, *arguments = spec.argv
+    recorded = (program, f"-XX:ArchiveClassesAtExit={made[JarSet.BROKER]}", *arguments)
+    broker = Child(replace(spec, argv=recorded, stop_timeout_seconds=PATIENCE_S), scratch / "broker.log")
+    try:
+        broker.wait_ready()
+        _rehearse_spark(scratch, made[JarSet.SPARK], ports.bootstrap)
+    finally:
+        broker.stop()
+    for jar_set, archive in made.items():
+        if archive.is_file():
+            archive.rename(archive_of(jar_set, java))  # whole or not at all
+
+
+def _rehearse_spark(scratch: Path, archive: Path, bootstrap: str) -> None:
+    """Let Spark do in a process of its own what the jobs do; it returns when its JVM has written the archive."""
+    options = with_options([f"-XX:ArchiveClassesAtExit={archive}", *BRIEFLY], os.environ.get("SPARK_SUBMIT_OPTS"))
+    environ = {**os.environ, "SPARK_SUBMIT_OPTS": options, "TMPDIR": str(scratch), "SPARK_LOCAL_IP": LOOPBACK}
+    command = [sys.executable, "-P", "-m", "thalweg.jobs.microbatch.rehearsal", bootstrap, str(scratch / "tables")]
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command],
+        env=environ, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    if done.returncode != 0:
+        words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise RehearsalError(f"Spark: {words[-1]}")
+
+
+def _forget_old(folder: Path) -> None:
+    archives = sorted(folder.glob("*.jsa"), key=lambda archive: archive.stat().st_mtime, reverse=True)
+    for archive in archives[KEPT:]:
+        archive.unlink(missing_ok=True)
+
+
+def main() -> int:
+    """Make them; 0 also where it could not be done."""
+    ensure_archives(lambda words: print(f"thalweg: {words}", file=sys.stderr, flush=True))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
