@@ -24,6 +24,7 @@ from thalweg.scheduling.live.start_terms import (
 )
 from thalweg.scheduling.live.tries import why_not_again
 from thalweg.scheduling.liveness.told import Knew
+from thalweg.scheduling.passed import has_passed
 from thalweg.scheduling.world.gates import ArrayLine
 from thalweg.scheduling.world.lifecycle import GAVE_UP
 from thalweg.scheduling.world.tasks import (
@@ -418,7 +419,7 @@ def _is_news(reason: str, task: Task, now_ms: int) -> bool:
     kind, known = reason.partition(":")[0], task.reason.partition(":")[0]
     if kind == known:
         return False
-    return not {kind, known} <= FICKLE or abs(now_ms - task.reason_ms) >= FICKLE_MS
+    return not {kind, known} <= FICKLE or has_passed(task.reason_ms, now_ms, FICKLE_MS)
 
 
 def _failure(task: Task, copy: Copy, detail: str, max_attempts: int, now_ms: int, run: RunReport) -> list[Transition]:
