@@ -4,10 +4,10 @@ Agents of a region do not know of each other, but all of them write to its statu
 An agent's first heartbeat is its *claim*. It reads its own words back, and with them everybody else's:
 
 1. What lies before its claim tells whether its file goes on where the region stopped. It does if the last to speak was
-   this very file, and reported nothing that the file does not know; a file without reports goes on where nobody else has
-   ever spoken. Otherwise (the file is new, was put back from a
-   copy, or another agent was there) what the file holds is given up, and of the assignments it takes what comes from
-   now on: what came before has been acted on, or the place job finds it missing in the inventory.
+   this very file, and reported nothing that the file does not know; a file without reports goes on where nobody else
+   has ever spoken. Otherwise (the file is new, was put back from a copy, or another agent was there) what the file
+   holds is given up, and of the assignments it takes what comes from now on: what came before has been acted on, or
+   the place job finds it missing in the inventory.
 2. A claim behind its own is a younger agent's. The older one gives up what it holds, and ends.
 3. It starts tasks only for `LEASE_MS` after it *sent* a heartbeat that it has read back, before any younger claim. A
    younger agent begins only that long after its claim was read back, unless the older one said goodbye. So there is
