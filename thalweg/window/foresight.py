@@ -97,8 +97,13 @@ class Foresight:
         """End the thread, after what is under way."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def of_change(self, op: str, task_id: str) -> Document:
+    async def of_change(self, op: str, task_id: str, tenant: str | None = None) -> Document:
         """Say what cancelling, holding or releasing a task would do.
+
+        Args:
+            op: which of them.
+            task_id: to which task.
+            tenant: of whose tasks alone is told; None means all.
 
         Raises:
             CrowdedError: too many ask.
@@ -107,7 +112,8 @@ class Foresight:
 
         def make() -> Document:
             now_ms = self._clock()
-            ahead = foreseen_change(world_copy(self._warehouse, self._place, now_ms), op, TaskId(task_id), now_ms)
+            world = world_copy(self._warehouse, self._place, now_ms)
+            ahead = foreseen_change(world, op, TaskId(task_id), now_ms, tenant)
             return {"op": op, "task_id": task_id, "words": change_in_words(ahead), **change_document(ahead)}
 
         return await self._made(make)

@@ -83,7 +83,7 @@ NUMBERS_BELOW: list[tuple[dict[str, Any], str]] = [
     ({"per_worker": {"gpu_milli": 1_001}}, "per_worker.gpu_milli"),
     ({"per_worker": {"cpus": -1}}, "per_worker.cpus"),
     ({"per_worker": {"memory_gb": -1}}, "per_worker.memory_gb"),
-    ({"data": [{"region": "a", "size_gb": -1}]}, r"data\[...\].size_gb"),
+    ({"data": [{"region": "a", "size_gb": -1}]}, r"data\[0\].size_gb"),
 ]
 
 
