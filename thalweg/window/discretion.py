@@ -47,16 +47,13 @@ def check_names(request: Mapping[str, Any], tenant: str, is_own: Callable[[Colle
             f"{own + task_id!r}, so that no id tells of another tenant's task"
         )
     after = request.get("after")
-    named = [one.get("task_id") if isinstance(one, Mapping) else one for one in after] if _is_list(after) else []
+    parents = after if isinstance(after, Sequence) and not isinstance(after, str) else []
+    named = [one.get("task_id") if isinstance(one, Mapping) else one for one in parents]
     foreign = [name for name in named if isinstance(name, str) and not name.startswith(own)]
     for name in sorted(set(foreign) - set(is_own(foreign))):
         raise InvalidRequestError(
             f"after {name!r}: tenant {tenant!r} has no such task; allowed are its own, and ids that begin with {own!r}"
         )
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def names_others(text: str) -> bool:

@@ -33,7 +33,7 @@ from thalweg.query.task_list import TaskFilter, TaskOrder, list_tasks
 from thalweg.stack.connection import NoBrokerError
 from thalweg.streams.broker.errors import StreamError
 from thalweg.window import metrics
-from thalweg.window.acts import ACTS, ORDERS, Acted, ActSender, NotAllowedError, checked_order_of
+from thalweg.window.acts import ACTS, ORDERS, Acted, ActSender, NotAllowedError, checked_order_of, of_tenant
 from thalweg.window.assets import Asset, assets
 from thalweg.window.discretion import check_names, without_others
 from thalweg.window.feed import Feed, event_id, position_named
@@ -427,7 +427,7 @@ class Door:
                 raise InvalidRequestError('wanted is a task, or {"tasks": [...]}')
             if caller.tenant is not None:
                 for one in requests:
-                    check_names(one, caller.tenant, lambda names: self._own(names, caller))
+                    check_names(of_tenant(one, caller), caller.tenant, lambda names: self._own(names, caller))
             acted = await self._hands.submit(requests, caller, _wait_s(request))
             return _of_acts(acted, alone=asked is requests[0])
 

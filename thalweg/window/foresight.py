@@ -77,6 +77,11 @@ class WhatIf(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Whether what runs is placed anew, too: then prices bear on everything."""
 
 
+_ALLOWED: Final = (
+    f"{', '.join(WhatIf.__struct_fields__)}, and of each item of capacity {', '.join(SupposedNodes.__struct_fields__)}"
+)
+
+
 class Foresight:
     """See the module's words. For one event loop."""
 
@@ -160,7 +165,7 @@ class Foresight:
         try:
             said = msgspec.convert(body, WhatIf)
         except msgspec.ValidationError as error:
-            raise InvalidRequestError(str(error)) from error
+            raise InvalidRequestError(f"{error}; allowed are {_ALLOWED}") from error
         for name, items in (("settings", said.settings), ("orders", said.orders), ("capacity", said.capacity)):
             if len(items) > _MOST_ITEMS:
                 raise InvalidRequestError(f"{name} has {len(items)} items; allowed are {_MOST_ITEMS}")
