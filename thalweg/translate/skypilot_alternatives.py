@@ -59,11 +59,12 @@ def alternatives(sheet: Sheet) -> Alternatives:
 def _not_meant(rows: list[tuple[str, str | None, bool | None]]) -> Iterator[str]:
     """Say what a request of all models, all regions and spot would mean beyond the alternatives."""
     pairs = {(models, place) for models, place, _ in rows}
+    named = sorted({place for _, place in pairs if place is not None})
     for models in sorted({models for models, _ in pairs}):
-        for place in sorted({place for _, place in pairs if place is not None}):
-            if (models, place) not in pairs:
+        for region in named:
+            if (models, region) not in pairs:
                 yield (
-                    f"{models} in {place} is none of it, and a request means every model in every region: "
+                    f"{models} in {region} is none of it, and a request means every model in every region: "
                     "submit one each"
                 )
     on_spot = {(models, place) for models, place, spot in rows if spot}
