@@ -85,7 +85,9 @@ def _of_price(order: "ControlOrder", price: "PriceAhead") -> list[str]:
     pool = f"{order.region} {order.gpu_model}{' spot' if order.spot else ''}"
     source = "the order" if not order.reset else "the region" if price.told_by_region is not None else "what is assumed"
     now, then = (_usd(usd) for usd in (price.usd_now, price.usd_then))
-    if price.usd_now == price.usd_then:
+    if price.usd_now is None and price.usd_then is None:
+        lines = [f"a GPU-hour of {pool} has no known price, and goes on without one"]
+    elif price.usd_now == price.usd_then:
         lines = [f"a GPU-hour of {pool} costs {now} now, and goes on to"]
     else:
         lines = [f"a GPU-hour of {pool} costs {now} now, and will cost {then}, as {source} says"]
