@@ -22,6 +22,7 @@ from thalweg.scheduling.again.proposals import Proposal
 from thalweg.scheduling.again.proving import ProvedMove, proved
 from thalweg.scheduling.again.running import ClassBook
 from thalweg.scheduling.pack.packer import Packer
+from thalweg.scheduling.passed import has_passed
 from thalweg.scheduling.world.world import World
 
 LOOK_POLL_S: Final = 0.2
@@ -54,7 +55,7 @@ class LookingAgain:
         """
         if not self.place.look_again_every_s:
             return []
-        if abs(now_ms - self.looked_ms) >= self.place.look_again_every_s * 1_000:
+        if has_passed(self.looked_ms, now_ms, self.place.look_again_every_s * 1_000):
             self.looked_ms = now_ms
             with self._lock:
                 self._proposals.clear()

@@ -31,6 +31,7 @@ from thalweg.scheduling.liveness.awaited import AwaitedParents
 from thalweg.scheduling.liveness.hearing import Hearing, Reached
 from thalweg.scheduling.liveness.told import Told
 from thalweg.scheduling.pack.packer import Packer
+from thalweg.scheduling.passed import has_passed
 from thalweg.scheduling.world.facts import WorldFacts
 from thalweg.scheduling.world.tasks import Change, Transition
 from thalweg.scheduling.world.world import World
@@ -202,7 +203,7 @@ class Placer:
         Where it fails, it is left out of this very batch the second time, as a plan is.
         """
         world, place = self.world, self.settings.place
-        if batch in self.host.unplannable or abs(now_ms - world.relieved_ms) < drains.LOOK_MS:
+        if batch in self.host.unplannable or not has_passed(world.relieved_ms, now_ms, drains.LOOK_MS):
             return []
         world.relieved_ms = now_ms
         try:

@@ -11,6 +11,7 @@ from thalweg.scheduling.live.drains import is_drained
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.relocation import MovedCopy, Relocation
 from thalweg.scheduling.pack.packer import Packer
+from thalweg.scheduling.passed import has_passed
 from thalweg.scheduling.world.tasks import MILLI, Copy, CopyState, Task, Transition
 from thalweg.scheduling.world.urgency import HOUR_MS
 from thalweg.scheduling.world.world import World
@@ -72,11 +73,11 @@ def rows_of(moves: Sequence[ProvedMove], now_ms: int) -> list[Transition]:
 def _stands(world: World, one: Proposal, limits: LookLimits, now_ms: int) -> bool:
     """Whether a copy still runs where it did, whole and alone in moving, and its place is nobody else's matter."""
     at = copy_at(world, one.held, one.assigned_ms)
-    if at is None or now_ms - one.assigned_ms < limits.rest_ms:
+    if at is None or not has_passed(one.assigned_ms, now_ms, limits.rest_ms):
         return False
     task, copy = at
     return (
-        may_move(task)
+        may_move(task, copy)
         and not task.held
         and world.orders.objection_to_tenant(task.spec.tenant) is None
         and _is_in_time(world, task, copy, limits, now_ms)

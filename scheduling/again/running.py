@@ -9,6 +9,7 @@ import numpy as np
 from thalweg.scheduling.again.proposals import LookLimits, RunLeft
 from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray
 from thalweg.scheduling.live.relocation import class_of
+from thalweg.scheduling.passed import has_passed
 from thalweg.scheduling.world.fleet import CopyKey
 from thalweg.scheduling.world.occupancy import MICRO
 from thalweg.scheduling.world.tasks import Copy, Task, TaskSpec
@@ -63,7 +64,7 @@ class ClassBook:
         task_id, index = world.occupancy.owner(row)
         task = world.tasks.get(task_id)
         copy = None if task is None else task.copies.get(index)
-        if task is None or copy is None or copy.assigned_ms != assigned_ms or not may_move(task):
+        if task is None or copy is None or copy.assigned_ms != assigned_ms or not may_move(task, copy):
             return UNKNOWN, UNKNOWN
         name = task.spec.tenant
         tenant = self._tenant_index.get(name)
@@ -88,9 +89,12 @@ class ClassBook:
         return known
 
 
-def may_move(task: Task) -> bool:
-    """Whether a task lets itself be moved: it agreed to give way, and nobody is served by it meanwhile."""
-    return task.spec.preemptible and not task.spec.terms.overlaps
+def may_move(task: Task, copy: Copy) -> bool:
+    """Whether a copy lets itself be moved.
+
+    Its task agreed to give way, nobody is served by it meanwhile, and nobody has put it where it is by hand.
+    """
+    return task.spec.preemptible and not task.spec.terms.overlaps and not copy.by_hand
 
 
 def _priced_alike(key: ClassKey) -> ClassKey:
@@ -155,7 +159,7 @@ def running_of(world: World, book: ClassBook, limits: LookLimits, now_ms: int) -
         occupancy.used()
         & (occupancy.column("first") == 1)
         & (occupancy.column("preemptible") == 1)
-        & (now_ms - assigned >= limits.rest_ms)
+        & has_passed(assigned, now_ms, limits.rest_ms)
     )
     rows = np.flatnonzero(may)
     kind, tenant = book.classes(world, rows)

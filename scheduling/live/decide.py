@@ -15,6 +15,7 @@ from msgspec import structs
 
 from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.live.live_plan import Plan
+from thalweg.scheduling.live.rows import NOTHING_TOLD, assigned_row, copy_row, task_row
 from thalweg.scheduling.live.start_terms import (
     doom_of,
     objection_to_elements,
@@ -24,6 +25,7 @@ from thalweg.scheduling.live.start_terms import (
 )
 from thalweg.scheduling.live.tries import why_not_again
 from thalweg.scheduling.liveness.told import Knew
+from thalweg.scheduling.passed import has_passed
 from thalweg.scheduling.world.gates import ArrayLine
 from thalweg.scheduling.world.lifecycle import GAVE_UP
 from thalweg.scheduling.world.tasks import (
@@ -48,7 +50,6 @@ FICKLE_MS: Final = 600_000
 
 
 _HELD_WORDS: Final = {Change.HELD: "held: by request", Change.RELEASED: "released by request"}
-_NOTHING_TOLD: Final = RunReport()
 AGENT_STOPPED: Final = "agent"
 """Cause of a run's end that says nothing about the task."""
 
@@ -238,7 +239,7 @@ def report(
     detail: str,
     max_attempts: int,
     now_ms: int,
-    run: RunReport = _NOTHING_TOLD,
+    run: RunReport = NOTHING_TOLD,
 ) -> list[Transition]:
     """Take a region's report about one task; what speaks of another epoch or region than the ledger's is ignored.
 
@@ -250,16 +251,16 @@ def report(
     if task is None or copy is None or copy.epoch != epoch:
         return []
     if kind == "accepted":
-        return [_copy_row(Change.ACCEPTED, task, copy, now_ms)] if copy.state is CopyState.ASSIGNED else []
+        return [copy_row(Change.ACCEPTED, task, copy, now_ms)] if copy.state is CopyState.ASSIGNED else []
     if kind == "running":
-        return [] if copy.state is CopyState.RUNNING else [_copy_row(Change.RUNNING, task, copy, now_ms)]
+        return [] if copy.state is CopyState.RUNNING else [copy_row(Change.RUNNING, task, copy, now_ms)]
     if kind == "succeeded":
         return [
             *_left_over(task, copy, now_ms),
-            _copy_row(Change.SUCCEEDED, task, copy, now_ms, reason=detail or None, run=run),
+            copy_row(Change.SUCCEEDED, task, copy, now_ms, reason=detail or None, run=run),
         ]
     if kind == "evicted" or (kind == "failed" and run.cause == AGENT_STOPPED):
-        return [_copy_row(Change.EVICTED, task, copy, now_ms, reason=detail or "evicted by its region", run=run)]
+        return [copy_row(Change.EVICTED, task, copy, now_ms, reason=detail or "evicted by its region", run=run)]
     if kind == "failed":
         return _failure(task, copy, detail or "failed", max_attempts, now_ms, run)
     return []
@@ -287,7 +288,7 @@ def lose_copies(world: World, copies: Iterable[tuple[TaskId, int]], reason: str,
         task = world.tasks[task_id]
         copy = task.copies.get(index)
         if copy is not None:
-            rows.append(_copy_row(Change.LOST, task, copy, now_ms, reason=reason))
+            rows.append(copy_row(Change.LOST, task, copy, now_ms, reason=reason))
     return rows
 
 
@@ -341,7 +342,7 @@ def reconcile(
         copy.misses += 1
         if copy.misses > 1:
             repairs.transitions.append(
-                _copy_row(Change.LOST, task, copy, now_ms, reason=f"region {region} does not hold it")
+                copy_row(Change.LOST, task, copy, now_ms, reason=f"region {region} does not hold it")
             )
     return repairs
 
@@ -360,52 +361,15 @@ def place(world: World, plan: Plan, plan_id: str, now_ms: int) -> list[Transitio
 
     for leaving in plan.preempted:
         task = world.tasks[leaving.task_id]
-        row = _copy_row(
-            Change.PREEMPTED,
-            task,
-            task.copies[leaving.copy],
-            now_ms,
-            reason=leaving.reason,
-            epoch=next_epoch(task),
-        )
-        rows.append(structs.replace(row, plan_id=plan_id))
+        copy, epoch = task.copies[leaving.copy], next_epoch(task)
+        rows.append(copy_row(Change.PREEMPTED, task, copy, now_ms, reason=leaving.reason, epoch=epoch, plan_id=plan_id))
     for chosen in (*plan.resized, *plan.assignments):
         task = world.tasks[chosen.task_id]
-        rows.append(
-            Transition(
-                change=Change.ASSIGNED,
-                task_id=task.task_id,
-                decided_ms=now_ms,
-                copy=chosen.copy,
-                epoch=next_epoch(task),
-                attempt=task.attempt,
-                region=chosen.region,
-                pool_id=chosen.pool_id,
-                shares=chosen.shares,
-                plan_id=plan_id,
-                usd_per_hour=chosen.usd_per_hour,
-                money=chosen.money,
-                reason=chosen.reason,
-                tenant=task.spec.tenant,
-                priority=task.spec.priority,
-            )
-        )
+        rows.append(assigned_row(task, chosen, now_ms, epoch=next_epoch(task), plan_id=plan_id))
     for held in plan.held:
         task = world.tasks[held.task_id]
         if _is_news(held.reason, task, now_ms):
-            rows.append(
-                Transition(
-                    change=Change.WAITING,
-                    task_id=task.task_id,
-                    decided_ms=now_ms,
-                    epoch=task.epoch,
-                    attempt=task.attempt,
-                    plan_id=plan_id,
-                    reason=held.reason,
-                    tenant=task.spec.tenant,
-                    priority=task.spec.priority,
-                )
-            )
+            rows.append(task_row(Change.WAITING, task, now_ms, reason=held.reason, plan_id=plan_id))
     return rows
 
 
@@ -418,7 +382,7 @@ def _is_news(reason: str, task: Task, now_ms: int) -> bool:
     kind, known = reason.partition(":")[0], task.reason.partition(":")[0]
     if kind == known:
         return False
-    return not {kind, known} <= FICKLE or abs(now_ms - task.reason_ms) >= FICKLE_MS
+    return not {kind, known} <= FICKLE or has_passed(task.reason_ms, now_ms, FICKLE_MS)
 
 
 def _failure(task: Task, copy: Copy, detail: str, max_attempts: int, now_ms: int, run: RunReport) -> list[Transition]:
@@ -427,11 +391,11 @@ def _failure(task: Task, copy: Copy, detail: str, max_attempts: int, now_ms: int
     if end is None:
         wait_ms = task.spec.terms.retries.wait_ms(len(task.causes) + 1)
         again = f"{detail}; tried again in {wait_ms / 1000:.0f} s" if wait_ms else detail
-        return [_copy_row(Change.FAILED, task, copy, now_ms, reason=again, attempt=attempt, run=run)]
+        return [copy_row(Change.FAILED, task, copy, now_ms, reason=again, attempt=attempt, run=run)]
     reason = f"{GAVE_UP} after {attempt} attempt{'' if attempt == 1 else 's'}{end}, the last: {detail}"
     others = [other for other in task.copies.values() if other is not copy]
     revoked = _revoke(task, others, "another copy of the task failed for good", now_ms)
-    return [*revoked, _copy_row(Change.FAILED, task, copy, now_ms, reason=reason, attempt=attempt, run=run)]
+    return [*revoked, copy_row(Change.FAILED, task, copy, now_ms, reason=reason, attempt=attempt, run=run)]
 
 
 def stop_all(world: World, reason: str, now_ms: int) -> list[Transition]:
@@ -447,55 +411,16 @@ def _revoke(task: Task, copies: Sequence[Copy], reason: str, now_ms: int) -> lis
     """Revoke copies, each with an epoch of its own above all before: the region's fence lets nothing older pass."""
     ordered = sorted(copies, key=lambda copy: copy.index)
     return [
-        _copy_row(Change.REVOKED, task, copy, now_ms, reason=reason, epoch=task.epoch + step)
+        copy_row(Change.REVOKED, task, copy, now_ms, reason=reason, epoch=task.epoch + step)
         for step, copy in enumerate(ordered, start=1)
     ]
-
-
-def _copy_row(
-    change: Change,
-    task: Task,
-    copy: Copy,
-    now_ms: int,
-    *,
-    reason: str | None = None,
-    epoch: int | None = None,
-    attempt: int | None = None,
-    run: RunReport = _NOTHING_TOLD,
-) -> Transition:
-    return Transition(
-        change=change,
-        task_id=task.task_id,
-        decided_ms=now_ms,
-        copy=copy.index,
-        epoch=copy.epoch if epoch is None else epoch,
-        attempt=task.attempt if attempt is None else attempt,
-        region=copy.region,
-        pool_id=copy.pool_id,
-        reason=reason,
-        tenant=task.spec.tenant,
-        priority=task.spec.priority,
-        name=task.spec.terms.name,
-        cause=run.cause,
-        outcome=run.outcome,
-    )
 
 
 def _task_row(
     change: Change, task: Task, epoch: int, reason: str, now_ms: int, origin: RequestOrigin | None = None
 ) -> Transition:
     """Say something of a task as a whole; `origin` where a request asked for it."""
-    row = Transition(
-        change=change,
-        task_id=task.task_id,
-        decided_ms=now_ms,
-        epoch=epoch,
-        attempt=task.attempt,
-        reason=reason,
-        tenant=task.spec.tenant,
-        priority=task.spec.priority,
-        name=task.spec.terms.name,
-    )
+    row = task_row(change, task, now_ms, epoch=epoch, reason=reason)
     return row if origin is None else from_record(row, origin)
 
 

@@ -23,6 +23,7 @@ from thalweg.scheduling.live.node_placement import Fit, NodePlacement, TenantAll
 from thalweg.scheduling.live.preemption import Offer, may_give_way, new_wait_usd, offers, restart_usd
 from thalweg.scheduling.pack.nodes import Need, Nodes, Slot
 from thalweg.scheduling.pack.packer import Packer
+from thalweg.scheduling.passed import has_passed
 from thalweg.scheduling.problem.cost import components, hourly_usd
 from thalweg.scheduling.problem.model import Pools
 from thalweg.scheduling.world.tasks import MILLI, Copy, Task, TaskSpec, sized
@@ -136,7 +137,7 @@ class MakingRoom:
             idle = (
                 held not in self._gone
                 and not is_drained(world, task, copy)
-                and now_ms - copy.assigned_ms >= self.settings.resize_every_ms
+                and has_passed(copy.assigned_ms, now_ms, self.settings.resize_every_ms)
             )
             if idle and not blocked[pool] and task.spec.gpus and copy.workers < (task.spec.max_workers or 0):
                 growing.append((task, copy, int(pool)))

@@ -26,6 +26,7 @@ from thalweg.scheduling.live.pool_prices import live_prices
 from thalweg.scheduling.live.unpriced import Unpriced
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.pack.packer import Packer
+from thalweg.scheduling.passed import has_passed
 from thalweg.scheduling.problem.model import Problem
 from thalweg.scheduling.problem.solution import LIVE_LIMITS, Solution
 from thalweg.scheduling.solve.solve import solve
@@ -55,7 +56,7 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
         return None
     window = _possible_window(world, settings, now_ms)
     impossible = dict(world.waiting.impossible())
-    growing = bool(settings.resize_every_ms and world.elastic and now_ms >= world.grow_at_ms)
+    growing = bool(settings.resize_every_ms and world.elastic and has_passed(world.grown_ms, now_ms, GROWTH_LOOK_MS))
     if not (window or growing or impossible):
         return None
     packer = packer or Packer(world.nodes)
@@ -92,7 +93,7 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
         for task_id in making_room.try_all():
             del held[task_id]
         if growing:
-            world.grow_at_ms = now_ms + GROWTH_LOOK_MS
+            world.grown_ms = now_ms
             making_room.grow_all(_wanted(world, left, held))
         making_room.undo()
     if placement is not None:

@@ -13,6 +13,7 @@ from thalweg.scheduling.ids import NodeId, RegionId, TaskId
 from thalweg.scheduling.live.decide import Refused, RequestOrigin, from_record
 from thalweg.scheduling.live.drains import Relief, words_of
 from thalweg.scheduling.live.relocation import MovedCopy
+from thalweg.scheduling.live.rows import assigned_row, copy_row
 from thalweg.scheduling.world.facts import node_key
 from thalweg.scheduling.world.orders import (
     NOBODY,
@@ -30,6 +31,8 @@ from thalweg.scheduling.world.world import World
 
 HERE: Final = "place"
 """Who orders what the job itself sees to."""
+BY_HAND: Final = "moved by "
+"""First words of the reason of a move that somebody has asked for."""
 _NAMED: Final = 5
 """Names that a refusal lists."""
 
@@ -139,14 +142,21 @@ def move(
     found = find(task, here, region)
     if found is None:
         return Refused(reason=f"{named} to {region}: {why_not(task.spec, region) or 'it has no place there now'}")
-    return [*moved([found], f"moved by {who or 'an operator'}", now_ms), _row(row, origin, now_ms)]
+    return [*moved([found], f"{BY_HAND}{who or 'an operator'}", now_ms), _row(row, origin, now_ms)]
 
 
 def relieved(relief: Relief, now_ms: int) -> list[Transition]:
     """Turn a look at what is drained into rows: first who leaves, then who moves."""
     spent: dict[TaskId, int] = {}
     rows = [
-        _copy_row(Change.REVOKED, leaving.task, leaving.copy, _next(spent, leaving.task), leaving.reason, now_ms)
+        copy_row(
+            Change.REVOKED,
+            leaving.task,
+            leaving.copy,
+            now_ms,
+            epoch=_next(spent, leaving.task),
+            reason=leaving.reason,
+        )
         for leaving in relief.leaving
     ]
     rows += moved(relief.moves, "drained", now_ms, spent)
@@ -177,26 +187,9 @@ def moved(
             reason = f"{why}: begins beside copy {copy.index}, which goes when it runs; {where}"
         else:
             to_words = f"{why}: to {to.pool_id} of {to.region}, {one.lost_usd:.2f} USD of work and transfer lost"
-            rows.append(_copy_row(Change.REVOKED, task, copy, _next(spent, task), to_words, now_ms))
+            rows.append(copy_row(Change.REVOKED, task, copy, now_ms, epoch=_next(spent, task), reason=to_words))
             reason = f"{why}: {where}, {saved:+.2f} USD an hour saved, {one.lost_usd:.2f} USD lost"
-        rows.append(
-            Transition(
-                change=Change.ASSIGNED,
-                task_id=task.task_id,
-                decided_ms=now_ms,
-                copy=index,
-                epoch=_next(spent, task),
-                attempt=task.attempt,
-                region=to.region,
-                pool_id=to.pool_id,
-                shares=to.shares,
-                usd_per_hour=to.usd_per_hour,
-                money=to.money,
-                reason=reason,
-                tenant=task.spec.tenant,
-                priority=task.spec.priority,
-            )
-        )
+        rows.append(assigned_row(task, to, now_ms, copy=index, epoch=_next(spent, task), reason=reason))
     return rows
 
 
@@ -219,7 +212,7 @@ def _stay(world: World, drain: Drain, now_ms: int) -> list[Transition]:
         newest = max(task.copies.values(), key=lambda one: one.epoch)
         if newest.index != index:
             reason = f"{drain.region} is drained no more: copy {index} stays"
-            rows.append(_copy_row(Change.REVOKED, task, newest, task.epoch + 1, reason, now_ms))
+            rows.append(copy_row(Change.REVOKED, task, newest, now_ms, epoch=task.epoch + 1, reason=reason))
     return rows
 
 
@@ -284,20 +277,3 @@ def asked_of_task(op: str, task_id: TaskId, who: str, now_ms: int) -> Transition
 def _next(spent: dict[TaskId, int], task: Task) -> int:
     epoch = spent[task.task_id] = spent.get(task.task_id, task.epoch) + 1
     return epoch
-
-
-def _copy_row(change: Change, task: Task, copy: Copy, epoch: int, reason: str, now_ms: int) -> Transition:
-    return Transition(
-        change=change,
-        task_id=task.task_id,
-        decided_ms=now_ms,
-        copy=copy.index,
-        epoch=epoch,
-        attempt=task.attempt,
-        region=copy.region,
-        pool_id=copy.pool_id,
-        reason=reason,
-        tenant=task.spec.tenant,
-        priority=task.spec.priority,
-        name=task.spec.terms.name,
-    )

@@ -13,6 +13,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from thalweg.scheduling.ids import RegionId, TaskId
+from thalweg.scheduling.live.rows import copy_row
 from thalweg.scheduling.pack.nodes import Need, Pool
 from thalweg.scheduling.pack.pool_ids import pool_name
 from thalweg.scheduling.world.facts import node_key
@@ -173,16 +174,4 @@ def _copy(world: World, owner: CopyKey) -> Copy:
 
 def _lost(world: World, owner: CopyKey, now_ms: int) -> Transition:
     task, copy = world.tasks[owner[0]], _copy(world, owner)
-    return Transition(
-        change=Change.LOST,
-        task_id=task.task_id,
-        decided_ms=now_ms,
-        copy=copy.index,
-        epoch=copy.epoch,
-        attempt=task.attempt,
-        region=copy.region,
-        pool_id=copy.pool_id,
-        reason=GIVEN_UP,
-        tenant=task.spec.tenant,
-        priority=task.spec.priority,
-    )
+    return copy_row(Change.LOST, task, copy, now_ms, reason=GIVEN_UP)

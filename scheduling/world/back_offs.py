@@ -3,14 +3,15 @@
 All of it follows from the ledger's rows and the moment, so a restart knows the same.
 """
 
-from heapq import heappop, heappush
+from collections.abc import Iterable
+from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
 from thalweg.scheduling.ids import RegionId, TaskId
+from thalweg.scheduling.passed import has_passed
 from thalweg.scheduling.world.refusals import FIRST_MS, MOST_MS, Refusals, back_off_ms, in_words
 
 NEVER: Final = Refusals()
-_WHENEVER_MS: Final = 2**62
 
 FLAP_MS: Final = 60_000
 """How long a region takes nothing new after its second loss; after each further one twice as long, up to MOST_MS."""
@@ -25,6 +26,13 @@ class BackOff(NamedTuple):
     region: RegionId
     task_id: TaskId
     """"" where the region is closed to everybody."""
+    began_ms: int = 0
+    """0 where that is not known: an older snapshot does not say."""
+
+    def is_astray(self, now_ms: int) -> bool:
+        """Tell whether it began before the clock was set back, so that its end is nothing to wait for."""
+        length_ms = self.until_ms - self.began_ms if self.began_ms else MOST_MS
+        return self.until_ms > now_ms and has_passed(self.until_ms - length_ms, now_ms, length_ms)
 
 
 class BackOffs:
@@ -41,10 +49,12 @@ class BackOffs:
         """Of these, the ones that take nothing for a while though they may be back."""
         self.ends: list[BackOff] = []
         """A heap."""
+        self._latest_ms = 0
+        """When the last of them began."""
 
-    def bar(self, task_id: TaskId, region: RegionId, until_ms: int) -> None:
+    def bar(self, task_id: TaskId, region: RegionId, until_ms: int, now_ms: int) -> None:
         """Keep one task from a region until then."""
-        heappush(self.ends, BackOff(until_ms, region, task_id))
+        self._begin(BackOff(until_ms, region, task_id, now_ms))
 
     def note_refusal(self, region: RegionId, assigned_ms: int, now_ms: int) -> bool:
         """Count what a region gave back without ever accepting it; whether it opened or closed by that.
@@ -57,7 +67,7 @@ class BackOffs:
         if refusals.count == 1:
             return self._open(region)
         self.closed.add(region)
-        heappush(self.ends, BackOff(refusals.until_ms, region, TaskId("")))
+        self._begin(BackOff(refusals.until_ms, region, TaskId(""), now_ms))
         return True
 
     def note_acceptance(self, region: RegionId) -> bool:
@@ -80,7 +90,7 @@ class BackOffs:
         if flaps.count == 1:
             return False
         self.damped.add(region)
-        heappush(self.ends, BackOff(flaps.until_ms, region, TaskId("")))
+        self._begin(BackOff(flaps.until_ms, region, TaskId(""), now_ms))
         return True
 
     def keeps_out(self, region: RegionId) -> bool:
@@ -96,15 +106,25 @@ class BackOffs:
         return f"region {region} was lost {flaps.count} times lately, and is used again in {again_s:.0f} s"
 
     def ended(self, now_ms: int) -> list[BackOff]:
-        """Take out the back-offs that are over by now, in their order; all of them where the clock was set back."""
+        """Take out the back-offs that are over by now, in their order, and those that the clock was set back behind."""
         over: list[BackOff] = []
         while self.ends and self.ends[0].until_ms <= now_ms:
             over.append(heappop(self.ends))
-        if self.ends and self.ends[0].until_ms - now_ms > 2 * MOST_MS:
-            # No back-off is as long as that.
-            over += [end._replace(until_ms=_WHENEVER_MS) for end in self.ends]
-            self.ends.clear()
+        if self._latest_ms > now_ms or (self.ends and self.ends[0].until_ms - now_ms > 2 * MOST_MS):
+            kept = [end for end in self.ends if not end.is_astray(now_ms)]
+            over += sorted(set(self.ends).difference(kept))
+            self.restore(kept)
         return over
+
+    def restore(self, ends: Iterable[BackOff]) -> None:
+        """Let these be the back-offs that go on."""
+        self.ends = list(ends)
+        heapify(self.ends)
+        self._latest_ms = max((end.began_ms for end in self.ends), default=0)
+
+    def _begin(self, end: BackOff) -> None:
+        heappush(self.ends, end)
+        self._latest_ms = max(self._latest_ms, end.began_ms)
 
     def reopen(self, end: BackOff) -> bool:
         """Open a region whose back-off ended, unless a later one goes on; whether it opened."""

@@ -8,10 +8,11 @@ begins has met the child's condition: whoever took the child has seen to that.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from thalweg.scheduling.ids import TaskId
+from thalweg.scheduling.passed import has_passed
 from thalweg.scheduling.world.ended import EndedTasks
 from thalweg.scheduling.world.tasks import ArrayTerms, Task, TaskState, element_id
 
@@ -22,6 +23,12 @@ class _Opening(NamedTuple):
     at_ms: int
     order: int
     task_id: TaskId
+    since_ms: int
+    """When a while began that is waited for; 0 where the moment itself is meant."""
+
+    def is_astray(self, now_ms: int) -> bool:
+        """Tell whether it is the end of a while that began before the clock was set back: nothing to wait for."""
+        return self.since_ms > now_ms and has_passed(self.since_ms, now_ms, self.at_ms - self.since_ms)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,6 +79,8 @@ class Gates:
         self._missing: dict[TaskId, None] = {}
         """Parents that were not there when a child began; some may have come since."""
         self._openings: list[_Opening] = []
+        self._latest_ms = 0
+        """When the last of them that waits for a while began to."""
         self.arrays: dict[TaskId, ArrayLine] = {}
         self.doomed: dict[TaskId, str] = {}
         """Tasks whose condition cannot be met any more, and why: they are to be cancelled."""
@@ -84,7 +93,7 @@ class Gates:
         """Take in a task that begins, or asks for something else: it waits for its parents that have not ended."""
         for parent in task.unmet:
             self._children[parent].pop(task.task_id, None)
-        task.unmet, task.shut_until_ms = frozenset(), 0
+        task.unmet, task.shut_until_ms, task.shut_since_ms = frozenset(), 0, 0
         self.doomed.pop(task.task_id, None)
         if self._line_of(task) is not None and not task.is_array:
             return  # its array waits for all of its elements
@@ -110,19 +119,29 @@ class Gates:
         elif (line := self.arrays.get(terms.array_id)) is not None:
             line.ended.pop(task.task_id, None)
 
-    def shut_until(self, task: Task, at_ms: int) -> None:
-        """Let a task wait for a moment."""
-        task.shut_until_ms = at_ms
-        heappush(self._openings, _Opening(at_ms, task.order, task.task_id))
+    def shut_until(self, task: Task, at_ms: int, *, since_ms: int = 0) -> None:
+        """Let a task wait for a moment; `since_ms` where it is to wait for a while, and that begins then."""
+        task.shut_until_ms, task.shut_since_ms = at_ms, since_ms
+        heappush(self._openings, _Opening(at_ms, task.order, task.task_id, since_ms))
+        self._latest_ms = max(self._latest_ms, since_ms)
 
     def wake(self, now_ms: int) -> None:
-        """Open what has waited for a moment that is there."""
+        """Open what has waited for a moment that is there, or for a while that the clock was set back behind."""
         while self._openings and self._openings[0].at_ms <= now_ms:
-            opening = heappop(self._openings)
-            task = self._tasks.get(opening.task_id)
-            if task is not None and task.shut_until_ms == opening.at_ms:
-                task.shut_until_ms = 0
-                self.pass_on(task)
+            self._open(heappop(self._openings))
+        if self._latest_ms > now_ms:
+            astray = {opening for opening in self._openings if opening.is_astray(now_ms)}
+            self._openings = [opening for opening in self._openings if opening not in astray]
+            heapify(self._openings)
+            self._latest_ms = max((opening.since_ms for opening in self._openings), default=0)
+            for opening in sorted(astray):
+                self._open(opening)
+
+    def _open(self, opening: _Opening) -> None:
+        task = self._tasks.get(opening.task_id)
+        if task is not None and task.shut_until_ms == opening.at_ms:
+            task.shut_until_ms = task.shut_since_ms = 0
+            self.pass_on(task)
 
     def leave(self, task: Task) -> None:
         """Let go of a task that has ended; its children's gates open or never will, and its array goes on."""
@@ -191,7 +210,7 @@ class Gates:
 
     def note_placed(self, task: Task) -> None:
         """Note that a task is placed: time is no matter any more, and it has had its turn."""
-        task.shut_until_ms = 0
+        task.shut_until_ms = task.shut_since_ms = 0
         line = self._line_of(task)
         if line is not None and not task.is_array:
             line.admitted.add(task.task_id)
@@ -261,7 +280,7 @@ class Gates:
         """Take in a task as it was; arrays before their elements."""
         self._wait_for(task, task.unmet)
         if task.shut_until_ms:
-            self.shut_until(task, task.shut_until_ms)
+            self.shut_until(task, task.shut_until_ms, since_ms=task.shut_since_ms)
         terms = task.spec.terms.array
         if terms is not None and task.is_array:
             ids = (element_id(terms.array_id, index) for index in range(terms.count))

@@ -8,7 +8,6 @@ only followed rows; one that also plans differs by notes that a restart does not
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from heapq import heapify
 from typing import Final, NamedTuple
 
 from thalweg.scheduling.arrays import IntArray
@@ -61,6 +60,7 @@ class TaskImage(NamedTuple):
     unmet: list[TaskId] = []  # noqa: RUF012 - a tuple's default; nobody adds to it
     shut_until_ms: int = 0
     causes: list[str] = []  # noqa: RUF012
+    shut_since_ms: int = 0
 
 
 class CopyImage(NamedTuple):
@@ -75,6 +75,7 @@ class CopyImage(NamedTuple):
     pool_id: PoolId
     state: str
     assigned_ms: int
+    by_hand: bool = False
 
 
 class ShareImage(NamedTuple):
@@ -107,6 +108,7 @@ class EndImage(NamedTuple):
     until_ms: int
     region: RegionId
     task_id: TaskId
+    began_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,11 +252,13 @@ def _task_image(task: Task, spec: int) -> TaskImage:
         unmet=sorted(task.unmet),
         shut_until_ms=task.shut_until_ms,
         causes=list(task.causes),
+        shut_since_ms=task.shut_since_ms,
     )
 
 
 def _copy_image(copy: Copy, task: int) -> CopyImage:
-    return CopyImage(task, copy.index, copy.epoch, copy.region, copy.pool_id, copy.state.value, copy.assigned_ms)
+    placed = copy.epoch, copy.region, copy.pool_id, copy.state.value, copy.assigned_ms, copy.by_hand
+    return CopyImage(task, copy.index, *placed)
 
 
 def _share_images(world: World, task: Task, copy: Copy, number: int) -> Iterable[ShareImage]:
@@ -266,8 +270,7 @@ def _fill_back_offs(world: World, image: WorldImage) -> None:
     back_offs = world.back_offs
     back_offs.closed |= set(image.closed)
     back_offs.damped |= set(image.damped)
-    back_offs.ends += (BackOff(*end) for end in image.ends)
-    heapify(back_offs.ends)
+    back_offs.restore(BackOff(*end) for end in image.ends)
     for row in image.refusals:
         if row.task == EVERYBODY:
             back_offs.refusing[row.region] = _refusals_of(row)
@@ -307,6 +310,7 @@ def _tasks_of(image: WorldImage, spec_of: SpecOf) -> list[Task]:
             unmet=frozenset(row.unmet),
             shut_until_ms=row.shut_until_ms,
             causes=tuple(row.causes),
+            shut_since_ms=row.shut_since_ms,
         )
         for number, row in enumerate(image.tasks)
     ]
@@ -327,6 +331,7 @@ def _fill_copies(world: World, image: WorldImage, tasks: list[Task]) -> None:
             shares=(),
             state=states[row.state],
             assigned_ms=row.assigned_ms,
+            by_hand=row.by_hand,
         )
         for row in image.copies
     ]

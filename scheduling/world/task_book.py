@@ -103,7 +103,7 @@ class TaskBook:
         if row.change is Change.FAILED and task.ended is None:
             task.causes += (row.cause or EXIT,)
             if wait_ms := task.spec.terms.retries.wait_ms(len(task.causes)):
-                self.gates.shut_until(task, row.decided_ms + wait_ms)
+                self.gates.shut_until(task, row.decided_ms + wait_ms, since_ms=row.decided_ms)
 
     def spend_epoch(self, task: Task, epoch: int) -> None:
         """Note that an epoch is used. With its first one a task that waits becomes one whose copies come one by one."""

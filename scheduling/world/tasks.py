@@ -256,6 +256,8 @@ class Copy:
     shares: tuple[Share, ...]
     state: CopyState
     assigned_ms: int
+    by_hand: bool = False
+    """An operator moved it there: looking again lets it stay for as long as it does."""
     misses: int = 0
     """Inventories in a row in which the region did not list it."""
     occupancy: tuple[int, ...] = ()
@@ -305,6 +307,8 @@ class Task:
     """Parents that it still waits for."""
     shut_until_ms: int = 0
     """It does not start before this moment; 0 where time is no matter any more."""
+    shut_since_ms: int = 0
+    """When it began to wait for that, where it waits for a while; 0 where the moment itself is meant."""
     causes: tuple[str, ...] = ()
     """Kinds of its failures so far."""
 

@@ -26,7 +26,7 @@ from thalweg.scheduling.world.geography import Geography
 from thalweg.scheduling.world.loosening import Loosening
 from thalweg.scheduling.world.occupancy import MICRO
 from thalweg.scheduling.world.occupancy import Holding as Holding
-from thalweg.scheduling.world.orders import Drain, HeldTenant, OrderRow, OwnPrice
+from thalweg.scheduling.world.orders import Drain, HeldTenant, Moved, OrderRow, OwnPrice
 from thalweg.scheduling.world.refusals import Refusals
 from thalweg.scheduling.world.standing import StandingOrders
 from thalweg.scheduling.world.task_book import TaskBook
@@ -48,8 +48,8 @@ class World:
         self.tenants: dict[str, TenantLimits] = {}
         self.orders = StandingOrders()
         self._settled_tenants: dict[str, TenantLimits] = {}  # as the settings say
-        self.grow_at_ms = 0
-        """When idle GPUs are looked for next."""
+        self.grown_ms = 0
+        """When idle GPUs were looked for last."""
         self.relieved_ms = 0
         """When drained places were looked at last."""
         self.relief_at = 0
@@ -207,6 +207,7 @@ class World:
         """Do what one row of the ledger says (`scheduling.world.lifecycle`); whether its task is over by that."""
         if row.ordered is not None:
             self.obey(row.ordered)
+            self._stays(row.ordered)
             return False
         # What the moment has opened goes first: whose turn it is in an array is then the same whenever rows are read.
         self.gates.wake(row.decided_ms)
@@ -233,7 +234,7 @@ class World:
         if step.frees:
             self._free(task, row.copy)
         if step.places:
-            self._place(task, row)
+            self._place(task, row, by_hand=copy is not None and copy.by_hand and copy.region == row.region)
         elif step.accepted and copy is not None:
             copy.state, copy.misses = step.becomes, 0
             if self.back_offs.note_acceptance(copy.region):
@@ -338,7 +339,14 @@ class World:
 
     # Within
 
-    def _place(self, task: Task, row: Transition) -> None:
+    def _stays(self, row: OrderRow) -> None:
+        """Note of a copy that somebody has just moved that it is there by hand."""
+        if isinstance(row.after, Moved) and row.after != row.before:
+            task = self.tasks.get(TaskId(row.after.task_id))
+            for copy in () if task is None else task.copies.values():
+                copy.by_hand |= copy.region == row.after.region
+
+    def _place(self, task: Task, row: Transition, *, by_hand: bool) -> None:
         assert row.region is not None and row.pool_id is not None
         pool = pool_of(row.region, row.pool_id)
         self.know(pool)
@@ -351,6 +359,7 @@ class World:
             shares=row.shares,
             state=CopyState.ASSIGNED,
             assigned_ms=row.decided_ms,
+            by_hand=by_hand,
         )
         self.fleet.occupy(task, copy, row)
 
@@ -366,7 +375,7 @@ class World:
         refusals = task.refused.setdefault(copy.region, Refusals())
         refusals.note(copy.assigned_ms, now_ms)
         task.barred |= {copy.region}
-        self.back_offs.bar(task.task_id, copy.region, refusals.until_ms)
+        self.back_offs.bar(task.task_id, copy.region, refusals.until_ms, now_ms)
         never_accepted = copy.state is CopyState.ASSIGNED
         if never_accepted and self.back_offs.note_refusal(copy.region, copy.assigned_ms, now_ms):
             self._region_changed(copy.region)

@@ -76,7 +76,7 @@ class PerWorker(Struct, frozen=True, omit_defaults=True, kw_only=True):
     gpu_models: list[Identifier] | None = None
     """Acceptable models; null means any."""
     cpus: Cpus = 0
-    """CPU cores; fractions are allowed."""
+    """CPU cores; fractions of 0.001 and more are allowed."""
     memory_gb: MemoryGb = 0
     """Memory in GB (10⁹ bytes)."""
 
@@ -142,11 +142,11 @@ class Retries(Struct, frozen=True, omit_defaults=True, kw_only=True):
     at_most: Tries | None = None
     """Tries after the first; null takes what the installation allows (`place.max_attempts`)."""
     back_off_s: Seconds = 0
-    """Seconds before the first of them; twice as long before each further one."""
+    """Seconds before the first of them, `most_back_off_s` at most; twice as long before each further one."""
     most_back_off_s: Seconds = 600
     """Longest time between two tries, in seconds."""
     not_on: Annotated[list[int], Meta(max_length=256)] = []
-    """Exit codes after which it is not tried again."""
+    """Exit codes (1 to 255; a signal's is negative) after which it is not tried again."""
     by_cause: TriesByCause = TriesByCause()
     """Tries after failures of one kind (`cause` in the region's report), within `at_most`. A run that took longer than
     its `time_limit_s` is tried again only if this says so."""
@@ -213,7 +213,8 @@ class TaskRequest(Struct, frozen=True, omit_defaults=True, kw_only=True):
     secrets: list[VariableName] = []
     """Names of secrets that every worker gets as environment variables, from the store of the region it runs in."""
     time_limit_s: Seconds | None = None
-    """Longest time it may run, in seconds from its start; then it is stopped and has failed. Null means any."""
+    """Longest time it may run, in seconds from its start (0.001 and more); then it is stopped and has failed. Null
+    means any."""
     subtasks: list[Subtask] = []
     """Parts of a large task, instead of `workers` and `per_worker`; all are placed together (gang)."""
     splittable: bool = False

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from thalweg.streams.contract import moments
+from thalweg.streams.contract import moments, request_amounts
 from thalweg.streams.contract.messages import TaskRequest
 
 MOST_ARRAY_BYTES: Final = 67_108_864
@@ -29,6 +29,7 @@ def _objections(request: TaskRequest, size_bytes: int) -> Iterator[str]:
     for worker in (request.per_worker, *(subtask.per_worker for subtask in request.subtasks)):
         if worker.gpus and worker.gpu_milli:
             yield f"gpus {worker.gpus} and gpu_milli {worker.gpu_milli} on one worker: allowed is one of the two"
+    yield from request_amounts.objections(request)
     for item in request.data:
         if item.dataset is None and item.region is None:
             yield "an item of data names neither dataset nor region: allowed is one of the two"

@@ -37,7 +37,7 @@ from thalweg.sync.delta.durable import make_folder, sync_file, sync_folder
 from thalweg.sync.ledger.reading import LedgerVersion, Position, is_of_batch
 
 FILE_NAME: Final = "place.snapshot"
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Of what this version writes; it reads this one and all before it."""
 
 _FIRST_LINE: Final = b"thalweg snapshot of the world, format "
@@ -114,6 +114,7 @@ _SECTIONS: Final[dict[str, pa.Schema]] = {
             ("unmet", _NAMES),
             ("shut_until_ms", pa.int64()),
             ("causes", _NAMES),
+            ("shut_since_ms", pa.int64()),
         ]
     ),
     "copies": pa.schema(
@@ -125,6 +126,7 @@ _SECTIONS: Final[dict[str, pa.Schema]] = {
             ("pool_id", pa.string()),
             ("state", pa.string()),
             ("assigned_ms", pa.int64()),
+            ("by_hand", pa.bool_()),
         ]
     ),
     "shares": pa.schema(
@@ -147,7 +149,9 @@ _SECTIONS: Final[dict[str, pa.Schema]] = {
             ("until_ms", pa.int64()),
         ]
     ),
-    "ends": pa.schema([("until_ms", pa.int64()), ("region", pa.string()), ("task_id", pa.string())]),
+    "ends": pa.schema(
+        [("until_ms", pa.int64()), ("region", pa.string()), ("task_id", pa.string()), ("began_ms", pa.int64())]
+    ),
     "waiting": pa.schema([("task", _INDEX)]),
     "orders": pa.schema([("row", _TEXT)]),
     "ended": pa.schema(

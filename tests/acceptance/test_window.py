@@ -103,9 +103,9 @@ def test_requests_are_answered_with_the_words_of_the_place_job(
     assert post(window, "/train-1/cancel")[1]["answer"] == "taken"
     status, found, _ = window.ask("/v1/tasks?wait_s=0.2", method="POST", body={"task_id": "silent-1"}, key="all")
     assert (status, found["answer"]) == (202, None)
-    assert post(window, "", {"task_id": "of-ads"}, key="ads")[0] == 201
+    assert post(window, "", {"task_id": "ads/of-ads"}, key="ads")[0] == 201
     sent = {one["task_id"]: one for one in place.seen if one["op"] == "submit"}
-    assert sent["of-ads"]["tenant"] == "ads"
+    assert sent["ads/of-ads"]["tenant"] == "ads"
     assert len({one["observed_at"] for one in place.seen if one["task_id"] == "train-1"}) == 3
 
 

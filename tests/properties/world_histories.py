@@ -466,11 +466,11 @@ def picture(world: World) -> dict[str, object]:
         "tasks": {
             name: (
                 task.state, task.spec, task.epoch, task.attempt, task.preempted, task.avoid, task.barred, task.reason,
-                task.held, task.unmet, task.shut_until_ms, task.causes, task.spec.terms,
+                task.held, task.unmet, task.shut_until_ms, task.shut_since_ms, task.causes, task.spec.terms,
                 task.done_copies, task.done_regions, task.ended, task.order, task.submitted_ms, task.content_hash,
                 {region: (r.count, r.last_ms, r.until_ms) for region, r in task.refused.items()},
                 sorted(
-                    (c.index, c.epoch, c.region, c.pool, c.pool_id, c.shares, c.state, c.assigned_ms)
+                    (c.index, c.epoch, c.region, c.pool, c.pool_id, c.shares, c.state, c.assigned_ms, c.by_hand)
                     for c in task.copies.values()
                 ),
             )

@@ -4,9 +4,10 @@ Agents of a region do not know of each other, but all of them write to its statu
 An agent's first heartbeat is its *claim*. It reads its own words back, and with them everybody else's:
 
 1. What lies before its claim tells whether its file goes on where the region stopped. It does if the last to speak was
-   this very file, and reported nothing that the file does not know. Otherwise (the file is new, was put back from a
-   copy, or another agent was there) what the file holds is given up, and of the assignments it takes what comes from
-   now on: what came before has been acted on, or the place job finds it missing in the inventory.
+   this very file, and reported nothing that the file does not know; a file without reports goes on where nobody else
+   has ever spoken. Otherwise (the file is new, was put back from a copy, or another agent was there) what the file
+   holds is given up, and of the assignments it takes what comes from now on: what came before has been acted on, or
+   the place job finds it missing in the inventory.
 2. A claim behind its own is a younger agent's. The older one gives up what it holds, and ends.
 3. It starts tasks only for `LEASE_MS` after it *sent* a heartbeat that it has read back, before any younger claim. A
    younger agent begins only that long after its claim was read back, unless the older one said goodbye. So there is
@@ -28,6 +29,9 @@ from thalweg.streams.contract.messages import MessageStamp, StatusEvent
 
 LEASE_MS: Final = 5_000
 """Five heartbeats: one that is late does not keep tasks from starting, and a new host waits for no longer."""
+
+OF_OTHERS: Final = frozenset({"notice"})
+"""Reports that a cloud, or a person, makes beside a region's agent: they tell nothing of who hosts it."""
 
 Numbered = tuple[int, int]
 """Epoch and sequence of a stamp."""
@@ -70,7 +74,7 @@ class Tenure:
         Args:
             region: which.
             own_ids: of all starts of agents on this file, this one included; may grow.
-            newest: of the last report that this file has made; None for a new file.
+            newest: of the last report that this file has made; None where it has made none.
             same_file: whether it is the very file of the last start, and not a copy of it elsewhere.
             steady: milliseconds, on a clock that never steps.
         """
@@ -98,6 +102,8 @@ class Tenure:
 
     def hear(self, status: Said) -> None:
         """Take what was read in the region's status topic, in its order."""
+        if status.type in OF_OTHERS:
+            return
         stamp = status.stamp
         sent = None if stamp is None else self._sent.get((stamp.ms, stamp.counter))
         if status.task_id is None and sent is not None and status.agent_id in self._own_ids:
@@ -124,8 +130,10 @@ class Tenure:
         if not self._spoken:
             return True  # nobody has ever spoken here, or so long ago that nothing of it is kept
         last = self._last
-        if self._newest is None or self._unknown_report or last is None or last.agent_id not in self._own_ids:
+        if self._unknown_report or last is None or last.agent_id not in self._own_ids:
             return False
+        if self._newest is None:  # no start on this file has ever taken anything
+            return self._heard_before <= self._own_ids
         return self._same_file or last.type == "goodbye"
 
     def has_begun(self) -> bool:

@@ -4,6 +4,8 @@ Ranks follow the order of the assignment's nodes. Names and meaning of the varia
 those of torchrun's `env://` start; a run of one worker gets only ours, because frameworks take RANK as "distributed".
 """
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -79,12 +81,14 @@ def environment(
         event: the assignment; its `env` may set PATH and the like anew.
         worker: the process.
         workers: all of the run.
-        own: the agent's environment, of which `PASSED` is passed on.
+        own: the agent's environment, of which `PASSED` is passed on; what lies beside the agent's own Python is found
+            last, so that a task finds `python` and `thalweg` on a machine that has no others.
         secrets: by name.
         files: variables that name the files by which a task tells something.
         master_port: where the workers of a run of several meet.
     """
     passed = {name: own[name] for name in PASSED if name in own}
+    passed["PATH"] = with_own_programs(own.get("PATH", os.defpath))
     ranked = {
         "THALWEG_TASK_ID": event.task_id,
         "THALWEG_EPOCH": str(event.epoch),
@@ -95,6 +99,12 @@ def environment(
         "CUDA_VISIBLE_DEVICES": ",".join(map(str, worker.devices)),
     }
     return passed | event.env | secrets | files | ranked | _array(event) | _meeting(worker, workers, master_port)
+
+
+def with_own_programs(path: str, programs: str = os.path.dirname(sys.executable)) -> str:
+    """Put the folder of the agent's own programs behind those of a PATH, where it is none of them."""
+    folders = [folder for folder in path.split(os.pathsep) if folder]
+    return os.pathsep.join(folders if not programs or programs in folders else [*folders, programs])
 
 
 def _array(event: AssignmentEvent) -> dict[str, str]:

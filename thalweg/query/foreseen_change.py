@@ -50,7 +50,7 @@ class ForeseenChange:
     freed_usd_per_hour: float = 0.0
 
 
-def foreseen_change(world: World, op: str, task_id: TaskId, now_ms: int) -> ForeseenChange:
+def foreseen_change(world: World, op: str, task_id: TaskId, now_ms: int, tenant: str | None = None) -> ForeseenChange:
     """Do an operation in a copy, which is changed by it.
 
     Args:
@@ -58,23 +58,26 @@ def foreseen_change(world: World, op: str, task_id: TaskId, now_ms: int) -> Fore
         op: cancel, hold or release.
         task_id: of the task.
         now_ms: the moment.
+        tenant: of whose tasks alone is told; None means all.
     """
     origin = decide.RequestOrigin(topic="", partition=0, offset=0, timestamp_ms=now_ms)
     rows = _JUDGES[op](world, task_id, origin, now_ms)
     if isinstance(rows, decide.Refused):
         return ForeseenChange(op=op, task_id=task_id, refused=rows.reason)
-    before = _held(world)
+    before = _held(world, tenant)
     stopped, others = list[StoppedCopy](), dict[TaskId, None]()
     is_news = bool(rows)
     while rows:
         for row in rows:
-            if row.change is Change.REVOKED and (copy := _stopped(world.tasks.get(row.task_id), row, now_ms)):
+            known = world.tasks.get(row.task_id)
+            is_told = known is not None and tenant in (None, known.spec.tenant)
+            if is_told and row.change is Change.REVOKED and (copy := _stopped(known, row, now_ms)):
                 stopped.append(copy)
-            if row.change is Change.CANCELLED and row.task_id != task_id:
+            if is_told and row.change is Change.CANCELLED and row.task_id != task_id:
                 others[row.task_id] = None
             world.follow(row)
         rows = decide.follow_ups(world, now_ms)
-    after = _held(world)
+    after = _held(world, tenant)
     task = world.tasks.get(task_id)
     return ForeseenChange(
         op=op,
@@ -97,9 +100,9 @@ def _stopped(task: Task | None, row: Transition, now_ms: int) -> StoppedCopy | N
     return StoppedCopy(task_id=row.task_id, copy=row.copy, region=copy.region, gpus=gpus, gpu_hours=gpus * hours)
 
 
-def _held(world: World) -> tuple[int, int]:
-    """Thousandths of GPUs and millionths of US dollars an hour that all tenants hold."""
-    holdings = list(world.holdings.values())
+def _held(world: World, tenant: str | None) -> tuple[int, int]:
+    """Thousandths of GPUs and millionths of US dollars an hour that a tenant holds, or all do."""
+    holdings = [held for name, held in world.holdings.items() if tenant in (None, name)]
     return sum(one.gpu_milli for one in holdings), sum(one.micro_usd_per_hour for one in holdings)
 
 

@@ -1,10 +1,11 @@
 """What an order would do, in words and as values: the same at the terminal and on the page."""
 
 from collections import Counter
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from thalweg.query.world_copy import Foreseen
+    from thalweg.query.world_copy import Foreseen, PriceAhead
     from thalweg.streams.contract.messages import ControlOrder
 
 _SHOWN: Final = 20
@@ -15,6 +16,7 @@ def as_document(ahead: "Foreseen") -> dict[str, Any]:
     """Give what is foreseen as values."""
     return {
         "refused": ahead.refused,
+        "price": None if ahead.price is None else asdict(ahead.price),
         "changes": [row.reason for row in ahead.rows if row.ordered is not None],
         "moves": [
             {
@@ -55,6 +57,8 @@ def in_words(order: "ControlOrder", ahead: "Foreseen") -> list[str]:
             f"tenant {order.tenant} holds {held.gpus:g} GPUs for {held.usd_per_hour:.2f} USD an hour now, which goes "
             f"on; {held.waiting:,} of its tasks wait"
         )
+    if ahead.price is not None:
+        lines += _of_price(order, ahead.price)
     if order.order == "drain":
         if not (ahead.moves or ahead.stopped or ahead.stay or ahead.end_in_time):
             lines.append("nothing runs there: nothing moves")
@@ -74,6 +78,36 @@ def in_words(order: "ControlOrder", ahead: "Foreseen") -> list[str]:
         lines += _reasons(f"{len(ahead.stay):,} copies {what}", ahead.stay)
         lines += _reasons(f"{len(ahead.stopped):,} copies are stopped and wait", ahead.stopped)
     return lines
+
+
+def _of_price(order: "ControlOrder", price: "PriceAhead") -> list[str]:
+    """Say what the price is, which it will be and whence, and what follows."""
+    pool = f"{order.region} {order.gpu_model}{' spot' if order.spot else ''}"
+    source = "the order" if not order.reset else "the region" if price.told_by_region is not None else "what is assumed"
+    now, then = (_usd(usd) for usd in (price.usd_now, price.usd_then))
+    if price.usd_now is None and price.usd_then is None:
+        lines = [f"a GPU-hour of {pool} has no known price, and goes on without one"]
+    elif price.usd_now == price.usd_then:
+        lines = [f"a GPU-hour of {pool} costs {now} now, and goes on to"]
+    else:
+        lines = [f"a GPU-hour of {pool} costs {now} now, and will cost {then}, as {source} says"]
+    if order.reset and price.told_by_region is None:
+        lines.append("the region itself tells no price of it")
+    elif not order.reset and price.told_by_region is not None:
+        lines.append(f"the region itself says {_usd(price.told_by_region)}: the order stands above it")
+    if price.usd_then is None:
+        lines.append("without a price nothing new is placed there")
+    else:
+        lines.append("plans and looks at what runs use it at once")
+    goes_on = "1 copy goes on" if price.copies == 1 else f"{price.copies:,} copies go on"
+    if price.copies:
+        per_hour = f"of {price.gpus:g} GPUs, at the price of their placement in the ledger"
+        lines.append(f"{goes_on} there {per_hour}; nothing is stopped, and who would pay less elsewhere may move")
+    return lines
+
+
+def _usd(usd: float | None) -> str:
+    return "nothing that is known" if usd is None else f"{usd:g} USD"
 
 
 def _reasons(head: str, copies: list[tuple[tuple[Any, int], str]]) -> list[str]:

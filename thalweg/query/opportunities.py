@@ -5,6 +5,7 @@ the world that the tables tell (as `query.explain` does for one task). Tasks of 
 once.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -20,9 +21,10 @@ from thalweg.scheduling.again.proposals import FIRST_WORDS, SaidSaving
 from thalweg.scheduling.explain.reasons import Explainer
 from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.live.live_plan import CopyAssignment
+from thalweg.scheduling.live.ordering import BY_HAND
 from thalweg.scheduling.world.making import world_from
 from thalweg.scheduling.world.orders import read_order_row
-from thalweg.scheduling.world.tasks import Copy, Task, TaskSpec, sized
+from thalweg.scheduling.world.tasks import SILENT, Copy, Task, TaskSpec, sized
 from thalweg.scheduling.world.world import World
 from thalweg.streams.placement.task_specs import read_spec
 from thalweg.sync.ledger.live_rows import ORDERS
@@ -64,7 +66,7 @@ class Opportunity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MovesMade:
-    """Moves between two pools, by the reason why the copies left the first."""
+    """Moves between two pools, by the reason why the copies left the first (`why_left`)."""
 
     why: str
     pool_id: str
@@ -251,7 +253,7 @@ def _moves(reader: TableReader, since: datetime) -> list[MovesMade]:
         f" WHERE transition = 'assigned' AND task_id IN ({again}) ORDER BY task_id, copy, epoch"
     )
     left = reader.dicts(
-        "SELECT task_id, copy, transition, decided_at FROM decisions"
+        "SELECT task_id, copy, transition, reason, decided_at FROM decisions"
         f" WHERE transition IN ({', '.join(map(quote, _LEFT))}) AND task_id IN ({again}) ORDER BY decided_at"
     )
     by_copy: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
@@ -260,7 +262,7 @@ def _moves(reader: TableReader, since: datetime) -> list[MovesMade]:
     counted: dict[tuple[str, str, str], list[tuple[float, float]]] = defaultdict(list)
     for before, after in _pairs(places):
         reasons = [
-            row["transition"]
+            why_left(row["transition"], row["reason"] or "")
             for row in by_copy[after["task_id"], after["copy"]]
             if before["decided_at"] <= row["decided_at"] <= after["decided_at"]
         ]
@@ -279,6 +281,26 @@ def _moves(reader: TableReader, since: datetime) -> list[MovesMade]:
         for (why, pool_id, to_pool_id), rates in counted.items()
     ]
     return sorted(made, key=lambda one: (-one.moves, one.why, one.pool_id, one.to_pool_id))
+
+
+def why_left(transition: str, reason: str) -> str:
+    """Say in two or three words why a copy left its place: who moved it, where its row says that it was moved."""
+    return next((words for of, begins, words in _WHY if of == transition and re.match(begins, reason)), transition)
+
+
+_WHY: Final = (
+    ("revoked", re.escape(BY_HAND), "moved by a person"),
+    ("revoked", re.escape(FIRST_WORDS), "moved by looking again"),
+    ("revoked", r"drained: |\S+ is drained", "its place was drained"),
+    ("revoked", "its request was updated", "its request was updated"),
+    ("lost", f".*{re.escape(SILENT)}", "its region was lost"),
+    ("lost", "its node is gone", "its node was lost"),
+    ("lost", ".*does not hold it", "its region did not hold it"),
+    ("preempted", "", "gave way to another"),
+    ("evicted", "", "its region gave it back"),
+    ("failed", "", "it failed"),
+)
+"""Transition and how the reason begins, and the words for it; the first that fits."""
 
 
 def _looked_again(reader: TableReader, since: datetime, now: datetime) -> list[LookedAgain]:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from thalweg.query.as_of import AsOf
-from thalweg.query.query import TableReader
+from thalweg.query.query import TableReader, quote
 
 NODE_TIMEOUT: Final = timedelta(minutes=1)
 """`place.node_timeout_ms` of an installation that did not change it: loading settings would take longer than this."""
@@ -13,19 +13,25 @@ REGION_TIMEOUT: Final = timedelta(seconds=10)
 """`place.heartbeat_timeout_ms` of the same: how much later than another a region may have been heard."""
 
 
-def region_rows(warehouse: str, as_of: AsOf | None, now: datetime) -> list[dict[str, Any]]:
+def of_tenant(tenant: str | None) -> str:
+    """Write the condition that a placement is one tenant's; nothing for all."""
+    return "" if tenant is None else f" AND task_id IN (SELECT task_id FROM tasks WHERE tenant = {quote(tenant)})"
+
+
+def region_rows(warehouse: str, as_of: AsOf | None, now: datetime, tenant: str | None = None) -> list[dict[str, Any]]:
     """Describe every region that ever sent a sample or holds a placement, by name.
 
     Args:
         warehouse: folder or URI.
         as_of: the past, or None for now.
         now: the moment that `last_heard_s` counts from.
+        tenant: whose use of them is told; None means everybody's.
     """
     with TableReader(warehouse, as_of) as reader:
-        return _report(reader, now)
+        return _report(reader, now, of_tenant(tenant))
 
 
-def _report(reader: TableReader, now: datetime) -> list[dict[str, Any]]:
+def _report(reader: TableReader, now: datetime, whose: str) -> list[dict[str, Any]]:
     rows = reader.dicts
     regions: dict[str, dict[str, Any]] = defaultdict(
         lambda: {"nodes": 0, "gpus": 0, "used_gpus": 0.0, "assigned": 0, "running": 0, "heard": None, "prices": []}
@@ -48,12 +54,12 @@ def _report(reader: TableReader, now: datetime) -> list[dict[str, Any]]:
             known["heard"] = max(filter(None, (known["heard"], row["heard"])), default=None)
     for row in rows(
         "SELECT region, sum(share['gpus'] + share['gpu_milli'] / 1000.0) AS used_gpus FROM"
-        " (SELECT region, unnest(nodes) AS share FROM placements WHERE state <> 'succeeded') GROUP BY region"
+        f" (SELECT region, unnest(nodes) AS share FROM placements WHERE state <> 'succeeded'{whose}) GROUP BY region"
     ):
         regions[row["region"]]["used_gpus"] = row["used_gpus"]
     for row in rows(
         "SELECT region, sum(CASE WHEN state = 'running' THEN 1 ELSE 0 END) AS running, count(*) AS placed"
-        " FROM placements WHERE state <> 'succeeded' GROUP BY region"
+        f" FROM placements WHERE state <> 'succeeded'{whose} GROUP BY region"
     ):
         regions[row["region"]] |= {"running": row["running"], "assigned": row["placed"] - row["running"]}
     for row in rows("SELECT region, gpu_model, spot, usd_per_gpu_hour FROM prices ORDER BY gpu_model, spot"):

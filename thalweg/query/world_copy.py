@@ -4,6 +4,7 @@ The ledger is followed from its snapshot on, and the tables say what there is of
 a region whose newest sample is older than others' by more than a region may be silent is taken for lost.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -16,10 +17,12 @@ from thalweg.jobs.placement.settings import assumed_price, plan_settings, tenant
 from thalweg.query.opportunities import heard_regions
 from thalweg.query.query import TableReader, WarehouseUnreadableError
 from thalweg.scheduling.explain.reasons import Explainer
+from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.live import decide, ordering
 from thalweg.scheduling.live.drains import CopyStop, Relief, relief
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.relocation import MovedCopy, others_in
+from thalweg.scheduling.pack.nodes import Pool
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.world.fleet import CopyKey
 from thalweg.scheduling.world.occupancy import MICRO
@@ -56,6 +59,21 @@ class TenantHolding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PriceAhead:
+    """What a GPU-hour of a pool costs, in US dollars, and whom that concerns."""
+
+    usd_now: float | None
+    """None where nobody names a price, and none is assumed."""
+    usd_then: float | None
+    told_by_region: float | None
+    """What the region itself tells; None where it tells none."""
+    copies: int
+    """That run in the pool now."""
+    gpus: float
+    """That they hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Foreseen:
     """What an order would do now."""
 
@@ -72,6 +90,8 @@ class Foreseen:
     """Copies that are left alone, because they are expected to end in time."""
     holding: TenantHolding | None = None
     """Of the tenant that the order is about; None where it is about none."""
+    price: "PriceAhead | None" = None
+    """Of the pool that the order is about; None where it is about none."""
 
 
 class WorldSource:
@@ -153,11 +173,14 @@ def foreseen(world: World, order: ControlOrder, place: "PlaceSettings", now_ms: 
         now_ms: the moment.
     """
     settings = plan_settings(place)
+    before = world.geography.price_of(_pool_of(order)) if order.order == "price" else math.nan
     rows = judged(world, order, settings, now_ms)
     if isinstance(rows, decide.Refused):
         return Foreseen(refused=rows.reason)
     for row in rows:
         world.follow(row)
+    if order.order == "price":
+        return Foreseen(rows=rows, price=_price_ahead(world, order, before))
     if order.order != "drain":
         return Foreseen(rows=rows, holding=None if order.tenant is None else _holding(world, order.tenant))
     moves, leaving, look = emptied(world, settings, now_ms, Packer(world.nodes))
@@ -168,6 +191,28 @@ def foreseen(world: World, order: ControlOrder, place: "PlaceSettings", now_ms: 
         stopped=[((one.task.task_id, one.copy.index), one.reason) for one in leaving],
         stay=[(held, why(held) if at < MOST_EXPLAINED else "") for at, held in enumerate(look.stuck)],
         end_in_time=list(look.left_alone),
+    )
+
+
+def _pool_of(order: ControlOrder) -> Pool:
+    return Pool(region=RegionId(order.region or ""), gpu_model=order.gpu_model or "", spot=order.spot)
+
+
+def _price_ahead(world: World, order: ControlOrder, before: float) -> PriceAhead:
+    pool = _pool_of(order)
+    told = world.geography.prices.get((pool.region, pool.gpu_model, pool.spot))
+    here = [
+        sum(share.gpus + share.gpu_milli / MILLI for share in copy.shares)
+        for task in world.tasks.values()
+        for copy in task.copies.values()
+        if copy.pool == pool
+    ]
+    return PriceAhead(
+        usd_now=None if math.isnan(before) else before,
+        usd_then=None if math.isnan(then := world.geography.price_of(pool)) else then,
+        told_by_region=told,
+        copies=len(here),
+        gpus=sum(here),
     )
 
 

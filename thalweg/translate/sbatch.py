@@ -289,7 +289,7 @@ def _times(options: _Options) -> Request:
         options.lose("begin", "not said: wanted is a moment such as 2026-11-21T12:00:00; not_before takes it")
     elif begin is not None:
         options.text("begin")
-    return {"time_limit_s": limit, "not_before": moment}
+    return {"time_limit_s": limit or None, "not_before": moment}  # for Slurm, too, a limit of 0 is none
 
 
 def _moment(text: str) -> int | None:

@@ -1,12 +1,14 @@
 """A SkyPilot task as a request: its nodes are workers on nodes of their own, `setup` runs before `run`."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
 from thalweg.translate.documents import SourceDocument
 from thalweg.translate.exported import exports
 from thalweg.translate.sheet import Sheet
+from thalweg.translate.skypilot_alternatives import alternatives
 from thalweg.translate.translation import Loss, NotUnderstoodError, Request
 from thalweg.translate.units import gpu_model
 
@@ -37,20 +39,23 @@ def from_skypilot(document: SourceDocument) -> tuple[Request, list[Loss]]:
     if sheet.look("service") is not None:
         raise sheet.refuse("service", "a service is no task that ends: submit its replicas as tasks of kind infer")
     workers = sheet.take("num_nodes", int, default=1)
+    other = alternatives(sheet)
+    spot = sheet.truth("resources.use_spot")
+    regions = _regions(sheet)
     request: Request = {
         "name": sheet.take("name", str),
         "workers": workers if workers > 1 else None,
         "spread_workers": workers > 1 or None,
         "per_worker": _per_worker(sheet),
-        "spot_ok": sheet.truth("resources.use_spot") or None,
-        "allowed_regions": _regions(sheet),
+        "spot_ok": (spot if other.spot is None else other.spot) or None,
+        "allowed_regions": other.regions or regions,
         "image": _image(sheet),
         "command": _command(sheet),
         "env": _env(sheet),
         "secrets": _secrets(sheet),
         "retries": _retries(sheet),
     }
-    _say_why(sheet)
+    _say_why(sheet, other.said)
     return {name: value for name, value in request.items() if value not in (None, {}, [])}, sheet.losses()
 
 
@@ -172,7 +177,7 @@ def _retries(sheet: Sheet) -> dict[str, int] | None:
     return None if tries is None else {"at_most": tries}
 
 
-def _say_why(sheet: Sheet) -> None:
+def _say_why(sheet: Sheet, said: Collection[str]) -> None:
     for path, why in (
         ("workdir", "not said: nothing is copied; name an image that has it, or fetch it in setup"),
         ("file_mounts", "not said: inputs are named in data, results go to an object store"),
@@ -184,13 +189,19 @@ def _say_why(sheet: Sheet) -> None:
         ("resources.instance_type", "not said: GPUs, CPUs and memory say what is needed"),
         (
             "resources.any_of",
-            "of it only accelerators are said: several gpu_models and allowed_regions say what will do",
+            "of it only accelerators, regions and use_spot are said: gpu_models and allowed_regions say what will do",
         ),
-        ("resources.ordered", "of it only accelerators are said: what is cheapest goes first"),
+        (
+            "resources.ordered",
+            "of it no order is said: what is cheapest goes first",
+        ),
         ("resources.autostop", "not said: GPUs are free when the task ends"),
         ("resources.zone", "not said: a request names regions"),
     ):
-        sheet.lose(path, why)
+        if path in said:
+            sheet.ignore(path)
+        else:
+            sheet.lose(path, why)
 
 
 @dataclass(frozen=True, slots=True)

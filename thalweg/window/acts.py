@@ -84,7 +84,7 @@ class ActSender:
             StreamError: the broker was not reached; sending again is safe.
         """
         asked_ms = self._moment()
-        contents = [{"observed_at": asked_ms, **_of_tenant(request, caller)} for request in requests]
+        contents = [{"observed_at": asked_ms, **of_tenant(request, caller)} for request in requests]
         checked = [checked_request(content, "submit")[0] for content in contents]
         if len({request.task_id for request in checked}) < len(checked):
             raise InvalidRequestError("a task is named twice")
@@ -199,7 +199,7 @@ def who_of(caller: Caller) -> str:
     return f"{caller.name} (window)"
 
 
-def _of_tenant(request: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+def of_tenant(request: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
     """Give a request as its caller may make it: a tenant's key asks for that tenant."""
     if caller.tenant is None:
         return dict(request)

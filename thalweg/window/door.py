@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -33,8 +33,9 @@ from thalweg.query.task_list import TaskFilter, TaskOrder, list_tasks
 from thalweg.stack.connection import NoBrokerError
 from thalweg.streams.broker.errors import StreamError
 from thalweg.window import metrics
-from thalweg.window.acts import ACTS, ORDERS, Acted, ActSender, NotAllowedError, checked_order_of
+from thalweg.window.acts import ACTS, ORDERS, Acted, ActSender, NotAllowedError, checked_order_of, of_tenant
 from thalweg.window.assets import Asset, assets
+from thalweg.window.discretion import check_names, without_others
 from thalweg.window.feed import Feed, event_id, position_named
 from thalweg.window.foresight import CrowdedError, Foresight
 from thalweg.window.keys import Caller, KeyNeededError, Keys, NoSuchKeyError, is_own_name
@@ -187,7 +188,6 @@ class Door:
             {
                 "ok": self._watch.is_loaded and not self._watch.trouble,
                 "loaded": self._watch.is_loaded,
-                "tasks": len(self._watch.tasks.columns),
                 "position": None if newest is None else event_id(newest),
                 "listeners": self._feed.listeners,
                 "trouble": self._watch.trouble or None,
@@ -223,11 +223,18 @@ class Door:
         around = await self._reports.read("around", self._reports.around, stale_s=_STALE_S)
         flows = await self._reports.read("flows", self._reports.flows, _FLOWS_FRESH_S, stale_s=_FLOWS_STALE_S)
         if tenant is not None:
-            around, flows = {**around, "unwell": []}, {"flows": []}
+            own = await self._own_use(tenant)
+            around, flows = {**around, **own, "unwell": []}, {"flows": []}
         recent = [msgspec.json.decode(body) for body in self._feed.recent(30, caller.tenant)]
-        return _json(
-            {**around, **flows, **found, "now": self._reports.now(), "loaded": self._watch.is_loaded, "recent": recent}
+        told = {**around, **flows, **found, "now": self._reports.now(), "loaded": self._watch.is_loaded}
+        return _told({**told, "recent": recent}, caller)
+
+    async def _own_use(self, tenant: str) -> dict[str, Any]:
+        """Tell of the regions what a tenant may know: what they are, and what of them it uses itself."""
+        found = await self._reports.read(
+            ("regions of", tenant), lambda: self._reports.regions(tenant), stale_s=_STALE_S
         )
+        return {"regions": found["regions"]}
 
     async def _tasks(self, request: Request, caller: Caller) -> Response:
         query = request.query_params
@@ -238,10 +245,10 @@ class Door:
         if query.get("archived", "") in ("1", "true"):
             order = _one_of(query, "sort", [order.value for order in TaskOrder], "changed")
             found = await asyncio.to_thread(self._archived, wanted, TaskOrder(order), query.get("order"), limit)
-            return _json({**answer, **found})
+            return _told({**answer, **found}, caller)
         if "group" in query:
             by = TaskGrouping(_one_of(query, "group", [by.value for by in TaskGrouping], ""))
-            return _json({**answer, "by": by, "groups": await asyncio.to_thread(columns.group, wanted, by)})
+            return _told({**answer, "by": by, "groups": await asyncio.to_thread(columns.group, wanted, by)}, caller)
         sort = _one_of(query, "sort", [*(order.value for order in TaskOrder), "gpus"], "changed")
         offset = _number(query, "offset", 0, 0, 10**9)
         page = await asyncio.to_thread(
@@ -252,8 +259,9 @@ class Door:
             limit=limit,
             offset=offset,
         )
-        return _json(
-            {**answer, "matching": page.matching, "by_state": page.by_state, "offset": offset, "tasks": page.tasks}
+        return _told(
+            {**answer, "matching": page.matching, "by_state": page.by_state, "offset": offset, "tasks": page.tasks},
+            caller,
         )
 
     def _archived(self, wanted: TaskFilter, order: TaskOrder, way: str | None, limit: int) -> dict[str, Any]:
@@ -299,21 +307,26 @@ class Door:
 
     async def _task(self, request: Request, caller: Caller) -> Response:
         task_id = request.path_params["task_id"]
-        story = await self._reports.read(("task", task_id), lambda: {"story": self._reports.story(task_id)}, 0.5)
-        found = story["story"]
-        if found is None or not _may_see(found, caller):
-            return wrong(404, f"there is no task {task_id!r}")
+        found = await self._story(task_id, caller)
+        if found is None:
+            return _no_task(task_id)
         reasons = None
         if request.query_params.get("reasons", "1") not in ("0", "false"):
             reasons = _reasons(await self._explained(task_id))
-        return _json({**found, "now": self._reports.now(), "reasons": reasons})
+        return _told({**found, "now": self._reports.now(), "reasons": reasons}, caller)
 
     async def _explanation(self, request: Request, caller: Caller) -> Response:
         task_id = request.path_params["task_id"]
-        found = await self._explained(task_id)
-        if not _may_see({"task": found["task"]}, caller):
-            return wrong(404, f"there is no task {task_id!r}")
-        return _json(_reasons(found))
+        # Whose it is comes first: to explain takes a while, and fails otherwise where there is no such task.
+        if caller.tenant is not None and await self._story(task_id, caller) is None:
+            return _no_task(task_id)
+        return _told(_reasons(await self._explained(task_id)), caller)
+
+    async def _story(self, task_id: str, caller: Caller) -> dict[str, Any] | None:
+        """Tell a task's life; None where there is none that the caller may know of."""
+        story = await self._reports.read(("task", task_id), lambda: {"story": self._reports.story(task_id)}, 0.5)
+        found: dict[str, Any] | None = story["story"]
+        return None if found is None or not _may_see(found, caller) else found
 
     async def _explained(self, task_id: str) -> dict[str, Any]:
         if self._explaining >= 4 * _EXPLAINED_AT_ONCE:
@@ -325,11 +338,12 @@ class Door:
             self._explaining -= 1
 
     async def _regions(self, _: Request, caller: Caller) -> Response:
-        return await self._report("regions", self._reports.regions)
+        return await self._report(("regions", caller.tenant), lambda: self._reports.regions(caller.tenant))
 
     async def _nodes(self, request: Request, caller: Caller) -> Response:
         region = request.query_params.get("region")
-        return await self._report(("nodes", region), lambda: self._reports.nodes(region))
+        tenant = caller.tenant
+        return await self._report(("nodes", region, tenant), lambda: self._reports.nodes(region, tenant))
 
     async def _plans(self, request: Request, caller: Caller) -> Response:
         self._whole(caller)
@@ -411,6 +425,9 @@ class Door:
             requests = asked["tasks"] if isinstance(asked, dict) and "tasks" in asked else [asked]
             if not isinstance(requests, list) or not all(isinstance(one, dict) for one in requests) or not requests:
                 raise InvalidRequestError('wanted is a task, or {"tasks": [...]}')
+            if caller.tenant is not None:
+                for one in requests:
+                    check_names(of_tenant(one, caller), caller.tenant, lambda names: self._own(names, caller))
             acted = await self._hands.submit(requests, caller, _wait_s(request))
             return _of_acts(acted, alone=asked is requests[0])
 
@@ -420,14 +437,17 @@ class Door:
             return wrong(404, f"{op!r} is nothing that is done to a task; allowed are {', '.join(ACTS)}")
         self._may_act(caller)
         async with self._act():
-            if caller.tenant is not None:
-                known = self._watch.tasks.columns.states_of([task_id])
-                if not known or known[0]["tenant"] != caller.tenant:
-                    return wrong(404, f"there is no task {task_id!r}")
+            if caller.tenant is not None and not self._own([task_id], caller):
+                return _no_task(task_id)
             if _is_dry(request):
-                return _json({"dry_run": True, **await self._foresight.of_change(op, task_id)})
+                return _told({"dry_run": True, **await self._foresight.of_change(op, task_id, caller.tenant)}, caller)
             acted = await self._hands.change(op, [task_id], caller, _wait_s(request))
             return _of_acts(acted, alone=True)
+
+    def _own(self, task_ids: Collection[str], caller: Caller) -> set[str]:
+        """Say which tasks are known to be the caller's tenant's."""
+        known = self._watch.tasks.columns.states_of(list(task_ids))
+        return {task["task_id"] for task in known if task["tenant"] == caller.tenant}
 
     async def _order(self, request: Request, caller: Caller) -> Response:
         self._may_act(caller)
@@ -529,6 +549,16 @@ def _json(content: object, status: int = 200, headers: Mapping[str, str] | None 
     return Response(
         body, status, media_type="application/json", headers={"Cache-Control": "no-store", **(headers or {})}
     )
+
+
+def _told(content: object, caller: Caller) -> Response:
+    """Answer; a tenant's key is named no task of others, in no words."""
+    return _json(content if caller.tenant is None else without_others(plain(content)))
+
+
+def _no_task(task_id: str) -> Response:
+    """Answer for a task that is not there, or is nothing to the caller: there is no difference."""
+    return wrong(404, f"there is no task {task_id!r}")
 
 
 def wrong(status: int, words: str, headers: Mapping[str, str] | None = None) -> Response:

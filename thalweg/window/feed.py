@@ -16,6 +16,7 @@ import msgspec
 from thalweg.query.followed_tasks import LedgerEvent
 from thalweg.query.plain import plain
 from thalweg.sync.ledger.reading import Position
+from thalweg.window.discretion import names_others, without_others
 
 MOST_KEPT: Final = 20_000
 _AT_ONCE: Final = 1_000
@@ -32,6 +33,12 @@ class ToldEvent:
     position: Position
     tenant: str | None
     text: bytes
+    discreet: bytes
+    """As a key of the tenant is told it: no other tenant's task is named."""
+
+    def for_(self, tenant: str | None) -> bytes:
+        """Give the text for a listener of one tenant, or of all."""
+        return self.text if tenant is None else self.discreet
 
 
 def event_id(position: Position) -> str:
@@ -59,9 +66,14 @@ def told(event: LedgerEvent, task: Mapping[str, Any] | None = None) -> ToldEvent
     }
     if task is not None:
         content["task"] = task
+    text = _written(event.position, content)
+    discreet = _written(event.position, without_others(content)) if names_others(text.decode()) else text
+    return ToldEvent(event.position, content["tenant"], text, discreet)
+
+
+def _written(position: Position, content: Mapping[str, Any]) -> bytes:
     body = msgspec.json.encode(plain(content)).decode()
-    text = f"id: {event_id(event.position)}\nevent: change\ndata: {body}\n\n"
-    return ToldEvent(event.position, content["tenant"], text.encode())
+    return f"id: {event_id(position)}\nevent: change\ndata: {body}\n\n".encode()
 
 
 class Feed:
@@ -93,7 +105,7 @@ class Feed:
     def recent(self, limit: int, tenant: str | None) -> list[bytes]:
         """Give the bodies of the newest events, the newest first."""
         mine = [event for event in self._kept[-5 * limit :] if tenant is None or event.tenant == tenant]
-        return [event.text.split(b"data: ", 1)[1].strip() for event in mine[: -limit - 1 : -1]]
+        return [event.for_(tenant).split(b"data: ", 1)[1].strip() for event in mine[: -limit - 1 : -1]]
 
     def begin(self, position: Position | None) -> None:
         """Begin anew behind a position: what lies before is read from the ledger by whoever asks."""
@@ -144,7 +156,7 @@ class Feed:
                 events = await self._behind(at)
                 if events:
                     at = events[-1].position
-                    mine = [event.text for event in events if tenant is None or event.tenant == tenant]
+                    mine = [event.for_(tenant) for event in events if tenant is None or event.tenant == tenant]
                     if mine:
                         yield b"".join(mine)
                     continue

@@ -53,6 +53,13 @@ class CrowdedError(Exception):
     """Too much is under way; come back."""
 
 
+class SuppositionError(InvalidRequestError):
+    """It cannot be supposed; nothing was planned."""
+
+    def __init__(self, problem: str) -> None:
+        Exception.__init__(self, f"nothing was planned: {problem}. docs/how-to/window.md lists the fields of what-if")
+
+
 class SupposedNodes(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Nodes that a pool is supposed to have more, or fewer."""
 
@@ -77,6 +84,11 @@ class WhatIf(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Whether what runs is placed anew, too: then prices bear on everything."""
 
 
+_ALLOWED: Final = (
+    f"{', '.join(WhatIf.__struct_fields__)}, and of each item of capacity {', '.join(SupposedNodes.__struct_fields__)}"
+)
+
+
 class Foresight:
     """See the module's words. For one event loop."""
 
@@ -97,8 +109,13 @@ class Foresight:
         """End the thread, after what is under way."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def of_change(self, op: str, task_id: str) -> Document:
+    async def of_change(self, op: str, task_id: str, tenant: str | None = None) -> Document:
         """Say what cancelling, holding or releasing a task would do.
+
+        Args:
+            op: which of them.
+            task_id: to which task.
+            tenant: of whose tasks alone is told; None means all.
 
         Raises:
             CrowdedError: too many ask.
@@ -107,7 +124,8 @@ class Foresight:
 
         def make() -> Document:
             now_ms = self._clock()
-            ahead = foreseen_change(world_copy(self._warehouse, self._place, now_ms), op, TaskId(task_id), now_ms)
+            world = world_copy(self._warehouse, self._place, now_ms)
+            ahead = foreseen_change(world, op, TaskId(task_id), now_ms, tenant)
             return {"op": op, "task_id": task_id, "words": change_in_words(ahead), **change_document(ahead)}
 
         return await self._made(make)
@@ -127,7 +145,7 @@ class Foresight:
         """Plan with what is supposed, beside things as they are.
 
         Raises:
-            InvalidRequestError: it cannot be supposed; the message says why.
+            SuppositionError: it cannot be supposed; the message says why.
             CrowdedError: too many ask.
             WarehouseUnreadableError: there is no ledger, or it cannot be read.
         """
@@ -142,7 +160,7 @@ class Foresight:
         try:
             return await self._made(make)
         except CannotSupposeError as error:
-            raise InvalidRequestError(str(error)) from error
+            raise SuppositionError(str(error)) from error
 
     def _warm_up(self) -> None:
         """Have compiled what a plan calls before the time of the first one counts: minutes where it is not kept yet."""
@@ -154,15 +172,15 @@ class Foresight:
         try:
             said = msgspec.convert(body, WhatIf)
         except msgspec.ValidationError as error:
-            raise InvalidRequestError(str(error)) from error
+            raise SuppositionError(f"{error}; allowed are {_ALLOWED}") from error
         for name, items in (("settings", said.settings), ("orders", said.orders), ("capacity", said.capacity)):
             if len(items) > _MOST_ITEMS:
-                raise InvalidRequestError(f"{name} has {len(items)} items; allowed are {_MOST_ITEMS}")
+                raise SuppositionError(f"{name} has {len(items)} items; allowed are {_MOST_ITEMS}")
         for change in said.capacity:
             if not change.region.isprintable() or not change.gpu_model.isprintable() or not change.region:
-                raise InvalidRequestError(f"capacity of {change.region!r}: allowed are printable names")
+                raise SuppositionError(f"capacity of {change.region!r}: allowed are printable names")
             if not 0 < abs(change.nodes) <= _MOST_NODES or not 0 <= (change.gpus or 0) <= _MOST_NODES:
-                raise InvalidRequestError(
+                raise SuppositionError(
                     f"capacity of {change.region!r}: nodes {change.nodes}, gpus {change.gpus}; allowed are numbers "
                     f"other than 0 up to {_MOST_NODES:,}"
                 )
@@ -196,22 +214,22 @@ def place_with(place: PlaceSettings, settings: Mapping[str, Any]) -> PlaceSettin
         settings: values by name, of nested ones with dots.
 
     Raises:
-        InvalidRequestError: no plan depends on such a setting, or it may not have that value.
+        SuppositionError: no plan depends on such a setting, or it may not have that value.
     """
     content = place.model_dump()
     for name, value in settings.items():
         known = name.removeprefix("place.")
         if known not in PLANNING and not known.startswith("tenants."):
-            raise InvalidRequestError(f"settings: {name!r}; a plan depends on {', '.join(PLANNING)}, tenants.NAME.…")
+            raise SuppositionError(f"settings: {name!r}; a plan depends on {', '.join(PLANNING)}, tenants.NAME.…")
         *path, last = known.split(".")
         group = content
         for step in path:
             group = group.setdefault(step, {})
             if not isinstance(group, dict):
-                raise InvalidRequestError(f"settings: {name!r} is none; {step!r} has no parts")
+                raise SuppositionError(f"settings: {name!r} is none; {step!r} has no parts")
         group[last] = value
     try:
         return PlaceSettings.model_validate(content)
     except ValidationError as error:
         said = "; ".join(f"place.{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5])
-        raise InvalidRequestError(f"settings: {said}") from error
+        raise SuppositionError(f"settings: {said}") from error

@@ -18,7 +18,7 @@ from thalweg.query.explain import explain_task
 from thalweg.query.explanation import as_document
 from thalweg.query.moved_copies import moved_copies
 from thalweg.query.query import TableReader, quote
-from thalweg.query.region_report import region_rows
+from thalweg.query.region_report import of_tenant, region_rows
 from thalweg.query.saved_now import saved_now
 from thalweg.query.sync_report import sync_document
 from thalweg.query.task_index import TaskGrouping
@@ -40,6 +40,7 @@ _FRESH_S: Final = 2.0
 _MOST_KEPT: Final = 256
 _RAW_BYTES: Final = 2_000
 _SAYING: Final = 5
+_MEASURED: Final = ("gpu_utilisation", "cpu_utilisation", "memory_used_gb")
 _LETTERS_S: Final = 2.0
 """How long a first look waits for the dead-letter topic; the next has more."""
 _LINKS: Final = (
@@ -199,15 +200,15 @@ class Reports:
             return []
         return [{"name": row.name, "state": row.state, "failure": row.last_failure} for row in rows]
 
-    def regions(self) -> Document:
-        """Tell of each region what it has, and of each link between two."""
-        rows = region_rows(self.warehouse, None, self.now())
+    def regions(self, tenant: str | None = None) -> Document:
+        """Tell of each region what it has, and of each link between two; of what is used, one tenant's or all."""
+        rows = region_rows(self.warehouse, None, self.now(), tenant)
         with TableReader(self.warehouse) as reader:
             links = reader.dicts(_LINKS)
         return {"regions": rows, "links": links}
 
-    def nodes(self, region: str | None) -> Document:
-        """Tell of the nodes, of one region or of all, how full they are."""
+    def nodes(self, region: str | None, tenant: str | None = None) -> Document:
+        """Tell of the nodes, of one region or of all, how full they are; with a tenant, of what it uses itself."""
         where = "" if region is None else f" WHERE n.region = {quote(region)}"
         with TableReader(self.warehouse) as reader:
             rows = reader.dicts(
@@ -215,9 +216,11 @@ class Reports:
                 " n.cpu_utilisation, n.memory_used_gb, n.state, n.observed_at, coalesce(u.used, 0) AS used_gpus FROM"
                 " nodes n LEFT JOIN (SELECT region AS of_region, share['node_id'] AS of_node, sum(share['gpus'] +"
                 " share['gpu_milli'] / 1000.0) AS used FROM (SELECT region, unnest(nodes) AS share FROM placements"
-                " WHERE state <> 'succeeded') GROUP BY region, share['node_id']) u"
+                f" WHERE state <> 'succeeded'{of_tenant(tenant)}) GROUP BY region, share['node_id']) u"
                 f" ON u.of_region = n.region AND u.of_node = n.node_id{where} ORDER BY n.region, n.node_id LIMIT 5000"
             )
+        if tenant is not None:  # what is measured is everybody's
+            rows = [{**row, **dict.fromkeys(_MEASURED)} for row in rows]
         return {"nodes": rows}
 
     def plans(self, limit: int) -> Document:

@@ -13,7 +13,7 @@ from tests.ledger_rows import START, assigned, happened, ledger, submitted
 from tests.unit.cli.conftest import put
 from thalweg.cli.main import cli
 from thalweg.conf.settings import PlaceSettings
-from thalweg.query.opportunities import Opportunities, opportunities
+from thalweg.query.opportunities import Opportunities, opportunities, why_left
 from thalweg.query.query import TableReader
 from thalweg.scheduling.again.proposals import CHEAPER, RunLeft, first_words
 from thalweg.sync.delta.contracts import DECISIONS, LINKS, NODES, PLACEMENTS, PRICES, TASKS
@@ -206,3 +206,24 @@ def test_the_command_tells_people_and_programs(tmp_path: Path) -> None:
     assert (document["copies"], document["moves"]) == (2, [])
     refused = CliRunner().invoke(cli, ["opportunities", "--warehouse", str(folder), "--as-of", "1h ago"])
     assert refused.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("transition", "reason", "why"),
+    [
+        ("revoked", "moved by ops: to b/A100/on-demand of b, 0.00 USD of work and transfer lost", "moved by a person"),
+        ("revoked", "looked again: it is cheaper there, saves 1.0000 USD in 2.0000 h: to b", "moved by looking again"),
+        ("revoked", "drained: to b/A100/on-demand of b, 0.00 USD of work", "its place was drained"),
+        ("revoked", "a/n1 is drained, to be empty by 2026: its moment has come", "its place was drained"),
+        ("revoked", "its request was updated", "its request was updated"),
+        ("revoked", "", "revoked"),
+        ("lost", "region a was silent for 12.0 s", "its region was lost"),
+        ("lost", "its node is gone", "its node was lost"),
+        ("lost", "region a does not hold it", "its region did not hold it"),
+        ("preempted", "preempted by t (priority 9 over 1)", "gave way to another"),
+        ("evicted", "no room", "its region gave it back"),
+        ("failed", "exit 1", "it failed"),
+    ],
+)
+def test_why_a_copy_left_says_who_moved_it(transition: str, reason: str, why: str) -> None:
+    assert why_left(transition, reason) == why

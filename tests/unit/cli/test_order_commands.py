@@ -99,6 +99,25 @@ def test_a_call_that_makes_no_sense_ends_with_2_and_says_why(
     assert words in call(*arguments, code=2).output and not sent
 
 
+def test_a_price_says_what_it_is_which_it_will_be_and_what_follows(tmp_path: Path, sent: list[ControlOrder]) -> None:
+    price = {"type": "price", "region": EAST, "gpu_model": "A100", "usd_per_gpu_hour": 1.25}
+    stands = ledger(ordered(f"price/{EAST}/A100/on-demand", after=price), batch_id=1, at_s=600)
+    folder = world(tmp_path, runs("a", EAST, 0), runs("b", EAST, 1), more=[stands])
+    said = call("price", EAST, "A100", "--reset", "--dry-run", warehouse=folder).output
+    assert "a GPU-hour of east A100 costs 1.25 USD now, and will cost 3 USD, as the region says" in said
+    assert "plans and looks at what runs use it at once" in said
+    assert "2 copies go on there of 2 GPUs" in said
+    told = json.loads(call("price", EAST, "A100", "--reset", "--dry-run", "--json", warehouse=folder).output)
+    assert told["price"] == {"usd_now": 1.25, "usd_then": 3.0, "told_by_region": 3.0, "copies": 2, "gpus": 2.0}
+    said = call("price", EAST, "A100", "1.25", "--dry-run", warehouse=folder).output
+    assert "costs 1.25 USD now, and goes on to" in said
+    assert "the region itself says 3 USD: the order stands above it" in said
+    assert "costs 2 USD now, and will cost 9 USD, as the order says" in call(
+        "price", WEST, "A100", "9", "--dry-run", warehouse=folder
+    ).output  # fmt: skip
+    assert not sent
+
+
 def test_zero_is_a_value(sent: list[ControlOrder]) -> None:
     call("tenant", "x", "--quota", "0")
     call("price", EAST, "A100", "0")

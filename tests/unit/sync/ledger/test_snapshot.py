@@ -22,6 +22,7 @@ from thalweg.sync.ledger.follower import Follower
 from thalweg.sync.ledger.reading import LedgerVersion
 from thalweg.sync.ledger.snapshot import (
     FILE_NAME,
+    FORMAT,
     SnapshotError,
     decode_snapshot,
     encode_snapshot,
@@ -30,6 +31,8 @@ from thalweg.sync.ledger.snapshot import (
 )
 
 GOLDEN = Path(__file__).parent / "golden" / "format-1.snapshot"
+NEWEST = GOLDEN.with_name(f"format-{FORMAT}.snapshot")
+"""Made by the same rows; a new format brings its own, and those before it stay."""
 PAST = (
     ledger(
         submitted("done", replicas=2) | {"content_hash": "ab" * 32, "topic": "t.requests", "topic_partition": 1}
@@ -128,7 +131,7 @@ def another_history(folder: Path) -> None:
         (spoilt(lambda content: b""), "it is damaged"),
         (spoilt(lambda content: content[: len(content) // 2]), "it is damaged"),
         (spoilt(lambda content: content[:900] + bytes([content[900] ^ 1]) + content[901:]), "it is damaged"),
-        (spoilt(lambda content: content.replace(b"format 3\n", b"format 4\n", 1)), "it is of format 4"),
+        (spoilt(lambda content: content.replace(b"format 4\n", b"format 5\n", 1)), "it is of format 5"),
         (spoilt(lambda content: b"something else" + content), "it is damaged"),
         (marked(ledger_id="other"), "it is of ledger other"),
         (marked(version=99), "it stands for version 99"),
@@ -242,9 +245,17 @@ def test_what_is_written_today_is_what_was_written_when_the_format_was_new(tmp_p
     at = ledger_at(tmp_path, *PAST)
     taken = follow(tmp_path, at).snapshot(at)
     assert taken is not None
-    golden = decode_snapshot(GOLDEN.read_bytes())
+    golden = decode_snapshot(NEWEST.read_bytes())
     again = decode_snapshot(encode_snapshot(taken))
     assert repr(again.image) == repr(golden.image), "a change of the format needs a new number, and the old one is read"
+
+
+def test_of_what_the_first_format_knew_today_is_the_same() -> None:
+    golden, newest = (decode_snapshot(path.read_bytes()).image for path in (GOLDEN, NEWEST))
+    assert [end.began_ms for end in golden.ends] == [0], "it does not say when a back-off began"
+    assert [end.began_ms for end in newest.ends] != [0]
+    unknown = replace(newest, ends=[end._replace(began_ms=0) for end in newest.ends])
+    assert repr(unknown) == repr(golden)
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

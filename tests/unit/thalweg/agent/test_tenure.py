@@ -3,15 +3,18 @@
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.unit.thalweg.agents import PREFIX, REGION, World, assign, revoke
 from thalweg.agent.assigned import AssignedTasks
 from thalweg.agent.simulate_runner import SimulateRunner
+from thalweg.agent.store import AgentStore
 from thalweg.agent.tenure import LEASE_MS, SupersededError
 from thalweg.streams.broker.errors import NotAcknowledgedError
 from thalweg.streams.broker.memory import MemoryBroker
 from thalweg.streams.broker.publish import OutgoingRecord
+from thalweg.streams.contract.messages import StatusEvent
 from thalweg.streams.contract.topics import STATUS, topic_name
 
 
@@ -161,6 +164,53 @@ def test_a_killed_agent_goes_on_at_once_on_its_own_file(world: World) -> None:
     assert world.told("u")[:2] == ["accepted", "running"]
 
 
+def test_killed_before_it_has_begun_for_the_first_time_it_takes_what_was_told_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World.__new__(World)
+    with monkeypatch.context() as patch:
+        patch.setattr(AgentStore, "settle", killed)  # in the transaction in which it begins
+        with pytest.raises(KeyboardInterrupt):
+            World.__init__(world, folder=tmp_path / "new")
+    world.send(assign("t", expected_s=10_000))
+    world.clock.now_ms, world.agent_id = world.clock.now_ms + 500, "agent-2"
+    world.restart()
+    world.steps(10, advance_ms=LEASE_MS // 4)
+    assert started(world) == [("t", 1)]
+
+
+def test_a_new_file_that_was_killed_before_it_began_is_new_still_where_others_have_been(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.send(assign("t", expected_s=10_000))
+    world.steps(3)
+    world.store.close()
+    other = beside(world, tmp_path / "other")
+    with monkeypatch.context() as patch:
+        patch.setattr(AgentStore, "settle", killed)
+        with pytest.raises(KeyboardInterrupt):
+            other.steps(20, advance_ms=500)
+    other.agent_id = "agent-3"
+    other.restart()
+    other.steps(10, advance_ms=LEASE_MS // 4)
+    assert started(other) == []
+
+
+@pytest.mark.parametrize("said_by", ["", "spot-notifier"])
+def test_a_notice_about_its_machines_tells_nothing_of_who_hosts_the_region(world: World, said_by: str) -> None:
+    world.send(assign("t", expected_s=10_000))
+    world.steps(3)
+    world.store.close()
+    notice = StatusEvent(type="notice", region=REGION, nodes=["n1"], by=world.clock.now_ms + 60_000, agent_id=said_by)
+    status = topic_name(STATUS, PREFIX, REGION)
+    world.broker.publish([OutgoingRecord(topic=status, key=REGION.encode(), value=msgspec.json.encode(notice))])
+    world.send(assign("u"))
+    world.start()
+    world.steps(3)
+    assert world.told("t")[-1] == "running", "it goes on"
+    assert world.told("u")[:2] == ["accepted", "running"], "nothing is passed over"
+
+
 def test_a_claim_that_was_not_acknowledged_is_made_again_under_another_id(world: World) -> None:
     world.store.close()
     world.broker.down = True
@@ -219,6 +269,11 @@ def test_an_agent_whose_claim_went_unheard_is_not_superseded_by_itself(world: Wo
 # What comes again
 
 
+def killed(*_: object) -> None:
+    """Die here."""
+    raise KeyboardInterrupt
+
+
 def lose_file(world: World) -> None:
     world.store.close()
     world.folder.rename(world.folder.with_name("lost"))  # not deleted: its place on the disk would be used again
@@ -252,9 +307,6 @@ def test_killed_before_it_has_passed_over_what_was_before_it_passes_over_it_all_
     lose_file(world)
     shutil.copytree(world.folder.with_name("copy"), world.folder)
     world.start()
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(AssignedTasks, "advance", killed)  # in the first transaction after it has begun

@@ -1,9 +1,19 @@
+import os
+import sys
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.thalweg.agents import assign
-from thalweg.agent.workers import environment, workers_of
+from thalweg.agent.workers import environment, with_own_programs, workers_of
 from thalweg.streams.contract.messages import AssignmentEvent, NodeShare
+
+
+def environment_of(own: dict[str, str], env: dict[str, str] | None = None) -> dict[str, str]:
+    event = assign("t", env=env or {})
+    workers = workers_of(event)
+    return environment(event, workers[0], workers, own=own, secrets={}, files={}, master_port=7)
 
 
 def environments(event: AssignmentEvent, secrets: dict[str, str] | None = None) -> list[dict[str, str]]:
@@ -71,3 +81,22 @@ def test_every_worker_has_a_rank_of_its_own_and_no_gpu_is_anothers(parts: list[t
     assert [worker.node_rank for worker in made] == sorted(worker.node_rank for worker in made)
     given_out = [(worker.node_id, device) for worker in made for device in worker.devices]
     assert sorted(given_out) == sorted((share.node_id, device) for share in shares for device in share.devices)
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("/usr/bin:/bin", "/usr/bin:/bin:/venv/bin"),
+        ("/venv/bin:/bin", "/venv/bin:/bin"),
+        ("", "/venv/bin"),
+        ("/usr/bin::", "/usr/bin:/venv/bin"),
+    ],
+)
+def test_the_agents_own_programs_are_found_last(path: str, wanted: str) -> None:
+    assert with_own_programs(path, "/venv/bin") == wanted
+
+
+def test_a_task_finds_the_agents_python_and_its_own_path_wins() -> None:
+    found = environment_of(own={"PATH": "/bin"})
+    assert found["PATH"].split(os.pathsep) == ["/bin", os.path.dirname(sys.executable)]
+    assert environment_of(own={"PATH": "/bin"}, env={"PATH": "/mine"})["PATH"] == "/mine"

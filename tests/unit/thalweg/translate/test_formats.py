@@ -230,6 +230,31 @@ def test_a_skypilot_task_that_is_wrong_is_refused(text: str, words: str) -> None
     assert words in str(refused.value)
 
 
+@pytest.mark.parametrize("word", ["any_of", "ordered"])
+def test_alternatives_of_regions_and_spot_are_said_where_a_request_can_say_them(word: str) -> None:
+    def of(*listed: str, beside: str = "") -> str:
+        return f"resources: {{{beside}{word}: [{', '.join(listed)}]}}\nrun: x\n"
+
+    regions = of("{infra: aws/us-east-1}", "{cloud: gcp, region: us-central1}", beside="accelerators: A100, ")
+    assert one(regions)["allowed_regions"] == ["aws:us-east-1", "gcp:us-central1"]
+    assert (f"resources.{word}" in lost(regions)) == (word == "ordered"), "a request has no order among them"
+    spot = of("{infra: aws/r1, use_spot: true}", "{infra: aws/r1, use_spot: false}")
+    assert (one(spot)["allowed_regions"], one(spot)["spot_ok"]) == (["aws:r1"], True)
+    assert "spot_ok" not in one(of("{use_spot: false}", "{use_spot: false}", beside="use_spot: true, "))
+    pairs = [(place, model) for place in ("r1", "r2") for model in ("A100", "V100")]
+    whole = of(*(f"{{infra: aws/{place}, accelerators: {model}:2}}" for place, model in pairs))
+    assert one(whole)["per_worker"] == {"gpus": 2, "gpu_models": ["A100", "V100"]}
+    assert one(whole)["allowed_regions"] == ["aws:r1", "aws:r2"]
+    for text, words in (
+        (of("{infra: aws/r1, accelerators: T4}", "{infra: aws/r2, accelerators: L4}"), "L4 in aws:r1 is none of it"),
+        (of("{infra: aws/r1}", "{use_spot: true}"), "some of it names a region and some does not"),
+        (of("{infra: aws/r1, use_spot: true}", "{infra: aws/r2}"), "in aws:r2 is not to run on spot capacity"),
+        (of("{use_spot: perhaps}"), "wanted is true or false, seen 'perhaps'"),
+    ):
+        with pytest.raises(NotUnderstoodError, match=words):
+            read(text)
+
+
 SBATCH = """
     #!/bin/bash
     #SBATCH --job-name=bert

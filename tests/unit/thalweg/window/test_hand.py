@@ -85,6 +85,11 @@ def test_what_if_needs_no_key_where_reading_needs_none(window: OpenWindow) -> No
         ({"orders": [{"order": "drain"}]}, "without region"),
         ({"orders": [{"order": "drain", "region": "x"}]}, "known are east, west"),
         ({"orders": [{}] * 101}, "allowed are 100"),
+        (
+            {"prices": []},
+            "allowed are settings, orders, capacity, afresh, and of each item of capacity region",
+        ),
+        ({"capacity": [{"pool": "x"}]}, "of each item of capacity region, gpu_model, nodes, spot, gpus"),
         ({"capacity": [{"region": EAST, "gpu_model": "A100", "nodes": 0}]}, "other than 0"),
         ({"capacity": [{"region": "a\x1fb", "gpu_model": "A100", "nodes": 1}]}, "printable"),
         ({"capacity": [{"region": EAST, "gpu_model": "A100", "nodes": -9}]}, "it has 1 that are ready"),
