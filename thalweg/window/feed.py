@@ -18,6 +18,8 @@ from thalweg.query.plain import plain
 from thalweg.sync.ledger.reading import Position
 
 MOST_KEPT: Final = 20_000
+_SLACK: Final = 20
+"""A twentieth more is kept before the oldest are let go, all at once."""
 _AT_ONCE: Final = 1_000
 """Events that one write carries."""
 _BEAT_S: Final = 15.0
@@ -83,6 +85,7 @@ class Feed:
         """All that lies behind it is kept."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news: asyncio.Event | None = None
+        self._reading: dict[Position, asyncio.Future[Sequence[ToldEvent]]] = {}
         self.listeners = 0
 
     @property
@@ -116,12 +119,16 @@ class Feed:
     def _begin(self, position: Position | None) -> None:
         self._kept.clear()
         self._floor = position
+        self._wake()
 
     def _tell(self, events: Sequence[ToldEvent]) -> None:
         self._kept.extend(events)
-        if len(self._kept) > 2 * self._most_kept:
+        if len(self._kept) > self._most_kept + self._most_kept // _SLACK:
             self._floor = self._kept[-self._most_kept - 1].position
             del self._kept[: -self._most_kept]
+        self._wake()
+
+    def _wake(self) -> None:
         news, self._news = self._news, asyncio.Event()
         if news is not None:
             news.set()
@@ -164,4 +171,18 @@ class Feed:
             return self._kept[first : first + _AT_ONCE]
         if self._floor is None:
             return []
-        return list(map(told, await asyncio.to_thread(self._read_after, at, _AT_ONCE)))
+        return await self._read(at)
+
+    async def _read(self, at: Position) -> Sequence[ToldEvent]:
+        """Read older events from the ledger, once for all who are at the same place.
+
+        After a start of the window, hundreds come back at once with the same last event.
+        """
+        reading = self._reading.get(at)
+        if reading is None:
+            reading = self._reading[at] = asyncio.ensure_future(asyncio.to_thread(self._read_told, at))
+            reading.add_done_callback(lambda _: self._reading.pop(at, None))
+        return await asyncio.shield(reading)  # who leaves takes it from nobody
+
+    def _read_told(self, at: Position) -> Sequence[ToldEvent]:
+        return list(map(told, self._read_after(at, _AT_ONCE)))

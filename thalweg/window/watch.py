@@ -3,11 +3,11 @@
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from thalweg.query.followed_tasks import FollowedTasks
+from thalweg.query.followed_tasks import FollowedTasks, LedgerEvent
 from thalweg.query.task_index import TaskGrouping
 from thalweg.query.task_list import TaskFilter
 from thalweg.sync.clock import Clock
@@ -78,6 +78,19 @@ class LedgerWatch:
         events = self.tasks.step()
         if self.tasks.columns is not was or not self.is_loaded:
             self.feed.begin(self.tasks.position)
+        self._tell(events)
+
+    def load_anew(self) -> None:
+        """Read everything once more; listeners go on as if nothing had been."""
+        was, events = self.tasks.columns, None
+        try:
+            events = self.tasks.load_anew()
+        finally:
+            if events is None and self.tasks.columns is not was:
+                self.feed.begin(self.tasks.position)  # who listens reads what is between from the ledger
+        self._tell(events or ())
+
+    def _tell(self, events: Sequence[LedgerEvent]) -> None:
         if events:
             self._changes += len(events)
             for change, rows in Counter(event.transition for event in events).items():
@@ -115,7 +128,7 @@ class LedgerWatch:
             self._guarded(self.step)
             if self._clock() - since_ms > self._anew_s * 1_000:
                 since_ms = self._clock()
-                self._guarded(self.tasks.load_anew)
+                self._guarded(self.load_anew)
             self._stop.wait(self._look_s)
 
     def _guarded(self, do: Callable[[], Any]) -> None:
