@@ -3,7 +3,7 @@
 import { orderButton } from "./acts.js";
 import { bar, card, el, figure, moment, morph, sparkline, state, svg, table, taskLink } from "./draw.js";
 import { whatIfPage } from "./whatif.js";
-import { amount, duration, milliseconds, percent, usd } from "./words.js";
+import { amount, count, duration, milliseconds, percent, usd } from "./words.js";
 
 const LIVE = ["running", "assigned", "waiting"];
 
@@ -47,16 +47,16 @@ function overviewParts(found, recent) {
     found.loaded ? null : el("p.note", {}, "The tables are being read; figures come in a moment."),
     unwell(found.unwell),
     el("div.figures", {},
-      figure("Running", amount(counts.running || 0), "tasks", counts.assigned ? `${amount(counts.assigned)} more assigned` : "none on their way",
+      figure("Running", count(counts.running || 0), "tasks", counts.assigned ? `${amount(counts.assigned)} more assigned` : "none on their way",
         sparkline(of("running"), "running")),
-      figure("Waiting", amount(counts.waiting || 0), "tasks", found.waiting_gpus ? `for ${amount(found.waiting_gpus)} GPUs` : "nothing is asked for",
+      figure("Waiting", count(counts.waiting || 0), "tasks", found.waiting_gpus ? `for ${amount(found.waiting_gpus)} GPUs` : "nothing is asked for",
         sparkline(of("waiting"), "waiting")),
       figure("GPUs in use", amount(found.placed_gpus), found.gpus ? `of ${amount(found.gpus)}` : "",
         found.gpus ? bar(found.placed_gpus / found.gpus, percent(found.placed_gpus / found.gpus)) : "no capacity is known",
         sparkline(samples.map((sample) => sample.placed_gpus), "GPUs")),
       figure("Money", usd(found.usd_per_hour), "USD/h", `${usd(found.usd_per_hour * 24)} USD a day at this rate`,
         sparkline(samples.map((sample) => sample.usd_per_hour), "USD an hour")),
-      figure("Changes", rate === null ? "–" : amount(rate), rate === null ? "" : "/s", `${amount(ended)} tasks have ended`,
+      figure("Changes", rate === null ? "–" : amount(rate), rate === null ? "" : "/s", `${count(ended)} tasks have ended`,
         sparkline(samples.slice(1).map((sample) => sample.changes), "changes"))),
     el("div.columns", {},
       el("div", {}, mapCard(found.regions, found.links, found.flows), regionCard(found.regions),
@@ -182,10 +182,11 @@ function worldMap(regions, links, flows = []) {
         where[one][0] -= dx * pull; where[one][1] -= dy * pull;
       }
   const [xs, ys] = [where.map((place) => place[0]), where.map((place) => place[1])];
-  const scale = (values, size) => (value) => 70 + ((value - Math.min(...values)) / (Math.max(...values) - Math.min(...values) || 1)) * (size - 140);
-  const [x, y] = [scale(xs, 900), scale(ys, 380)];
+  const narrow = matchMedia("(max-width: 820px)").matches, [wide, high] = narrow ? [360, 420] : [900, 380], rim = narrow ? 48 : 70;
+  const scale = (values, size) => (value) => rim + ((value - Math.min(...values)) / (Math.max(...values) - Math.min(...values) || 1)) * (size - 2 * rim);
+  const [x, y] = [scale(xs, wide), scale(ys, high)];
   const most = Math.max(...regions.map((row) => row.gpus), 1), widest = Math.max(...links.map((link) => link.gbps), 1);
-  const picture = svg("svg", { class: "map", viewBox: "0 0 900 380", role: "img", "aria-label": "Regions by round trip; the table below has the figures" });
+  const picture = svg("svg", { class: "map", viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-label": "Regions by round trip; the table below has the figures" });
   for (const link of links) {
     if (link.region > link.dst_region || !at.has(link.region) || !at.has(link.dst_region)) continue;
     const [a, b] = [where[at.get(link.region)], where[at.get(link.dst_region)]];
@@ -199,10 +200,11 @@ function worldMap(regions, links, flows = []) {
   })));
   for (const [place, row] of regions.entries()) {
     const [cx, cy] = [x(where[place][0]), y(where[place][1])], radius = 8 + 18 * Math.sqrt(row.gpus / most), share = Math.min(row.utilisation || 0, 1);
-    const left = cx > 640;
+    const left = cx > wide * 0.7, beside = narrow ? { x: cx, y: cy + radius + 13, "text-anchor": "middle" }
+      : { x: cx + (left ? -radius - 6 : radius + 6), y: cy + 4, "text-anchor": left ? "end" : "start" };
     picture.append(svg("g", { class: `place ${row.state}` },
       svg("circle", { cx, cy, r: radius, class: "all" }), svg("circle", { cx, cy, r: radius * Math.sqrt(share), class: "part" }),
-      svg("text", { x: cx + (left ? -radius - 6 : radius + 6), y: cy + 4, "text-anchor": left ? "end" : "start" }, row.region),
+      svg("text", beside, row.region),
       svg("title", {}, `${row.region}: ${amount(row.used_gpus)} of ${amount(row.gpus)} GPUs, ${amount(row.running)} tasks run`)));
   }
   return picture;
@@ -238,7 +240,7 @@ function planParts(found) {
       ["Costs", (row) => `${usd(row.usd_per_gpu_hour)} USD/h`, { right: true }],
       ["Would save", (row) => (row.saves_usd_per_hour >= DEAREST_GPU ? "a waiting task would start" : `${usd(row.saves_usd_per_hour)} USD/h`), { right: true }],
       ["", (row) => (row.saves_usd_per_hour > (row.usd_per_gpu_hour ?? Infinity) ? el("span.state", { "data-state": "running" }, el("i"), "worth renting") : ""), { name: "Advice" }],
-    ], prices, { caption: "Prices of pools" })) : null,
+    ], prices, { caption: "Prices of pools", narrow: true })) : null,
     card("Plans", table([
       ["Planned", (row) => moment(row.planned_at), { right: true }],
       ["Strategy", (row) => row.strategy], ["", (row) => state(row.status)],

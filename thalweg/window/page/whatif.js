@@ -100,7 +100,7 @@ function compared(found) {
     card("The plan there is, and the one there would be", table([
       ["", (one) => one.title, { name: "Figure" }], ["As it is", (one) => one.now, { right: true }], ["Supposed", (one) => one.then, { right: true }], ["Difference", (one) => one.more, { right: true }],
     ], [row("Copies placed", "copies", amount), row("GPUs in use", "gpus", amount), row("GPUs there are", "capacity_gpus", amount), row("USD an hour", "usd_per_hour", usd),
-      row("Tasks that wait", "waiting", amount), row("GPUs that they ask for", "waiting_gpus", amount), row("Copies stopped without another place", "stopped", amount), row("Gap of the first plan", "gap", percent)], { caption: "Comparison" })),
+      row("Tasks that wait", "waiting", amount), row("GPUs that they ask for", "waiting_gpus", amount), row("Copies stopped without another place", "stopped", amount), row("Gap of the first plan", "gap", percent)], { caption: "Comparison", narrow: true })),
     card("By region", table([
       ["Region", (one) => one.region], ["GPUs as it is", (one) => amount(of.get(one.region)?.gpus ?? 0), { right: true }], ["Supposed", (one) => amount(one.gpus), { right: true }],
       ["Of", (one) => amount(one.capacity_gpus), { right: true }], ["USD/h as it is", (one) => usd(of.get(one.region)?.usd_per_hour ?? 0), { right: true }], ["Supposed", (one) => usd(one.usd_per_hour), { right: true }],
