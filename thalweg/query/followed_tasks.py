@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _LAST_ROW: Final = 2**31
 _AT_ONCE: Final = 10_000
+_LOOKS_AFRESH: Final = 25
+"""Every so many looks it is seen whether it is still the same ledger: every five seconds by itself."""
 _LOOKS: Final = 8
 """Versions of `tasks` that are looked at for the one that `placements` is of: they are committed in turn."""
 _TOLD: Final = (
@@ -70,7 +72,9 @@ class FollowedTasks:
         self._warehouse = warehouse
         self._ledger: DeltaTable | None = None
         self._seen_version = -1
-        self._ledger_id: str | None = None
+        self.ledger_id: str | None = None
+        """What the followed ledger is known by; None before there is one."""
+        self._looks = 0
         self._fold = LedgerFold()
         self._position: Position | None = None
         self.columns = TaskIndex()
@@ -89,14 +93,15 @@ class FollowedTasks:
         if self._ledger is None:
             self._load()
             return []
+        self._looks += 1
+        if self._looks % _LOOKS_AFRESH == 0 and self._is_replaced():
+            log.warning("the ledger at %s is another one now; everything is read anew", self._warehouse)
+            self._load()
+            return []
         self._ledger.update_incremental()
         if self._ledger.version() == self._seen_version:
             return []
         ledger = LedgerVersion(self._ledger)
-        if ledger.ledger_id != self._ledger_id:
-            log.warning("the ledger at %s is another one now; everything is read anew", self._warehouse)
-            self._load()
-            return []
         pieces = list(ledger.all_rows()) if self._position is None else [ledger.rows_after(self._position)]
         self._seen_version = ledger.version
         if not pieces:
@@ -107,15 +112,20 @@ class FollowedTasks:
         self._position = _taken(rows, self._fold, self.columns)
         return list(events_of(rows))
 
+    def _is_replaced(self) -> bool:
+        """Look whether another ledger lies there, or this one as it was earlier; a table opened long ago sees neither."""
+        table = DeltaTable(table_uri(self._warehouse, DECISIONS.name))
+        return LedgerVersion(table).ledger_id != self.ledger_id or table.version() < self._seen_version
+
     def load_anew(self) -> list[LedgerEvent] | None:
         """Load everything once more: tasks that were archived meanwhile leave the memory. Raises as `step`.
 
         Returns:
             What the ledger has got since the last step; None where it is another ledger.
         """
-        followed, before = self._ledger_id, self._position
+        followed, before = self.ledger_id, self._position
         self._load()
-        if followed != self._ledger_id or before is None or self._position is None:
+        if followed != self.ledger_id or before is None or self._position is None:
             return None
         return _all_events(self._warehouse, before, self._position)
 
@@ -136,7 +146,7 @@ class FollowedTasks:
                 position = _taken(rows, fold, columns)
         columns.settle()
         self._fold, self._position, self.columns = fold, position, columns
-        self._ledger, self._ledger_id, self._seen_version = ledger, version.ledger_id, version.version
+        self._ledger, self.ledger_id, self._seen_version = ledger, version.ledger_id, version.version
 
     def _folded(self) -> tuple[DeltaTable, DeltaTable, Position] | None:
         """Open the two tables as folds of the same rows; None where there are none that say so."""

@@ -35,7 +35,7 @@ from thalweg.streams.broker.errors import StreamError
 from thalweg.window import metrics
 from thalweg.window.acts import ACTS, ORDERS, Acted, ActSender, NotAllowedError, checked_order_of
 from thalweg.window.assets import Asset, assets
-from thalweg.window.feed import Feed, event_id, position_named
+from thalweg.window.feed import Feed, event_id, place_named
 from thalweg.window.foresight import CrowdedError, Foresight
 from thalweg.window.keys import Caller, KeyNeededError, Keys, NoSuchKeyError, is_own_name
 from thalweg.window.openapi import document
@@ -188,7 +188,7 @@ class Door:
                 "ok": self._watch.is_loaded and not self._watch.trouble,
                 "loaded": self._watch.is_loaded,
                 "tasks": len(self._watch.tasks.columns),
-                "position": None if newest is None else event_id(newest),
+                "position": None if newest is None else event_id(newest, self._feed.ledger),
                 "listeners": self._feed.listeners,
                 "trouble": self._watch.trouble or None,
             },
@@ -377,7 +377,7 @@ class Door:
 
     async def _events(self, request: Request, caller: Caller) -> Response:
         last = request.headers.get("last-event-id") or request.query_params.get("after")
-        after = None if last is None else position_named(last)
+        after = None if last is None else place_named(last)
         if last is not None and after is None:
             return wrong(422, f"Last-Event-ID {last!r}: wanted is the id of an event, as in 3-1204-17")
         if self._feed.listeners >= self._settings.listeners:

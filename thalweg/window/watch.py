@@ -11,7 +11,7 @@ from thalweg.query.followed_tasks import FollowedTasks, LedgerEvent
 from thalweg.query.task_index import TaskGrouping
 from thalweg.query.task_list import TaskFilter
 from thalweg.sync.clock import Clock
-from thalweg.window.feed import Feed, told
+from thalweg.window.feed import Feed, ledger_mark, told
 from thalweg.window.metrics import CHANGES
 
 log = logging.getLogger("thalweg.window")
@@ -77,8 +77,11 @@ class LedgerWatch:
         was = self.tasks.columns
         events = self.tasks.step()
         if self.tasks.columns is not was or not self.is_loaded:
-            self.feed.begin(self.tasks.position)
+            self._begin()
         self._tell(events)
+
+    def _begin(self) -> None:
+        self.feed.begin(self.tasks.position, ledger_mark(self.tasks.ledger_id))
 
     def load_anew(self) -> None:
         """Read everything once more; listeners go on as if nothing had been."""
@@ -87,7 +90,7 @@ class LedgerWatch:
             events = self.tasks.load_anew()
         finally:
             if events is None and self.tasks.columns is not was:
-                self.feed.begin(self.tasks.position)  # who listens reads what is between from the ledger
+                self._begin()  # who listens reads what is between from the ledger
         self._tell(events or ())
 
     def _tell(self, events: Sequence[LedgerEvent]) -> None:
@@ -96,11 +99,12 @@ class LedgerWatch:
             for change, rows in Counter(event.transition for event in events).items():
                 CHANGES.labels(change).inc(rows)
             last = {event.task_id: event.position for event in events}
+            ledger = ledger_mark(self.tasks.ledger_id)
             shown = {task["task_id"]: task for task in self.tasks.columns.states_of(last)}
             # The last of a task's events in this step brings the task as it is now.
             self.feed.tell(
                 [
-                    told(event, shown.get(event.task_id) if last[event.task_id] == event.position else None)
+                    told(event, shown.get(event.task_id) if last[event.task_id] == event.position else None, ledger)
                     for event in events
                 ]
             )

@@ -66,6 +66,7 @@ export class Events {
         }
         if (id) this.last = id;
         if (kind === "change") changes.push(JSON.parse(data));
+        else if (kind === "anew") this.tell("live"); // another ledger: what is shown is asked for again
       }
       if (changes.length) this.hear(changes);
     }

@@ -46,7 +46,7 @@ function overviewParts(found, recent) {
   return [
     found.loaded ? null : el("p.note", {}, "The tables are being read; figures come in a moment."),
     unwell(found.unwell),
-    el("div.figures", {},
+    el("div.figures", {}, !found.loaded ? ["Running", "Waiting", "GPUs in use", "Money", "Changes"].map((title) => figure(title, "–")) : [
       figure("Running", count(counts.running || 0), "tasks", counts.assigned ? `${amount(counts.assigned)} more assigned` : "none on their way",
         sparkline(of("running"), "running")),
       figure("Waiting", count(counts.waiting || 0), "tasks", found.waiting_gpus ? `for ${amount(found.waiting_gpus)} GPUs` : "nothing is asked for",
@@ -57,14 +57,14 @@ function overviewParts(found, recent) {
       figure("Money", usd(found.usd_per_hour), "USD/h", `${usd(found.usd_per_hour * 24)} USD a day at this rate`,
         sparkline(samples.map((sample) => sample.usd_per_hour), "USD an hour")),
       figure("Changes", rate === null ? "–" : amount(rate), rate === null ? "" : "/s", `${count(ended)} tasks have ended`,
-        sparkline(samples.slice(1).map((sample) => sample.changes), "changes"))),
+        sparkline(samples.slice(1).map((sample) => sample.changes), "changes"))]),
     el("div.columns", {},
       el("div", {}, mapCard(found.regions, found.links, found.flows), regionCard(found.regions),
         card("Why tasks wait", found.waiting_reasons.length
           ? el("ul.reasons", {}, found.waiting_reasons.map((row) => el("li", {},
             bar(row.tasks / (counts.waiting || 1), amount(row.tasks)),
             el("a", { href: `#/tasks?state=waiting&reason=${encodeURIComponent(row.reason)}` }, row.reason))))
-          : el("p.empty", {}, "No task waits."))),
+          : el("p.empty", {}, found.loaded ? "No task waits." : "It is not known yet."))),
       card("What changed", recent)),
   ];
 }

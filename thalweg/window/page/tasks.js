@@ -22,7 +22,7 @@ export function tasksPage(context, body) {
   const wanted = new URLSearchParams(context.query);
   const group = () => wanted.get("group");
   let blocks = new Map(), matching = null, active = 0, generation = 0, pending = new Set(), drawn = new Map();
-  let sizer, layer, view, count, chips, result, soon = 0, newest = 0;
+  let loaded = true, sizer, layer, view, count, chips, result, soon = 0, newest = 0;
 
   function go(changes) {
     for (const [name, value] of Object.entries(changes)) value ? wanted.set(name, value) : wanted.delete(name);
@@ -67,6 +67,7 @@ export function tasksPage(context, body) {
       if (mine !== generation) return;
       clockIs(found.now);
       blocks.set(number, found.tasks);
+      loaded = found.loaded;
       if (found.matching !== matching) { matching = found.matching; fit(); }
       drawChips(found.by_state);
       count.textContent = found.loaded ? `${counted(matching)} task${matching === 1 ? "" : "s"}` : "the tables are being read …";
@@ -101,7 +102,7 @@ export function tasksPage(context, body) {
       if (!blocks.has(at)) block(at).catch(failed);
       rows.push(line(task, row));
     }
-    if (!matching) rows.push(el("div.nothing", { role: "row" }, el("p.empty", { role: "gridcell" }, context.query.size ? "No task is like this. Take a filter away." : "No task yet. Submit one: thalweg submit, or POST /v1/tasks")));
+    if (!matching) rows.push(el("div.nothing", { role: "row" }, el("p.empty", { role: "gridcell" }, !loaded ? "The tables are being read; tasks come in a moment." : wanted.size ? "No task is like this. Take a filter away." : "No task yet. Submit one: thalweg submit, or POST /v1/tasks")));
     layer.replaceChildren(...rows);
     matching ? view.setAttribute("aria-activedescendant", `row-${active}`) : view.removeAttribute("aria-activedescendant");
   }

@@ -11,12 +11,15 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from deltalake import DeltaTable
 
 from tests.unit.thalweg.window.conftest import OpenWindow, Serving
 from tests.unit.thalweg.window.histories import random_batches, write_ledger
 from thalweg.query.followed_tasks import events_of
 from thalweg.query.query import TableReader
-from thalweg.window.feed import event_id
+from thalweg.sync.delta.contracts import DECISIONS
+from thalweg.sync.ledger.reading import LedgerVersion
+from thalweg.window.feed import event_id, ledger_mark
 
 
 def test_tasks_are_found_sorted_paged_and_grouped(window: OpenWindow) -> None:
@@ -119,11 +122,13 @@ def test_events_come_as_they_are_committed_and_go_on_where_one_was(serving: Serv
     batches = random_batches(9, 6, 40)
     write_ledger(str(tmp_path), batches[:2])
     window = serving(str(tmp_path), batches)
-    expected = [event_id(event.position) for rows in batches for event in events_of(rows)]
+    ledger = ledger_mark(LedgerVersion(DeltaTable(str(tmp_path / DECISIONS.name))).ledger_id)
+    assert ledger, "an id says of which ledger it is"
+    expected = [event_id(event.position, ledger) for rows in batches for event in events_of(rows)]
     with ThreadPoolExecutor() as beside:
         listening = beside.submit(listen, window, len(expected) - 1, last=expected[0])
         for former, rows in pairwise(batches[1:]):
-            last = event_id(list(events_of(former))[-1].position)
+            last = event_id(list(events_of(former))[-1].position, ledger)
             while window.get("/healthz")["position"] != last:
                 time.sleep(0.01)
             write_ledger(str(tmp_path), [rows])
