@@ -10,6 +10,7 @@ import csv
 import itertools
 import random
 import tempfile
+from collections import deque
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from urllib.parse import urlencode, urlsplit
 import numpy as np
 import psutil
 import pyarrow as pa
+from deltalake import DeltaTable
 
 from thalweg.benchmarks.window.serving import ask, serving, spread, timed, until
 from thalweg.benchmarks.window.warehouse import (
@@ -31,10 +33,11 @@ from thalweg.benchmarks.window.warehouse import (
     submitted,
 )
 from thalweg.stack import machine
-from thalweg.sync.delta.contracts import DECISIONS
+from thalweg.sync.delta.contracts import DECISIONS, TASKS
 from thalweg.sync.delta.log_writer import LogWriter
 from thalweg.sync.delta.store import table_uri
 from thalweg.sync.delta.upkeep import Upkeep
+from thalweg.window.feed import place_named
 
 _MB: Final = 1e6
 
@@ -47,7 +50,9 @@ class SoakParameters:
     running: int = 80_000
     waiting: int = 20_000
     minutes: float = 60.0
-    settled_min: float = 15.0
+    archive_min: float = 10.0
+    """At this minute 15 in 100 tasks are archived: the window reads all anew."""
+    settled_min: float = 20.0
     """The line is fitted from here on."""
     tasks_per_s: int = 3
     """So many begin each second, are assigned, run and end: four rows of the ledger for each."""
@@ -57,8 +62,8 @@ class SoakParameters:
     look_s: float = 4.0
     """Somebody asks for a page so often."""
     sample_s: float = 10.0
-    anew_s: float = 900.0
-    """The window reads everything anew so often (`window.anew_s`; an hour by itself, so that an hour has four)."""
+    anew_s: float = 120.0
+    """The window looks so often whether much was archived (`window.anew_s`, an hour by itself)."""
     csv: str = ""
     """File for the samples; none by itself."""
     seed: int = 0
@@ -113,7 +118,7 @@ class _Listener:
         self.missed: list[str] = []
         self.reconnected = 0
         self._last: tuple[int, int] | None = None
-        self._rows_of_last_batch = 0
+        self._last_id = ""
         self._leave = asyncio.Event()
 
     def leave(self) -> None:
@@ -124,7 +129,7 @@ class _Listener:
         while True:
             self._leave.clear()
             reader, writer = await asyncio.open_connection(self._address.hostname, self._address.port)
-            last = "" if self._last is None else f"Last-Event-ID: 1-{self._last[0]}-{self._last[1]}\r\n"
+            last = f"Last-Event-ID: {self._last_id}\r\n" if self._last_id else ""
             writer.write(f"GET /v1/events HTTP/1.1\r\nHost: {self._address.netloc}\r\n{last}\r\n".encode())
             listening = asyncio.ensure_future(self._listen(reader, rows_per_batch))
             leaving = asyncio.ensure_future(self._leave.wait())
@@ -143,10 +148,12 @@ class _Listener:
             if line.startswith(b"id: "):
                 event_id = line[4:].decode().strip()
             elif line.startswith(b"event: change"):
-                _, batch, row = map(int, event_id.split("-"))
+                place = place_named(event_id)
+                assert place is not None
+                _, batch, row = place.position
                 if self._last is not None and (batch, row) != self._next(rows_per_batch):
                     self.missed.append(f"after {self._last} came {(batch, row)}")
-                self._last = (batch, row)
+                self._last, self._last_id = (batch, row), event_id
                 self.heard += 1
 
     def _next(self, rows_per_batch: int) -> tuple[int, int]:
@@ -174,7 +181,7 @@ def measure(parameters: SoakParameters) -> dict[str, Any]:
         more = {"THALWEG_WINDOW__ANEW_S": str(parameters.anew_s)}
         with serving(warehouse, Path(folder), more) as (url, process, _):
             until(lambda: ask(f"{url}healthz")["tasks"] >= parameters.tasks)
-            figures = asyncio.run(_soaked(url, process, ledger, parameters))
+            figures = asyncio.run(_soaked(url, process, ledger, warehouse, parameters))
     return {
         "bench": "window-soak",
         "machine": {**machine.describe(), "load_1_5_15_min": [round(value, 1) for value in psutil.getloadavg()]},
@@ -183,7 +190,9 @@ def measure(parameters: SoakParameters) -> dict[str, Any]:
     }
 
 
-async def _soaked(url: str, process: psutil.Process, ledger: _Ledger, parameters: SoakParameters) -> dict[str, Any]:
+async def _soaked(
+    url: str, process: psutil.Process, ledger: _Ledger, warehouse: str, parameters: SoakParameters
+) -> dict[str, Any]:
     began = perf_counter()
     ends = began + parameters.minutes * 60
     listeners = [_Listener(url) for _ in range(parameters.listeners)]
@@ -198,6 +207,10 @@ async def _soaked(url: str, process: psutil.Process, ledger: _Ledger, parameters
 
     async def write() -> None:
         await asyncio.to_thread(ledger.second)
+
+    async def archive() -> None:
+        await asyncio.sleep(parameters.archive_min * 60)
+        await asyncio.to_thread(lambda: DeltaTable(table_uri(warehouse, TASKS.name)).delete("state = 'cancelled'"))
 
     async def come_and_go() -> None:
         if listeners:
@@ -224,11 +237,10 @@ async def _soaked(url: str, process: psutil.Process, ledger: _Ledger, parameters
         if parameters.csv:
             await asyncio.to_thread(_written, Path(parameters.csv), samples)
 
-    from collections import deque
-
     turns, chance = deque(listeners), random.Random(parameters.seed)
     following = [asyncio.ensure_future(one.follow(4 * parameters.tasks_per_s)) for one in listeners]
     await asyncio.gather(
+        archive(),
         every(1.0, write),
         every(parameters.reconnect_s, come_and_go),
         every(parameters.look_s, look),

@@ -113,9 +113,21 @@ class FollowedTasks:
         return list(events_of(rows))
 
     def _is_replaced(self) -> bool:
-        """Look whether another ledger lies there, or this one as it was earlier; a table opened long ago sees neither."""
+        """Look whether another ledger lies there, or this one as it was earlier; one opened long ago sees neither."""
         table = DeltaTable(table_uri(self._warehouse, DECISIONS.name))
         return LedgerVersion(table).ledger_id != self.ledger_id or table.version() < self._seen_version
+
+    def archived_share(self) -> float:
+        """Tell which share of the tasks here the table does not have any more, because they were archived.
+
+        Raises:
+            DeltaError: the table cannot be read now.
+        """
+        try:
+            listed = LedgerVersion(DeltaTable(table_uri(self._warehouse, TASKS.name))).count()
+        except TableNotFoundError:
+            return 0.0
+        return max(0.0, 1 - listed / max(len(self.columns), 1))
 
     def load_anew(self) -> list[LedgerEvent] | None:
         """Load everything once more: tasks that were archived meanwhile leave the memory. Raises as `step`.

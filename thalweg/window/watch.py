@@ -12,10 +12,13 @@ from thalweg.query.task_index import TaskGrouping
 from thalweg.query.task_list import TaskFilter
 from thalweg.sync.clock import Clock
 from thalweg.window.feed import Feed, ledger_mark, told
+from thalweg.window.free_memory import give_back
 from thalweg.window.metrics import CHANGES
 
 log = logging.getLogger("thalweg.window")
 
+_MOST_ARCHIVED: Final = 0.1
+"""Share of archived tasks from which on all is read anew: for a while that takes the memory of the tasks once more."""
 SAMPLE_MS: Final = 5_000
 MOST_SAMPLES: Final = 720
 """An hour."""
@@ -44,7 +47,7 @@ class LedgerWatch:
             feed: told.
             clock: milliseconds since 1970.
             look_s: between two looks at the ledger.
-            anew_s: after so long everything is loaded anew: what was archived leaves the memory.
+            anew_s: so often it is seen whether so much was archived that everything is loaded anew.
         """
         self.tasks, self.feed = tasks, feed
         self._clock, self._look_s, self._anew_s = clock, look_s, anew_s
@@ -78,13 +81,16 @@ class LedgerWatch:
         events = self.tasks.step()
         if self.tasks.columns is not was or not self.is_loaded:
             self._begin()
+            give_back()
         self._tell(events)
 
     def _begin(self) -> None:
         self.feed.begin(self.tasks.position, ledger_mark(self.tasks.ledger_id))
 
     def load_anew(self) -> None:
-        """Read everything once more; listeners go on as if nothing had been."""
+        """Read everything once more where much was archived; listeners go on as if nothing had been."""
+        if self.tasks.archived_share() < _MOST_ARCHIVED:
+            return
         was, events = self.tasks.columns, None
         try:
             events = self.tasks.load_anew()
@@ -92,6 +98,8 @@ class LedgerWatch:
             if events is None and self.tasks.columns is not was:
                 self._begin()  # who listens reads what is between from the ledger
         self._tell(events or ())
+        del was
+        give_back()
 
     def _tell(self, events: Sequence[LedgerEvent]) -> None:
         if events:
