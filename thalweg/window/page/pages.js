@@ -124,6 +124,15 @@ function drainButton(context, orders, region, node) {
     made: ({ hours, ...rest }) => (hours ? { ...rest, by: Date.now() + Math.round(hours * 3600000) } : rest) });
 }
 
+function priceButton(context, row) {
+  const models = [...new Set(row.prices.map((one) => one.gpu_model))].filter(Boolean);
+  return models.length ? orderButton(context, "Price", { order: { order: "price", region: row.region }, title: `Price of a GPU-hour in ${row.region}`, label: `Price in ${row.region}`, fields: [
+    { name: "gpu_model", title: "GPU model", options: () => models }, { name: "spot", title: "Spot", type: "checkbox" },
+    { name: "usd_per_gpu_hour", title: "USD per GPU-hour, whatever the region says", type: "number", min: "0", step: "any" },
+    { name: "reset", title: "Believe the region again", type: "checkbox" }],
+    made: ({ reset, usd_per_gpu_hour, ...rest }) => (reset ? { ...rest, reset: true } : { ...rest, usd_per_gpu_hour }) }) : null;
+}
+
 function regionParts(found, region, context) {
   const price = (row) => row.prices.map((one) => el("span.price", {}, `${one.gpu_model}${one.spot ? " spot" : ""} `,
     el("b", {}, one.usd_per_gpu_hour === null ? "no price" : usd(one.usd_per_gpu_hour))));
@@ -139,7 +148,7 @@ function regionParts(found, region, context) {
       ["Running", (row) => amount(row.running), { right: true }],
       ["Heard", (row) => (row.last_heard_s === null ? "never" : `${duration(row.last_heard_s)} ago`), { right: true }],
       ["USD per GPU-hour", price, { wide: true }],
-      ...(context.me.orders?.drain ? [["", (row) => drainButton(context, found.orders, row.region), { name: "Act" }]] : []),
+      ...(context.me.orders?.drain ? [["", (row) => el("span.acts", {}, drainButton(context, found.orders, row.region), priceButton(context, row)), { name: "Acts" }]] : []),
     ], found.regions.filter((row) => !region || row.region === region), { caption: "Regions", key: (row) => row.region, empty: "No region has been heard of. Start one here: thalweg agent --region lab --host" })),
     ordersCard(found.orders, ["drain", "price"]),
     card(region ? `Nodes of ${region}` : "Nodes", table([

@@ -126,7 +126,7 @@ def test_what_is_no_expression_is_found_out() -> None:
 def selectors(expression: str) -> Iterator[tuple[str, set[str]]]:
     """Give each metric of an expression with the labels that it is chosen by; AssertionError where it is none.
 
-    The part of PromQL that the rules are written in: vectors, ranges under a function, sums, comparisons, `or`, `offset`.
+    The part of PromQL that the rules are written in: vectors, ranges under functions, comparisons, `or`, `offset`.
     """
     tokens, at = list[tuple[str, str]](), 0
     while at < len(expression.rstrip()):
