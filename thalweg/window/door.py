@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -17,7 +17,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from thalweg.client.client import InvalidRequestError
@@ -305,12 +305,16 @@ class Door:
             return wrong(404, f"there is no task {task_id!r}")
         reasons = None
         if request.query_params.get("reasons", "1") not in ("0", "false"):
-            reasons = _reasons(await self._explained(task_id))
+            with suppress(QueryRefusedError):  # the tables follow the ledger within seconds
+                reasons = _reasons(await self._explained(task_id))
         return _json({**found, "now": self._reports.now(), "reasons": reasons})
 
     async def _explanation(self, request: Request, caller: Caller) -> Response:
         task_id = request.path_params["task_id"]
-        found = await self._explained(task_id)
+        try:
+            found = await self._explained(task_id)
+        except QueryRefusedError as error:
+            return wrong(404, str(error))
         if not _may_see({"task": found["task"]}, caller):
             return wrong(404, f"there is no task {task_id!r}")
         return _json(_reasons(found))
@@ -546,8 +550,16 @@ async def _alerts(_: Request) -> Response:
 
 async def _no_such_page(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    words = {404: f"there is no {request.url.path}; /openapi.json lists what there is"}
-    return wrong(error.status_code, words.get(error.status_code, error.detail), error.headers)
+    headers = dict(error.headers or {})
+    allowed = ""
+    if error.status_code == 405:
+        routes = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+        allowed = headers["Allow"] = ", ".join(sorted({method for route in routes for method in route.methods}))
+    words = {
+        404: f"there is no {request.url.path}; /openapi.json lists what there is",
+        405: f"{request.method} is nothing that {request.url.path} does; allowed: {allowed}",
+    }
+    return wrong(error.status_code, words.get(error.status_code, error.detail), headers)
 
 
 def _given(asset: Asset) -> Callable[[Request], Awaitable[Response]]:
@@ -560,6 +572,14 @@ def _given(asset: Asset) -> Callable[[Request], Awaitable[Response]]:
         return Response(asset.plain, 200, headers, asset.kind)
 
     return give
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """Tell whether gzip is among the accepted encodings, and not at a weight of nothing."""
+    return any(
+        name.strip() in ("gzip", "*") and not re.fullmatch(r"q=0(\.0*)?", how.strip())
+        for name, _, how in (one.partition(";") for one in accepted.lower().split(","))
+    )
 
 
 class _Guard:
@@ -583,4 +603,7 @@ class _Guard:
             words = f"this window is not called {host!r}; window.names lists what it is called"
             await wrong(421, words)(scope, receive, safely)
             return
+        if not _takes_gzip(dict(scope["headers"]).get(b"accept-encoding", b"").decode("latin-1")):
+            # What packs answers looks for the word alone, and packs for `gzip;q=0`, too.
+            scope = {**scope, "headers": [one for one in scope["headers"] if one[0] != b"accept-encoding"]}
         await self._app(scope, receive, safely)

@@ -138,6 +138,25 @@ def test_events_come_as_they_are_committed_and_go_on_where_one_was(serving: Serv
     assert [event["id"] for event in listen(window, 5, last=expected[-6])] == expected[-5:]
 
 
+def test_a_method_that_is_not_done_is_told_with_those_that_are(window: OpenWindow) -> None:
+    for method in ("DELETE", "OPTIONS", "PUT"):
+        status, found, headers = window.ask("/v1/tasks", method=method)
+        assert (status, headers["Allow"]) == (405, "GET, HEAD, POST")
+        assert f"{method} is nothing that /v1/tasks does" in found["error"]
+    assert window.ask("/v1/events", method="POST")[2]["Allow"] == "GET, HEAD"
+
+
+def test_who_takes_no_gzip_gets_none(window: OpenWindow) -> None:
+    for accepted, packed in (("gzip", "gzip"), ("br, gzip;q=0.5", "gzip"), ("gzip;q=0", None), ("identity", None)):
+        assert window.ask("/app.js", Accept_Encoding=accepted)[2]["Content-Encoding"] == packed
+
+
+def test_a_task_that_nobody_knows_has_no_explanation(window: OpenWindow) -> None:
+    status, found, _ = window.ask("/v1/tasks/nobody/explanation")
+    assert status == 404
+    assert "there is no task 'nobody'" in found["error"]
+
+
 def test_a_key_of_one_tenant_sees_that_tenant(window: OpenWindow) -> None:
     mine = window.get("/v1/tasks?limit=1000", key="look")
     assert {task["tenant"] for task in mine["tasks"]} == {"research"}
