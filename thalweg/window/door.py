@@ -36,7 +36,7 @@ from thalweg.window import metrics
 from thalweg.window.acts import ACTS, ORDERS, Acted, ActSender, NotAllowedError, checked_order_of
 from thalweg.window.assets import Asset, assets
 from thalweg.window.feed import Feed, event_id, place_named
-from thalweg.window.foresight import CrowdedError, Foresight
+from thalweg.window.foresight import CrowdedError, Foresight, StillMakingError
 from thalweg.window.keys import Caller, KeyNeededError, Keys, NoSuchKeyError, is_own_name
 from thalweg.window.openapi import document
 from thalweg.window.reports import Reports
@@ -167,6 +167,8 @@ class Door:
                 return wrong(403, str(error))
             except (InvalidRequestError, QueryRefusedError) as error:
                 return wrong(422, str(error))
+            except StillMakingError as error:
+                return _json({"working": str(error)}, 202, {"Retry-After": str(_AGAIN_S)})
             except CrowdedError as error:
                 return wrong(429, str(error), {"Retry-After": str(_AGAIN_S)})
             except (StreamError, NoBrokerError, WarehouseUnreadableError, LogTooShortError) as error:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from thalweg.query.followed_tasks import FollowedTasks, LedgerEvent
 from thalweg.query.task_index import TaskGrouping
 from thalweg.query.task_list import TaskFilter
+from thalweg.scheduling.world.lifecycle import LIVE
 from thalweg.sync.clock import Clock
 from thalweg.window.feed import Feed, ledger_mark, told
 from thalweg.window.free_memory import give_back
@@ -64,6 +65,10 @@ class LedgerWatch:
     def is_loaded(self) -> bool:
         """Tell whether the tables were read once."""
         return self.looked_ms > 0
+
+    def live_tasks(self) -> int:
+        """Count the tasks that have not ended, as of the last sample."""
+        return sum(self.samples[-1].by_state.get(state, 0) for state in LIVE) if self.samples else 0
 
     def start(self) -> None:
         """Begin."""

@@ -134,8 +134,11 @@ function priceButton(context, row) {
 }
 
 function regionParts(found, region, context) {
-  const price = (row) => row.prices.map((one) => el("span.price", {}, `${one.gpu_model}${one.spot ? " spot" : ""} `,
-    el("b", {}, one.usd_per_gpu_hour === null ? "no price" : usd(one.usd_per_gpu_hour))));
+  const ours = new Map(found.orders.filter((one) => one.after.type === "price").map((one) => [one.subject, one.after.usd_per_gpu_hour]));
+  const price = (row) => row.prices.map((one) => {
+    const ordered = ours.get(`price/${row.region}/${one.gpu_model}/${one.spot ? "spot" : "on-demand"}`), said = one.usd_per_gpu_hour === null ? "no price" : usd(one.usd_per_gpu_hour);
+    return el("span.price", {}, `${one.gpu_model}${one.spot ? " spot" : ""} `, el("b", {}, ordered === undefined ? said : usd(ordered)), ordered === undefined ? "" : ` ordered; it says ${said}`);
+  });
   return [
     region ? null : mapCard(found.regions, found.links),
     card("Regions", table([
@@ -409,10 +412,23 @@ function money(context, body) {
 
 // Audit
 
+// Said in words where it says what was and what is; else as it stands.
+function detailed(text, subject) {
+  let told;
+  try { told = JSON.parse(text); } catch { return text || ""; }
+  if (!told || !("after" in told)) return text;
+  if (told.after === null) return "taken back";
+  const words = (one) => Object.entries(one).filter(([name, value]) => value !== null && !["type", "op"].includes(name) && !subject.includes(String(value)))
+    .map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "number" ? amount(value) : value}`).join(", ");
+  const before = told.before ? words(told.before) : "";
+  return `${words(told.after)}${before ? ` (before: ${before})` : ""}`;
+}
+
 function auditParts(found) {
   return [card("Who did what to the system itself", table([
     ["When", (row) => moment(row.at), { right: true }], ["Who", (row) => row.actor], ["What", (row) => row.action],
-    ["To", (row) => row.subject || ""], ["Outcome", (row) => row.outcome || ""], ["Detail", (row) => row.detail || "", { wide: true }],
+    ["To", (row) => (row.subject || "").replace(`${row.action}/`, "")], ["Outcome", (row) => row.outcome || ""],
+    ["Detail", (row) => detailed(row.detail, row.subject || ""), { wide: true }],
   ], found.audit, { caption: "Audit", empty: "Nothing was written yet: the maintain job keeps this table." }))];
 }
 

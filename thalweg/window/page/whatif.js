@@ -1,6 +1,7 @@
 // What if: settings, prices, limits and capacity that are only supposed; the plan they would give beside the one there is.
 
 import { field } from "./acts.js";
+import { made } from "./ask.js";
 import { card, el, morph, table, taskLink, trouble } from "./draw.js";
 import { amount, percent, usd } from "./words.js";
 
@@ -38,9 +39,9 @@ export function whatIfPage(context, body) {
   }
 
   async function drawFields() {
-    const made = await Promise.all(asked[kind.value]().map(field));
-    fields.replaceChildren(...made.map((one) => one.element));
-    read = () => Object.fromEntries(made.map((one) => [one.name, one.read()]).filter(([, value]) => value !== null));
+    const shown = await Promise.all(asked[kind.value]().map(field));
+    fields.replaceChildren(...shown.map((one) => one.element));
+    read = () => Object.fromEntries(shown.map((one) => [one.name, one.read()]).filter(([, value]) => value !== null));
   }
 
   const kind = el("select", { id: "kind", onchange: drawFields }, Object.entries(KINDS).map(([value, title]) => el("option", { value }, title)));
@@ -62,7 +63,8 @@ export function whatIfPage(context, body) {
     if (busy) return;
     busy = true; go.disabled = true;
     result.replaceChildren(el("p.faint", {}, "Planning both …"));
-    try { result.replaceChildren(...compared(await context.ask("/v1/what-if", { method: "POST", body: document_() })).filter(Boolean)); }
+    const body = document_();
+    try { result.replaceChildren(...compared(await made(() => context.ask("/v1/what-if", { method: "POST", body }), (far) => result.replaceChildren(el("p.faint", {}, `Planning both: ${far} …`)))).filter(Boolean)); }
     catch (error) { if (error.name !== "AbortError") result.replaceChildren(trouble(error)); }
     busy = false; go.disabled = false;
   }
