@@ -1,4 +1,4 @@
-"""Draw what `bench window-soak` sampled: `python -m thalweg.benchmarks.window.soak_picture OUT.svg LABEL=SAMPLES.csv …`."""
+"""Draw what `bench window-soak` sampled: `python -m thalweg.benchmarks.window.soak_picture OUT.svg LABEL=CSV …`."""
 
 import csv
 import sys
@@ -23,7 +23,8 @@ def picture(runs: Mapping[str, Sequence[tuple[float, float]]]) -> str:
         return _HIGH - _LOW - mb / top * (_HIGH - _LOW - 20)
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDE} {_HIGH}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDE} {_HIGH}"',
+        ' font-family="sans-serif" font-size="12">',
         f'<rect width="{_WIDE}" height="{_HIGH}" fill="#fff"/>',
     ]
     for mb in range(0, int(top) + 1, _STEP_MB):
