@@ -371,7 +371,7 @@ class WindowSettings(_Group):
     look_ms: PositiveMs = 200
     """How often it looks whether the ledger has grown."""
     anew_s: Annotated[float, Field(gt=0)] = 3_600
-    """How often it reads all tasks anew, so that those that were archived leave its memory."""
+    """How often it looks whether a tenth of its tasks was archived; then it reads all anew, so that they are gone."""
     listeners: Annotated[int, Field(ge=1)] = 1_000
     """Most that follow the events at once; one more is told to come back."""
     acts_at_once: Annotated[int, Field(ge=1)] = 64

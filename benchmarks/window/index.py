@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from thalweg.benchmarks.window.serving import spread
 from thalweg.benchmarks.window.warehouse import TENANTS, WarehouseSize, tasks_and_placements
-from thalweg.benchmarks.window.window import spread
 from thalweg.query.task_index import AnyOrder, TaskGrouping, TaskIndex
 from thalweg.query.task_list import TaskFilter, TaskOrder
 from thalweg.stack import machine

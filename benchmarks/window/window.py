@@ -8,16 +8,10 @@ import asyncio
 import json
 import random
 import shutil
-import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +20,7 @@ from urllib.parse import urlencode, urlsplit
 
 import psutil
 
+from thalweg.benchmarks.window.serving import ask, serving, spread, timed, until
 from thalweg.benchmarks.window.warehouse import (
     REGIONS,
     TENANTS,
@@ -76,8 +71,8 @@ def measure(parameters: Parameters) -> dict[str, Any]:
         warehouse = str(Path(folder, "warehouse"))
         Path(warehouse).mkdir()
         ledger = make_window_warehouse(warehouse, datetime.now(UTC), size, parameters.seed)
-        with _serving(warehouse, Path(folder)) as (url, process, opened_s):
-            loaded_s = _until(lambda: _ask(f"{url}healthz")["tasks"] >= parameters.tasks)
+        with serving(warehouse, Path(folder)) as (url, process, opened_s):
+            loaded_s = until(lambda: ask(f"{url}healthz")["tasks"] >= parameters.tasks)
             figures = {
                 "answers_after_s": opened_s,
                 "loaded_after_s": round(opened_s + loaded_s, 2),
@@ -96,41 +91,6 @@ def measure(parameters: Parameters) -> dict[str, Any]:
         "parameters": asdict(parameters),
         **figures,
     }
-
-
-@contextmanager
-def _serving(warehouse: str, folder: Path) -> Iterator[tuple[str, psutil.Process, float]]:
-    """Open the window in a process; give its address, the process and how long it took until it answered."""
-    began = time.perf_counter()
-    log = folder / "serve.log"
-    command = [sys.executable, "-P", "-m", "thalweg.cli.main", "serve", "--port", "0", "--warehouse", warehouse]
-    with log.open("w") as output:
-        process = subprocess.Popen(command, stderr=output, stdout=output)
-    try:
-        while " open: " not in log.read_text():
-            if process.poll() is not None:
-                raise RuntimeError(log.read_text())
-            time.sleep(0.02)
-        url = log.read_text().split(" open: ")[1].split()[0]
-        yield url, psutil.Process(process.pid), round(time.perf_counter() - began, 2)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _until(condition: Callable[[], bool]) -> float:
-    began = time.perf_counter()
-    while not condition():
-        time.sleep(0.05)
-    return time.perf_counter() - began
-
-
-def _ask(url: str) -> Any:
-    try:
-        with urllib.request.urlopen(url, timeout=600) as answer:  # our own window
-            return json.load(answer)
-    except urllib.error.HTTPError as error:
-        return json.load(error)
 
 
 def _rss_mb(process: psutil.Process) -> int:
@@ -153,7 +113,7 @@ def _questions(url: str, parameters: Parameters, chance: random.Random) -> dict[
         return chance.choice(kinds)
 
     def many(make: Callable[[], dict[str, str]]) -> dict[str, float]:
-        return spread([_timed(f"{url}v1/tasks?{urlencode(make())}") for _ in range(parameters.questions)])
+        return spread([timed(f"{url}v1/tasks?{urlencode(make())}") for _ in range(parameters.questions)])
 
     return {
         "filter": many(lambda: condition() | {"limit": "100"}),
@@ -169,25 +129,9 @@ def _questions(url: str, parameters: Parameters, chance: random.Random) -> dict[
 def _reports(url: str) -> dict[str, float]:
     names = ("overview", "regions", "nodes", "plans", "tenants", "money?by=region", "quality", "sync", "audit")
     for name in names:
-        _ask(f"{url}v1/{name}")
+        ask(f"{url}v1/{name}")
     time.sleep(2.5)  # what was read is given again for two seconds
-    return {name: round(_timed(f"{url}v1/{name}"), 1) for name in names}
-
-
-def _timed(url: str) -> float:
-    began = time.perf_counter()
-    _ask(url)
-    return (time.perf_counter() - began) * 1_000
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Give the middle, the 95th percentile and the worst of some times."""
-    ordered = sorted(values)
-    return {
-        "p50": round(statistics.median(ordered), 1),
-        "p95": round(ordered[max(0, round(0.95 * len(ordered)) - 1)], 1),
-        "max": round(ordered[-1], 1),
-    }
+    return {name: round(timed(f"{url}v1/{name}"), 1) for name in names}
 
 
 async def _listening(url: str, ledger: GrowingLedger, parameters: Parameters) -> dict[str, Any]:

@@ -39,6 +39,7 @@ BENCHMARKS: Final[Mapping[str, tuple[str, str]]] = {
     "startup": ("thalweg.benchmarks.startup.startup", "startup"),
     "sync": ("thalweg.benchmarks.sync.sync", "sync"),
     "window": ("thalweg.benchmarks.window.window", "measure"),
+    "window-soak": ("thalweg.benchmarks.window.soak", "measure"),
     "window-index": ("thalweg.benchmarks.window.index", "measure"),
 }
 

@@ -29,7 +29,8 @@ def amount(value: float | None) -> str:
         return ""
     for size, letter in _LARGE:
         if abs(value) >= size:
-            return f"{value / size:.3g} {letter}" if abs(value) < 1e15 else f"{value:.3g}"
+            # Three digits, zeros among them: in a column they line up.
+            return f"{value / size:#.3g}".rstrip(".") + f" {letter}" if abs(value) < 1e15 else f"{value:.3g}"
     if isinstance(value, int) or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"

@@ -30,6 +30,9 @@ from thalweg.sync.ledger.reading import LedgerVersion, position_of_last
 log = logging.getLogger(__name__)
 
 _LAST_ROW: Final = 2**31
+_AT_ONCE: Final = 10_000
+_LOOKS_AFRESH: Final = 25
+"""Every so many looks it is seen whether it is still the same ledger: every five seconds by itself."""
 _LOOKS: Final = 8
 """Versions of `tasks` that are looked at for the one that `placements` is of: they are committed in turn."""
 _TOLD: Final = (
@@ -69,6 +72,9 @@ class FollowedTasks:
         self._warehouse = warehouse
         self._ledger: DeltaTable | None = None
         self._seen_version = -1
+        self.ledger_id: str | None = None
+        """What the followed ledger is known by; None before there is one."""
+        self._looks = 0
         self._fold = LedgerFold()
         self._position: Position | None = None
         self.columns = TaskIndex()
@@ -87,14 +93,15 @@ class FollowedTasks:
         if self._ledger is None:
             self._load()
             return []
+        self._looks += 1
+        if self._looks % _LOOKS_AFRESH == 0 and self._is_replaced():
+            log.warning("the ledger at %s is another one now; everything is read anew", self._warehouse)
+            self._load()
+            return []
         self._ledger.update_incremental()
         if self._ledger.version() == self._seen_version:
             return []
         ledger = LedgerVersion(self._ledger)
-        if ledger.ledger_id != self._id:
-            log.warning("the ledger at %s is another one now; everything is read anew", self._warehouse)
-            self._load()
-            return []
         pieces = list(ledger.all_rows()) if self._position is None else [ledger.rows_after(self._position)]
         self._seen_version = ledger.version
         if not pieces:
@@ -102,12 +109,37 @@ class FollowedTasks:
         rows = pa.concat_tables(pieces)
         if not rows.num_rows:
             return []
-        self._take(rows)
+        self._position = _taken(rows, self._fold, self.columns)
         return list(events_of(rows))
 
-    def load_anew(self) -> None:
-        """Load everything once more: tasks that were archived meanwhile leave the memory. Raises as `step`."""
+    def _is_replaced(self) -> bool:
+        """Look whether another ledger lies there, or this one as it was earlier; one opened long ago sees neither."""
+        table = DeltaTable(table_uri(self._warehouse, DECISIONS.name))
+        return LedgerVersion(table).ledger_id != self.ledger_id or table.version() < self._seen_version
+
+    def archived_share(self) -> float:
+        """Tell which share of the tasks here the table does not have any more, because they were archived.
+
+        Raises:
+            DeltaError: the table cannot be read now.
+        """
+        try:
+            listed = LedgerVersion(DeltaTable(table_uri(self._warehouse, TASKS.name))).count()
+        except TableNotFoundError:
+            return 0.0
+        return max(0.0, 1 - listed / max(len(self.columns), 1))
+
+    def load_anew(self) -> list[LedgerEvent] | None:
+        """Load everything once more: tasks that were archived meanwhile leave the memory. Raises as `step`.
+
+        Returns:
+            What the ledger has got since the last step; None where it is another ledger.
+        """
+        followed, before = self.ledger_id, self._position
         self._load()
+        if followed != self.ledger_id or before is None or self._position is None:
+            return None
+        return _all_events(self._warehouse, before, self._position)
 
     def _load(self) -> None:
         """Load the tables and what the ledger has beyond them; changes nothing where that fails."""
@@ -119,21 +151,14 @@ class FollowedTasks:
         if (folded := self._folded()) is not None:
             tasks, placements, position = folded
             fold = _restored(tasks, placements, position, columns)
-        self._fold, self._position = fold, position
-        self.columns, before = columns, self.columns
         version = LedgerVersion(ledger)
-        self._id = version.ledger_id
-        try:
-            pieces = version.all_rows() if position is None else iter([version.rows_after(position)])
-            for rows in pieces:
-                if rows.num_rows:
-                    self._take(rows)
-        except Exception:
-            self.columns = before
-            raise
-        self.columns.settle()
-        self._seen_version = version.version
-        self._ledger = ledger
+        pieces = version.all_rows() if position is None else iter([version.rows_after(position)])
+        for rows in pieces:
+            if rows.num_rows:
+                position = _taken(rows, fold, columns)
+        columns.settle()
+        self._fold, self._position, self.columns = fold, position, columns
+        self._ledger, self.ledger_id, self._seen_version = ledger, version.ledger_id, version.version
 
     def _folded(self) -> tuple[DeltaTable, DeltaTable, Position] | None:
         """Open the two tables as folds of the same rows; None where there are none that say so."""
@@ -155,11 +180,13 @@ class FollowedTasks:
                 return tasks, placements, position
         return None
 
-    def _take(self, rows: pa.Table) -> None:
-        changes = self._fold.fold(rows)
-        if changes.tasks.num_rows:
-            self.columns.put(changes.tasks)
-        self._position = position_of_last(rows)
+
+def _taken(rows: pa.Table, fold: LedgerFold, columns: TaskIndex) -> Position:
+    """Put rows of the ledger, which are in order, into the columns; give the last one's position."""
+    changes = fold.fold(rows)
+    if changes.tasks.num_rows:
+        columns.put(changes.tasks)
+    return position_of_last(rows)
 
 
 def events_of(rows: pa.Table) -> Iterator[LedgerEvent]:
@@ -180,6 +207,14 @@ def events_after(warehouse: str, position: Position, limit: int) -> list[LedgerE
         f" ORDER BY driver_epoch, batch_id, row LIMIT {limit}"
     )
     return list(events_of(_table(QueryBuilder().register("ledger", table).execute(statement).read_all())))
+
+
+def _all_events(warehouse: str, after: Position, until: Position) -> list[LedgerEvent]:
+    found: list[LedgerEvent] = []
+    while after < until and (events := events_after(warehouse, after, _AT_ONCE)):
+        found += [event for event in events if event.position <= until]
+        after = events[-1].position
+    return found
 
 
 def _restored(tasks: DeltaTable, placements: DeltaTable, position: Position, columns: TaskIndex) -> LedgerFold:

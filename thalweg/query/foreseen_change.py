@@ -130,7 +130,7 @@ def change_in_words(ahead: ForeseenChange) -> list[str]:
         lines.append(f"{_counted(ahead.going_on, 'copy', 'copies')} of it {goes_on}")
     for one in ahead.stopped[:_SHOWN]:
         whose = "" if one.task_id == ahead.task_id else f" of {one.task_id}"
-        lines.append(f"copy {one.copy}{whose} stops in {one.region}: {one.gpu_hours:.2f} GPU-hours of it are lost")
+        lines.append(f"copy {one.copy}{whose} stops in {one.region}: {one.gpu_hours:,.2f} GPU-hours of it are lost")
     if len(ahead.stopped) > _SHOWN:
         lines.append(f"and {len(ahead.stopped) - _SHOWN:,} copies more")
     if ahead.others:

@@ -65,10 +65,11 @@ def in_words(order: "ControlOrder", ahead: "Foreseen") -> list[str]:
         if ahead.moves:
             to = Counter(one.to.region for one in ahead.moves)
             where = ", ".join(f"{count:,} to {region}" for region, count in to.most_common(5))
+            more = told["usd_per_hour_more"]
             lines.append(
-                f"{len(ahead.moves):,} copies move ({where}): {told['lost_usd']:.2f} USD of work and transfer are "
+                f"{len(ahead.moves):,} copies move ({where}): {told['lost_usd']:,.2f} USD of work and transfer are "
                 f"lost, their data costs {told['transfer_usd']:.2f} USD again, and they cost "
-                f"{told['usd_per_hour_more']:+.2f} USD an hour from then on"
+                f"{abs(more):,.2f} USD an hour {'less' if more < 0 else 'more'} from then on"
             )
             lines += [f"  {one.task.task_id}: {one.copy.pool_id} to {one.to.pool_id}" for one in ahead.moves[:_SHOWN]]
             lines += [f"  and {len(ahead.moves) - _SHOWN:,} more"] if len(ahead.moves) > _SHOWN else []

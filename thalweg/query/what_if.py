@@ -75,10 +75,17 @@ class PlannedWorld:
     """Of the first plan."""
     complete: bool
     """Whether the last plan placed nothing more; False where the time was over before."""
+    copying_s: float
+    """How long its copy took to make."""
 
 
 def what_if(
-    source: WorldSource, as_it_is: "PlaceSettings", supposed: Supposed, now_ms: int, remaining_s: Callable[[], float]
+    source: WorldSource,
+    as_it_is: "PlaceSettings",
+    supposed: Supposed,
+    now_ms: int,
+    remaining_s: Callable[[], float],
+    progress: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Plan both, and say how they differ.
 
@@ -87,15 +94,16 @@ def what_if(
         as_it_is: settings of the place job.
         supposed: what is to be otherwise.
         now_ms: the moment.
-        remaining_s: seconds left for all of it; each copy has half.
+        remaining_s: seconds left for planning; each copy has half, and the making of a copy is not counted.
+        progress: told the ledger's rows that were read for a copy.
 
     Raises:
         CannotSupposeError: an order would be refused, or nodes are taken away that are not there.
     """
     whole_s = remaining_s()
     nothing = Supposed(place=as_it_is, afresh=supposed.afresh)
-    before = _planned(source, nothing, now_ms, lambda: remaining_s() - whole_s / 2)
-    after = _planned(source, supposed, now_ms, remaining_s)
+    before = _planned(source, nothing, now_ms, lambda: remaining_s() - whole_s / 2, progress)
+    after = _planned(source, supposed, now_ms, lambda: remaining_s() + before.copying_s, progress)
     starts = sorted(after.where.keys() - before.where.keys())
     waits = sorted(before.where.keys() - after.where.keys())
     elsewhere = sorted(key for key in before.where.keys() & after.where.keys() if before.where[key] != after.where[key])
@@ -109,9 +117,21 @@ def what_if(
     }
 
 
-def _planned(source: WorldSource, supposed: Supposed, now_ms: int, remaining_s: Callable[[], float]) -> PlannedWorld:
-    world = source.world(supposed.place)
-    settings = replace(plan_settings(supposed.place), remaining_s=remaining_s)
+def _planned(
+    source: WorldSource,
+    supposed: Supposed,
+    now_ms: int,
+    remaining_s: Callable[[], float],
+    progress: Callable[[int], None],
+) -> PlannedWorld:
+    began_s = remaining_s()
+    world = source.world(supposed.place, progress)
+    copying_s = began_s - remaining_s()
+
+    def left_s() -> float:
+        return remaining_s() + copying_s
+
+    settings = replace(plan_settings(supposed.place), remaining_s=left_s)
     ran = _placed(world)
     if supposed.capacity:
         nodes = list(source.facts.nodes or ())
@@ -137,7 +157,7 @@ def _planned(source: WorldSource, supposed: Supposed, now_ms: int, remaining_s: 
         _follow(world, decide.place(world, made, "", now_ms), now_ms)
         if not (made.assignments or made.preempted or made.resized):
             break
-        if remaining_s() <= 0.0:
+        if left_s() <= 0.0:
             complete = False
             break
     where = _placed(world)
@@ -148,6 +168,7 @@ def _planned(source: WorldSource, supposed: Supposed, now_ms: int, remaining_s: 
         plans=plans,
         gap=gap,
         complete=complete,
+        copying_s=copying_s,
     )
 
 

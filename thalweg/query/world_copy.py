@@ -120,10 +120,16 @@ class WorldSource:
         with TableReader(warehouse) as reader:
             self._heard = heard_regions(reader, place.heartbeat_timeout_ms)
 
-    def world(self, place: "PlaceSettings") -> World:
-        """Make a copy, for a place job of these settings. Raises as the constructor."""
+    def world(self, place: "PlaceSettings", progress: Callable[[int], None] = lambda _: None) -> World:
+        """Make a copy, for a place job of these settings; `progress` is told the ledger's rows that were read.
+
+        Raises as the constructor.
+        """
+        tenants = tenants_of(place)
         try:
-            world = Follower.of(self._warehouse, self._ledger, read_spec, self._now_ms, tenants=tenants_of(place)).world
+            world = Follower.of(
+                self._warehouse, self._ledger, read_spec, self._now_ms, tenants=tenants, progress=progress
+            ).world
         except (OSError, DeltaError) as error:
             raise WarehouseUnreadableError(f"the ledger in {self._warehouse} cannot be read: {error}") from error
         world.learn(self.facts)

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -17,7 +17,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from thalweg.client.client import InvalidRequestError
@@ -36,8 +36,8 @@ from thalweg.window import metrics
 from thalweg.window.acts import ACTS, ORDERS, Acted, ActSender, NotAllowedError, checked_order_of, of_tenant
 from thalweg.window.assets import Asset, assets
 from thalweg.window.discretion import check_names, without_others
-from thalweg.window.feed import Feed, event_id, position_named
-from thalweg.window.foresight import CrowdedError, Foresight
+from thalweg.window.feed import Feed, event_id, place_named
+from thalweg.window.foresight import CrowdedError, Foresight, StillMakingError
 from thalweg.window.keys import Caller, KeyNeededError, Keys, NoSuchKeyError, is_own_name
 from thalweg.window.openapi import document
 from thalweg.window.reports import Reports
@@ -168,6 +168,8 @@ class Door:
                 return wrong(403, str(error))
             except (InvalidRequestError, QueryRefusedError) as error:
                 return wrong(422, str(error))
+            except StillMakingError as error:
+                return _json({"working": str(error)}, 202, {"Retry-After": str(_AGAIN_S)})
             except CrowdedError as error:
                 return wrong(429, str(error), {"Retry-After": str(_AGAIN_S)})
             except (StreamError, NoBrokerError, WarehouseUnreadableError, LogTooShortError) as error:
@@ -188,7 +190,7 @@ class Door:
             {
                 "ok": self._watch.is_loaded and not self._watch.trouble,
                 "loaded": self._watch.is_loaded,
-                "position": None if newest is None else event_id(newest),
+                "position": None if newest is None else event_id(newest, self._feed.ledger),
                 "listeners": self._feed.listeners,
                 "trouble": self._watch.trouble or None,
             },
@@ -312,7 +314,8 @@ class Door:
             return _no_task(task_id)
         reasons = None
         if request.query_params.get("reasons", "1") not in ("0", "false"):
-            reasons = _reasons(await self._explained(task_id))
+            with suppress(QueryRefusedError):  # the tables follow the ledger within seconds
+                reasons = _reasons(await self._explained(task_id))
         return _told({**found, "now": self._reports.now(), "reasons": reasons}, caller)
 
     async def _explanation(self, request: Request, caller: Caller) -> Response:
@@ -320,7 +323,11 @@ class Door:
         # Whose it is comes first: to explain takes a while, and fails otherwise where there is no such task.
         if caller.tenant is not None and await self._story(task_id, caller) is None:
             return _no_task(task_id)
-        return _told(_reasons(await self._explained(task_id)), caller)
+        try:
+            found = await self._explained(task_id)
+        except QueryRefusedError as error:
+            return wrong(404, str(error))
+        return _told(_reasons(found), caller)
 
     async def _story(self, task_id: str, caller: Caller) -> dict[str, Any] | None:
         """Tell a task's life; None where there is none that the caller may know of."""
@@ -391,7 +398,7 @@ class Door:
 
     async def _events(self, request: Request, caller: Caller) -> Response:
         last = request.headers.get("last-event-id") or request.query_params.get("after")
-        after = None if last is None else position_named(last)
+        after = None if last is None else place_named(last)
         if last is not None and after is None:
             return wrong(422, f"Last-Event-ID {last!r}: wanted is the id of an event, as in 3-1204-17")
         if self._feed.listeners >= self._settings.listeners:
@@ -576,8 +583,16 @@ async def _alerts(_: Request) -> Response:
 
 async def _no_such_page(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    words = {404: f"there is no {request.url.path}; /openapi.json lists what there is"}
-    return wrong(error.status_code, words.get(error.status_code, error.detail), error.headers)
+    headers = dict(error.headers or {})
+    allowed = ""
+    if error.status_code == 405:
+        routes = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+        allowed = headers["Allow"] = ", ".join(sorted({method for route in routes for method in route.methods}))
+    words = {
+        404: f"there is no {request.url.path}; /openapi.json lists what there is",
+        405: f"{request.method} is nothing that {request.url.path} does; allowed: {allowed}",
+    }
+    return wrong(error.status_code, words.get(error.status_code, error.detail), headers)
 
 
 def _given(asset: Asset) -> Callable[[Request], Awaitable[Response]]:
@@ -590,6 +605,14 @@ def _given(asset: Asset) -> Callable[[Request], Awaitable[Response]]:
         return Response(asset.plain, 200, headers, asset.kind)
 
     return give
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """Tell whether gzip is among the accepted encodings, and not at a weight of nothing."""
+    return any(
+        name.strip() in ("gzip", "*") and not re.fullmatch(r"q=0(\.0*)?", how.strip())
+        for name, _, how in (one.partition(";") for one in accepted.lower().split(","))
+    )
 
 
 class _Guard:
@@ -613,4 +636,7 @@ class _Guard:
             words = f"this window is not called {host!r}; window.names lists what it is called"
             await wrong(421, words)(scope, receive, safely)
             return
+        if not _takes_gzip(dict(scope["headers"]).get(b"accept-encoding", b"").decode("latin-1")):
+            # What packs answers looks for the word alone, and packs for `gzip;q=0`, too.
+            scope = {**scope, "headers": [one for one in scope["headers"] if one[0] != b"accept-encoding"]}
         await self._app(scope, receive, safely)

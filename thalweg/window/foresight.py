@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 import msgspec
+import psutil
 from pydantic import ValidationError
 
 from thalweg.client.client import InvalidRequestError
@@ -19,13 +20,20 @@ from thalweg.jobs.placement.settings import plan_settings
 from thalweg.query.foreseen_change import change_document, change_in_words, foreseen_change
 from thalweg.query.foreseen_words import as_document, in_words
 from thalweg.query.what_if import CannotSupposeError, CapacityChange, Supposed, what_if
-from thalweg.query.world_copy import WorldSource, foreseen, world_copy
+from thalweg.query.world_copy import WorldSource, foreseen
 from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.live.warm_up import warm_up
+from thalweg.scheduling.world.world import World
 from thalweg.streams.contract.messages import ControlOrder
 from thalweg.sync.clock import Clock
 
 _MOST_WAITING: Final = 4
+_ANSWER_S: Final = 20.0
+"""So long a question is kept waiting; who asks the same again waits for the same answer."""
+_KEPT_S: Final = 60.0
+"""So long an answer is kept for who was told to ask again."""
+_TASK_BYTES: Final = 5_000
+"""What a task that lives takes in a copy; measured: 4,500, what is read for it among that."""
 _WHAT_IF_S: Final = 20.0
 """A page is looked at while it waits; what is not planned by then is said."""
 _MOST_NODES: Final = 10_000
@@ -50,7 +58,11 @@ Found = TypeVar("Found")
 
 
 class CrowdedError(Exception):
-    """Too much is under way; come back."""
+    """Too much is under way, or there is no room for it; come back."""
+
+
+class StillMakingError(Exception):
+    """It is being worked out, and the message says how far; ask the same again."""
 
 
 class SuppositionError(InvalidRequestError):
@@ -92,17 +104,21 @@ _ALLOWED: Final = (
 class Foresight:
     """See the module's words. For one event loop."""
 
-    def __init__(self, warehouse: str, place: PlaceSettings, clock: Clock) -> None:
+    def __init__(
+        self, warehouse: str, place: PlaceSettings, clock: Clock, live_tasks: Callable[[], int] = lambda: 0
+    ) -> None:
         """Prepare.
 
         Args:
             warehouse: folder or URI.
             place: settings of the place job.
             clock: milliseconds since 1970.
+            live_tasks: counts the tasks that a copy would hold.
         """
-        self._warehouse, self._place, self._clock = warehouse, place, clock
+        self._warehouse, self._place, self._clock, self._live_tasks = warehouse, place, clock, live_tasks
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="window-foresight")
-        self._waiting = 0
+        self._making: dict[object, asyncio.Future[Any]] = {}
+        self._rows_read = 0
         self._is_warm = False
 
     def close(self) -> None:
@@ -118,28 +134,28 @@ class Foresight:
             tenant: of whose tasks alone is told; None means all.
 
         Raises:
-            CrowdedError: too many ask.
+            CrowdedError: too many ask, or the memory is too small.
+            StillMakingError: it takes long; ask the same again.
             WarehouseUnreadableError: there is no ledger, or it cannot be read.
         """
 
         def make() -> Document:
             now_ms = self._clock()
-            world = world_copy(self._warehouse, self._place, now_ms)
-            ahead = foreseen_change(world, op, TaskId(task_id), now_ms, tenant)
+            ahead = foreseen_change(self._copy(now_ms), op, TaskId(task_id), now_ms, tenant)
             return {"op": op, "task_id": task_id, "words": change_in_words(ahead), **change_document(ahead)}
 
-        return await self._made(make)
+        return await self._made((op, task_id, tenant), make, copies=1)
 
     async def of_order(self, order: ControlOrder) -> Document:
         """Say what an order would do. Raises as `of_change`."""
 
         def make() -> Document:
             now_ms = self._clock()
-            ahead = foreseen(world_copy(self._warehouse, self._place, now_ms), order, self._place, now_ms)
+            ahead = foreseen(self._copy(now_ms), order, self._place, now_ms)
             words = [f"{order.order} would be refused: {ahead.refused}"] if ahead.refused else in_words(order, ahead)
             return {"order": order.order, "words": words, **as_document(ahead)}
 
-        return await self._made(make)
+        return await self._made(msgspec.json.encode(order), make, copies=1)
 
     async def of_supposition(self, body: object) -> Document:
         """Plan with what is supposed, beside things as they are.
@@ -155,10 +171,10 @@ class Foresight:
             self._warm_up()
             now_ms, end_s = self._clock(), time.monotonic() + _WHAT_IF_S
             source = WorldSource(self._warehouse, self._place, now_ms)
-            return what_if(source, self._place, supposed, now_ms, lambda: end_s - time.monotonic())
+            return what_if(source, self._place, supposed, now_ms, lambda: end_s - time.monotonic(), self._note)
 
         try:
-            return await self._made(make)
+            return await self._made(msgspec.json.encode(body), make, copies=2)
         except CannotSupposeError as error:
             raise SuppositionError(str(error)) from error
 
@@ -196,14 +212,51 @@ class Foresight:
             afresh=said.afresh,
         )
 
-    async def _made(self, make: Callable[[], Found]) -> Found:
-        if self._waiting >= _MOST_WAITING:
-            raise CrowdedError(f"{self._waiting} questions of what would follow are under way; ask again")
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, make)
-        finally:
-            self._waiting -= 1
+    def _copy(self, now_ms: int) -> World:
+        return WorldSource(self._warehouse, self._place, now_ms).world(self._place, self._note)
+
+    def _note(self, rows: int) -> None:
+        self._rows_read = rows
+
+    async def _made(self, key: object, make: Callable[[], Found], *, copies: int) -> Found:
+        """Work it out on the thread, or join who asks the same; wait for it for as long as people do.
+
+        Args:
+            key: what is asked.
+            make: works it out.
+            copies: of the world that it holds at once.
+        """
+        loop = asyncio.get_running_loop()
+        making = self._making.get(key)
+        if making is None:
+            if len(self._making) >= _MOST_WAITING:
+                raise CrowdedError(f"{len(self._making)} questions of what would follow are under way; ask again")
+            self._has_room(copies)
+            making = self._making[key] = asyncio.ensure_future(loop.run_in_executor(self._thread, make))
+            making.add_done_callback(lambda one: loop.call_later(_KEPT_S, self._forget, key, one))
+        done, _ = await asyncio.wait([making], timeout=_ANSWER_S)
+        if not done:
+            raise StillMakingError(
+                f"a copy of the world is being made: {self._rows_read:,} rows of the ledger read; ask the same again"
+            )
+        self._forget(key, making)
+        found: Found = making.result()
+        return found
+
+    def _forget(self, key: object, making: asyncio.Future[Any]) -> None:
+        if self._making.get(key) is making:
+            del self._making[key]
+        if not making.cancelled():
+            making.exception()  # who asked was told; if nobody came back, nobody is
+
+    def _has_room(self, copies: int) -> None:
+        """Refuse what would take the memory of everything else on this machine."""
+        wanted, free = copies * self._live_tasks() * _TASK_BYTES, psutil.virtual_memory().available
+        if wanted > free / 2:
+            raise CrowdedError(
+                f"a copy of the world would take some {wanted / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; "
+                "half of that may be taken"
+            )
 
 
 def place_with(place: PlaceSettings, settings: Mapping[str, Any]) -> PlaceSettings:

@@ -19,6 +19,8 @@ NODES: Final = Gauge("thalweg_window_nodes", "Nodes by state: ready, draining, g
 USD_PER_HOUR: Final = Gauge("thalweg_window_usd_per_hour", "What all that is placed costs, US dollars an hour.")
 LISTENERS: Final = Gauge("thalweg_window_listeners", "Who follows the events.")
 CHANGES: Final = Counter("thalweg_window_changes_total", "Rows of the ledger, by what they say happened.", ["change"])
+for _change in ("failed", "lost"):
+    CHANGES.labels(_change)  # of what is not there before its first count, Prometheus sees no increase
 
 
 def shown(

@@ -44,7 +44,7 @@ def make_door(
     feed = Feed(lambda position, limit: events_after(warehouse, position, limit))
     watch = LedgerWatch(FollowedTasks(warehouse), feed, clock, look_s=window.look_ms / 1_000, anew_s=window.anew_s)
     reports = Reports(warehouse, settings, watch, RefusedWatch(connect, clock), clock, state)
-    foresight = Foresight(warehouse, settings.place, clock)
+    foresight = Foresight(warehouse, settings.place, clock, watch.live_tasks)
     return Door(window, keys, watch, feed, reports, ActSender(connect, clock), foresight)
 
 

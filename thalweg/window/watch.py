@@ -3,19 +3,23 @@
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from thalweg.query.followed_tasks import FollowedTasks
+from thalweg.query.followed_tasks import FollowedTasks, LedgerEvent
 from thalweg.query.task_index import TaskGrouping
 from thalweg.query.task_list import TaskFilter
+from thalweg.scheduling.world.lifecycle import LIVE
 from thalweg.sync.clock import Clock
-from thalweg.window.feed import Feed, told
+from thalweg.window.feed import Feed, ledger_mark, told
+from thalweg.window.free_memory import give_back
 from thalweg.window.metrics import CHANGES
 
 log = logging.getLogger("thalweg.window")
 
+_MOST_ARCHIVED: Final = 0.1
+"""Share of archived tasks from which on all is read anew: for a while that takes the memory of the tasks once more."""
 SAMPLE_MS: Final = 5_000
 MOST_SAMPLES: Final = 720
 """An hour."""
@@ -44,7 +48,7 @@ class LedgerWatch:
             feed: told.
             clock: milliseconds since 1970.
             look_s: between two looks at the ledger.
-            anew_s: after so long everything is loaded anew: what was archived leaves the memory.
+            anew_s: so often it is seen whether so much was archived that everything is loaded anew.
         """
         self.tasks, self.feed = tasks, feed
         self._clock, self._look_s, self._anew_s = clock, look_s, anew_s
@@ -62,6 +66,10 @@ class LedgerWatch:
         """Tell whether the tables were read once."""
         return self.looked_ms > 0
 
+    def live_tasks(self) -> int:
+        """Count the tasks that have not ended, as of the last sample."""
+        return sum(self.samples[-1].by_state.get(state, 0) for state in LIVE) if self.samples else 0
+
     def start(self) -> None:
         """Begin."""
         self._thread.start()
@@ -77,17 +85,39 @@ class LedgerWatch:
         was = self.tasks.columns
         events = self.tasks.step()
         if self.tasks.columns is not was or not self.is_loaded:
-            self.feed.begin(self.tasks.position)
+            self._begin()
+            give_back()
+        self._tell(events)
+
+    def _begin(self) -> None:
+        self.feed.begin(self.tasks.position, ledger_mark(self.tasks.ledger_id))
+
+    def load_anew(self) -> None:
+        """Read everything once more where much was archived; listeners go on as if nothing had been."""
+        if self.tasks.archived_share() < _MOST_ARCHIVED:
+            return
+        was, events = self.tasks.columns, None
+        try:
+            events = self.tasks.load_anew()
+        finally:
+            if events is None and self.tasks.columns is not was:
+                self._begin()  # who listens reads what is between from the ledger
+        self._tell(events or ())
+        del was
+        give_back()
+
+    def _tell(self, events: Sequence[LedgerEvent]) -> None:
         if events:
             self._changes += len(events)
             for change, rows in Counter(event.transition for event in events).items():
                 CHANGES.labels(change).inc(rows)
             last = {event.task_id: event.position for event in events}
+            ledger = ledger_mark(self.tasks.ledger_id)
             shown = {task["task_id"]: task for task in self.tasks.columns.states_of(last)}
             # The last of a task's events in this step brings the task as it is now.
             self.feed.tell(
                 [
-                    told(event, shown.get(event.task_id) if last[event.task_id] == event.position else None)
+                    told(event, shown.get(event.task_id) if last[event.task_id] == event.position else None, ledger)
                     for event in events
                 ]
             )
@@ -115,7 +145,7 @@ class LedgerWatch:
             self._guarded(self.step)
             if self._clock() - since_ms > self._anew_s * 1_000:
                 since_ms = self._clock()
-                self._guarded(self.tasks.load_anew)
+                self._guarded(self.load_anew)
             self._stop.wait(self._look_s)
 
     def _guarded(self, do: Callable[[], Any]) -> None:

@@ -1,5 +1,6 @@
 // Acts: what one will do is worked out and shown, with figures, before it is asked for; then what became of it is said.
 
+import { made } from "./ask.js";
 import { el } from "./draw.js";
 
 const dialog = document.getElementById("dialog");
@@ -52,7 +53,10 @@ async function foresee(context, title, yes, send) {
   dialog.replaceChildren(el("form", { method: "dialog" }, el("h2", { id: "dialog-title" }, title), words,
     el("p.buttons", {}, el("button", { value: "no", autofocus: true }, "No, go back"), go)));
   const answered = answer();
-  send(true).then((ahead) => {
+  let isOpen = true;
+  answered.then(() => { isOpen = false; });
+  made(() => send(true), (far) => words.replaceChildren(el("p.faint", {}, `Working out what it will do: ${far} …`)), () => isOpen).then((ahead) => {
+    if (!isOpen) return;
     words.replaceChildren(el("ul", {}, ahead.words.map((line) => el("li", {}, line.trim()))));
     go.disabled = Boolean(ahead.refused);
   }, (error) => {

@@ -74,7 +74,7 @@ const events = new Events(
   (how) => {
     live.dataset.how = how;
     live.querySelector(".words").textContent = { live: "live", away: "reconnecting", key: "key needed" }[how];
-    if (how === "live") page?.wake?.();
+    if (how === "live") page?.wake?.(); // what happened meanwhile is asked for at once
   },
 );
 

@@ -25,6 +25,16 @@ export async function ask(path, { signal, method = "GET", body } = {}) {
   return found;
 }
 
+// What takes long is answered with how far it is, and asked for again until it is there.
+export async function made(send, say, isWanted = () => true) {
+  for (;;) {
+    const found = await send();
+    if (!found.working || !isWanted()) return found;
+    say(found.working.replace("; ask the same again", ""));
+    await new Promise((done) => setTimeout(done, 1000));
+  }
+}
+
 function authorised() { return key.get() ? { Authorization: `Bearer ${key.get()}` } : {}; }
 
 // Events by fetch, not EventSource: that sends no key. Whoever was cut off goes on behind the last event seen.
@@ -66,6 +76,7 @@ export class Events {
         }
         if (id) this.last = id;
         if (kind === "change") changes.push(JSON.parse(data));
+        else if (kind === "anew") this.tell("live"); // another ledger: what is shown is asked for again
       }
       if (changes.length) this.hear(changes);
     }

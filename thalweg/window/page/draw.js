@@ -1,6 +1,6 @@
 // Elements, and the few shapes that pages share. Text is set as text, never as markup.
 
-import { ago, amount } from "./words.js";
+import { ago, amount, count as counted } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -60,7 +60,7 @@ function become(now, next) {
 
 export function state(name, count) {
   return el(`span.state`, { "data-state": name || "unknown" }, el("i", { "aria-hidden": "true" }),
-    count === undefined ? name || "unknown" : `${amount(count)} ${name}`);
+    count === undefined ? name || "unknown" : `${counted(count)} ${name}`);
 }
 
 // A moment that grows older by itself.
@@ -90,10 +90,10 @@ export function sparkline(values, label) {
 }
 
 // columns: [title, value of a row (text or element), {right, wide, title, name of one without a title}]
-export function table(columns, rows, { caption, empty = "Nothing here.", key } = {}) {
+export function table(columns, rows, { caption, empty = "Nothing here.", key, narrow } = {}) {
   if (!rows.length) return el("p.empty", {}, empty);
   return el("div.scroll", { tabindex: "0", role: "group", "aria-label": caption },
-    el("table", {}, el("caption.unseen", {}, caption),
+    el(narrow ? "table.narrow" : "table", {}, el("caption.unseen", {}, caption),
       el("thead", {}, el("tr", {}, columns.map(([title, , how = {}]) =>
         el(how.right ? "th.right" : "th", { scope: "col", title: how.title }, title || el("span.unseen", {}, how.name || "State"))))),
       el("tbody", {}, rows.map((row) => el("tr", { "data-key": key?.(row) }, columns.map(([, value, how = {}]) =>

@@ -3,7 +3,7 @@
 import { orderButton } from "./acts.js";
 import { bar, card, el, figure, moment, morph, sparkline, state, svg, table, taskLink } from "./draw.js";
 import { whatIfPage } from "./whatif.js";
-import { amount, duration, milliseconds, percent, usd } from "./words.js";
+import { amount, count, duration, milliseconds, percent, usd } from "./words.js";
 
 const LIVE = ["running", "assigned", "waiting"];
 
@@ -46,25 +46,25 @@ function overviewParts(found, recent) {
   return [
     found.loaded ? null : el("p.note", {}, "The tables are being read; figures come in a moment."),
     unwell(found.unwell),
-    el("div.figures", {},
-      figure("Running", amount(counts.running || 0), "tasks", counts.assigned ? `${amount(counts.assigned)} more assigned` : "none on their way",
+    el("div.figures", {}, !found.loaded ? ["Running", "Waiting", "GPUs in use", "Money", "Changes"].map((title) => figure(title, "–")) : [
+      figure("Running", count(counts.running || 0), "tasks", counts.assigned ? `${amount(counts.assigned)} more assigned` : "none on their way",
         sparkline(of("running"), "running")),
-      figure("Waiting", amount(counts.waiting || 0), "tasks", found.waiting_gpus ? `for ${amount(found.waiting_gpus)} GPUs` : "nothing is asked for",
+      figure("Waiting", count(counts.waiting || 0), "tasks", found.waiting_gpus ? `for ${amount(found.waiting_gpus)} GPUs` : "nothing is asked for",
         sparkline(of("waiting"), "waiting")),
       figure("GPUs in use", amount(found.placed_gpus), found.gpus ? `of ${amount(found.gpus)}` : "",
         found.gpus ? bar(found.placed_gpus / found.gpus, percent(found.placed_gpus / found.gpus)) : "no capacity is known",
         sparkline(samples.map((sample) => sample.placed_gpus), "GPUs")),
       figure("Money", usd(found.usd_per_hour), "USD/h", `${usd(found.usd_per_hour * 24)} USD a day at this rate`,
         sparkline(samples.map((sample) => sample.usd_per_hour), "USD an hour")),
-      figure("Changes", rate === null ? "–" : amount(rate), rate === null ? "" : "/s", `${amount(ended)} tasks have ended`,
-        sparkline(samples.slice(1).map((sample) => sample.changes), "changes"))),
+      figure("Changes", rate === null ? "–" : amount(rate), rate === null ? "" : "/s", `${count(ended)} tasks have ended`,
+        sparkline(samples.slice(1).map((sample) => sample.changes), "changes"))]),
     el("div.columns", {},
       el("div", {}, mapCard(found.regions, found.links, found.flows), regionCard(found.regions),
         card("Why tasks wait", found.waiting_reasons.length
           ? el("ul.reasons", {}, found.waiting_reasons.map((row) => el("li", {},
             bar(row.tasks / (counts.waiting || 1), amount(row.tasks)),
             el("a", { href: `#/tasks?state=waiting&reason=${encodeURIComponent(row.reason)}` }, row.reason))))
-          : el("p.empty", {}, "No task waits."))),
+          : el("p.empty", {}, found.loaded ? "No task waits." : "It is not known yet."))),
       card("What changed", recent)),
   ];
 }
@@ -124,9 +124,21 @@ function drainButton(context, orders, region, node) {
     made: ({ hours, ...rest }) => (hours ? { ...rest, by: Date.now() + Math.round(hours * 3600000) } : rest) });
 }
 
+function priceButton(context, row) {
+  const models = [...new Set(row.prices.map((one) => one.gpu_model))].filter(Boolean);
+  return models.length ? orderButton(context, "Price", { order: { order: "price", region: row.region }, title: `Price of a GPU-hour in ${row.region}`, label: `Price in ${row.region}`, fields: [
+    { name: "gpu_model", title: "GPU model", options: () => models }, { name: "spot", title: "Spot", type: "checkbox" },
+    { name: "usd_per_gpu_hour", title: "USD per GPU-hour, whatever the region says", type: "number", min: "0", step: "any" },
+    { name: "reset", title: "Believe the region again", type: "checkbox" }],
+    made: ({ reset, usd_per_gpu_hour, ...rest }) => (reset ? { ...rest, reset: true } : { ...rest, usd_per_gpu_hour }) }) : null;
+}
+
 function regionParts(found, region, context) {
-  const price = (row) => row.prices.map((one) => el("span.price", {}, `${one.gpu_model}${one.spot ? " spot" : ""} `,
-    el("b", {}, one.usd_per_gpu_hour === null ? "no price" : usd(one.usd_per_gpu_hour))));
+  const ours = new Map(found.orders.filter((one) => one.after.type === "price").map((one) => [one.subject, one.after.usd_per_gpu_hour]));
+  const price = (row) => row.prices.map((one) => {
+    const ordered = ours.get(`price/${row.region}/${one.gpu_model}/${one.spot ? "spot" : "on-demand"}`), said = one.usd_per_gpu_hour === null ? "no price" : usd(one.usd_per_gpu_hour);
+    return el("span.price", {}, `${one.gpu_model}${one.spot ? " spot" : ""} `, el("b", {}, ordered === undefined ? said : usd(ordered)), ordered === undefined ? "" : ` ordered; it says ${said}`);
+  });
   return [
     region ? null : mapCard(found.regions, found.links),
     card("Regions", table([
@@ -139,7 +151,7 @@ function regionParts(found, region, context) {
       ["Running", (row) => amount(row.running), { right: true }],
       ["Heard", (row) => (row.last_heard_s === null ? "never" : `${duration(row.last_heard_s)} ago`), { right: true }],
       ["USD per GPU-hour", price, { wide: true }],
-      ...(context.me.orders?.drain ? [["", (row) => drainButton(context, found.orders, row.region), { name: "Act" }]] : []),
+      ...(context.me.orders?.drain ? [["", (row) => el("span.acts", {}, drainButton(context, found.orders, row.region), priceButton(context, row)), { name: "Acts" }]] : []),
     ], found.regions.filter((row) => !region || row.region === region), { caption: "Regions", key: (row) => row.region, empty: "No region has been heard of. Start one here: thalweg agent --region lab --host" })),
     ordersCard(found.orders, ["drain", "price"]),
     card(region ? `Nodes of ${region}` : "Nodes", table([
@@ -182,10 +194,11 @@ function worldMap(regions, links, flows = []) {
         where[one][0] -= dx * pull; where[one][1] -= dy * pull;
       }
   const [xs, ys] = [where.map((place) => place[0]), where.map((place) => place[1])];
-  const scale = (values, size) => (value) => 70 + ((value - Math.min(...values)) / (Math.max(...values) - Math.min(...values) || 1)) * (size - 140);
-  const [x, y] = [scale(xs, 900), scale(ys, 380)];
+  const narrow = matchMedia("(max-width: 820px)").matches, [wide, high] = narrow ? [360, 420] : [900, 380], rim = narrow ? 48 : 70;
+  const scale = (values, size) => (value) => rim + ((value - Math.min(...values)) / (Math.max(...values) - Math.min(...values) || 1)) * (size - 2 * rim);
+  const [x, y] = [scale(xs, wide), scale(ys, high)];
   const most = Math.max(...regions.map((row) => row.gpus), 1), widest = Math.max(...links.map((link) => link.gbps), 1);
-  const picture = svg("svg", { class: "map", viewBox: "0 0 900 380", role: "img", "aria-label": "Regions by round trip; the table below has the figures" });
+  const picture = svg("svg", { class: "map", viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-label": "Regions by round trip; the table below has the figures" });
   for (const link of links) {
     if (link.region > link.dst_region || !at.has(link.region) || !at.has(link.dst_region)) continue;
     const [a, b] = [where[at.get(link.region)], where[at.get(link.dst_region)]];
@@ -199,10 +212,11 @@ function worldMap(regions, links, flows = []) {
   })));
   for (const [place, row] of regions.entries()) {
     const [cx, cy] = [x(where[place][0]), y(where[place][1])], radius = 8 + 18 * Math.sqrt(row.gpus / most), share = Math.min(row.utilisation || 0, 1);
-    const left = cx > 640;
+    const left = cx > wide * 0.7, beside = narrow ? { x: cx, y: cy + radius + 13, "text-anchor": "middle" }
+      : { x: cx + (left ? -radius - 6 : radius + 6), y: cy + 4, "text-anchor": left ? "end" : "start" };
     picture.append(svg("g", { class: `place ${row.state}` },
       svg("circle", { cx, cy, r: radius, class: "all" }), svg("circle", { cx, cy, r: radius * Math.sqrt(share), class: "part" }),
-      svg("text", { x: cx + (left ? -radius - 6 : radius + 6), y: cy + 4, "text-anchor": left ? "end" : "start" }, row.region),
+      svg("text", beside, row.region),
       svg("title", {}, `${row.region}: ${amount(row.used_gpus)} of ${amount(row.gpus)} GPUs, ${amount(row.running)} tasks run`)));
   }
   return picture;
@@ -238,7 +252,7 @@ function planParts(found) {
       ["Costs", (row) => `${usd(row.usd_per_gpu_hour)} USD/h`, { right: true }],
       ["Would save", (row) => (row.saves_usd_per_hour >= DEAREST_GPU ? "a waiting task would start" : `${usd(row.saves_usd_per_hour)} USD/h`), { right: true }],
       ["", (row) => (row.saves_usd_per_hour > (row.usd_per_gpu_hour ?? Infinity) ? el("span.state", { "data-state": "running" }, el("i"), "worth renting") : ""), { name: "Advice" }],
-    ], prices, { caption: "Prices of pools" })) : null,
+    ], prices, { caption: "Prices of pools", narrow: true })) : null,
     card("Plans", table([
       ["Planned", (row) => moment(row.planned_at), { right: true }],
       ["Strategy", (row) => row.strategy], ["", (row) => state(row.status)],
@@ -398,10 +412,23 @@ function money(context, body) {
 
 // Audit
 
+// Said in words where it says what was and what is; else as it stands.
+function detailed(text, subject) {
+  let told;
+  try { told = JSON.parse(text); } catch { return text || ""; }
+  if (!told || !("after" in told)) return text;
+  if (told.after === null) return "taken back";
+  const words = (one) => Object.entries(one).filter(([name, value]) => value !== null && !["type", "op"].includes(name) && !subject.includes(String(value)))
+    .map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "number" ? amount(value) : value}`).join(", ");
+  const before = told.before ? words(told.before) : "";
+  return `${words(told.after)}${before ? ` (before: ${before})` : ""}`;
+}
+
 function auditParts(found) {
   return [card("Who did what to the system itself", table([
     ["When", (row) => moment(row.at), { right: true }], ["Who", (row) => row.actor], ["What", (row) => row.action],
-    ["To", (row) => row.subject || ""], ["Outcome", (row) => row.outcome || ""], ["Detail", (row) => row.detail || "", { wide: true }],
+    ["To", (row) => (row.subject || "").replace(`${row.action}/`, "")], ["Outcome", (row) => row.outcome || ""],
+    ["Detail", (row) => detailed(row.detail, row.subject || ""), { wide: true }],
   ], found.audit, { caption: "Audit", empty: "Nothing was written yet: the maintain job keeps this table." }))];
 }
 

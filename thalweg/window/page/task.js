@@ -2,7 +2,7 @@
 
 import { actButton, orderButton } from "./acts.js";
 import { bar, card, el, figure, moment, morph, state, table, taskLink } from "./draw.js";
-import { age, amount, duration, usd } from "./words.js";
+import { age, amount, count, duration, usd } from "./words.js";
 
 const MONEY = [["compute_usd", "Compute"], ["egress_usd", "Egress of its data"], ["stall_usd", "GPUs waiting for data"], ["latency_usd", "Latency"], ["risk_usd", "Risk on spot"], ["move_usd", "Move"]];
 const ENDED = ["succeeded", "failed", "cancelled"];
@@ -73,7 +73,7 @@ function explained(told, found) {
     const waits = told.waits, reason = waits.now || waits.recorded || "nothing keeps it: the next plan places it";
     const start = waits.start;
     parts.push(card("Why it waits", el("p.dominant", {}, reason),
-      waits.recorded && waits.recorded !== waits.now ? el("p.faint", {}, `The last plan said: ${waits.recorded}`) : null,
+      waits.recorded && waits.recorded !== reason ? el("p.faint", {}, `The last plan said: ${waits.recorded}`) : null,
       start ? el("p", {}, el("strong", {}, "Starts "), startWords(start)) : null,
       waits.remedies?.length ? [el("h3", {}, "What would let it in"), el("ul", {}, waits.remedies.map((one) => el("li", {}, sentence(one))))] : null));
     if (waits.options?.length) parts.push(card("Region by region", options(waits.options)));
@@ -113,7 +113,7 @@ function life(found) {
   const parts = [], asked = found.history.find((row) => row.topic_offset !== null && row.topic);
   const steps = found.history.map((row) => ({ at: row.decided_at, source: "ledger", what: row.transition, row }));
   if (asked?.topic_timestamp_ms) steps.push({ at: new Date(asked.topic_timestamp_ms).toISOString(), source: "Kafka", what: "requested",
-    words: `${asked.topic}, partition ${asked.topic_partition}, offset ${amount(asked.topic_offset)}` });
+    words: `${asked.topic}, partition ${asked.topic_partition}, offset ${count(asked.topic_offset)}` });
   for (const run of found.runs) if (run.started_at) steps.push({ at: run.started_at, source: "agent", what: "started", words: `${run.region}, epoch ${run.epoch}` });
   steps.sort((one, other) => Date.parse(one.at) - Date.parse(other.at));
   if (found.runs.length) parts.push(card("What its runs gave", table([
@@ -123,7 +123,7 @@ function life(found) {
     ["Result", (run) => (run.result ? el("code", {}, JSON.stringify(run.result)) : Object.entries(run.metrics).map(([name, value]) => `${name} ${amount(value)}`).join(", ")), { wide: true }],
     ["Log", (run) => (run.log ? el("code", {}, run.log) : ""), { wide: true }],
   ], found.runs, { caption: "Runs" }), el("p.faint", {}, "Its output: ", el("code", {}, `thalweg logs ${found.task.task_id}`))));
-  parts.push(card("Its life", el("ol.steps", {}, steps.map((step, at) => el("li", {}, moment(step.at), el("span.source", {}, step.source), state(step.what),
+  parts.push(card("Its life", !steps.length ? el("p.empty", {}, "No row of the ledger tells of it any more.") : el("ol.steps", {}, steps.map((step, at) => el("li", {}, moment(step.at), el("span.source", {}, step.source), state(step.what),
     el("span", {}, step.words || [step.row.region, step.row.copy ? `copy ${step.row.copy}` : "", step.row.cost_usd_per_hour ? `${usd(step.row.cost_usd_per_hour)} USD/h` : "", step.row.reason].filter(Boolean).join(" · ")),
     at ? el("span.faint", {}, `+${duration(Math.max(0, (Date.parse(step.at) - Date.parse(steps[at - 1].at)) / 1000))}`) : "")))));
   if (found.request.array) parts.push(card("Its elements", el("a", { href: `#/tasks?array=${encodeURIComponent(found.task.task_id)}` }, "List them")));

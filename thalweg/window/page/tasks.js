@@ -1,7 +1,7 @@
 // All tasks: found, sorted and grouped by the door; of a million rows those in sight are asked for and drawn.
 
 import { bar, el, moment, state, table, taskLink } from "./draw.js";
-import { amount, clockIs, usd } from "./words.js";
+import { amount, clockIs, count as counted, usd } from "./words.js";
 
 const ROW = 36, BLOCK = 100;
 const TALLEST = 8000000; // browsers end an element's height between 17 and 33 million pixels
@@ -22,7 +22,7 @@ export function tasksPage(context, body) {
   const wanted = new URLSearchParams(context.query);
   const group = () => wanted.get("group");
   let blocks = new Map(), matching = null, active = 0, generation = 0, pending = new Set(), drawn = new Map();
-  let sizer, layer, view, count, chips, result, soon = 0, newest = 0;
+  let loaded = true, sizer, layer, view, count, chips, result, soon = 0, newest = 0;
 
   function go(changes) {
     for (const [name, value] of Object.entries(changes)) value ? wanted.set(name, value) : wanted.delete(name);
@@ -67,9 +67,10 @@ export function tasksPage(context, body) {
       if (mine !== generation) return;
       clockIs(found.now);
       blocks.set(number, found.tasks);
+      loaded = found.loaded;
       if (found.matching !== matching) { matching = found.matching; fit(); }
       drawChips(found.by_state);
-      count.textContent = found.loaded ? `${amount(matching)} tasks` : "the tables are being read …";
+      count.textContent = found.loaded ? `${counted(matching)} task${matching === 1 ? "" : "s"}` : "the tables are being read …";
       paint();
     } finally { if (mine === generation) pending.delete(number); }
   }
@@ -101,7 +102,7 @@ export function tasksPage(context, body) {
       if (!blocks.has(at)) block(at).catch(failed);
       rows.push(line(task, row));
     }
-    if (!matching) rows.push(el("div.nothing", { role: "row" }, el("p.empty", { role: "gridcell" }, context.query.size ? "No task is like this. Take a filter away." : "No task yet. Submit one: thalweg submit, or POST /v1/tasks")));
+    if (!matching) rows.push(el("div.nothing", { role: "row" }, el("p.empty", { role: "gridcell" }, !loaded ? "The tables are being read; tasks come in a moment." : wanted.size ? "No task is like this. Take a filter away." : "No task yet. Submit one: thalweg submit, or POST /v1/tasks")));
     layer.replaceChildren(...rows);
     matching ? view.setAttribute("aria-activedescendant", `row-${active}`) : view.removeAttribute("aria-activedescendant");
   }
@@ -160,12 +161,12 @@ export function tasksPage(context, body) {
     if (mine !== generation) return;
     const by = found.by, most = Math.max(...found.groups.map((row) => row.tasks), 1);
     drawChips(whole.by_state);
-    count.textContent = `${amount(whole.matching)} tasks in ${amount(found.groups.length)} groups`;
+    count.textContent = `${counted(whole.matching)} tasks in ${counted(found.groups.length)} groups`;
     const inside = (row) => { const next = new URLSearchParams(wanted); next.delete("group"); next.set(by === "array" ? "array" : by, row[by]); return `#/tasks?${next}`; };
     result.replaceChildren(el("section.card", {}, table([
       [by[0].toUpperCase() + by.slice(1), (row) => (row[by] === null || by === "kind" ? row[by] || "(none)" : el("a", { href: inside(row) }, row[by]))],
-      ["Tasks", (row) => bar(row.tasks / most, amount(row.tasks))],
-      ...STATES.map((name) => [name[0].toUpperCase() + name.slice(1), (row) => (row.by_state[name] ? amount(row.by_state[name]) : "–"), { right: true }]),
+      ["Tasks", (row) => bar(row.tasks / most, counted(row.tasks))],
+      ...STATES.map((name) => [name[0].toUpperCase() + name.slice(1), (row) => (row.by_state[name] ? counted(row.by_state[name]) : "–"), { right: true }]),
       ["GPUs placed", (row) => amount(row.placed_gpus), { right: true }], ["USD/h", (row) => usd(row.usd_per_hour), { right: true }],
     ], found.groups.slice(0, 500), { caption: `Tasks by ${by}`, empty: "No task is like this." })));
   }

@@ -1,6 +1,7 @@
 // What if: settings, prices, limits and capacity that are only supposed; the plan they would give beside the one there is.
 
 import { field } from "./acts.js";
+import { made } from "./ask.js";
 import { card, el, morph, table, taskLink, trouble } from "./draw.js";
 import { amount, percent, usd } from "./words.js";
 
@@ -38,9 +39,9 @@ export function whatIfPage(context, body) {
   }
 
   async function drawFields() {
-    const made = await Promise.all(asked[kind.value]().map(field));
-    fields.replaceChildren(...made.map((one) => one.element));
-    read = () => Object.fromEntries(made.map((one) => [one.name, one.read()]).filter(([, value]) => value !== null));
+    const shown = await Promise.all(asked[kind.value]().map(field));
+    fields.replaceChildren(...shown.map((one) => one.element));
+    read = () => Object.fromEntries(shown.map((one) => [one.name, one.read()]).filter(([, value]) => value !== null));
   }
 
   const kind = el("select", { id: "kind", onchange: drawFields }, Object.entries(KINDS).map(([value, title]) => el("option", { value }, title)));
@@ -62,7 +63,8 @@ export function whatIfPage(context, body) {
     if (busy) return;
     busy = true; go.disabled = true;
     result.replaceChildren(el("p.faint", {}, "Planning both …"));
-    try { result.replaceChildren(...compared(await context.ask("/v1/what-if", { method: "POST", body: document_() })).filter(Boolean)); }
+    const body = document_();
+    try { result.replaceChildren(...compared(await made(() => context.ask("/v1/what-if", { method: "POST", body }), (far) => result.replaceChildren(el("p.faint", {}, `Planning both: ${far} …`)))).filter(Boolean)); }
     catch (error) { if (error.name !== "AbortError") result.replaceChildren(trouble(error)); }
     busy = false; go.disabled = false;
   }
@@ -100,7 +102,7 @@ function compared(found) {
     card("The plan there is, and the one there would be", table([
       ["", (one) => one.title, { name: "Figure" }], ["As it is", (one) => one.now, { right: true }], ["Supposed", (one) => one.then, { right: true }], ["Difference", (one) => one.more, { right: true }],
     ], [row("Copies placed", "copies", amount), row("GPUs in use", "gpus", amount), row("GPUs there are", "capacity_gpus", amount), row("USD an hour", "usd_per_hour", usd),
-      row("Tasks that wait", "waiting", amount), row("GPUs that they ask for", "waiting_gpus", amount), row("Copies stopped without another place", "stopped", amount), row("Gap of the first plan", "gap", percent)], { caption: "Comparison" })),
+      row("Tasks that wait", "waiting", amount), row("GPUs that they ask for", "waiting_gpus", amount), row("Copies stopped without another place", "stopped", amount), row("Gap of the first plan", "gap", percent)], { caption: "Comparison", narrow: true })),
     card("By region", table([
       ["Region", (one) => one.region], ["GPUs as it is", (one) => amount(of.get(one.region)?.gpus ?? 0), { right: true }], ["Supposed", (one) => amount(one.gpus), { right: true }],
       ["Of", (one) => amount(one.capacity_gpus), { right: true }], ["USD/h as it is", (one) => usd(of.get(one.region)?.usd_per_hour ?? 0), { right: true }], ["Supposed", (one) => usd(one.usd_per_hour), { right: true }],

@@ -6,20 +6,23 @@ const cents = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximum
 
 export function amount(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "";
-  for (const [size, letter] of LARGE) if (Math.abs(value) >= size) return `${digits(value / size)} ${letter}`;
-  return Number.isInteger(value) || Math.abs(value) >= 100 ? whole.format(value) : digits(value);
+  for (const [size, letter] of LARGE) if (Math.abs(value) >= size) return signed(`${threeOf(value / size)} ${letter}`);
+  return signed(Number.isInteger(value) || Math.abs(value) >= 100 ? whole.format(value) : digits(value));
 }
+
+// What is counted one by one is said to the last one.
+export function count(value) { return value === null || value === undefined ? "" : whole.format(value); }
 
 export function usd(value) {
   if (value === null || value === undefined) return "";
   if (Math.abs(value) >= 1e6) return amount(value);
-  if (Math.abs(value) >= 1000) return whole.format(value);
-  return value === 0 || Math.abs(value) >= 0.005 ? cents.format(value) : String(Number(value.toPrecision(2)));
+  if (Math.abs(value) >= 1000) return signed(whole.format(value));
+  return signed(value === 0 || Math.abs(value) >= 0.005 ? cents.format(value) : String(Number(value.toPrecision(2))));
 }
 
 export function percent(share) {
   if (share === null || share === undefined) return "";
-  return Math.abs(share) < 5e-5 ? "0 %" : `${Number((100 * share).toFixed(1))} %`;
+  return Math.abs(share) < 5e-5 ? "0 %" : signed(`${Number((100 * share).toFixed(1))} %`);
 }
 
 export function milliseconds(value) {
@@ -47,3 +50,5 @@ export function ago(moment) {
 }
 
 function digits(value) { return String(Number(value.toPrecision(3))); }
+function threeOf(value) { const size = Math.abs(value); return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2); } // below each other they line up
+function signed(text) { return text.replace(/^-/, "−"); }

@@ -11,12 +11,15 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from deltalake import DeltaTable
 
 from tests.unit.thalweg.window.conftest import OpenWindow, Serving
 from tests.unit.thalweg.window.histories import random_batches, write_ledger
 from thalweg.query.followed_tasks import events_of
 from thalweg.query.query import TableReader
-from thalweg.window.feed import event_id
+from thalweg.sync.delta.contracts import DECISIONS
+from thalweg.sync.ledger.reading import LedgerVersion
+from thalweg.window.feed import event_id, ledger_mark
 
 
 def test_tasks_are_found_sorted_paged_and_grouped(window: OpenWindow) -> None:
@@ -119,11 +122,13 @@ def test_events_come_as_they_are_committed_and_go_on_where_one_was(serving: Serv
     batches = random_batches(9, 6, 40)
     write_ledger(str(tmp_path), batches[:2])
     window = serving(str(tmp_path), batches)
-    expected = [event_id(event.position) for rows in batches for event in events_of(rows)]
+    ledger = ledger_mark(LedgerVersion(DeltaTable(str(tmp_path / DECISIONS.name))).ledger_id)
+    assert ledger, "an id says of which ledger it is"
+    expected = [event_id(event.position, ledger) for rows in batches for event in events_of(rows)]
     with ThreadPoolExecutor() as beside:
         listening = beside.submit(listen, window, len(expected) - 1, last=expected[0])
         for former, rows in pairwise(batches[1:]):
-            last = event_id(list(events_of(former))[-1].position)
+            last = event_id(list(events_of(former))[-1].position, ledger)
             while window.get("/healthz")["position"] != last:
                 time.sleep(0.01)
             write_ledger(str(tmp_path), [rows])
@@ -131,6 +136,25 @@ def test_events_come_as_they_are_committed_and_go_on_where_one_was(serving: Serv
     assert [event["id"] for event in heard] == expected[1:]
     assert "task" in heard[-1], "who is told of a change is told how the task is now"
     assert [event["id"] for event in listen(window, 5, last=expected[-6])] == expected[-5:]
+
+
+def test_a_method_that_is_not_done_is_told_with_those_that_are(window: OpenWindow) -> None:
+    for method in ("DELETE", "OPTIONS", "PUT"):
+        status, found, headers = window.ask("/v1/tasks", method=method)
+        assert (status, headers["Allow"]) == (405, "GET, HEAD, POST")
+        assert f"{method} is nothing that /v1/tasks does" in found["error"]
+    assert window.ask("/v1/events", method="POST")[2]["Allow"] == "GET, HEAD"
+
+
+def test_who_takes_no_gzip_gets_none(window: OpenWindow) -> None:
+    for accepted, packed in (("gzip", "gzip"), ("br, gzip;q=0.5", "gzip"), ("gzip;q=0", None), ("identity", None)):
+        assert window.ask("/app.js", Accept_Encoding=accepted)[2]["Content-Encoding"] == packed
+
+
+def test_a_task_that_nobody_knows_has_no_explanation(window: OpenWindow) -> None:
+    status, found, _ = window.ask("/v1/tasks/nobody/explanation")
+    assert status == 404
+    assert "there is no task 'nobody'" in found["error"]
 
 
 def test_a_key_of_one_tenant_sees_that_tenant(window: OpenWindow) -> None:

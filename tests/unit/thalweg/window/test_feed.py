@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from thalweg.query.followed_tasks import LedgerEvent
 from thalweg.sync.ledger.reading import Position
-from thalweg.window.feed import Feed, event_id, position_named, told
+from thalweg.window.feed import EventPlace, Feed, event_id, place_named, told
 
 MOMENT = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -44,7 +44,7 @@ class Stored:
 async def heard(feed: Feed, after: Position | None, until: int, tenant: str | None = None) -> list[str]:
     """Listen until so many events came; give the ids."""
     ids: list[str] = []
-    async with aclosing(feed.follow(after, tenant)) as texts:
+    async with aclosing(feed.follow(None if after is None else EventPlace(after), tenant)) as texts:
         async for text in texts:
             parts = text.decode().split("\n\n")
             ids += [part.split("\n")[0].removeprefix("id: ") for part in parts if "event: change" in part]
@@ -109,5 +109,56 @@ def test_an_event_brings_the_task_and_the_newest_are_told_first() -> None:
 
 
 def test_ids_are_read_back_and_others_are_none() -> None:
-    assert position_named(event_id(Position(3, 1204, 17))) == Position(3, 1204, 17)
-    assert [position_named(text) for text in ("", "3", "3-4", "3-4-x", "3-4-5-6", "-1-2-3", "9" * 40)] == [None] * 7
+    assert place_named(event_id(Position(3, 1204, 17))) == EventPlace(Position(3, 1204, 17))
+    assert place_named(event_id(Position(3, 1204, 17), "0a1b2c3d")) == EventPlace(Position(3, 1204, 17), "0a1b2c3d")
+    assert [place_named(text) for text in ("", "3", "3-4", "3-4-x", "3-4-5-6", "-1-2-3", "9" * 40)] == [None] * 7
+
+
+async def signs(feed: Feed, after: EventPlace | None, until: str) -> list[str]:
+    """Listen until an event of a kind came; give the kinds and ids of all."""
+    found: list[str] = []
+    async with aclosing(feed.follow(after, None)) as texts:
+        async for text in texts:
+            for part in text.decode().split("\n\n"):
+                if part.startswith("id: "):
+                    where, kind = part.split("\n")[:2]
+                    found.append(f"{kind.removeprefix('event: ')} {where.removeprefix('id: ')}")
+                    if kind == f"event: {until}":
+                        return found
+    return found
+
+
+def test_a_place_of_another_ledger_or_beyond_the_end_begins_anew() -> None:
+    async def scene() -> None:
+        feed = Feed(Stored())
+        feed.bind()
+        early = asyncio.create_task(signs(feed, EventPlace(EVENTS[5].position, "00000000"), "anew"))
+        await asyncio.sleep(0.01)
+        feed.begin(EVENTS[9].position, "0a1b2c3d")
+        newest = f"anew {event_id(EVENTS[9].position, '0a1b2c3d')}"
+        assert (await asyncio.wait_for(early, 900))[-1] == newest, "it came before anything was read"
+        beyond = EventPlace(Position(99, 0, 0))
+        for strange in (beyond, EventPlace(EVENTS[2].position, "00000000")):
+            assert (await asyncio.wait_for(signs(feed, strange, "anew"), 900))[-1] == newest
+        known = EventPlace(EVENTS[7].position, "0a1b2c3d")
+        assert (await asyncio.wait_for(signs(feed, known, "change"), 900))[-1].startswith("change "), "it goes on"
+        # While it listens another ledger comes in the place of the first.
+        live = asyncio.create_task(signs(feed, None, "anew"))
+        await asyncio.sleep(0.01)
+        feed.begin(EVENTS[3].position, "ffffffff")
+        assert (await asyncio.wait_for(live, 900))[-1] == f"anew {event_id(EVENTS[3].position, 'ffffffff')}"
+
+    asyncio.run(scene())
+
+
+def test_a_herd_that_comes_back_to_the_same_place_reads_the_ledger_once() -> None:
+    async def scene() -> None:
+        stored = Stored()
+        feed = Feed(stored)
+        feed.begin(EVENTS[400].position)
+        feed.bind()
+        came = await asyncio.gather(*(heard(feed, EVENTS[300].position, 100) for _ in range(500)))
+        assert all(ids == ids_of(EVENTS[301:401]) for ids in came) or stored.asked == 1
+        assert stored.asked == 1
+
+    asyncio.run(scene())

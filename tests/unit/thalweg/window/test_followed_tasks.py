@@ -1,20 +1,25 @@
 """Live tasks are the ledger's, to its last commit, wherever the tables stand; and their events miss nothing."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from tests.unit.thalweg.window.histories import random_batches, write_ledger, write_tables
+from thalweg.query import followed_tasks
 from thalweg.query.followed_tasks import FollowedTasks, events_after, events_of
 from thalweg.query.task_list import TaskFilter, TaskOrder
-from thalweg.sync.delta.contracts import DECISIONS
+from thalweg.sync.delta.contracts import DECISIONS, TASKS
 from thalweg.sync.delta.store import open_or_create, table_uri
 from thalweg.sync.ledger.folds import fold_ledger
 from thalweg.sync.ledger.reading import Position
+from thalweg.window.feed import Feed, event_id, ledger_mark
+from thalweg.window.watch import LedgerWatch
 
 
 def states(live: FollowedTasks) -> dict[str, Any]:
@@ -98,6 +103,42 @@ def test_another_ledger_in_the_same_place_is_read_anew(tmp_path: Path) -> None:
         except Exception:
             live.load_anew()
     assert states(live) == folded(others)
+
+
+def test_a_ledger_that_was_put_back_to_an_earlier_state_is_seen_by_itself(tmp_path: Path) -> None:
+    batches = random_batches(8, 6, 40)
+    write_ledger(str(tmp_path), batches[:2])
+    shutil.copytree(tmp_path / "decisions", tmp_path / "kept")
+    write_ledger(str(tmp_path), batches[2:])
+    live = FollowedTasks(str(tmp_path))
+    live.step()
+    assert states(live) == folded(batches)
+    shutil.rmtree(tmp_path / "decisions")
+    (tmp_path / "kept").rename(tmp_path / "decisions")
+    for _ in range(followed_tasks._LOOKS_AFRESH):
+        with suppress(DeltaError):  # the log has fewer versions than were seen
+            live.step()
+    assert states(live) == folded(batches[:2])
+
+
+def test_all_is_read_anew_only_where_much_was_archived_and_listeners_hear_what_came_meanwhile(tmp_path: Path) -> None:
+    batches = random_batches(13, 6, 60)
+    write_ledger(str(tmp_path), batches[:4])
+    write_tables(str(tmp_path), batches[:4])
+    tasks, feed = FollowedTasks(str(tmp_path)), Feed(lambda position, limit: [])
+    watch = LedgerWatch(tasks, feed, lambda: 1, look_s=1, anew_s=1)
+    watch.step()
+    was = tasks.columns
+    watch.load_anew()
+    assert tasks.columns is was, "nothing was archived"
+    table = DeltaTable(table_uri(str(tmp_path), TASKS.name))
+    ids = pa.table(table.to_pyarrow_table(columns=["task_id"])).column("task_id").to_pylist()
+    table.delete(f"task_id IN ({', '.join(map(repr, ids[: len(ids) // 4]))})")
+    write_ledger(str(tmp_path), batches[4:5])
+    watch.load_anew()
+    assert tasks.columns is not was
+    came = [event_id(event.position, ledger_mark(tasks.ledger_id)) for event in events_of(batches[4])]
+    assert [body.text.split(b"\n")[0].decode() for body in feed._kept] == [f"id: {one}" for one in came]
 
 
 def test_what_lies_behind_a_position_is_read_in_order_and_in_pieces(tmp_path: Path) -> None:

@@ -102,3 +102,16 @@ def test_what_an_operation_on_a_task_will_do_is_said_with_what_it_costs(tmp_path
     assert ahead("hold", "w") == ["it does not start until it is released"]
     assert ahead("release", "w") == ["nothing new: it is not held, or has ended"]
     assert "no such task was submitted" in ahead("cancel", "nobody")[0]
+
+
+def test_the_time_that_copies_take_is_not_taken_from_planning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spent_s, make = [0.0], WorldSource.world
+
+    def slow(self: WorldSource, *how: Any) -> Any:
+        spent_s[0] += 100.0
+        return make(self, *how)
+
+    monkeypatch.setattr(WorldSource, "world", slow)
+    place = PlaceSettings()
+    source = WorldSource(str(world(tmp_path, runs("a", EAST, 0), waits("w"))), place, NOW_MS)
+    assert what_if(source, place, Supposed(place=place), NOW_MS, lambda: 20.0 - spent_s[0])["complete"]
