@@ -12,7 +12,7 @@ from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.relocation import MovedCopy, Relocation
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.world.tasks import MILLI, Copy, CopyState, Task, Transition
-from thalweg.scheduling.world.urgency import HOUR_MS
+from thalweg.scheduling.world.value import HOUR_MS
 from thalweg.scheduling.world.world import World
 
 _SLACK = 1e-9

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, IntArray
-from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.live.demands import Demand, left_of
 from thalweg.scheduling.live.elsewhere import Elsewhere
 from thalweg.scheduling.live.live_plan import PlanSettings
@@ -83,7 +82,7 @@ def _classes(world: World, demands: Sequence[Demand], settings: PlanSettings, no
     item_start, item_size, copy_start, copy_region = [0], list[float](), [0], list[int]()
     for spec in specs:
         for item in spec.data:
-            places, size_gb = _where(world, item.dataset, item.region, item.size_gb)
+            places, size_gb = world.geography.where(item)
             if places:
                 item_size.append(size_gb)
                 copy_region.extend(places)
@@ -94,7 +93,9 @@ def _classes(world: World, demands: Sequence[Demand], settings: PlanSettings, no
         count=np.array([len(demand.tasks) for demand in demands], np.int64),
         need=np.array([(spec.gpus, spec.cpus, spec.memory_gb) for spec in specs], np.float64).reshape(size, 3),
         expected_h=np.array([spec.expected_s / HOUR_S for spec in specs], np.float64),
-        wait_usd=np.array([demand.wait_usd(now_ms, settings.wait_usd) for demand in demands], np.float64),
+        wait_usd=np.array(
+            [demand.wait_usd(now_ms, settings.wait_usd, settings.rule) for demand in demands], np.float64
+        ),
         regions=regions,
         gpu_model_count=len(models),
         priority=np.array([spec.priority for spec in specs], np.int64),
@@ -140,10 +141,3 @@ def _origin(world: World, spec: TaskSpec) -> int:
 
 def _or_inf(value: float | None) -> float:
     return np.inf if value is None else value
-
-
-def _where(world: World, dataset: str | None, region: RegionId | None, size_gb: float) -> tuple[list[int], float]:
-    """Region indices of an input's copies and its size; none where the dataset is unknown (it then costs nothing)."""
-    if dataset is not None and (facts := world.geography.datasets.get(dataset)) is not None:
-        return [world.region_at(place) for place in facts.regions], size_gb or facts.size_gb
-    return ([world.region_at(region)], size_gb) if region is not None else ([], 0.0)

@@ -26,11 +26,11 @@ from thalweg.scheduling.live.pool_prices import live_prices
 from thalweg.scheduling.live.unpriced import Unpriced
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.pack.packer import Packer
-from thalweg.scheduling.problem.model import Problem
+from thalweg.scheduling.problem.model import GPUS, Pools, Problem
 from thalweg.scheduling.problem.solution import LIVE_LIMITS, Solution
 from thalweg.scheduling.solve.solve import solve
 from thalweg.scheduling.world.refusals import in_words
-from thalweg.scheduling.world.waiting import ClassKey, WaitingClass
+from thalweg.scheduling.world.waiting import ClassKey, Turn
 from thalweg.scheduling.world.world import World
 
 GROWTH_LOOK_MS = 1_000
@@ -53,18 +53,20 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     world.wake(now_ms)
     if not world.nodes.pools:
         return None
-    window = _possible_window(world, settings, now_ms)
-    impossible = dict(world.waiting.impossible())
     growing = bool(settings.resize_every_ms and world.elastic and now_ms >= world.grow_at_ms)
+    if not (len(world.waiting) or growing):
+        return None
+    pools = world.pools()
+    window = _possible_window(world, settings, now_ms, pools)
+    impossible = dict(world.waiting.impossible())
     if not (window or growing or impossible):
         return None
     packer = packer or Packer(world.nodes)
-    pools = world.pools()
     demands = demands_of(world, window)
     if settings.fair_share:
         demands = split_by_share(world, demands, pools)
     demands, hopeless = _split_hopeless(world, demands)
-    base = sum(len(demand.tasks) * demand.wait_usd(now_ms, settings.wait_usd) for demand in hopeless)
+    base = sum(len(demand.tasks) * demand.wait_usd(now_ms, settings.wait_usd, settings.rule) for demand in hopeless)
     base += sum(_wait_usd(world, task_id, settings, now_ms) for task_id in impossible)
     limits = TenantAllowance(world)
     problem: Problem | None = None
@@ -87,7 +89,7 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     left = [replace(demand, tasks=rest) for demand in [*demands, *hopeless] if (rest := _left(demand, held))]
     making_room: MakingRoom | None = None
     if left or growing:
-        left.sort(key=lambda demand: (-demand.wait_usd(now_ms, settings.wait_usd), demand.order))
+        left.sort(key=lambda demand: (-demand.wait_usd(now_ms, settings.wait_usd, settings.rule), demand.order))
         making_room = MakingRoom(world, left, settings, now_ms, packer, limits, pools)
         for task_id in making_room.try_all():
             del held[task_id]
@@ -100,7 +102,7 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     elsewhere = Elsewhere(world)
     stuck = [
         waiting.index
-        for waiting, count in window
+        for waiting, count, _ in window
         if any(t in held for t in world.waiting.first(waiting, count))
         # Room elsewhere that others took in this plan: in the next one it may go where it failed.
         and not (waiting.key.avoid and elsewhere.is_open(waiting.key))
@@ -122,7 +124,7 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
             LeftWaiting(task_id=task_id, reason=_beyond(outdone[task_id], reason) if task_id in outdone else reason)
             for task_id, reason in held.items()
         ),
-        considered=sum(count for _, count in window) + len(impossible),
+        considered=sum(turn.count for turn in window) + len(impossible),
         objective=base + objective,
         bound=base + (min(solution.bound, objective) if solution is not None else 0.0),
         preempted=tuple(making_room.preempted) if making_room else (),
@@ -131,14 +133,21 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     )
 
 
-def _possible_window(world: World, settings: PlanSettings, now_ms: int) -> list[tuple[WaitingClass, int]]:
+def _possible_window(world: World, settings: PlanSettings, now_ms: int, pools: Pools) -> list[Turn]:
     """Choose what is considered; what not even an empty fleet could hold is set apart and takes nobody's turn."""
     fleet = EmptyFleet(world)
     while True:
-        window = world.waiting.window(world.loosened, settings.window_tasks, settings.window_classes, now_ms)
+        window = world.waiting.window(
+            world.loosened,
+            settings.window_tasks,
+            settings.window_classes,
+            now_ms,
+            settings.rule,
+            pools.capacity[:, GPUS],
+        )
         objections = [
             (waiting, world.orders.objection_to_tenant(waiting.key.spec.tenant) or fleet.objection(waiting.key))
-            for waiting, _ in window
+            for waiting, _, _ in window
         ]
         for waiting, objection in objections:
             if objection is not None:
@@ -151,7 +160,7 @@ def _wait_usd(world: World, task_id: TaskId, settings: PlanSettings, now_ms: int
     task = world.tasks[task_id]
     key = ClassKey(spec=task.spec, missing=task.placed_together, taken=task.taken, avoid=task.avoid)
     alone = Demand(key=key, tasks=(task_id,), order=task.order, since_ms=task.submitted_ms)
-    return alone.wait_usd(now_ms, settings.wait_usd)
+    return alone.wait_usd(now_ms, settings.wait_usd, settings.rule)
 
 
 def _told(world: World, unpriced: Unpriced, task_id: TaskId, reason: str, now_ms: int) -> str:

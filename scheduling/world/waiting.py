@@ -4,18 +4,29 @@ A class that could not be placed is not looked at again until capacity it could 
 wait for a full world cost a micro-batch nothing but a mask.
 """
 
+import heapq
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 
-from thalweg.scheduling.arrays import BoolArray, IntArray
+from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray
 from thalweg.scheduling.ids import RegionId, TaskId
+from thalweg.scheduling.world.hold import HoldEstimator, as_requested
 from thalweg.scheduling.world.tasks import TaskSpec
-from thalweg.scheduling.world.urgency import NO_DEADLINE_MS, urgency
+from thalweg.scheduling.world.value import (
+    DEFAULT_RULE,
+    GPU_HOURS_PER_USD,
+    NO_DEADLINE_MS,
+    RankRule,
+    deadline_times,
+    rank,
+    value_usd_per_hour,
+)
 
 
 class ClassKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,17 +76,43 @@ class WaitingClass:
         return sum(other not in self.left for other in ahead)
 
 
+class Turn(NamedTuple):
+    """A class that the next plan considers."""
+
+    waiting: WaitingClass
+    count: int
+    """Tasks of it, the oldest."""
+    rank: float
+    """`scheduling.world.value.rank`, where the room that is free would have it go."""
+
+
+FEW_CLASSES: Final = 64
+"""So many classes are all looked at: a plan of them takes a millisecond or two."""
+MOST_FIRST: Final = 16
+"""Classes that are looked at whatever is free, the highest ranks: as many as a plan makes room for."""
+_SLACK: Final = 1e-9
+
+
 class WaitingQueue:
     """The queue. Rows of its columns are reused when a class empties."""
 
-    def __init__(self, pools_of: Callable[[ClassKey], BoolArray]) -> None:
+    def __init__(
+        self,
+        pools_of: Callable[[ClassKey], BoolArray],
+        fetch_usd_of: Callable[[ClassKey], FloatArray] | None = None,
+        hold_of: HoldEstimator = as_requested,
+    ) -> None:
         """Start empty.
 
         Args:
             pools_of: mask of the pools that a class may use at all, [P]; asked when a class appears and after
                 `forget_pools`.
+            fetch_usd_of: what bringing its data into each pool costs, [P]; asked at the same times; None for nothing.
+            hold_of: how long a task holds its place.
         """
         self._pools_of = pools_of
+        self._fetch_usd_of = fetch_usd_of
+        self._hold_of = hold_of
         self._classes: dict[ClassKey, WaitingClass] = {}
         self._by_index: list[WaitingClass | None] = []
         self._by_tenant: dict[str, dict[WaitingClass, None]] = {}
@@ -83,7 +120,10 @@ class WaitingQueue:
         self._entries: dict[TaskId, tuple[WaitingClass, int, int]] = {}  # class, order, waiting since ms
         self._pools = np.zeros((0, 0), bool)  # [rows, P]
         self._tried = np.zeros(0, np.int64)  # clock of the last fruitless try; -1 never tried
-        self._priority = np.zeros(0, np.int64)
+        self._fetch_gpu_h = np.zeros((0, 0))  # [rows, P] what fetching its data is worth, in GPU-hours
+        self._gpus = np.zeros(0)  # of one task, the least it starts with
+        self._gpu_h = np.zeros(0)  # that one task holds
+        self._value = np.zeros(0)  # US dollars an hour of its delay, deadline aside
         self._oldest = np.zeros(0, np.int64)
         self._oldest_ms = np.zeros(0, np.int64)
         self._start_by_ms = np.zeros(0, np.int64)
@@ -158,13 +198,8 @@ class WaitingQueue:
 
     def forget_pools(self) -> None:
         """Ask again which pools every class may use: pools, links or prices have changed. Everything may be tried."""
-        width = 0
         for waiting in self._classes.values():
-            mask = self._pools_of(waiting.key)
-            width = len(mask)
-            if self._pools.shape[1] != width:
-                self._pools = np.zeros((len(self._live), width), bool)
-            self._pools[waiting.index] = mask
+            self._ask_pools(waiting)
         self._tried[:] = -1
         self.unpark()
 
@@ -202,18 +237,30 @@ class WaitingQueue:
         self._tried[indices] = clock
 
     def window(
-        self, loosened: IntArray, max_tasks: int, max_classes: int, now_ms: int = 0
-    ) -> list[tuple[WaitingClass, int]]:
+        self,
+        loosened: IntArray,
+        max_tasks: int,
+        max_classes: int,
+        now_ms: int = 0,
+        rule: RankRule = DEFAULT_RULE,
+        free_gpus: FloatArray | None = None,
+    ) -> list["Turn"]:
         """Choose what the next plan considers.
+
+        Few classes are all looked at. Of many, those are that the room which is free would go to by rank, the first few
+        whatever is free (others may give way to them), and all that were never looked at, so that they are told why
+        they wait: the rest would only be found too late in the order again.
 
         Args:
             loosened: [P] clock at which capacity of the pool last grew.
             max_tasks: most tasks in all.
             max_classes: most classes in all.
             now_ms: ages and deadlines are counted from it.
+            rule: of the ranks.
+            free_gpus: [P] GPUs that are free now; None where that is no matter.
 
         Returns:
-            Classes with the number of tasks to consider, by urgency (priority, age and deadline), then oldest task.
+            Whose turn it is, the highest rank first, then the oldest task.
         """
         if not self._classes:
             return []
@@ -226,52 +273,115 @@ class WaitingQueue:
             for pool in newer:
                 hit = stuck[self._pools[stuck, pool] & (self._tried[stuck] < loosened[pool])]
                 may[hit] = True
-        return self._most_urgent(np.flatnonzero(may), max_classes, max_tasks, now_ms)
+        return self._by_rank(np.flatnonzero(may), max_classes, max_tasks, now_ms, rule, free_gpus)
 
-    def _most_urgent(
-        self, rows: IntArray, max_classes: int, max_tasks: int, now_ms: int
-    ) -> list[tuple[WaitingClass, int]]:
-        doublings = urgency(self._priority[rows], now_ms - self._oldest_ms[rows], self._start_by_ms[rows] - now_ms)
-        rows = rows[np.lexsort((self._oldest[rows], -doublings))][:max_classes]
-        chosen: list[tuple[WaitingClass, int]] = []
+    def _by_rank(
+        self,
+        rows: IntArray,
+        max_classes: int,
+        max_tasks: int,
+        now_ms: int,
+        rule: RankRule,
+        free_gpus: FloatArray | None = None,
+    ) -> list["Turn"]:
+        if not rows.size:
+            return []
+        ranks = self._ranks(rows, now_ms, rule, free_gpus)
+        order = np.lexsort((self._oldest[rows], -ranks))
+        rows, ranks = rows[order], ranks[order]
+        if free_gpus is not None and len(rows) > FEW_CLASSES:
+            rows, ranks = self._for_room(rows, ranks, now_ms, rule, free_gpus)
+        chosen: list[Turn] = []
         room = max_tasks
-        for row in rows.tolist():
+        for row, of_row in zip(rows[:max_classes].tolist(), ranks.tolist(), strict=False):
             waiting = self._by_index[row]
             assert waiting is not None
             take = min(len(waiting), room)
-            chosen.append((waiting, take))
+            chosen.append(Turn(waiting, take, of_row))
             room -= take
             if room == 0:
                 break
         return chosen
 
-    def stuck(self, max_classes: int, max_tasks: int, now_ms: int) -> list[tuple[WaitingClass, int]]:
-        """Choose the most urgent classes for which a plan found no room, as `window` does those that it looks at.
+    def _ranks(self, rows: IntArray, now_ms: int, rule: RankRule, free_gpus: FloatArray | None) -> FloatArray:
+        """Ranks of classes for the cheapest place that their data reach among those with room; else among all."""
+        fetch = np.zeros(len(rows))
+        if self._fetch_gpu_h.shape[1] and self._fetch_usd_of is not None:
+            of_pools = np.where(self._pools[rows], self._fetch_gpu_h[rows], np.inf)
+            if free_gpus is not None:
+                with_room = np.where(free_gpus >= self._gpus[rows, None] - _SLACK, of_pools, np.inf).min(axis=1)
+                fetch = np.where(np.isfinite(with_room), with_room, of_pools.min(axis=1))
+            else:
+                fetch = of_pools.min(axis=1)
+            fetch = np.where(np.isfinite(fetch), fetch, 0.0)
+        value = self._value[rows] * deadline_times(self._start_by_ms[rows] - now_ms)
+        return rank(value, self._gpu_h[rows] + fetch, now_ms - self._oldest_ms[rows], rule)
+
+    def _for_room(
+        self, rows: IntArray, ranks: FloatArray, now_ms: int, rule: RankRule, free_gpus: FloatArray
+    ) -> tuple[IntArray, FloatArray]:
+        """Hand the room out by rank, in thought: who loses the place near its data to another ranks anew, elsewhere."""
+        free = free_gpus.astype(np.float64).copy()
+        first = len(rows) if not free.size else MOST_FIRST
+        taken = dict(zip(rows[:first].tolist(), ranks[:first].tolist(), strict=True))
+        fits = (self._pools[rows] & (free >= self._gpus[rows, None] - _SLACK)).any(axis=1)
+        heap = [
+            (-of_row, int(self._oldest[row]), row)
+            for row, of_row in zip(rows[fits].tolist(), ranks[fits].tolist(), strict=True)
+        ]  # sorted, so a heap already
+        while heap and len(taken) < len(rows):
+            negative, oldest, row = heapq.heappop(heap)
+            open_ = np.flatnonzero(self._pools[row] & (free >= self._gpus[row] - _SLACK))
+            if not open_.size:
+                if not (free > _SLACK).any():
+                    break
+                continue
+            now = float(self._ranks(np.array([row]), now_ms, rule, free)[0])
+            if now < -negative * (1.0 - 1e-9):
+                heapq.heappush(heap, (-now, oldest, row))
+                continue
+            best = int(open_[np.lexsort((free[open_], self._fetch_gpu_h[row, open_]))[0]])
+            waiting = self._by_index[row]
+            assert waiting is not None
+            free[best] -= self._gpus[row] * min(len(waiting), max(free[best] // max(self._gpus[row], 1.0), 1.0))
+            taken[row] = now
+        fresh = rows[self._tried[rows] < 0]
+        for row, of_row in zip(fresh.tolist(), self._ranks(fresh, now_ms, rule, free).tolist(), strict=True):
+            taken.setdefault(row, of_row)
+        kept = np.array(list(taken), np.int64)
+        of_kept = np.array(list(taken.values()), np.float64)
+        order = np.lexsort((self._oldest[kept], -of_kept))
+        return kept[order], of_kept[order]
+
+    def stuck(self, max_classes: int, max_tasks: int, now_ms: int, rule: RankRule = DEFAULT_RULE) -> list["Turn"]:
+        """Choose the highest-ranked classes for which a plan found no room, as `window` does those that it looks at.
 
         Args:
             max_classes: most classes.
             max_tasks: most tasks in all.
             now_ms: ages and deadlines are counted from it.
+            rule: of the ranks.
         """
         rows = np.flatnonzero(self._live & ~self._parked & (self._tried >= 0))
-        return self._most_urgent(rows, max_classes, max_tasks, now_ms)
+        return self._by_rank(rows, max_classes, max_tasks, now_ms, rule)
 
-    def gpus_ahead(self, task_id: TaskId, usable: BoolArray, doublings: float, now_ms: int) -> float:
+    def gpus_ahead(self, task_id: TaskId, usable: BoolArray, now_ms: int, rule: RankRule = DEFAULT_RULE) -> float:
         """GPUs of the waiting tasks that come before this one and may use one of these pools.
 
         Args:
             task_id: whom they come before.
             usable: pools, [P].
-            doublings: its urgency.
             now_ms: the moment.
+            rule: of the ranks.
         """
         own, order, _ = self._entries.get(task_id, (None, 0, 0))
         rows = np.flatnonzero(self._live & ~self._parked)
         if not rows.size:
             return 0.0
         rows = rows[(self._pools[rows] & usable).any(axis=1)]
-        urgencies = urgency(self._priority[rows], now_ms - self._oldest_ms[rows], self._start_by_ms[rows] - now_ms)
-        before = (urgencies > doublings) | ((urgencies == doublings) & (self._oldest[rows] < order))
+        ranks = self._ranks(rows, now_ms, rule, None)
+        mine = 0.0 if own is None else float(self._ranks(np.array([own.index]), now_ms, rule, None)[0])
+        before = (ranks > mine) | ((ranks == mine) & (self._oldest[rows] < order))
         gpus = 0.0
         for row, is_before in zip(rows.tolist(), before.tolist(), strict=True):
             waiting = self._by_index[row]
@@ -292,11 +402,14 @@ class WaitingQueue:
         waiting = WaitingClass(key=key, index=index, oldest_order=order, oldest_ms=since_ms)
         self._classes[key] = waiting
         self._by_index[index] = waiting
-        mask = self._pools_of(key)
-        if self._pools.shape[1] != len(mask):
-            self._pools = np.zeros((len(self._live), len(mask)), bool)
-        self._pools[index] = mask
-        self._priority[index] = key.spec.priority
+        self._ask_pools(waiting)
+        spec = key.spec
+        gpus, copies = spec.gpus, max(key.missing, 1)
+        least = 1.0 if spec.min_workers is None else spec.min_workers / max(spec.workers, 1)
+        self._gpus[index] = gpus * least
+        self._gpu_h[index] = max(gpus, 1.0) * copies * self._hold_of(spec).hours
+        given = np.nan if spec.value_usd_per_hour is None else spec.value_usd_per_hour
+        self._value[index] = value_usd_per_hour(spec.priority, gpus * copies, given)
         self._oldest[index] = order
         self._oldest_ms[index] = since_ms
         self._start_by_ms[index] = NO_DEADLINE_MS if key.spec.start_by_ms is None else key.spec.start_by_ms
@@ -304,6 +417,15 @@ class WaitingQueue:
         self._live[index] = True
         self._tried[index] = -1
         return waiting
+
+    def _ask_pools(self, waiting: WaitingClass) -> None:
+        mask = self._pools_of(waiting.key)
+        if self._pools.shape[1] != len(mask):
+            self._pools = np.zeros((len(self._live), len(mask)), bool)
+            self._fetch_gpu_h = np.zeros((len(self._live), len(mask)))
+        self._pools[waiting.index] = mask
+        if self._fetch_usd_of is not None:
+            self._fetch_gpu_h[waiting.index] = self._fetch_usd_of(waiting.key) * GPU_HOURS_PER_USD
 
     def _note_oldest(self, waiting: WaitingClass) -> None:
         _, order, since_ms = self._entries[waiting.tasks[0]]
@@ -328,7 +450,10 @@ class WaitingQueue:
         more = max(rows, 2 * have, 64) - have
         self._pools = np.concatenate([self._pools, np.zeros((more, self._pools.shape[1]), bool)])
         self._tried = np.concatenate([self._tried, np.full(more, -1, np.int64)])
-        self._priority = np.concatenate([self._priority, np.zeros(more, np.int64)])
+        self._fetch_gpu_h = np.concatenate([self._fetch_gpu_h, np.zeros((more, self._fetch_gpu_h.shape[1]))])
+        self._gpus = np.concatenate([self._gpus, np.zeros(more)])
+        self._gpu_h = np.concatenate([self._gpu_h, np.zeros(more)])
+        self._value = np.concatenate([self._value, np.zeros(more)])
         self._oldest = np.concatenate([self._oldest, np.zeros(more, np.int64)])
         self._oldest_ms = np.concatenate([self._oldest_ms, np.zeros(more, np.int64)])
         self._start_by_ms = np.concatenate([self._start_by_ms, np.zeros(more, np.int64)])
