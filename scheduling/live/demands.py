@@ -52,12 +52,18 @@ class Demand:
         return float(self.key.missing * wait_usd(lowered, self.key.spec.gpus, base_usd))
 
 
-def rank_of(key: ClassKey, since_ms: int, now_ms: int, rule: RankRule, hold_of: HoldEstimator = as_requested) -> float:
-    """Rank of a class that is in no queue, where its data lie."""
+def delay_usd_per_hour(key: ClassKey, now_ms: int) -> float:
+    """What an hour's delay of one task of a class costs now."""
     spec, copies = key.spec, max(key.missing, 1)
     given = np.nan if spec.value_usd_per_hour is None else spec.value_usd_per_hour
     slack_ms = np.inf if spec.start_by_ms is None else spec.start_by_ms - now_ms
-    value = value_usd_per_hour(spec.priority, spec.gpus * copies, given) * deadline_times(slack_ms)
+    return float(value_usd_per_hour(spec.priority, spec.gpus * copies, given) * deadline_times(slack_ms))
+
+
+def rank_of(key: ClassKey, since_ms: int, now_ms: int, rule: RankRule, hold_of: HoldEstimator = as_requested) -> float:
+    """Rank of a class that is in no queue, where its data lie."""
+    spec, copies = key.spec, max(key.missing, 1)
+    value = delay_usd_per_hour(key, now_ms)
     return float(rank(value, max(spec.gpus, 1.0) * copies * hold_of(spec).hours, now_ms - since_ms, rule))
 
 

@@ -82,9 +82,8 @@ class PoolPrice:
     """What one more GPU in a pool would save.
 
     Attributes:
-        saves_usd: in all, over the run of the tasks that would move in. If one of them waits now, the price of its
-            waiting is part of it.
-        saves_usd_per_hour: `saves_usd` divided by the hours that those tasks run on average.
+        saves_usd: in all, over the run of the tasks that would move in.
+        saves_usd_per_hour: the same an hour. If one of them waits now, what its delay costs by GPU and hour.
         usd_per_gpu_hour: what a GPU of the pool costs.
     """
 

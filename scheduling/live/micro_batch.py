@@ -13,7 +13,7 @@ import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, IntArray
 from thalweg.scheduling.ids import TaskId
-from thalweg.scheduling.live.demands import Demand, demands_of, split_by_share
+from thalweg.scheduling.live.demands import Demand, delay_usd_per_hour, demands_of, split_by_share
 from thalweg.scheduling.live.drains import words_of
 from thalweg.scheduling.live.elsewhere import Elsewhere
 from thalweg.scheduling.live.empty_fleet import EmptyFleet
@@ -109,7 +109,13 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     ]
     world.waiting.tried(np.array(stuck, np.int64), world.clock)
     objective = placement.objective() if placement is not None else 0.0
-    prices = live_prices(problem, solution, making_room.problem if making_room is not None else None)
+    waits = making_room.placement.demands if making_room is not None else ()
+    prices = live_prices(
+        problem,
+        solution,
+        making_room.problem if making_room is not None else None,
+        [delay_usd_per_hour(demand.key, now_ms) for demand in waits],
+    )
     unpriced = Unpriced(world)
     held = {task_id: _told(world, unpriced, task_id, reason, now_ms) for task_id, reason in held.items()} | impossible
     outdone = _outdone(world, demands, held)
