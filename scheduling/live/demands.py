@@ -36,6 +36,7 @@ class Demand:
         since_ms: when the oldest of the class began to wait.
         beyond_share: above what its tenant is entitled to while others want it, too.
         rank: as the queue has it; None where it is in none.
+        closed: pools that are kept for others.
     """
 
     key: ClassKey
@@ -44,6 +45,7 @@ class Demand:
     since_ms: int
     beyond_share: bool = False
     rank: float | None = None
+    closed: frozenset[int] = frozenset()
 
     def wait_usd(self, now_ms: int, base_usd: float, rule: RankRule) -> float:
         """Price, within a plan, of leaving one task of it waiting."""

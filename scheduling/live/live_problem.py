@@ -37,7 +37,7 @@ def live_problem(
         gpu_models=world.gpu_models,
         pools=replace(pools, interruptions_per_hour=hazard),
         network=world.network(),
-        classes=replace(_classes(world, demands, settings, now_ms), tenant=of_demand),
+        classes=replace(_classes(world, demands, settings, now_ms, len(pools)), tenant=of_demand),
         weights=settings.weights,
         tenants=tenants,
     )
@@ -64,7 +64,7 @@ def _tenants(world: World, demands: Sequence[Demand]) -> tuple[Tenants, IntArray
     )
 
 
-def _classes(world: World, demands: Sequence[Demand], settings: PlanSettings, now_ms: int) -> Classes:
+def _classes(world: World, demands: Sequence[Demand], settings: PlanSettings, now_ms: int, pool_count: int) -> Classes:
     models, regions = world.gpu_models, len(world.region_names)
     size = len(demands)
     specs = [demand.key.spec for demand in demands]
@@ -105,6 +105,7 @@ def _classes(world: World, demands: Sequence[Demand], settings: PlanSettings, no
         origin=np.array([_origin(world, spec) for spec in specs], np.int64),
         max_rtt_ms=np.array([_or_inf(spec.max_rtt_ms) for spec in specs], np.float64),
         max_usd_per_hour=np.array([_or_inf(spec.max_usd_per_hour) for spec in specs], np.float64),
+        closed_pools=_closed(demands, pool_count),
         replicas=np.array([demand.key.missing for demand in demands], np.int64),
         items=(
             np.array(item_start, np.int64),
@@ -113,6 +114,16 @@ def _classes(world: World, demands: Sequence[Demand], settings: PlanSettings, no
             np.array(copy_region, np.int64),
         ),
     )
+
+
+def _closed(demands: Sequence[Demand], pools: int) -> BoolArray | None:
+    """Pools that are kept for others; None where none is."""
+    if not any(demand.closed for demand in demands):
+        return None
+    mask = np.zeros((len(demands), pools), bool)
+    for row, demand in enumerate(demands):
+        mask[row, sorted(demand.closed)] = True
+    return mask
 
 
 def _regions(world: World, spec: TaskSpec, key: ClassKey, elsewhere: Elsewhere) -> BoolArray:

@@ -23,6 +23,7 @@ from thalweg.scheduling.live.making_room import MakingRoom
 from thalweg.scheduling.live.node_limits import with_node_limits, workers_by_pool
 from thalweg.scheduling.live.node_placement import NodePlacement, TenantAllowance
 from thalweg.scheduling.live.pool_prices import live_prices
+from thalweg.scheduling.live.reservations import Reservation, kept_free, kept_room, reservations
 from thalweg.scheduling.live.unpriced import Unpriced
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.pack.packer import Packer
@@ -57,12 +58,13 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     if not (len(world.waiting) or growing):
         return None
     pools = world.pools()
-    window = _possible_window(world, settings, now_ms, pools)
+    kept = reservations(world, pools.capacity[:, GPUS], now_ms, settings.rule)
+    window = _possible_window(world, settings, now_ms, pools, kept)
     impossible = dict(world.waiting.impossible())
     if not (window or growing or impossible):
         return None
     packer = packer or Packer(world.nodes)
-    demands = demands_of(world, window)
+    demands = kept_free(demands_of(world, window), kept)
     if settings.fair_share:
         demands = split_by_share(world, demands, pools)
     demands, hopeless = _split_hopeless(world, demands)
@@ -139,7 +141,9 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     )
 
 
-def _possible_window(world: World, settings: PlanSettings, now_ms: int, pools: Pools) -> list[Turn]:
+def _possible_window(
+    world: World, settings: PlanSettings, now_ms: int, pools: Pools, kept: Sequence[Reservation]
+) -> list[Turn]:
     """Choose what is considered; what not even an empty fleet could hold is set apart and takes nobody's turn."""
     fleet = EmptyFleet(world)
     while True:
@@ -150,6 +154,7 @@ def _possible_window(world: World, settings: PlanSettings, now_ms: int, pools: P
             now_ms,
             settings.rule,
             pools.capacity[:, GPUS],
+            kept_room(kept, len(pools)),
         )
         objections = [
             (waiting, world.orders.objection_to_tenant(waiting.key.spec.tenant) or fleet.objection(waiting.key))

@@ -22,6 +22,7 @@ from thalweg.scheduling.world.value import (
     DEFAULT_RULE,
     GPU_HOURS_PER_USD,
     NO_DEADLINE_MS,
+    OVERDUE,
     RankRule,
     deadline_times,
     rank,
@@ -86,10 +87,21 @@ class Turn(NamedTuple):
     """`scheduling.world.value.rank`, where the room that is free would have it go."""
 
 
-FEW_CLASSES: Final = 64
-"""So many classes are all looked at: a plan of them takes a millisecond or two."""
-MOST_FIRST: Final = 16
-"""Classes that are looked at whatever is free, the highest ranks: as many as a plan makes room for."""
+class KeptRoom(NamedTuple):
+    """Pools that are kept for gangs, [P]: who may take them all the same."""
+
+    rank: FloatArray
+    """Whoever ranks as high; 0 in a pool that is kept for nobody."""
+    starts_in_h: FloatArray
+    """Whoever has left by then."""
+    spare_gpus: FloatArray
+    """Whoever needs no more."""
+
+
+FEW_CLASSES: Final = 16
+"""So many classes are all looked at: a plan of them takes few milliseconds."""
+MOST_FIRST: Final = 4
+"""Classes that are looked at whatever is free, the highest ranks: others may give way to them."""
 _SLACK: Final = 1e-9
 
 
@@ -123,6 +135,7 @@ class WaitingQueue:
         self._fetch_gpu_h = np.zeros((0, 0))  # [rows, P] what fetching its data is worth, in GPU-hours
         self._gpus = np.zeros(0)  # of one task, the least it starts with
         self._gpu_h = np.zeros(0)  # that one task holds
+        self._gang = np.zeros(0, bool)  # several workers
         self._value = np.zeros(0)  # US dollars an hour of its delay, deadline aside
         self._oldest = np.zeros(0, np.int64)
         self._oldest_ms = np.zeros(0, np.int64)
@@ -244,6 +257,7 @@ class WaitingQueue:
         now_ms: int = 0,
         rule: RankRule = DEFAULT_RULE,
         free_gpus: FloatArray | None = None,
+        kept: "KeptRoom | None" = None,
     ) -> list["Turn"]:
         """Choose what the next plan considers.
 
@@ -258,6 +272,7 @@ class WaitingQueue:
             now_ms: ages and deadlines are counted from it.
             rule: of the ranks.
             free_gpus: [P] GPUs that are free now; None where that is no matter.
+            kept: of these, those that are kept for gangs.
 
         Returns:
             Whose turn it is, the highest rank first, then the oldest task.
@@ -273,7 +288,7 @@ class WaitingQueue:
             for pool in newer:
                 hit = stuck[self._pools[stuck, pool] & (self._tried[stuck] < loosened[pool])]
                 may[hit] = True
-        return self._by_rank(np.flatnonzero(may), max_classes, max_tasks, now_ms, rule, free_gpus)
+        return self._by_rank(np.flatnonzero(may), max_classes, max_tasks, now_ms, rule, free_gpus, kept)
 
     def _by_rank(
         self,
@@ -283,6 +298,7 @@ class WaitingQueue:
         now_ms: int,
         rule: RankRule,
         free_gpus: FloatArray | None = None,
+        kept: "KeptRoom | None" = None,
     ) -> list["Turn"]:
         if not rows.size:
             return []
@@ -290,7 +306,7 @@ class WaitingQueue:
         order = np.lexsort((self._oldest[rows], -ranks))
         rows, ranks = rows[order], ranks[order]
         if free_gpus is not None and len(rows) > FEW_CLASSES:
-            rows, ranks = self._for_room(rows, ranks, now_ms, rule, free_gpus)
+            rows, ranks = self._for_room(rows, ranks, free_gpus, kept)
         chosen: list[Turn] = []
         room = max_tasks
         for row, of_row in zip(rows[:max_classes].tolist(), ranks.tolist(), strict=False):
@@ -305,53 +321,75 @@ class WaitingQueue:
 
     def _ranks(self, rows: IntArray, now_ms: int, rule: RankRule, free_gpus: FloatArray | None) -> FloatArray:
         """Ranks of classes for the cheapest place that their data reach among those with room; else among all."""
-        fetch = np.zeros(len(rows))
-        if self._fetch_gpu_h.shape[1] and self._fetch_usd_of is not None:
-            of_pools = np.where(self._pools[rows], self._fetch_gpu_h[rows], np.inf)
-            if free_gpus is not None:
-                with_room = np.where(free_gpus >= self._gpus[rows, None] - _SLACK, of_pools, np.inf).min(axis=1)
-                fetch = np.where(np.isfinite(with_room), with_room, of_pools.min(axis=1))
-            else:
-                fetch = of_pools.min(axis=1)
-            fetch = np.where(np.isfinite(fetch), fetch, 0.0)
+        fetch = self._nearest(rows, free_gpus)
         value = self._value[rows] * deadline_times(self._start_by_ms[rows] - now_ms)
         return rank(value, self._gpu_h[rows] + fetch, now_ms - self._oldest_ms[rows], rule)
 
+    def _nearest(self, rows: IntArray, free_gpus: FloatArray | None) -> FloatArray:
+        """What fetching data is worth for the cheapest place, among those with room if there are any, in GPU-hours."""
+        if not self._fetch_gpu_h.shape[1] or self._fetch_usd_of is None:
+            return np.zeros(len(rows))
+        of_pools = np.where(self._pools[rows], self._fetch_gpu_h[rows], np.inf)
+        nearest = of_pools.min(axis=1)
+        if free_gpus is not None:
+            with_room = np.where(free_gpus >= self._gpus[rows, None] - _SLACK, of_pools, np.inf).min(axis=1)
+            nearest = np.where(np.isfinite(with_room), with_room, nearest)
+        return np.where(np.isfinite(nearest), nearest, 0.0)
+
     def _for_room(
-        self, rows: IntArray, ranks: FloatArray, now_ms: int, rule: RankRule, free_gpus: FloatArray
+        self, rows: IntArray, ranks: FloatArray, free_gpus: FloatArray, kept: "KeptRoom | None"
     ) -> tuple[IntArray, FloatArray]:
         """Hand the room out by rank, in thought: who loses the place near its data to another ranks anew, elsewhere."""
         free = free_gpus.astype(np.float64).copy()
-        first = len(rows) if not free.size else MOST_FIRST
-        taken = dict(zip(rows[:first].tolist(), ranks[:first].tolist(), strict=True))
-        fits = (self._pools[rows] & (free >= self._gpus[rows, None] - _SLACK)).any(axis=1)
-        heap = [
-            (-of_row, int(self._oldest[row]), row)
-            for row, of_row in zip(rows[fits].tolist(), ranks[fits].tolist(), strict=True)
-        ]  # sorted, so a heap already
-        while heap and len(taken) < len(rows):
-            negative, oldest, row = heapq.heappop(heap)
-            open_ = np.flatnonzero(self._pools[row] & (free >= self._gpus[row] - _SLACK))
+        gpus, gpu_h, fetch = self._gpus[rows], self._gpu_h[rows], self._fetch_gpu_h[rows]
+        may = self._pools[rows] & (free >= gpus[:, None] - _SLACK)
+        if kept is not None:
+            hours = gpu_h / np.maximum(gpus, 1.0)
+            may &= ~(
+                (ranks[:, None] < kept.rank)
+                & (hours[:, None] > kept.starts_in_h)
+                & (gpus[:, None] > kept.spare_gpus + _SLACK)
+            )
+        fits = np.flatnonzero(may.any(axis=1))
+        # Rank times what is held: what stays the same where the data come from further away.
+        worth = ranks * (gpu_h + self._nearest(rows, free))
+        taken = {at: float(ranks[at]) for at in range(min(MOST_FIRST, len(rows)))}
+        heap = [(-float(ranks[at]), at) for at in fits.tolist()]  # sorted, so a heap already
+        while heap and (free > _SLACK).any():
+            negative, at = heapq.heappop(heap)
+            open_ = np.flatnonzero(may[at] & (free >= gpus[at] - _SLACK))
             if not open_.size:
-                if not (free > _SLACK).any():
-                    break
                 continue
-            now = float(self._ranks(np.array([row]), now_ms, rule, free)[0])
+            best = int(open_[np.lexsort((free[open_], fetch[at, open_]))[0]])
+            overdue = ranks[at] >= OVERDUE
+            now = float(ranks[at] if overdue else worth[at] / (gpu_h[at] + fetch[at, best]))
             if now < -negative * (1.0 - 1e-9):
-                heapq.heappush(heap, (-now, oldest, row))
+                heapq.heappush(heap, (-now, at))
                 continue
-            best = int(open_[np.lexsort((free[open_], self._fetch_gpu_h[row, open_]))[0]])
-            waiting = self._by_index[row]
+            waiting = self._by_index[rows[at]]
             assert waiting is not None
-            free[best] -= self._gpus[row] * min(len(waiting), max(free[best] // max(self._gpus[row], 1.0), 1.0))
-            taken[row] = now
-        fresh = rows[self._tried[rows] < 0]
-        for row, of_row in zip(fresh.tolist(), self._ranks(fresh, now_ms, rule, free).tolist(), strict=True):
-            taken.setdefault(row, of_row)
-        kept = np.array(list(taken), np.int64)
-        of_kept = np.array(list(taken.values()), np.float64)
-        order = np.lexsort((self._oldest[kept], -of_kept))
-        return kept[order], of_kept[order]
+            each = max(float(gpus[at]), 1.0)
+            free[best] -= each * min(len(waiting), max(free[best] // each, 1.0))
+            taken[at] = now
+        for at in np.flatnonzero(self._tried[rows] < 0).tolist():
+            taken.setdefault(at, float(ranks[at]))
+        chosen = np.array(sorted(taken, key=lambda at: (-taken[at], at)), np.int64)
+        return rows[chosen], np.array([taken[at] for at in chosen.tolist()], np.float64)
+
+    def gangs(self, free_gpus: FloatArray, most: int, now_ms: int, rule: RankRule) -> list["Turn"]:
+        """Choose the highest-ranked classes of several workers that no pool has GPUs for now.
+
+        Args:
+            free_gpus: [P] free now.
+            most: so many.
+            now_ms: the moment.
+            rule: of the ranks.
+        """
+        rows = np.flatnonzero(self._live & ~self._parked & self._gang)
+        if not rows.size:
+            return []
+        rows = rows[~(self._pools[rows] & (free_gpus >= self._gpus[rows, None] - _SLACK)).any(axis=1)]
+        return self._by_rank(rows, most, most, now_ms, rule)
 
     def stuck(self, max_classes: int, max_tasks: int, now_ms: int, rule: RankRule = DEFAULT_RULE) -> list["Turn"]:
         """Choose the highest-ranked classes for which a plan found no room, as `window` does those that it looks at.
@@ -407,6 +445,7 @@ class WaitingQueue:
         gpus, copies = spec.gpus, max(key.missing, 1)
         least = 1.0 if spec.min_workers is None else spec.min_workers / max(spec.workers, 1)
         self._gpus[index] = gpus * least
+        self._gang[index] = spec.workers > 1 and gpus > 1.0
         self._gpu_h[index] = max(gpus, 1.0) * copies * self._hold_of(spec).hours
         given = np.nan if spec.value_usd_per_hour is None else spec.value_usd_per_hour
         self._value[index] = value_usd_per_hour(spec.priority, gpus * copies, given)
@@ -453,6 +492,7 @@ class WaitingQueue:
         self._fetch_gpu_h = np.concatenate([self._fetch_gpu_h, np.zeros((more, self._fetch_gpu_h.shape[1]))])
         self._gpus = np.concatenate([self._gpus, np.zeros(more)])
         self._gpu_h = np.concatenate([self._gpu_h, np.zeros(more)])
+        self._gang = np.concatenate([self._gang, np.zeros(more, bool)])
         self._value = np.concatenate([self._value, np.zeros(more)])
         self._oldest = np.concatenate([self._oldest, np.zeros(more, np.int64)])
         self._oldest_ms = np.concatenate([self._oldest_ms, np.zeros(more, np.int64)])
