@@ -35,8 +35,8 @@ HoldEstimator = Callable[[TaskSpec], HoldEstimate]
 
 
 def as_requested(spec: TaskSpec) -> HoldEstimate:
-    """Take the request's word for it; what is no time (zero, a year and more) is brought within reason."""
-    hours = float(np.clip(spec.expected_s / 3_600.0, LEAST_HOLD_H, MOST_HOLD_H))
+    """Take the request's word for it; zero, and a year and more, are brought within reason; NaN is an hour."""
+    hours = 1.0 if np.isnan(spec.expected_s) else float(np.clip(spec.expected_s / 3_600.0, LEAST_HOLD_H, MOST_HOLD_H))
     spread = float(np.exp(_EIGHTY_PERCENT * SIGMA))
     return HoldEstimate(hours=hours, least_h=hours / spread, most_h=hours * spread)
 
