@@ -132,7 +132,7 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
             LeftWaiting(task_id=task_id, reason=_beyond(outdone[task_id], reason) if task_id in outdone else reason)
             for task_id, reason in held.items()
         ),
-        considered=sum(turn.count for turn in window) + len(impossible),
+        considered=sum(turn.tasks for turn in window) + len(impossible),
         objective=base + objective,
         bound=base + (min(solution.bound, objective) if solution is not None else 0.0),
         preempted=tuple(making_room.preempted) if making_room else (),

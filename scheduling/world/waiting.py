@@ -81,8 +81,8 @@ class Turn(NamedTuple):
     """A class that the next plan considers."""
 
     waiting: WaitingClass
-    count: int
-    """Tasks of it, the oldest."""
+    tasks: int
+    """So many of it, the oldest."""
     rank: float
     """`scheduling.world.value.rank`, where the room that is free would have it go."""
 
