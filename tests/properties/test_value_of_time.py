@@ -100,10 +100,11 @@ def test_who_ranks_below_a_gang_does_not_take_the_room_that_becomes_free_for_it(
     gang = spec(workers=4, expected_s=36_000.0)
     ask(world, "gang", gang)
     ask(world, "below", spec(expected_s=400_000.0))
-    ask(world, "gone by then", spec(expected_s=5_000.0, priority=100))
     placed(world)
     assert not where(world, "gang")
     assert not where(world, "below"), "it would run on when the gang is to start"
+    ask(world, "gone by then", spec(expected_s=5_000.0, priority=100))
+    placed(world)
     assert where(world, "gone by then")
 
 
