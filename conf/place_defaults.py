@@ -33,6 +33,7 @@ class PlaceDefaults:
     node_timeout_ms: int = 60_000
     assumed_usd_per_gpu_hour: float | None = None
     lost_spot_per_hour: float = 0.05
+    longest_wait_h: float = 1_080.0
     tenants: "Mapping[str, TenantSettings]" = field(default_factory=lambda: MappingProxyType({}))
     fair_share: bool = True
     most_preempted: int = 32

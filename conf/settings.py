@@ -162,7 +162,7 @@ class PlaceSettings(_Group):
     plan_deadline_ms: PositiveMs = 2_000
     """A plan that takes longer stops with its incumbent."""
     window_tasks: Annotated[int, Field(gt=0)] = 4_096
-    """Most waiting tasks considered by one plan, by priority and age; keeps a plan flat however long the queue."""
+    """Most waiting tasks considered by one plan, by rank; keeps a plan flat however long the queue."""
     heartbeat_timeout_ms: PositiveMs = 10_000
     """A region silent this long is lost and its tasks are placed again; ten missed heartbeats."""
     node_timeout_ms: PositiveMs = 60_000
@@ -193,6 +193,10 @@ class PlaceSettings(_Group):
     """A request for more GPUs in all is refused: no plan could hold it, and it is most likely a slip."""
     assumed_usd_per_gpu_hour: float | None = Field(default=None, ge=0, le=1e6)
     """Price of pools that nobody names one of, as in a machine room of one's own; null places nothing there."""
+    longest_wait_h: Annotated[float, Field(gt=0)] = 1_080.0
+    """The promise of the longest wait, in hours: what has waited so long goes before all that has not. In 45 days a
+    queue passes in which a quarter more is asked for than there is; a promise shorter than the queue makes it first
+    come, first served."""
     lost_spot_per_hour: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Chance that a spot node is taken away within an hour: what spot saves is weighed against the work it loses."""
     tenants: dict[str, TenantSettings] = {}

@@ -7,6 +7,7 @@ from thalweg.scheduling.again.proposals import LookLimits
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.problem.model import Weights
 from thalweg.scheduling.world.facts import TenantLimits
+from thalweg.scheduling.world.value import HOUR_MS, RankRule
 
 if TYPE_CHECKING:
     from thalweg.conf.place_defaults import PlaceDefaults
@@ -20,6 +21,7 @@ def plan_settings(place: "PlaceSettings | PlaceDefaults") -> PlanSettings:
         strategy=place.strategy,
         weights=Weights(rtt=weights.rtt, risk=weights.risk, move=weights.move, balance=weights.balance),
         wait_usd=weights.wait,
+        rule=RankRule(longest_wait_ms=place.longest_wait_h * HOUR_MS),
         window_tasks=place.window_tasks,
         lost_spot_per_hour=place.lost_spot_per_hour,
         fair_share=place.fair_share,

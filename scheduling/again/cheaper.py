@@ -23,6 +23,7 @@ from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.live_problem import live_problem, whole_pools
 from thalweg.scheduling.problem.cost import arc_costs
 from thalweg.scheduling.problem.model import GPUS, Problem
+from thalweg.scheduling.world.value import RankRule
 from thalweg.scheduling.world.world import World
 
 MOST_CLASSES: Final = 2_048
@@ -40,7 +41,7 @@ _SLACK: Final = 1e-9
 class _Priced(Demand):
     """A class that runs: nothing of it waits, so there is no price of its waiting to compute, a third of a look."""
 
-    def wait_usd(self, now_ms: int, base_usd: float) -> float:
+    def wait_usd(self, now_ms: int, base_usd: float, rule: RankRule) -> float:
         """Count nothing."""
         return 0.0
 

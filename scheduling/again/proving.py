@@ -13,7 +13,7 @@ from thalweg.scheduling.live.relocation import MovedCopy, Relocation
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.passed import has_passed
 from thalweg.scheduling.world.tasks import MILLI, Copy, CopyState, Task, Transition
-from thalweg.scheduling.world.urgency import HOUR_MS
+from thalweg.scheduling.world.value import HOUR_MS
 from thalweg.scheduling.world.world import World
 
 _SLACK = 1e-9

@@ -13,7 +13,7 @@ from thalweg.scheduling.passed import has_passed
 from thalweg.scheduling.world.fleet import CopyKey
 from thalweg.scheduling.world.occupancy import MICRO
 from thalweg.scheduling.world.tasks import Copy, Task, TaskSpec
-from thalweg.scheduling.world.urgency import HOUR_MS
+from thalweg.scheduling.world.value import HOUR_MS
 from thalweg.scheduling.world.waiting import ClassKey
 from thalweg.scheduling.world.world import World
 

@@ -125,6 +125,7 @@ def _cleared(
         need,
         now_ms=now_ms,
         wait_base_usd=0.0,
+        rule=settings.rule,
         move_usd=settings.weights.move,
     ):
         offered.setdefault(offer.pool, []).append(offer)

@@ -34,7 +34,7 @@ from thalweg.scheduling.problem.cost import arc_costs, components, hourly_usd
 from thalweg.scheduling.problem.model import Pools, Problem
 from thalweg.scheduling.solve.solve import left_by_greedy
 from thalweg.scheduling.world.tasks import MILLI, Task, TaskSpec, sized
-from thalweg.scheduling.world.urgency import HOUR_MS, NO_DEADLINE_MS, urgency
+from thalweg.scheduling.world.value import HOUR_MS
 from thalweg.scheduling.world.waiting import ClassKey
 from thalweg.scheduling.world.world import TenantLimits, World
 
@@ -547,9 +547,7 @@ class Explainer:
 
     def _ahead_gpus(self, task: Task, usable: BoolArray, now_ms: int) -> float:
         """GPUs that tasks before it wait for in the same pools."""
-        start_by_ms = NO_DEADLINE_MS if task.spec.start_by_ms is None else task.spec.start_by_ms
-        mine = urgency(task.spec.priority, now_ms - task.submitted_ms, start_by_ms - now_ms)
-        return self.world.waiting.gpus_ahead(task.task_id, usable, float(mine), now_ms)
+        return self.world.waiting.gpus_ahead(task.task_id, usable, now_ms, self.settings.rule)
 
 
 def _task(spec: TaskSpec) -> Task:

@@ -8,10 +8,18 @@ import numpy as np
 from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.live.fairshare import entitlements, tasks_within_share
 from thalweg.scheduling.problem.model import Pools
+from thalweg.scheduling.world.hold import HoldEstimator, as_requested
 from thalweg.scheduling.world.occupancy import MICRO
 from thalweg.scheduling.world.tasks import MIB_PER_GB, MILLI
-from thalweg.scheduling.world.urgency import BEYOND_SHARE_DOUBLINGS, NO_DEADLINE_MS, urgency, wait_usd
-from thalweg.scheduling.world.waiting import ClassKey, WaitingClass
+from thalweg.scheduling.world.value import (
+    BEYOND_SHARE_TIMES,
+    RankRule,
+    deadline_times,
+    rank,
+    value_usd_per_hour,
+    wait_usd,
+)
+from thalweg.scheduling.world.waiting import ClassKey, Turn
 from thalweg.scheduling.world.world import Holding, TenantLimits, World
 
 _NO_LIMITS = TenantLimits()
@@ -27,6 +35,8 @@ class Demand:
         order: of arrival of the first; names the demand.
         since_ms: when the oldest of the class began to wait.
         beyond_share: above what its tenant is entitled to while others want it, too.
+        rank: as the queue has it; None where it is in none.
+        closed: pools that are kept for others.
     """
 
     key: ClassKey
@@ -34,23 +44,38 @@ class Demand:
     order: int
     since_ms: int
     beyond_share: bool = False
+    rank: float | None = None
+    closed: frozenset[int] = frozenset()
 
-    def wait_usd(self, now_ms: int, base_usd: float) -> float:
-        """Price of leaving one task of it waiting."""
-        spec = self.key.spec
-        start_by_ms = NO_DEADLINE_MS if spec.start_by_ms is None else spec.start_by_ms
-        doublings = urgency(spec.priority, now_ms - self.since_ms, start_by_ms - now_ms)
-        lowered = doublings - BEYOND_SHARE_DOUBLINGS * self.beyond_share
-        return float(self.key.missing * wait_usd(lowered, spec.gpus, base_usd))
+    def wait_usd(self, now_ms: int, base_usd: float, rule: RankRule) -> float:
+        """Price, within a plan, of leaving one task of it waiting."""
+        own = rank_of(self.key, self.since_ms, now_ms, rule) if self.rank is None else self.rank
+        lowered = own / (BEYOND_SHARE_TIMES if self.beyond_share else 1.0)
+        return float(self.key.missing * wait_usd(lowered, self.key.spec.gpus, base_usd))
 
 
-def demands_of(world: World, window: Sequence[tuple[WaitingClass, int]]) -> list[Demand]:
+def delay_usd_per_hour(key: ClassKey, now_ms: int) -> float:
+    """What an hour's delay of one task of a class costs now."""
+    spec, copies = key.spec, max(key.missing, 1)
+    given = np.nan if spec.value_usd_per_hour is None else spec.value_usd_per_hour
+    slack_ms = np.inf if spec.start_by_ms is None else spec.start_by_ms - now_ms
+    return float(value_usd_per_hour(spec.priority, spec.gpus * copies, given) * deadline_times(slack_ms))
+
+
+def rank_of(key: ClassKey, since_ms: int, now_ms: int, rule: RankRule, hold_of: HoldEstimator = as_requested) -> float:
+    """Rank of a class that is in no queue, where its data lie."""
+    spec, copies = key.spec, max(key.missing, 1)
+    value = delay_usd_per_hour(key, now_ms)
+    return float(rank(value, max(spec.gpus, 1.0) * copies * hold_of(spec).hours, now_ms - since_ms, rule))
+
+
+def demands_of(world: World, window: Sequence[Turn]) -> list[Demand]:
     """One demand per class of the window."""
     found = []
-    for waiting, count in window:
+    for waiting, count, ranked in window:
         tasks = tuple(world.waiting.first(waiting, count))
         order = world.tasks[tasks[0]].order
-        found.append(Demand(key=waiting.key, tasks=tasks, order=order, since_ms=waiting.oldest_ms))
+        found.append(Demand(key=waiting.key, tasks=tasks, order=order, since_ms=waiting.oldest_ms, rank=ranked))
     return found
 
 

@@ -8,6 +8,7 @@ import msgspec
 from thalweg.scheduling.ids import PoolId, RegionId, TaskId
 from thalweg.scheduling.problem.model import SPOT_INTERRUPTIONS_PER_HOUR, Weights
 from thalweg.scheduling.world.tasks import Money, Share
+from thalweg.scheduling.world.value import DEFAULT_RULE, RankRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +18,8 @@ class PlanSettings:
     Attributes:
         strategy: name of the solver.
         weights: prices of what is not money.
-        wait_usd: price of one waiting task of middle priority that needs at most one GPU.
+        wait_usd: price, within a plan, of one task left waiting that needs at most one GPU, at the middle rank.
+        rule: in which order what waits is looked at.
         window_tasks: most tasks that one plan considers.
         window_classes: most classes that one plan considers.
         remaining_s: tells the seconds left until the plan must be there; None for no deadline.
@@ -30,6 +32,7 @@ class PlanSettings:
     strategy: str = "flow"
     weights: Weights = field(default_factory=Weights)
     wait_usd: float = 1e6
+    rule: RankRule = DEFAULT_RULE
     window_tasks: int = 4_096
     window_classes: int = 512
     remaining_s: Callable[[], float] | None = None
@@ -79,9 +82,8 @@ class PoolPrice:
     """What one more GPU in a pool would save.
 
     Attributes:
-        saves_usd: in all, over the run of the tasks that would move in. If one of them waits now, the price of its
-            waiting is part of it.
-        saves_usd_per_hour: `saves_usd` divided by the hours that those tasks run on average.
+        saves_usd: in all, over the run of the tasks that would move in.
+        saves_usd_per_hour: the same an hour. If one of them waits now, what its delay costs by GPU and hour.
         usd_per_gpu_hour: what a GPU of the pool costs.
     """
 

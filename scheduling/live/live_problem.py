@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, IntArray
-from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.live.demands import Demand, left_of
 from thalweg.scheduling.live.elsewhere import Elsewhere
 from thalweg.scheduling.live.live_plan import PlanSettings
@@ -38,7 +37,7 @@ def live_problem(
         gpu_models=world.gpu_models,
         pools=replace(pools, interruptions_per_hour=hazard),
         network=world.network(),
-        classes=replace(_classes(world, demands, settings, now_ms), tenant=of_demand),
+        classes=replace(_classes(world, demands, settings, now_ms, len(pools)), tenant=of_demand),
         weights=settings.weights,
         tenants=tenants,
     )
@@ -65,7 +64,7 @@ def _tenants(world: World, demands: Sequence[Demand]) -> tuple[Tenants, IntArray
     )
 
 
-def _classes(world: World, demands: Sequence[Demand], settings: PlanSettings, now_ms: int) -> Classes:
+def _classes(world: World, demands: Sequence[Demand], settings: PlanSettings, now_ms: int, pool_count: int) -> Classes:
     models, regions = world.gpu_models, len(world.region_names)
     size = len(demands)
     specs = [demand.key.spec for demand in demands]
@@ -83,7 +82,7 @@ def _classes(world: World, demands: Sequence[Demand], settings: PlanSettings, no
     item_start, item_size, copy_start, copy_region = [0], list[float](), [0], list[int]()
     for spec in specs:
         for item in spec.data:
-            places, size_gb = _where(world, item.dataset, item.region, item.size_gb)
+            places, size_gb = world.geography.where(item)
             if places:
                 item_size.append(size_gb)
                 copy_region.extend(places)
@@ -94,7 +93,9 @@ def _classes(world: World, demands: Sequence[Demand], settings: PlanSettings, no
         count=np.array([len(demand.tasks) for demand in demands], np.int64),
         need=np.array([(spec.gpus, spec.cpus, spec.memory_gb) for spec in specs], np.float64).reshape(size, 3),
         expected_h=np.array([spec.expected_s / HOUR_S for spec in specs], np.float64),
-        wait_usd=np.array([demand.wait_usd(now_ms, settings.wait_usd) for demand in demands], np.float64),
+        wait_usd=np.array(
+            [demand.wait_usd(now_ms, settings.wait_usd, settings.rule) for demand in demands], np.float64
+        ),
         regions=regions,
         gpu_model_count=len(models),
         priority=np.array([spec.priority for spec in specs], np.int64),
@@ -104,6 +105,7 @@ def _classes(world: World, demands: Sequence[Demand], settings: PlanSettings, no
         origin=np.array([_origin(world, spec) for spec in specs], np.int64),
         max_rtt_ms=np.array([_or_inf(spec.max_rtt_ms) for spec in specs], np.float64),
         max_usd_per_hour=np.array([_or_inf(spec.max_usd_per_hour) for spec in specs], np.float64),
+        closed_pools=_closed(demands, pool_count),
         replicas=np.array([demand.key.missing for demand in demands], np.int64),
         items=(
             np.array(item_start, np.int64),
@@ -112,6 +114,16 @@ def _classes(world: World, demands: Sequence[Demand], settings: PlanSettings, no
             np.array(copy_region, np.int64),
         ),
     )
+
+
+def _closed(demands: Sequence[Demand], pools: int) -> BoolArray | None:
+    """Pools that are kept for others; None where none is."""
+    if not any(demand.closed for demand in demands):
+        return None
+    mask = np.zeros((len(demands), pools), bool)
+    for row, demand in enumerate(demands):
+        mask[row, sorted(demand.closed)] = True
+    return mask
 
 
 def _regions(world: World, spec: TaskSpec, key: ClassKey, elsewhere: Elsewhere) -> BoolArray:
@@ -140,10 +152,3 @@ def _origin(world: World, spec: TaskSpec) -> int:
 
 def _or_inf(value: float | None) -> float:
     return np.inf if value is None else value
-
-
-def _where(world: World, dataset: str | None, region: RegionId | None, size_gb: float) -> tuple[list[int], float]:
-    """Region indices of an input's copies and its size; none where the dataset is unknown (it then costs nothing)."""
-    if dataset is not None and (facts := world.geography.datasets.get(dataset)) is not None:
-        return [world.region_at(place) for place in facts.regions], size_gb or facts.size_gb
-    return ([world.region_at(region)], size_gb) if region is not None else ([], 0.0)

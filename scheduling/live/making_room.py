@@ -288,6 +288,7 @@ class MakingRoom:
             need,
             now_ms=self.now_ms,
             wait_base_usd=self.settings.wait_usd,
+            rule=self.settings.rule,
             move_usd=self.settings.weights.move,
         ):
             offered.setdefault(offer.pool, []).append(offer)
@@ -349,7 +350,7 @@ class MakingRoom:
         copy = task.copies[index]
         at = np.array([row])
         restart = float(restart_usd(world.occupancy, at, self.now_ms)[0])
-        wait = float(new_wait_usd(world.occupancy, at, self.now_ms, self.settings.wait_usd)[0])
+        wait = float(new_wait_usd(world.occupancy, at, self.now_ms, self.settings.wait_usd, self.settings.rule)[0])
         for slot, need in world.slots_of(task, copy):
             world.nodes.release(slot, need)
         return Leaving(row, task, copy, pool, restart + wait, restart)

@@ -13,7 +13,7 @@ import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, IntArray
 from thalweg.scheduling.ids import TaskId
-from thalweg.scheduling.live.demands import Demand, demands_of, split_by_share
+from thalweg.scheduling.live.demands import Demand, delay_usd_per_hour, demands_of, split_by_share
 from thalweg.scheduling.live.drains import words_of
 from thalweg.scheduling.live.elsewhere import Elsewhere
 from thalweg.scheduling.live.empty_fleet import EmptyFleet
@@ -23,15 +23,16 @@ from thalweg.scheduling.live.making_room import MakingRoom
 from thalweg.scheduling.live.node_limits import with_node_limits, workers_by_pool
 from thalweg.scheduling.live.node_placement import NodePlacement, TenantAllowance
 from thalweg.scheduling.live.pool_prices import live_prices
+from thalweg.scheduling.live.reservations import Reservation, kept_free, kept_room, reservations
 from thalweg.scheduling.live.unpriced import Unpriced
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.passed import has_passed
-from thalweg.scheduling.problem.model import Problem
+from thalweg.scheduling.problem.model import GPUS, Pools, Problem
 from thalweg.scheduling.problem.solution import LIVE_LIMITS, Solution
 from thalweg.scheduling.solve.solve import solve
 from thalweg.scheduling.world.refusals import in_words
-from thalweg.scheduling.world.waiting import ClassKey, WaitingClass
+from thalweg.scheduling.world.waiting import ClassKey, Turn
 from thalweg.scheduling.world.world import World
 
 GROWTH_LOOK_MS = 1_000
@@ -54,18 +55,21 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     world.wake(now_ms)
     if not world.nodes.pools:
         return None
-    window = _possible_window(world, settings, now_ms)
-    impossible = dict(world.waiting.impossible())
     growing = bool(settings.resize_every_ms and world.elastic and has_passed(world.grown_ms, now_ms, GROWTH_LOOK_MS))
+    if not (len(world.waiting) or growing):
+        return None
+    pools = world.pools()
+    kept = reservations(world, pools.capacity[:, GPUS], now_ms, settings.rule)
+    window = _possible_window(world, settings, now_ms, pools, kept)
+    impossible = dict(world.waiting.impossible())
     if not (window or growing or impossible):
         return None
     packer = packer or Packer(world.nodes)
-    pools = world.pools()
-    demands = demands_of(world, window)
+    demands = kept_free(demands_of(world, window), kept)
     if settings.fair_share:
         demands = split_by_share(world, demands, pools)
     demands, hopeless = _split_hopeless(world, demands)
-    base = sum(len(demand.tasks) * demand.wait_usd(now_ms, settings.wait_usd) for demand in hopeless)
+    base = sum(len(demand.tasks) * demand.wait_usd(now_ms, settings.wait_usd, settings.rule) for demand in hopeless)
     base += sum(_wait_usd(world, task_id, settings, now_ms) for task_id in impossible)
     limits = TenantAllowance(world)
     problem: Problem | None = None
@@ -88,7 +92,7 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     left = [replace(demand, tasks=rest) for demand in [*demands, *hopeless] if (rest := _left(demand, held))]
     making_room: MakingRoom | None = None
     if left or growing:
-        left.sort(key=lambda demand: (-demand.wait_usd(now_ms, settings.wait_usd), demand.order))
+        left.sort(key=lambda demand: (-demand.wait_usd(now_ms, settings.wait_usd, settings.rule), demand.order))
         making_room = MakingRoom(world, left, settings, now_ms, packer, limits, pools)
         for task_id in making_room.try_all():
             del held[task_id]
@@ -101,14 +105,20 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     elsewhere = Elsewhere(world)
     stuck = [
         waiting.index
-        for waiting, count in window
+        for waiting, count, _ in window
         if any(t in held for t in world.waiting.first(waiting, count))
         # Room elsewhere that others took in this plan: in the next one it may go where it failed.
         and not (waiting.key.avoid and elsewhere.is_open(waiting.key))
     ]
     world.waiting.tried(np.array(stuck, np.int64), world.clock)
     objective = placement.objective() if placement is not None else 0.0
-    prices = live_prices(problem, solution, making_room.problem if making_room is not None else None)
+    waits = making_room.placement.demands if making_room is not None else ()
+    prices = live_prices(
+        problem,
+        solution,
+        making_room.problem if making_room is not None else None,
+        [delay_usd_per_hour(demand.key, now_ms) for demand in waits],
+    )
     unpriced = Unpriced(world)
     held = {task_id: _told(world, unpriced, task_id, reason, now_ms) for task_id, reason in held.items()} | impossible
     outdone = _outdone(world, demands, held)
@@ -123,7 +133,7 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
             LeftWaiting(task_id=task_id, reason=_beyond(outdone[task_id], reason) if task_id in outdone else reason)
             for task_id, reason in held.items()
         ),
-        considered=sum(count for _, count in window) + len(impossible),
+        considered=sum(turn.tasks for turn in window) + len(impossible),
         objective=base + objective,
         bound=base + (min(solution.bound, objective) if solution is not None else 0.0),
         preempted=tuple(making_room.preempted) if making_room else (),
@@ -132,14 +142,24 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     )
 
 
-def _possible_window(world: World, settings: PlanSettings, now_ms: int) -> list[tuple[WaitingClass, int]]:
+def _possible_window(
+    world: World, settings: PlanSettings, now_ms: int, pools: Pools, kept: Sequence[Reservation]
+) -> list[Turn]:
     """Choose what is considered; what not even an empty fleet could hold is set apart and takes nobody's turn."""
     fleet = EmptyFleet(world)
     while True:
-        window = world.waiting.window(world.loosened, settings.window_tasks, settings.window_classes, now_ms)
+        window = world.waiting.window(
+            world.loosened,
+            settings.window_tasks,
+            settings.window_classes,
+            now_ms,
+            settings.rule,
+            pools.capacity[:, GPUS],
+            kept_room(kept, len(pools)),
+        )
         objections = [
             (waiting, world.orders.objection_to_tenant(waiting.key.spec.tenant) or fleet.objection(waiting.key))
-            for waiting, _ in window
+            for waiting, _, _ in window
         ]
         for waiting, objection in objections:
             if objection is not None:
@@ -152,7 +172,7 @@ def _wait_usd(world: World, task_id: TaskId, settings: PlanSettings, now_ms: int
     task = world.tasks[task_id]
     key = ClassKey(spec=task.spec, missing=task.placed_together, taken=task.taken, avoid=task.avoid)
     alone = Demand(key=key, tasks=(task_id,), order=task.order, since_ms=task.submitted_ms)
-    return alone.wait_usd(now_ms, settings.wait_usd)
+    return alone.wait_usd(now_ms, settings.wait_usd, settings.rule)
 
 
 def _told(world: World, unpriced: Unpriced, task_id: TaskId, reason: str, now_ms: int) -> str:

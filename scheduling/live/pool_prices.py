@@ -6,6 +6,7 @@ what a GPU there costs an hour.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -73,40 +74,46 @@ MOST_PRICES = 16
 """Pools named per plan: those where a GPU more would save most."""
 
 
-def live_prices(problem: Problem | None, solution: Solution | None, stuck: Problem | None) -> tuple[LivePrice, ...]:
+def live_prices(
+    problem: Problem | None, solution: Solution | None, stuck: Problem | None, delay_usd_per_hour: Sequence[float] = ()
+) -> tuple[LivePrice, ...]:
     """What one more GPU in each pool would save a live plan, the most saving an hour first.
 
-    Two sources, of which the larger counts: the relaxed optimum's prices for what competed, and, for what no node could
-    hold, the saving of the best task that would move in, spread over its GPUs.
+    Where something waits, a GPU-hour is worth the delay that it would save: that of the task of the most value by GPU.
+    Where nothing does, it is worth what the relaxed optimum says of those that competed for the cheaper place, and no
+    more than the most that a delay costs anywhere.
 
     Args:
         problem: what was solved, if anything.
         solution: of it.
-        stuck: the most urgent classes that wait, with pools at their whole capacity.
+        stuck: the highest-ranked classes that wait, with pools at their whole capacity.
+        delay_usd_per_hour: [C] of one task of each of these.
     """
     best: dict[PoolId, LivePrice] = {}
+    most = np.inf
+    if stuck is not None and len(stuck.classes):
+        gpus = stuck.classes.need[:, GPUS] * stuck.classes.replicas
+        value = np.where(gpus > 0, np.asarray(delay_usd_per_hour, np.float64) / np.maximum(gpus, 1e-9), 0.0)
+        most = float(value.max())
+        worth = np.where(np.isfinite(arc_costs(stuck).usd), value[:, None], 0.0)
+        for pool in np.flatnonzero((worth > 0).any(axis=0)).tolist():
+            row = int(worth[:, pool].argmax())
+            pool_id, usd = PoolId(stuck.pools.pool_ids[pool]), float(worth[row, pool])
+            best[pool_id] = LivePrice(
+                pool_id=pool_id,
+                saves_usd=usd * float(stuck.classes.expected_h[row]),
+                saves_usd_per_hour=usd,
+                usd_per_gpu_hour=float(stuck.pools.usd_per_gpu_hour[pool]),
+            )
     if problem is not None and solution is not None:
         for price in shadow_prices(problem, solution):
-            if price.dimension == GPUS:
+            if price.dimension == GPUS and price.pool not in best:
+                usd = min(price.saves_usd_per_hour, most)
                 best[price.pool] = LivePrice(
                     pool_id=price.pool,
-                    saves_usd=price.saves_usd,
-                    saves_usd_per_hour=price.saves_usd_per_hour,
+                    saves_usd=price.saves_usd * usd / price.saves_usd_per_hour,
+                    saves_usd_per_hour=usd,
                     usd_per_gpu_hour=price.usd_per_gpu_hour,
-                )
-    if stuck is not None and len(stuck.classes):
-        gpus, hours = stuck.classes.need[:, [GPUS]], stuck.classes.expected_h
-        saved = stuck.classes.wait_usd[:, None] - arc_costs(stuck).usd
-        saves = np.where(gpus > 0, saved / np.maximum(gpus, 1e-9), 0.0)
-        for pool in np.flatnonzero((saves > 0).any(axis=0)).tolist():
-            row = int(saves[:, pool].argmax())
-            pool_id, usd = PoolId(stuck.pools.pool_ids[pool]), float(saves[row, pool])
-            if pool_id not in best or best[pool_id].saves_usd < usd:
-                best[pool_id] = LivePrice(
-                    pool_id=pool_id,
-                    saves_usd=usd,
-                    saves_usd_per_hour=usd / max(float(hours[row]), 1e-9),
-                    usd_per_gpu_hour=float(stuck.pools.usd_per_gpu_hour[pool]),
                 )
     ordered = sorted(best.values(), key=lambda price: (-price.saves_usd_per_hour, price.pool_id))
     return tuple(ordered[:MOST_PRICES])

@@ -23,7 +23,7 @@ from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray, distinct
 from thalweg.scheduling.pack.nodes import GPU_MILLI, Need, Nodes
 from thalweg.scheduling.world.occupancy import MICRO, Occupancy
 from thalweg.scheduling.world.tasks import MILLI
-from thalweg.scheduling.world.urgency import HOUR_MS, urgency, wait_usd
+from thalweg.scheduling.world.value import HOUR_MS, LEAST_HOLD_H, MOST_HOLD_H, RankRule, deadline_times, rank, wait_usd
 
 MOST_NODES: Final = 256
 """Nodes that are looked at in detail for one task: those that free the most for the least. Enough for a gang on 256
@@ -61,18 +61,22 @@ def restart_usd(occupancy: Occupancy, rows: IntArray, now_ms: int) -> FloatArray
     )
 
 
-def new_wait_usd(occupancy: Occupancy, rows: IntArray, now_ms: int, base_usd: float) -> FloatArray:
+def new_wait_usd(occupancy: Occupancy, rows: IntArray, now_ms: int, base_usd: float, rule: RankRule) -> FloatArray:
     """Price of the wait that each copy would begin. It grows with the task's age, so nobody gives way for ever.
 
     The age is counted from the submission, in whole hours. Counted in seconds, it would outweigh the transfer of
     hundreds of GB, and of two equal copies the one that came a second later would leave, however much more that costs.
     """
-    doublings = urgency(
-        occupancy.column("priority")[rows],
+    gpus = occupancy.column("copy_gpu_milli")[rows] / MILLI
+    hours = np.clip(occupancy.column("expected_ms")[rows] / HOUR_MS, LEAST_HOLD_H, MOST_HOLD_H)
+    value = occupancy.column("micro_usd_of_delay")[rows] / MICRO
+    ranks = rank(
+        value * deadline_times(occupancy.column("start_by_ms")[rows] - now_ms),
+        np.maximum(gpus, 1.0) * hours,
         (now_ms - occupancy.column("submitted_ms")[rows]) // int(HOUR_MS) * int(HOUR_MS),
-        occupancy.column("start_by_ms")[rows] - now_ms,
+        rule,
     )
-    return wait_usd(doublings, occupancy.column("copy_gpu_milli")[rows] / MILLI, base_usd)
+    return wait_usd(ranks, gpus, base_usd)
 
 
 def may_give_way(occupancy: Occupancy, priority: int, usable: BoolArray) -> IntArray:
@@ -90,6 +94,7 @@ def offers(
     *,
     now_ms: int,
     wait_base_usd: float,
+    rule: RankRule,
     move_usd: float,
 ) -> list[Offer]:
     """Find the nodes on which more workers would fit if copies left; the offer that costs least for each worker first.
@@ -103,12 +108,13 @@ def offers(
         need: of one worker.
         now_ms: the moment.
         wait_base_usd: see `PlanSettings.wait_usd`.
+        rule: of the ranks.
         move_usd: price of a copy that shrinks instead of leaving.
     """
     rows = rows[nodes.ready[occupancy.column("node")[rows]]]
     if not rows.size:
         return []
-    lost = restart_usd(occupancy, rows, now_ms) + new_wait_usd(occupancy, rows, now_ms, wait_base_usd)
+    lost = restart_usd(occupancy, rows, now_ms) + new_wait_usd(occupancy, rows, now_ms, wait_base_usd, rule)
     lost = np.where(occupancy.column("surplus")[rows] > 0, move_usd, lost)
     frees = _amounts(occupancy, rows, need)
     rows, lost, frees = _on_cheapest_nodes(occupancy.column("node")[rows], rows, lost, frees)

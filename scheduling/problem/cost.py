@@ -119,6 +119,8 @@ def _allowed(problem: Problem, route: Routes) -> BoolArray:
     by_region = classes.allowed_regions & route.data_reaches & route.rtt_allows
     allowed = np.take(by_region, pools.region, axis=1)
     allowed &= np.take(classes.gpu_models, pools.gpu_model, axis=1)
+    if classes.closed_pools is not None:
+        allowed &= ~classes.closed_pools
     if pools.spot.any() and not classes.spot_ok.all():
         allowed &= classes.spot_ok[:, None] | ~pools.spot
     if np.isfinite(classes.max_usd_per_hour).any():

@@ -82,6 +82,7 @@ class Classes:
         priority: [C] higher is more important; used by preemption and to break ties, never in the cost.
         gpu_models: [C, M] models that will do.
         allowed_regions: [C, R] residency.
+        closed_pools: [C, P] pools that a class may not take now, whatever else is placed; None for none.
         spot_ok: [C] whether spot pools will do.
         checkpoint_h: [C] hours of work lost at most by an interruption; inf when the task keeps no checkpoints.
         origin: [C] region index the latency is measured from, or NOWHERE.
@@ -119,6 +120,7 @@ class Classes:
     copy_region: IntArray
     current_start: IntArray
     current_pool: IntArray
+    closed_pools: BoolArray | None = None
 
     def __len__(self) -> int:
         return len(self.class_ids)
@@ -228,6 +230,7 @@ def make_classes(
     tenant: IntArray | None = None,
     items: tuple[IntArray, FloatArray, IntArray, IntArray] | None = None,
     current: tuple[IntArray, IntArray] | None = None,
+    closed_pools: BoolArray | None = None,
 ) -> Classes:
     """Build classes with defaults: any model, any region, spot refused, no latency limit, one copy, no data.
 
@@ -251,6 +254,7 @@ def make_classes(
         tenant: default NOWHERE.
         items: (item_start, item_size_gb, copy_start, copy_region), default no data.
         current: (current_start, current_pool), default nothing runs.
+        closed_pools: [C, P] mask, default none.
     """
     size = len(class_ids)
     need = np.asarray(need, np.float64)
@@ -280,6 +284,7 @@ def make_classes(
         copy_region=np.asarray(copy_region, np.int64),
         current_start=np.asarray(current_start, np.int64),
         current_pool=np.asarray(current_pool, np.int64),
+        closed_pools=closed_pools,
     )
 
 

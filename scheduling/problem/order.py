@@ -70,6 +70,7 @@ def reordered(problem: Problem, regions: IntArray, classes: IntArray, pools: Int
             old,
             class_ids=tuple(old.class_ids[i] for i in classes),
             allowed_regions=old.allowed_regions[np.ix_(classes, regions)],
+            closed_pools=None if old.closed_pools is None else old.closed_pools[np.ix_(classes, pools)],
             origin=_mapped(old.origin[classes], region_rank),
             tenant=_mapped(old.tenant[classes], tenant_rank),
             item_start=item_start,

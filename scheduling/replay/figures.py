@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
@@ -44,6 +45,8 @@ def summarise(jobs: Sequence[ReplayJob], fleet: RegionalSupply, result: Replay) 
         "wait_mean_s": _round(float(waited_s.mean()) if len(waited_s) else 0.0),
         "wait_p50_s": _round(_percentile(waited_s, 50)),
         "wait_p99_s": _round(_percentile(waited_s, 99)),
+        "wait_longest_s": _round(float(waited_s.max(initial=0.0))),
+        "wait_mean_s_gangs_of_8": _round(_mean_of_gangs(jobs, result)),
         "utilisation_percent": round(100 * float(used.sum() / max(float(supply_gpu_s.sum()), 1e-12)), 3),
         "allocation_while_waiting_percent": None if np.isnan(share) else round(100 * share, 3),
         "demand_by_supply": _by_region(fleet, _ratio(demand, supply_gpu_s)),
@@ -62,8 +65,23 @@ def summarise(jobs: Sequence[ReplayJob], fleet: RegionalSupply, result: Replay) 
     }
 
 
+GANG_GPUS: Final = 8
+
+
+def _mean_of_gangs(jobs: Sequence[ReplayJob], result: Replay) -> float:
+    """Mean wait of jobs that need as many GPUs as a large machine has, or more; 0 where there are none."""
+    waited = waits(jobs, result)
+    of_gangs = [waited_s for job, waited_s in waited.items() if jobs[job].gpus >= GANG_GPUS]
+    return float(np.mean(of_gangs)) if of_gangs else 0.0
+
+
 def waiting_s(jobs: Sequence[ReplayJob], result: Replay) -> FloatArray:
     """How long each job waited until its last copy first started, for those that were complete after the begin."""
+    return np.array(list(waits(jobs, result).values()), np.float64)
+
+
+def waits(jobs: Sequence[ReplayJob], result: Replay) -> dict[int, float]:
+    """See `waiting_s`; by job."""
     first = dict[tuple[int, int], float]()
     for job, region, start_s in zip(result.job.tolist(), result.region.tolist(), result.start_s.tolist(), strict=True):
         first.setdefault((job, region), start_s)
@@ -71,9 +89,7 @@ def waiting_s(jobs: Sequence[ReplayJob], result: Replay) -> FloatArray:
     for (job, _), start_s in first.items():
         starts.setdefault(job, []).append(start_s)
     complete = {job: sorted(at)[jobs[job].copies - 1] for job, at in starts.items() if len(at) >= jobs[job].copies}
-    return np.array(
-        [at - jobs[job].arrive_s for job, at in sorted(complete.items()) if at >= result.begin_s], np.float64
-    )
+    return {job: at - jobs[job].arrive_s for job, at in sorted(complete.items()) if at >= result.begin_s}
 
 
 def _by_index(index: IntArray, gpu_s: FloatArray, size: int) -> FloatArray:

@@ -39,6 +39,7 @@ def take_classes(classes: Classes, rows: IntArray, class_ids: tuple[str, ...], c
         copy_region=classes.copy_region[copies],
         current_start=np.zeros(len(rows) + 1, np.int64),
         current_pool=np.zeros(0, np.int64),
+        closed_pools=None if classes.closed_pools is None else classes.closed_pools[rows],
         **{name: getattr(classes, name)[rows] for name in columns},
     )
 

@@ -16,9 +16,9 @@ from thalweg.scheduling.arrays import BoolArray, IntArray
 from thalweg.scheduling.ids import NodeId, PoolId, RegionId, TaskId
 from thalweg.scheduling.pack.pool_ids import pool_of
 from thalweg.scheduling.world.facts import node_key
-from thalweg.scheduling.world.occupancy import Holding, OccupancyRow
+from thalweg.scheduling.world.occupancy import Holding, OccupancyRow, micro_usd_of_delay
 from thalweg.scheduling.world.tasks import MILLI, NO_TERMS, Copy, CopyState, Share, Task, TaskSpec, TaskState
-from thalweg.scheduling.world.urgency import NO_DEADLINE_MS
+from thalweg.scheduling.world.value import NO_DEADLINE_MS
 from thalweg.scheduling.world.waiting import ClassKey
 from thalweg.scheduling.world.world import World
 
@@ -193,6 +193,7 @@ def take_seats(world: World, crowd: Crowd, places: Places, rows: IntArray, now_m
         "expected_ms": specs.expected_ms[here],
         "submitted_ms": tasks.submitted_ms[rows][of_share],
         "start_by_ms": specs.start_by_ms[here],
+        "micro_usd_of_delay": specs.micro_usd_of_delay[here],
         "micro_usd_per_hour": seats.micro_usd_per_hour[seat][of_share],
         "order": (rows + 1)[of_share],
         "first": (np.diff(of_share, prepend=-1) > 0).astype(np.int64),
@@ -264,6 +265,7 @@ class _SpecColumns:
         self.preemptible = column([int(spec.preemptible) for spec in specs])
         self.expected_ms = column([round(spec.expected_s * MILLI) for spec in specs])
         self.start_by_ms = column([NO_DEADLINE_MS if s.start_by_ms is None else s.start_by_ms for s in specs])
+        self.micro_usd_of_delay = column([micro_usd_of_delay(s) for s in specs])
 
 
 def _spread(starts: IntArray, counts: IntArray) -> IntArray:

@@ -22,6 +22,7 @@ from thalweg.scheduling.world.facts import (
     objection_to_price,
     sorted_out,
 )
+from thalweg.scheduling.world.tasks import DataNeed
 
 UNKNOWN_REGION: Final = RegionId("(unknown)")
 """A place that nothing reaches; it has index 0."""
@@ -130,6 +131,12 @@ class Geography:
         R × R network without end.
         """
         return self._index.get(region, 0)
+
+    def where(self, item: DataNeed) -> tuple[list[int], float]:
+        """Region indices of an input's copies and its size in GB; none where it is unknown (it then costs nothing)."""
+        if item.dataset is not None and (facts := self.datasets.get(item.dataset)) is not None:
+            return [self.index_of(place) for place in facts.regions], item.size_gb or facts.size_gb
+        return ([self.index_of(item.region)], item.size_gb) if item.region is not None else ([], 0.0)
 
     def price_of(self, pool: Pool) -> float:
         """US dollars per GPU-hour, NaN where unknown; a pool without GPUs costs nothing per GPU-hour."""

@@ -15,8 +15,8 @@ import numpy as np
 from thalweg.scheduling.arrays import BoolArray, IntArray
 from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.pack.nodes import Need, Slot
-from thalweg.scheduling.world.tasks import MILLI, Copy, Task, Transition
-from thalweg.scheduling.world.urgency import NO_DEADLINE_MS
+from thalweg.scheduling.world.tasks import MILLI, Copy, Task, TaskSpec, Transition
+from thalweg.scheduling.world.value import NO_DEADLINE_MS, value_usd_per_hour
 
 MICRO: Final = 1_000_000
 _FIRST_ROWS: Final = 64
@@ -41,6 +41,8 @@ class OccupancyRow(NamedTuple):
     expected_ms: int
     submitted_ms: int
     start_by_ms: int
+    micro_usd_of_delay: int
+    """What an hour's delay of the copy costs, its deadline aside."""
     micro_usd_per_hour: int
     micro_usd_again: int
     """What bringing its data once more would cost."""
@@ -107,6 +109,7 @@ def occupancy_of(
         "expected_ms": round(spec.expected_s * MILLI * (spec.workers / workers if workers else 1.0)),
         "submitted_ms": task.submitted_ms,
         "start_by_ms": NO_DEADLINE_MS if spec.start_by_ms is None else spec.start_by_ms,
+        "micro_usd_of_delay": micro_usd_of_delay(spec),
         "micro_usd_per_hour": round((row.usd_per_hour or 0.0) * MICRO),
         "micro_usd_again": round(again * MICRO),
         "order": task.order,
@@ -122,6 +125,12 @@ def occupancy_of(
         )
         for index, (slot, need) in enumerate(slots)
     )
+
+
+def micro_usd_of_delay(spec: TaskSpec) -> int:
+    """What an hour's delay of one copy costs, its deadline aside, in millionths of a US dollar."""
+    given = float("nan") if spec.value_usd_per_hour is None else spec.value_usd_per_hour / max(spec.replicas, 1)
+    return round(float(value_usd_per_hour(spec.priority, spec.gpus, given)) * MICRO)
 
 
 _COLUMN: Final = {name: index for index, name in enumerate(OccupancyRow._fields)}

@@ -6,7 +6,7 @@ Those that live are objects; of one that has ended only what `ended` keeps is le
 from collections.abc import Callable, Set
 from typing import Final
 
-from thalweg.scheduling.arrays import BoolArray
+from thalweg.scheduling.arrays import BoolArray, FloatArray
 from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.world import lifecycle
 from thalweg.scheduling.world.ended import EndedTask, EndedTasks
@@ -24,17 +24,23 @@ _NEVER_PLACED: Final = frozenset({Change.UPDATED, Change.HELD, Change.RELEASED})
 class TaskBook:
     """See the module's words. What copies hold is the fleet's to know."""
 
-    def __init__(self, pools_of: Callable[[ClassKey], BoolArray], tasks: dict[TaskId, Task] | None = None) -> None:
+    def __init__(
+        self,
+        pools_of: Callable[[ClassKey], BoolArray],
+        tasks: dict[TaskId, Task] | None = None,
+        fetch_usd_of: Callable[[ClassKey], FloatArray] | None = None,
+    ) -> None:
         """Start empty.
 
         Args:
             pools_of: see `WaitingQueue`.
             tasks: where those that live are kept; None takes a dictionary.
+            fetch_usd_of: see `WaitingQueue`.
         """
         self.tasks: dict[TaskId, Task] = {} if tasks is None else tasks
         """Those that live."""
         self.ended = EndedTasks()
-        self.waiting = WaitingQueue(pools_of)
+        self.waiting = WaitingQueue(pools_of, fetch_usd_of)
         self.gates = Gates(self.tasks, self.ended, lambda task, first: self.wait(task, first=first), self._withdraw)
         self.count_by_state = dict.fromkeys(TaskState, 0)
         self.order = 0

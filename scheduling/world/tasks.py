@@ -175,6 +175,8 @@ class TaskSpec:
     spot_ok: bool = False
     preemptible: bool = True
     max_usd_per_hour: float | None = None
+    value_usd_per_hour: float | None = None
+    """What an hour's delay of it costs; None takes it from priority and GPUs."""
     tenant: str = "default"
     start_by_ms: int | None = None
     """Last moment to start and still meet the deadline, milliseconds since 1970."""

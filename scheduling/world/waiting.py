@@ -4,18 +4,30 @@ A class that could not be placed is not looked at again until capacity it could 
 wait for a full world cost a micro-batch nothing but a mask.
 """
 
+import heapq
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 
-from thalweg.scheduling.arrays import BoolArray, IntArray
+from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray
 from thalweg.scheduling.ids import RegionId, TaskId
+from thalweg.scheduling.world.hold import HoldEstimator, as_requested
 from thalweg.scheduling.world.tasks import TaskSpec
-from thalweg.scheduling.world.urgency import NO_DEADLINE_MS, urgency
+from thalweg.scheduling.world.value import (
+    DEFAULT_RULE,
+    GPU_HOURS_PER_USD,
+    NO_DEADLINE_MS,
+    OVERDUE,
+    RankRule,
+    deadline_times,
+    rank,
+    value_usd_per_hour,
+)
 
 
 class ClassKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,17 +77,54 @@ class WaitingClass:
         return sum(other not in self.left for other in ahead)
 
 
+class Turn(NamedTuple):
+    """A class that the next plan considers."""
+
+    waiting: WaitingClass
+    tasks: int
+    """So many of it, the oldest."""
+    rank: float
+    """`scheduling.world.value.rank`, where the room that is free would have it go."""
+
+
+class KeptRoom(NamedTuple):
+    """Pools that are kept for gangs, [P]: who may take them all the same."""
+
+    rank: FloatArray
+    """Whoever ranks as high; 0 in a pool that is kept for nobody."""
+    starts_in_h: FloatArray
+    """Whoever has left by then."""
+    spare_gpus: FloatArray
+    """Whoever needs no more."""
+
+
+FEW_CLASSES: Final = 16
+"""So many classes are all looked at: a plan of them takes few milliseconds."""
+MOST_FIRST: Final = 4
+"""Classes that are looked at whatever is free, the highest ranks: others may give way to them."""
+_SLACK: Final = 1e-9
+
+
 class WaitingQueue:
     """The queue. Rows of its columns are reused when a class empties."""
 
-    def __init__(self, pools_of: Callable[[ClassKey], BoolArray]) -> None:
+    def __init__(
+        self,
+        pools_of: Callable[[ClassKey], BoolArray],
+        fetch_usd_of: Callable[[ClassKey], FloatArray] | None = None,
+        hold_of: HoldEstimator = as_requested,
+    ) -> None:
         """Start empty.
 
         Args:
             pools_of: mask of the pools that a class may use at all, [P]; asked when a class appears and after
                 `forget_pools`.
+            fetch_usd_of: what bringing its data into each pool costs, [P]; asked at the same times; None for nothing.
+            hold_of: how long a task holds its place.
         """
         self._pools_of = pools_of
+        self._fetch_usd_of = fetch_usd_of
+        self._hold_of = hold_of
         self._classes: dict[ClassKey, WaitingClass] = {}
         self._by_index: list[WaitingClass | None] = []
         self._by_tenant: dict[str, dict[WaitingClass, None]] = {}
@@ -83,7 +132,11 @@ class WaitingQueue:
         self._entries: dict[TaskId, tuple[WaitingClass, int, int]] = {}  # class, order, waiting since ms
         self._pools = np.zeros((0, 0), bool)  # [rows, P]
         self._tried = np.zeros(0, np.int64)  # clock of the last fruitless try; -1 never tried
-        self._priority = np.zeros(0, np.int64)
+        self._fetch_gpu_h = np.zeros((0, 0))  # [rows, P] what fetching its data is worth, in GPU-hours
+        self._gpus = np.zeros(0)  # of one task, the least it starts with
+        self._gpu_h = np.zeros(0)  # that one task holds
+        self._gang = np.zeros(0, bool)  # several workers
+        self._value = np.zeros(0)  # US dollars an hour of its delay, deadline aside
         self._oldest = np.zeros(0, np.int64)
         self._oldest_ms = np.zeros(0, np.int64)
         self._start_by_ms = np.zeros(0, np.int64)
@@ -158,13 +211,8 @@ class WaitingQueue:
 
     def forget_pools(self) -> None:
         """Ask again which pools every class may use: pools, links or prices have changed. Everything may be tried."""
-        width = 0
         for waiting in self._classes.values():
-            mask = self._pools_of(waiting.key)
-            width = len(mask)
-            if self._pools.shape[1] != width:
-                self._pools = np.zeros((len(self._live), width), bool)
-            self._pools[waiting.index] = mask
+            self._ask_pools(waiting)
         self._tried[:] = -1
         self.unpark()
 
@@ -202,18 +250,32 @@ class WaitingQueue:
         self._tried[indices] = clock
 
     def window(
-        self, loosened: IntArray, max_tasks: int, max_classes: int, now_ms: int = 0
-    ) -> list[tuple[WaitingClass, int]]:
+        self,
+        loosened: IntArray,
+        max_tasks: int,
+        max_classes: int,
+        now_ms: int = 0,
+        rule: RankRule = DEFAULT_RULE,
+        free_gpus: FloatArray | None = None,
+        kept: "KeptRoom | None" = None,
+    ) -> list["Turn"]:
         """Choose what the next plan considers.
+
+        Few classes are all looked at. Of many, those are that the room which is free would go to by rank, the first few
+        whatever is free (others may give way to them), and all that were never looked at, so that they are told why
+        they wait: the rest would only be found too late in the order again.
 
         Args:
             loosened: [P] clock at which capacity of the pool last grew.
             max_tasks: most tasks in all.
             max_classes: most classes in all.
             now_ms: ages and deadlines are counted from it.
+            rule: of the ranks.
+            free_gpus: [P] GPUs that are free now; None where that is no matter.
+            kept: of these, those that are kept for gangs.
 
         Returns:
-            Classes with the number of tasks to consider, by urgency (priority, age and deadline), then oldest task.
+            Whose turn it is, the highest rank first, then the oldest task.
         """
         if not self._classes:
             return []
@@ -226,52 +288,138 @@ class WaitingQueue:
             for pool in newer:
                 hit = stuck[self._pools[stuck, pool] & (self._tried[stuck] < loosened[pool])]
                 may[hit] = True
-        return self._most_urgent(np.flatnonzero(may), max_classes, max_tasks, now_ms)
+        return self._by_rank(np.flatnonzero(may), max_classes, max_tasks, now_ms, rule, free_gpus, kept)
 
-    def _most_urgent(
-        self, rows: IntArray, max_classes: int, max_tasks: int, now_ms: int
-    ) -> list[tuple[WaitingClass, int]]:
-        doublings = urgency(self._priority[rows], now_ms - self._oldest_ms[rows], self._start_by_ms[rows] - now_ms)
-        rows = rows[np.lexsort((self._oldest[rows], -doublings))][:max_classes]
-        chosen: list[tuple[WaitingClass, int]] = []
+    def _by_rank(
+        self,
+        rows: IntArray,
+        max_classes: int,
+        max_tasks: int,
+        now_ms: int,
+        rule: RankRule,
+        free_gpus: FloatArray | None = None,
+        kept: "KeptRoom | None" = None,
+    ) -> list["Turn"]:
+        if not rows.size:
+            return []
+        ranks = self._ranks(rows, now_ms, rule, free_gpus)
+        order = np.lexsort((self._oldest[rows], -ranks))
+        rows, ranks = rows[order], ranks[order]
+        if free_gpus is not None and len(rows) > FEW_CLASSES:
+            rows, ranks = self._for_room(rows, ranks, free_gpus, kept)
+        chosen: list[Turn] = []
         room = max_tasks
-        for row in rows.tolist():
+        for row, of_row in zip(rows[:max_classes].tolist(), ranks.tolist(), strict=False):
             waiting = self._by_index[row]
             assert waiting is not None
             take = min(len(waiting), room)
-            chosen.append((waiting, take))
+            chosen.append(Turn(waiting, take, of_row))
             room -= take
             if room == 0:
                 break
         return chosen
 
-    def stuck(self, max_classes: int, max_tasks: int, now_ms: int) -> list[tuple[WaitingClass, int]]:
-        """Choose the most urgent classes for which a plan found no room, as `window` does those that it looks at.
+    def _ranks(self, rows: IntArray, now_ms: int, rule: RankRule, free_gpus: FloatArray | None) -> FloatArray:
+        """Ranks of classes for the cheapest place that their data reach among those with room; else among all."""
+        fetch = self._nearest(rows, free_gpus)
+        value = self._value[rows] * deadline_times(self._start_by_ms[rows] - now_ms)
+        return rank(value, self._gpu_h[rows] + fetch, now_ms - self._oldest_ms[rows], rule)
+
+    def _nearest(self, rows: IntArray, free_gpus: FloatArray | None) -> FloatArray:
+        """What fetching data is worth for the cheapest place, among those with room if there are any, in GPU-hours."""
+        if not self._fetch_gpu_h.shape[1] or self._fetch_usd_of is None:
+            return np.zeros(len(rows))
+        of_pools = np.where(self._pools[rows], self._fetch_gpu_h[rows], np.inf)
+        nearest = of_pools.min(axis=1)
+        if free_gpus is not None:
+            with_room = np.where(free_gpus >= self._gpus[rows, None] - _SLACK, of_pools, np.inf).min(axis=1)
+            nearest = np.where(np.isfinite(with_room), with_room, nearest)
+        return np.where(np.isfinite(nearest), nearest, 0.0)
+
+    def _for_room(
+        self, rows: IntArray, ranks: FloatArray, free_gpus: FloatArray, kept: "KeptRoom | None"
+    ) -> tuple[IntArray, FloatArray]:
+        """Hand the room out by rank, in thought: who loses the place near its data to another ranks anew, elsewhere."""
+        free = free_gpus.astype(np.float64).copy()
+        gpus, gpu_h, fetch = self._gpus[rows], self._gpu_h[rows], self._fetch_gpu_h[rows]
+        may = self._pools[rows] & (free >= gpus[:, None] - _SLACK)
+        if kept is not None:
+            hours = gpu_h / np.maximum(gpus, 1.0)
+            may &= ~(
+                (ranks[:, None] < kept.rank)
+                & (hours[:, None] > kept.starts_in_h)
+                & (gpus[:, None] > kept.spare_gpus + _SLACK)
+            )
+        fits = np.flatnonzero(may.any(axis=1))
+        # Rank times what is held: what stays the same where the data come from further away.
+        worth = ranks * (gpu_h + self._nearest(rows, free))
+        taken = {at: float(ranks[at]) for at in range(min(MOST_FIRST, len(rows)))}
+        heap = [(-float(ranks[at]), at) for at in fits.tolist()]  # sorted, so a heap already
+        while heap and (free > _SLACK).any():
+            negative, at = heapq.heappop(heap)
+            open_ = np.flatnonzero(may[at] & (free >= gpus[at] - _SLACK))
+            if not open_.size:
+                continue
+            best = int(open_[np.lexsort((free[open_], fetch[at, open_]))[0]])
+            overdue = ranks[at] >= OVERDUE
+            now = float(ranks[at] if overdue else worth[at] / (gpu_h[at] + fetch[at, best]))
+            if now < -negative * (1.0 - 1e-9):
+                heapq.heappush(heap, (-now, at))
+                continue
+            waiting = self._by_index[rows[at]]
+            assert waiting is not None
+            each = max(float(gpus[at]), 1.0)
+            free[best] -= each * min(len(waiting), max(free[best] // each, 1.0))
+            taken[at] = now
+        for at in np.flatnonzero(self._tried[rows] < 0).tolist():
+            taken.setdefault(at, float(ranks[at]))
+        chosen = np.array(sorted(taken, key=lambda at: (-taken[at], at)), np.int64)
+        return rows[chosen], np.array([taken[at] for at in chosen.tolist()], np.float64)
+
+    def gangs(self, free_gpus: FloatArray, most: int, now_ms: int, rule: RankRule) -> list["Turn"]:
+        """Choose the highest-ranked classes of several workers that no pool has GPUs for now.
+
+        Args:
+            free_gpus: [P] free now.
+            most: so many.
+            now_ms: the moment.
+            rule: of the ranks.
+        """
+        rows = np.flatnonzero(self._live & ~self._parked & self._gang)
+        if not rows.size:
+            return []
+        rows = rows[~(self._pools[rows] & (free_gpus >= self._gpus[rows, None] - _SLACK)).any(axis=1)]
+        return self._by_rank(rows, most, most, now_ms, rule)
+
+    def stuck(self, max_classes: int, max_tasks: int, now_ms: int, rule: RankRule = DEFAULT_RULE) -> list["Turn"]:
+        """Choose the highest-ranked classes for which a plan found no room, as `window` does those that it looks at.
 
         Args:
             max_classes: most classes.
             max_tasks: most tasks in all.
             now_ms: ages and deadlines are counted from it.
+            rule: of the ranks.
         """
         rows = np.flatnonzero(self._live & ~self._parked & (self._tried >= 0))
-        return self._most_urgent(rows, max_classes, max_tasks, now_ms)
+        return self._by_rank(rows, max_classes, max_tasks, now_ms, rule)
 
-    def gpus_ahead(self, task_id: TaskId, usable: BoolArray, doublings: float, now_ms: int) -> float:
+    def gpus_ahead(self, task_id: TaskId, usable: BoolArray, now_ms: int, rule: RankRule = DEFAULT_RULE) -> float:
         """GPUs of the waiting tasks that come before this one and may use one of these pools.
 
         Args:
             task_id: whom they come before.
             usable: pools, [P].
-            doublings: its urgency.
             now_ms: the moment.
+            rule: of the ranks.
         """
         own, order, _ = self._entries.get(task_id, (None, 0, 0))
         rows = np.flatnonzero(self._live & ~self._parked)
         if not rows.size:
             return 0.0
         rows = rows[(self._pools[rows] & usable).any(axis=1)]
-        urgencies = urgency(self._priority[rows], now_ms - self._oldest_ms[rows], self._start_by_ms[rows] - now_ms)
-        before = (urgencies > doublings) | ((urgencies == doublings) & (self._oldest[rows] < order))
+        ranks = self._ranks(rows, now_ms, rule, None)
+        mine = 0.0 if own is None else float(self._ranks(np.array([own.index]), now_ms, rule, None)[0])
+        before = (ranks > mine) | ((ranks == mine) & (self._oldest[rows] < order))
         gpus = 0.0
         for row, is_before in zip(rows.tolist(), before.tolist(), strict=True):
             waiting = self._by_index[row]
@@ -292,11 +440,15 @@ class WaitingQueue:
         waiting = WaitingClass(key=key, index=index, oldest_order=order, oldest_ms=since_ms)
         self._classes[key] = waiting
         self._by_index[index] = waiting
-        mask = self._pools_of(key)
-        if self._pools.shape[1] != len(mask):
-            self._pools = np.zeros((len(self._live), len(mask)), bool)
-        self._pools[index] = mask
-        self._priority[index] = key.spec.priority
+        self._ask_pools(waiting)
+        spec = key.spec
+        gpus, copies = spec.gpus, max(key.missing, 1)
+        least = 1.0 if spec.min_workers is None else spec.min_workers / max(spec.workers, 1)
+        self._gpus[index] = gpus * least
+        self._gang[index] = spec.workers > 1 and gpus > 1.0
+        self._gpu_h[index] = max(gpus, 1.0) * copies * self._hold_of(spec).hours
+        given = np.nan if spec.value_usd_per_hour is None else spec.value_usd_per_hour
+        self._value[index] = value_usd_per_hour(spec.priority, gpus * copies, given)
         self._oldest[index] = order
         self._oldest_ms[index] = since_ms
         self._start_by_ms[index] = NO_DEADLINE_MS if key.spec.start_by_ms is None else key.spec.start_by_ms
@@ -304,6 +456,15 @@ class WaitingQueue:
         self._live[index] = True
         self._tried[index] = -1
         return waiting
+
+    def _ask_pools(self, waiting: WaitingClass) -> None:
+        mask = self._pools_of(waiting.key)
+        if self._pools.shape[1] != len(mask):
+            self._pools = np.zeros((len(self._live), len(mask)), bool)
+            self._fetch_gpu_h = np.zeros((len(self._live), len(mask)))
+        self._pools[waiting.index] = mask
+        if self._fetch_usd_of is not None:
+            self._fetch_gpu_h[waiting.index] = self._fetch_usd_of(waiting.key) * GPU_HOURS_PER_USD
 
     def _note_oldest(self, waiting: WaitingClass) -> None:
         _, order, since_ms = self._entries[waiting.tasks[0]]
@@ -328,7 +489,11 @@ class WaitingQueue:
         more = max(rows, 2 * have, 64) - have
         self._pools = np.concatenate([self._pools, np.zeros((more, self._pools.shape[1]), bool)])
         self._tried = np.concatenate([self._tried, np.full(more, -1, np.int64)])
-        self._priority = np.concatenate([self._priority, np.zeros(more, np.int64)])
+        self._fetch_gpu_h = np.concatenate([self._fetch_gpu_h, np.zeros((more, self._fetch_gpu_h.shape[1]))])
+        self._gpus = np.concatenate([self._gpus, np.zeros(more)])
+        self._gpu_h = np.concatenate([self._gpu_h, np.zeros(more)])
+        self._gang = np.concatenate([self._gang, np.zeros(more, bool)])
+        self._value = np.concatenate([self._value, np.zeros(more)])
         self._oldest = np.concatenate([self._oldest, np.zeros(more, np.int64)])
         self._oldest_ms = np.concatenate([self._oldest_ms, np.zeros(more, np.int64)])
         self._start_by_ms = np.concatenate([self._start_by_ms, np.zeros(more, np.int64)])

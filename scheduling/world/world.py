@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 import numpy as np
 
-from thalweg.scheduling.arrays import BoolArray, IntArray
+from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray
 from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.pack.nodes import Need, Pool, Slot
 from thalweg.scheduling.pack.pool_ids import pool_of
@@ -42,7 +42,7 @@ class World:
         self.geography = Geography()
         self.fleet = Fleet()
         self._allowed = supply.AllowedPools()
-        self.book = TaskBook(self._may_use, tasks)
+        self.book = TaskBook(self._may_use, tasks, self._fetch_usd)
         self.back_offs = BackOffs()
         self.loosening = Loosening()
         self.tenants: dict[str, TenantLimits] = {}
@@ -55,6 +55,7 @@ class World:
         self.relief_at = 0
         """How far that look came, where there is too much for one."""
         self._pools: Pools | None = None
+        self._region_of_pool = np.zeros(0, np.int64)
         # What is asked for everywhere, by its own name.
         self.regions = self.geography.regions
         self.nodes = self.fleet.nodes
@@ -382,6 +383,25 @@ class World:
 
     def _may_use(self, key: ClassKey) -> BoolArray:
         return self._allowed.to(key, self.nodes.pools, self.geography).copy()
+
+    def _fetch_usd(self, key: ClassKey) -> FloatArray:
+        """What bringing a class's data into each pool costs, as far as it is known what that costs."""
+        usd = np.zeros(len(self.nodes.pools))
+        if key.spec.data and len(usd):
+            per_gb = self.geography.network().usd_per_gb
+            region = self._regions_of_pools()
+            for item in key.spec.data:
+                places, size_gb = self.geography.where(item)
+                if places:
+                    nearest = per_gb[places][:, region].min(axis=0)
+                    usd += np.where(np.isfinite(nearest), nearest, 0.0) * size_gb
+        return usd
+
+    def _regions_of_pools(self) -> IntArray:
+        """Index of each pool's region, [P]; a region keeps its index, and pools only become more."""
+        if len(self._region_of_pool) != len(self.nodes.pools):
+            self._region_of_pool = np.array([self.region_at(pool.region) for pool in self.nodes.pools], np.int64)
+        return self._region_of_pool
 
     # What may let a waiting task in
 

@@ -195,6 +195,8 @@ class TaskRequest(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """When it should have finished, milliseconds since 1970: it goes before its equals as the time to start nears."""
     max_usd_per_hour: Usd | None = None
     """Most it may cost, in US dollars an hour and copy; null means any price."""
+    value_usd_per_hour: Usd | None = None
+    """What an hour's delay of the whole task costs, in US dollars; null takes it from priority and GPUs."""
     command: list[str] | None = None
     """Program and arguments for the process runner."""
     image: str | None = None

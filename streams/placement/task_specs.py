@@ -65,6 +65,7 @@ def _spec_of(request: TaskRequest) -> TaskSpec:
         spot_ok=request.spot_ok,
         preemptible=request.preemptible,
         max_usd_per_hour=request.max_usd_per_hour,
+        value_usd_per_hour=request.value_usd_per_hour,
         tenant=request.tenant,
         start_by_ms=_start_by_ms(request),
         min_workers=_least_workers(request),

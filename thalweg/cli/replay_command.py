@@ -26,8 +26,8 @@ from thalweg.scheduling.solve.solve import STRATEGIES
 
 POLICY_HELP = (
     "Repeat to compare. A strategy of the place job's planner (flow, greedy, genetic, anneal, lp), with settings of "
-    "its own where wanted: flow:weights.balance=50,most_preempted=0. philly also: home, spread, gravity; openb: fill, "
-    "fgd; ledger: recorded."
+    "its own where wanted: flow:weights.balance=50,most_preempted=0. philly also: home, spread, gravity, fifo, sjf; "
+    "openb: fill, fgd; ledger: recorded."
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from thalweg.replay.traces import PhillyJob, TraceError, read_openb_nodes, read_
 from thalweg.scheduling.ids import NodeId, RegionId
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.pack.packer import Packer, ScoringRule
+from thalweg.scheduling.replay.in_order import ORDERS, InOrder
 from thalweg.scheduling.replay.live import LivePlanner, fleet_of
 from thalweg.scheduling.replay.nodes import PackNodes
 from thalweg.scheduling.replay.policies import Gravity, RegionPolicy, Spread, StayHome, Tariff
@@ -137,7 +139,10 @@ def philly_scenario(
         specs=[_philly_spec(job, homes) for job in jobs],
         fleet=fleet,
         world=lambda: _equal_regions(fleet),
-        own={kind.name: _region_policy(kind, jobs, fleet, patience_s) for kind in REGION_POLICIES},
+        own={
+            **{kind.name: _region_policy(kind, jobs, fleet, patience_s) for kind in REGION_POLICIES},
+            **{name: partial(InOrder, name, jobs, fleet, TARIFF) for name in ORDERS},
+        },
         default=tuple(kind.name for kind in REGION_POLICIES),
     )
 

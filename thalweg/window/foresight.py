@@ -43,6 +43,7 @@ PLANNING: Final = (
     "fair_share",
     "window_tasks",
     "most_preempted",
+    "longest_wait_h",
     "lost_spot_per_hour",
     "assumed_usd_per_gpu_hour",
     "weights.rtt",

@@ -7,9 +7,14 @@ from tests.unit.scheduling.worlds import applied, ask, node, placed, planned, sp
 from thalweg.scheduling.live import decide
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.world.tasks import Change, Part, Share, TaskSpec, Transition
+from thalweg.scheduling.world.value import RankRule
 from thalweg.scheduling.world.world import TenantLimits, World
 
 HOUR_MS = 3_600_000
+
+
+def promised(*, hours: int) -> RankRule:
+    return RankRule(longest_wait_ms=hours * HOUR_MS)
 
 
 def told(rows: list[Transition]) -> list[tuple[str, str]]:
@@ -220,7 +225,7 @@ def test_waiting_long_enough_goes_before_a_higher_priority_that_came_later() -> 
     ask(world, "old", spec(priority=100))
     now_ms = 5 * HOUR_MS
     ask(world, "new", spec(priority=500), now_ms=now_ms)
-    assert told(placed(world, now_ms=now_ms))[0] == ("old", "assigned")
+    assert told(placed(world, now_ms=now_ms, rule=promised(hours=5)))[0] == ("old", "assigned")
 
 
 def test_a_deadline_near_goes_before_equals() -> None:
@@ -236,7 +241,7 @@ def test_the_window_takes_the_urgent_and_the_old_before_the_many() -> None:
     now_ms = 5 * HOUR_MS
     for index in range(20):
         ask(world, f"new{index}", spec(priority=500, expected_s=100.0 + index), now_ms=now_ms)
-    assert told(placed(world, now_ms=now_ms, window_classes=4))[0] == ("old", "assigned")
+    assert told(placed(world, now_ms=now_ms, window_classes=4, rule=promised(hours=5)))[0] == ("old", "assigned")
 
 
 def test_workers_that_want_nodes_of_their_own_get_them() -> None:
@@ -319,9 +324,9 @@ def test_a_plan_names_what_one_more_gpu_would_save() -> None:
     made = planned(world)
     (price,) = made.pool_prices
     assert price.pool_id == "east/A100/on-demand"
-    # Waiting costs 1,000,000 USD a GPU, running 2 h x 2 USD; by the two hours it runs.
-    assert price.saves_usd == pytest.approx(1e6 - 4.0)
-    assert price.saves_usd_per_hour == pytest.approx((1e6 - 4.0) / 2)
+    # An hour's delay of it costs 2 USD a GPU, and it would have the GPU for two hours.
+    assert price.saves_usd_per_hour == pytest.approx(2.0)
+    assert price.saves_usd == pytest.approx(4.0)
     assert world_of(node("east", "n1")).nodes.gpu_milli_free.sum() == 8_000
 
 
@@ -356,11 +361,11 @@ def test_nothing_starves_under_a_stream_of_higher_priority() -> None:
             if name != "low" and task.copies:
                 applied(world, decide.report(world, "east", "succeeded", name, task.copies[0].epoch, "", 3, now_ms))
         ask(world, f"urgent{step}", spec(priority=900, expected_s=1_800.0), now_ms=now_ms)
-        placed(world, now_ms=now_ms)
+        placed(world, now_ms=now_ms, rule=promised(hours=8))
         ran_ms = ran_ms + half_hour_ms if where(world, "low") else 0
         if ran_ms >= 4 * half_hour_ms:
             break
-    # 800 points are eight hours of age; from then on it holds its place, too.
+    # Eight hours are the promise; from then on it holds its place, too.
     assert ran_ms >= 4 * half_hour_ms
     assert step <= 22
 

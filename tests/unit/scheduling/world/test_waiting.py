@@ -3,7 +3,6 @@
 import numpy as np
 
 from thalweg.scheduling.ids import RegionId, TaskId
-from thalweg.scheduling.world.urgency import urgency
 from thalweg.scheduling.world.waiting import ClassKey, WaitingQueue
 from thalweg.streams.placement.task_specs import read_spec
 
@@ -25,10 +24,10 @@ def test_gpus_before_a_task_are_of_its_own_class_too_and_of_nobody_behind_it() -
     queue.leave(TaskId("c"))
 
     def before(name: str) -> float:
-        return queue.gpus_ahead(TaskId(name), POOLS, float(urgency(500, 0, float("inf"))), 0)
+        return queue.gpus_ahead(TaskId(name), POOLS, 0)
 
     assert before("b") == 8 + 2 * 2, "classes go as their oldest: both of two GPUs, and the urgent one"
     assert before("d") == before("b") + 1, "and b; c has left"
     assert before("g") == before("b") + 2
     assert before("a") == 8
-    assert queue.gpus_ahead(TaskId("a"), ~POOLS, 0.0, 0) == 0, "elsewhere nobody is before it"
+    assert queue.gpus_ahead(TaskId("a"), ~POOLS, 0) == 0, "elsewhere nobody is before it"
