@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple, Self
 
 import numpy as np
@@ -127,6 +128,7 @@ def occupancy_of(
     )
 
 
+@lru_cache(maxsize=4_096)  # a batch asks for thousands of copies of few specs
 def micro_usd_of_delay(spec: TaskSpec) -> int:
     """What an hour's delay of one copy costs, its deadline aside, in millionths of a US dollar."""
     given = float("nan") if spec.value_usd_per_hour is None else spec.value_usd_per_hour / max(spec.replicas, 1)
