@@ -1,0 +1,113 @@
+"""An S3 of one's own on the loopback interface, and a relay before it that loses answers."""
+
+import contextlib
+import http.client
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Final
+
+import pytest
+
+from tests.patience import PATIENCE_S
+from thalweg.processes.ports import LOOPBACK, accepts_connections, free_port
+
+_HOP: Final = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive"})
+
+
+@dataclass(slots=True)
+class LossyRelay:
+    """Hands every request on; the answers to some are lost after the store has done what was asked."""
+
+    store: tuple[str, int]
+    lose: set[str] = field(default_factory=set)
+    """Ends of paths: the next PUT of each goes through, and nobody hears of it."""
+    lost: list[str] = field(default_factory=list)
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        """Relay one request."""
+        body = _body(handler)
+        behind = http.client.HTTPConnection(*self.store)
+        sent = {name: value for name, value in handler.headers.items() if name.lower() not in _HOP}
+        behind.request(handler.command, handler.path, body=body, headers=sent)
+        answer = behind.getresponse()
+        content = answer.read()
+        behind.close()
+        path = handler.path.partition("?")[0]
+        due = [end for end in self.lose if handler.command == "PUT" and path.endswith(end)]
+        if due:
+            self.lose.difference_update(due)
+            self.lost.append(path)
+            handler.close_connection = True
+            return
+        handler.send_response_only(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in _HOP:
+                handler.send_header(name, value)
+        length = answer.getheader("Content-Length") if handler.command == "HEAD" else str(len(content))
+        handler.send_header("Content-Length", length or "0")
+        handler.end_headers()
+        with contextlib.suppress(BrokenPipeError):  # a client that has gone
+            handler.wfile.write(content)
+
+
+def _body(handler: BaseHTTPRequestHandler) -> bytes:
+    if handler.headers.get("Transfer-Encoding", "").lower() != "chunked":
+        return handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+    parts = []
+    while size := int(handler.rfile.readline().partition(b";")[0], 16):
+        parts.append(handler.rfile.read(size))
+        handler.rfile.readline()
+    handler.rfile.readline()
+    return b"".join(parts)
+
+
+@contextmanager
+def object_store(patch: pytest.MonkeyPatch) -> Iterator[tuple[str, LossyRelay]]:
+    """Give a bucket's address, and the relay through which this process and its children reach it."""
+    port = free_port()
+    # A process of its own: in this one it would wait for whoever holds the interpreter.
+    command = [sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    limit = time.monotonic() + PATIENCE_S
+    while not accepts_connections(port):
+        assert server.poll() is None and time.monotonic() < limit
+        time.sleep(0.1)
+    relay = LossyRelay(store=(LOOPBACK, port))
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+        def do_any(self) -> None:
+            relay.answer(self)
+
+        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = do_any  # noqa: N815 (the library's names)
+
+    front = ThreadingHTTPServer((LOOPBACK, 0), Handler)
+    front.daemon_threads = True
+    threading.Thread(target=front.serve_forever, daemon=True).start()
+    bucket = f"b{uuid.uuid4().hex[:8]}"
+    make = http.client.HTTPConnection(*relay.store)
+    make.request("PUT", f"/{bucket}")
+    assert make.getresponse().status == 200
+    make.close()
+    patch.setenv("AWS_ENDPOINT_URL", f"http://{LOOPBACK}:{front.server_address[1]}")
+    for name, value in (("ALLOW_HTTP", "true"), ("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b")):
+        patch.setenv(f"AWS_{name}", value)
+    patch.setenv("AWS_REGION", "us-east-1")
+    try:
+        yield f"s3://{bucket}", relay
+    finally:
+        front.shutdown()
+        front.server_close()
+        server.kill()
+        server.wait()
