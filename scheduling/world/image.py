@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from thalweg.scheduling.arrays import IntArray
 from thalweg.scheduling.ids import NodeId, PoolId, RegionId, TaskId
 from thalweg.scheduling.pack.nodes import NodeKey, Pool
@@ -17,6 +19,7 @@ from thalweg.scheduling.pack.pool_ids import pool_of
 from thalweg.scheduling.world.back_offs import BackOff
 from thalweg.scheduling.world.ended import EndedColumns
 from thalweg.scheduling.world.facts import NODE_SEPARATOR, TenantLimits
+from thalweg.scheduling.world.occupancy import DERIVED, micro_usd_of_delay
 from thalweg.scheduling.world.orders import read_order_row, write_order_row
 from thalweg.scheduling.world.refusals import Refusals
 from thalweg.scheduling.world.tasks import Copy, CopyState, Share, Task, TaskSpec, TaskState, TaskTerms
@@ -176,7 +179,7 @@ def image_of(world: World) -> WorldImage:
         tasks=tasks,
         copies=copies,
         shares=shares,
-        occupancy=world.occupancy.rows(occupancy),
+        occupancy=np.delete(world.occupancy.rows(occupancy), DERIVED, axis=1),
         refusals=refusals,
         ends=[EndImage(*end) for end in sorted(world.back_offs.ends)],
         waiting=[
@@ -349,8 +352,9 @@ def _fill_copies(world: World, image: WorldImage, tasks: list[Task]) -> None:
                 devices=tuple(share.devices),
             ),
         )
+    delays = [micro_usd_of_delay(owners[share.copy][0].spec) for share in image.shares]
     world.fleet.sit_all(
         [owners[share.copy] for share in image.shares],
         [share.devices for share in image.shares],
-        image.occupancy,
+        np.insert(image.occupancy, DERIVED, delays, axis=1),
     )

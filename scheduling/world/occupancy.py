@@ -53,6 +53,10 @@ class OccupancyRow(NamedTuple):
     """1 on the first node of the copy: filtering by it gives each copy once."""
 
 
+DERIVED: Final = OccupancyRow._fields.index("micro_usd_of_delay")
+"""The column that a task's spec says by the rule of the day: a snapshot does not keep it."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Holding:
     """What a tenant holds now; integers, so that giving back is exact."""

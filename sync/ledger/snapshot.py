@@ -31,7 +31,7 @@ from thalweg.scheduling.world.image import (
     TaskImage,
     WorldImage,
 )
-from thalweg.scheduling.world.occupancy import OccupancyRow
+from thalweg.scheduling.world.occupancy import DERIVED, OccupancyRow
 from thalweg.sync.delta.data_files import folder_of
 from thalweg.sync.delta.durable import make_folder, sync_file, sync_folder
 from thalweg.sync.ledger.reading import LedgerVersion, Position, is_of_batch
@@ -139,7 +139,7 @@ _SECTIONS: Final[dict[str, pa.Schema]] = {
             ("devices", pa.list_(pa.int32())),
         ]
     ),
-    "occupancy": pa.schema([(name, pa.int64()) for name in OccupancyRow._fields]),
+    "occupancy": pa.schema([(name, pa.int64()) for at, name in enumerate(OccupancyRow._fields) if at != DERIVED]),
     "refusals": pa.schema(
         [
             ("task", _INDEX),

@@ -14,6 +14,9 @@ from typing import Final
 
 _MARK: Final = re.compile(rb"\n\[thalweg: (\d{1,18}) bytes left out here\]\n")
 
+_TRIES: Final = 8
+"""Of a task that writes all the time, something is lost anyway: amid what is left out."""
+
 
 def _mark(left_out: int) -> bytes:
     return b"\n[thalweg: %d bytes left out here]\n" % left_out
@@ -26,11 +29,14 @@ def keep_short(descriptor: int, limit_bytes: int) -> None:
         descriptor: of the log, open for reading and appending; whatever became of its name.
         limit_bytes: at least a few hundred; afterwards it takes three quarters of it.
     """
-    size = os.fstat(descriptor).st_size
-    if size <= limit_bytes:
-        return
     head, tail = limit_bytes // 4, limit_bytes // 2
-    newest = _whole_lines(os.pread(descriptor, tail, size - tail))
+    for _ in range(_TRIES):
+        size = os.fstat(descriptor).st_size
+        if size <= limit_bytes:
+            return
+        newest = _whole_lines(os.pread(descriptor, tail, size - tail))
+        if os.fstat(descriptor).st_size == size:
+            break  # nobody has written since: what comes now is little, if anything
     earlier = _MARK.match(os.pread(descriptor, 64, head))
     left_out = size - head - len(newest)
     if earlier is not None:

@@ -183,7 +183,9 @@ def test_a_request_as_large_as_its_topic_allows_is_placed_and_one_whose_event_wo
 ) -> None:
     job, outbox = placer(tmp_path)
     many = [{"subtask_id": str(number), "workers": 10_000} for number in range(2)]
-    batch = received(BEAT, request("large", command=["x" * 1_048_000]), request("many", subtasks=many))
+    batch = received(
+        BEAT, request("large", command=["x" * 1_048_000]), (REQUESTS, {"task_id": "many", "subtasks": many})
+    )
     job.take(batch, "q", 0)
     assert [record.key for record in outbox.records if "assignments" in record.topic] == [b"large"]
     check_sizes(outbox.records)

@@ -23,7 +23,7 @@ SHOWS_IN: Final[dict[str, int]] = {
     "old id believed": 3,
     "refused once": 30,
     "taken twice": 52,
-    "tell first": 5,
+    "tell first": 28,
     "two on one GPU": 1,
 }
 """Where a break was seen to show, if not in the first history: tried first, because each is seconds of work."""
