@@ -10,7 +10,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import replace
@@ -84,7 +84,6 @@ def run_campaign(
     *,
     processes: int | None = None,
     progress: Callable[[Tally], None] = lambda _: None,
-    known: Collection[int] = (),
 ) -> LineCampaign:
     """Play the histories of the seeds `seed` to `seed + histories - 1`.
 
@@ -93,7 +92,6 @@ def run_campaign(
         seed: the first.
         processes: None for one per core.
         progress: called with what was counted so far.
-        known: seeds that are known not to balance: they are counted, and not made small.
     """
     began, count = time.monotonic(), processes or os.cpu_count() or 1
     chunks = [range(first, min(first + CHUNK, seed + histories)) for first in range(seed, seed + histories, CHUNK)]
@@ -111,7 +109,7 @@ def run_campaign(
         tasks=dict(total.tasks.most_common()),
         seconds=round(time.monotonic() - began, 1),
         processes=count,
-        failures=[found(bad) for bad in [seed for seed in total.failed if seed not in known][:MOST_SHOWN]],
+        failures=[found(bad) for bad in total.failed[:MOST_SHOWN]],
     )
 
 
