@@ -26,6 +26,8 @@ class LossyRelay:
     """Hands every request on; the answers to some are lost after the store has done what was asked."""
 
     store: tuple[str, int]
+    address: str = ""
+    """Of the relay. It is a thread of this process: what holds the interpreter while it asks would wait for ever."""
     lose: set[str] = field(default_factory=set)
     """Ends of paths: the next PUT of each goes through, and nobody hears of it."""
     lost: list[str] = field(default_factory=list)
@@ -70,7 +72,7 @@ def _body(handler: BaseHTTPRequestHandler) -> bytes:
 
 @contextmanager
 def object_store(patch: pytest.MonkeyPatch) -> Iterator[tuple[str, LossyRelay]]:
-    """Give a bucket's address, and the relay through which this process and its children reach it."""
+    """Give a bucket's address, which this process and its children reach, and a relay before its server."""
     port = free_port()
     # A process of its own: in this one it would wait for whoever holds the interpreter.
     command = [sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(port)]
@@ -100,7 +102,8 @@ def object_store(patch: pytest.MonkeyPatch) -> Iterator[tuple[str, LossyRelay]]:
     make.request("PUT", f"/{bucket}")
     assert make.getresponse().status == 200
     make.close()
-    patch.setenv("AWS_ENDPOINT_URL", f"http://{LOOPBACK}:{front.server_address[1]}")
+    relay.address = f"http://{LOOPBACK}:{front.server_address[1]}"
+    patch.setenv("AWS_ENDPOINT_URL", f"http://{LOOPBACK}:{port}")
     for name, value in (("ALLOW_HTTP", "true"), ("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b")):
         patch.setenv(f"AWS_{name}", value)
     patch.setenv("AWS_REGION", "us-east-1")

@@ -35,11 +35,12 @@ def until(met: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
 class Setting:
     """A prefix of its own on the shared broker, a warehouse with nodes, links and prices, and ears in every region."""
 
-    def __init__(self, broker: str, folder: Path, *, gpus: int = 64) -> None:
+    def __init__(self, broker: str, folder: Path, *, gpus: int = 64, warehouse: str = "") -> None:
         self.folder = folder
+        warehouse = warehouse or str(folder / "warehouse")
         self.settings = Settings(
             kafka=KafkaSettings(bootstrap_servers=broker, topic_prefix=f"t{uuid.uuid4().hex[:8]}"),
-            warehouse=WarehouseSettings(path=str(folder / "warehouse")),
+            warehouse=WarehouseSettings(path=warehouse),
             spark=SparkSettings(checkpoints=str(folder / "checkpoints")),
             place=PlaceSettings(folds_every_ms=200, world_every_ms=200, heartbeat_timeout_ms=3_000),
         )
@@ -54,7 +55,7 @@ class Setting:
         )
         self.events: list[dict[str, Any]] = []
         self.refused: list[tuple[dict[str, str], bytes | None]] = []
-        write_world(str(folder / "warehouse"), gpus)
+        write_world(warehouse, gpus)
 
     def request(self, *requests: dict[str, Any] | bytes) -> None:
         for request in requests:

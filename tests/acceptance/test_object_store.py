@@ -1,19 +1,26 @@
-"""A table on S3: of two writers one loses, and a commit whose answer was lost is one's own."""
+"""A warehouse on S3: of two writers one loses, a lost answer is one's own commit, and the whole job places."""
 
 import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, Transaction
+from pyspark.sql import SparkSession
 
 from tests.acceptance.object_store import LossyRelay, object_store
+from tests.acceptance.placing import Setting
 from tests.table_rows import random_rows
+from thalweg.jobs import place
+from thalweg.jobs.runtime.job import Stop
+from thalweg.sync.clock import system_clock
 from thalweg.sync.delta.appender import Appender
 from thalweg.sync.delta.contracts import PLANS
 from thalweg.sync.delta.store import AnotherWriterError
+from thalweg.sync.ledger.ledger import Ledger
 
 pytestmark = pytest.mark.acceptance
 
@@ -54,8 +61,11 @@ def test_of_two_that_commit_the_same_version_at_the_same_time_one_loses(store: t
         assert len(kept) == number + 1 and names[won.index(True)] in kept
 
 
-def test_a_commit_whose_answer_was_lost_is_known_as_ones_own(store: tuple[str, LossyRelay]) -> None:
+def test_a_commit_whose_answer_was_lost_is_known_as_ones_own(
+    store: tuple[str, LossyRelay], monkeypatch: pytest.MonkeyPatch
+) -> None:
     warehouse, relay = store
+    monkeypatch.setenv("AWS_ENDPOINT_URL", relay.address)
     writer = Appender(PLANS, warehouse)
     for number in range(3):
         files = writer.write(row(f"plan-{number}"), 0)
@@ -66,3 +76,32 @@ def test_a_commit_whose_answer_was_lost_is_known_as_ones_own(store: tuple[str, L
     table = DeltaTable(f"{warehouse}/{PLANS.name}")
     assert sorted(table.to_pyarrow_table(columns=["plan_id"])["plan_id"].to_pylist()) == ["plan-0", "plan-1", "plan-2"]
     assert table.version() == writer.version
+
+
+def test_the_whole_job_places_starts_again_and_is_fenced(
+    broker: str, spark: SparkSession, store: tuple[str, LossyRelay], tmp_path: Path
+) -> None:
+    setting = Setting(broker, tmp_path, warehouse=f"{store[0]}/thalweg")
+    stop = Stop()
+    query = place.start(spark, setting.settings, system_clock, stop)
+    try:
+        setting.request({"task_id": "one", "per_worker": {"gpus": 1}})
+        setting.heard(lambda: "one" in setting.assigned())
+        query.stop()
+        stop.finish()
+
+        stop = Stop()
+        query = place.start(spark, setting.settings, system_clock, stop)
+        setting.request({"task_id": "two", "per_worker": {"gpus": 1}})
+        setting.heard(lambda: "two" in setting.assigned())
+        assert [len(events) for events in setting.assigned().values()] == [1, 1]
+
+        Ledger.claim(setting.settings.warehouse.path)  # another driver takes over
+        setting.request({"task_id": "three", "per_worker": {"gpus": 1}})
+        setting.heard(lambda: not query.isActive)
+        assert "another writer" in str(query.exception())
+        assert "three" not in setting.assigned()
+    finally:
+        query.stop()
+        stop.finish()
+        setting.close()
