@@ -1,5 +1,6 @@
 """Place, on a real broker, with Spark and Delta: requests become assignments, whatever is sent and whatever dies."""
 
+import json
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from kafka import KafkaAdminClient, KafkaProducer
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -17,6 +19,7 @@ from tests.acceptance.placing import REGIONS, Setting, until
 from thalweg.client.client import Client, OutcomeState, RequestRefusedError
 from thalweg.jobs import place
 from thalweg.jobs.runtime.job import Stop
+from thalweg.streams.contract.topics import REQUESTS, STATUS, topic_name
 from thalweg.sync.clock import system_clock
 from thalweg.sync.delta.store import AnotherWriterError
 from thalweg.sync.ledger.ledger import Ledger
@@ -107,6 +110,41 @@ def test_a_request_becomes_an_assignment_that_the_ledger_knew_first(setting: Set
     setting.heard(lambda: {row["task_id"]: row["state"] for row in setting.table("tasks")}.get("t1") == "assigned")
     until(lambda: len(setting.table("plans")) > 0)
     assert all(plan["bound_usd"] <= plan["objective_usd"] + 1e-9 for plan in setting.table("plans"))
+
+
+def test_partitions_that_are_added_while_it_runs_are_read_and_nothing_in_them_twice(
+    setting: Setting, running: Running
+) -> None:
+    setting.request(task("before"))
+    setting.heard(lambda: "before" in setting.assigned())
+    topics = [topic_name(REQUESTS, setting.prefix), topic_name(STATUS, setting.prefix, NEAR)]
+    admin = KafkaAdminClient(bootstrap_servers=setting.settings.kafka.bootstrap_servers)
+    try:
+        known = {found["name"]: len(found["partitions"]) for found in admin.describe_topics(topics)}
+        admin.create_partitions({name: count + 3 for name, count in known.items()})
+        grown = range(known[topics[0]] + 3)
+        more = {name: count + 3 for name, count in known.items()}
+        setting.heard(lambda: {one["name"]: len(one["partitions"]) for one in admin.describe_topics(topics)} == more)
+    finally:
+        admin.close()
+    names = {f"in-{partition}" for partition in grown}
+    producer = KafkaProducer(bootstrap_servers=setting.settings.kafka.bootstrap_servers)  # which knows of them at once
+    for partition in grown:
+        producer.send(topics[0], json.dumps(task(f"in-{partition}")).encode(), partition=partition)
+    setting.heard(lambda: names <= setting.assigned().keys())
+
+    ended = {"type": "succeeded", "region": NEAR, "task_id": "before", "epoch": 1}
+    producer.send(topics[1], json.dumps(ended).encode(), partition=more[topics[1]] - 1)
+    producer.close()
+    setting.heard(lambda: any(row["transition"] == "succeeded" for row in setting.ledger()))
+
+    running.stop()
+    running.start()
+    setting.request(task("after"))
+    setting.heard(lambda: "after" in setting.assigned())
+    assert {name: len(events) for name, events in setting.assigned().items()} == dict.fromkeys(
+        {"before", "after", *names}, 1
+    )
 
 
 def test_bad_input_is_refused_with_reason_and_position_and_the_stream_goes_on(
