@@ -44,7 +44,20 @@ def archive_flags(
 ) -> tuple[str, ...]:
     """Return what tells a JVM of its archive; nothing where none was made."""
     archive = archive_of(jar_set, java or find_java(environ), environ)
-    return (f"-XX:SharedArchiveFile={archive}", *QUIETLY) if archive.is_file() else ()
+    return (f"-XX:SharedArchiveFile={archive}", *QUIETLY) if is_whole(archive) else ()
+
+
+def is_whole(archive: Path) -> bool:
+    """Tell whether an archive is there and as long as it was when it was made: a JVM that maps half of one ends."""
+    try:
+        return archive.stat().st_size == int(length_file(archive).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return False
+
+
+def length_file(archive: Path) -> Path:
+    """Return where it stands how long an archive is, written before the archive gets its name."""
+    return archive.with_suffix(".bytes")
 
 
 def with_options(options: Iterable[str], known: str | None) -> str:

@@ -98,6 +98,8 @@ def _contended(problem: Problem, arcs: Arcs, plan: PartialPlan, row: int) -> tup
     open_ = np.isfinite(arcs.usd[row])
     starts = np.flatnonzero(np.diff(pools.region, prepend=-1))
     cheapest = float(np.sort(np.minimum.reduceat(arcs.usd[row], starts))[:replicas].sum())
+    if not np.isfinite(cheapest) and classes.closed_pools is not None and classes.closed_pools[row].any():
+        return Reason.CAPACITY, "the room that there is is kept for a larger task that comes first"
     if cheapest >= classes.wait_usd[row]:
         return Reason.COST, f"its cheapest place costs {cheapest:.6g} USD, waiting {classes.wait_usd[row]:.6g}"
     fits = open_ & (classes.need[row] <= plan.free).all(axis=1)

@@ -17,6 +17,9 @@ _MARK: Final = re.compile(rb"\n\[thalweg: (\d{1,18}) bytes left out here\]\n")
 _TRIES: Final = 8
 """Of a task that writes all the time, something is lost anyway: amid what is left out."""
 
+_MARK_WITHIN: Final = 1 << 26
+"""Bytes: what a task writes in a moment."""
+
 
 def _mark(left_out: int) -> bytes:
     return b"\n[thalweg: %d bytes left out here]\n" % left_out
@@ -37,10 +40,10 @@ def keep_short(descriptor: int, limit_bytes: int) -> None:
         newest = _whole_lines(os.pread(descriptor, tail, size - tail))
         if os.fstat(descriptor).st_size == size:
             break  # nobody has written since: what comes now is little, if anything
-    earlier = _MARK.match(os.pread(descriptor, 64, head))
-    left_out = size - head - len(newest)
-    if earlier is not None:
-        left_out += int(earlier[1]) - len(earlier[0])
+    # Right behind the head, unless the task wrote between the shortening and the mark.
+    earlier = _MARK.search(os.pread(descriptor, _MARK_WITHIN, head))
+    before = 0 if earlier is None else int(earlier[1]) - len(earlier[0])
+    left_out = os.fstat(descriptor).st_size - head - len(newest) + before
     os.ftruncate(descriptor, head)
     os.write(descriptor, _mark(left_out) + newest)
 

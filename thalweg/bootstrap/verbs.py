@@ -24,5 +24,5 @@ VERBS: Final[Mapping[str, tuple[str, Verb]]] = {
     "format": ("lay the code out", _program("ruff", "format")),
     "wheel": ("build the wheel and use it where nothing of the tree is", _module("thalweg.bootstrap.try_wheel")),
     "docs": ("write the generated documents anew", _module("thalweg.reference.write")),
-    "release": ("make the next version of what lies in changelog.d", _module("thalweg.bootstrap.release")),
+    "new-version": ("make the next version of what lies in changelog.d", _module("thalweg.bootstrap.release")),
 }

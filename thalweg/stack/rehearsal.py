@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from thalweg.conf.class_archive import KEPT, archive_of, archives_folder, with_options
+from thalweg.conf.class_archive import KEPT, archive_of, archives_folder, is_whole, length_file, with_options
 from thalweg.conf.environment import JarSet, Java, find_java, jar_paths
 from thalweg.processes import leash
 from thalweg.processes.children import Child, ChildFailedError
@@ -35,7 +35,7 @@ class RehearsalError(Exception):
 def ensure_archives(say: Callable[[str], None], java: Java | None = None) -> None:
     """Make the archives that are not there; says what it does, and what prevented it."""
     java = java or find_java()
-    if all(archive_of(jar_set, java).is_file() for jar_set in JarSet):
+    if all(is_whole(archive_of(jar_set, java)) for jar_set in JarSet):
         return
     say("laying out Java's classes for quicker starts, once (some 20 s)")
     folder = archives_folder()
@@ -65,7 +65,9 @@ def _rehearse(java: Java, scratch: Path) -> None:
         broker.stop()
     for jar_set, archive in made.items():
         if archive.is_file():
-            archive.rename(archive_of(jar_set, java))  # whole or not at all
+            made_as = archive_of(jar_set, java)
+            length_file(made_as).write_text(str(archive.stat().st_size), encoding="ascii")
+            archive.rename(made_as)
 
 
 def _rehearse_spark(scratch: Path, archive: Path, bootstrap: str) -> None:
@@ -86,6 +88,7 @@ def _forget_old(folder: Path) -> None:
     archives = sorted(folder.glob("*.jsa"), key=lambda archive: archive.stat().st_mtime, reverse=True)
     for archive in archives[KEPT:]:
         archive.unlink(missing_ok=True)
+        length_file(archive).unlink(missing_ok=True)
 
 
 def main() -> int:

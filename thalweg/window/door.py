@@ -49,6 +49,8 @@ _BODY_S: Final = 20.0
 """A request that comes in drops is not waited for any longer."""
 _WAIT_S: Final = 5.0
 _MOST_WAIT_S: Final = 60.0
+_YES: Final = frozenset({"1", "true"})
+_NO: Final = frozenset({"0", "false"})
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """Nothing of ours is older, and the engine's times do not reach much further back."""
 _AGAIN_S: Final = 2
@@ -435,6 +437,7 @@ class Door:
             if caller.tenant is not None:
                 for one in requests:
                     check_names(of_tenant(one, caller), caller.tenant, lambda names: self._own(names, caller))
+            _check_parameters(request, "wait_s")
             acted = await self._hands.submit(requests, caller, _wait_s(request))
             return _of_acts(acted, alone=asked is requests[0])
 
@@ -522,7 +525,17 @@ def _number(query: Mapping[str, str], name: str, otherwise: int, least: int, mos
 
 
 def _is_dry(request: Request) -> bool:
-    return request.query_params.get("dry_run", "") in ("1", "true")
+    """Tell whether an act is only supposed. What is not understood acts on nothing."""
+    _check_parameters(request, "dry_run", "wait_s")
+    text = request.query_params.get("dry_run", "false").lower()
+    if text not in _YES and text not in _NO:
+        raise QueryRefusedError(f"dry_run {text!r}: allowed are true and false (1 and 0)")
+    return text in _YES
+
+
+def _check_parameters(request: Request, *allowed: str) -> None:
+    if unknown := sorted(request.query_params.keys() - set(allowed)):
+        raise QueryRefusedError(f"{unknown[0]!r} is no parameter here; allowed are {' and '.join(allowed)}")
 
 
 def _wait_s(request: Request) -> float:

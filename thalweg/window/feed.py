@@ -114,7 +114,7 @@ class Feed:
         self._most_kept = most_kept
         self._kept: list[ToldEvent] = []
         self._floor: Position | None = None
-        """All that lies behind it is kept."""
+        """All that lies behind it is kept; None where all there is is kept, of a ledger that was empty at first."""
         self.ledger = ""
         """Mark of the ledger that is told of; part of its events' ids."""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -214,11 +214,9 @@ class Feed:
         return at is not None and self.newest is not None and at > self.newest
 
     async def _behind(self, at: Position | None) -> Sequence[ToldEvent]:
-        if at is None or (self._floor is not None and at >= self._floor):
+        if at is None or self._floor is None or at >= self._floor:
             first = 0 if at is None else bisect_right(self._kept, at, key=lambda event: event.position)
             return self._kept[first : first + _AT_ONCE]
-        if self._floor is None:
-            return []
         return await self._read(at)
 
     async def _read(self, at: Position) -> Sequence[ToldEvent]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from thalweg.conf import class_archive
-from thalweg.conf.class_archive import archive_flags, archive_of, with_options
+from thalweg.conf.class_archive import archive_flags, archive_of, length_file, with_options
 from thalweg.conf.environment import JarSet, Java
 
 JAVA = Java(home=Path("/java"), major=17, version="17.0.1", source="PATH")
@@ -43,8 +43,12 @@ def test_a_jvm_is_told_of_an_archive_once_it_is_there(jars: list[Path], tmp_path
     assert archive_flags(JarSet.BROKER, JAVA, environ) == ()
     archive = archive_of(JarSet.BROKER, JAVA, environ)
     archive.parent.mkdir()
-    archive.touch()
+    archive.write_bytes(b"classes")
+    assert archive_flags(JarSet.BROKER, JAVA, environ) == ()  # nobody says that it is whole
+    length_file(archive).write_text("7")
     assert archive_flags(JarSet.BROKER, JAVA, environ)[0] == f"-XX:SharedArchiveFile={archive}"
+    archive.write_bytes(b"cla")
+    assert archive_flags(JarSet.BROKER, JAVA, environ) == ()
 
 
 def test_options_for_spark_come_behind_those_that_are_there_and_may_hold_blanks() -> None:

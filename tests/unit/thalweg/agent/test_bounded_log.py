@@ -88,3 +88,15 @@ def test_who_follows_sees_every_line_that_was_not_cut_in_between_once_and_in_ord
         assert numbers[-1] == written - 1
     finally:
         os.close(log)
+
+
+def test_what_was_left_out_before_counts_also_where_the_task_wrote_before_the_mark(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    slipped = b"written between the shortening and the mark\n" * 100
+    log.write_bytes(b"h" * 250 + slipped + b"\n[thalweg: 5000 bytes left out here]\n" + b"new line\n" * 1_000)
+    descriptor = os.open(log, os.O_RDWR | os.O_APPEND)
+    keep_short(descriptor, 1_000)
+    os.close(descriptor)
+    found = re.search(rb"\[thalweg: (\d+) bytes left out here\]\n(.*)", log.read_bytes(), re.DOTALL)
+    assert found is not None
+    assert 250 + int(found[1]) + len(found[2]) == 250 + len(slipped) + 5_000 + 9_000

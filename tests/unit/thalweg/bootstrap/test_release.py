@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from thalweg.bootstrap import release
+from thalweg.bootstrap.verbs import VERBS
+from thalweg.cli.main import cli
 from thalweg.conf.environment import PROJECT_ROOT
 
 PYPROJECT = '[project]\nname = "x"\nversion = "0.4.2" # moved\n'
@@ -65,3 +67,7 @@ def test_the_changelogs_newest_version_is_the_projects_and_its_fragments_are_nam
 def test_a_commit_must_pass_what_ci_runs_first() -> None:
     hooks = (PROJECT_ROOT / ".pre-commit-config.yaml").read_text()
     assert "entry: ./run lint" in hooks
+
+
+def test_no_verb_for_developers_hides_a_command_of_the_product() -> None:
+    assert not VERBS.keys() & cli.commands.keys()

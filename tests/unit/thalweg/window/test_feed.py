@@ -57,6 +57,26 @@ def ids_of(events: Sequence[LedgerEvent]) -> list[str]:
     return [event_id(one.position) for one in events]
 
 
+def test_who_comes_after_the_first_event_of_a_ledger_that_was_empty_hears_the_next_ones() -> None:
+    async def run() -> None:
+        stored = Stored()
+        feed = Feed(stored)
+        feed.bind()
+        feed.begin(None, "one")
+        feed.tell([told(one, ledger="one") for one in EVENTS[:3]])
+        await asyncio.sleep(0)
+        latecomers = [asyncio.ensure_future(heard(feed, after, 2)) for after in (None, EVENTS[2].position)]
+        returned = await heard(feed, EVENTS[0].position, 2)
+        assert returned == [event_id(one.position, "one") for one in EVENTS[1:3]]
+        await asyncio.sleep(0)
+        feed.tell([told(one, ledger="one") for one in EVENTS[3:5]])
+        for latecomer in latecomers:
+            assert await latecomer == [event_id(one.position, "one") for one in EVENTS[3:5]]
+        assert stored.asked == 0
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
 def test_listeners_hear_everything_behind_where_they_were() -> None:
     async def scene() -> None:
         stored = Stored()

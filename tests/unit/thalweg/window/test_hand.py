@@ -26,6 +26,14 @@ def post(window: OpenWindow, path: str, body: Any = None, key: str | None = "all
     return status, found
 
 
+@pytest.mark.parametrize("query", ["dry_run=yes", "dry_run=2", "dry_run=", "dry-run=1", "dryrun=true"])
+def test_what_is_not_understood_beside_an_act_is_refused_and_nothing_is_done(window: OpenWindow, query: str) -> None:
+    for path, body in (("/v1/tasks/a/hold", None), ("/v1/orders", {"order": "drain", "region": EAST})):
+        status, found = post(window, f"{path}?{query}", body)
+        assert status == 422 and "allowed" in found["error"]
+    assert post(window, "/v1/tasks?dry_run=1", {"task_id": "x"})[0] == 422
+
+
 def test_a_dry_run_says_what_would_follow_and_sends_nothing(window: OpenWindow) -> None:
     status, found = post(window, "/v1/tasks/a/cancel?dry_run=1")
     assert (status, found["dry_run"], found["freed_gpus"], found["freed_usd_per_hour"]) == (200, True, 1.0, 3.0)
