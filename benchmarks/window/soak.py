@@ -168,11 +168,7 @@ def measure(parameters: SoakParameters) -> dict[str, Any]:
     Raises:
         RuntimeError: the window did not open.
     """
-    size = WarehouseSize(
-        ended=parameters.tasks - parameters.running - parameters.waiting,
-        running=parameters.running,
-        waiting=parameters.waiting,
-    )
+    size = WarehouseSize.of(parameters.tasks, parameters.running, parameters.waiting)
     with tempfile.TemporaryDirectory(prefix="bench-window-soak-") as folder:
         warehouse = str(Path(folder, "warehouse"))
         Path(warehouse).mkdir()

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import pyarrow as pa
@@ -52,6 +52,11 @@ class WarehouseSize:
     ended: int = 900_000
     running: int = 80_000
     waiting: int = 20_000
+
+    @classmethod
+    def of(cls, tasks: int, running: int, waiting: int) -> Self:
+        """So many in all; those that neither run nor wait have ended."""
+        return cls(ended=tasks - running - waiting, running=running, waiting=waiting)
 
     @property
     def tasks(self) -> int:

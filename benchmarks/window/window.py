@@ -61,11 +61,7 @@ def measure(parameters: Parameters) -> dict[str, Any]:
     Raises:
         RuntimeError: the window did not open.
     """
-    size = WarehouseSize(
-        ended=parameters.tasks - parameters.running - parameters.waiting,
-        running=parameters.running,
-        waiting=parameters.waiting,
-    )
+    size = WarehouseSize.of(parameters.tasks, parameters.running, parameters.waiting)
     chance = random.Random(parameters.seed)
     with tempfile.TemporaryDirectory(prefix="bench-window-") as folder:
         warehouse = str(Path(folder, "warehouse"))

@@ -56,18 +56,7 @@ class InOrder:
             fits = [region for region in range(len(self._free)) if self._free[region] >= asked.gpus]
             region = asked.home if asked.home in fits else max(fits, key=lambda one: (self._free[one], -one))
             self._free[region] -= asked.gpus
-            moved_gb = 0.0 if region == asked.home else asked.data_gb
-            starts.append(
-                JobStart(
-                    job=job,
-                    region=region,
-                    gpus=asked.gpus,
-                    run_s=asked.run_s,
-                    usd_per_hour=asked.gpus * self._tariff.usd_per_gpu_hour,
-                    egress_usd=moved_gb * self._tariff.usd_per_gb,
-                    moved_gb=moved_gb,
-                )
-            )
+            starts.append(self._tariff.start(job, asked, region))
         return PolicyDecision(starts=starts)
 
     def _next(self) -> int | None:

@@ -31,6 +31,19 @@ class Tariff:
     usd_per_gpu_hour: float
     usd_per_gb: float
 
+    def start(self, index: int, job: ReplayJob, region: int) -> JobStart:
+        """Say what it costs to start a job in a region; away from its home its data are fetched."""
+        moved_gb = 0.0 if region == job.home else job.data_gb
+        return JobStart(
+            job=index,
+            region=region,
+            gpus=job.gpus,
+            run_s=job.run_s,
+            usd_per_hour=job.gpus * self.usd_per_gpu_hour,
+            egress_usd=moved_gb * self.usd_per_gb,
+            moved_gb=moved_gb,
+        )
+
 
 class _Queues:
     """Waiting jobs by home and kind, each in order of arrival, and by how little data they bring per GPU-hour."""
@@ -126,17 +139,7 @@ class RegionPolicy:
         return self.placed_gpu_s[region] / self.supply[region], region
 
     def _start(self, index: int, region: int) -> JobStart:
-        job = self.jobs[index]
-        moved_gb = 0.0 if region == job.home else job.data_gb
-        return JobStart(
-            job=index,
-            region=region,
-            gpus=job.gpus,
-            run_s=job.run_s,
-            usd_per_hour=job.gpus * self.tariff.usd_per_gpu_hour,
-            egress_usd=moved_gb * self.tariff.usd_per_gb,
-            moved_gb=moved_gb,
-        )
+        return self.tariff.start(index, self.jobs[index], region)
 
     def _next(self, region: int, now_s: float) -> int | None:
         held = self.reserved[region]
