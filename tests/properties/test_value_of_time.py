@@ -103,6 +103,7 @@ def test_who_ranks_below_a_gang_does_not_take_the_room_that_becomes_free_for_it(
     placed(world)
     assert not where(world, "gang")
     assert not where(world, "below"), "it would run on when the gang is to start"
+    assert world.tasks["below"].reason.startswith("capacity: the room that there is is kept for a larger task")
     ask(world, "gone by then", spec(expected_s=5_000.0, priority=100))
     placed(world)
     assert where(world, "gone by then")
