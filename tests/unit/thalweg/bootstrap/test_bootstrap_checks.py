@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from thalweg.bootstrap import checks
 from thalweg.conf.environment import PROJECT_ROOT
 from thalweg.processes.identity import ProcessIdentity
@@ -105,18 +106,18 @@ def test_a_killed_run_takes_its_checks_with_it(tmp_path: Path) -> None:
         for file in pid_files
     ]
     program = (
-        "import sys; from thalweg.bootstrap import checks;"
+        "import sys; from thalweg.bootstrap import checks; checks.steps_before = lambda _: [];"
         f" checks.test_step = lambda _: ('slow', [sys.executable, '-c', {slow[0]!r}]);"
         f" checks.lint_steps = lambda: [('slow too', [sys.executable, '-c', {slow[1]!r}])]; checks.run_all([])"
     )
     run = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT_ROOT)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while not all(file.exists() and file.read_text() for file in pid_files) and time.monotonic() < deadline:
         time.sleep(0.02)
     checking = [ProcessIdentity.of(int(file.read_text())) for file in pid_files]
     run.terminate()
     run.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while any(check is None or check.is_alive() for check in checking) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not any(check is None or check.is_alive() for check in checking)
