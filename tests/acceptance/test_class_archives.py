@@ -13,6 +13,7 @@ from tests.patience import PATIENCE_S
 from thalweg.bootstrap.jars import ensure_jars
 from thalweg.conf.class_archive import archive_of
 from thalweg.conf.environment import JarSet, find_java
+from thalweg.stack import rehearsal
 from thalweg.stack.broker import Broker
 from thalweg.stack.rehearsal import ensure_archives
 
@@ -53,6 +54,25 @@ def test_the_broker_and_spark_map_what_a_rehearsal_has_laid_out(tmp_path: Path) 
     )
     assert session.returncode == 0, session.stderr
     assert str(archive_of(JarSet.SPARK, java)) in session.stdout.splitlines()
+
+
+@pytest.mark.parametrize("missing", list(JarSet))
+def test_the_one_that_is_missing_is_made_and_the_other_left(
+    missing: JarSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A new environment brings new jars of Spark, and finds the broker's archive from the one before it.
+    java, told = find_java(), list[str]()
+    (tmp_path / "jars").symlink_to(ensure_jars(java).parent)
+    monkeypatch.setenv("THALWEG_CACHE", str(tmp_path))
+    monkeypatch.setattr(rehearsal, "_rehearse_spark", lambda _scratch, archive, _bootstrap: archive.write_text("Spark's"))
+    ensure_archives(told.append)
+    assert told[-1].startswith("Java's classes are laid out"), told
+    kept = {jar_set: archive_of(jar_set, java).stat().st_mtime_ns for jar_set in JarSet}
+    archive_of(missing, java).unlink()
+    ensure_archives(told.append)
+    assert told[-1].startswith("Java's classes are laid out"), told
+    again = {jar_set: archive_of(jar_set, java).stat().st_mtime_ns for jar_set in JarSet}
+    assert {jar_set for jar_set in JarSet if again[jar_set] != kept[jar_set]} == {missing}
 
 
 def test_where_java_cannot_make_one_that_is_said_and_nothing_else_is_prevented(

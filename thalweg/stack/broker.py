@@ -76,7 +76,13 @@ def choose_ports(preferred: BrokerPorts | None = None) -> BrokerPorts:
 
 
 def broker_spec(
-    folder: Path, ports: BrokerPorts, *, java: Java, jars: list[Path], doors: Sequence[BrokerDoor] = ()
+    folder: Path,
+    ports: BrokerPorts,
+    *,
+    java: Java,
+    jars: list[Path],
+    doors: Sequence[BrokerDoor] = (),
+    archived: bool = True,
 ) -> ProcessSpec:
     """Prepare a broker's folder and return the process to run.
 
@@ -88,6 +94,8 @@ def broker_spec(
         java: The runtime.
         jars: The whole class path.
         doors: Further ways in.
+        archived: Map its classes from their archive, where there is one; False for who makes that archive, as a JVM
+            that maps one cannot write another.
 
     Raises:
         BrokerSetupError: Kafka refused to make its storage.
@@ -99,7 +107,8 @@ def broker_spec(
     scratch.mkdir()
     properties = folder / "server.properties"
     properties.write_text(server_properties(ports, records, doors), encoding="utf-8")
-    flags = (*JVM_FLAGS, *archive_flags(JarSet.BROKER, java), f"-Djava.io.tmpdir={scratch}")
+    mapped = archive_flags(JarSet.BROKER, java) if archived else ()
+    flags = (*JVM_FLAGS, *mapped, f"-Djava.io.tmpdir={scratch}")
     command = (str(java.executable), *flags, "-cp", ":".join(map(str, jars)))
     if not (records / "meta.properties").exists():
         _format_storage(command, ports, records)

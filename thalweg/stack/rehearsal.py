@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -35,7 +35,8 @@ class RehearsalError(Exception):
 def ensure_archives(say: Callable[[str], None], java: Java | None = None) -> None:
     """Make the archives that are not there; says what it does, and what prevented it."""
     java = java or find_java()
-    if all(is_whole(archive_of(jar_set, java)) for jar_set in JarSet):
+    missing = [jar_set for jar_set in JarSet if not is_whole(archive_of(jar_set, java))]
+    if not missing:
         return
     say("laying out Java's classes for quicker starts, once (some 20 s)")
     folder = archives_folder()
@@ -43,24 +44,29 @@ def ensure_archives(say: Callable[[str], None], java: Java | None = None) -> Non
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".rehearsal-", dir=folder) as scratch:
-            _rehearse(java, Path(scratch))
+            _rehearse(java, Path(scratch), missing)
     except (OSError, ChildFailedError, BrokerSetupError, RehearsalError, subprocess.SubprocessError) as error:
-        say(f"Java's classes were not laid out, so starts take longer ({str(error).splitlines()[0]})")
+        words = str(error).splitlines()  # of a process: that it ended, and its last lines
+        say(f"Java's classes were not laid out, so starts take longer ({' '.join([*words[:1], *words[1:][-2:]])})")
         return
     _forget_old(folder)
     say(f"Java's classes are laid out ({time.monotonic() - started:.0f} s)")
 
 
-def _rehearse(java: Java, scratch: Path) -> None:
-    made = {jar_set: scratch / f"{jar_set}.jsa" for jar_set in JarSet}
+def _rehearse(java: Java, scratch: Path, missing: Sequence[JarSet]) -> None:
+    """Make the archives that are missing; Spark's needs a broker too, and a new environment has often but that one."""
+    made = {jar_set: scratch / f"{jar_set}.jsa" for jar_set in missing}
     ports = choose_ports()
-    spec = broker_spec(scratch / "broker", ports, java=java, jars=jar_paths(JarSet.BROKER))
-    program, *arguments = spec.argv
-    recorded = (program, f"-XX:ArchiveClassesAtExit={made[JarSet.BROKER]}", *arguments)
-    broker = Child(replace(spec, argv=recorded, stop_timeout_seconds=PATIENCE_S), scratch / "broker.log")
+    recorded = JarSet.BROKER in made
+    spec = broker_spec(scratch / "broker", ports, java=java, jars=jar_paths(JarSet.BROKER), archived=not recorded)
+    if recorded:
+        program, *arguments = spec.argv
+        spec = replace(spec, argv=(program, f"-XX:ArchiveClassesAtExit={made[JarSet.BROKER]}", *arguments))
+    broker = Child(replace(spec, stop_timeout_seconds=PATIENCE_S), scratch / "broker.log")
     try:
         broker.wait_ready()
-        _rehearse_spark(scratch, made[JarSet.SPARK], ports.bootstrap)
+        if JarSet.SPARK in made:
+            _rehearse_spark(scratch, made[JarSet.SPARK], ports.bootstrap)
     finally:
         broker.stop()
     for jar_set, archive in made.items():
