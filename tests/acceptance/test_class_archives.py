@@ -64,7 +64,9 @@ def test_the_one_that_is_missing_is_made_and_the_other_left(
     java, told = find_java(), list[str]()
     (tmp_path / "jars").symlink_to(ensure_jars(java).parent)
     monkeypatch.setenv("THALWEG_CACHE", str(tmp_path))
-    monkeypatch.setattr(rehearsal, "_rehearse_spark", lambda _scratch, archive, _bootstrap: archive.write_text("Spark's"))
+    monkeypatch.setattr(
+        rehearsal, "_rehearse_spark", lambda _scratch, archive, _bootstrap: archive.write_text("Spark's")
+    )
     ensure_archives(told.append)
     assert told[-1].startswith("Java's classes are laid out"), told
     kept = {jar_set: archive_of(jar_set, java).stat().st_mtime_ns for jar_set in JarSet}

@@ -25,7 +25,7 @@ from thalweg.processes import leash
 Step = tuple[str, list[str]]
 """A check's name and command, to be run in the project's root."""
 
-WORKERS: Final = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--max-worker-restart", "0")
+WORKERS: Final = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--max-worker-restart", "0")
 """Two processes share the tests by files, in the order of tests/conftest.py. Two also where there are more cores: each
 has a broker and a Spark of its own. One that dies ends the run: xdist may wait for ever for one that replaces it."""
 
