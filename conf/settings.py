@@ -144,6 +144,9 @@ class TenantSettings(_Group):
     """Most GPUs it holds at any moment, even when others are idle; null for no limit."""
     budget_usd_per_hour: Annotated[float, Field(ge=0)] | None = None
     """Most that all its copies together cost an hour, in US dollars; null for no limit."""
+    most_tasks: Annotated[int, Field(ge=0)] | None = None
+    """So many of its tasks may not have ended at once, array elements among them; what comes beyond is refused. null is
+    `place.most_tasks`."""
 
 
 class PlaceSettings(_Group):
@@ -163,6 +166,9 @@ class PlaceSettings(_Group):
     """A plan that takes longer stops with its incumbent."""
     window_tasks: Annotated[int, Field(gt=0)] = 4_096
     """Most waiting tasks considered by one plan, by rank; keeps a plan flat however long the queue."""
+    most_tasks: Annotated[int, Field(ge=0)] = 1_000_000
+    """So many tasks of a tenant may not have ended at once, unless `place.tenants` gives it a number; what comes beyond
+    is refused with that reason, and can be sent again when some have ended."""
     heartbeat_timeout_ms: PositiveMs = 10_000
     """A region silent this long is lost and its tasks are placed again; ten missed heartbeats."""
     node_timeout_ms: PositiveMs = 60_000

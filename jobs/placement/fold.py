@@ -13,7 +13,7 @@ from thalweg.jobs.placement import metrics
 from thalweg.jobs.placement.answers import answer_to, answer_to_order, refusal_of
 from thalweg.jobs.placement.facts import FactsIntake, applied
 from thalweg.jobs.placement.heartbeat import CONTROL_REGION
-from thalweg.jobs.placement.judge import Judge
+from thalweg.jobs.placement.judge import BEGINNING, Judge
 from thalweg.jobs.placement.read_back import ReadBack
 from thalweg.jobs.placement.refusals import place_of, position_of, refused_record
 from thalweg.scheduling.ids import RegionId, TaskId
@@ -34,8 +34,6 @@ from thalweg.sync.ledger.taken import TakenRequests
 
 SET_APART: Final = (Indigestible, decide.Refused)
 """What comes of a record that is not taken."""
-BEGINNING: Final = ("submit", "rerun")
-"""Operations with which a task begins."""
 
 log = logging.getLogger("thalweg.place")
 

@@ -24,6 +24,9 @@ from thalweg.sync.ledger.taken import TakenRequests
 
 _BY_ID: Final = {"cancel": decide.cancel, "hold": decide.hold, "release": decide.release}
 """What is done with a task by its id alone."""
+BEGINNING: Final = ("submit", "rerun")
+"""Operations with which a task begins."""
+PASSED: Final = "it was refused, for a reason that has passed since: it can be sent again"
 _ENDS_OF_RUNS: Final = frozenset({"succeeded", "failed", "evicted"})
 _RUNS_ON: Final = RunReport(), ""
 LONGEST_DETAIL: Final = 4_000
@@ -78,9 +81,19 @@ class Judge:
             ordered = judge_order(item, world, plan_settings(self.place), now_ms)
             return ordered.reason if isinstance(ordered, decide.Refused) else None
         outcome = self._request(item, now_ms, world)
-        return outcome.reason if isinstance(outcome, decide.Refused) else None
+        if isinstance(outcome, decide.Refused):
+            return outcome.reason
+        # It was not taken and would be now: what spoke against it (too many tasks, one that ran) was over by the end of
+        # its own batch. In another world than the one after the batch, nothing can be said of that.
+        return PASSED if outcome and world is self.world and item.request.op in BEGINNING else None
 
     def _request(self, asked: inbox.ReceivedRequest, now_ms: int, world: World) -> list[Transition] | decide.Refused:
+        outcome = self._wanted(asked, now_ms, world)
+        if isinstance(outcome, decide.Refused):
+            return outcome
+        return decide.objection_to_number(world, outcome, self.place.most_tasks) or outcome
+
+    def _wanted(self, asked: inbox.ReceivedRequest, now_ms: int, world: World) -> list[Transition] | decide.Refused:
         request = asked.request
         if (act := _BY_ID.get(request.op)) is not None:
             return act(world, request.task_id, asked.origin, now_ms)

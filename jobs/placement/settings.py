@@ -46,6 +46,7 @@ def tenants_of(place: "PlaceSettings | PlaceDefaults") -> dict[str, TenantLimits
             weight=tenant.weight,
             quota_gpus=math.inf if tenant.quota_gpus is None else tenant.quota_gpus,
             budget_usd_per_hour=math.inf if tenant.budget_usd_per_hour is None else tenant.budget_usd_per_hour,
+            most_tasks=tenant.most_tasks,
         )
         for name, tenant in place.tenants.items()
     }

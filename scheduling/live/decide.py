@@ -26,6 +26,7 @@ from thalweg.scheduling.live.start_terms import (
 from thalweg.scheduling.live.tries import why_not_again
 from thalweg.scheduling.liveness.told import Knew
 from thalweg.scheduling.passed import has_passed
+from thalweg.scheduling.world.facts import TenantLimits
 from thalweg.scheduling.world.gates import ArrayLine
 from thalweg.scheduling.world.lifecycle import GAVE_UP
 from thalweg.scheduling.world.tasks import (
@@ -119,6 +120,29 @@ def objection_to_rerun(world: World, task_id: TaskId) -> Refused | None:
     if world.ended.get(task_id) is None:
         return Refused(reason=f"rerun of task_id {task_id!r}: no such task was submitted")
     return None
+
+
+def objection_to_number(world: World, rows: Sequence[Transition], most_tasks: int) -> Refused | None:
+    """Say why a tenant's tasks would be too many that have not ended.
+
+    Args:
+        world: as it is.
+        rows: what a request would begin, of one tenant; nothing speaks against what begins no task.
+        most_tasks: for a tenant of which nothing else was said.
+    """
+    begun = [row for row in rows if row.change is Change.SUBMITTED]
+    if not begun:
+        return None
+    tenant = begun[0].tenant or ""
+    said = world.tenants.get(tenant, TenantLimits()).most_tasks
+    most, live = most_tasks if said is None else said, world.book.live_of[tenant]
+    if live + len(begun) <= most:
+        return None
+    asks = "" if len(begun) == 1 else f", and this is {len(begun):,} more"
+    return Refused(
+        reason=f"tenant {tenant!r} has {live:,} of {most:,} tasks that may not have ended at once{asks} (most_tasks, "
+        "of the tenant or of place): send it again when some have ended"
+    )
 
 
 def hold(world: World, task_id: TaskId, origin: RequestOrigin, now_ms: int) -> list[Transition] | Refused:

@@ -82,6 +82,8 @@ class TenantLimits:
     """Never more than this, even of what is idle."""
     budget_usd_per_hour: float = math.inf
     """Never more than this for GPUs, all its copies together."""
+    most_tasks: int | None = None
+    """So many of its tasks may not have ended at once, what comes beyond is refused; None is what holds for all."""
 
 
 def node_key(region: RegionId, node_id: NodeId) -> NodeKey:

@@ -222,6 +222,7 @@ def world_of(
     for task in tasks:
         world.tasks[task.task_id] = task
         world.count_by_state[task.state] += 1
+        world.book.live_of[task.spec.tenant] += 1
     for state, count in image.ended.count_by_state().items():
         world.count_by_state[state] += count
     _fill_copies(world, image, tasks)

@@ -42,6 +42,7 @@ class TenantTerms(msgspec.Struct, frozen=True, kw_only=True, tag="tenant", omit_
     weight: float | None = None
     quota_gpus: float | None = None
     budget_usd_per_hour: float | None = None
+    most_tasks: int | None = None
 
 
 class OwnPrice(msgspec.Struct, frozen=True, kw_only=True, tag="price", omit_defaults=True):
@@ -68,6 +69,8 @@ class AskedOfTask(msgspec.Struct, frozen=True, kw_only=True, tag="asked"):
     task_id: str
 
 
+TENANT_LIMITS: Final = ("weight", "quota_gpus", "budget_usd_per_hour", "most_tasks")
+"""Fields of a tenant's terms that may be given one by one."""
 Order = Drain | HeldTenant | TenantTerms | OwnPrice
 Ordered = Order | Moved | AskedOfTask
 
@@ -130,7 +133,7 @@ def in_words(order: Ordered) -> str:
         case TenantTerms(tenant=tenant):
             said = [
                 f"{name.replace('_', ' ')} {value:g}"
-                for name in ("weight", "quota_gpus", "budget_usd_per_hour")
+                for name in TENANT_LIMITS
                 if (value := getattr(order, name)) is not None
             ]
             return f"tenant {tenant}: {', '.join(said) or 'as the settings say'}"

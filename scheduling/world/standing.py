@@ -1,13 +1,14 @@
 """The orders that stand, by what the planner asks of them (`scheduling.world.orders`)."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.pack.nodes import NodeKey
 from thalweg.scheduling.world.facts import TenantLimits, node_key
 from thalweg.scheduling.world.orders import (
     SAID_BY_CLOUD,
+    TENANT_LIMITS,
     AskedOfTask,
     Drain,
     HeldTenant,
@@ -104,14 +105,8 @@ class StandingOrders:
         """Put the tenants' terms over what the settings say of them."""
         limits = dict(settled)
         for tenant, terms in self.terms.items():
-            known = limits.get(tenant, TenantLimits())
-            limits[tenant] = TenantLimits(
-                weight=known.weight if terms.weight is None else terms.weight,
-                quota_gpus=known.quota_gpus if terms.quota_gpus is None else terms.quota_gpus,
-                budget_usd_per_hour=known.budget_usd_per_hour
-                if terms.budget_usd_per_hour is None
-                else terms.budget_usd_per_hour,
-            )
+            given = {name: value for name in TENANT_LIMITS if (value := getattr(terms, name)) is not None}
+            limits[tenant] = replace(limits.get(tenant, TenantLimits()), **given)
         return limits
 
     def rows(self) -> Iterable[OrderRow]:

@@ -3,6 +3,7 @@
 Those that live are objects; of one that has ended only what `ended` keeps is left.
 """
 
+from collections import Counter
 from collections.abc import Callable, Set
 from typing import Final
 
@@ -43,6 +44,8 @@ class TaskBook:
         self.waiting = WaitingQueue(pools_of, fetch_usd_of)
         self.gates = Gates(self.tasks, self.ended, lambda task, first: self.wait(task, first=first), self._withdraw)
         self.count_by_state = dict.fromkeys(TaskState, 0)
+        self.live_of: Counter[str] = Counter()
+        """How many of a tenant's tasks have not ended."""
         self.order = 0
         """Tasks that have begun so far: the position of the last in the order of arrival."""
 
@@ -72,6 +75,7 @@ class TaskBook:
             reason_ms=row.decided_ms,
         )
         self.count_by_state[TaskState.WAITING] += 1
+        self.live_of[task.spec.tenant] += 1
         self.gates.enter_array(task)
         self.gates.enter(task, row.decided_ms)
         self.gates.pass_on(task)
@@ -101,6 +105,8 @@ class TaskBook:
             task.avoid |= {row.region}
         if step.asks:
             assert row.spec is not None and row.request is not None
+            self.live_of[task.spec.tenant] -= 1
+            self.live_of[row.spec.tenant] += 1
             task.spec, task.request = row.spec, row.request
             task.content_hash = row.content_hash or task.content_hash
             self.gates.enter(task, row.decided_ms)
@@ -136,6 +142,7 @@ class TaskBook:
     def close(self, task: Task) -> None:
         """Let a task go that has ended and holds nothing any more."""
         del self.tasks[task.task_id]
+        self.live_of[task.spec.tenant] -= 1
         self.ended.add(task.task_id, task.state, task.epoch, task.content_hash)
         self.gates.leave(task)
 

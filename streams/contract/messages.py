@@ -419,6 +419,9 @@ class ControlOrder(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """For tenant: most GPUs it holds at any moment; null leaves it as it is."""
     budget_usd_per_hour: Usd | None = None
     """For tenant: most that its copies cost an hour, in US dollars; null leaves it as it is."""
+    most_tasks: Count | None = None
+    """For tenant: so many of its tasks may not have ended at once, what comes beyond is refused; null leaves it as it
+    is."""
     gpu_model: Identifier | None = None
     """For price: the pool's GPU model."""
     spot: bool = False

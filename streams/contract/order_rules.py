@@ -15,7 +15,7 @@ _NEEDS: Final[Mapping[OrderOp, tuple[str, ...]]] = {
     "price": ("region", "gpu_model"),
     "move": ("task_id", "region"),
 }
-_LIMITS: Final = ("weight", "quota_gpus", "budget_usd_per_hour")
+_LIMITS: Final = ("weight", "quota_gpus", "budget_usd_per_hour", "most_tasks")
 
 
 def objection(order: ControlOrder) -> str | None:

@@ -5,7 +5,16 @@ from typing import Final
 import msgspec
 
 from thalweg.scheduling.ids import NodeId
-from thalweg.scheduling.world.orders import Drain, HeldTenant, Moved, Order, OwnPrice, TenantTerms, subject_of
+from thalweg.scheduling.world.orders import (
+    TENANT_LIMITS,
+    Drain,
+    HeldTenant,
+    Moved,
+    Order,
+    OwnPrice,
+    TenantTerms,
+    subject_of,
+)
 from thalweg.streams.contract import order_rules
 from thalweg.streams.contract.decode import UndecodableError, check_depth, decoded
 from thalweg.streams.contract.messages import ControlOrder
@@ -65,9 +74,5 @@ def standing(order: ControlOrder, known: Order | Moved | None) -> Order:
         case _:
             assert tenant is not None
             before = known if isinstance(known, TenantTerms) else TenantTerms(tenant=tenant)
-            named = {
-                name: value
-                for name in ("weight", "quota_gpus", "budget_usd_per_hour")
-                if (value := getattr(order, name)) is not None
-            }
+            named = {name: value for name in TENANT_LIMITS if (value := getattr(order, name)) is not None}
             return msgspec.structs.replace(before, **named)

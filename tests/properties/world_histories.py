@@ -417,6 +417,7 @@ class History:
         ended = [name for name in EVERY_NAME if world.ended.get(name) is not None]
         assert not set(ended) & world.tasks.keys()
         assert sum(world.count_by_state.values()) == len(world.tasks) + len(ended)
+        assert +world.book.live_of == Counter(task.spec.tenant for task in world.tasks.values())
 
     def may_start(self, task: Task) -> bool:
         """Whether nothing is in front of a task: itself, its parents, time, its array and its turn there."""

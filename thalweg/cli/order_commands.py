@@ -144,9 +144,10 @@ def move(call: _Call, task: str, region: str, copy: int | None) -> None:
 @click.option("--weight", type=float, help="Its fair share, against the weights of the others.")
 @click.option("--quota", type=float, metavar="GPUS", help="Most GPUs it holds at any moment.")
 @click.option("--budget", type=float, metavar="USD", help="Most that all its copies together cost an hour.")
+@click.option("--most-tasks", type=int, metavar="N", help="So many of its tasks may not have ended at once.")
 @click.option("--hold", "hold", is_flag=True, help="Let nothing of it start; what runs goes on.")
 @click.option("--release", "release", is_flag=True, help="Let it start again.")
-@click.option("--reset", is_flag=True, help="Weight, quota and budget as the settings say.")
+@click.option("--reset", is_flag=True, help="Weight and limits as the settings say.")
 @_options
 def tenant(
     call: _Call,
@@ -154,13 +155,15 @@ def tenant(
     weight: float | None,
     quota: float | None,
     budget: float | None,
+    most_tasks: int | None,
     hold: bool,
     release: bool,
     reset: bool,
 ) -> None:
     """Change what a tenant may have, without a restart. What is not named stays as it is.
 
-    A quota below what the tenant holds stops nothing: nothing more of it starts until it is below.
+    A quota below what the tenant holds stops nothing: nothing more of it starts until it is below. A number of tasks
+    below what it has refuses what comes next, until enough have ended.
 
     \b
     Examples:
@@ -168,10 +171,13 @@ def tenant(
       thalweg tenant research --hold
       thalweg tenant research --reset
     """
-    limits = {"weight": weight, "quota_gpus": quota, "budget_usd_per_hour": budget}
+    limits = {"weight": weight, "quota_gpus": quota, "budget_usd_per_hour": budget, "most_tasks": most_tasks}
     given = {key: value for key, value in limits.items() if value is not None}
     if bool(given) + hold + release + reset != 1:
-        end("wanted is one of: limits (--weight, --quota, --budget), --hold, --release, --reset", WRONG_CALL)
+        end(
+            "wanted is one of: limits (--weight, --quota, --budget, --most-tasks), --hold, --release, --reset",
+            WRONG_CALL,
+        )
     op = "hold" if hold else "release" if release else "tenant"
     _give(call, {"order": op, "tenant": name, "reset": reset, **given})
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from thalweg.conf.settings import Settings
+from thalweg.jobs.placement.settings import tenants_of
 from thalweg.query.account_report import AccountBy, account_report
 from thalweg.query.explain import explain_task
 from thalweg.query.explanation import as_document
@@ -27,6 +29,9 @@ from thalweg.query.task_runs import task_runs
 from thalweg.scheduling.live.fairshare import entitlements
 from thalweg.scheduling.problem.model import GPUS
 from thalweg.scheduling.solve.solve import STRATEGIES
+from thalweg.scheduling.world.facts import TenantLimits
+from thalweg.scheduling.world.orders import read_order_row
+from thalweg.scheduling.world.standing import StandingOrders
 from thalweg.stack.process_table import process_rows
 from thalweg.stack.state import StateFolder, running_in
 from thalweg.sync.clock import Clock
@@ -235,14 +240,14 @@ class Reports:
         )
         regions = region_rows(self.warehouse, None, self.now())
         capacity = float(sum(row["gpus"] for row in regions if row["state"] == "heard"))
-        limits = self._settings.place.tenants
-        known = [limits.get(row["tenant"] or "") for row in rows]
+        limits = self._standing().over(tenants_of(self._settings.place))
+        known = [limits.get(row["tenant"] or "", TenantLimits()) for row in rows]
         demand = np.zeros((len(rows), GPUS + 1))
         demand[:, GPUS] = [row["gpus"] for row in rows]
         total = np.zeros(GPUS + 1)
         total[GPUS] = capacity
-        weights = np.array([1.0 if one is None else one.weight for one in known])
-        quotas = np.array([np.inf if one is None or one.quota_gpus is None else one.quota_gpus for one in known])
+        weights = np.array([one.weight for one in known])
+        quotas = np.array([one.quota_gpus for one in known])
         share = entitlements(demand, total, weights, quotas)
         everybody = float(weights.sum()) or 1.0
         return {
@@ -251,8 +256,9 @@ class Reports:
                 {
                     **{name: row[name] for name in ("tenant", "tasks", "by_state", "usd_per_hour")},
                     "weight": float(weight),
-                    "quota_gpus": None if one is None else one.quota_gpus,
-                    "budget_usd_per_hour": None if one is None else one.budget_usd_per_hour,
+                    "quota_gpus": _limited(one.quota_gpus),
+                    "budget_usd_per_hour": _limited(one.budget_usd_per_hour),
+                    "most_tasks": self._settings.place.most_tasks if one.most_tasks is None else one.most_tasks,
                     "wanted_gpus": row["gpus"],
                     "used_gpus": row["placed_gpus"],
                     "share_gpus": capacity * float(weight) / everybody,
@@ -307,17 +313,26 @@ class Reports:
 
     def orders(self) -> Document:
         """Tell which orders stand, the newest first."""
-        with TableReader(self.warehouse) as reader:
-            rows = reader.dicts(
-                "SELECT decided_at, reason, ordered FROM decisions WHERE transition = 'ordered'"
-                " ORDER BY driver_epoch, batch_id, row"
-            )
         last = {}
-        for row in rows:
+        for row in self._ordered():
             told = json.loads(row["ordered"])
             last[told["subject"]] = {"at": row["decided_at"], "what": row["reason"], "who": "", **told}
         standing = [one for one in last.values() if one.get("after") and one["after"]["type"] not in ("move", "asked")]
         return {"orders": sorted(standing, key=lambda one: one["at"], reverse=True)}
+
+    def _standing(self) -> StandingOrders:
+        standing = StandingOrders()
+        for row in self._ordered():
+            standing.obey(read_order_row(row["ordered"]))
+        return standing
+
+    def _ordered(self) -> list[dict[str, Any]]:
+        """Read the ledger's rows of orders, in their order."""
+        with TableReader(self.warehouse) as reader:
+            return reader.dicts(
+                "SELECT decided_at, reason, ordered FROM decisions WHERE transition = 'ordered'"
+                " ORDER BY driver_epoch, batch_id, row"
+            )
 
     def place_settings(self) -> Document:
         """Tell the settings that a plan depends on."""
@@ -361,3 +376,7 @@ class Reports:
             "runs": [asdict(run) for run in runs.ended] if runs is not None else [],
             "placed": [asdict(run) for run in runs.placed] if runs is not None else [],
         }
+
+
+def _limited(most: float) -> float | None:
+    return None if math.isinf(most) else most

@@ -284,6 +284,7 @@ function tenantActs(context, orders, row) {
     orderButton(context, "Limits", { order: { order: "tenant", tenant }, title: `Limits of ${tenant}`, label: `Limits of ${tenant}`, fields: [
       number("weight", "Weight", row.weight), number("quota_gpus", "Quota, GPUs (blank: as it is)", row.quota_gpus),
       number("budget_usd_per_hour", "Budget, USD an hour (blank: as it is)", row.budget_usd_per_hour),
+      { ...number("most_tasks", "Tasks at once (blank: as it is)"), step: "1" },
       { name: "reset", title: "Back to what the settings say", type: "checkbox" }],
       made: ({ reset, ...rest }) => (reset ? { order: "tenant", tenant, reset: true } : rest) }),
     orderButton(context, held ? "Release" : "Hold", { order: { order: held ? "release" : "hold", tenant }, label: `${held ? "Release" : "Hold"} ${tenant}`,
@@ -303,6 +304,7 @@ function tenantParts(found, context) {
       ["Borrows", (row) => (row.borrowed_gpus >= 0.5 ? amount(Math.round(row.borrowed_gpus)) : "–"), { right: true }],
       ["Quota", (row) => (row.quota_gpus === null ? "none" : amount(row.quota_gpus)), { right: true }],
       ["Weight", (row) => amount(row.weight), { right: true }],
+      ["Tasks at most", (row) => amount(row.most_tasks), { right: true, title: "so many may not have ended at once; what comes beyond is refused" }],
       ["Waiting", (row) => amount(row.by_state.waiting || 0), { right: true }],
       ["Running", (row) => amount(row.by_state.running || 0), { right: true }],
       ["USD/h", (row) => usd(row.usd_per_hour), { right: true }],

@@ -8,6 +8,7 @@ import pytest
 
 from tests.ledger_rows import START, assigned, happened, ledger, submitted
 from tests.unit.cli.test_opportunities import EAST, NEEDS, WEST, held, runs, world
+from tests.unit.cli.test_order_commands import ordered
 from tests.unit.thalweg.window.conftest import OpenWindow, Serving
 from thalweg.query.query import TableReader
 from thalweg.query.saved_now import saved_now
@@ -168,3 +169,11 @@ def test_what_has_no_gpu_or_no_price_is_in_no_comparison(tmp_path: Path) -> None
     with TableReader(str(world(tmp_path, runs("a", WEST, 0), *rows))) as reader:
         saved = saved_now(reader)
     assert (saved.usd_per_hour, saved.evenly_usd_per_hour, saved.saved_usd_per_hour) == (2.0, 2.5, 0.5)
+
+
+def test_limits_are_those_that_an_order_gave(serving: Serving, tmp_path: Path) -> None:
+    said = {"type": "tenant", "tenant": "default", "quota_gpus": 3.0, "most_tasks": 7}
+    folder = world(tmp_path, [submitted("t", **NEEDS)], more=[ledger(ordered("tenant/default", said), batch_id=9)])
+    (row,) = serving(str(folder)).get("/v1/tenants")["tenants"]
+    assert (row["tenant"], row["quota_gpus"], row["most_tasks"], row["weight"]) == ("default", 3.0, 7, 1.0)
+    assert row["budget_usd_per_hour"] is None
