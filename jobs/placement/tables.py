@@ -16,7 +16,10 @@ from thalweg.jobs.placement.archive import ENDED, TaskArchive
 from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
 from thalweg.jobs.runtime.background import run_in_background
 from thalweg.jobs.runtime.job import Stop
-from thalweg.scheduling.live.live_plan import Plan
+from thalweg.scheduling.live.live_plan import Plan, PlanSettings
+from thalweg.scheduling.live.live_problem import whole_pools
+from thalweg.scheduling.live.plan_money import plan_money
+from thalweg.scheduling.live.pool_prices import pool_prices
 from thalweg.scheduling.world.lifecycle import LIVE
 from thalweg.scheduling.world.world import World
 from thalweg.sync.clock import system_clock
@@ -66,6 +69,10 @@ class PlanRecord:
     commit_ms: float
     publish_ms: float
     pool_prices: list[dict[str, object]]
+    placed_usd_per_hour: float
+    delay_usd_per_hour: float
+    placed_usd: float
+    least_usd: float
 
     @classmethod
     def of(
@@ -76,9 +83,23 @@ class PlanRecord:
         batch_id: int,
         now_ms: int,
         world: World,
+        settings: PlanSettings,
         steps: dict[str, float],
     ) -> Self:
-        """Describe a plan; `steps` are the seconds of each step."""
+        """Describe a plan.
+
+        Args:
+            made: the plan.
+            plan_id: its id.
+            query_id: of the stream it is of.
+            batch_id: and of its batch.
+            now_ms: when it was made.
+            world: as it is once the plan is followed.
+            settings: that it was made with.
+            steps: the seconds of each step.
+        """
+        money = plan_money(made, whole_pools(world))
+        prices = pool_prices(world, settings, money.rather, now_ms)
         return cls(
             plan_id=plan_id,
             query_id=query_id,
@@ -93,7 +114,11 @@ class PlanRecord:
             placed=len(made.assignments),
             revoked=len(made.preempted),
             waiting=len(world.waiting),
-            pool_prices=[asdict(price) for price in made.pool_prices],
+            pool_prices=[asdict(price) for price in prices],
+            placed_usd_per_hour=money.placed_usd_per_hour,
+            delay_usd_per_hour=world.waiting.delay_usd_per_hour(now_ms),
+            placed_usd=money.placed_usd,
+            least_usd=money.least_usd,
             **{f"{step}_ms": seconds * 1_000 for step, seconds in steps.items()},
         )
 

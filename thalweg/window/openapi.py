@@ -151,7 +151,9 @@ def document() -> dict[str, Any]:
             **acts,
             "/v1/regions": _get("The regions: capacity, use, prices, links."),
             "/v1/nodes": _get("The nodes and how full they are.", _query("region", "Only those of this one.")),
-            "/v1/plans": _get("The newest plans: objective, bound, gap, timings, prices of pools.", limit),
+            "/v1/plans": _get(
+                "The newest plans: money, delay, what is placed and waits, prices of pools, timings.", limit
+            ),
             "/v1/tenants": _get("What each tenant deserves, uses and borrows."),
             "/v1/sync": _get("How far each region's replication is."),
             "/v1/quality": _get("What was quarantined and refused within a day, with the bytes."),
