@@ -300,9 +300,20 @@ class PlaceTables:
                 return False
             placements = self._writes(self._fold.fold(known, self._rest), tasks_mark)[-1]
             self._unwritten.append(placements)
+        else:
+            self._say_values(live, mark)
         for piece in in_whole_batches(rows):
             self._fold_rows(piece)
         return True
+
+    def _say_values(self, live: pa.Table, mark: Mapping[str, int]) -> None:
+        """Write the live rows of an older version once more, which do not say what a delay costs."""
+        if not live.column(_VALUE).null_count:
+            return
+        rows = self._fold.all_live().tasks
+        if rows.column(_VALUE).null_count < live.column(_VALUE).null_count:
+            nothing = TASKS.schema.empty_table()
+            self._unwritten.append(lambda: self._tasks.write(rows, nothing, _have_ended(rows), system_clock(), mark))
 
     def _begin_anew(self, ledger: LedgerVersion | None) -> None:
         """Fold the whole ledger, and replace with it what the tables hold."""
@@ -361,6 +372,7 @@ class PlaceTables:
 RUN_ENDED: Final = ("state", tuple(sorted(RUN_ENDS)))
 """Column and values of rows of `results`: none ever changes."""
 _LAST_ROW: Final = 2**31
+_VALUE: Final = "value_usd_per_hour"
 _LIVE: Final = tuple(str(state) for state in LIVE)
 
 

@@ -316,13 +316,16 @@ _TASK = (
     ("request", TEXT),
     ("name", pa.string()),
     ("held", pa.bool_()),
+    ("value_usd_per_hour", pa.float64()),
 )
 TASKS = TableContract(
     name="tasks",
     columns=_schema(*_TASK),
     key=("task_id",),
     writer="jobs/place",
-    meaning="Each task's state now: a fold of `decisions`. Tasks that ended long ago are in `tasks_archive`.",
+    meaning="Each task's state now: a fold of `decisions`. Tasks that ended long ago are in `tasks_archive`. "
+    "`value_usd_per_hour` is what an hour's delay of it costs: what its request says, or else what follows from its "
+    "GPUs and priority, before a deadline makes it dearer; null for an array, whose elements have theirs.",
     append_only=False,
     configuration=BUSY_LOG,
 )
