@@ -1,6 +1,7 @@
 """`thalweg submit`: tasks from a file of ours or of another system, or one from options."""
 
 import json
+import math
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -165,6 +166,9 @@ def _of_options(options: Mapping[str, Any]) -> Translation:
 
 
 def _from_options(**options: Any) -> dict[str, Any]:
+    for name, value in options.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"--{name.replace('_', '-')} {value}: wanted is a number")
     per_worker = {name: options[name] for name in ("gpus", "gpu_milli", "cpus", "memory_gb")}
     per_worker["gpu_models"] = list(options["gpu_models"]) or None
     data = []
