@@ -10,7 +10,7 @@ TIME_LIMIT: Final = "time_limit"
 """Kind of failure that is tried again only where that is asked for: the same work takes the same time again."""
 NOT_FOUND: Final = 127
 """Exit code of a command that was not found, as a shell ends with and an agent reports. It is tried again only where
-there is a region in which it was not tried, or where that is asked for: the same region still has none the next time."""
+there is a region in which it was not tried, or where that is asked for: the same region still has none."""
 
 
 def why_not_again(task: Task, run: RunReport, max_attempts: int, untried: Callable[[], bool]) -> str | None:
