@@ -286,6 +286,7 @@ def _plans(now: datetime, chance: np.random.Generator) -> list[dict[str, Any]]:
     for number in range(200):
         bound = float(chance.uniform(4e6, 4.2e6))
         gap = float(chance.choice([0.0, 1e-12, 0.0004, 0.02]))
+        placed_usd = float(chance.uniform(10, 900))
         steps = {
             f"{step}_ms": float(chance.gamma(2, scale))
             for step, scale in (("read", 5), ("plan", 12), ("commit", 8), ("publish", 3))
@@ -297,7 +298,7 @@ def _plans(now: datetime, chance: np.random.Generator) -> list[dict[str, Any]]:
                 "saves_usd_per_hour": float(saves),
                 "usd_per_gpu_hour": 2.1,
             }
-            for region, saves in zip(REGIONS, (27e6, 4.2, 3.1, 0.4), strict=False)
+            for region, saves in zip(REGIONS, (16.0, 4.2, 3.1, 0.4), strict=False)
         ]
         plans.append(
             {
@@ -316,6 +317,10 @@ def _plans(now: datetime, chance: np.random.Generator) -> list[dict[str, Any]]:
                 "waiting": 20_000 + int(chance.integers(-300, 300)),
                 **steps,
                 "pool_prices": prices,
+                "placed_usd_per_hour": placed_usd / 4,
+                "delay_usd_per_hour": 60_000 + float(chance.uniform(-900, 900)),
+                "placed_usd": placed_usd,
+                "least_usd": placed_usd * (1 - gap),
             }
         )
     return plans

@@ -154,7 +154,8 @@ class Placer:
             if self.answers is not None:
                 self.answers.put([*folded.answers, *folded.order_answers])
             if made is not None:
-                record = PlanRecord.of(made, plan_id, *batch, now_ms, self.world, plan_seconds(seconds))
+                wanted = plan_settings(self.settings.place)
+                record = PlanRecord.of(made, plan_id, *batch, now_ms, self.world, wanted, plan_seconds(seconds))
                 self.tables.hand_over_plan(record)
 
         return BatchOutcome(
@@ -297,6 +298,7 @@ class Placer:
     def _note(self, made: Plan | None, received: pa.Table, now_ms: int, events: int) -> None:
         metrics.EVENTS.inc(events)
         metrics.WAITING_TASKS.set(len(self.world.waiting))
+        metrics.DELAY_USD_PER_HOUR.set(self.world.waiting.delay_usd_per_hour(now_ms))
         if made is not None:
             metrics.PLAN_GAP.set(made.gap)
         if received.num_rows:

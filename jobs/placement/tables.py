@@ -16,7 +16,10 @@ from thalweg.jobs.placement.archive import ENDED, TaskArchive
 from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
 from thalweg.jobs.runtime.background import run_in_background
 from thalweg.jobs.runtime.job import Stop
-from thalweg.scheduling.live.live_plan import Plan
+from thalweg.scheduling.live.live_plan import Plan, PlanSettings
+from thalweg.scheduling.live.live_problem import whole_pools
+from thalweg.scheduling.live.plan_money import plan_money
+from thalweg.scheduling.live.pool_prices import pool_prices
 from thalweg.scheduling.world.lifecycle import LIVE
 from thalweg.scheduling.world.world import World
 from thalweg.sync.clock import system_clock
@@ -66,6 +69,10 @@ class PlanRecord:
     commit_ms: float
     publish_ms: float
     pool_prices: list[dict[str, object]]
+    placed_usd_per_hour: float
+    delay_usd_per_hour: float
+    placed_usd: float
+    least_usd: float
 
     @classmethod
     def of(
@@ -76,9 +83,23 @@ class PlanRecord:
         batch_id: int,
         now_ms: int,
         world: World,
+        settings: PlanSettings,
         steps: dict[str, float],
     ) -> Self:
-        """Describe a plan; `steps` are the seconds of each step."""
+        """Describe a plan.
+
+        Args:
+            made: the plan.
+            plan_id: its id.
+            query_id: of the stream it is of.
+            batch_id: and of its batch.
+            now_ms: when it was made.
+            world: as it is once the plan is followed.
+            settings: that it was made with.
+            steps: the seconds of each step.
+        """
+        money = plan_money(made, whole_pools(world))
+        prices = pool_prices(world, settings, money.rather, now_ms)
         return cls(
             plan_id=plan_id,
             query_id=query_id,
@@ -93,7 +114,11 @@ class PlanRecord:
             placed=len(made.assignments),
             revoked=len(made.preempted),
             waiting=len(world.waiting),
-            pool_prices=[asdict(price) for price in made.pool_prices],
+            pool_prices=[asdict(price) for price in prices],
+            placed_usd_per_hour=money.placed_usd_per_hour,
+            delay_usd_per_hour=world.waiting.delay_usd_per_hour(now_ms),
+            placed_usd=money.placed_usd,
+            least_usd=money.least_usd,
             **{f"{step}_ms": seconds * 1_000 for step, seconds in steps.items()},
         )
 
@@ -275,9 +300,20 @@ class PlaceTables:
                 return False
             placements = self._writes(self._fold.fold(known, self._rest), tasks_mark)[-1]
             self._unwritten.append(placements)
+        else:
+            self._say_values(live, mark)
         for piece in in_whole_batches(rows):
             self._fold_rows(piece)
         return True
+
+    def _say_values(self, live: pa.Table, mark: Mapping[str, int]) -> None:
+        """Write the live rows of an older version once more, which do not say what a delay costs."""
+        if not live.column(_VALUE).null_count:
+            return
+        rows = self._fold.all_live().tasks
+        if rows.column(_VALUE).null_count < live.column(_VALUE).null_count:
+            nothing = TASKS.schema.empty_table()
+            self._unwritten.append(lambda: self._tasks.write(rows, nothing, _have_ended(rows), system_clock(), mark))
 
     def _begin_anew(self, ledger: LedgerVersion | None) -> None:
         """Fold the whole ledger, and replace with it what the tables hold."""
@@ -336,6 +372,7 @@ class PlaceTables:
 RUN_ENDED: Final = ("state", tuple(sorted(RUN_ENDS)))
 """Column and values of rows of `results`: none ever changes."""
 _LAST_ROW: Final = 2**31
+_VALUE: Final = "value_usd_per_hour"
 _LIVE: Final = tuple(str(state) for state in LIVE)
 
 

@@ -359,7 +359,7 @@ class Explainer:
         if part.workers > 1:
             most = int(workers_by_pool(self.world.nodes, part.need).max(initial=0))
             for workers in range(min(most, part.workers - 1), 0, -max(1, part.workers // 8)):
-                yield f"{workers} workers instead of {part.workers}", sized(spec, workers)
+                yield f"{workers} worker{'s' * (workers != 1)} instead of {part.workers}", sized(spec, workers)
         else:
             devices = self.world.nodes.gpu_milli_free >= part.need.gpu_milli  # of one node: a worker lies on one
             most = int(devices.sum(axis=1).max(initial=0))

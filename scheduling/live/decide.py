@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 from msgspec import structs
 
 from thalweg.scheduling.ids import RegionId, TaskId
@@ -42,6 +43,7 @@ from thalweg.scheduling.world.tasks import (
     element_id,
     stands_for_array,
 )
+from thalweg.scheduling.world.waiting import ClassKey
 from thalweg.scheduling.world.world import World
 
 FICKLE: Final = frozenset({"budget", "capacity", "quota", "replicas", "share"})
@@ -286,7 +288,7 @@ def report(
     if kind == "evicted" or (kind == "failed" and run.cause == AGENT_STOPPED):
         return [copy_row(Change.EVICTED, task, copy, now_ms, reason=detail or "evicted by its region", run=run)]
     if kind == "failed":
-        return _failure(task, copy, detail or "failed", max_attempts, now_ms, run)
+        return _failure(world, task, copy, detail or "failed", max_attempts, now_ms, run)
     return []
 
 
@@ -409,9 +411,11 @@ def _is_news(reason: str, task: Task, now_ms: int) -> bool:
     return not {kind, known} <= FICKLE or has_passed(task.reason_ms, now_ms, FICKLE_MS)
 
 
-def _failure(task: Task, copy: Copy, detail: str, max_attempts: int, now_ms: int, run: RunReport) -> list[Transition]:
+def _failure(
+    world: World, task: Task, copy: Copy, detail: str, max_attempts: int, now_ms: int, run: RunReport
+) -> list[Transition]:
     attempt = task.attempt + 1
-    end = why_not_again(task, run, max_attempts)
+    end = why_not_again(task, run, max_attempts, lambda: _may_go_elsewhere(world, task, copy))
     if end is None:
         wait_ms = task.spec.terms.retries.wait_ms(len(task.causes) + 1)
         again = f"{detail}; tried again in {wait_ms / 1000:.0f} s" if wait_ms else detail
@@ -420,6 +424,14 @@ def _failure(task: Task, copy: Copy, detail: str, max_attempts: int, now_ms: int
     others = [other for other in task.copies.values() if other is not copy]
     revoked = _revoke(task, others, "another copy of the task failed for good", now_ms)
     return [*revoked, copy_row(Change.FAILED, task, copy, now_ms, reason=reason, attempt=attempt, run=run)]
+
+
+def _may_go_elsewhere(world: World, task: Task, copy: Copy) -> bool:
+    """Tell whether a task may run in a region in which it has not failed, whatever is free there now."""
+    failed = task.avoid | {copy.region}
+    key = ClassKey(spec=task.spec, missing=1, taken=task.taken, avoid=failed)
+    suitable = np.flatnonzero(world.suitable_pools(key)).tolist()
+    return any(world.nodes.pools[pool].region not in failed for pool in suitable)
 
 
 def stop_all(world: World, reason: str, now_ms: int) -> list[Transition]:

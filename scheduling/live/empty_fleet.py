@@ -83,7 +83,7 @@ class EmptyFleet:
         if len(spec.parts) > 1:
             return ""
         most = int(self._workers(spec.parts[0].need, spec.spread_workers)[suitable].max(initial=0))
-        return f": the largest holds {most} of its {spec.workers} workers"
+        return f": the largest holds {most} of its {spec.workers} worker{'s' * (spec.workers != 1)}"
 
 
 def _least(spec: TaskSpec) -> TaskSpec:
@@ -93,7 +93,8 @@ def _least(spec: TaskSpec) -> TaskSpec:
 
 def _shape(spec: TaskSpec) -> str:
     if len(spec.parts) > 1:
-        return f"{spec.workers} workers with {spec.gpus:g} GPUs, {spec.cpus:g} CPUs and {spec.memory_gb:.3g} GB in all"
+        all_gb = f"{spec.gpus:g} GPUs, {spec.cpus:g} CPUs and {spec.memory_gb:.3g} GB in all"
+        return f"{spec.workers} worker{'s' * (spec.workers != 1)} with {all_gb}"
     (part,) = spec.parts
     gpus, cpus, memory_gb = part.need.total_gpu_milli / MILLI, part.need.cpu_milli / MILLI, part.need.memory_mib
     each = f"{gpus:g} GPUs, {cpus:g} CPUs, {memory_gb / MIB_PER_GB:.3g} GB"

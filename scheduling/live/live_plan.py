@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from thalweg.scheduling.arrays import IntArray
 from thalweg.scheduling.ids import PoolId, RegionId, TaskId
-from thalweg.scheduling.problem.model import SPOT_INTERRUPTIONS_PER_HOUR, Weights
+from thalweg.scheduling.problem.model import SPOT_INTERRUPTIONS_PER_HOUR, Problem, Weights
 from thalweg.scheduling.world.tasks import Money, Share
 from thalweg.scheduling.world.value import DEFAULT_RULE, RankRule
 
@@ -82,8 +83,8 @@ class PoolPrice:
     """What one more GPU in a pool would save.
 
     Attributes:
-        saves_usd: in all, over the run of the tasks that would move in.
-        saves_usd_per_hour: the same an hour. If one of them waits now, what its delay costs by GPU and hour.
+        saves_usd: in all, over the run of the task that would move in.
+        saves_usd_per_hour: the same an hour. If it waits now, what its delay costs by GPU and hour.
         usd_per_gpu_hour: what a GPU of the pool costs.
     """
 
@@ -91,6 +92,21 @@ class PoolPrice:
     saves_usd: float
     saves_usd_per_hour: float
     usd_per_gpu_hour: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntoFree:
+    """Copies that were placed into free capacity, and the problem of placing them.
+
+    Attributes:
+        problem: with the capacity that was free.
+        row: [K] class of each copy.
+        pool: [K] where it is placed.
+    """
+
+    problem: Problem
+    row: IntArray
+    pool: IntArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,11 +122,11 @@ class Plan:
         assignments: copies to start.
         held: tasks that wait on, with reasons.
         considered: tasks looked at.
-        objective: US dollars of what is placed into free capacity, and of what waits on.
+        objective: US dollars of what is placed into free capacity, and the prices of waiting of what waits on.
         bound: no plan for the same tasks and the same free capacity costs less.
         preempted: copies to stop, so that others can start.
         resized: elastic copies that run on with another number of workers.
-        pool_prices: of pools that are short of room, the one that would save most first.
+        into_free: what is placed into free capacity, as it was asked for; None where nothing was.
     """
 
     strategy: str
@@ -122,7 +138,7 @@ class Plan:
     bound: float
     preempted: tuple[Preempted, ...] = ()
     resized: tuple[CopyAssignment, ...] = ()
-    pool_prices: tuple[PoolPrice, ...] = ()
+    into_free: IntoFree | None = field(default=None, compare=False)
 
     @property
     def gap(self) -> float:

@@ -382,7 +382,7 @@ class MakingRoom:
         if len(kept) < spec.min_workers:
             self.placement.release([fit])
             return None
-        reason = f"shrank from {copy.workers} to {len(kept)} workers"
+        reason = f"shrank from {copy.workers} to {len(kept)} worker{'s' * (len(kept) != 1)}"
         return Resized(leaving.task, copy, sized(spec, len(kept)), leaving.pool, fit, reason)
 
     def _places(self, leaving: Leaving) -> Iterable[Slot]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, IntArray
 from thalweg.scheduling.ids import TaskId
-from thalweg.scheduling.live.demands import Demand, delay_usd_per_hour, demands_of, split_by_share
+from thalweg.scheduling.live.demands import Demand, demands_of, split_by_share
 from thalweg.scheduling.live.drains import words_of
 from thalweg.scheduling.live.elsewhere import Elsewhere
 from thalweg.scheduling.live.empty_fleet import EmptyFleet
@@ -22,7 +22,6 @@ from thalweg.scheduling.live.live_problem import live_problem
 from thalweg.scheduling.live.making_room import MakingRoom
 from thalweg.scheduling.live.node_limits import with_node_limits, workers_by_pool
 from thalweg.scheduling.live.node_placement import NodePlacement, TenantAllowance
-from thalweg.scheduling.live.pool_prices import live_prices
 from thalweg.scheduling.live.reservations import Reservation, kept_free, kept_room, reservations
 from thalweg.scheduling.live.unpriced import Unpriced
 from thalweg.scheduling.pack.nodes import Need
@@ -112,13 +111,6 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     ]
     world.waiting.tried(np.array(stuck, np.int64), world.clock)
     objective = placement.objective() if placement is not None else 0.0
-    waits = making_room.placement.demands if making_room is not None else ()
-    prices = live_prices(
-        problem,
-        solution,
-        making_room.problem if making_room is not None else None,
-        [delay_usd_per_hour(demand.key, now_ms) for demand in waits],
-    )
     unpriced = Unpriced(world)
     held = {task_id: _told(world, unpriced, task_id, reason, now_ms) for task_id, reason in held.items()} | impossible
     outdone = _outdone(world, demands, held)
@@ -138,7 +130,7 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
         bound=base + (min(solution.bound, objective) if solution is not None else 0.0),
         preempted=tuple(making_room.preempted) if making_room else (),
         resized=making_room.resizes() if making_room else (),
-        pool_prices=prices,
+        into_free=None if placement is None else placement.into_free(),
     )
 
 

@@ -10,7 +10,7 @@ from thalweg.scheduling.arrays import FloatArray, IntArray
 from thalweg.scheduling.ids import NodeId, TaskId
 from thalweg.scheduling.live.demands import Demand, left_of
 from thalweg.scheduling.live.gangs import Search, orders
-from thalweg.scheduling.live.live_plan import CopyAssignment, LeftWaiting
+from thalweg.scheduling.live.live_plan import CopyAssignment, IntoFree, LeftWaiting
 from thalweg.scheduling.pack.nodes import Need, Nodes, Slot
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.pack.pool_ids import pool_name
@@ -176,6 +176,11 @@ class NodePlacement:
             len(queue) * float(self.problem.classes.wait_usd[row]) for row, queue in self.queues.items() if queue
         )
         return waiting + (float(components(self.problem, *self._arcs()).sum()) if self.done else 0.0)
+
+    def into_free(self) -> IntoFree:
+        """What was placed, as the problem has it."""
+        rows, pools = self._arcs()
+        return IntoFree(problem=self.problem, row=rows, pool=pools)
 
     def usd(self, row: int) -> FloatArray:
         """[P] cost of one copy of the class in each pool; inf where it may not go."""

@@ -1,119 +1,97 @@
-"""Shadow prices of pools: what one more GPU somewhere would save, from the relaxed optimum, and the check by planning.
+"""What one more GPU in each pool is worth an hour now, in US dollars: to who waits, or to who had to go elsewhere.
 
-A price is what the whole plan would cost less; divided by how long the tasks there run it is a rate, to be held against
-what a GPU there costs an hour.
+No price of waiting is in it (decision 184 says what that is): a delay counts what it costs, and money is money.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
+from thalweg.scheduling.arrays import BoolArray
 from thalweg.scheduling.ids import PoolId
-from thalweg.scheduling.live.live_plan import PoolPrice as LivePrice
+from thalweg.scheduling.live.demands import Demand, left_of
+from thalweg.scheduling.live.live_plan import PlanSettings, PoolPrice
+from thalweg.scheduling.live.live_problem import live_problem, whole_pools
 from thalweg.scheduling.problem.cost import arc_costs
-from thalweg.scheduling.problem.model import GPUS, Problem
-from thalweg.scheduling.problem.solution import DEFAULT_LIMITS, Solution, SolveLimits
-from thalweg.scheduling.solve.solve import solve
+from thalweg.scheduling.problem.model import GPUS
+from thalweg.scheduling.world.waiting import ClassKey, Dearest
+from thalweg.scheduling.world.world import World
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShadowPrice:
-    """What one more unit in a pool is worth.
-
-    Attributes:
-        pool: id.
-        dimension: 0 is GPUs.
-        saves_usd: over the run of the tasks that would move in.
-        saves_usd_per_hour: the same, by the hours the tasks of the pool run on average.
-        usd_per_gpu_hour: what a GPU there costs.
-    """
-
-    pool: PoolId
-    dimension: int
-    saves_usd: float
-    saves_usd_per_hour: float
-    usd_per_gpu_hour: float
-
-
-def shadow_prices(problem: Problem, solution: Solution) -> tuple[ShadowPrice, ...]:
-    """Every scarce pool and dimension, the most saving an hour first."""
-    classes, pools = problem.classes, problem.pools
-    gpus = solution.count * classes.need[solution.class_index, GPUS]
-    hours = gpus * classes.expected_h[solution.class_index]
-    held = np.bincount(solution.pool_index, gpus, len(pools))
-    mean_h = np.bincount(solution.pool_index, hours, len(pools)) / np.maximum(held, 1e-300)
-    whole = float(hours.sum() / max(gpus.sum(), 1e-300)) or 1.0
-    mean_h = np.where((held > 0) & (mean_h > 0), mean_h, whole)
-    found = [
-        ShadowPrice(
-            pool=PoolId(pools.pool_ids[p]),
-            dimension=int(d),
-            saves_usd=float(solution.prices[p, d]),
-            saves_usd_per_hour=float(solution.prices[p, d] / mean_h[p]),
-            usd_per_gpu_hour=float(pools.usd_per_gpu_hour[p]),
-        )
-        for p, d in zip(*np.nonzero(solution.prices > 0), strict=True)
-    ]
-    return tuple(sorted(found, key=lambda entry: (-entry.saves_usd_per_hour, entry.pool, entry.dimension)))
-
-
-def saving_of(
-    problem: Problem, solution: Solution, pool_index: int, gpus: float, limits: SolveLimits = DEFAULT_LIMITS
-) -> float:
-    """USD that so many GPUs more in a pool would really save: the difference of two plans."""
-    capacity = problem.pools.capacity.copy()
-    capacity[pool_index, GPUS] += gpus
-    richer = replace(problem, pools=replace(problem.pools, capacity=capacity))
-    return solution.objective - solve(richer, solution.strategy, limits, warm_start=solution.warm_start).objective
-
-
-MOST_PRICES = 16
+MOST_PRICES: Final = 16
 """Pools named per plan: those where a GPU more would save most."""
+MOST_LOOKED: Final = 4_096
+"""Classes that wait and are looked at, those of the most value by GPU: as many tasks as one plan considers."""
+_ROUNDS: Final = 8
+"""Times that a pool's next class is tried: the first may nearly always go there."""
+_SLACK: Final = 1e-9
 
 
-def live_prices(
-    problem: Problem | None, solution: Solution | None, stuck: Problem | None, delay_usd_per_hour: Sequence[float] = ()
-) -> tuple[LivePrice, ...]:
-    """What one more GPU in each pool would save a live plan, the most saving an hour first.
+def pool_prices(
+    world: World, settings: PlanSettings, rather: Sequence[PoolPrice], now_ms: int
+) -> tuple[PoolPrice, ...]:
+    """Say what one GPU more would save now, the most an hour first.
 
-    Where something waits, a GPU-hour is worth the delay that it would save: that of the task of the most value by GPU.
-    Where nothing does, it is worth what the relaxed optimum says of those that competed for the cheaper place, and no
-    more than the most that a delay costs anywhere.
+    In a pool that is short of GPUs for what waits: the delay of the task of the most value by GPU. In another:
+    what the plan's own copies would cost less there.
 
     Args:
-        problem: what was solved, if anything.
-        solution: of it.
-        stuck: the highest-ranked classes that wait, with pools at their whole capacity.
-        delay_usd_per_hour: [C] of one task of each of these.
+        world: as it is after the plan.
+        settings: of the plan.
+        rather: where copies of the plan would rather have gone (`plan_money`).
+        now_ms: deadlines are counted from it.
     """
-    best: dict[PoolId, LivePrice] = {}
-    most = np.inf
-    if stuck is not None and len(stuck.classes):
-        gpus = stuck.classes.need[:, GPUS] * stuck.classes.replicas
-        value = np.where(gpus > 0, np.asarray(delay_usd_per_hour, np.float64) / np.maximum(gpus, 1e-9), 0.0)
-        most = float(value.max())
-        worth = np.where(np.isfinite(arc_costs(stuck).usd), value[:, None], 0.0)
-        for pool in np.flatnonzero((worth > 0).any(axis=0)).tolist():
-            row = int(worth[:, pool].argmax())
-            pool_id, usd = PoolId(stuck.pools.pool_ids[pool]), float(worth[row, pool])
-            best[pool_id] = LivePrice(
-                pool_id=pool_id,
-                saves_usd=usd * float(stuck.classes.expected_h[row]),
-                saves_usd_per_hour=usd,
-                usd_per_gpu_hour=float(stuck.pools.usd_per_gpu_hour[pool]),
-            )
-    if problem is not None and solution is not None:
-        for price in shadow_prices(problem, solution):
-            if price.dimension == GPUS and price.pool not in best:
-                usd = min(price.saves_usd_per_hour, most)
-                best[price.pool] = LivePrice(
-                    pool_id=price.pool,
-                    saves_usd=price.saves_usd * usd / price.saves_usd_per_hour,
-                    saves_usd_per_hour=usd,
-                    usd_per_gpu_hour=price.usd_per_gpu_hour,
-                )
-    ordered = sorted(best.values(), key=lambda price: (-price.saves_usd_per_hour, price.pool_id))
+    found = {price.pool_id: price for price in rather}
+    found |= {price.pool_id: price for price in _worth_to_waiting(world, settings, now_ms)}
+    ordered = sorted(found.values(), key=lambda price: (-price.saves_usd_per_hour, price.pool_id))
     return tuple(ordered[:MOST_PRICES])
+
+
+def _worth_to_waiting(world: World, settings: PlanSettings, now_ms: int) -> list[PoolPrice]:
+    dearest = world.waiting.dearest(MOST_LOOKED, now_ms)
+    if not dearest.classes:
+        return []
+    pools = world.pools()
+    # Where enough GPUs are free for it, it is not GPUs that a class is short of.
+    may = dearest.pools & world.open_pools() & (dearest.gpus[:, None] > pools.capacity[:, GPUS] + _SLACK)
+    may &= ~_at_its_limit(world, dearest, float(np.nanmin(pools.usd_per_gpu_hour)))[:, None]
+    chosen = np.full(len(pools), -1, np.int64)
+    for _ in range(_ROUNDS):
+        open_ = np.flatnonzero(may.any(axis=0))
+        if not open_.size:
+            break
+        first = may[:, open_].argmax(axis=0)
+        rows = np.unique(first)
+        usable = _usable(world, settings, [dearest.classes[row].key for row in rows.tolist()], now_ms)
+        fits = usable[np.searchsorted(rows, first), open_]
+        chosen[open_[fits]] = first[fits]
+        may[:, open_[fits]] = False
+        may[first, open_] = False
+    return [
+        PoolPrice(
+            pool_id=PoolId(pools.pool_ids[at]),
+            saves_usd=usd * dearest.classes[row].key.spec.expected_s / 3_600.0,
+            saves_usd_per_hour=usd,
+            usd_per_gpu_hour=float(pools.usd_per_gpu_hour[at]),
+        )
+        for at, row in enumerate(chosen.tolist())
+        if row >= 0
+        for usd in (float(dearest.usd_per_gpu_hour[row]),)
+    ]
+
+
+def _at_its_limit(world: World, dearest: Dearest, least_usd_per_gpu_hour: float) -> BoolArray:
+    """Tell whose tenant may not have what it waits for, however many GPUs there are: [N]."""
+    mask = np.zeros(len(dearest.classes), bool)
+    if world.tenants:
+        left = {name: left_of(world, name) for name in world.tenants}
+        for row, waiting in enumerate(dearest.classes):
+            gpus, usd_per_hour = left.get(waiting.key.spec.tenant, (np.inf, np.inf))
+            mask[row] = waiting.gpus > gpus + _SLACK or waiting.gpus * least_usd_per_gpu_hour > usd_per_hour + _SLACK
+    return mask
+
+
+def _usable(world: World, settings: PlanSettings, keys: Sequence[ClassKey], now_ms: int) -> BoolArray:
+    """Where classes could be planned if the pools were empty, by everything that a plan asks: [N, P]."""
+    demands = [Demand(key=key, tasks=(), order=row, since_ms=now_ms) for row, key in enumerate(keys)]
+    return np.isfinite(arc_costs(live_problem(world, demands, settings, now_ms, whole_pools(world))).usd)

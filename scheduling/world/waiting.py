@@ -87,6 +87,18 @@ class Turn(NamedTuple):
     """`scheduling.world.value.rank`, where the room that is free would have it go."""
 
 
+class Dearest(NamedTuple):
+    """Classes whose delay costs most by GPU, the most first; see `WaitingQueue.dearest`."""
+
+    classes: tuple[WaitingClass, ...]
+    usd_per_gpu_hour: FloatArray
+    """[N] what an hour's delay of a task costs now, by the GPUs that it waits for."""
+    gpus: FloatArray
+    """[N] what one copy starts with at the least."""
+    pools: BoolArray
+    """[N, P] that it may use at all."""
+
+
 class KeptRoom(NamedTuple):
     """Pools that are kept for gangs, [P]: who may take them all the same."""
 
@@ -133,7 +145,9 @@ class WaitingQueue:
         self._pools = np.zeros((0, 0), bool)  # [rows, P]
         self._tried = np.zeros(0, np.int64)  # clock of the last fruitless try; -1 never tried
         self._fetch_gpu_h = np.zeros((0, 0))  # [rows, P] what fetching its data is worth, in GPU-hours
+        self._tasks = np.zeros(0, np.int64)  # that wait, 0 in a free row
         self._gpus = np.zeros(0)  # of one task, the least it starts with
+        self._all_gpus = np.zeros(0)  # of one task, all its missing copies
         self._gpu_h = np.zeros(0)  # that one task holds
         self._gang = np.zeros(0, bool)  # several workers
         self._value = np.zeros(0)  # US dollars an hour of its delay, deadline aside
@@ -161,6 +175,7 @@ class WaitingQueue:
         if waiting is None:
             waiting = self._open(key, order, since_ms)
         self._entries[task_id] = (waiting, order, since_ms)  # the class itself: a key's hash goes through all it needs
+        self._tasks[waiting.index] += 1
         if task_id in waiting.left:
             # Still in the deque from an earlier wait: take it out for good, so that it stands there once.
             waiting.left.discard(task_id)
@@ -179,6 +194,7 @@ class WaitingQueue:
         for task_id, order, since_ms in entries:
             self._entries[task_id] = (waiting, order, since_ms)
             waiting.tasks.append(task_id)
+        self._tasks[waiting.index] += len(entries)
         self._note_oldest(waiting)
         self._tried[waiting.index] = -1
 
@@ -188,6 +204,7 @@ class WaitingQueue:
         if entry is None:
             return
         waiting = entry[0]
+        self._tasks[waiting.index] -= 1
         if waiting.tasks[0] == task_id:
             waiting.tasks.popleft()
             while waiting.tasks and waiting.tasks[0] in waiting.left:
@@ -322,8 +339,7 @@ class WaitingQueue:
     def _ranks(self, rows: IntArray, now_ms: int, rule: RankRule, free_gpus: FloatArray | None) -> FloatArray:
         """Ranks of classes for the cheapest place that their data reach among those with room; else among all."""
         fetch = self._nearest(rows, free_gpus)
-        value = self._value[rows] * deadline_times(self._start_by_ms[rows] - now_ms)
-        return rank(value, self._gpu_h[rows] + fetch, now_ms - self._oldest_ms[rows], rule)
+        return rank(self._values(rows, now_ms), self._gpu_h[rows] + fetch, now_ms - self._oldest_ms[rows], rule)
 
     def _nearest(self, rows: IntArray, free_gpus: FloatArray | None) -> FloatArray:
         """What fetching data is worth for the cheapest place, among those with room if there are any, in GPU-hours."""
@@ -430,6 +446,32 @@ class WaitingQueue:
                 gpus += len(waiting) * waiting.gpus
         return gpus
 
+    def delay_usd_per_hour(self, now_ms: int) -> float:
+        """Sum what an hour's delay of every task that waits costs now, also of those that nothing could hold."""
+        rows = np.flatnonzero(self._live)
+        return float((self._tasks[rows] * self._values(rows, now_ms)).sum())
+
+    def dearest(self, most: int, now_ms: int) -> Dearest:
+        """Choose the classes whose delay costs most by GPU, of those that wait for GPUs which a fleet could have.
+
+        Args:
+            most: so many.
+            now_ms: deadlines are counted from it.
+        """
+        rows = np.flatnonzero(self._live & ~self._parked & (self._all_gpus > 0))
+        by_gpu = self._values(rows, now_ms) / self._all_gpus[rows]
+        if len(rows) > most:
+            rows = rows[np.argpartition(-by_gpu, most - 1)[:most]]
+            by_gpu = self._values(rows, now_ms) / self._all_gpus[rows]
+        order = np.lexsort((self._oldest[rows], -by_gpu))
+        rows = rows[order]
+        classes = tuple(waiting for row in rows.tolist() if (waiting := self._by_index[row]) is not None)
+        return Dearest(classes, by_gpu[order], self._gpus[rows], self._pools[rows])
+
+    def _values(self, rows: IntArray, now_ms: int) -> FloatArray:
+        """US dollars an hour of the delay of one task of each class, as it is now."""
+        return np.asarray(self._value[rows] * deadline_times(self._start_by_ms[rows] - now_ms))
+
     def _open(self, key: ClassKey, order: int, since_ms: int) -> WaitingClass:
         if self._free:
             index = self._free.pop()
@@ -444,7 +486,9 @@ class WaitingQueue:
         spec = key.spec
         gpus, copies = spec.gpus, max(key.missing, 1)
         least = 1.0 if spec.min_workers is None else spec.min_workers / max(spec.workers, 1)
+        self._tasks[index] = 0
         self._gpus[index] = gpus * least
+        self._all_gpus[index] = gpus * copies
         self._gang[index] = spec.workers > 1 and gpus > 1.0
         self._gpu_h[index] = max(gpus, 1.0) * copies * self._hold_of(spec).hours
         given = np.nan if spec.value_usd_per_hour is None else spec.value_usd_per_hour
@@ -490,7 +534,9 @@ class WaitingQueue:
         self._pools = np.concatenate([self._pools, np.zeros((more, self._pools.shape[1]), bool)])
         self._tried = np.concatenate([self._tried, np.full(more, -1, np.int64)])
         self._fetch_gpu_h = np.concatenate([self._fetch_gpu_h, np.zeros((more, self._fetch_gpu_h.shape[1]))])
+        self._tasks = np.concatenate([self._tasks, np.zeros(more, np.int64)])
         self._gpus = np.concatenate([self._gpus, np.zeros(more)])
+        self._all_gpus = np.concatenate([self._all_gpus, np.zeros(more)])
         self._gpu_h = np.concatenate([self._gpu_h, np.zeros(more)])
         self._gang = np.concatenate([self._gang, np.zeros(more, bool)])
         self._value = np.concatenate([self._value, np.zeros(more)])

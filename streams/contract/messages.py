@@ -149,7 +149,7 @@ class Retries(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Exit codes (1 to 255; a signal's is negative) after which it is not tried again."""
     by_cause: TriesByCause = TriesByCause()
     """Tries after failures of one kind (`cause` in the region's report), within `at_most`. A run that took longer than
-    its `time_limit_s` is tried again only if this says so."""
+    its `time_limit_s` is tried again only if this says so, a command that was not found (exit code 127) elsewhere."""
 
 
 class TaskRequest(Struct, frozen=True, omit_defaults=True, kw_only=True):

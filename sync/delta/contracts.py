@@ -316,13 +316,16 @@ _TASK = (
     ("request", TEXT),
     ("name", pa.string()),
     ("held", pa.bool_()),
+    ("value_usd_per_hour", pa.float64()),
 )
 TASKS = TableContract(
     name="tasks",
     columns=_schema(*_TASK),
     key=("task_id",),
     writer="jobs/place",
-    meaning="Each task's state now: a fold of `decisions`. Tasks that ended long ago are in `tasks_archive`.",
+    meaning="Each task's state now: a fold of `decisions`. Tasks that ended long ago are in `tasks_archive`. "
+    "`value_usd_per_hour` is what an hour's delay of it costs: what its request says, or else what follows from its "
+    "GPUs and priority, before a deadline makes it dearer; null for an array, whose elements have theirs.",
     append_only=False,
     configuration=BUSY_LOG,
 )
@@ -435,11 +438,17 @@ PLANS = TableContract(
         ("commit_ms", pa.float64()),
         ("publish_ms", pa.float64()),
         ("pool_prices", POOL_PRICES),
+        ("placed_usd_per_hour", pa.float64()),
+        ("delay_usd_per_hour", pa.float64()),
+        ("placed_usd", pa.float64()),
+        ("least_usd", pa.float64()),
     ),
     key=("plan_id",),
     writer="jobs/place",
-    meaning="Each plan's objective, proven bound, gap, counts and timings; `revoked` counts copies that gave way to a "
-    "task of higher priority. `pool_prices` are shadow prices: what one GPU more in a pool would have saved.",
+    meaning="Each plan: what it placed and costs, what still waits and what an hour's delay of that costs, each in US "
+    "dollars (docs/explanation/policy.md). `revoked` counts copies that gave way to a task of higher priority. "
+    "`pool_prices` are shadow prices: what one GPU more in a pool would save. `objective_usd`, `bound_usd` and `gap` "
+    "are the solver's: they hold the prices of waiting, which nobody pays.",
     bounded=("batch_id", "planned_at"),
     ages_by="planned_at",
     retention_days=30,

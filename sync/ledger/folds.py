@@ -11,17 +11,19 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.world.lifecycle import LIVE, begins
 from thalweg.scheduling.world.tasks import Change, CopyState
+from thalweg.scheduling.world.value import MIDDLE_PRIORITY, value_usd_per_hour
 from thalweg.sync.delta.contracts import DECISIONS, PLACEMENTS, TASKS
 from thalweg.sync.delta.data_files import conformed
 from thalweg.sync.ledger.reading import Position as Position
 from thalweg.sync.ledger.results import RunEnd, results_table
 from thalweg.sync.ledger.run_outcome import RUN_ENDS
-from thalweg.sync.ledger.task_history import LedgerRow, Placement, TaskHistory, change_named, replicas_of
+from thalweg.sync.ledger.task_history import LedgerRow, Placement, TaskHistory, change_named
 
 _ROWS_BETWEEN_RESTS: Final = 128
 _MOMENT: Final = TASKS.schema.field("changed_at").type
@@ -72,12 +74,11 @@ class LedgerFold:
         fold.position, fold._results_to = position, results_to
         for row in _rows(tasks):
             if row["state"] in LIVE:
-                fold._live[row["task_id"]] = TaskHistory(
+                task = fold._live[row["task_id"]] = TaskHistory(
                     task_id=row["task_id"],
                     submitted_us=row["submitted_at"],
                     changed_us=row["changed_at"],
                     request=row["request"],
-                    replicas=replicas_of(row["request"]),
                     tenant=row["tenant"],
                     name=row["name"],
                     priority=row["priority"],
@@ -86,9 +87,10 @@ class LedgerFold:
                     reason=row["reason"],
                     held=bool(row["held"]),
                 )
+                task.measure()
         for row in _rows(placements):
-            if task := fold._live.get(row["task_id"]):
-                task.copies[row["copy"]] = Placement(
+            if placed := fold._live.get(row["task_id"]):
+                placed.copies[row["copy"]] = Placement(
                     epoch=row["epoch"],
                     state=CopyState(row["state"]),
                     region=row["region"],
@@ -253,8 +255,18 @@ def _tasks_table(tasks: Sequence[TaskHistory]) -> pa.Table:
         "request": [task.request for task in tasks],
         "name": [task.name for task in tasks],
         "held": [task.held for task in tasks],
+        "value_usd_per_hour": _values_of(tasks),
     }
     return pa.table(columns, schema=TASKS.schema)
+
+
+def _values_of(tasks: Sequence[TaskHistory]) -> pa.Array:
+    """What an hour's delay of each task costs, deadlines aside; null of an array: its elements are what waits."""
+    priority = np.array([MIDDLE_PRIORITY if task.priority is None else task.priority for task in tasks], np.int64)
+    gpus = np.array([task.gpus for task in tasks], np.float64)
+    given = np.array([task.given_usd_per_hour for task in tasks], np.float64)  # None is NaN
+    values = value_usd_per_hour(priority, gpus, given)
+    return pa.array(values, pa.float64(), mask=np.array([task.is_array for task in tasks], bool))
 
 
 def _placements_table(placed: Sequence[tuple[TaskId, int, Placement]]) -> pa.Table:

@@ -7,11 +7,10 @@ What a row does is told by `scheduling.world.lifecycle`. A copy that succeeded k
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-import msgspec
-
 from thalweg.scheduling.ids import PoolId, RegionId, TaskId
 from thalweg.scheduling.world.lifecycle import HELD, state_of, step_of
 from thalweg.scheduling.world.tasks import Change, CopyState, TaskState
+from thalweg.sync.ledger.request_size import size_of
 
 
 class LedgerRow(NamedTuple):
@@ -62,6 +61,11 @@ class TaskHistory:
     changed_us: int
     request: str | None = None
     replicas: int = 1
+    gpus: float = 0.0
+    """Of all its copies."""
+    given_usd_per_hour: float | None = None
+    """What its request says that an hour's delay of it costs."""
+    is_array: bool = False
     tenant: str | None = None
     name: str | None = None
     priority: int | None = None
@@ -123,9 +127,15 @@ class TaskHistory:
         self._note(row)
         return True
 
+    def measure(self) -> None:
+        """Read from its request how large it is."""
+        size = size_of(self.request)
+        self.replicas, self.gpus, self.is_array = size.replicas, size.gpus(), size.array is not None
+        self.given_usd_per_hour = size.value_usd_per_hour
+
     def _ask(self, row: LedgerRow) -> None:
         self.tenant, self.priority, self.request, self.name = row.tenant, row.priority, row.request, row.name
-        self.replicas = replicas_of(row.request)
+        self.measure()
 
     def _note(self, row: LedgerRow) -> None:
         if row.attempt is not None:
@@ -163,15 +173,3 @@ def _placed(row: LedgerRow, state: CopyState, nodes: bytes | None) -> Placement:
         assigned_us=row.decided_us,
         changed_us=row.decided_us,
     )
-
-
-class _RequestShape(msgspec.Struct):
-    replicas: int = 1
-
-
-_decoder = msgspec.json.Decoder(_RequestShape)
-
-
-def replicas_of(request: str | None) -> int:
-    """Read how many copies a request asks for; the ledger only holds requests that were checked before."""
-    return _decoder.decode(request).replicas if request else 1

@@ -11,7 +11,7 @@ from typing import Final
 
 from thalweg.agent.capacity import Capacity
 from thalweg.agent.fleet import RegionFleet
-from thalweg.agent.runners import Cause, Ended, Runner, RunnerError, RunOutputs
+from thalweg.agent.runners import Cause, CommandNotFoundError, Ended, Runner, RunnerError, RunOutputs
 from thalweg.agent.store import AgentStore, HeldAssignment, HeldState
 from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.streams.contract.messages import AssignmentEvent, StatusEvent
@@ -49,7 +49,7 @@ class AssignedTasks:
         self._steady = steady
         self._held: dict[tuple[RegionId, TaskId], dict[int, HeldAssignment]] = {}
         self._accepted: set[tuple[RegionId, TaskId]] = set()
-        self._started: list[tuple[HeldAssignment, int | None, str]] = []
+        self._started: list[tuple[HeldAssignment, int | None, RunnerError | None]] = []
         self._ended: list[Ended] = []
         """Ends that the file may not have yet."""
         self.may_start: Callable[[RegionId], bool] = lambda region: True
@@ -75,7 +75,7 @@ class AssignedTasks:
                 # The wall clock may have been set back since: then it is as if it had just begun.
                 self._runner.resume(held.event, min(held.started_ms, self._steady()))
                 if held.state is HeldState.STARTING:
-                    self._started.append((held, None, ""))
+                    self._started.append((held, None, None))
             else:
                 left = self._runner.progress(held.key, self._steady())
                 outputs = left.outputs if left is not None else NOTHING
@@ -128,8 +128,9 @@ class AssignedTasks:
         for held, pid, trouble in self._started:
             if self._held.get(held.key[:2], {}).get(held.event.epoch) is not held or held.state is HeldState.STOPPING:
                 continue  # revoked meanwhile
-            if trouble:
-                self._over(held, "failed", now, detail=trouble, cause="start")
+            if trouble is not None:
+                exit_code = trouble.exit_code if isinstance(trouble, CommandNotFoundError) else None
+                self._over(held, "failed", now, exit_code=exit_code, detail=str(trouble), cause="start")
                 continue
             held.state, held.pid = HeldState.RUNNING, pid
             self._store.hold(held)
@@ -152,9 +153,9 @@ class AssignedTasks:
         self._ended.clear()
         for held in starting:
             try:
-                self._started.append((held, self._runner.start(held.event, self._steady()), ""))
+                self._started.append((held, self._runner.start(held.event, self._steady()), None))
             except RunnerError as error:
-                self._started.append((held, None, str(error)))
+                self._started.append((held, None, error))
 
     def report_progress(self, now: int) -> None:
         """Report how far each running task is, and what it gave so far."""

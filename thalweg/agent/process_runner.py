@@ -21,7 +21,7 @@ from thalweg.agent.process_run import STOPPED, ProcessRun, WorkerProcess
 from thalweg.agent.retention import RunRetention
 from thalweg.agent.run_folder import RunFolder, log_name, variables
 from thalweg.agent.run_watch import TASK_FOLDER, RunWatch
-from thalweg.agent.runners import Ended, RunKey, RunnerError, RunOutputs, RunProgress, key_of
+from thalweg.agent.runners import CommandNotFoundError, Ended, RunKey, RunnerError, RunOutputs, RunProgress, key_of
 from thalweg.agent.secret_store import SecretStore
 from thalweg.agent.upkeep import RunUpkeep
 from thalweg.agent.workers import TABLES, RankedWorker, environment, workers_of
@@ -96,8 +96,9 @@ class ProcessRunner:
                 run.workers.append(self._start_worker(event.command, run, worker, values))
         except (OSError, ValueError, NoFreePortError, RunnerError) as error:  # ValueError: a NUL in a variable
             self._give_up(run)
-            words = str(error) if isinstance(error, RunnerError) else f"the command could not be started: {error}"
-            raise RunnerError(words) from error
+            if isinstance(error, RunnerError):
+                raise
+            raise RunnerError(f"the command could not be started: {error}") from error
         return run.workers[0].popen.pid
 
     def _new_run(self, event: AssignmentEvent, workers: list[RankedWorker], now_ms: int) -> ProcessRun:
@@ -121,7 +122,7 @@ class ProcessRunner:
         self, command: list[str], run: ProcessRun, worker: RankedWorker, values: dict[str, str]
     ) -> WorkerProcess:
         if shutil.which(command[0], path=values.get("PATH")) is None:
-            raise RunnerError(f"command {command[0]!r} was not found in this region")
+            raise CommandNotFoundError(command[0])
         output = os.open(
             run.folder.path / log_name(worker.rank),
             os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC,

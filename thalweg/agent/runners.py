@@ -6,7 +6,7 @@ revoked, and asks from time to time what has ended. Time is an argument.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.streams.contract.messages import AssignmentEvent
@@ -101,3 +101,13 @@ class Runner(Protocol):
 
 class RunnerError(Exception):
     """A run could not be started."""
+
+
+class CommandNotFoundError(RunnerError):
+    """There is no such program here: to start it again would not help, elsewhere there may be one."""
+
+    exit_code: Final = 127
+    """As a shell ends with that finds none, and as `scheduling.live.tries` knows it."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(f"command {command!r} was not found in this region")

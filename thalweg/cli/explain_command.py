@@ -31,7 +31,8 @@ def explain(task: str, as_json: bool, warehouse: str, as_of: AsOf | None) -> Non
 
     For a placed task: the chosen pool, its cost by component, and every other region with what it would cost more. For
     a waiting one: the binding constraint, the smallest changes that would place it, each checked by planning with it,
-    and an estimated start. For each: its history.
+    and an estimated start. For both: what an hour's delay of it costs, and where that figure comes from. For each: its
+    history.
 
     What else could be done is asked of the planner itself, over the nodes, links, prices and placements of now.
 
@@ -95,6 +96,8 @@ def _print_task(found: "Explanation") -> None:
     task = found.task
     regions = f" in {', '.join(filter(None, task['regions']))}" if task["regions"] else ""
     _say(f"{task['task_id']}: {task['state']}{regions}, priority {task['priority']}, tenant {task['tenant']}")
+    if found.value:
+        _say(found.value.words)
     if not found.placed and not found.waits and task["reason"]:
         _say(f"Reason: {task['reason']}")
     for unread in found.unread:

@@ -106,10 +106,14 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "plan": (
         "thalweg.cli.plan_command",
         "plan",
-        "Place the tasks of a problem file; prints the plan with its objective, lower bound and gap.",
+        "Place the tasks of a problem file; prints the plan, what it costs, and its gap to the best that may be.",
     ),
     "place-sim": ("thalweg.cli.place_sim_command", "place_sim", "Prove the placement line by simulation."),
-    "plans": ("thalweg.cli.read_commands", "plans", "Show recent plans: objective, bound, gap, timings."),
+    "plans": (
+        "thalweg.cli.read_commands",
+        "plans",
+        "Show recent plans: what they placed and cost, what waits and what its delay costs.",
+    ),
     "price": (
         "thalweg.cli.order_commands",
         "price",

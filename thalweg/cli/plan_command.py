@@ -16,6 +16,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from thalweg.cli import words
 from thalweg.scheduling.problem.check import ProblemError
 from thalweg.scheduling.problem.document import (
     PlanResult,
@@ -26,6 +27,8 @@ from thalweg.scheduling.problem.document import (
 )
 from thalweg.scheduling.problem.solution import SolveLimits
 from thalweg.scheduling.solve.solve import STRATEGIES, solve
+
+_LEAST_SHOWN_USD = 0.005
 
 
 @click.command()
@@ -46,7 +49,7 @@ from thalweg.scheduling.solve.solve import STRATEGIES, solve
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="For strategies that draw.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def plan(problem_path: Path, strategy: str, deadline_s: float | None, seed: int, as_json: bool) -> None:
-    """Place the tasks of a problem file; prints the plan with its objective, lower bound and gap."""
+    """Place the tasks of a problem file; prints the plan, what it costs, and its gap to the best that may be."""
     raw = sys.stdin.buffer.read() if str(problem_path) == "-" else problem_path.read_bytes()
     try:
         read = read_problem(raw)
@@ -81,10 +84,16 @@ def _solvers_speak_to_stderr() -> Iterator[None]:
 
 def _show(read: ReadProblem, result: PlanResult) -> None:
     console = Console()
+    placed_usd = sum(entry.usd for entry in result.assignments)
+    # What waits, and what is uneven, has a price of the document's: it is no money, and is said apart.
+    priced = result.objective - placed_usd
+    priced_words = f" ({words.usd(priced)} by the document's weights)" if priced >= _LEAST_SHOWN_USD else ""
     console.print(
-        f"{result.strategy}: {result.status}, {len(result.assignments)} placed, {len(result.unplaced)} waiting, "
-        f"{result.objective:,.2f} USD, bound {result.bound:,.2f}, gap {result.gap:.3%}, {result.solve_ms:.0f} ms "
-        f"(stopped: {result.stopped_because})"
+        f"{result.strategy}: {result.status}, {len(result.assignments)} placed for {placed_usd:,.2f} USD, "
+        f"{len(result.unplaced)} waiting{priced_words}, gap {result.gap:.3%}, {result.solve_ms:.0f} ms "
+        f"(stopped: {result.stopped_because})",
+        highlight=False,
+        soft_wrap=True,
     )
     held: Counter[str] = Counter()
     for entry in result.assignments:

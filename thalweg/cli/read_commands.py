@@ -1,7 +1,8 @@
 """`thalweg sql`, `regions`, `plans`: read the tables without a JVM."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -122,60 +123,72 @@ _REGION: Final = (
 )
 
 
-@click.command(short_help="Show recent plans: objective, bound, gap, timings.")
+@click.command(short_help="Show recent plans: what they placed and cost, what waits and what its delay costs.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Most recent first.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @reading_command
 def plans(limit: int, as_json: bool, warehouse: str, as_of: AsOf | None) -> None:
-    """Show recent plans, newest first: objective and proven bound in US dollars, their gap, counts and timings.
+    """Show recent plans, newest first: money, delay, and how much is placed and waits.
 
-    `revoked` counts copies that gave way to a task of higher priority. Each task that waits counts in objective and
-    bound at the price of waiting (`place.weights.wait`), which nobody pays. Below the plans: where one GPU more would
-    have saved the newest plan most, in US dollars an hour (all of its pools with --json).
+    `costs` is what the copies that a plan placed cost an hour together. `delay` is what an hour's delay of all that
+    still waits costs. `gap` says how much less the same copies could cost, as far as is proven. `revoked` counts copies
+    that gave way to a task of higher priority. Below the plans: what one GPU more in a pool would save now, an hour, to
+    who waits or to what had to go where it is dearer (all of its pools with --json).
 
     \b
     Examples:
       thalweg plans --limit 5
       thalweg plans --json
     """
-    # Every column there is: a table of an older version has no prices.
     rows = query(f"SELECT * FROM plans ORDER BY planned_at DESC, batch_id DESC LIMIT {limit}", warehouse, as_of).dicts()
     if as_json:
-        print_json({"plans": [{name: row[name] for name in (*_PLAN, "pool_prices") if name in row} for row in rows]})
+        print_json({"plans": [{name: row[name] for name in _PLAN} for row in rows]})
         return
     if not rows:
         click.echo("No plan yet: the place job plans when a task waits. Is it running? thalweg ps")
         return
-    print_table(_plan_columns(as_of if isinstance(as_of, datetime) else datetime.now(UTC)), rows)
+    shown = [{**row, "money_gap": money_gap(row)} for row in rows]
+    print_table(_plan_columns(as_of if isinstance(as_of, datetime) else datetime.now(UTC)), shown)
     if any((row["gap"] or 0.0) > _WIDE_GAP for row in rows):
         click.echo(
-            "\nA wide gap is mostly a task that waits here and not in the bound, which knows no nodes: what fits in "
-            "a pool by its sums may fit no node of it. thalweg explain TASK says what it waits for."
+            "\nA plan left tasks waiting that fit a pool by its sums: they may fit no node of it. "
+            "thalweg explain TASK says what one waits for."
         )
-    if prices := rows[0].get("pool_prices"):
-        click.echo("\nOne GPU more would have saved the newest plan:")
-        print_table(_POOL_PRICE, prices[:5])
+    if any(row["delay_usd_per_hour"] is None for row in rows):
+        click.echo("\nPlans of an older version say neither money nor delay; --json has their objective.")
+    if prices := rows[0]["pool_prices"]:
+        is_old = rows[0]["delay_usd_per_hour"] is None
+        click.echo("\nOne GPU more would save:")
+        print_table(_pool_price_columns(is_old=is_old), prices[:5])
 
 
-def _saving(usd_per_hour: float | None) -> str:
-    """Say what is saved; what lies above any GPU's price is the price of waiting, and not money."""
+def money_gap(row: Mapping[str, Any]) -> float | None:
+    """Say by which share of its money what a plan placed could cost less, as far as is proven; None of nothing."""
+    return 1.0 - row["least_usd"] / row["placed_usd"] if row["placed_usd"] else None
+
+
+def _old_saving(usd_per_hour: float | None) -> str:
+    """Say what an older version's price saves: what lies above any GPU's price is its price of waiting."""
     if usd_per_hour is not None and usd_per_hour >= _DEAREST_GPU_USD_PER_HOUR:
         return "a waiting task would start"
     return words.usd(usd_per_hour)
 
 
-_POOL_PRICE: Final = (
-    Column(name="pool_id", title="pool", fit=Fit.KEEP),
-    Column(name="usd_per_gpu_hour", title="costs USD/h", say=words.usd, fit=Fit.KEEP, right=True),
-    Column(name="saves_usd_per_hour", title="saves USD/h", say=_saving, fit=Fit.KEEP, right=True),
-)
+def _pool_price_columns(*, is_old: bool) -> tuple[Column, ...]:
+    return (
+        Column(name="pool_id", title="pool", fit=Fit.KEEP),
+        Column(name="usd_per_gpu_hour", title="costs USD/h", say=words.usd, fit=Fit.KEEP, right=True),
+        Column(
+            name="saves_usd_per_hour",
+            title="saves USD/h",
+            say=_old_saving if is_old else words.usd,
+            fit=Fit.KEEP,
+            right=True,
+        ),
+    )
 
 
 def _plan_columns(now: datetime) -> list[Column]:
-    counts = [
-        Column(name=name, say=words.amount, fit=fit, right=True)
-        for name, fit in (("considered", Fit.GO), ("placed", Fit.KEEP), ("revoked", Fit.GO), ("waiting", Fit.KEEP))
-    ]
     times = [
         Column(name=f"{step}_ms", title=step, say=words.milliseconds, fit=Fit.GO, right=True)
         for step in ("read", "plan", "commit", "publish")
@@ -184,10 +197,13 @@ def _plan_columns(now: datetime) -> list[Column]:
         Column(name="planned_at", title="planned", say=words.ago(now), fit=Fit.KEEP, right=True),
         Column(name="strategy", fit=Fit.GO),
         Column(name="status", fit=Fit.KEEP, colour=state_colour),
-        Column(name="objective_usd", title="objective USD", say=words.usd, fit=Fit.KEEP, right=True),
-        Column(name="bound_usd", title="bound USD", say=words.usd, fit=Fit.GO, right=True),
-        Column(name="gap", say=words.percent, fit=Fit.KEEP, right=True),
-        *counts,
+        Column(name="considered", say=words.amount, fit=Fit.GO, right=True),
+        Column(name="placed", say=words.amount, fit=Fit.KEEP, right=True),
+        Column(name="placed_usd_per_hour", title="costs USD/h", say=words.usd, fit=Fit.KEEP, right=True),
+        Column(name="money_gap", title="gap", say=words.percent, fit=Fit.KEEP, right=True),
+        Column(name="revoked", say=words.amount, fit=Fit.GO, right=True),
+        Column(name="waiting", say=words.amount, fit=Fit.KEEP, right=True),
+        Column(name="delay_usd_per_hour", title="delay USD/h", say=words.usd, fit=Fit.KEEP, right=True),
         *times,
         Column(name="plan_id", title="plan", fit=Fit.GO),
     ]
@@ -195,5 +211,6 @@ def _plan_columns(now: datetime) -> list[Column]:
 
 _PLAN: Final = (
     *("planned_at", "strategy", "status", "objective_usd", "bound_usd", "gap", "considered", "placed", "revoked"),
-    *("waiting", "read_ms", "plan_ms", "commit_ms", "publish_ms", "plan_id"),
+    *("waiting", "read_ms", "plan_ms", "commit_ms", "publish_ms", "plan_id", "pool_prices"),
+    *("placed_usd_per_hour", "delay_usd_per_hour", "placed_usd", "least_usd"),
 )

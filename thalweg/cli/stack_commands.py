@@ -39,7 +39,8 @@ def _what_runs() -> StateFolder:
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="YAML settings file.")
 @click.option("--set", "overrides", multiple=True, metavar="GROUP.FIELD=VALUE", help="One setting; repeatable.")
 @click.option("--detach", is_flag=True, help="Return when the stack is ready; end it with `thalweg down`.")
-def up(config: Path | None, overrides: tuple[str, ...], detach: bool) -> None:
+@click.option("--prepared", is_flag=True, hidden=True, help="Said by `--detach` to the process that it starts.")
+def up(config: Path | None, overrides: tuple[str, ...], detach: bool, prepared: bool) -> None:
     """Start the local stack: a Kafka broker and the streaming jobs. Ctrl-C ends it in order."""
     if wrong := next((one for one in overrides if one.startswith("kafka.bootstrap_servers")), None):
         raise click.UsageError(
@@ -55,7 +56,8 @@ def up(config: Path | None, overrides: tuple[str, ...], detach: bool) -> None:
         ensure_runtime()
     except SetupIncompleteError as error:
         raise click.ClickException(str(error)) from error
-    ensure_archives(say)
+    if not prepared:  # it takes a while, or cannot be done; either is said once
+        ensure_archives(say)
     if detach:
         _up_detached(folder, config, overrides)
         return
@@ -71,7 +73,7 @@ def up(config: Path | None, overrides: tuple[str, ...], detach: bool) -> None:
 
 
 def _up_detached(folder: StateFolder, config: Path | None, overrides: tuple[str, ...]) -> None:
-    command = [sys.executable, "-P", "-m", "thalweg.cli.main", "up"]
+    command = [sys.executable, "-P", "-m", "thalweg.cli.main", "up", "--prepared"]
     command += ["--config", str(config.absolute())] if config else []
     for item in overrides:
         command += ["--set", item]

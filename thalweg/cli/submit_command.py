@@ -1,6 +1,7 @@
 """`thalweg submit`: tasks from a file of ours or of another system, or one from options."""
 
 import json
+import math
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,11 @@ _LARGEST_FILE_BYTES: Final = 256 * 1_048_576
 @click.option("--workers", type=click.IntRange(min=1), help="Workers, placed together.")
 @click.option("--expected-s", type=float, help="Seconds it is expected to run.")
 @click.option("--priority", type=int, help="0 to 1000, higher goes first.")
+@click.option(
+    "--value-usd-per-hour",
+    type=float,
+    help="What an hour's delay of it costs, in US dollars; without it, what its GPUs and priority say.",
+)
 @click.option("--tenant", help="Who pays.")
 @click.option("--data", multiple=True, metavar="REGION=GB", help="Input that lies in a region; repeatable.")
 @click.option("--origin", help="Region the round trip is measured from.")
@@ -160,6 +166,9 @@ def _of_options(options: Mapping[str, Any]) -> Translation:
 
 
 def _from_options(**options: Any) -> dict[str, Any]:
+    for name, value in options.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"--{name.replace('_', '-')} {value}: wanted is a number")
     per_worker = {name: options[name] for name in ("gpus", "gpu_milli", "cpus", "memory_gb")}
     per_worker["gpu_models"] = list(options["gpu_models"]) or None
     data = []
@@ -172,7 +181,8 @@ def _from_options(**options: Any) -> dict[str, Any]:
     if command is not None:
         command = _listed(command) if command.lstrip().startswith("[") else _words(command)
     request = {
-        name: options[name] for name in ("workers", "expected_s", "priority", "tenant", "max_rtt_ms", "replicas")
+        name: options[name]
+        for name in ("workers", "expected_s", "priority", "value_usd_per_hour", "tenant", "max_rtt_ms", "replicas")
     } | {
         "per_worker": {name: value for name, value in per_worker.items() if value is not None},
         "data": data or None,

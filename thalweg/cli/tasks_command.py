@@ -68,7 +68,7 @@ def wanted_tasks(given: Mapping[str, Any], now: datetime, **more: Any) -> TaskFi
     type=click.Choice([order.value for order in TaskOrder]),
     default=TaskOrder.CHANGED.value,
     show_default=True,
-    help="The newest, dearest, most urgent first.",
+    help="The newest, dearest, most urgent first; value is what an hour's delay costs.",
 )
 @click.option("--reverse", is_flag=True, help="The other way round.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="So many are listed.")
@@ -89,12 +89,15 @@ def tasks(
 ) -> None:
     """List tasks, most recently changed first, with how many there are in each state.
 
+    `USD/h` is what a task costs now, `delay USD/h` what an hour's delay of it costs (its value), deadlines aside.
+
     Tasks that ended longer ago than `place.archive_after_s` are looked at with --since, --task or --all.
 
     \b
     Examples:
       thalweg tasks --state waiting --limit 10
       thalweg tasks --name 'train-*' --since 2h --sort cost
+      thalweg tasks --state waiting --sort value
       thalweg tasks --array sweep-7 --state failed
       thalweg tasks --region aws:us-east-1 --json
       thalweg tasks --tenant research --as-of '1h ago'
@@ -143,6 +146,7 @@ def print_tasks(found: TaskList, wanted: TaskFilter, now: datetime) -> None:
         Column(name="regions", title="where", say=words.listed, fit=Fit.CUT),
         Column(name="gpus", title="GPUs", say=words.amount, fit=Fit.GO, right=True),
         Column(name="cost_usd_per_hour", title="USD/h", say=words.usd, fit=Fit.KEEP, right=True),
+        Column(name="value_usd_per_hour", title="delay USD/h", say=words.usd, fit=Fit.GO, right=True),
         Column(name="tenant", fit=Fit.GO),
         Column(name="priority", title="prio", fit=Fit.GO, right=True),
         Column(name="attempt", title="tries", fit=Fit.GO, right=True),

@@ -15,6 +15,7 @@ from thalweg.query.explanation import MONEY, Explanation, Waits
 from thalweg.query.query import TableReader, quote
 from thalweg.query.reading_ahead import ReadingAhead
 from thalweg.query.sql_statement import QueryRefusedError
+from thalweg.query.task_worth import task_worth
 from thalweg.sync.ledger.live_rows import FACTS, LIVE_TASKS, NEWEST_SAMPLES, ORDERS, PLACEMENTS
 
 LIVE_STATES: Final = ("waiting", "assigned", "running")
@@ -48,8 +49,9 @@ def explain_task(
             rows = ahead.ask(task_row).dicts()
             rows = rows or ahead.ask(f"SELECT * FROM tasks_archive WHERE task_id = {quote(task_id)}").dicts()
             if rows and rows[0]["state"] in LIVE_STATES:
-                outside = _explained_outside(rows[0], ahead, history, now)
-                return outside or _explained_alive(rows[0], ahead, history, settings, now)
+                found = _explained_outside(rows[0], ahead, history, now)
+                found = found or _explained_alive(rows[0], ahead, history, settings, now)
+                return replace(found, value=task_worth(rows[0], round(now.timestamp() * 1_000)))
             return _explained(task_id, rows, ahead.ask(history).dicts())
         finally:
             ahead.close()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from thalweg.query.task_worth import TaskWorth
+
 if TYPE_CHECKING:
     from thalweg.scheduling.explain.reasons import Option, Remedy
     from thalweg.scheduling.explain.start_estimate import StartEstimate
@@ -58,6 +60,8 @@ class Explanation:
     """Fields of its request that nobody reads, each with what was probably meant."""
     unknown_regions: list[str] = field(default_factory=list)
     """Regions that its request names and that no table knows, each with the one that was probably meant."""
+    value: TaskWorth | None = None
+    """What an hour's delay of it costs; None of one that has ended, and of an array."""
 
 
 def as_document(explanation: Explanation) -> dict[str, Any]:

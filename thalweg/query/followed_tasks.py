@@ -236,13 +236,15 @@ def _restored(tasks: DeltaTable, placements: DeltaTable, position: Position, col
 
 
 class _Kept(msgspec.Struct, omit_defaults=True):
-    """What is kept of a request: the fold wants its copies, the columns its size."""
+    """What is kept of a request: the fold and the columns want its size (`sync.ledger.request_size`)."""
 
     workers: msgspec.Raw = msgspec.Raw()
     per_worker: msgspec.Raw = msgspec.Raw()
     replicas: msgspec.Raw = msgspec.Raw()
     kind: msgspec.Raw = msgspec.Raw()
     subtasks: msgspec.Raw = msgspec.Raw()
+    value_usd_per_hour: msgspec.Raw = msgspec.Raw()
+    array: msgspec.Raw = msgspec.Raw()
 
 
 _KEPT: Final = msgspec.json.Decoder(_Kept)

@@ -58,7 +58,8 @@ def in_words(order: "ControlOrder", ahead: "Foreseen") -> list[str]:
             f"on; {held.waiting:,} of its tasks wait"
         )
     if ahead.price is not None:
-        lines += _of_price(order, ahead.price)
+        is_news = any(row.ordered is not None and row.ordered.before != row.ordered.after for row in ahead.rows)
+        lines += _of_price(order, ahead.price, is_news=is_news)
     if order.order == "drain":
         if not (ahead.moves or ahead.stopped or ahead.stay or ahead.end_in_time):
             lines.append("nothing runs there: nothing moves")
@@ -81,15 +82,16 @@ def in_words(order: "ControlOrder", ahead: "Foreseen") -> list[str]:
     return lines
 
 
-def _of_price(order: "ControlOrder", price: "PriceAhead") -> list[str]:
-    """Say what the price is, which it will be and whence, and what follows."""
+def _of_price(order: "ControlOrder", price: "PriceAhead", *, is_news: bool) -> list[str]:
+    """Say what the price is, which it will be and whence, and what follows; `is_news` is the order, not the price."""
     pool = f"{order.region} {order.gpu_model}{' spot' if order.spot else ''}"
     source = "the order" if not order.reset else "the region" if price.told_by_region is not None else "what is assumed"
     now, then = (_usd(usd) for usd in (price.usd_now, price.usd_then))
     if price.usd_now is None and price.usd_then is None:
         lines = [f"a GPU-hour of {pool} has no known price, and goes on without one"]
     elif price.usd_now == price.usd_then:
-        lines = [f"a GPU-hour of {pool} costs {now} now, and goes on to"]
+        whence = f": {source} says so from then on" if is_news else ""
+        lines = [f"a GPU-hour of {pool} costs {now} now, and will cost the same{whence}"]
     else:
         lines = [f"a GPU-hour of {pool} costs {now} now, and will cost {then}, as {source} says"]
     if order.reset and price.told_by_region is None:
@@ -98,10 +100,10 @@ def _of_price(order: "ControlOrder", price: "PriceAhead") -> list[str]:
         lines.append(f"the region itself says {_usd(price.told_by_region)}: the order stands above it")
     if price.usd_then is None:
         lines.append("without a price nothing new is placed there")
-    else:
+    elif price.usd_now != price.usd_then:
         lines.append("plans and looks at what runs use it at once")
     goes_on = "1 copy goes on" if price.copies == 1 else f"{price.copies:,} copies go on"
-    if price.copies:
+    if price.copies and price.usd_now != price.usd_then:
         per_hour = f"of {price.gpus:g} GPUs, at the price of their placement in the ledger"
         lines.append(f"{goes_on} there {per_hour}; nothing is stopped, and who would pay less elsewhere may move")
     return lines

@@ -247,11 +247,8 @@ def _register(session: QueryBuilder, contract: TableContract, warehouse: str, as
         elif name in FOLDED:
             table = _folded(name, warehouse, as_of, scratch)
         elif name in TIME_COLUMN:
-            session.register(f"all_{name}", DeltaTable(uri))
-            session.execute(
-                f"CREATE VIEW {name} AS SELECT * FROM all_{name} "
-                f"WHERE {TIME_COLUMN[name]} <= TIMESTAMP {quote(as_of.isoformat())}"
-            ).read_all()
+            until = f"{TIME_COLUMN[name]} <= TIMESTAMP {quote(as_of.isoformat())}"
+            _offer(session, contract, DeltaTable(uri), where=until)
             return
         else:
             table = load_moment(uri, name, as_of)
@@ -265,16 +262,16 @@ def _register(session: QueryBuilder, contract: TableContract, warehouse: str, as
     _offer(session, contract, table or open_or_create(contract, scratch))
 
 
-def _offer(session: QueryBuilder, contract: TableContract, table: DeltaTable) -> None:
-    """Register a table; the columns that one of an older version lacks read as null."""
+def _offer(session: QueryBuilder, contract: TableContract, table: DeltaTable, where: str = "true") -> None:
+    """Register a table, or the rows of it that are meant; columns that one of an older version lacks read as null."""
     known = {field.name for field in table.schema().fields}
     missing = [field for field in fields(contract.columns) if field.name not in known]
-    if not missing:
+    if not missing and where == "true":
         session.register(contract.name, table)
         return
     session.register(f"all_{contract.name}", table)
-    nulls = ", ".join(f"arrow_cast(NULL, {quote(engine_type(field.type))}) AS {field.name}" for field in missing)
-    session.execute(f"CREATE VIEW {contract.name} AS SELECT *, {nulls} FROM all_{contract.name}").read_all()
+    nulls = "".join(f", arrow_cast(NULL, {quote(engine_type(field.type))}) AS {field.name}" for field in missing)
+    session.execute(f"CREATE VIEW {contract.name} AS SELECT *{nulls} FROM all_{contract.name} WHERE {where}").read_all()
 
 
 def _folded(name: str, warehouse: str, moment: datetime, scratch: str) -> DeltaTable:

@@ -7,23 +7,23 @@ order once, when many have been read; those that come later are merged into that
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Literal
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from thalweg.query.task_list import TaskFilter, TaskOrder, like
 from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray
+from thalweg.sync.ledger.request_size import sizes_of
 
 READ_COLUMNS: Final = (
     *("task_id", "state", "epoch", "attempt", "regions", "tenant", "priority", "reason", "cost_usd_per_hour"),
-    *("submitted_at", "changed_at", "request", "name", "held"),
+    *("submitted_at", "changed_at", "request", "name", "held", "value_usd_per_hour"),
 )
 """Columns of `tasks` that these are made of."""
 AnyOrder = TaskOrder | Literal["gpus"]
@@ -43,34 +43,6 @@ class TaskGrouping(StrEnum):
     REGION = "region"
     ARRAY = "array"
     KIND = "kind"
-
-
-class _PerWorker(msgspec.Struct):
-    gpus: float = 0
-    gpu_milli: float = 0
-
-
-class _Subtask(msgspec.Struct):
-    workers: int = 1
-    per_worker: _PerWorker = msgspec.field(default_factory=_PerWorker)
-
-
-class _Needs(msgspec.Struct):
-    """What a request says of its size; the defaults are `streams.contract.messages.TaskRequest`'s."""
-
-    workers: int = 1
-    per_worker: _PerWorker = msgspec.field(default_factory=_PerWorker)
-    replicas: int = 1
-    kind: str = "batch"
-    subtasks: list[_Subtask] = []
-
-    def gpus(self) -> float:
-        parts: Sequence[_Needs | _Subtask] = self.subtasks or [self]
-        each = sum(part.workers * (part.per_worker.gpus + part.per_worker.gpu_milli / 1_000) for part in parts)
-        return self.replicas * each
-
-
-_NEEDS: Final = msgspec.json.Decoder(list[_Needs])
 
 
 class _Words:
@@ -127,7 +99,7 @@ class TaskIndex:
                 *(("changed", np.int64), ("epoch", np.int32), ("attempt", np.int32), ("held", np.int8)),
             )
         }
-        self._real: dict[str, FloatArray] = {"cost": np.empty(1_024), "gpus": np.empty(1_024)}
+        self._real: dict[str, FloatArray] = {name: np.empty(1_024) for name in ("cost", "gpus", "value")}
         self._settled = 0
         """Rows whose ids are in order below."""
         self._order: IntArray = np.empty(0, np.int64)
@@ -153,7 +125,7 @@ class TaskIndex:
             name: (_microseconds(tasks.column(name)) if name.endswith("_at") else tasks.column(name)).to_pylist()
             for name in READ_COLUMNS
         }
-        needs = _NEEDS.decode("[" + ",".join(request or "{}" for request in columns["request"]) + "]")
+        needs = sizes_of(columns["request"])
         with self._lock:
             rows = np.fromiter(map(self._row, columns["task_id"]), np.int64, len(needs))
             self._make_room()
@@ -174,7 +146,8 @@ class TaskIndex:
                 self._whole[name][rows] = [_NULL if value is None else value for value in listed]
             for name in ("epoch", "attempt", "held"):
                 self._whole[name][rows] = [value or 0 for value in columns[name]]
-            self._real["cost"][rows] = [np.nan if value is None else value for value in columns["cost_usd_per_hour"]]
+            for name, listed in (("cost", columns["cost_usd_per_hour"]), ("value", columns["value_usd_per_hour"])):
+                self._real[name][rows] = [np.nan if value is None else value for value in listed]
             self._real["gpus"][rows] = [one.gpus() for one in needs]
             for row, name in zip(rows.tolist(), columns["name"], strict=True):
                 if self._names[row] != name:
@@ -421,9 +394,9 @@ class TaskIndex:
                 place = np.argsort(np.argsort(self._states.words)) if self._states.words else np.empty(0, np.int64)
                 states: IntArray = place[self._whole["state"][rows]]
                 return -states if turned else states
-            case TaskOrder.COST:
-                cost = self._real["cost"][rows]
-                return np.where(np.isnan(cost), np.inf, cost if turned else -cost)
+            case TaskOrder.COST | TaskOrder.VALUE:
+                usd = self._real["cost" if order is TaskOrder.COST else "value"][rows]
+                return np.where(np.isnan(usd), np.inf, usd if turned else -usd)
             case "gpus":
                 gpus = self._real["gpus"][rows]
                 return gpus if turned else -gpus
@@ -434,7 +407,7 @@ class TaskIndex:
 
     def _shown(self, row: int) -> dict[str, Any]:
         whole = {name: int(values[row]) for name, values in self._whole.items()}
-        cost = float(self._real["cost"][row])
+        cost, value = float(self._real["cost"][row]), float(self._real["value"][row])
         return {
             "task_id": self._ids[row],
             "name": self._names[row],
@@ -445,6 +418,7 @@ class TaskIndex:
             "gpus": float(self._real["gpus"][row]),
             "regions": list(self._places.word(whole["places"]) or ()),
             "cost_usd_per_hour": None if np.isnan(cost) else cost,
+            "value_usd_per_hour": None if np.isnan(value) else value,
             "reason": self._reasons.word(whole["reason"]),
             "epoch": whole["epoch"],
             "attempt": whole["attempt"],

@@ -18,6 +18,7 @@ class TaskOrder(StrEnum):
     SUBMITTED = "submitted"
     PRIORITY = "priority"
     COST = "cost"
+    VALUE = "value"
     TASK = "task"
     STATE = "state"
 
@@ -28,6 +29,7 @@ _ORDERED: Final = {
     TaskOrder.SUBMITTED: ("submitted_at", "DESC"),
     TaskOrder.PRIORITY: ("priority", "DESC"),
     TaskOrder.COST: ("cost_usd_per_hour", "DESC"),
+    TaskOrder.VALUE: ("value_usd_per_hour", "DESC"),
     TaskOrder.TASK: ("task_id", "ASC"),
     TaskOrder.STATE: ("state", "ASC"),
 }

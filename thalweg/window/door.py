@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Any, Final
 
 import msgspec
@@ -39,7 +40,7 @@ from thalweg.window.discretion import check_names, without_others
 from thalweg.window.feed import Feed, event_id, place_named
 from thalweg.window.foresight import CrowdedError, Foresight, StillMakingError
 from thalweg.window.keys import Caller, KeyNeededError, Keys, NoSuchKeyError, is_own_name
-from thalweg.window.openapi import document
+from thalweg.window.openapi import document, parameters_of
 from thalweg.window.reports import Reports
 from thalweg.window.watch import LedgerWatch
 
@@ -77,6 +78,9 @@ _WAYS: Final = ("asc", "desc")
 _STATUS_OF: Final = {"taken": 201, "known": 200, "refused": 409}
 
 
+_Handler = Callable[[Request, Caller], Awaitable[Response]]
+
+
 class Door:
     """The routes, and what they share."""
 
@@ -112,7 +116,7 @@ class Door:
                 self._foresight.close()
                 await self._hands.close()
 
-        get: Sequence[tuple[str, Callable[[Request, Caller], Awaitable[Response]]]] = (
+        get: Sequence[tuple[str, _Handler]] = (
             ("/v1/overview", self._overview),
             ("/v1/tasks", self._tasks),
             ("/v1/tasks/{task_id:path}/explanation", self._explanation),
@@ -130,7 +134,7 @@ class Door:
             ("/v1/events", self._events),
             ("/v1/me", self._me),
         )
-        post: Sequence[tuple[str, Callable[[Request, Caller], Awaitable[Response]]]] = (
+        post: Sequence[tuple[str, _Handler]] = (
             ("/v1/tasks", self._submit),
             ("/v1/tasks/{task_id:path}/{op}", self._change),
             ("/v1/orders", self._order),
@@ -147,7 +151,7 @@ class Door:
                 Route("/openapi.json", _openapi),
                 Route("/alerts.yaml", _alerts),
                 Route("/metrics", self._answered(self._metrics), methods=["GET"]),
-                *(Route(path, self._answered(do), methods=["GET"]) for path, do in get),
+                *(Route(path, self._answered(_read(path, do)), methods=["GET"]) for path, do in get),
                 *(Route(path, self._answered(do), methods=["POST"]) for path, do in post),
                 *(Route(path, _given(asset)) for path, asset in assets().items()),
             ],
@@ -156,9 +160,7 @@ class Door:
 
     # Every request
 
-    def _answered(
-        self, do: Callable[[Request, Caller], Awaitable[Response]]
-    ) -> Callable[[Request], Awaitable[Response]]:
+    def _answered(self, do: _Handler) -> Callable[[Request], Awaitable[Response]]:
         """Let a caller in, and turn what goes wrong into an answer that says what was seen and what is allowed."""
 
         async def answer(request: Request) -> Response:
@@ -287,14 +289,12 @@ class Door:
         for state in named:
             if state not in _STATES:
                 raise QueryRefusedError(f"state {state!r}: allowed are {', '.join(_STATES)}")
-        tenant = query.get("tenant") or None
-        if caller.tenant is not None and tenant not in (None, caller.tenant):
-            raise NotAllowedError(f"this key is of tenant {caller.tenant!r}")
+        tenant = _tenant(query, caller)
         since = self._since(query["since"]) if query.get("since") else None
         return TaskFilter(
             task_ids=tuple(task_ids),
             states=named,
-            tenant=caller.tenant or tenant,
+            tenant=tenant,
             region=query.get("region") or None,
             name=query.get("name") or None,
             array=query.get("array") or None,
@@ -387,7 +387,7 @@ class Door:
     async def _money(self, request: Request, caller: Caller) -> Response:
         query = request.query_params
         by = AccountBy(_one_of(query, "by", [by.value for by in AccountBy], "tenant"))
-        since, tenant = query.get("since", "1d"), caller.tenant or query.get("tenant") or None
+        since, tenant = query.get("since", "1d"), _tenant(query, caller)
         limit = _number(query, "limit", 100, 1, MOST_ROWS)
         moment = self._since(since)
         # Of many tasks it takes a second: who looks on is given the sums of some seconds ago, and the fresh ones next.
@@ -402,7 +402,7 @@ class Door:
         last = request.headers.get("last-event-id") or request.query_params.get("after")
         after = None if last is None else place_named(last)
         if last is not None and after is None:
-            return wrong(422, f"Last-Event-ID {last!r}: wanted is the id of an event, as in 3-1204-17")
+            return wrong(422, f"Last-Event-ID {last!r}: wanted is the id of an event, as in 3-1204-17-47a59b30")
         if self._feed.listeners >= self._settings.listeners:
             raise CrowdedError(f"{self._feed.listeners} listen already (window.listeners)")
         return StreamingResponse(
@@ -479,6 +479,17 @@ class Door:
         return _json(await self._foresight.of_supposition(await _body(request)))
 
 
+def _read(path: str, do: _Handler) -> _Handler:
+    """Let a reading path take the parameters that the OpenAPI document names, and refuse one that is misspelt."""
+    allowed = parameters_of(path.replace(":path", ""))
+
+    async def read(request: Request, caller: Caller) -> Response:
+        _check_parameters(request, *allowed)
+        return await do(request, caller)
+
+    return read
+
+
 def _of_acts(acted: Sequence[Acted], *, alone: bool) -> Response:
     """Say what became of requests: of one, its answer is the answer's status; of many, each has its own."""
     rows = []
@@ -524,6 +535,14 @@ def _number(query: Mapping[str, str], name: str, otherwise: int, least: int, mos
     return int(text)
 
 
+def _tenant(query: Mapping[str, str], caller: Caller) -> str | None:
+    """Whose rows are meant: of a tenant's key its own, whether it is named or not; None means everybody's."""
+    named = query.get("tenant") or None
+    if caller.tenant is not None and named not in (None, caller.tenant):
+        raise NotAllowedError(f"this key is of tenant {caller.tenant!r}")
+    return caller.tenant or named
+
+
 def _is_dry(request: Request) -> bool:
     """Tell whether an act is only supposed. What is not understood acts on nothing."""
     _check_parameters(request, "dry_run", "wait_s")
@@ -534,8 +553,12 @@ def _is_dry(request: Request) -> bool:
 
 
 def _check_parameters(request: Request, *allowed: str) -> None:
-    if unknown := sorted(request.query_params.keys() - set(allowed)):
-        raise QueryRefusedError(f"{unknown[0]!r} is no parameter here; allowed are {' and '.join(allowed)}")
+    unknown = sorted(request.query_params.keys() - set(allowed))
+    if not unknown:
+        return
+    near = get_close_matches(unknown[0], allowed, n=1)
+    meant = f" (is {near[0]!r} meant?)" if near else ""
+    raise QueryRefusedError(f"{unknown[0]!r} is no parameter here{meant}; allowed are {', '.join(allowed) or 'none'}")
 
 
 def _wait_s(request: Request) -> float:

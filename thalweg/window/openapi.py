@@ -151,11 +151,15 @@ def document() -> dict[str, Any]:
             **acts,
             "/v1/regions": _get("The regions: capacity, use, prices, links."),
             "/v1/nodes": _get("The nodes and how full they are.", _query("region", "Only those of this one.")),
-            "/v1/plans": _get("The newest plans: objective, bound, gap, timings, prices of pools.", limit),
+            "/v1/plans": _get(
+                "The newest plans: money, delay, what is placed and waits, prices of pools, timings.", limit
+            ),
             "/v1/tenants": _get("What each tenant deserves, uses and borrows."),
             "/v1/sync": _get("How far each region's replication is."),
             "/v1/quality": _get("What was quarantined and refused within a day, with the bytes."),
-            "/v1/money": _get("What tasks have cost.", by, _query("since", "An age or a time."), limit),
+            "/v1/money": _get(
+                "What tasks have cost.", by, _query("since", "An age or a time."), _query("tenant", "Whose."), limit
+            ),
             "/v1/audit": _get("Who did what to the system itself.", limit),
             "/v1/orders": {**_get("The orders that stand, and who gave them."), "post": order},
             "/v1/settings": _get("The settings that a plan depends on."),
@@ -176,3 +180,9 @@ def document() -> dict[str, Any]:
             },
         },
     }
+
+
+def parameters_of(path: str) -> tuple[str, ...]:
+    """Name the query parameters that reading a path takes."""
+    listed = document()["paths"][path]["get"]["parameters"]
+    return tuple(one["name"] for one in listed if one["in"] == "query")

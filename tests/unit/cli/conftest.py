@@ -57,7 +57,8 @@ def warehouse(tmp_path: Path) -> Path:
     put(tmp_path, PLANS, [
         {"plan_id": f"plan-{n}", "query_id": "q", "batch_id": n, "planned_at": START, "strategy": "flow",
          "status": "optimal", "objective_usd": 100.0 + n, "bound_usd": 100.0, "gap": n / (100.0 + n), "considered": 3,
-         "placed": 2, "revoked": 0, "waiting": 1, "read_ms": 1.0, "plan_ms": 2.0, "commit_ms": 3.0, "publish_ms": 4.0}
+         "placed": 2, "revoked": 0, "waiting": 1, "read_ms": 1.0, "plan_ms": 2.0, "commit_ms": 3.0, "publish_ms": 4.0,
+         "placed_usd_per_hour": 24.48, "delay_usd_per_hour": 1_024.0, "placed_usd": 50.0, "least_usd": 49.9}
         for n in (1, 2)
     ])  # fmt: skip
     return tmp_path

@@ -223,3 +223,20 @@ def test_an_unknown_task_and_a_version_end_with_2(world: Path) -> None:
         result = CliRunner().invoke(cli, ["explain", *arguments, "--warehouse", str(world)])
         assert result.exit_code == 2
         assert words in result.stderr
+
+
+def test_what_an_hours_delay_costs_is_told_with_where_the_figure_comes_from(world: Path) -> None:
+    assert "An hour's delay of it costs 16.00 USD: 2.00 USD for each of its 8 GPUs, at priority 500" in told(
+        "large", world
+    )
+    put_waiting(world, "given", per_worker={"gpus": 8, "gpu_models": ["A100"]}, value_usd_per_hour=99.5)
+    assert "An hour's delay of it costs 99.50 USD: its request says so" in told("given", world)
+    put_waiting(world, "due", per_worker={"gpu_milli": 500}, priority=600, expected_s=60, deadline=1_000_000_000_000)
+    words = told("due", world)
+    assert "costs 4.00 USD: 4.00 USD as for one GPU, at priority 600; now 64.00 USD, 16.0 times as much" in words
+    put_waiting(world, "child", after=["placed"])
+    assert "An hour's delay of it costs 2.00 USD: 2.00 USD as for one GPU" in told("child", world)
+    assert explained("placed", world)["value"]["usd_per_hour"] == 8.0
+    assert explained("done", world)["value"] is None
+    put_waiting(world, "many", array={"count": 3})
+    assert explained("many", world)["value"] is None

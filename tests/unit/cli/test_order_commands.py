@@ -110,11 +110,17 @@ def test_a_price_says_what_it_is_which_it_will_be_and_what_follows(tmp_path: Pat
     told = json.loads(call("price", EAST, "A100", "--reset", "--dry-run", "--json", warehouse=folder).output)
     assert told["price"] == {"usd_now": 1.25, "usd_then": 3.0, "told_by_region": 3.0, "copies": 2, "gpus": 2.0}
     said = call("price", EAST, "A100", "1.25", "--dry-run", warehouse=folder).output
-    assert "costs 1.25 USD now, and goes on to" in said
+    assert "nothing new: east/A100/on-demand costs 1.25 USD a GPU-hour" in said
+    assert "costs 1.25 USD now, and will cost the same" in said
+    assert "says so from then on" not in said and "at once" not in said
     assert "the region itself says 3 USD: the order stands above it" in said
     assert "costs 2 USD now, and will cost 9 USD, as the order says" in call(
         "price", WEST, "A100", "9", "--dry-run", warehouse=folder
     ).output  # fmt: skip
+    # What the region says already is an order all the same: it stands when the region says something else.
+    said = call("price", WEST, "A100", "2", "--dry-run", warehouse=folder).output
+    assert "costs 2 USD now, and will cost the same: the order says so from then on" in said
+    assert "nothing new" not in said
     assert not sent
 
 

@@ -8,8 +8,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
+from deltalake import write_deltalake
 
 from tests.ledger_rows import START, ledger, submitted
 from tests.unit.cli.conftest import put
@@ -122,11 +124,33 @@ def test_regions_show_capacity_use_and_prices(warehouse: Path) -> None:
     assert "A100 3.06, A100 spot 1.1" in run("regions", "--warehouse", str(warehouse)).stdout
 
 
-def test_plans_come_newest_first_with_bound_and_gap(warehouse: Path) -> None:
+def test_plans_come_newest_first_with_money_delay_and_counts_apart(warehouse: Path) -> None:
     found = document("plans", "--warehouse", str(warehouse), "--limit", "1")["plans"]
     assert [plan["plan_id"] for plan in found] == ["plan-2"]
     assert (found[0]["objective_usd"], found[0]["bound_usd"], found[0]["waiting"]) == (102.0, 100.0, 1)
-    assert "objective USD" in run("plans", "--warehouse", str(warehouse)).stdout
+    assert (found[0]["placed_usd_per_hour"], found[0]["delay_usd_per_hour"], found[0]["placed"]) == (24.48, 1_024.0, 2)
+    head, _, row, *rest = run("plans", "--warehouse", str(warehouse), "--limit", "1").stdout.splitlines()
+    assert [word for word in ("placed", "costs USD/h", "gap", "waiting", "delay USD/h") if word not in head] == []
+    assert [figure for figure in ("24.48", "0.2 %", "1,024.00") if figure not in row] == []
+    assert "objective" not in head
+    assert "older version" not in "".join(rest)
+
+
+@pytest.mark.parametrize("moment", [[], ["--as-of", "2026-06-01T13:00:00Z"]])
+def test_plans_of_a_table_that_an_older_version_made_are_shown_without_money_and_delay(
+    tmp_path: Path, moment: list[str]
+) -> None:
+    new = ("placed_usd_per_hour", "delay_usd_per_hour", "placed_usd", "least_usd")
+    fields = [field for field in PLANS.schema if field.name not in new]
+    row = {"plan_id": "p", "query_id": "q", "batch_id": 1, "planned_at": START, "strategy": "flow", "gap": 0.0,
+           "status": "optimal", "objective_usd": 4_000_012.0, "bound_usd": 4_000_012.0, "placed": 2,
+           "waiting": 4}  # fmt: skip
+    write_deltalake(str(tmp_path / "plans"), pa.Table.from_pylist([row], schema=pa.schema(fields)))
+    (found,) = document("plans", "--warehouse", str(tmp_path), *moment)["plans"]
+    assert (found["objective_usd"], found["delay_usd_per_hour"]) == (4_000_012.0, None)
+    out = run("plans", "--warehouse", str(tmp_path), *moment).stdout
+    assert "4" in out and "4,000,012" not in out
+    assert "Plans of an older version say neither money nor delay" in out
 
 
 def test_the_warehouse_comes_from_the_settings_or_the_state_folder(
@@ -228,7 +252,7 @@ def test_gpus_that_nobody_names_a_price_of_are_shown(tmp_path: Path) -> None:
     assert "No price is known of GPUs in home: they cost place.assumed_usd_per_gpu_hour" in out
 
 
-def test_the_price_of_waiting_is_not_shown_as_money(warehouse: Path) -> None:
+def test_an_older_versions_price_of_waiting_is_not_shown_as_money(warehouse: Path) -> None:
     prices = [
         {"pool_id": "a", "saves_usd": 1.0, "saves_usd_per_hour": 35_928_124.0, "usd_per_gpu_hour": 0.35},
         {"pool_id": "b", "saves_usd": 1.0, "saves_usd_per_hour": 0.25, "usd_per_gpu_hour": 0.35},
@@ -240,5 +264,14 @@ def test_the_price_of_waiting_is_not_shown_as_money(warehouse: Path) -> None:
     out = run("plans", "--warehouse", str(warehouse)).stdout
     assert "35" not in out.partition("One GPU more")[2].splitlines()[3].replace("0.35", "")
     assert "a waiting task would start" in out and "0.25" in out
-    assert "A wide gap is mostly a task that waits here" in out
+    assert "A plan left tasks waiting that fit a pool by its sums" in out
     assert document("plans", "--warehouse", str(warehouse))["plans"][0]["pool_prices"] == prices
+
+
+def test_what_a_gpu_is_worth_to_a_delay_is_shown_as_money_however_much_it_is(warehouse: Path) -> None:
+    prices = [{"pool_id": "a", "saves_usd": 1.0, "saves_usd_per_hour": 4_096.0, "usd_per_gpu_hour": 0.35}]
+    put(warehouse, PLANS, [
+        {"plan_id": "newest", "query_id": "q", "batch_id": 9, "planned_at": START + timedelta(hours=1),
+         "pool_prices": prices, "delay_usd_per_hour": 4_096.0}
+    ])  # fmt: skip
+    assert "4,096.00" in run("plans", "--warehouse", str(warehouse)).stdout.partition("One GPU more")[2]

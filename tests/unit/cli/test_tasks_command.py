@@ -33,9 +33,9 @@ def task(task_id: str, state: str = "waiting", **more: Any) -> dict[str, Any]:
 def many(tmp_path: Path) -> Path:
     """Live tasks and two that ended long ago."""
     put(tmp_path, TASKS, [
-        task("train_1", name="train_a", priority=1, cost_usd_per_hour=2.0),
+        task("train_1", name="train_a", priority=1, cost_usd_per_hour=2.0, value_usd_per_hour=0.5),
         task("trainX1", name="trainXa", priority=3, reason="capacity: no GPU; 50 % are held"),
-        task("sweep[0]", "running", regions=["aws:us-east-1"], cost_usd_per_hour=9.5),
+        task("sweep[0]", "running", regions=["aws:us-east-1"], cost_usd_per_hour=9.5, value_usd_per_hour=12.0),
         task("sweep[1]", "failed", changed_at=START + timedelta(hours=1), reason="exit code 3"),
         task("sweep", "waiting", tenant="o'hara \\' or '1'='1"),
     ])  # fmt: skip
@@ -73,6 +73,7 @@ def listed(warehouse: Path, *arguments: str) -> list[str]:
         (["--state", "succeeded"], []),
         (["--all", "--state", "succeeded"], ["old"]),
         (["--sort", "cost", "--limit", "2"], ["sweep[0]", "train_1"]),
+        (["--sort", "value", "--limit", "2"], ["sweep[0]", "train_1"]),
         (["--sort", "task", "--reverse", "--limit", "2"], ["train_1", "trainX1"]),
         (["--sort", "state", "--limit", "1"], ["sweep[1]"]),
     ],
@@ -90,10 +91,10 @@ def test_json_has_every_column_of_the_table(many: Path) -> None:
 
 def test_a_person_reads_ages_gpus_and_money(many: Path) -> None:
     lines = run(many, "--task", "sweep[0]").stdout.splitlines()
-    assert lines[0].split() == ["task", "state", "where", "GPUs", "USD/h", "tenant", "prio", "tries", "submitted",
-                                "changed", "reason"]  # fmt: skip
+    assert lines[0].split() == ["task", "state", "where", "GPUs", "USD/h", "delay", "USD/h", "tenant", "prio", "tries",
+                                "submitted", "changed", "reason"]  # fmt: skip
     told = re.sub(r"\d+ days ago", "AGE", lines[2]).split()
-    assert told == ["sweep[0]", "running", "aws:us-east-1", "6", "9.50", "default", "500", "AGE", "AGE"]
+    assert told == ["sweep[0]", "running", "aws:us-east-1", "6", "9.50", "12.00", "default", "500", "AGE", "AGE"]
     assert lines[-1] == "1 of 1 tasks: 1 running"
 
 

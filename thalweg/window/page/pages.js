@@ -235,32 +235,37 @@ function arrow(flow, busiest, [ax, ay, from], [bx, by, to]) {
 
 // Plans
 
-const DEAREST_GPU = 1000;
+const DEAREST_GPU = 1000; // prices of an older version hold its price of waiting
+
+// How much less the same copies could cost, as far as is proven; nothing where nothing was placed.
+function moneyGap(plan) { return plan.placed_usd ? 1 - plan.least_usd / plan.placed_usd : null; }
 
 function planParts(found) {
   const plans = found.plans;
   if (!plans.length) return [el("p.empty", {}, "No plan yet: the place job plans when a task waits. Is it running? thalweg ps")];
-  const prices = (plans[0].pool_prices || []).slice(0, 12), turned = plans.slice().reverse();
+  const newest = plans[0], prices = (newest.pool_prices || []).slice(0, 12), turned = plans.slice().reverse();
+  const isOld = newest.delay_usd_per_hour === null, gap = moneyGap(newest);
   return [
     el("div.figures", {},
-      figure("Gap of the newest", percent(plans[0].gap), "", plans[0].gap > 0.01 ? "what fits a pool may fit no node of it" : "proven by its bound", sparkline(turned.map((plan) => plan.gap || 0), "gap")),
-      figure("Time to plan", milliseconds(plans[0].plan_ms), "", "the newest", sparkline(turned.map((plan) => plan.plan_ms), "milliseconds")),
-      figure("Placed", amount(plans[0].placed), "copies", `${amount(plans[0].considered)} considered`, sparkline(turned.map((plan) => plan.placed), "placed")),
-      figure("Waiting", amount(plans[0].waiting), "tasks", `${amount(plans[0].revoked)} copies gave way`, sparkline(turned.map((plan) => plan.waiting), "waiting"))),
+      figure("Placed", amount(newest.placed), "copies", `${amount(newest.considered)} tasks considered`, sparkline(turned.map((plan) => plan.placed), "placed")),
+      figure("They cost", isOld ? "–" : usd(newest.placed_usd_per_hour), "USD/h", gap === null ? "" : gap < 5e-5 ? "the same for less: none, that is proven" : `the same for less: at most ${percent(gap)}`, sparkline(turned.map((plan) => plan.placed_usd_per_hour || 0), "USD an hour")),
+      figure("Waiting", amount(newest.waiting), "tasks", `${amount(newest.revoked)} copies gave way`, sparkline(turned.map((plan) => plan.waiting), "waiting")),
+      figure("An hour's delay of them costs", isOld ? "–" : usd(newest.delay_usd_per_hour), "USD/h", "what their values say", sparkline(turned.map((plan) => plan.delay_usd_per_hour || 0), "USD an hour")),
+      figure("Time to plan", milliseconds(newest.plan_ms), "", "the newest", sparkline(turned.map((plan) => plan.plan_ms), "milliseconds"))),
     prices.length ? card("What one GPU more would save", table([
       ["Pool", (row) => row.pool_id],
       ["Costs", (row) => `${usd(row.usd_per_gpu_hour)} USD/h`, { right: true }],
-      ["Would save", (row) => (row.saves_usd_per_hour >= DEAREST_GPU ? "a waiting task would start" : `${usd(row.saves_usd_per_hour)} USD/h`), { right: true }],
+      ["Would save", (row) => (isOld && row.saves_usd_per_hour >= DEAREST_GPU ? "a waiting task would start" : `${usd(row.saves_usd_per_hour)} USD/h`), { right: true, title: "the delay of what waits for it, or what copies would cost less there that had to go elsewhere" }],
       ["", (row) => (row.saves_usd_per_hour > (row.usd_per_gpu_hour ?? Infinity) ? el("span.state", { "data-state": "running" }, el("i"), "worth renting") : ""), { name: "Advice" }],
     ], prices, { caption: "Prices of pools", narrow: true })) : null,
     card("Plans", table([
       ["Planned", (row) => moment(row.planned_at), { right: true }],
       ["Strategy", (row) => row.strategy], ["", (row) => state(row.status)],
-      ["Objective USD", (row) => usd(row.objective_usd), { right: true, title: "a task that waits counts at the price of waiting, which nobody pays" }],
-      ["Bound USD", (row) => usd(row.bound_usd), { right: true }],
-      ["Gap", (row) => percent(row.gap), { right: true }],
       ["Considered", (row) => amount(row.considered), { right: true }], ["Placed", (row) => amount(row.placed), { right: true }],
+      ["Costs USD/h", (row) => usd(row.placed_usd_per_hour), { right: true, title: "what the copies that it placed cost an hour together" }],
+      ["Gap", (row) => percent(moneyGap(row)), { right: true, title: "how much less the same copies could cost, as far as is proven" }],
       ["Gave way", (row) => amount(row.revoked), { right: true }], ["Waiting", (row) => amount(row.waiting), { right: true }],
+      ["Delay USD/h", (row) => usd(row.delay_usd_per_hour), { right: true, title: "what an hour's delay of all that waits costs" }],
       ["Read", (row) => milliseconds(row.read_ms), { right: true }], ["Plan", (row) => milliseconds(row.plan_ms), { right: true }],
       ["Commit", (row) => milliseconds(row.commit_ms), { right: true }], ["Publish", (row) => milliseconds(row.publish_ms), { right: true }],
     ], plans, { caption: "Newest plans" })),

@@ -62,6 +62,7 @@ function head(found, context, path) {
       figure("Asks for", amount(task.gpus ?? null), task.gpus === 1 ? "GPU" : "GPUs", [`${amount(request.workers || 1)} worker${(request.workers || 1) === 1 ? "" : "s"}`, request.per_worker?.gpu_models?.join(" or "), request.replicas > 1 ? `${request.replicas} copies` : ""].filter(Boolean).join(", ")),
       figure("Costs", task.cost_usd_per_hour ? usd(task.cost_usd_per_hour) : "0", "USD/h", `expected for ${duration(request.expected_s || 3600)}`),
       figure("Priority", amount(task.priority), "", `tenant ${task.tenant || "default"}`),
+      task.value_usd_per_hour === null || task.value_usd_per_hour === undefined ? "" : figure("An hour's delay costs", usd(task.value_usd_per_hour), "USD", request.value_usd_per_hour === undefined || request.value_usd_per_hour === null ? "by its GPUs and priority" : "as its request says"),
       data ? figure("Data", amount(data), "GB", (request.data || []).map((one) => one.dataset || one.region).filter(Boolean).join(", ")) : "",
       figure("Submitted", moment(task.submitted_at), "", request.deadline ? el("span", {}, "deadline ", moment(new Date(request.deadline).toISOString())) : "no deadline")),
   ];
@@ -75,6 +76,7 @@ function explained(told, found) {
     parts.push(card("Why it waits", el("p.dominant", {}, reason),
       waits.recorded && waits.recorded !== reason ? el("p.faint", {}, `The last plan said: ${waits.recorded}`) : null,
       start ? el("p", {}, el("strong", {}, "Starts "), startWords(start)) : null,
+      told.value ? el("p", {}, told.value.words) : null,
       waits.remedies?.length ? [el("h3", {}, "What would let it in"), el("ul", {}, waits.remedies.map((one) => el("li", {}, sentence(one))))] : null));
     if (waits.options?.length) parts.push(card("Region by region", options(waits.options)));
   }

@@ -13,6 +13,7 @@ const COLUMNS = [ // title, sort, drawn, class
   ["GPUs", "gpus", (task) => amount(task.gpus), "gp right"],
   ["USD/h", "cost", (task) => (task.cost_usd_per_hour ? usd(task.cost_usd_per_hour) : ""), "co right"],
   ["Priority", "priority", (task) => amount(task.priority), "pr right"],
+  ["Delay USD/h", "value", (task) => usd(task.value_usd_per_hour), "va right"],
   ["Where, or why not", null, (task) => [task.regions.join(", "), task.reason && (task.state === "waiting" || task.state === "failed") ? task.reason : ""].filter(Boolean).join(" · "), "wh"],
   ["Submitted", "submitted", (task) => moment(task.submitted_at), "su right"],
   ["Changed", "changed", (task) => moment(task.changed_at), "ch right"],

@@ -13,7 +13,9 @@ from thalweg.jobs.placement.tables import PlaceTables
 from thalweg.jobs.runtime.job import Stop
 from thalweg.sync.delta.appender import Appender
 from thalweg.sync.delta.contracts import PLACEMENTS, TASKS
+from thalweg.sync.delta.keyed_table import KeyedTable
 from thalweg.sync.delta.store import AnotherWriterError, append, open_or_create, table_uri
+from thalweg.sync.ledger.fold_marks import FOLD_BATCH, FOLD_DIGEST, FOLD_DRIVER
 from thalweg.sync.ledger.folds import LedgerFold, fold_ledger
 from thalweg.sync.ledger.ledger import Ledger
 
@@ -212,3 +214,28 @@ def test_a_table_of_an_older_version_which_does_not_say_what_it_is_of_is_folded_
     _, again = begin(tmp_path)
     again.step()
     assert agrees_with_ledger(tmp_path)
+
+
+def test_live_rows_of_an_older_version_say_what_a_delay_costs_after_a_start(tmp_path: Path) -> None:
+    held, tables = begin(tmp_path)
+    piece = ledger(submitted("a", per_worker={"gpus": 3}), submitted("b"), assigned("b", 1), batch_id=1)
+    held.commit(piece, "q", 1, 1)
+    tables.hand_over(piece)
+    tables.step()
+    marks = {name: DeltaTable(table_uri(str(tmp_path), "tasks")).transaction_version(name) for name in _MARKS}
+    older = KeyedTable.resumed(TASKS, str(tmp_path))
+    rows = older.rows()
+    place = rows.schema.get_field_index("value_usd_per_hour")
+    rows = rows.set_column(place, rows.schema.field(place), pa.nulls(2, pa.float64()))
+    older.write(rows, TASKS.schema.empty_table(), pa.array([False, False]), 1, marks)
+    assert [row["value_usd_per_hour"] for row in stored(tmp_path, "tasks", "task_id")] == [None, None]
+    _, again = begin(tmp_path)
+    again.step()
+    assert [row["value_usd_per_hour"] for row in stored(tmp_path, "tasks", "task_id")] == [6.0, 2.0]
+    written = files(tmp_path, "tasks")
+    _, once_more = begin(tmp_path)
+    once_more.step()
+    assert files(tmp_path, "tasks") == written
+
+
+_MARKS = (FOLD_DRIVER, FOLD_BATCH, FOLD_DIGEST)

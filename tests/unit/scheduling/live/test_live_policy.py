@@ -318,18 +318,6 @@ def test_a_plan_with_victims_and_growth_leaves_the_nodes_as_they_were() -> None:
         np.testing.assert_array_equal(old, new)
 
 
-def test_a_plan_names_what_one_more_gpu_would_save() -> None:
-    world = full_world(900)
-    ask(world, "waits", spec(gpus=2, priority=500, expected_s=7_200.0))
-    made = planned(world)
-    (price,) = made.pool_prices
-    assert price.pool_id == "east/A100/on-demand"
-    # An hour's delay of it costs 2 USD a GPU, and it would have the GPU for two hours.
-    assert price.saves_usd_per_hour == pytest.approx(2.0)
-    assert price.saves_usd == pytest.approx(4.0)
-    assert world_of(node("east", "n1")).nodes.gpu_milli_free.sum() == 8_000
-
-
 def test_spot_is_taken_only_where_it_is_cheaper_with_what_may_be_lost() -> None:
     world = world_of(node("east", "n1"), node("east", "n2", spot=True))
     world.set_prices({("east", "A100", False): 2.0, ("east", "A100", True): 1.8})

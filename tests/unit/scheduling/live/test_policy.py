@@ -7,7 +7,6 @@ from tests.unit.scheduling.problems import problem
 from thalweg.scheduling.explain.start_estimate import estimate_start
 from thalweg.scheduling.live.elastic import grown_gpus
 from thalweg.scheduling.live.fairshare import entitlements, tasks_within_share
-from thalweg.scheduling.live.pool_prices import saving_of, shadow_prices
 from thalweg.scheduling.problem.model import Weights
 from thalweg.scheduling.solve.replan import as_running, moved_tasks, replan
 from thalweg.scheduling.solve.solve import solve
@@ -58,14 +57,6 @@ def test_elastic_tasks_share_what_is_idle_by_weight_and_keep_their_limits():
         most_gpus=np.array([4.0, 99.0, 8.0]), step_gpus=np.ones(3), weight=np.array([1.0, 1.0, 1.0]),
     )  # fmt: skip
     assert held.tolist() == [4.0, 5.0, 2.0]
-
-
-def test_a_shadow_price_is_what_planning_with_one_more_gpu_really_saves():
-    one = problem(gpus=[4, 99], prices=[1.0, 3.0], need=[1.0], count=[10], hours=[5.0])
-    solution = solve(one)
-    (price,) = shadow_prices(one, solution)
-    assert (price.pool, price.saves_usd, price.saves_usd_per_hour) == ("p0", pytest.approx(10.0), pytest.approx(2.0))
-    assert saving_of(one, solution, 0, 1.0) == pytest.approx(price.saves_usd)
 
 
 def test_replanning_a_running_world_moves_nothing_and_keeps_to_its_budget():

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from tests.unit.thalweg.agents import PREFIX, REGION, Clock, World, assign, revoke
-from thalweg.agent.runners import Ended, RunKey, RunnerError, RunOutputs, RunProgress
+from thalweg.agent.runners import CommandNotFoundError, Ended, RunKey, RunnerError, RunOutputs, RunProgress
 from thalweg.agent.simulate_runner import SimulateRunner
 from thalweg.agent.store import AgentStore
+from thalweg.scheduling.live.tries import NOT_FOUND
 from thalweg.streams.broker.errors import FenceError
 from thalweg.streams.contract.messages import AssignmentEvent, HeldTask, NodeShare, StatusEvent
 from thalweg.streams.contract.topics import DEADLETTER, STATUS, topic_name
@@ -505,21 +506,27 @@ def test_failures_and_evictions_name_their_cause(world: World) -> None:
         def start(self, event: AssignmentEvent, now_ms: int) -> int | None:
             if event.task_id == "secret":
                 raise RunnerError("secret 'TOKEN' was not found")
+            if event.task_id == "absent":
+                raise CommandNotFoundError("prog")
             return super().start(event, now_ms)
 
     world.restart(Refusing(failure_share=1.0))
-    world.send(assign("secret"), assign("fails", expected_s=0.1), assign("long", expected_s=100))
+    world.send(assign("secret"), assign("absent"), assign("fails", expected_s=0.1), assign("long", expected_s=100))
     world.send(assign("nowhere", devices=[9]))
     world.steps(10)
     world.agent.stop()
     causes = {r.task_id: (r.type, r.cause) for r in world.reports() if r.type in ("failed", "evicted")}
     assert causes == {
         "secret": ("failed", "start"),
+        "absent": ("failed", "start"),
         "fails": ("failed", "exit"),
         "long": ("evicted", "agent"),
         "nowhere": ("evicted", "start"),
     }
     assert report(world, "failed", "secret").detail == "secret 'TOKEN' was not found"
+    assert report(world, "failed", "secret").exit_code is None
+    # As a shell would end, so that the place job knows it (`scheduling.live.tries`).
+    assert report(world, "failed", "absent").exit_code == NOT_FOUND
 
 
 def test_no_more_runs_are_started_at_once_than_the_runner_bears(world: World) -> None:

@@ -18,7 +18,7 @@ from thalweg.agent.process_runner import ProcessRunner
 from thalweg.agent.retention import RunFolders, RunRetention
 from thalweg.agent.run_folder import log_name
 from thalweg.agent.run_watch import RunWatch, memory_bytes
-from thalweg.agent.runners import Ended, RunKey, RunnerError
+from thalweg.agent.runners import CommandNotFoundError, Ended, RunKey, RunnerError
 from thalweg.agent.secret_store import SecretStore
 from thalweg.streams.contract.messages import AssignmentEvent, NodeShare
 
@@ -138,6 +138,14 @@ def test_a_command_is_told_what_it_needs_and_not_the_agents_secrets(
 def test_what_cannot_be_started_says_why(runner: ProcessRunner, command: list[str] | None, words: str) -> None:
     with pytest.raises(RunnerError, match=words):
         runner.start(assign("t", command=command), now_ms())
+
+
+def test_a_program_that_is_not_there_is_told_from_one_that_cannot_start(runner: ProcessRunner) -> None:
+    with pytest.raises(CommandNotFoundError):
+        runner.start(assign("t", command=["no-such-program-anywhere"]), now_ms())
+    with pytest.raises(RunnerError) as refused:
+        runner.start(assign("u", command=["/bin/echo", "a\0b"]), now_ms())
+    assert not isinstance(refused.value, CommandNotFoundError)
 
 
 def test_task_ids_cannot_leave_the_folder_nor_collide(runner: ProcessRunner) -> None:

@@ -163,12 +163,46 @@ def test_a_key_of_one_tenant_sees_that_tenant(window: OpenWindow) -> None:
     assert window.ask("/v1/tasks?tenant=ads", key="look")[0] == 403
     others = window.get("/v1/tasks?tenant=ads&limit=1")["tasks"][0]["task_id"]
     assert window.ask(f"/v1/tasks/{quote(others, safe='')}?reasons=0", key="look")[0] == 404
+    assert window.ask("/v1/money?tenant=ads", key="look")[0] == 403
+    assert window.get("/v1/money?tenant=research", key="look")["rows"] == window.get("/v1/money", key="look")["rows"]
     for path in ("plans", "tenants", "sync", "quality", "audit", "orders", "settings"):
         assert window.ask(f"/v1/{path}", key="look")[0] == 403, path
     mine_to_do = {"may_act": False, "acts": {}, "orders": {}}
     assert window.get("/v1/me", key="look") == {"key": "look", "tenant": "research", **mine_to_do}
     assert window.get("/v1/overview", key="look")["tasks"] == mine["matching"]
     assert window.ask("/v1/tasks", key="nonsense-of-some-length")[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/v1/tasks?stat=waiting", "'stat' is no parameter here (is 'state' meant?)"),
+        ("/v1/tasks?tenants=ads", "(is 'tenant' meant?)"),
+        ("/v1/tasks/t1?reason=0", "(is 'reasons' meant?); allowed are reasons"),
+        ("/v1/plans?limits=3", "(is 'limit' meant?)"),
+        ("/v1/money?tennant=ads", "(is 'tenant' meant?)"),
+        ("/v1/me?x=1", "'x' is no parameter here; allowed are none"),
+        ("/v1/events?last=3-1-1", "allowed are after"),
+    ],
+)
+def test_a_parameter_that_nobody_reads_is_refused_with_the_one_that_was_probably_meant(
+    window: OpenWindow, path: str, words: str
+) -> None:
+    status, found, _ = window.ask(path)
+    assert (status, words in found["error"]) == (422, True), found
+
+
+def test_every_reading_path_is_in_the_document_with_its_parameters(window: OpenWindow) -> None:
+    for path, said in window.get("/openapi.json")["paths"].items():
+        if path.startswith("/v1/") and "get" in said:
+            assert window.ask(path.replace("{task_id}", "nobody") + "?nonsense=1")[0] == 422, path
+
+
+def test_an_event_that_is_none_is_refused_with_one_as_it_is(window: OpenWindow) -> None:
+    status, found, _ = window.ask("/v1/events", Last_Event_ID="nonsense")
+    assert (status, found["error"]) == (
+        422, "Last-Event-ID 'nonsense': wanted is the id of an event, as in 3-1204-17-47a59b30"
+    )  # fmt: skip
 
 
 def test_nobody_acts_without_a_key_that_may(window: OpenWindow) -> None:

@@ -18,7 +18,7 @@ from thalweg.sync.ledger.folds import fold_ledger
 
 COMPARED = (
     *("task_id", "state", "regions", "tenant", "priority", "reason", "cost_usd_per_hour", "submitted_at"),
-    *("changed_at", "name", "held"),
+    *("changed_at", "name", "held", "value_usd_per_hour"),
 )
 
 
