@@ -657,6 +657,9 @@ class ModelUpdate(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Ed25519, in base64, of what docs/explanation/learning.md says."""
     run: LearningRun | None = None
     """start: how it is to be learned."""
+    asked: Annotated[list[Task], Meta(max_length=20_000)] = []
+    """start: whom the plane is asked to place, tasks `federated/MODEL/NAME`. When the run ends, those of them who do
+    not take part are cancelled; the others end by themselves."""
 
 
 class ModelState(Struct, frozen=True, omit_defaults=True, kw_only=True):

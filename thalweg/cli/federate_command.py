@@ -12,9 +12,12 @@ import numpy as np
 
 from thalweg.cli.reading import WrongCall, reading_command
 from thalweg.cli.render import Column, print_json, print_table, state_colour
+from thalweg.cli.take_part_command import take_part
+from thalweg.client.client import Client, checked_request
 from thalweg.conf.settings import Settings, SettingsError, load_settings
 from thalweg.federation.connection import placed, store_of, warehouse_of, with_publisher
 from thalweg.federation.operator import start_run, stop_run
+from thalweg.federation.participant_tasks import names_of, participant_tasks
 from thalweg.federation.trial import NoDataError, Trial, carry_out
 from thalweg.learning.aggregates.robust import AGGREGATES
 from thalweg.learning.aggregates.strategies import STRATEGIES
@@ -29,6 +32,7 @@ from thalweg.streams.broker.errors import StreamError
 from thalweg.streams.learning.payloads import PayloadError, PayloadStore
 from thalweg.streams.learning.updates import OPERATORS
 from thalweg.sync.clock import system_clock
+from thalweg.translate.recognise import translate
 
 _ROUND_COLUMNS: Final = (
     Column(name="model"),
@@ -51,8 +55,12 @@ _MEMBER_COLUMNS: Final = ("participant", "region", "state", "accepted", "refused
 def federate() -> None:
     """Learn a model in rounds, from data that stay where they are.
 
-    `serve` is the centre; regions take part through thalweg.federation.participant (docs/how-to/learning.md).
+    `serve` is the centre; participants are tasks that run `take-part`, or processes of your own
+    (docs/how-to/learning.md).
     """
+
+
+federate.add_command(take_part)
 
 
 def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -122,6 +130,11 @@ def serve(config: Path | None, overrides: tuple[str, ...], bootstrap: str | None
 @click.option("--signed", is_flag=True, help="Take only participants with a key.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Chooses who is called.")
 @click.option(
+    "--participants",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="YAML or JSON: tasks that take part, placed near their data.",
+)
+@click.option(
     "--private",
     metavar="JSON",
     help='Differential privacy: {"clip_norm": 1, "noise_multiplier": 1.1, "sample_rate": 0.1, "delta": 1e-5, '
@@ -133,6 +146,7 @@ def start(
     model: str,
     initial: Path,
     deadline: float,
+    participants: Path | None,
     private: str | None,
     config: Path | None,
     overrides: tuple[str, ...],
@@ -142,14 +156,22 @@ def start(
 ) -> None:
     """Ask the centre for a run; what it makes of that is in `thalweg federate status`.
 
+    With --participants the plane is asked, too, to place a task of the kind `federated` for each: the fields of a
+    request, `name` and `command` among them. Each runs in the region that its `data` names. Repeating the call after it
+    was cut off is harmless: what was asked is asked once.
+
     \b
     Examples:
       thalweg federate start digits --initial digits.npy --rounds 20 --quorum 3
+      thalweg federate start digits --initial digits.npy --participants hospitals.yaml
       thalweg federate start digits --initial digits.npy --codec delta+top=0.02+bits=4+zstd --aggregate median
     """
     settings = _settings(config, overrides, bootstrap)
     try:
         vector = _vector(initial)
+        tasks = participant_tasks(model, _declared(participants)) if participants is not None else []
+        for task in tasks:
+            checked_request(task, "submit")
         parts = STRATEGIES[fields["strategy"]].parts
         spec = RunSpec(
             parameters=vector.size,
@@ -169,17 +191,24 @@ def start(
                 now_ms=system_clock(),
                 store=store_of(settings),
                 inline_bytes=settings.federate.inline_bytes,
+                asked=names_of(tasks),
             )
 
         name = with_publisher(settings, OPERATORS, ask)
+        if tasks:
+            with Client(kafka=settings.kafka) as client:
+                client.submit_all(tasks)
     except (RunSpecError, VectorError, TypeError, ValueError) as error:
         raise WrongCall(str(error)) from error
     except StreamError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
-        print_json({"model": model, "parameters": spec.parameters, "initial_sha256": name})
-    else:
-        click.echo(f"{model}: asked for {spec.rounds} rounds of {spec.parameters} parameters, from {name[:12]}…")
+        told = {"model": model, "parameters": spec.parameters, "initial_sha256": name}
+        print_json(told | {"participants": [task["task_id"] for task in tasks]})
+        return
+    click.echo(f"{model}: asked for {spec.rounds} rounds of {spec.parameters} parameters, from {name[:12]}…")
+    for task in tasks:
+        click.echo(f"{task['task_id']}: asked for, in {' or '.join(task['allowed_regions'])}")
 
 
 @federate.command(short_help="Stop a run; its newest version stays.")
@@ -363,6 +392,14 @@ def run(as_json: bool, **fields: Any) -> None:
         click.echo(f"{name.replace('_', ' '):18}{value}")
     if not tried.rounds:
         sys.exit(1)
+
+
+def _declared(file: Path) -> list[dict[str, Any]]:
+    """Read participants as they are declared."""
+    found = translate(file.read_text(encoding="utf-8"))
+    if found.format != "thalweg":
+        raise ValueError(f"{file} is of {found.format}: allowed are fields of requests")
+    return list(found.requests)
 
 
 def _vector(file: Path) -> Any:

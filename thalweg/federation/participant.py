@@ -56,6 +56,7 @@ class Participant:
         store: PayloadStore | None = None,
         inline_bytes: int = 524_288,
         key: SigningKey | None = None,
+        life: int | None = None,
     ) -> None:
         """Prepare; `join` says it.
 
@@ -71,6 +72,8 @@ class Participant:
             store: where large payloads are put and found; None where all are small.
             inline_bytes: up to which an update travels in the message.
             key: signs what it says; None does not.
+            life: number of this life, above that of earlier ones by more than the updates they sent; None takes the
+                clock's milliseconds.
         """
         self._model = model
         self.name = name
@@ -83,7 +86,7 @@ class Participant:
         self._store = store
         self._inline_bytes = inline_bytes
         self._key = key
-        self._life = clock()
+        self._life = clock() if life is None else life
         self._turn = self._life  # higher than any turn of an earlier life
         self._feedback: Feedback | None = None
         self._answered = 0
