@@ -86,7 +86,9 @@ class Federator:
         self._clock = clock
         self._isolation = isolation
         self._fresh: dict[str, bytes] = {}
-        self._director = Director(self._load, self._keep, secret)
+        self._changes: dict[str, tuple[int, bytes]] = {}
+        """By model: how its newest version differs from the last, and its number; an earlier life's are not known."""
+        self._director = Director(self._load, self._keep, secret, self._announced)
         self.runs: Runs = {}
         self.books = LearningBooks()
         self._read: dict[tuple[str, int], int] = {}
@@ -219,8 +221,18 @@ class Federator:
         self._fresh[digest(raw)] = raw
 
     def _state(self, run: Run) -> OutgoingRecord:
-        state = state_of(run, self._load(run.sha256), self._inline_bytes, self._epsilon.get(run.model))
+        version, change = self._changes.get(run.model, (0, b""))
+        state = state_of(
+            run,
+            self._load(run.sha256),
+            self._inline_bytes,
+            self._epsilon.get(run.model),
+            change if version and version == run.version else None,
+        )
         return write_state(state, self._prefix, self._clock())
+
+    def _announced(self, model: str, version: int, change: bytes) -> None:
+        self._changes[model] = version, change
 
     def _ends_of_absent(self, models: Iterable[str]) -> list[OutgoingRecord]:
         """Ask for the end of tasks whose participants do not take part: those who do see the run's end themselves."""

@@ -125,6 +125,9 @@ def serve(config: Path | None, overrides: tuple[str, ...], bootstrap: str | None
     "--codec", default="whole", show_default=True, help="How updates are written: delta+top=0.01+bits=4+zstd."
 )
 @click.option(
+    "--downlink", default="whole", show_default=True, help="How versions are told: delta+bits=8+zstd as changes."
+)
+@click.option(
     "--buffer", type=click.IntRange(min=1), default=10, show_default=True, help="fedbuff: updates of a version."
 )
 @click.option("--signed", is_flag=True, help="Take only participants with a key.")
@@ -349,6 +352,7 @@ def export(
 @click.option("--rounds", type=click.IntRange(min=1), default=60, show_default=True)
 @click.option("--strategy", type=click.Choice(sorted(STRATEGIES)), default="fedavg", show_default=True)
 @click.option("--compress", default="whole", show_default=True, help="The codec, as delta+top=0.02+bits=4+zstd.")
+@click.option("--downlink", default="whole", show_default=True, help="How versions are told, as delta+bits=8+zstd.")
 @click.option("--aggregate", type=click.Choice(sorted(AGGREGATES)), default="mean", show_default=True)
 @click.option("--liars", type=click.FloatRange(0, 0.49), default=0.0, help="Share of clients that lie.")
 @click.option("--epsilon", type=click.FloatRange(min=0.01), help="Privacy budget at delta 1e-3; none without it.")

@@ -317,6 +317,31 @@ def test_a_run_asks_for_tasks_of_its_own_only_and_knows_who_of_them_is_absent() 
     assert run.absent() == ["federated/n/x"]
 
 
+def test_a_version_that_is_told_by_its_change_is_what_the_change_says() -> None:
+    rounds = Rounds()
+    changes: dict[int, bytes] = {}
+    rounds.director = Director(
+        rounds.payloads.__getitem__, rounds.keep, b"s", lambda model, version, change: changes.update({version: change})
+    )
+    rounds.start(rounds=3, downlink="delta+bits=4+zstd")
+    rounds.join("a")
+    rounds.direct()
+    told = np.zeros(SIZE, np.float32)
+    for version, wanted in enumerate(([0.1, 0.77, -0.3, 5.0], [0.2, 0.7, -0.4, 5.0], [0.0, 0.0, 0.0, 0.0]), start=1):
+        rounds.hear(rounds.update("a", np.array(wanted, np.float32)))
+        rounds.direct()
+        told = told + rounds.run.spec.telling.decode(changes[version], SIZE)
+        assert rounds.vector == told.tolist(), "who adds up the changes has every version, to the last bit"
+        assert np.abs(told - wanted).max() < 0.5
+    assert rounds.vector != wanted, "a change in four bits is not exact: the version is what was told"
+
+
+@pytest.mark.parametrize("downlink", ["delta+top=0.1", "whole+zstd", "whole+bits=8", "half"])
+def test_a_downlink_that_would_leave_somebody_without_a_version_is_refused(downlink: str) -> None:
+    refused = Rounds().start(downlink=downlink)
+    assert refused.rule == "bad_run" and ("downlink" in refused.reason or "codec" in refused.reason)
+
+
 def test_fedbuff_takes_whoever_comes_each_turn_once_and_not_too_old() -> None:
     rounds = begun("a", "b", strategy="fedbuff", codec="delta", buffer=2, most_stale=1, rounds=9)
 
