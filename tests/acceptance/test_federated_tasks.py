@@ -126,7 +126,7 @@ def deal(folder: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     return x[1400:], y[1400:]
 
 
-def declared(folder: Path) -> Path:
+def declared(folder: Path, cpus: int = 1) -> Path:
     """Three participants, of which one has its data where nobody is."""
     (folder / "train.py").write_text(TRAINING)
     command = [
@@ -138,7 +138,7 @@ def declared(folder: Path) -> Path:
         "digits",
         f"--train={folder / 'train.py'}:train",
     ]
-    needs = {"per_worker": {"cpus": 1, "memory_gb": 2}, "command": command}
+    needs = {"per_worker": {"cpus": cpus, "memory_gb": 2}, "command": command}
     places = {"here": HERE, "there": THERE, "nowhere": NOWHERE}
     participants = [{"name": name, "data": [{"region": at, "size_gb": 1}], **needs} for name, at in places.items()]
     (folder / "participants.json").write_text(json.dumps(participants))
@@ -157,10 +157,11 @@ def test_participants_are_placed_at_their_data_and_a_region_that_dies_is_waited_
             running.enter_context(ended(process))
         dies = stage.agent(THERE)
         running.enter_context(ended(dies))
-        asked = stage.calls(
+        start = [
             "start", "digits", f"--initial={tmp_path / 'begin.npy'}", f"--participants={declared(tmp_path)}",
             f"--rounds={ROUNDS}", "--quorum=1", "--begin-with=2", f"--deadline={DEADLINE_S}", *stage.common,
-        )  # fmt: skip
+        ]  # fmt: skip
+        asked = stage.calls(*start)
         assert asked["participants"] == [f"federated/digits/{name}" for name in ("here", "there", "nowhere")]
         until((tmp_path / "hangs").exists)
         dies.kill()
@@ -171,6 +172,9 @@ def test_participants_are_placed_at_their_data_and_a_region_that_dies_is_waited_
         until(lambda: {name: row["state"] for name, row in stage.tasks().items()} == {
             "here": "succeeded", "there": "succeeded", "nowhere": "cancelled"
         })  # fmt: skip
+        declared(tmp_path, cpus=2)
+        again = CliRunner().invoke(federate, start)
+        assert again.exit_code == 1 and "federated/digits/here was refused" in again.output, again.output
         closed = [row for row in stage.rounds() if row["state"] == "closed"]
         until(lambda: stage.setting.listen() or len(stage.setting.assigned()) == 2)
         assigned = stage.setting.assigned()

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,6 +48,8 @@ _ROUND_COLUMNS: Final = (
     Column(name="epsilon"),
     Column(name="closed_at", title="closed at"),
 )
+_ANSWER_S: Final = 5.0
+"""What the place job answers in as a rule, when it runs; a request that is not answered is with the broker."""
 _MEMBER_COLUMNS: Final = ("participant", "region", "state", "accepted", "refused", "samples", "last_round", "last_rule")
 
 
@@ -198,20 +200,20 @@ def start(
             )
 
         name = with_publisher(settings, OPERATORS, ask)
-        if tasks:
-            with Client(kafka=settings.kafka) as client:
-                client.submit_all(tasks)
+        refused = _submit(settings, tasks) if tasks else []
     except (RunSpecError, VectorError, TypeError, ValueError) as error:
         raise WrongCall(str(error)) from error
     except StreamError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
         told = {"model": model, "parameters": spec.parameters, "initial_sha256": name}
-        print_json(told | {"participants": [task["task_id"] for task in tasks]})
-        return
+        print_json(told | {"participants": [task["task_id"] for task in tasks], "refused": refused})
+        sys.exit(int(bool(refused)))
     click.echo(f"{model}: asked for {spec.rounds} rounds of {spec.parameters} parameters, from {name[:12]}…")
     for task in tasks:
         click.echo(f"{task['task_id']}: asked for, in {' or '.join(task['allowed_regions'])}")
+    if refused:
+        raise click.ClickException("; ".join(refused))
 
 
 @federate.command(short_help="Stop a run; its newest version stays.")
@@ -396,6 +398,13 @@ def run(as_json: bool, **fields: Any) -> None:
         click.echo(f"{name.replace('_', ' '):18}{value}")
     if not tried.rounds:
         sys.exit(1)
+
+
+def _submit(settings: Settings, tasks: Sequence[dict[str, Any]]) -> list[str]:
+    """Ask for participants' tasks; say which the place job has refused, as far as it has answered."""
+    with Client(kafka=settings.kafka) as client:
+        answers = client.answered(client.submit_all(tasks), timeout_s=_ANSWER_S)
+    return [f"{task} was refused: {said.reason}" for task, said in answers.items() if said.answer == "refused"]
 
 
 def _declared(file: Path) -> list[dict[str, Any]]:
