@@ -264,6 +264,8 @@ class ReplicateSettings(_Group):
 class FederateSettings(_Group):
     """`jobs/federate`: rounds of learning, from the regions' updates to new versions of models."""
 
+    enabled: bool = False
+    """Whether `thalweg up` starts it, as a process of its own; off, because who learns nothing needs none."""
     payloads: str = ".thalweg/payloads"
     """Folder or URI of parameters and large updates, by their digest; regions that send by reference reach it, too."""
     inline_bytes: Annotated[int, Field(ge=0, le=700_000)] = 524_288
@@ -275,6 +277,16 @@ class FederateSettings(_Group):
     noise_key: SecretStr | None = None
     """Secret of private runs: it makes the noise and draws who is called, so that a round closed again after a crash
     is the same. Null refuses private runs. Only from the environment (THALWEG_FEDERATE__NOISE_KEY) or a file."""
+
+    def payloads_of(self, warehouse: str) -> str:
+        """Say where payloads lie: where the setting says, else in a folder beside a warehouse.
+
+        Args:
+            warehouse: folder or URI.
+        """
+        if self.payloads != type(self).model_fields["payloads"].default:
+            return self.payloads
+        return f"{warehouse.rstrip('/').rpartition('/')[0] or '.'}/payloads"
 
 
 class AgentSettings(_Group):

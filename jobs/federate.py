@@ -1,6 +1,7 @@
 """Federate: what regions have learned into new versions of models, round by round.
 
-`updates.<region>` -> `learning` -> `models`; beside it the folds `rounds`, `participants`, `model_versions`.
+`updates.<region>` -> `learning` -> `models`; beside it the folds `rounds`, `participants`, `model_versions`, and
+`requests` that end the tasks of participants who never came.
 
 No Spark: a round also ends when nothing arrives any more, and a streaming query that gets no records runs no batch.
 The records are read by a consumer of the job's own, from the offsets that its ledger tells; the micro-batch is the one
@@ -31,7 +32,7 @@ from thalweg.learning.secrecy.signatures import verify
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.broker.consume import IncomingRecord, KafkaReader
 from thalweg.streams.broker.publish import KafkaPublisher
-from thalweg.streams.contract.topics import DEADLETTER, MODELS, UPDATES, topic_pattern
+from thalweg.streams.contract.topics import DEADLETTER, MODELS, REQUESTS, UPDATES, topic_pattern
 from thalweg.streams.learning.payloads import PayloadStore
 from thalweg.streams.learning.updates import OPERATORS
 from thalweg.sync.clock import Clock, system_clock
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 FLOW: Final = Flow(
     name=FLOW_NAME,
     reads_topics=(UPDATES.topic,),
-    writes_topics=(MODELS.topic, DEADLETTER.topic),
+    writes_topics=(MODELS.topic, REQUESTS.topic, DEADLETTER.topic),
     writes_tables=(LEARNING.name, ROUNDS.name, PARTICIPANTS.name, MODEL_VERSIONS.name),
 )
 
@@ -114,7 +115,7 @@ def live(
         Exception: what ended it; the next one begins from what is committed.
     """
     prefix, group = settings.kafka.topic_prefix, settings.federate
-    ensure_topics(settings.kafka, [OPERATORS], (UPDATES, MODELS, DEADLETTER))
+    ensure_topics(settings.kafka, [OPERATORS], (UPDATES, MODELS, REQUESTS, DEADLETTER))
     ledger = DeltaLedger(settings.warehouse.path)
     ledger.claim()
     publisher = KafkaPublisher(settings.kafka, client_id="thalweg-federate")

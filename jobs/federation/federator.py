@@ -6,12 +6,13 @@ The steps of a batch, each of which may be the last that happens:
 2. LEDGER    the facts, which are effect and progress in one commit                    all or nothing
 3. SPENT     payloads of closed rounds are deleted                                     after a crash here they stay
 4. STATES    every run that has changed, whole, to the topic `models`                  the same again at every start
-5. DEAD      what could not be read                                                    known by its place
+5. ABSENT    tasks of participants who do not take part in a run that ended are ended  the same again at every start
+6. DEAD      what could not be read                                                    known by its place
 
 What is spent goes before the next round is told: who answers that one may write the same bytes once more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -31,6 +32,7 @@ from thalweg.streams.broker.consume import IncomingRecord
 from thalweg.streams.broker.deadletter import RefusedRecord
 from thalweg.streams.broker.publish import OutgoingRecord, Publisher
 from thalweg.streams.contract.decode import UndecodableError
+from thalweg.streams.learning.absent_tasks import cancel_absent
 from thalweg.streams.learning.payloads import PayloadError, PayloadStore
 from thalweg.streams.learning.states import state_of, write_state
 from thalweg.streams.learning.updates import read_update
@@ -41,7 +43,8 @@ PAYLOADS: Final = "payloads"
 LEDGER: Final = "ledger"
 STATES: Final = "states"
 SPENT: Final = "spent"
-ORDER: Final = (PAYLOADS, LEDGER, SPENT, STATES, DEAD_LETTERS)
+ABSENT: Final = "absent"
+ORDER: Final = (PAYLOADS, LEDGER, SPENT, STATES, ABSENT, DEAD_LETTERS)
 
 
 class Federator:
@@ -83,7 +86,9 @@ class Federator:
         self._clock = clock
         self._isolation = isolation
         self._fresh: dict[str, bytes] = {}
-        self._director = Director(self._load, self._keep, secret)
+        self._changes: dict[str, tuple[int, bytes]] = {}
+        """By model: how its newest version differs from the last, and its number; an earlier life's are not known."""
+        self._director = Director(self._load, self._keep, secret, self._announced)
         self.runs: Runs = {}
         self.books = LearningBooks()
         self._read: dict[tuple[str, int], int] = {}
@@ -107,8 +112,9 @@ class Federator:
         )
 
     def tell_all(self) -> None:
-        """Tell how every run is: an earlier life may have committed what it did not tell."""
+        """Tell how every run is, and end tasks of absent ones: an earlier life may have committed what it did not."""
         self._publisher.publish([self._state(run) for run in self.runs.values()])
+        self._publisher.publish(self._ends_of_absent(list(self.runs)))
 
     def decide(self, records: Sequence[IncomingRecord], heard_until_ms: int, batch: BatchId) -> BatchOutcome:
         """Judge records, and let happen what is due.
@@ -132,6 +138,7 @@ class Federator:
             return BatchOutcome()
         first, self._next_number = self._next_number, self._next_number + len(facts)
         changed = {fact.model for fact in facts if fact.kind is not FactKind.REFUSED} & self.runs.keys()
+        ended = [fact.model for fact in facts if fact.kind is FactKind.ENDED]
         return BatchOutcome(
             steps={
                 PAYLOADS: BatchStep(act=lambda: self._store.put(self._fresh.values()), target="the store of payloads"),
@@ -145,6 +152,9 @@ class Federator:
                     target="the topic of models",
                 ),
                 SPENT: BatchStep(act=self._drop_spent, target="the store of payloads"),
+                ABSENT: BatchStep(
+                    act=lambda: self._publisher.publish(self._ends_of_absent(ended)), target="the topic of requests"
+                ),
             },
             refused=unreadable,
             then=partial(self._note, facts),
@@ -211,8 +221,27 @@ class Federator:
         self._fresh[digest(raw)] = raw
 
     def _state(self, run: Run) -> OutgoingRecord:
-        state = state_of(run, self._load(run.sha256), self._inline_bytes, self._epsilon.get(run.model))
+        version, change = self._changes.get(run.model, (0, b""))
+        state = state_of(
+            run,
+            self._load(run.sha256),
+            self._inline_bytes,
+            self._epsilon.get(run.model),
+            change if version and version == run.version else None,
+        )
         return write_state(state, self._prefix, self._clock())
+
+    def _announced(self, model: str, version: int, change: bytes) -> None:
+        self._changes[model] = version, change
+
+    def _ends_of_absent(self, models: Iterable[str]) -> list[OutgoingRecord]:
+        """Ask for the end of tasks whose participants do not take part: those who do see the run's end themselves."""
+        return [
+            record
+            for run in map(self.runs.__getitem__, models)
+            if run.ended
+            for record in cancel_absent(run.model, run.absent(), self._prefix, self._clock())
+        ]
 
     def _drop_spent(self) -> None:
         """Delete the payloads of updates whose rounds are over; what is a version's, or awaited still, stays."""

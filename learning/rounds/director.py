@@ -8,6 +8,8 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Final
 
+import numpy as np
+
 from thalweg.learning.aggregates.strategies import ReceivedUpdate
 from thalweg.learning.privacy.budget import epsilon
 from thalweg.learning.privacy.terms import drawn, private_step
@@ -21,23 +23,30 @@ Load = Callable[[str], bytes]
 Store = Callable[[bytes], None]
 """Takes a payload that a fact will name."""
 
+Announce = Callable[[str, int, bytes], None]
+"""Takes how a version of a model, by its number, differs from the last one, as participants may be told it."""
+
 COMPLETE: Final = "complete"
 
 
 class Director:
     """Directs every run of one centre."""
 
-    def __init__(self, load: Load, store: Store, secret: bytes = b"") -> None:
+    def __init__(
+        self, load: Load, store: Store, secret: bytes = b"", announce: Announce = lambda model, version, change: None
+    ) -> None:
         """Hold what is needed.
 
         Args:
             load: gives payloads.
             store: takes the vectors of new versions, before the fact that names them.
             secret: draws who is called and makes the noise, of private runs.
+            announce: takes the changes of runs whose versions are told as such.
         """
         self._load = load
         self._store = store
         self._secret = secret
+        self._announce = announce
 
     def due(self, run: Run, now_ms: int, heard_until_ms: int) -> Iterator[Fact]:
         """Yield what is due, each fact to be taken before the next is asked for.
@@ -129,7 +138,7 @@ class Director:
             for fact in open_.accepted.values()
         ]
         vector = from_bytes(self._load(run.sha256), spec.size)
-        raw = to_bytes(self._advanced(run, open_, vector, received))
+        raw = to_bytes(self._told(run, vector, self._advanced(run, open_, vector, received)))
         self._store(raw)
         return Fact(
             kind=FactKind.CLOSED,
@@ -144,6 +153,15 @@ class Director:
             epsilon=None if spec.privacy is None else epsilon(spec.privacy, run.released + 1),
             metrics=_weighted(list(open_.accepted.values())),
         )
+
+    def _told(self, run: Run, vector: Vector, wanted: Vector) -> Vector:
+        """Make the version what participants can be told: of a change in few bits, the version is what these say."""
+        codec = run.spec.telling
+        if not codec.delta:
+            return wanted
+        change = codec.encode((wanted - vector).astype(np.float32))
+        self._announce(run.model, run.version + 1, change)
+        return vector + codec.decode(change, run.spec.size)
 
     def _advanced(self, run: Run, open_: Round, vector: Vector, received: list[ReceivedUpdate]) -> Vector:
         spec = run.spec

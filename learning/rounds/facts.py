@@ -57,6 +57,7 @@ class Fact:
     """In words."""
     deadline_ms: int = 0
     called: tuple[str, ...] = ()
+    """Of an opened round; of a start, those whom the plane is asked to place."""
     epsilon: float | None = None
     """Spent so far."""
     public_key: str = ""

@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from thalweg.learning.rounds.asked import asked_name, not_of
 from thalweg.learning.rounds.facts import Fact, FactKind
 from thalweg.learning.rounds.run import Member, Run, Runs
 from thalweg.learning.rounds.run_spec import RunSpecError
@@ -128,12 +129,17 @@ def _start(run: Run | None, said: Statement, fact: Fact) -> Fact:
         said.spec.check()
     except RunSpecError as error:
         raise _RefusedError("bad_run", str(error)) from error
+    if len(said.asked) > MOST_MEMBERS:
+        raise _RefusedError("bad_run", f"{len(said.asked)} participants: allowed are {MOST_MEMBERS}")
+    if stranger := not_of(said.model, said.asked):
+        allowed = asked_name(said.model, "NAME")
+        raise _RefusedError("bad_run", f"participant {stranger!r}: allowed is {allowed}, without further slashes")
     raw = _payload(said)
     try:
         from_bytes(raw, said.spec.size)
     except VectorError as error:
         raise _RefusedError("bad_payload", str(error)) from error
-    return replace(fact, kind=FactKind.STARTED, spec=said.spec)
+    return replace(fact, kind=FactKind.STARTED, spec=said.spec, called=said.asked)
 
 
 def _check_key(run: Run, said: Statement, verify: Verify) -> None:
@@ -148,7 +154,9 @@ def _check_key(run: Run, said: Statement, verify: Verify) -> None:
     if said.turn < run.next_life.get(said.participant, 0):
         raise _RefusedError("repeated", f"it has joined with turn {said.turn}, or a later one, before")
     member = run.members.get(said.participant)
-    if member is not None and member.region != said.region:
+    # With a key, a later life may be elsewhere: its task was placed anew. Without one, anybody could say so.
+    moved = bool(known) and member is not None and said.turn > member.life
+    if member is not None and member.region != said.region and not moved:
         raise _RefusedError("wrong_region", f"it takes part in {member.region}")
 
 

@@ -54,8 +54,14 @@ class Run:
     answered: dict[str, int] = field(default_factory=dict)
     """The newest round, or turn, of each participant that was taken."""
     open: Round | None = None
+    asked: tuple[str, ...] = ()
+    """Whom the plane was asked to place: tasks, by their ids, which are their names here."""
     ended: str = ""
     """Why; empty while it goes on."""
+
+    def absent(self) -> list[str]:
+        """Name those who were asked for and do not take part: their tasks wait, or have failed."""
+        return [name for name in self.asked if name not in self.members]
 
     def take(self, fact: Fact) -> None:
         """Go on by one fact."""
@@ -100,7 +106,7 @@ def take(runs: Runs, fact: Fact) -> None:
     """Let a fact change the run that it is of."""
     if fact.kind is FactKind.STARTED:
         assert fact.spec is not None
-        runs[fact.model] = Run(model=fact.model, spec=fact.spec, sha256=fact.sha256)
+        runs[fact.model] = Run(model=fact.model, spec=fact.spec, sha256=fact.sha256, asked=fact.called)
     elif fact.model in runs:
         runs[fact.model].take(fact)
 

@@ -38,6 +38,8 @@ class RunSpec:
     """Share of a round's updates that may be lies, for the aggregates that bear some."""
     codec: str = "whole"
     """How updates are written."""
+    downlink: str = "whole"
+    """How versions are told: `whole`, or as a change of the last one, written by a codec that leaves no number out."""
     buffer: int = 10
     """Of `fedbuff`: updates that make a version."""
     most_stale: int = 20
@@ -66,6 +68,11 @@ class RunSpec:
         return parse_codec(self.codec)
 
     @property
+    def telling(self) -> Codec:
+        """The codec of versions."""
+        return parse_codec(self.downlink)
+
+    @property
     def combining(self) -> Combining:
         """How updates are combined."""
         return Combining(aggregate=AGGREGATES[self.aggregate], liars=self.liars, whole=not self.writing.delta)
@@ -81,9 +88,14 @@ class RunSpec:
         if self.aggregate not in AGGREGATES:
             raise RunSpecError(f"aggregate {self.aggregate!r}: allowed are {', '.join(AGGREGATES)}")
         try:
-            codec = self.writing
+            codec, telling = self.writing, self.telling
         except CodecError as error:
             raise RunSpecError(str(error)) from error
+        if telling.top < 1 or (telling.zstd and not telling.delta):
+            raise RunSpecError(
+                f"downlink {self.downlink!r}: allowed are `whole` or `delta`, then `+bits=8`, `+bits=4`, `+zstd`; what "
+                "`top` left out, nobody would ever be told"
+            )
         self._check_numbers()
         if not codec.delta and (self.strategy != "fedavg" or self.aggregate == "clipped" or self.privacy is not None):
             raise RunSpecError(

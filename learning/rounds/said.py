@@ -33,6 +33,8 @@ class Statement:
     public_key: str = ""
     signature: bytes = b""
     spec: RunSpec | None = None
+    asked: tuple[str, ...] = ()
+    """Of a start: whom the plane is asked to place."""
     place: Place | None = None
 
 

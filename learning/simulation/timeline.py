@@ -51,6 +51,8 @@ class Timeline:
     facts: list[Fact] = field(default_factory=list)
     uplink_bytes: int = 0
     """Of all payloads that were sent."""
+    downlink_bytes: int = 0
+    """Of versions, once for each answer that was asked for; participants hear of every version."""
     asked: int = 0
     """How many answers were asked for."""
     now_ms: int = 0
@@ -59,6 +61,7 @@ class Timeline:
     _turns: dict[str, int] = field(default_factory=dict)
     _queue: list[tuple[int, int, Statement]] = field(default_factory=list)
     _watch: Watch | None = None
+    _told_bytes: dict[int, int] = field(default_factory=dict)
 
     def run(self, watch: Watch | None = None, until_ms: int | None = None) -> Vector:
         """Carry the run out, and return the last version's parameters.
@@ -75,7 +78,7 @@ class Timeline:
         )
         for learner in self.learners:
             self._hear(Statement(kind="join", model=MODEL, at_ms=0, region=_REGION, participant=learner.name))
-        director = Director(self._payloads.__getitem__, self._keep, self.secret)
+        director = Director(self._payloads.__getitem__, self._keep, self.secret, self._announced)
         while not self._runs[MODEL].ended and (until_ms is None or self.now_ms < until_ms):
             opened = self._direct(director)
             self._call(opened, by_name)
@@ -91,6 +94,9 @@ class Timeline:
 
     def _keep(self, raw: bytes) -> None:
         self._payloads[digest(raw)] = raw
+
+    def _announced(self, model: str, version: int, change: bytes) -> None:
+        self._told_bytes[version] = len(change)
 
     def _hear(self, said: Statement) -> None:
         if said.payload is not None:
@@ -150,6 +156,7 @@ class Timeline:
             metrics={"loss": sent.loss},
         )
         self.asked += 1
+        self.downlink_bytes += self._told_bytes.get(run.version, 4 * self.spec.size)
         heapq.heappush(self._queue, (said.at_ms, self.asked, said))
 
     def _takes(self, name: str, number: int) -> int:

@@ -618,6 +618,8 @@ class LearningRun(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Share of a round's updates that may be lies, for `trimmed` and `krum`."""
     codec: Annotated[str, Meta(min_length=1, max_length=64)] = "whole"
     """How updates are written: `whole` or `delta`, then any of `+top=SHARE`, `+bits=8`, `+bits=4`, `+zstd`."""
+    downlink: Annotated[str, Meta(min_length=1, max_length=64)] = "whole"
+    """How versions are told: `whole`, or `delta`, then any of `+bits=8`, `+bits=4`, `+zstd`: as a change."""
     buffer: Annotated[int, Meta(ge=1, le=100_000)] = 10
     """fedbuff: updates that make a version."""
     most_stale: Annotated[int, Meta(ge=0, le=1_000_000)] = 20
@@ -660,6 +662,9 @@ class ModelUpdate(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Ed25519, in base64, of what docs/explanation/learning.md says."""
     run: LearningRun | None = None
     """start: how it is to be learned."""
+    asked: Annotated[list[Task], Meta(max_length=20_000)] = []
+    """start: whom the plane is asked to place, tasks `federated/MODEL/NAME`. When the run ends, those of them who do
+    not take part are cancelled; the others end by themselves."""
 
 
 class ModelState(Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -671,6 +676,10 @@ class ModelState(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Number of the newest version; 0 is what the run began with."""
     payload: Payload
     """Its parameters, float32, little-endian."""
+    change: Payload | None = None
+    """What they differ by from the version before, written by the run's `downlink`; then `payload` lies in the store.
+    Null where the version is told whole: the first one, one that the centre tells after it was started anew, and one
+    whose change is too large for a message."""
     run: LearningRun
     """How it is learned."""
     round: Count = 0

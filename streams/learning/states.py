@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 from thalweg.learning.rounds.run import Run
+from thalweg.learning.vectors.parameters import digest
 from thalweg.streams.broker.publish import OutgoingRecord, outgoing
 from thalweg.streams.contract import envelope
 from thalweg.streams.contract.messages import ModelState
@@ -14,7 +15,9 @@ from thalweg.streams.learning.updates import payload_of, run_of
 STATE_DECODER: Final = msgspec.json.Decoder(ModelState)
 
 
-def state_of(run: Run, parameters: bytes, inline_bytes: int, epsilon: float | None) -> ModelState:
+def state_of(
+    run: Run, parameters: bytes, inline_bytes: int, epsilon: float | None, change: bytes | None = None
+) -> ModelState:
     """Say how a run is.
 
     Args:
@@ -22,12 +25,17 @@ def state_of(run: Run, parameters: bytes, inline_bytes: int, epsilon: float | No
         parameters: of its newest version.
         inline_bytes: up to which they are in the message.
         epsilon: spent so far.
+        change: by which the version differs from the last one; None tells it whole. One that is too large for the
+            message is not told.
     """
     open_ = run.open
+    if change is not None and len(change) > inline_bytes:
+        change = None
     return ModelState(
         model=run.model,
         version=run.version,
-        payload=payload_of(parameters, run.sha256, inline_bytes),
+        payload=payload_of(parameters, run.sha256, inline_bytes if change is None else 0),
+        change=None if change is None else payload_of(change, digest(change), inline_bytes),
         run=run_of(run.spec),
         round=open_.number if open_ is not None else 0,
         called=sorted(open_.called) if open_ is not None else [],

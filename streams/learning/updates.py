@@ -60,6 +60,7 @@ def read_update(record: IncomingRecord, prefix: str, fetch: Fetch) -> Statement:
         public_key=message.public_key,
         signature=b64decode(message.signature),
         spec=spec_of(message.run) if message.run is not None else None,
+        asked=tuple(message.asked),
         place=Place(record.topic, record.partition, record.offset),
     )
 

@@ -56,6 +56,7 @@ WALL: Final = {
     "thalweg/cli/sync_command.py": ENTRY,
     "thalweg/cli/serve_command.py": ENTRY,
     "thalweg/cli/submit_command.py": "--new names a task by its moment",
+    "thalweg/cli/take_part_command.py": ENTRY,
     "thalweg/cli/tasks_command.py": ENTRY,
     "thalweg/cli/wait_command.py": ENTRY,
     "thalweg/cli/recorded_campaign.py": ENTRY,

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +55,8 @@ class ProcessRunner:
     retention: RunRetention = field(default_factory=RunRetention)
     warehouse: str = ""
     """Where the tables are, for tasks that read them; empty leaves what the agent's own environment says."""
+    rounds: Mapping[str, str] = field(default_factory=dict)
+    """Where rounds of learning go on (`workers.ROUNDS`), for tasks that take part in them."""
     name: str = "process"
     survives_restart: bool = False
     starts_at_once: int = 16
@@ -84,7 +86,7 @@ class ProcessRunner:
             raise RunnerError("the task has no command; the process runner needs one")
         workers = workers_of(event)
         secrets = self.secrets.values(event.secrets)
-        own = {**os.environ, TABLES: self.warehouse} if self.warehouse else os.environ
+        own = {**os.environ, **self.rounds, **({TABLES: self.warehouse} if self.warehouse else {})}
         run = self._new_run(event, workers, now_ms)
         self._running[run.key] = run  # before anything runs: what nobody knows of is taken for left over, and killed
         self._upkeep.begin()

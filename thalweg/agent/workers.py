@@ -17,6 +17,17 @@ TABLES: Final = "THALWEG_WAREHOUSE__PATH"
 """Tells `thalweg results` and the other commands that read, within a task, where the tables are."""
 PASSED: Final = ("PATH", "HOME", "LANG", "TZ", TABLES)
 """What a task gets of the agent's own environment, the rest of which may hold secrets."""
+FEDERATED: Final = "federated"
+ROUNDS: Final = (
+    "THALWEG_KAFKA__BOOTSTRAP_SERVERS",
+    "THALWEG_KAFKA__TOPIC_PREFIX",
+    "THALWEG_KAFKA__SECURITY_PROTOCOL",
+    "THALWEG_KAFKA__SASL_MECHANISM",
+    "THALWEG_KAFKA__SSL_CAFILE",
+    "THALWEG_FEDERATE__PAYLOADS",
+)
+"""What a task of the kind `federated` gets beside: where its rounds go on. Whom it is there as is not among it: the
+agent's name and password, or certificate, would let it speak as the agent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +92,15 @@ def environment(
         event: the assignment; its `env` may set PATH and the like anew.
         worker: the process.
         workers: all of the run.
-        own: the agent's environment, of which `PASSED` is passed on; what lies beside the agent's own Python is found
-            last, so that a task finds `python` and `thalweg` on a machine that has no others.
+        own: the agent's environment, of which `PASSED` is passed on, and `ROUNDS` to a participant; what lies beside
+            the agent's own Python is found last, so that a task finds `python` and `thalweg` on a machine that has no
+            others.
         secrets: by name.
         files: variables that name the files by which a task tells something.
         master_port: where the workers of a run of several meet.
     """
-    passed = {name: own[name] for name in PASSED if name in own}
+    names = (*PASSED, *ROUNDS) if event.kind == FEDERATED else PASSED
+    passed = {name: own[name] for name in names if name in own}
     passed["PATH"] = with_own_programs(own.get("PATH", os.defpath))
     ranked = {
         "THALWEG_TASK_ID": event.task_id,

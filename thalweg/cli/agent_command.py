@@ -3,7 +3,7 @@
 import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
@@ -112,7 +112,7 @@ def agent(
         settings = with_broker(settings)
         folder = (state or state_folder() / "agents" / region_suffix(regions[0])).absolute()
         runs: Runner = (
-            _process_runner(settings.agent, folder, _tables(settings))
+            _process_runner(settings.agent, folder, tables := _tables(settings), _rounds(settings, tables))
             if runner == "process"
             else SimulateRunner(
                 time_scale=time_scale or settings.agent.time_scale, failure_share=failure_share, seed=seed
@@ -143,10 +143,35 @@ def _tables(settings: Settings) -> str:
     return str(Path(named).absolute())
 
 
-def _process_runner(settings: AgentSettings, folder: Path, warehouse: str) -> ProcessRunner:
+def _rounds(settings: Settings, tables: str) -> dict[str, str]:
+    """Say where rounds of learning go on: this agent's broker, and the payloads beside the tables."""
+    kafka = settings.kafka
+    said = {
+        "THALWEG_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "THALWEG_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,
+        "THALWEG_KAFKA__SECURITY_PROTOCOL": kafka.security_protocol,
+        "THALWEG_KAFKA__SASL_MECHANISM": kafka.sasl_mechanism,
+        "THALWEG_KAFKA__SSL_CAFILE": str(Path(kafka.ssl_cafile).absolute()) if kafka.ssl_cafile else None,
+        "THALWEG_FEDERATE__PAYLOADS": _payloads(settings, tables),
+    }
+    return {name: value for name, value in said.items() if value}
+
+
+def _payloads(settings: Settings, tables: str) -> str | None:
+    """Say where payloads lie, from any folder; None where the address holds a password, or the tables' does."""
+    found = settings.federate.payloads_of(tables) if tables else settings.federate.payloads
+    if "://" in found:
+        return None if "@" in urlsplit(found).netloc else found
+    return str(Path(found).absolute()) if tables else None
+
+
+def _process_runner(
+    settings: AgentSettings, folder: Path, warehouse: str, rounds: Mapping[str, str] | None = None
+) -> ProcessRunner:
     return ProcessRunner(
         folder=folder,
         warehouse=warehouse,
+        rounds=rounds or {},
         timeout_s=settings.task_timeout_s,
         kill_grace_s=settings.kill_grace_s,
         log_bytes=round(settings.log_mb * MB),

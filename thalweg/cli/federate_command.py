@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,9 +12,12 @@ import numpy as np
 
 from thalweg.cli.reading import WrongCall, reading_command
 from thalweg.cli.render import Column, print_json, print_table, state_colour
+from thalweg.cli.take_part_command import take_part
+from thalweg.client.client import Client, checked_request
 from thalweg.conf.settings import Settings, SettingsError, load_settings
 from thalweg.federation.connection import placed, store_of, warehouse_of, with_publisher
 from thalweg.federation.operator import start_run, stop_run
+from thalweg.federation.participant_tasks import names_of, participant_tasks
 from thalweg.federation.trial import NoDataError, Trial, carry_out
 from thalweg.learning.aggregates.robust import AGGREGATES
 from thalweg.learning.aggregates.strategies import STRATEGIES
@@ -29,6 +32,7 @@ from thalweg.streams.broker.errors import StreamError
 from thalweg.streams.learning.payloads import PayloadError, PayloadStore
 from thalweg.streams.learning.updates import OPERATORS
 from thalweg.sync.clock import system_clock
+from thalweg.translate.recognise import translate
 
 _ROUND_COLUMNS: Final = (
     Column(name="model"),
@@ -44,6 +48,8 @@ _ROUND_COLUMNS: Final = (
     Column(name="epsilon"),
     Column(name="closed_at", title="closed at"),
 )
+_ANSWER_S: Final = 5.0
+"""What the place job answers in as a rule, when it runs; a request that is not answered is with the broker."""
 _MEMBER_COLUMNS: Final = ("participant", "region", "state", "accepted", "refused", "samples", "last_round", "last_rule")
 
 
@@ -51,8 +57,12 @@ _MEMBER_COLUMNS: Final = ("participant", "region", "state", "accepted", "refused
 def federate() -> None:
     """Learn a model in rounds, from data that stay where they are.
 
-    `serve` is the centre; regions take part through thalweg.federation.participant (docs/how-to/learning.md).
+    `serve` is the centre; participants are tasks that run `take-part`, or processes of your own
+    (docs/how-to/learning.md).
     """
+
+
+federate.add_command(take_part)
 
 
 def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -117,10 +127,18 @@ def serve(config: Path | None, overrides: tuple[str, ...], bootstrap: str | None
     "--codec", default="whole", show_default=True, help="How updates are written: delta+top=0.01+bits=4+zstd."
 )
 @click.option(
+    "--downlink", default="whole", show_default=True, help="How versions are told: delta+bits=8+zstd as changes."
+)
+@click.option(
     "--buffer", type=click.IntRange(min=1), default=10, show_default=True, help="fedbuff: updates of a version."
 )
 @click.option("--signed", is_flag=True, help="Take only participants with a key.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Chooses who is called.")
+@click.option(
+    "--participants",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="YAML or JSON: tasks that take part, placed near their data.",
+)
 @click.option(
     "--private",
     metavar="JSON",
@@ -133,6 +151,7 @@ def start(
     model: str,
     initial: Path,
     deadline: float,
+    participants: Path | None,
     private: str | None,
     config: Path | None,
     overrides: tuple[str, ...],
@@ -142,14 +161,22 @@ def start(
 ) -> None:
     """Ask the centre for a run; what it makes of that is in `thalweg federate status`.
 
+    With --participants the plane is asked, too, to place a task of the kind `federated` for each: the fields of a
+    request, `name` and `command` among them. Each runs in the region that its `data` names. Repeating the call after it
+    was cut off is harmless: what was asked is asked once.
+
     \b
     Examples:
       thalweg federate start digits --initial digits.npy --rounds 20 --quorum 3
+      thalweg federate start digits --initial digits.npy --participants hospitals.yaml
       thalweg federate start digits --initial digits.npy --codec delta+top=0.02+bits=4+zstd --aggregate median
     """
     settings = _settings(config, overrides, bootstrap)
     try:
         vector = _vector(initial)
+        tasks = participant_tasks(model, _declared(participants)) if participants is not None else []
+        for task in tasks:
+            checked_request(task, "submit")
         parts = STRATEGIES[fields["strategy"]].parts
         spec = RunSpec(
             parameters=vector.size,
@@ -169,17 +196,24 @@ def start(
                 now_ms=system_clock(),
                 store=store_of(settings),
                 inline_bytes=settings.federate.inline_bytes,
+                asked=names_of(tasks),
             )
 
         name = with_publisher(settings, OPERATORS, ask)
+        refused = _submit(settings, tasks) if tasks else []
     except (RunSpecError, VectorError, TypeError, ValueError) as error:
         raise WrongCall(str(error)) from error
     except StreamError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
-        print_json({"model": model, "parameters": spec.parameters, "initial_sha256": name})
-    else:
-        click.echo(f"{model}: asked for {spec.rounds} rounds of {spec.parameters} parameters, from {name[:12]}…")
+        told = {"model": model, "parameters": spec.parameters, "initial_sha256": name}
+        print_json(told | {"participants": [task["task_id"] for task in tasks], "refused": refused})
+        sys.exit(int(bool(refused)))
+    click.echo(f"{model}: asked for {spec.rounds} rounds of {spec.parameters} parameters, from {name[:12]}…")
+    for task in tasks:
+        click.echo(f"{task['task_id']}: asked for, in {' or '.join(task['allowed_regions'])}")
+    if refused:
+        raise click.ClickException("; ".join(refused))
 
 
 @federate.command(short_help="Stop a run; its newest version stays.")
@@ -320,6 +354,7 @@ def export(
 @click.option("--rounds", type=click.IntRange(min=1), default=60, show_default=True)
 @click.option("--strategy", type=click.Choice(sorted(STRATEGIES)), default="fedavg", show_default=True)
 @click.option("--compress", default="whole", show_default=True, help="The codec, as delta+top=0.02+bits=4+zstd.")
+@click.option("--downlink", default="whole", show_default=True, help="How versions are told, as delta+bits=8+zstd.")
 @click.option("--aggregate", type=click.Choice(sorted(AGGREGATES)), default="mean", show_default=True)
 @click.option("--liars", type=click.FloatRange(0, 0.49), default=0.0, help="Share of clients that lie.")
 @click.option("--epsilon", type=click.FloatRange(min=0.01), help="Privacy budget at delta 1e-3; none without it.")
@@ -363,6 +398,21 @@ def run(as_json: bool, **fields: Any) -> None:
         click.echo(f"{name.replace('_', ' '):18}{value}")
     if not tried.rounds:
         sys.exit(1)
+
+
+def _submit(settings: Settings, tasks: Sequence[dict[str, Any]]) -> list[str]:
+    """Ask for participants' tasks; say which the place job has refused, as far as it has answered."""
+    with Client(kafka=settings.kafka) as client:
+        answers = client.answered(client.submit_all(tasks), timeout_s=_ANSWER_S)
+    return [f"{task} was refused: {said.reason}" for task, said in answers.items() if said.answer == "refused"]
+
+
+def _declared(file: Path) -> list[dict[str, Any]]:
+    """Read participants as they are declared."""
+    found = translate(file.read_text(encoding="utf-8"))
+    if found.format != "thalweg":
+        raise ValueError(f"{file} is of {found.format}: allowed are fields of requests")
+    return list(found.requests)
 
 
 def _vector(file: Path) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from thalweg.conf.environment import state_folder
-from thalweg.conf.settings import FederateSettings, KafkaSettings, Settings, WarehouseSettings
+from thalweg.conf.settings import KafkaSettings, Settings, WarehouseSettings
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.broker.consume import KafkaReader
 from thalweg.streams.broker.publish import KafkaPublisher
@@ -21,9 +21,7 @@ def placed(settings: Settings, warehouse: str) -> Settings:
         settings: everything.
         warehouse: folder or URI.
     """
-    payloads = settings.federate.payloads
-    if payloads == FederateSettings().payloads:
-        payloads = f"{warehouse.rstrip('/').rpartition('/')[0] or '.'}/payloads"
+    payloads = settings.federate.payloads_of(warehouse)
     return settings.model_copy(
         update={
             "warehouse": settings.warehouse.model_copy(update={"path": warehouse}),

@@ -1,7 +1,10 @@
 """Start and stop runs."""
 
+from collections.abc import Sequence
+
 from thalweg.learning.rounds.run_spec import RunSpec
 from thalweg.learning.vectors.parameters import Vector, VectorError, digest, to_bytes
+from thalweg.scheduling.ids import TaskId
 from thalweg.streams.broker.publish import Publisher
 from thalweg.streams.contract.messages import ModelUpdate
 from thalweg.streams.learning.payloads import PayloadStore
@@ -18,6 +21,7 @@ def start_run(
     now_ms: int,
     store: PayloadStore | None = None,
     inline_bytes: int = 524_288,
+    asked: Sequence[str] = (),
 ) -> str:
     """Ask for a run, and return the digest of the parameters that it begins with.
 
@@ -30,6 +34,7 @@ def start_run(
         now_ms: the time.
         store: where large parameters are put.
         inline_bytes: up to which they travel in the message.
+        asked: whom the plane is asked to place, by the ids of their tasks.
 
     Raises:
         RunSpecError: it cannot be carried out.
@@ -44,7 +49,11 @@ def start_run(
             raise VectorError(f"{len(raw)} bytes are too large for a message: name a store (federate.payloads)")
         store.put([raw])
     message = ModelUpdate(
-        kind="start", model=model, payload=payload_of(raw, digest(raw), inline_bytes), run=run_of(spec)
+        kind="start",
+        model=model,
+        payload=payload_of(raw, digest(raw), inline_bytes),
+        run=run_of(spec),
+        asked=[TaskId(name) for name in asked],
     )
     publisher.publish([write_update(message, topic_prefix, OPERATORS, now_ms)])
     return digest(raw)

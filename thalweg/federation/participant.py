@@ -9,7 +9,7 @@ from typing import Final
 from thalweg.learning.codecs.feedback import Feedback
 from thalweg.learning.rounds.said import SaidKind, Statement, signed_text
 from thalweg.learning.secrecy.signatures import SigningKey
-from thalweg.learning.vectors.parameters import Vector, VectorError, digest, from_bytes
+from thalweg.learning.vectors.parameters import Vector, VectorError, digest, from_bytes, to_bytes
 from thalweg.streams.broker.consume import Reader
 from thalweg.streams.broker.publish import Publisher
 from thalweg.streams.contract.decode import UndecodableError, decoded
@@ -56,6 +56,7 @@ class Participant:
         store: PayloadStore | None = None,
         inline_bytes: int = 524_288,
         key: SigningKey | None = None,
+        life: int | None = None,
     ) -> None:
         """Prepare; `join` says it.
 
@@ -71,6 +72,8 @@ class Participant:
             store: where large payloads are put and found; None where all are small.
             inline_bytes: up to which an update travels in the message.
             key: signs what it says; None does not.
+            life: number of this life, above that of earlier ones by more than the updates they sent; None takes the
+                clock's milliseconds.
         """
         self._model = model
         self.name = name
@@ -83,10 +86,12 @@ class Participant:
         self._store = store
         self._inline_bytes = inline_bytes
         self._key = key
-        self._life = clock()
+        self._life = clock() if life is None else life
         self._turn = self._life  # higher than any turn of an earlier life
         self._feedback: Feedback | None = None
         self._answered = 0
+        self._known: tuple[int, Vector] | None = None
+        """The newest version that it has, and its number: changes of it can be told."""
         self.state: ModelState | None = None
         """The run as it was told last."""
 
@@ -108,6 +113,7 @@ class Participant:
                 continue
             if state.model == self._model:
                 self.state = state
+                self._hear_change(state)
         if self.state is not None and self._is_called(self.state):
             self._answer(self.state)
         return self.state
@@ -125,6 +131,29 @@ class Participant:
         Raises:
             PayloadError: they are not there, or not what the state names.
         """
+        if self._known is not None and self._known[0] == state.version:
+            return self._known[1].copy()
+        vector = self._whole(state)
+        self._known = state.version, vector
+        return vector.copy()
+
+    def _hear_change(self, state: ModelState) -> None:
+        """Bring the version that it has up to date by what changed; where that is not to be had, it gets the whole."""
+        if self._known is None or state.change is None or self._known[0] + 1 != state.version:
+            return
+        spec, raw = spec_of(state.run), inline_of(state.change)
+        try:
+            vector = self._known[1] + spec.telling.decode(raw or b"", spec.size)
+        except VectorError as error:
+            log.warning("version %d is not told by a change that can be read: %s", state.version, error)
+            return
+        if digest(to_bytes(vector)) == state.payload.sha256:
+            self._known = state.version, vector
+        else:
+            log.warning("version %d is not what the change of it says", state.version)
+
+    def _whole(self, state: ModelState) -> Vector:
+        """Get the parameters of a state's version, whole."""
         spec = spec_of(state.run)
         raw = inline_of(state.payload)
         if raw is None and self._store is None:

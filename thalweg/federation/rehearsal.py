@@ -29,7 +29,7 @@ from thalweg.learning.vectors.parameters import Vector
 from thalweg.streams.broker.memory import MemoryBroker, MemoryReader
 from thalweg.streams.broker.publish import OutgoingRecord
 from thalweg.streams.contract.messages import ModelState
-from thalweg.streams.contract.topics import DEADLETTER, MODELS, UPDATES, topic_name, topic_pattern
+from thalweg.streams.contract.topics import DEADLETTER, MODELS, REQUESTS, UPDATES, topic_name, topic_pattern
 from thalweg.streams.learning.payloads import PayloadStore
 from thalweg.streams.learning.updates import OPERATORS
 
@@ -140,7 +140,7 @@ class RehearsalStage:
         self.deaths = deaths or Deaths()
         self.folder = folder
         self.broker = MemoryBroker(clock=self.clock)
-        self.broker.create([topic_name(contract, PREFIX) for contract in (MODELS, DEADLETTER)])
+        self.broker.create([topic_name(contract, PREFIX) for contract in (MODELS, REQUESTS, DEADLETTER)])
         self.broker.create([topic_name(UPDATES, PREFIX, region) for region in (OPERATORS, *REGIONS)])
         self.ledger = ledger if ledger is not None else MemoryLedger(deaths=self.deaths)
         self.store = DeadlyStore(folder, self.deaths)
@@ -151,7 +151,7 @@ class RehearsalStage:
         """Tell the time, which only the test moves."""
         return self.now_ms
 
-    def start(self, spec: RunSpec, initial: Vector, model: str = MODEL) -> None:
+    def start(self, spec: RunSpec, initial: Vector, model: str = MODEL, asked: Sequence[str] = ()) -> None:
         """Ask for a run."""
         start_run(
             model,
@@ -162,6 +162,7 @@ class RehearsalStage:
             now_ms=self.now_ms,
             store=PayloadStore(self.folder),
             inline_bytes=256,
+            asked=asked,
         )
 
     def participant(self, name: str, region: str, train: Train) -> Participant:

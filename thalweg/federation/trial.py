@@ -42,6 +42,8 @@ class Trial:
     strategy: str = "fedavg"
     compress: str = "whole"
     """The codec."""
+    downlink: str = "whole"
+    """How versions are told."""
     aggregate: str = "mean"
     liars: float = 0.0
     """Share of the clients that lie, and that the aggregate is told of."""
@@ -68,7 +70,7 @@ class Tried:
     rounds: int
     uplink_bytes: int
     downlink_bytes: int
-    """Whole parameters, to everybody who was called."""
+    """Versions, whole or as changes, to everybody who was called."""
     epsilon: float | None
     final_sha256: str
     virtual_ms: int
@@ -131,6 +133,7 @@ def spec_of(trial: Trial, parameters: int) -> RunSpec:
         aggregate=trial.aggregate,
         liars=trial.liars if trial.aggregate in ("trimmed", "krum") else 0.0,
         codec=codec,
+        downlink=trial.downlink,
         buffer=trial.buffer,
         seed=trial.seed,
         privacy=_terms(trial) if private else None,
@@ -205,7 +208,7 @@ def carry_out(trial: Trial, *, central: bool = True, watch: Callable[[int, float
         central_accuracy=central_accuracy(trial, samples, network) if central else float("nan"),
         rounds=len(closed),
         uplink_bytes=timeline.uplink_bytes,
-        downlink_bytes=timeline.asked * 4 * spec.size,
+        downlink_bytes=timeline.downlink_bytes,
         epsilon=closed[-1].epsilon if closed else None,
         final_sha256=digest(to_bytes(final)),
         virtual_ms=timeline.now_ms,

@@ -29,6 +29,7 @@ KAFKA_PORTS = BrokerPorts(clients=9092, controller=9093)
 JOBS_READY_SECONDS = 180.0
 # A micro-batch in flight may finish, then Spark stops.
 JOBS_STOP_SECONDS = 30.0
+_KNOWN_PORTS = ("kafka", "controller", "metrics", "metrics-place-1", "metrics-place-2", "metrics-centre")
 
 
 def local_specs(
@@ -48,6 +49,7 @@ def local_specs(
         local_jobs(folder, settings, overrides, config),
         *(local_jobs(folder, settings, overrides, config, name=name, module="place") for name in drivers),
         local_maintenance(folder, settings, overrides, config),
+        *([local_centre(folder, settings, overrides, config)] if settings.federate.enabled else []),
         *([local_window(folder, settings, overrides, config)] if settings.window.enabled else []),
     ]
 
@@ -93,8 +95,7 @@ def local_jobs(
         module: its entry in `thalweg.jobs`.
     """
     metrics = "metrics" if name == "jobs" else f"metrics-{name}"
-    known = ("kafka", "controller", "metrics", "metrics-place-1", "metrics-place-2")
-    taken = [port for other in known if other != metrics and (port := folder.port(other)) is not None]
+    taken = [port for other in _KNOWN_PORTS if other != metrics and (port := folder.port(other)) is not None]
     wanted = settings.metrics.port if name == "jobs" else 0
     metrics_port = wanted or free_port(preferred=folder.port(metrics), taken=taken)
     folder.remember_ports({metrics: metrics_port})
@@ -128,10 +129,18 @@ def local_maintenance(
     )
 
 
+def local_centre(folder: StateFolder, settings: Settings, overrides: Sequence[str], config: Path | None) -> ProcessSpec:
+    """Return the process that is the centre of learning; see `local_specs`. It needs no JVM."""
+    named = settings.warehouse.path
+    warehouse = str(folder.path / "warehouse") if named == Settings().warehouse.path else named
+    payloads = settings.federate.payloads_of(warehouse)
+    chosen = [*overrides, f"federate.payloads={payloads}"]
+    return local_jobs(folder, settings, chosen, config, name="centre", module="federate")
+
+
 def local_window(folder: StateFolder, settings: Settings, overrides: Sequence[str], config: Path | None) -> ProcessSpec:
     """Return the process of the page and the HTTP door, which the stack does without; see `local_specs`."""
-    known = ("kafka", "controller", "metrics", "metrics-place-1", "metrics-place-2")
-    taken = [port for other in known if (port := folder.port(other)) is not None]
+    taken = [port for other in _KNOWN_PORTS if (port := folder.port(other)) is not None]
     port = settings.window.port or free_port(preferred=folder.port("window"), taken=taken)
     folder.remember_ports({"window": port})
     chosen = _chosen(folder, settings, [*overrides, f"window.port={port}"], config)

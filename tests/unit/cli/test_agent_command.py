@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from thalweg.cli.agent_command import _process_runner, _tables
+from thalweg.cli.agent_command import _process_runner, _rounds, _tables
 from thalweg.cli.main import cli
-from thalweg.conf.settings import AgentSettings, Settings, WarehouseSettings
+from thalweg.conf.settings import AgentSettings, FederateSettings, KafkaSettings, Settings, WarehouseSettings
 
 
 def test_a_store_with_credentials_in_its_address_is_refused_before_anything_is_connected(tmp_path: Path) -> None:
@@ -41,3 +41,25 @@ def test_tasks_are_told_where_the_tables_are(tmp_path: Path, monkeypatch: pytest
     assert told("elsewhere") == str(tmp_path / "elsewhere")
     assert told("s3://bucket/tables") == "s3://bucket/tables"
     assert told("s3://KEY:SECRET@bucket/tables") == ""
+
+
+def test_participants_are_told_where_rounds_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(kafka=KafkaSettings(bootstrap_servers="b:1", sasl_username="agent", ssl_cafile="ca.pem"))
+    told = _rounds(settings, "/state/warehouse")
+    assert told == {
+        "THALWEG_KAFKA__BOOTSTRAP_SERVERS": "b:1",
+        "THALWEG_KAFKA__TOPIC_PREFIX": "thalweg",
+        "THALWEG_KAFKA__SECURITY_PROTOCOL": "PLAINTEXT",
+        "THALWEG_KAFKA__SSL_CAFILE": str(tmp_path / "ca.pem"),
+        "THALWEG_FEDERATE__PAYLOADS": "/state/payloads",
+    }
+
+    def payloads(named: str, tables: str = "/state/warehouse") -> str | None:
+        said = _rounds(settings.model_copy(update={"federate": FederateSettings(payloads=named)}), tables)
+        return said.get("THALWEG_FEDERATE__PAYLOADS")
+
+    assert payloads("elsewhere") == str(tmp_path / "elsewhere")
+    assert payloads("s3://bucket/p", "") == "s3://bucket/p"
+    assert payloads("s3://KEY:SECRET@bucket/p") is None
+    assert payloads(FederateSettings().payloads, "s3://bucket/tables") == "s3://bucket/payloads"

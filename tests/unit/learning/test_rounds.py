@@ -266,6 +266,82 @@ def test_only_the_key_that_joined_can_speak_for_a_name() -> None:
     assert again.rule == "repeated", "what was said once cannot be said again by who has only heard it"
 
 
+def test_with_a_key_a_later_life_may_be_in_another_region_and_the_earlier_one_is_heard_no_more() -> None:
+    rounds = Rounds()
+    rounds.start()
+
+    def joined(region: str, life: int, key: str = "k1") -> Fact:
+        signature = f"{key} signs".encode()
+        return rounds.hear(
+            rounds.said("join", "a", region=region, turn=life, public_key=key, signature=signature if key else b"")
+        )
+
+    assert joined("bern", 1).kind is FactKind.JOINED
+    assert joined("oslo", 1).rule == "wrong_region", "the same life cannot be in two regions"
+    assert joined("oslo", 2).kind is FactKind.JOINED
+    assert rounds.run.members["a"].region == "oslo"
+    assert joined("bern", 1).rule == "repeated"
+    assert joined("bern", 3, "k2").rule == "forged"
+    rounds.direct()
+    signed = {"signature": b"k1 signs"}
+    assert rounds.hear(rounds.update("a", region="bern", **signed)).rule == "wrong_region"
+    assert rounds.hear(rounds.update("a", region="oslo", **signed)).kind is FactKind.ACCEPTED
+
+
+def test_without_a_key_nobody_can_say_that_a_participant_is_elsewhere_now() -> None:
+    rounds = Rounds()
+    rounds.start()
+    rounds.join("a", region="bern")
+    assert rounds.hear(rounds.said("join", "a", region="oslo", turn=2)).rule == "wrong_region"
+
+
+def test_a_run_asks_for_tasks_of_its_own_only_and_knows_who_of_them_is_absent() -> None:
+    rounds = Rounds()
+    assert rounds.start(rounds=1).kind is FactKind.STARTED  # without any
+    assert rounds.run.absent() == []
+    raw = to_bytes(np.zeros(SIZE, np.float32))
+    spec = RunSpec(parameters=SIZE, rounds=1, deadline_ms=100)
+
+    def start(model: str, *asked: str) -> Fact:
+        said = rounds.said("start", region="", spec=spec, payload=raw, sha256=digest(raw), asked=asked)
+        return rounds.hear(replace(said, model=model))
+
+    for stranger in ("train-7", "federated/other/x", "federated/n/x/y", "federated/n/"):
+        refused = start("n", "federated/n/x", stranger)
+        assert refused.rule == "bad_run" and stranger in refused.reason
+    assert start("n", "federated/n/x", "federated/n/y").kind is FactKind.STARTED
+    assert replayed(rounds.facts) == rounds.runs
+    run = rounds.runs["n"]
+    assert run.absent() == ["federated/n/x", "federated/n/y"]
+    rounds.hear(replace(rounds.said("join", "federated/n/y"), model="n"))
+    assert run.absent() == ["federated/n/x"]
+
+
+def test_a_version_that_is_told_by_its_change_is_what_the_change_says() -> None:
+    rounds = Rounds()
+    changes: dict[int, bytes] = {}
+    rounds.director = Director(
+        rounds.payloads.__getitem__, rounds.keep, b"s", lambda model, version, change: changes.update({version: change})
+    )
+    rounds.start(rounds=3, downlink="delta+bits=4+zstd")
+    rounds.join("a")
+    rounds.direct()
+    told = np.zeros(SIZE, np.float32)
+    for version, wanted in enumerate(([0.1, 0.77, -0.3, 5.0], [0.2, 0.7, -0.4, 5.0], [0.0, 0.0, 0.0, 0.0]), start=1):
+        rounds.hear(rounds.update("a", np.array(wanted, np.float32)))
+        rounds.direct()
+        told = told + rounds.run.spec.telling.decode(changes[version], SIZE)
+        assert rounds.vector == told.tolist(), "who adds up the changes has every version, to the last bit"
+        assert np.abs(told - wanted).max() < 0.5
+    assert rounds.vector != wanted, "a change in four bits is not exact: the version is what was told"
+
+
+@pytest.mark.parametrize("downlink", ["delta+top=0.1", "whole+zstd", "whole+bits=8", "half"])
+def test_a_downlink_that_would_leave_somebody_without_a_version_is_refused(downlink: str) -> None:
+    refused = Rounds().start(downlink=downlink)
+    assert refused.rule == "bad_run" and ("downlink" in refused.reason or "codec" in refused.reason)
+
+
 def test_fedbuff_takes_whoever_comes_each_turn_once_and_not_too_old() -> None:
     rounds = begun("a", "b", strategy="fedbuff", codec="delta", buffer=2, most_stale=1, rounds=9)
 

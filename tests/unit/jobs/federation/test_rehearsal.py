@@ -16,6 +16,7 @@ SCARCE = RunSpec(
     parameters=20, rounds=4, quorum=3, begin_with=3, deadline_ms=10**9, codec="delta", aggregate="median", per_round=3
 )
 """Inline payloads, changes, another aggregate."""
+TOLD_BY_CHANGES = RunSpec(parameters=80, rounds=4, quorum=3, begin_with=3, deadline_ms=10**9, downlink="delta+bits=4")
 
 
 def once(spec: RunSpec, folder: Path, seed: int, deaths: frozenset[int] = frozenset()) -> Rehearsed:
@@ -39,9 +40,10 @@ def test_a_centre_or_region_that_dies_at_any_point_changes_no_version(tmp_path: 
     assert died > 40
 
 
-def test_changes_and_medians_are_as_sure(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spec", [SCARCE, TOLD_BY_CHANGES], ids=["updates", "versions"])
+def test_changes_and_medians_are_as_sure(spec: RunSpec, tmp_path: Path) -> None:
     versions = {
-        once(SCARCE, tmp_path / str(seed), seed, planned(100, seed) if seed else frozenset()).versions
+        once(spec, tmp_path / str(seed), seed, planned(100, seed) if seed else frozenset()).versions
         for seed in range(8)
     }
     assert len(versions) == 1

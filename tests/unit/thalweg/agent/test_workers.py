@@ -100,3 +100,26 @@ def test_a_task_finds_the_agents_python_and_its_own_path_wins() -> None:
     found = environment_of(own={"PATH": "/bin"})
     assert found["PATH"].split(os.pathsep) == ["/bin", os.path.dirname(sys.executable)]
     assert environment_of(own={"PATH": "/bin"}, env={"PATH": "/mine"})["PATH"] == "/mine"
+
+
+def test_a_participant_is_told_where_its_rounds_go_on_and_not_as_whom_the_agent_speaks() -> None:
+    own = {
+        "THALWEG_KAFKA__BOOTSTRAP_SERVERS": "b:1",
+        "THALWEG_KAFKA__TOPIC_PREFIX": "p",
+        "THALWEG_FEDERATE__PAYLOADS": "/payloads",
+        "THALWEG_KAFKA__SASL_PASSWORD": "agent's",
+        "THALWEG_KAFKA__SSL_CERTFILE": "/agent.pem",
+    }
+
+    def told(kind: str) -> dict[str, str]:
+        event = assign("t", kind=kind, env={"THALWEG_KAFKA__TOPIC_PREFIX": "said"} if kind == "federated" else {})
+        workers = workers_of(event)
+        values = environment(event, workers[0], workers, own=own, secrets={}, files={}, master_port=7)
+        return {name: value for name, value in values.items() if "__" in name}
+
+    assert told("batch") == {}
+    assert told("federated") == {
+        "THALWEG_KAFKA__BOOTSTRAP_SERVERS": "b:1",
+        "THALWEG_KAFKA__TOPIC_PREFIX": "said",
+        "THALWEG_FEDERATE__PAYLOADS": "/payloads",
+    }

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from thalweg.conf.settings import PlaceSettings, Settings, WindowSettings
+from thalweg.conf.settings import FederateSettings, PlaceSettings, Settings, WarehouseSettings, WindowSettings
 from thalweg.processes.children import ProcessSpec
 from thalweg.stack import stack
 from thalweg.stack.state import StateFolder
@@ -49,3 +49,17 @@ def test_with_a_standby_two_drivers_run_alike_beside_the_other_jobs(
         assert driver.again().name == driver.name
     ports = [port for spec in (jobs, *drivers) for port in spec.ports.values()]
     assert len(set(ports)) == 3
+
+
+def test_a_setting_starts_the_centre_of_learning_with_its_payloads_beside_the_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = Settings(federate=FederateSettings(enabled=True))
+    *_, centre, window = specs(tmp_path, wanted, monkeypatch, "federate.enabled=true")
+    assert (centre.name, window.name) == ("centre", "window")
+    assert {"thalweg.jobs.federate", f"federate.payloads={tmp_path / 'payloads'}"} <= set(centre.argv)
+    assert centre.announces_ready and not centre.may_fail and centre.needs == ("broker",)
+    assert centre.again is not None and centre.again().argv == centre.argv
+    elsewhere = wanted.model_copy(update={"warehouse": WarehouseSettings(path="s3://bucket/tables")})
+    *_, centre, _ = specs(tmp_path, elsewhere, monkeypatch)
+    assert "federate.payloads=s3://bucket/payloads" in centre.argv

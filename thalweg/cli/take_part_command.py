@@ -1,0 +1,144 @@
+"""`thalweg federate take-part`: be a participant of a run, as a task that the plane placed or by hand."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Final, NoReturn
+
+import click
+
+from thalweg.cli.reading import WrongCall
+from thalweg.conf.settings import Settings, SettingsError, load_settings
+from thalweg.federation.connection import models_reader, placed, publisher_for, store_of, warehouse_of
+from thalweg.federation.local_samples import SamplesError, on_samples, read_samples
+from thalweg.federation.own_training import TrainingError, own_training
+from thalweg.federation.participant import Participant
+from thalweg.federation.take_part import AGAIN_AFTER_S, BROKER_AWAY, NobodyError, TaskReport, log, placed_as
+from thalweg.federation.take_part import take_part as take_part_in
+from thalweg.jobs.runtime.job import set_up_logs
+from thalweg.learning.local.training import LocalTraining
+from thalweg.learning.secrecy.signatures import SigningKey
+from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
+from thalweg.streams.broker.consume import KafkaReader
+from thalweg.streams.broker.publish import KafkaPublisher
+from thalweg.sync.clock import system_clock
+
+KEY: Final = "THALWEG_PARTICIPANT_KEY"
+
+
+@click.command("take-part", short_help="Take part in a run: train on what is here, send what was learned.")
+@click.argument("model")
+@click.option("--samples", type=click.Path(dir_okay=False, path_type=Path), help="A .npz file with x and y.")
+@click.option(
+    "--train", "named", metavar="WHERE:FUNCTION", help="A training of your own: FILE.py:FUNCTION or MODULE:F."
+)
+@click.option("--hidden", type=click.IntRange(min=0), default=0, show_default=True, help="Width of a hidden layer.")
+@click.option("--epochs", type=click.IntRange(min=1), default=5, show_default=True, help="Of each round.")
+@click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Samples of a step.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=0.1, show_default=True)
+@click.option("--proximal", type=click.FloatRange(min=0), default=0.0, help="FedProx: pull to the round's version.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the order of the samples.")
+@click.option("--name", help="Who takes part.  [default: the task's id]")
+@click.option("--region", help="Whose topic it sends by.  [default: the task's region]")
+@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="YAML settings file.")
+@click.option("--set", "overrides", multiple=True, metavar="GROUP.FIELD=VALUE", help="One setting; repeatable.")
+@bootstrap_option
+def take_part(
+    model: str,
+    samples: Path | None,
+    named: str | None,
+    hidden: int,
+    epochs: int,
+    batch: int,
+    rate: float,
+    proximal: float,
+    seed: int,
+    name: str | None,
+    region: str | None,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    bootstrap: str | None,
+) -> None:
+    """Take part in MODEL's run until it ends.
+
+    As a task of the kind `federated` it knows from its agent who it is and where the rounds go on. --samples trains
+    the network whose parameters the run has; with THALWEG_PARTICIPANT_KEY (64 hexadecimal digits, best one of the
+    task's secrets) it signs what it says. SIGTERM lets it leave.
+
+    \b
+    Examples:
+      thalweg federate take-part digits --samples /srv/digits.npz
+      thalweg federate take-part digits --train train.py:train --name hospital-7 --region aws:eu-west-1
+    """
+    signal.signal(signal.SIGTERM, _leave)
+    how = LocalTraining(epochs=epochs, batch=batch, rate=rate, proximal=proximal)
+    try:
+        settings = with_broker(load_settings(config, with_bootstrap(overrides, bootstrap)))
+        settings = placed(settings, warehouse_of(settings))
+        who = placed_as(os.environ, name, region)
+        if (samples is None) == (named is None):
+            raise TrainingError("what is trained? Allowed is one of --samples FILE and --train WHERE:FUNCTION")
+        train = (
+            on_samples(read_samples(samples), how, hidden, who.name, seed)
+            if samples is not None
+            else own_training(named or "")
+        )
+        key = _key()
+    except (SettingsError, NoBrokerError, NobodyError, TrainingError, SamplesError, ValueError) as error:
+        raise WrongCall(str(error)) from error
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"{error}; a key needs pip install 'thalweg[learning]'") from error
+    set_up_logs(settings.logs)
+    report = TaskReport(environ=os.environ)
+    reader, publisher = _connected(settings, who.region)
+    try:
+        state = take_part_in(
+            Participant(
+                model=model,
+                name=who.name,
+                region=who.region,
+                train=report.told(train),
+                reader=reader,
+                publisher=publisher,
+                topic_prefix=settings.kafka.topic_prefix,
+                clock=system_clock,
+                store=store_of(settings),
+                inline_bytes=settings.federate.inline_bytes,
+                key=key,
+                life=who.life,
+            ),
+            time.sleep,
+        )
+    except SamplesError as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        reader.close()
+        publisher.close()
+    report.over(state)
+    click.echo(f"{model}: {state.ended} at version {state.version}; {who.name} answered {report.answered} times")
+
+
+def _leave(signum: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + signum)
+
+
+def _key() -> SigningKey | None:
+    digits = os.environ.get(KEY, "").strip()
+    try:
+        return SigningKey(bytes.fromhex(digits)) if digits else None
+    except ValueError:
+        raise ValueError(f"{KEY} is no key: allowed are 64 hexadecimal digits") from None
+
+
+def _connected(settings: Settings, region: str) -> tuple[KafkaReader, KafkaPublisher]:
+    """Connect as soon as the broker answers."""
+    while True:
+        try:
+            publisher = publisher_for(settings.kafka, region)
+            return models_reader(settings.kafka), publisher
+        except BROKER_AWAY as error:
+            log.warning("waiting for the broker: %s", error)
+            time.sleep(AGAIN_AFTER_S)

@@ -1,0 +1,96 @@
+"""Training on a file of samples that lies in the region: for whoever has classes to tell apart and no program yet."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from thalweg.federation.participant import Train, Trained
+from thalweg.learning.local.network import Features, Labels, LayeredNetwork
+from thalweg.learning.local.training import LocalTraining, scaffold_change, trained
+from thalweg.learning.vectors.parameters import Vector, digest
+from thalweg.streams.contract.messages import ModelState
+
+_SEED_BITS: Final = 63
+
+
+class SamplesError(Exception):
+    """The file holds no samples that can be trained on; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalSamples:
+    """What a region has."""
+
+    x: Features
+    y: Labels
+
+
+def read_samples(file: Path) -> LocalSamples:
+    """Read samples from a file of numpy's (.npz) that has `x`, [samples, inputs], and `y`, the class of each from 0.
+
+    Raises:
+        SamplesError: it is no such file.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            x, y = np.asarray(arrays["x"], np.float32), np.asarray(arrays["y"])
+    except (OSError, KeyError, ValueError) as error:
+        raise SamplesError(f"{file}: {error}; wanted is a .npz file of numbers `x` and `y`") from error
+    if x.ndim != 2 or y.shape != x.shape[:1] or not y.size:
+        raise SamplesError(f"{file}: x is {x.shape}, y is {y.shape}; allowed are [samples, inputs] and [samples]")
+    if not np.isfinite(x).all() or not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
+        raise SamplesError(f"{file}: allowed are finite numbers, and classes that are whole numbers from 0")
+    return LocalSamples(x=x, y=y.astype(np.int64))
+
+
+def shape_of(parameters: int, inputs: int, hidden: int, classes: int) -> LayeredNetwork:
+    """Choose the network of which a run has the parameters: how many classes there are follows from their number.
+
+    Args:
+        parameters: of the run.
+        inputs: numbers of a sample.
+        hidden: width of the hidden layer; 0 for none.
+        classes: fewest that there must be: a region may have samples of some only.
+
+    Raises:
+        SamplesError: no such network has so many.
+    """
+    width = hidden or inputs
+    left = parameters - (inputs + 1) * hidden
+    found = LayeredNetwork(inputs=inputs, hidden=hidden, classes=max(left, 0) // (width + 1))
+    if found.parameters != parameters or found.classes < classes:
+        raise SamplesError(
+            f"the run has {parameters} parameters: no network of {inputs} inputs, {hidden} hidden and at least "
+            f"{classes} classes has so many"
+        )
+    return found
+
+
+def on_samples(samples: LocalSamples, how: LocalTraining, hidden: int, name: str, seed: int) -> Train:
+    """Train on samples; a round that is trained again gives the same.
+
+    What SCAFFOLD remembers of a participant is in this process: one that is started anew begins with nothing.
+
+    Args:
+        samples: what there is.
+        how: epochs, batches, rate.
+        hidden: width of the network's hidden layer; 0 for none.
+        name: the participant's; with the seed and the round it gives the order of the samples.
+        seed: of the order.
+    """
+    control: list[Vector] = []
+
+    def train(vector: Vector, state: ModelState) -> Trained:
+        network = shape_of(state.run.parameters, samples.x.shape[1], hidden, int(samples.y.max()) + 1)
+        number = int(digest(f"{seed}\0{name}\0{state.round}\0{state.version}".encode())[:16], 16) % 2**_SEED_BITS
+        if state.run.strategy == "scaffold":
+            own = control.pop() if control else np.zeros(network.parameters, np.float32)
+            change, new, loss = scaffold_change(network, vector, own, samples.x, samples.y, how, number)
+            control.append(new)
+            return Trained(parameters=change, samples=samples.y.size, metrics={"loss": loss}, is_change=True)
+        after, loss, _ = trained(network, vector, samples.x, samples.y, how, number)
+        return Trained(parameters=after, samples=samples.y.size, metrics={"loss": loss})
+
+    return train
