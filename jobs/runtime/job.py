@@ -138,15 +138,15 @@ def spark_session(name: str, settings: Settings) -> "Iterator[SparkSession]":
     from pyspark.sql import SparkSession  # imported late: it costs half a second, and the command line needs none of it
 
     builder = SparkSession.Builder().appName(name)
+    told = s3_checkpoints.spark_settings(settings.spark.checkpoints, os.environ)
     if not submitted:
         sets = [environment.JarSet.SPARK, *s3_checkpoints.jar_sets(settings.spark.checkpoints)]
         jars = ",".join(str(path) for jar_set in sets for path in environment.jar_paths(jar_set))
         builder = builder.master(settings.spark.master).config("spark.jars", jars)
         # A local application talks to itself only: loopback, whatever the machine is called.
         builder = builder.config("spark.driver.host", LOOPBACK).config("spark.driver.bindAddress", LOOPBACK)
-        for key, value in (read_spark_defaults() | settings.spark.conf).items():
-            builder = builder.config(key, value)
-    for key, value in s3_checkpoints.spark_settings(settings.spark.checkpoints, os.environ).items():
+        told = read_spark_defaults() | told | settings.spark.conf
+    for key, value in told.items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("WARN")

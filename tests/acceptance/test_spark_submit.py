@@ -74,7 +74,7 @@ def test_on_a_standalone_cluster_two_jobs_run_beside_each_other_and_go_on_when_t
     with spark_cluster(tmp_path / "cluster") as cluster:
 
         def submit(job: str, *more: str) -> AbstractContextManager[Submission]:
-            share = ("--total-executor-cores", "2", "--executor-memory", "700m")
+            share = ("--total-executor-cores", "1", "--executor-memory", "700m")
             return submitted(
                 job, tmp_path, bare, *options(setting), *more, master=cluster.master, jars=jars, spark_options=share
             )
