@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from thalweg.bootstrap import print_jars
 from thalweg.bootstrap.ivy import ivy_jar
 from thalweg.bootstrap.jars import ensure_jars, module_file, wrong_jars
 from thalweg.bootstrap.relock_jars import lock_text, without_shipped
@@ -177,6 +178,13 @@ def test_the_lock_for_s3_holds_the_shipped_hadoops_own_and_no_class_that_pyspark
     modules = {jar.module: jar.revision for jar in jars}
     assert f"hadoop-client-api-{modules['hadoop-aws']}.jar" in shipped
     assert "commons-logging" not in modules, "jcl-over-slf4j has its classes"
+
+
+def test_only_what_spark_can_be_given_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in (["broker"], ["s3", "s3"], ["--help"]):
+        assert print_jars.main(wrong) == 2
+        told = capsys.readouterr()
+        assert "print_jars [s3]" in told.err and not told.out
 
 
 def test_a_lock_is_asked_for_by_its_set(tmp_path: Path) -> None:
