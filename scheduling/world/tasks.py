@@ -102,7 +102,7 @@ class ParentTask:
 START: Final = "start"
 """Kind of failure of what was never started."""
 
-START_AGAIN_MS: Final = 10_000
+START_AGAIN_MS: Final = 5_000
 """Between two tries of what could not be started twice; twice as long before each further one."""
 
 

@@ -273,7 +273,7 @@ def test_what_cannot_be_started_is_not_tried_three_times_at_once(line: Line) -> 
     line.report("failed", "t", cause="start", detail="command 'x' was not found in this region")
     line.take()
     assert line.states()["t"] == "assigned", "elsewhere it may be there"
-    for wait_s in (10, 20):
+    for wait_s in (5, 10):
         line.report("failed", "t", cause="start", detail="command 'x' was not found in this region")
         line.take()
         assert line.states()["t"] == "waiting"
