@@ -58,7 +58,7 @@ class SparkCluster:
 
 
 @contextmanager
-def spark_cluster(folder: Path, cores: int = 1) -> Iterator[SparkCluster]:
+def spark_cluster(folder: Path, cores: int = 2) -> Iterator[SparkCluster]:
     """Run a master and two workers that know nothing of the tree: another folder, and an environment of their own."""
     spec = find_spec("pyspark")
     assert spec is not None and spec.origin is not None
