@@ -40,10 +40,6 @@ COPIES: Final = 3
 IN_SYNC: Final = 2
 PREFIX: Final = "bench-brokers"
 REFUSED_MS: Final = 4_000
-SETTLE_S: Final = 1.0
-"""Between a time and what ends it: what was due last has been told by then."""
-LATE: Final = "late"
-"""A region that comes while a broker is away: its topics are new to every query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,12 +119,10 @@ def _lose_and_return(
         begin = time.time()
         time.sleep(seconds)
         spans[name] = Span(begin=begin, end=time.time())
-        time.sleep(SETTLE_S)
 
     watch("three", parameters.seconds)
     first, second = _leaders(kafka)
     brokers.kill(first)
-    ensure_topics(kafka, [LATE])  # its copy on the lost broker comes when that returns
     watch("one_lost", parameters.seconds)
     words = refused(kafka)
     acknowledged = len(book.acknowledged_at)
