@@ -25,6 +25,8 @@ ALERTS: Final = CONF / "alerts" / "thalweg.rules.yaml"
 REQUIREMENTS_LOCK = CONF / "requirements.lock"
 JAVA_LOCK = CONF / "java.lock"
 JAR_LOCK = CONF / "jars" / "jars.lock"
+S3_JAR_LOCK: Final = CONF / "jars" / "s3.lock"
+"""A lock of its own: who has no checkpoint on S3 fetches none of it."""
 SPARK_DEFAULTS = CONF / "spark-defaults.conf"
 FIGURES = CONF / "figures"
 TELEMETRY_RULES: "Traversable" = CONF / "rules" / "telemetry.yaml"
@@ -66,6 +68,12 @@ class JarSet(StrEnum):
 
     SPARK = "spark"  # beside what pyspark ships
     BROKER = "broker"  # a whole class path
+    S3 = "s3"  # beside SPARK, where checkpoints lie on S3
+
+    @property
+    def lock(self) -> Path:
+        """Return the file that locks it."""
+        return S3_JAR_LOCK if self is JarSet.S3 else JAR_LOCK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +162,7 @@ def locked_jars(lock: Path = JAR_LOCK) -> tuple[LockedJar, ...]:
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
             continue
-        match = re.fullmatch(r"(spark|broker)\s+([^\s:]+):([^\s:]+):([^\s:]+)\s+sha256:([0-9a-f]{64})", line.strip())
+        match = re.fullmatch(r"(spark|broker|s3)\s+([^\s:]+):([^\s:]+):([^\s:]+)\s+sha256:([0-9a-f]{64})", line.strip())
         if match is None:
             raise SetupIncompleteError(
                 f"{lock}:{number} reads {line!r}; a line is 'set organisation:module:revision sha256:hex'.",
@@ -184,10 +192,11 @@ def jar_paths(jar_set: JarSet, environ: Mapping[str, str] = os.environ) -> list[
     Raises:
         SetupIncompleteError: They were never fetched. The folder appears complete or not at all; hashes: ``doctor``.
     """
-    folder = jar_folder(environ)
+    folder = jar_folder(environ, jar_set.lock)
     if not folder.is_dir():
-        raise SetupIncompleteError(f"The JVM jars are not in {folder}.", f"Fetch them: {PREPARE}")
-    return [folder / jar_set / jar.file_name for jar in locked_jars() if jar.jar_set is jar_set]
+        fetch = f"{sys.executable} -m thalweg.bootstrap.print_jars s3" if jar_set is JarSet.S3 else PREPARE
+        raise SetupIncompleteError(f"The JVM jars are not in {folder}.", f"Fetch them: {fetch}")
+    return [folder / jar_set / jar.file_name for jar in locked_jars(jar_set.lock) if jar.jar_set is jar_set]
 
 
 def find_java(environ: Mapping[str, str] = os.environ) -> Java:

@@ -59,6 +59,9 @@ class KafkaSettings(_Group):
     """Copies that must have a record before it counts as written, of topics that we create; 2 on a cluster."""
     request_timeout_ms: PositiveMs = 10_000
     """How long one request to the broker may take before it is tried again."""
+    leader_wait_ms: int | None = Field(default=None, gt=0)
+    """How long a query waits for a partition that nobody leads, before it ends and begins anew. null: 10 s, as nobody
+    takes over; where topics have copies 30 s, more than the brokers' `broker.session.timeout.ms` and an election."""
 
     @model_validator(mode="after")
     def _go_together(self) -> Self:
@@ -68,6 +71,13 @@ class KafkaSettings(_Group):
                 f"({self.replication_factor}), else nothing could ever be written"
             )
         return self
+
+    @property
+    def patience_ms(self) -> int:
+        """Return how long a query waits for a partition that nobody leads."""
+        if self.leader_wait_ms is not None:
+            return self.leader_wait_ms
+        return 30_000 if self.replication_factor > 1 else 10_000
 
     @property
     def is_named(self) -> bool:

@@ -25,6 +25,7 @@ from thalweg.jobs.microbatch.dead_letters import DeadLetters
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.microbatch.microbatch import Microbatch
 from thalweg.jobs.microbatch.reading import Reading
+from thalweg.jobs.replication.alarm import CONTROL_REGION, EVERY_S, Alarm
 from thalweg.jobs.replication.refusals import FLOW_NAME
 from thalweg.jobs.replication.replicator import ORDER, ReplicationLimits, Replicator
 from thalweg.jobs.replication.spark_merge import SparkMerge
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 FLOW: Final = Flow(
     name=FLOW_NAME,
     reads_topics=(STATE.topic,),
-    writes_topics=(REPLICA.topic, DEADLETTER.topic),
+    writes_topics=(REPLICA.topic, STATE.topic, DEADLETTER.topic),
     writes_tables=("records", "conflicts", "sync_gaps", "sync_regions", "sync_refused"),
 )
 
@@ -106,12 +107,13 @@ def start(
     host, group, prefix = host or Host(), settings.replicate, settings.kafka.topic_prefix
     watch = OriginWatch(settings, FLOW, RECORDS, topic_pattern(STATE, prefix))
     watch.settle()
-    ensure_topics(settings.kafka, contracts=(REPLICA, DEADLETTER))
+    ensure_topics(settings.kafka, [CONTROL_REGION], (STATE, REPLICA, DEADLETTER))
     replica_topic = topic_name(REPLICA, prefix)
     tables = ReplicateTables(settings.warehouse.path)
     replica_log = KafkaReplicaLog(settings.kafka)
     dead_letters = DeadLetters(prefix, lambda: KafkaPublisher(settings.kafka, client_id="thalweg-replicate-refused"))
     reader = RangeReader(settings.kafka, largest_records=READ_AHEAD_RECORDS) if group.read_ahead else None
+    alarm = Alarm(lambda: KafkaPublisher(settings.kafka, client_id="thalweg-replicate-alarm"), prefix, clock)
     replicator = Replicator(
         tables=tables,
         log=replica_log,
@@ -122,6 +124,7 @@ def start(
         merging=SparkMerge(spark, tables, settings.warehouse.path, group),
         replica_topic=identities(settings.kafka, [replica_topic])[1].get(replica_topic, ""),
         state_topics={region_of_topic(name, STATE, prefix): id_ for name, id_ in watch.topic_ids.items()},
+        wake_at=alarm.set,
     )
     upkeep = TablesUpkeep(tables, group.compact_every_s, clock, stop)
     batches = Microbatch(
@@ -148,6 +151,7 @@ def start(
         replica_log.close()
 
     run_in_background("replicate-upkeep", upkeep.step, every_s=group.compact_every_s, stop=stop, close=close)
+    run_in_background("replicate-alarm", alarm.step, every_s=EVERY_S, stop=stop, close=alarm.close)
     records = read_regions(
         spark, settings.kafka, STATE, max_records_per_batch=group.max_records_per_batch, begin_at=watch.begin_at
     )

@@ -92,7 +92,7 @@ def _phase(name: str, module: str, bootstrap: str, base: Path, parameters: Param
     kafka = KafkaSettings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     regions = [*REGIONS, BARE_REGION, "control"]
     ensure_topics(kafka, regions)
-    _write_world(str(warehouse), parameters.nodes)
+    write_world(str(warehouse), parameters.nodes)
     environment = os.environ | {
         "THALWEG_KAFKA__BOOTSTRAP_SERVERS": bootstrap,
         "THALWEG_KAFKA__TOPIC_PREFIX": prefix,
@@ -156,7 +156,8 @@ def _application(module: str, environment: dict[str, str], log: IO[bytes]) -> "I
             process.wait()
 
 
-def _write_world(warehouse: str, nodes: int) -> None:
+def write_world(warehouse: str, nodes: int) -> None:
+    """Write nodes, links and prices of the eight regions."""
     now = int(time.time() * 1e6)
     stamp = {"observed_at": now, "stamp_ms": now // 1_000, "stamp_counter": 0}
     rows = [

@@ -16,6 +16,7 @@ from deltalake import Transaction
 from thalweg.jobs.microbatch.isolation import Indigestible, Isolation
 from thalweg.jobs.microbatch.outcome import DEAD_LETTERS, BatchId, BatchOutcome, BatchStep, Seconds
 from thalweg.jobs.replication import metrics
+from thalweg.jobs.replication.alarm import next_due_ms
 from thalweg.jobs.replication.publication import Publication
 from thalweg.jobs.replication.refusals import foreign_rows, place_of, refused_by_centre, refused_record, refused_rows
 from thalweg.streams.contract.state_messages import Policies, StateInput, StateRefusedError, read_state
@@ -77,6 +78,7 @@ class Replicator:
         merging: Merging | None = None,
         replica_topic: str = "",
         state_topics: Mapping[str, str] | None = None,
+        wake_at: Callable[[int | None], None] = lambda _: None,
     ) -> None:
         """Start from the tables.
 
@@ -90,6 +92,7 @@ class Replicator:
             merging: chooses who merges; None does all here.
             replica_topic: id of the replica topic; one that the tables do not know gets all there is.
             state_topics: ids of the topics that regions write to, by region.
+            wake_at: told when the next batch is wanted at the latest, or None; whoever writes or not.
         """
         self._tables = tables
         self._log = log
@@ -108,6 +111,8 @@ class Replicator:
         for key, record in self.centre.records.items():
             self._digests.put(key, encoded_hash(encode_record(record)))
         self._next_digest_ms = 0
+        self._wake_at = wake_at
+        self._set_alarm()
 
     def decide(self, records: Sequence[StateInput], batch: BatchId) -> BatchOutcome:
         """Merge a batch and say what is published and written; the same records again lead to the same.
@@ -138,6 +143,7 @@ class Replicator:
         def note(seconds: Seconds) -> None:
             self._tables.forget(merged.forgotten)
             self._owes_everything = False
+            self._set_alarm()
             self._note(len(records), merged, seconds)
 
         return BatchOutcome(
@@ -269,6 +275,9 @@ class Replicator:
             ),
             REGIONS: BatchStep(act=regions),
         }
+
+    def _set_alarm(self) -> None:
+        self._wake_at(next_due_ms(self.centre.regions.values(), self._limits.limits.park_ms))
 
     def _note(self, records: int, merged: Merged, seconds: Seconds) -> None:
         metrics.UPDATES.inc(len(merged.merged))

@@ -21,6 +21,7 @@ import click
 from thalweg.conf import class_archive, environment
 from thalweg.conf.log_pace import KafkaChatter
 from thalweg.conf.settings import LogSettings, MetricSettings, Settings, SettingsError, load_settings
+from thalweg.jobs.runtime import s3_checkpoints
 from thalweg.jobs.runtime.package import give_to_executors
 from thalweg.streams.broker.errors import BrokerUnavailableError
 from thalweg.sync.delta.lease import LeaseHeldError
@@ -137,15 +138,23 @@ def spark_session(name: str, settings: Settings) -> "Iterator[SparkSession]":
     from pyspark.sql import SparkSession  # imported late: it costs half a second, and the command line needs none of it
 
     builder = SparkSession.Builder().appName(name)
+    told = s3_checkpoints.spark_settings(settings.spark.checkpoints, os.environ)
     if not submitted:
-        jars = ",".join(str(path) for path in environment.jar_paths(environment.JarSet.SPARK))
+        sets = [environment.JarSet.SPARK, *s3_checkpoints.jar_sets(settings.spark.checkpoints)]
+        jars = ",".join(str(path) for jar_set in sets for path in environment.jar_paths(jar_set))
         builder = builder.master(settings.spark.master).config("spark.jars", jars)
         # A local application talks to itself only: loopback, whatever the machine is called.
         builder = builder.config("spark.driver.host", LOOPBACK).config("spark.driver.bindAddress", LOOPBACK)
-        for key, value in (read_spark_defaults() | settings.spark.conf).items():
-            builder = builder.config(key, value)
+        told = read_spark_defaults() | told | settings.spark.conf
+    for key, value in told.items():
+        builder = builder.config(key, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("WARN")
+    try:
+        s3_checkpoints.check_reachable(spark, settings.spark.checkpoints)
+    except environment.SetupIncompleteError:
+        spark.stop()
+        raise
     with tempfile.TemporaryDirectory(prefix="thalweg-package-") as folder:
         give_to_executors(spark.sparkContext, Path(folder))
         try:
@@ -155,8 +164,8 @@ def spark_session(name: str, settings: Settings) -> "Iterator[SparkSession]":
 
 
 def checkpoint_for(settings: Settings, flow: Flow) -> str:
-    """Folder or URI of a query's checkpoint."""
-    return f"{settings.spark.checkpoints.rstrip('/')}/{flow.name}"
+    """Folder or URI of a query's checkpoint, as Spark has it."""
+    return s3_checkpoints.as_spark_has_it(f"{settings.spark.checkpoints.rstrip('/')}/{flow.name}")
 
 
 class Stop:

@@ -34,6 +34,7 @@ from thalweg.streams.broker.origin import (
     still_meant,
 )
 from thalweg.streams.broker.query_checkpoint import DamagedCheckpointError, QueryCheckpoint, origin_fields, origin_from
+from thalweg.streams.broker.stored_checkpoint import can_look_into, files_at
 from thalweg.sync.delta.contracts import TableContract
 from thalweg.sync.delta.data_files import folder_of
 from thalweg.sync.delta.store import open_or_create, table_uri
@@ -85,7 +86,7 @@ class OriginWatch:
         self._look = look or (lambda: topics_now(kafka, pattern))
         self._bounds = bounds or (lambda places: bounds_now(kafka, places))
         place = checkpoint_for(settings, flow)
-        self._checkpoint = None if "://" in place else QueryCheckpoint(Path(place))
+        self._checkpoint = QueryCheckpoint(files_at(place)) if can_look_into(place) else None
         self._origin: CheckpointOrigin | None = None
         self._told_until: dict[Place, int] = {}
         self.begin_at: Mapping[Place, int] = {}
@@ -121,7 +122,7 @@ class OriginWatch:
         begin = beginning(mismatches, origin, standing, topics.partitions)
         if begin is not None and checkpoint is not None:
             aside = checkpoint.set_aside()
-            log.warning("checkpoint set aside", extra={"fields": {"job": self._flow, "folder": str(aside)}})
+            log.warning("checkpoint set aside", extra={"fields": {"job": self._flow, "folder": aside}})
         other_table = origin is not None and origin.warehouse_id != present.warehouse_id
         anew = begin is not None or other_table or (standing.batch is None and origin is None)
         if begin is None and standing.batch is None and origin is not None:
@@ -189,7 +190,7 @@ class OriginWatch:
         before, self._origin = self._origin, origin
         if self._checkpoint is not None:
             if before is None:
-                self._checkpoint.folder.mkdir(parents=True, exist_ok=True)
+                self._checkpoint.begin()
             with suppress(FileNotFoundError):  # moved away while the query ends
                 self._checkpoint.write_origin(origin)
         if before is None or (before.cluster_id, before.topic_ids) != (origin.cluster_id, origin.topic_ids):

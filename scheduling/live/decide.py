@@ -30,6 +30,7 @@ from thalweg.scheduling.passed import has_passed
 from thalweg.scheduling.world.facts import TenantLimits
 from thalweg.scheduling.world.gates import ArrayLine
 from thalweg.scheduling.world.lifecycle import GAVE_UP
+from thalweg.scheduling.world.task_book import EXIT
 from thalweg.scheduling.world.tasks import (
     SILENT,
     Change,
@@ -417,7 +418,7 @@ def _failure(
     attempt = task.attempt + 1
     end = why_not_again(task, run, max_attempts, lambda: _may_go_elsewhere(world, task, copy))
     if end is None:
-        wait_ms = task.spec.terms.retries.wait_ms(len(task.causes) + 1)
+        wait_ms = task.spec.terms.retries.wait_ms((*task.causes, run.cause or EXIT))
         again = f"{detail}; tried again in {wait_ms / 1000:.0f} s" if wait_ms else detail
         return [copy_row(Change.FAILED, task, copy, now_ms, reason=again, attempt=attempt, run=run)]
     reason = f"{GAVE_UP} after {attempt} attempt{'' if attempt == 1 else 's'}{end}, the last: {detail}"

@@ -114,7 +114,7 @@ class TaskBook:
             task.held = step.holds
         if row.change is Change.FAILED and task.ended is None:
             task.causes += (row.cause or EXIT,)
-            if wait_ms := task.spec.terms.retries.wait_ms(len(task.causes)):
+            if wait_ms := task.spec.terms.retries.wait_ms(task.causes):
                 self.gates.shut_until(task, row.decided_ms + wait_ms, since_ms=row.decided_ms)
 
     def spend_epoch(self, task: Task, epoch: int) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from itertools import takewhile
 from typing import Final
 
 import msgspec
@@ -98,6 +99,13 @@ class ParentTask:
     """It has to succeed; else it is enough that it has ended, however."""
 
 
+START: Final = "start"
+"""Kind of failure of what was never started."""
+
+START_AGAIN_MS: Final = 5_000
+"""Between two tries of what could not be started twice; twice as long before each further one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryTerms:
     """How often a task that failed is tried again, and when."""
@@ -116,9 +124,16 @@ class RetryTerms:
         """Tell how often it is tried again after failures of a kind; None where nothing is said of that kind."""
         return dict(self.by_cause).get(cause or "")
 
-    def wait_ms(self, failures: int) -> int:
-        """Tell how long to wait after so many failures."""
-        return min(self.back_off_ms << min(max(failures - 1, 0), 32), self.most_back_off_ms)
+    def wait_ms(self, causes: Sequence[str]) -> int:
+        """Tell how long to wait after failures of these kinds, the last of them just now.
+
+        What could not even be started is tried elsewhere at once, and then not at once again where nothing else is
+        asked for: a command, a folder or a secret that is missing is missing a moment later, too.
+        """
+        if self.back_off_ms or not causes:
+            return min(self.back_off_ms << min(max(len(causes) - 1, 0), 32), self.most_back_off_ms)
+        in_a_row = len(list(takewhile(lambda cause: cause == START, reversed(causes))))
+        return 0 if in_a_row < 2 else min(START_AGAIN_MS << min(in_a_row - 2, 32), self.most_back_off_ms)
 
 
 @dataclass(frozen=True, slots=True)

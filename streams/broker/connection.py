@@ -1,9 +1,10 @@
 """From settings to what kafka-python's clients take; the one place that knows both vocabularies."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from kafka import KafkaProducer
-from kafka.errors import CorruptRecordError, KafkaError, UnsupportedCodecError
+from kafka.errors import CorruptRecordError, KafkaError, KafkaTimeoutError, UnsupportedCodecError
 
 from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.home import HomeClient
@@ -47,6 +48,23 @@ def consumer_options(kafka: KafkaSettings) -> dict[str, Any]:
 def is_unreadable(error: BaseException) -> bool:
     """Tell whether a consumer's error speaks of the records, and not of the way to the broker."""
     return isinstance(error, UnsupportedCodecError | CorruptRecordError) or not isinstance(error, KafkaError | OSError)
+
+
+def tell_retries(producer: KafkaProducer, told: Callable[[BaseException], None]) -> None:
+    """Let somebody know why the brokers would not take records that a producer sends again.
+
+    What is given up after its time ends with a time-out, which says nothing of the reason; kafka-python tells that to
+    its log alone.
+    """
+    sender: Any = producer._sender
+    judge = sender._dispatch_error
+
+    def judge_and_tell(batch: Any, exception: BaseException, partition_response: Any) -> None:
+        if not isinstance(exception, KafkaTimeoutError):
+            told(exception)
+        judge(batch, exception, partition_response)
+
+    sender._dispatch_error = judge_and_tell
 
 
 def close_producer(producer: KafkaProducer, timeout_s: float) -> None:

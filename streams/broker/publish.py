@@ -11,10 +11,10 @@ from typing import Final, Protocol
 
 import msgspec
 from kafka import KafkaProducer
-from kafka.errors import KafkaError
+from kafka.errors import BrokerResponseError, KafkaError
 
 from thalweg.conf.settings import KafkaSettings
-from thalweg.streams.broker.connection import close_producer, connection_options
+from thalweg.streams.broker.connection import close_producer, connection_options, tell_retries
 from thalweg.streams.broker.errors import BrokerUnavailableError, MessageTooLargeError, NotAcknowledgedError
 from thalweg.streams.contract import envelope
 from thalweg.streams.contract.topics import LARGEST_MESSAGE_BYTES, TopicContract, topic_name
@@ -108,6 +108,7 @@ class KafkaPublisher:
         self._client_id = client_id
         self._connecting = threading.Lock()
         self._producer: KafkaProducer | None = None
+        self._last_word: BaseException | None = None
         self._connected()
 
     def _connected(self) -> KafkaProducer:
@@ -122,7 +123,7 @@ class KafkaPublisher:
         options["request_timeout_ms"] = min(self._kafka.request_timeout_ms, self._timeout_ms // 2)
         options["bootstrap_timeout_ms"] = min(self._kafka.request_timeout_ms, self._timeout_ms)
         try:
-            return KafkaProducer(
+            producer = KafkaProducer(
                 client_id=self._client_id,
                 acks="all",
                 enable_idempotence=True,
@@ -138,6 +139,11 @@ class KafkaPublisher:
             )
         except (KafkaError, OSError) as error:
             raise BrokerUnavailableError(self._kafka.bootstrap_servers, error) from error
+        tell_retries(producer, self._hear)
+        return producer
+
+    def _hear(self, why: BaseException) -> None:
+        self._last_word = why
 
     def publish(self, records: Sequence[OutgoingRecord]) -> None:
         """Write all records and return when each is acknowledged; order is kept within a topic and key.
@@ -149,6 +155,7 @@ class KafkaPublisher:
         if not records:
             return
         check_sizes(records)
+        self._last_word = None
         try:
             producer = self._connected()
             pending = [
@@ -180,13 +187,12 @@ class KafkaPublisher:
     def _failure(
         self, records: Sequence[OutgoingRecord], unacknowledged: int, cause: BaseException | None
     ) -> NotAcknowledgedError:
-        return NotAcknowledgedError(
-            unacknowledged,
-            len(records),
-            self._timeout_ms,
-            sorted({record.topic for record in records})[:5],
-            f"{type(cause).__name__}: {cause}"[:300] if cause else "the broker does not answer",
-        )
+        words = f"{type(cause).__name__}: {cause}"[:300] if cause else "the broker does not answer"
+        if isinstance(self._last_word, BrokerResponseError):
+            last = type(self._last_word)
+            words += f"; the broker's last word: {last.__name__} ({last.description or last.message})"
+        topics = sorted({record.topic for record in records})[:5]
+        return NotAcknowledgedError(unacknowledged, len(records), self._timeout_ms, topics, words)
 
     def close(self) -> None:
         """Close the connection; what is not acknowledged by now is given up after a second."""

@@ -1,19 +1,18 @@
-"""A query's checkpoint in a local folder: how far it is, whose it is, and how it is set aside.
+"""A query's checkpoint, in a folder or on S3: how far it is, whose it is, and how it is set aside.
 
 Spark's part is read only: `metadata` (the query's id), `offsets/N` (planned) and `commits/N` (done). Ours is one file
 beside them, `thalweg.json`: what the checkpoint was made with.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from thalweg.streams.broker.checkpoint_files import CheckpointFiles, LocalFiles
 from thalweg.streams.broker.origin import CheckpointOrigin, Place, Standing
 
 MARK: Final = "thalweg.json"
-ASIDE: Final = "set-aside"
 
 
 class DamagedCheckpointError(Exception):
@@ -21,10 +20,16 @@ class DamagedCheckpointError(Exception):
 
 
 class QueryCheckpoint:
-    """One query's folder, there or not."""
+    """One query's place, there or not."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, place: Path | CheckpointFiles) -> None:
+        """Name the place.
+
+        Args:
+            place: a folder, or what does the same elsewhere.
+        """
+        self._files: CheckpointFiles = LocalFiles(str(place)) if isinstance(place, Path) else place
+        self.place = self._files.place
 
     def standing(self) -> Standing:
         """Read how far it is.
@@ -44,13 +49,12 @@ class QueryCheckpoint:
         )
 
     def _numbers(self, part: str) -> set[int]:
-        folder = self.folder / part
-        return {int(file.name) for file in folder.iterdir() if file.name.isdigit()} if folder.is_dir() else set()
+        return {int(name) for name in self._files.names(part) if name.isdigit()}
 
     def _ends(self, batch: int) -> dict[Place, int]:
-        file = self.folder / "offsets" / str(batch)
+        name = f"offsets/{batch}"
         try:
-            version, _, *sources = file.read_text(encoding="utf-8").splitlines()
+            version, _, *sources = self._files.read(name).splitlines()
             if not version.startswith("v"):
                 raise ValueError(f"version {version!r}")
             return {
@@ -62,11 +66,11 @@ class QueryCheckpoint:
                 for partition, offset in partitions.items()
             }
         except (OSError, ValueError) as error:
-            raise DamagedCheckpointError(f"{file} cannot be read ({error})") from error
+            raise DamagedCheckpointError(f"{self.place}/{name} cannot be read ({error})") from error
 
     def _query_id(self) -> str | None:
         try:
-            found = json.loads((self.folder / "metadata").read_text(encoding="utf-8"))
+            found = json.loads(self._files.read("metadata"))
         except (OSError, ValueError):
             return None
         return str(found["id"]) if isinstance(found, dict) and "id" in found else None
@@ -74,9 +78,13 @@ class QueryCheckpoint:
     def origin(self) -> CheckpointOrigin | None:
         """Read what it was made with; None if it does not say."""
         try:
-            return origin_from(json.loads((self.folder / MARK).read_text(encoding="utf-8")))
+            return origin_from(json.loads(self._files.read(MARK)))
         except (OSError, ValueError):
             return None
+
+    def begin(self) -> None:
+        """Let there be a checkpoint, before Spark has written anything of it."""
+        self._files.begin()
 
     def write_origin(self, origin: CheckpointOrigin) -> None:
         """Replace what it was made with, as a whole: a kill leaves the old or the new.
@@ -84,22 +92,14 @@ class QueryCheckpoint:
         Raises:
             FileNotFoundError: there is no such checkpoint any more.
         """
-        fresh = self.folder / f"{MARK}.new"
-        with fresh.open("w", encoding="utf-8") as handle:
-            json.dump(origin_fields(origin), handle)
-            handle.flush()
-            os.fsync(handle.fileno())
-        fresh.rename(self.folder / MARK)
+        self._files.replace(MARK, json.dumps(origin_fields(origin)))
 
-    def set_aside(self) -> Path:
-        """Move it out of the way, to where it can be looked at, and return where."""
-        aside = self.folder.parent / ASIDE
-        aside.mkdir(exist_ok=True)
-        number = sum(1 for _ in aside.glob(f"{self.folder.name}-*")) + 1
-        while (target := aside / f"{self.folder.name}-{number}").exists():
-            number += 1
-        self.folder.rename(target)
-        return target
+    def set_aside(self) -> str:
+        """Move it out of the way, to where it can be looked at, and return where.
+
+        Cut off in the middle, what it was made with is still here, so that the next start sets the rest aside as well.
+        """
+        return self._files.set_aside(last=MARK)
 
 
 def origin_fields(origin: CheckpointOrigin) -> dict[str, Any]:

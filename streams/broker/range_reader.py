@@ -13,14 +13,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import pyarrow as pa
 from kafka import KafkaConsumer, TopicPartition
 
 from thalweg.conf.settings import KafkaSettings
+from thalweg.streams.broker.checkpoint_files import CheckpointFiles
 from thalweg.streams.broker.connection import consumer_options, is_unreadable
+from thalweg.streams.broker.stored_checkpoint import can_look_into, files_at
 
 Ranges = Mapping[tuple[str, int], tuple[int, int]]
 """(topic, partition) → first offset and the offset after the last."""
@@ -69,7 +70,7 @@ class Row(NamedTuple):
 def batch_ranges(checkpoint: str, batch_id: int) -> Ranges | None:
     """Read from Spark's offsets log what a micro-batch consists of; None where the log does not say it plainly.
 
-    That is a checkpoint on an object store, the first batch, and a batch with a partition that the one before had not.
+    That is the first batch, one with a partition that the one before had not, and a checkpoint where we cannot look.
     """
     bounds = batch_bounds(checkpoint, batch_id)
     if bounds is None or not bounds[1].keys() <= bounds[0].keys():
@@ -82,17 +83,17 @@ def batch_bounds(
     checkpoint: str, batch_id: int
 ) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int], int]] | None:
     """Read the offsets at which a micro-batch begins and ends; None where the log does not say it plainly."""
-    if "://" in checkpoint or batch_id == 0:
+    if batch_id == 0 or not can_look_into(checkpoint):
         return None
-    folder = Path(checkpoint) / "offsets"
-    ends, starts = _offsets(folder / str(batch_id)), _offsets(folder / str(batch_id - 1))
+    files = files_at(checkpoint)
+    ends, starts = _offsets(files, batch_id), _offsets(files, batch_id - 1)
     return None if ends is None or starts is None else (starts, ends)
 
 
-def _offsets(file: Path) -> dict[tuple[str, int], int] | None:
+def _offsets(files: CheckpointFiles, batch_id: int) -> dict[tuple[str, int], int] | None:
     """Offsets of one entry: a version line, a line of metadata, a line for each source (we have one)."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = files.read(f"offsets/{batch_id}").splitlines()
         if len(lines) != 3 or lines[0] != "v1":
             return None
         topics: dict[str, dict[str, int]] = json.loads(lines[2])

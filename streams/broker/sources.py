@@ -21,9 +21,8 @@ FETCH_WAIT_MS: Final = 10
 # to use 500 records of it; a poll must take all that one fetch brings.
 POLL_RECORDS: Final = 100_000
 FETCH_BYTES: Final = 16 * 1_048_576
-# A failed fetch of offsets is an unreachable broker: the query fails within this time and its owner waits and says so,
-# instead of standing still for Kafka's default of a minute.
-_GIVE_UP_MS: Final = 10_000
+# One request, and one try of several: a broker that is gone without a word is asked no longer than this.
+_REQUEST_MS: Final = 10_000
 
 
 def kafka_options(kafka: KafkaSettings) -> dict[str, str]:
@@ -99,10 +98,12 @@ def read_pattern(
         "kafka.max.poll.records": str(POLL_RECORDS),
         "kafka.max.partition.fetch.bytes": str(FETCH_BYTES),
         "kafka.receive.buffer.bytes": str(1_048_576),
-        "kafka.default.api.timeout.ms": str(_GIVE_UP_MS),
-        "kafka.request.timeout.ms": str(min(kafka.request_timeout_ms, _GIVE_UP_MS)),
+        # A failed fetch of offsets is an unreachable broker: the query fails within this time and its owner waits and
+        # says so, instead of standing still for Kafka's default of a minute.
+        "kafka.default.api.timeout.ms": str(kafka.patience_ms),
+        "kafka.request.timeout.ms": str(min(kafka.request_timeout_ms, kafka.patience_ms, _REQUEST_MS)),
         "kafka.metadata.max.age.ms": "5000",
-        "kafkaConsumer.pollTimeoutMs": str(2 * _GIVE_UP_MS),
+        "kafkaConsumer.pollTimeoutMs": str(2 * kafka.patience_ms),
         "fetchOffset.numRetries": "1",
     }
     return spark.readStream.format("kafka").options(**options).load()

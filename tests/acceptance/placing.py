@@ -35,13 +35,15 @@ def until(met: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
 class Setting:
     """A prefix of its own on the shared broker, a warehouse with nodes, links and prices, and ears in every region."""
 
-    def __init__(self, broker: str, folder: Path, *, gpus: int = 64, warehouse: str = "") -> None:
+    def __init__(
+        self, broker: str, folder: Path, *, gpus: int = 64, warehouse: str = "", checkpoints: str = ""
+    ) -> None:
         self.folder = folder
         warehouse = warehouse or str(folder / "warehouse")
         self.settings = Settings(
             kafka=KafkaSettings(bootstrap_servers=broker, topic_prefix=f"t{uuid.uuid4().hex[:8]}"),
             warehouse=WarehouseSettings(path=warehouse),
-            spark=SparkSettings(checkpoints=str(folder / "checkpoints")),
+            spark=SparkSettings(checkpoints=checkpoints or str(folder / "checkpoints")),
             place=PlaceSettings(folds_every_ms=200, world_every_ms=200, heartbeat_timeout_ms=3_000),
         )
         self.prefix = self.settings.kafka.topic_prefix

@@ -16,6 +16,10 @@ from tests.acceptance.placing import Setting
 from tests.table_rows import random_rows
 from thalweg.jobs import place
 from thalweg.jobs.runtime.job import Stop
+from thalweg.streams.broker.origin import CheckpointOrigin, Standing
+from thalweg.streams.broker.query_checkpoint import QueryCheckpoint
+from thalweg.streams.broker.range_reader import batch_ranges
+from thalweg.streams.broker.stored_checkpoint import files_at
 from thalweg.sync.clock import system_clock
 from thalweg.sync.delta.appender import Appender
 from thalweg.sync.delta.contracts import PLANS
@@ -25,6 +29,9 @@ from thalweg.sync.ledger.ledger import Ledger
 pytestmark = pytest.mark.acceptance
 
 ROUNDS = 10
+ORIGIN = CheckpointOrigin(
+    warehouse_id="w", cluster_id="c", topic_ids={"requests": "r"}, table_version=3, begin_at={}, known_until={}
+)
 
 
 @pytest.fixture
@@ -76,6 +83,35 @@ def test_a_commit_whose_answer_was_lost_is_known_as_ones_own(
     table = DeltaTable(f"{warehouse}/{PLANS.name}")
     assert sorted(table.to_pyarrow_table(columns=["plan_id"])["plan_id"].to_pylist()) == ["plan-0", "plan-1", "plan-2"]
     assert table.version() == writer.version
+
+
+def test_a_checkpoint_there_is_looked_into_marked_and_set_aside(store: tuple[str, LossyRelay]) -> None:
+    place = f"{store[0]}/checkpoints/place".replace("s3://", "s3a://")
+    files = files_at(place)
+    checkpoint = QueryCheckpoint(files)
+    assert checkpoint.standing() == Standing() and checkpoint.origin() is None
+    with pytest.raises(FileNotFoundError):  # a mark would stand for a checkpoint that is not there
+        checkpoint.write_origin(ORIGIN)
+    for number in range(2):
+        checkpoint.begin()
+        checkpoint.write_origin(ORIGIN)
+        assert checkpoint.origin() == ORIGIN
+        for batch, end in ((4, 10), (5, 12)):
+            files.replace(f"offsets/{batch}", f'v1\n{{}}\n{{"requests": {{"0": {end}}}}}')
+        files.replace("commits/4", "v1\n{}")
+        files.replace("metadata", '{"id":"q"}')
+        assert checkpoint.standing() == Standing(
+            query_id="q", batch=5, planned={("requests", 0): 12}, done={("requests", 0): 10}
+        )
+        assert batch_ranges(place, 5) == {("requests", 0): (10, 12)}
+        assert batch_ranges(place, 4) is None
+        aside = checkpoint.set_aside()
+        assert aside == f"{store[0]}/checkpoints/set-aside/place-{number + 1}".replace("s3://", "s3a://")
+        assert checkpoint.standing() == Standing() and checkpoint.origin() is None
+        assert (
+            QueryCheckpoint(files_at(aside)).standing().batch == 5
+            and QueryCheckpoint(files_at(aside)).origin() == ORIGIN
+        )
 
 
 def test_the_whole_job_places_starts_again_and_is_fenced(

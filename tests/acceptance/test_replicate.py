@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from tests.patience import PATIENCE_S
 from thalweg.benchmarks.sync.proxied_broker import ProxiedBroker, proxied_broker
 from thalweg.benchmarks.sync.proxy import Proxy
 from thalweg.cli.sync_command import sync as sync_command
@@ -19,6 +20,7 @@ from thalweg.client.replica_client import ReplicaClient
 from thalweg.conf.settings import Settings, load_settings
 from thalweg.jobs import replicate
 from thalweg.jobs.runtime.job import Stop
+from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.contract.state_messages import encode_batch
 from thalweg.streams.contract.topics import DEADLETTER, REPLICA, STATE, topic_name
 from thalweg.streams.replication.replica_log import read_entry
@@ -284,6 +286,22 @@ def test_a_lost_update_is_a_gap_that_is_asked_for_and_closed(spark: Any, links: 
         assert gap["closed_at"] >= gap["found_at"]
         assert eu.wait_confirmed()
         until(lambda: "lost" in table_state(settings))
+
+
+def test_a_write_ahead_of_time_is_merged_when_it_is_due_though_nobody_writes_any_more(
+    spark: Any, links: ProxiedBroker, tmp_path: Path
+) -> None:
+    settings = settings_for(links.bootstrap, tmp_path, "ahead", park_ms=1_000)
+    stamped = {"key": "k", "value": {"f": 1}, "observed_at": int(time.time() * 1000) + 60_000}
+    ensure_topics(settings.kafka, ["eu"], [STATE])
+    with running(spark, settings):
+        producer = KafkaProducer(bootstrap_servers=links.bootstrap)
+        producer.send(topic_name(STATE, "ahead", "eu"), json.dumps(stamped).encode()).get(60)
+        producer.close()
+        until(lambda: any(row["verdict"] == "parked" for row in rows(settings, "sync_refused")))
+        assert rows(settings, "records") == []
+        until(lambda: bool(rows(settings, "records")), timeout_s=PATIENCE_S)
+        assert int(time.time() * 1000) >= stamped["observed_at"] - 1_000
 
 
 def test_a_late_region_starts_from_a_snapshot_and_one_that_leaves_is_not_waited_for(

@@ -1,95 +1,139 @@
-"""The jobs run with pyspark's own spark-submit, against a broker and a warehouse that are named to them."""
+"""The documented spark-submit: on a standalone cluster that knows nothing of ours, and with all that stays on S3."""
 
-import os
-import signal
+import random
 import subprocess
 import sys
-import sysconfig
-import venv
+import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
 
+from tests.acceptance.object_store import object_store
 from tests.acceptance.placing import Setting
-from thalweg.conf.environment import PROJECT_ROOT, SPARK_DEFAULTS, JarSet, find_java, jar_paths
+from tests.acceptance.spark_cluster import Submission, python_without_the_tree, spark_cluster, submitted
+from thalweg.conf.environment import SetupIncompleteError
+from thalweg.jobs.runtime.s3_checkpoints import check_reachable
 from thalweg.streams.broker.admin import ensure_topics
+from thalweg.streams.broker.query_checkpoint import QueryCheckpoint
+from thalweg.streams.broker.stored_checkpoint import files_at
 from thalweg.streams.contract.topics import TELEMETRY, topic_name
 
 pytestmark = pytest.mark.acceptance
 
 
-def python_without_the_tree(folder: Path) -> Path:
-    """Make what the Python of a cluster's nodes is: every package that we call, and nothing of ours."""
-    venv.create(folder, symlinks=True)
-    # A folder that a .pth file adds brings no .pth files of its own: the link to the tree is one.
-    (here,) = folder.glob("lib/python*/site-packages")
-    (here / "packages.pth").write_text(sysconfig.get_path("purelib"))
-    python = folder / "bin" / "python"
-    found = subprocess.run(
-        [python, "-c", "import pyarrow, thalweg"], capture_output=True, text=True, check=False, cwd="/"
-    )
-    assert "No module named 'thalweg'" in found.stderr
-    return python
+@pytest.fixture
+def setting(broker: str, tmp_path: Path) -> Iterator[Setting]:
+    made = Setting(broker, tmp_path)
+    yield made
+    made.close()
 
 
-@contextmanager
-def submitted(job: str, setting: Setting, *options: str, master: str = "local[2]") -> Iterator[None]:
-    """Run a job as an operator on a cluster would; only the master is this machine."""
-    command = [
-        str(Path(sys.executable).parent / "spark-submit"),
-        "--master", master,
-        "--driver-memory", "1g",
-        "--properties-file", str(SPARK_DEFAULTS),
-        "--jars", ",".join(map(str, jar_paths(JarSet.SPARK))),
-        str(PROJECT_ROOT / "jobs" / f"{job}.py"),
-        "--set", f"kafka.bootstrap_servers={setting.settings.kafka.bootstrap_servers}",
-        "--set", f"kafka.topic_prefix={setting.prefix}",
-        "--set", f"warehouse.path={setting.settings.warehouse.path}",
-        "--set", f"spark.checkpoints={setting.settings.spark.checkpoints}",
-        *options,
-    ]  # fmt: skip
-    environment = os.environ | {
-        "JAVA_HOME": str(find_java().home),
-        "PYSPARK_DRIVER_PYTHON": sys.executable,
-        "PYSPARK_PYTHON": str(python_without_the_tree(setting.folder / "bare")),
-        "SPARK_LOCAL_IP": "127.0.0.1",
-        "SPARK_WORKER_DIR": str(setting.folder / "work"),
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    return python_without_the_tree(tmp_path / "bare")
+
+
+def options(setting: Setting) -> list[str]:
+    found = {
+        "kafka.bootstrap_servers": setting.settings.kafka.bootstrap_servers,
+        "kafka.topic_prefix": setting.prefix,
+        "warehouse.path": setting.settings.warehouse.path,
+        "spark.checkpoints": setting.settings.spark.checkpoints,
     }
-    log = setting.folder / f"{job}.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True, cwd="/")
+    return [part for name, value in found.items() for part in ("--set", f"{name}={value}")]
+
+
+def printed_jars(*sets: str) -> str:
+    """Run what the page says."""
+    command = [sys.executable, "-m", "thalweg.bootstrap.print_jars", *sets]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def task(name: str) -> dict[str, object]:
+    return {"task_id": name, "per_worker": {"gpus": 1}}
+
+
+def test_on_a_standalone_cluster_two_jobs_run_beside_each_other_and_go_on_when_their_executors_are_killed(
+    setting: Setting, bare: Path, tmp_path: Path
+) -> None:
+    ensure_topics(setting.settings.kafka, ["new"], [TELEMETRY])
+    jars = printed_jars()
+
+    def sample(node_id: str) -> None:
+        told = f'{{"region": "new", "samples": [{{"kind": "node", "node_id": "{node_id}", "gpus": 8}}]}}'
+        setting.producer.send(topic_name(TELEMETRY, setting.prefix, "new"), told.encode())
+        setting.producer.flush()
+
+    def known() -> set[str]:
+        return {row["node_id"] for row in setting.table("nodes") if row["region"] == "new"}
+
+    with spark_cluster(tmp_path / "cluster") as cluster:
+
+        def submit(job: str, *more: str) -> AbstractContextManager[Submission]:
+            share = ("--total-executor-cores", "2", "--executor-memory", "700m")
+            return submitted(
+                job, tmp_path, bare, *options(setting), *more, master=cluster.master, jars=jars, spark_options=share
+            )
+
+        # Each batch through executors, and by our code there.
+        with submit("place", "--set", "place.read_ahead=false"), submit("observe", "--set", "observe.writer=executors"):
+            setting.request(task("before"))
+            sample("n-before")
+            setting.heard(lambda: "before" in setting.assigned() and "n-before" in known())
+
+            doomed = cluster.executors()
+            assert len(doomed) >= 2, "each application has executors of its own"
+            names = [f"while-{number}" for number in range(len(doomed))]
+            for name, executor in zip(names, doomed, strict=True):
+                setting.request(task(name))
+                sample(f"n-{name}")
+                executor.kill()
+            setting.heard(lambda: set(names) <= setting.assigned().keys())
+            setting.heard(lambda: {f"n-{name}" for name in names} <= known())
+            assert {one.pid for one in cluster.executors()}.isdisjoint(one.pid for one in doomed)
+            assert {name: len(events) for name, events in setting.assigned().items()} == dict.fromkeys(
+                ["before", *names], 1
+            )
+
+
+def test_warehouse_and_checkpoint_on_s3_outlive_drivers_that_are_killed(
+    broker: str, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance, jars, sent = random.Random(5), printed_jars("s3"), set[str]()
+    with object_store(monkeypatch) as (bucket, _):
+        setting = Setting(broker, tmp_path, warehouse=f"{bucket}/thalweg", checkpoints=f"{bucket}/checkpoints")
+        checkpoint = QueryCheckpoint(files_at(f"{bucket}/checkpoints/place"))
+
+        def ask(*names: str) -> None:
+            sent.update(names)
+            setting.request(*map(task, names))
+
         try:
-            yield
-            assert process.poll() is None, log.read_text()[-2_000:]
+            for life in range(3):
+                with submitted("place", tmp_path, bare, *options(setting), master="local[2]", jars=jars) as place:
+                    ask(*(f"whole-{life}-{number}" for number in range(5)))
+                    setting.heard(lambda: sent <= setting.assigned().keys())
+                    if life < 2:
+                        ask(*(f"cut-{life}-{number}" for number in range(20)))
+                        time.sleep(chance.random())
+                        place.kill()
+            rows = Counter(row["transition"] for row in setting.ledger() if row["transition"] != "waiting")
+            assert rows == {"submitted": len(sent), "assigned": len(sent)}
+            assert all(len(events) == 1 for events in setting.assigned().values())
+            assert {event["event_id"] for event in setting.events} == {
+                row["event_id"] for row in setting.ledger() if row["event_id"]
+            }
+            assert checkpoint.standing().batch and checkpoint.origin() is not None, "it is looked into there, too"
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            setting.close()
 
 
-def test_place_runs_with_spark_submit(broker: str, tmp_path: Path) -> None:
-    setting = Setting(broker, tmp_path)
-    try:
-        with submitted("place", setting):
-            setting.request({"task_id": "t", "per_worker": {"gpus": 1}})
-            setting.heard(lambda: "t" in setting.assigned())
-    finally:
-        setting.close()
-
-
-def test_observe_runs_on_executors_that_know_nothing_of_ours(broker: str, tmp_path: Path) -> None:
-    setting = Setting(broker, tmp_path)
-    try:
-        ensure_topics(setting.settings.kafka, ["new"], [TELEMETRY])
-        sample = b'{"region": "new", "samples": [{"kind": "node", "node_id": "n", "gpus": 8, "gpu_model": "A100"}]}'
-        with submitted("observe", setting, "--set", "observe.writer=executors", master="local-cluster[2,1,1024]"):
-            setting.producer.send(topic_name(TELEMETRY, setting.prefix, "new"), sample)
-            setting.producer.flush()
-            setting.heard(lambda: any(row["region"] == "new" for row in setting.table("nodes")))
-    finally:
-        setting.close()
+def test_a_checkpoint_on_s3_is_refused_with_the_command_that_brings_what_it_wants(spark: SparkSession) -> None:
+    for place in ("s3://bucket/checkpoints", "s3a://bucket/checkpoints"):
+        with pytest.raises(SetupIncompleteError, match=r"no classes for S3.*print_jars s3"):
+            check_reachable(spark, place)
+    check_reachable(spark, "/srv/checkpoints")

@@ -5,12 +5,19 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 from xml.sax.saxutils import quoteattr
 
 from thalweg.bootstrap import ivy
 from thalweg.bootstrap.exclusive import exclusive
 from thalweg.bootstrap.progress import Counter, say
-from thalweg.conf.environment import JAR_LOCK, Java, LockedJar, SetupIncompleteError, jar_folder, locked_jars
+from thalweg.conf.environment import JAR_LOCK, JarSet, Java, LockedJar, SetupIncompleteError, jar_folder, locked_jars
+
+_MEANING: Final = {
+    JarSet.SPARK: "Delta, Kafka connector",
+    JarSet.BROKER: "Kafka broker",
+    JarSet.S3: "checkpoints on S3",
+}
 
 
 def ensure_jars(java: Java, environ: Mapping[str, str] = os.environ, lock: Path = JAR_LOCK) -> Path:
@@ -32,18 +39,19 @@ def ensure_jars(java: Java, environ: Mapping[str, str] = os.environ, lock: Path 
     lock_file.touch()
     with exclusive(lock_file, lambda: say("another process is fetching the jars; waiting for it")):
         if not folder.is_dir():
-            _fetch(java, folder, environ, locked_jars(lock))
+            _fetch(java, folder, environ, locked_jars(lock), lock.name)
     return folder
 
 
-def _fetch(java: Java, folder: Path, environ: Mapping[str, str], jars: tuple[LockedJar, ...]) -> None:
+def _fetch(java: Java, folder: Path, environ: Mapping[str, str], jars: tuple[LockedJar, ...], lock_name: str) -> None:
     # A kill leaves only the partial folder; what is whole in it is kept by the next attempt.
     partial = folder.with_name(f".partial-{folder.name}")
     ivy_cache = partial / "ivy"
     ivy_cache.mkdir(parents=True, exist_ok=True)
     missing = [jar for jar in jars if file_sha256(partial / jar.jar_set / jar.file_name) != jar.sha256]
     if missing:
-        say(f"fetching {len(missing)} JVM jars (Delta, Kafka connector, Kafka broker) into {folder}")
+        what = ", ".join(_MEANING[jar_set] for jar_set in JarSet if any(jar.jar_set is jar_set for jar in missing))
+        say(f"fetching {len(missing)} JVM jars ({what}) into {folder}")
         module = partial / "ivy.xml"
         module.write_text(module_file(missing), encoding="utf-8")
         pattern = str(partial / "[conf]" / "[artifact]-[revision].[ext]")
@@ -56,7 +64,7 @@ def _fetch(java: Java, folder: Path, environ: Mapping[str, str], jars: tuple[Loc
         shutil.rmtree(ivy_cache)  # else the next attempt would be served the same bytes
         told = "; ".join(f"{jar.coordinate} should have SHA-256 {jar.sha256}, has {seen}" for jar, seen in wrong)
         raise SetupIncompleteError(
-            f"Jars differ from conf/jars/jars.lock: {told}.",
+            f"Jars differ from conf/jars/{lock_name}: {told}.",
             "Nothing was installed. Run again; if it repeats, the Maven repository or a mirror serves altered files.",
         )
     shutil.rmtree(ivy_cache)
@@ -82,7 +90,8 @@ def file_sha256(path: Path) -> str | None:
 def module_file(jars: Iterable[LockedJar]) -> str:
     """Return an ivy.xml that names exactly these jars and follows none of their dependencies."""
     lines = ['<ivy-module version="2.0">', '<info organisation="thalweg" module="locked"/>']
-    lines += ['<configurations><conf name="spark"/><conf name="broker"/></configurations>', "<dependencies>"]
+    sets = "".join(f'<conf name="{jar_set}"/>' for jar_set in JarSet)
+    lines += [f"<configurations>{sets}</configurations>", "<dependencies>"]
     for jar in jars:
         # Naming the artifact spares asking for the module file; some modules declare a type other than "jar".
         lines.append(

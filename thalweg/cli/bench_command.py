@@ -24,6 +24,7 @@ BENCHMARKS: Final[Mapping[str, tuple[str, str]]] = {
     # name: (module, function); imported when it is run. Its parameters are the function's keyword arguments, or the
     # fields of the one dataclass it takes.
     "agent": ("thalweg.benchmarks.agent.agent", "agent"),
+    "brokers": ("thalweg.benchmarks.brokers.brokers", "measure"),
     "ended": ("thalweg.benchmarks.ended.ended", "measure"),
     "federate": ("thalweg.benchmarks.learning.learning", "measure"),
     "explain": ("thalweg.benchmarks.placement.explain", "run"),

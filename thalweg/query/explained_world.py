@@ -20,6 +20,7 @@ from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.live.start_terms import words_of_gates
 from thalweg.scheduling.world.crowd_world import world_of_crowd
 from thalweg.scheduling.world.orders import read_order_row
+from thalweg.scheduling.world.task_book import EXIT
 from thalweg.scheduling.world.tasks import Change, TaskSpec, TaskState, sized
 from thalweg.streams.placement.many_needs import read_many
 from thalweg.streams.placement.task_specs import read_spec
@@ -157,15 +158,16 @@ def tried_again_ms(history: Sequence[dict[str, Any]], spec: TaskSpec) -> int:
         history: its rows of the ledger, in order.
         spec: what it asks for.
     """
-    failures = failed_ms = 0
+    causes: list[str] = []
+    failed_ms = 0
     for row in history:
         if row["transition"] == Change.FAILED:
-            failures += 1
+            causes.append(row.get("cause") or EXIT)
             failed_ms = round(row["decided_at"].timestamp() * 1_000)
         elif row["transition"] in (Change.SUBMITTED, Change.UPDATED, Change.ASSIGNED):
-            failures = 0 if row["transition"] == Change.SUBMITTED else failures
+            causes = [] if row["transition"] == Change.SUBMITTED else causes
             failed_ms = 0
-    return failed_ms + spec.terms.retries.wait_ms(failures) if failed_ms else 0
+    return failed_ms + spec.terms.retries.wait_ms(causes) if failed_ms else 0
 
 
 def why_it_waits(row: dict[str, Any], history: Sequence[dict[str, Any]], around: ExplainedWorld) -> Waits:

@@ -1,4 +1,4 @@
-"""A real Apache Kafka broker as a child process: one node, its own controller, from the locked jars."""
+"""A real Apache Kafka broker as a child process, from the locked jars: a node and its own controller."""
 
 import base64
 import os
@@ -68,6 +68,23 @@ class BrokerDoor:
     """The port that the broker tells its clients to use."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """Which of some nodes a broker is that keep copies of each other's records (`thalweg.stack.brokers`)."""
+
+    number: int
+    """From 1 on."""
+    controllers: Mapping[int, int]
+    """Port of every node's controller, by its number: all of them vote."""
+    cluster: str
+    """Their cluster's id."""
+
+    @property
+    def copies(self) -> int:
+        """Return how many copies there are of what the brokers keep for themselves."""
+        return len(self.controllers)
+
+
 def choose_ports(preferred: BrokerPorts | None = None) -> BrokerPorts:
     """Return two free ports, the preferred ones where they still are."""
     clients = free_port(preferred=preferred.clients if preferred else None)
@@ -83,6 +100,7 @@ def broker_spec(
     jars: list[Path],
     doors: Sequence[BrokerDoor] = (),
     archived: bool = True,
+    member: Membership | None = None,
 ) -> ProcessSpec:
     """Prepare a broker's folder and return the process to run.
 
@@ -96,6 +114,7 @@ def broker_spec(
         doors: Further ways in.
         archived: Map its classes from their archive, where there is one; False for who makes that archive, as a JVM
             that maps one cannot write another.
+        member: Which of several it is; None for one that is alone.
 
     Raises:
         BrokerSetupError: Kafka refused to make its storage.
@@ -106,18 +125,19 @@ def broker_spec(
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     properties = folder / "server.properties"
-    properties.write_text(server_properties(ports, records, doors), encoding="utf-8")
+    properties.write_text(server_properties(ports, records, doors, member), encoding="utf-8")
     mapped = archive_flags(JarSet.BROKER, java) if archived else ()
     flags = (*JVM_FLAGS, *mapped, f"-Djava.io.tmpdir={scratch}")
     command = (str(java.executable), *flags, "-cp", ":".join(map(str, jars)))
     if not (records / "meta.properties").exists():
-        _format_storage(command, ports, records)
+        _format_storage(command, ports, records, member)
+    number = member.number if member is not None else None
     return ProcessSpec(
-        name="broker",
+        name="broker" if number is None else f"broker-{number}",
         argv=(*command, "kafka.Kafka", str(properties)),
         env=utf8_locale(),
         ports={"kafka": ports.clients, "controller": ports.controller},
-        is_ready=lambda: answers(ports, cluster_id(folder)),
+        is_ready=lambda: answers(ports, cluster_id(folder), number),
         # A port that another process took first is the one failure that starting again, elsewhere, mends.
         restart=RestartPolicy(max_restarts_before_ready=3),
     )
@@ -141,17 +161,38 @@ def _told_cluster_id(folder: Path) -> str | None:
         return None
 
 
-def server_properties(ports: BrokerPorts, records: Path, doors: Sequence[BrokerDoor] = ()) -> str:
+def server_properties(
+    ports: BrokerPorts, records: Path, doors: Sequence[BrokerDoor] = (), member: Membership | None = None
+) -> str:
     """Return the broker's settings: the project's, and where this one listens and writes."""
     listens = {"LOCAL": ports.clients, **{door.name: door.listens for door in doors}}
     told = {"LOCAL": ports.clients, **{door.name: door.told for door in doors}}
-    return SERVER_PROPERTIES.read_text(encoding="utf-8") + (
-        "\n# Chosen at start.\n"
-        f"listeners={_addresses({**listens, 'CONTROLLER': ports.controller})}\n"
-        f"advertised.listeners={_addresses(told)}\n"
-        f"listener.security.protocol.map={','.join(f'{name}:PLAINTEXT' for name in ('CONTROLLER', *listens))}\n"
-        f"controller.quorum.voters=1@{LOOPBACK}:{ports.controller}\n"
-        f"log.dirs={_property(records)}\n"
+    return (
+        SERVER_PROPERTIES.read_text(encoding="utf-8")
+        + (
+            "\n# Chosen at start.\n"
+            f"listeners={_addresses({**listens, 'CONTROLLER': ports.controller})}\n"
+            f"advertised.listeners={_addresses(told)}\n"
+            f"listener.security.protocol.map={','.join(f'{name}:PLAINTEXT' for name in ('CONTROLLER', *listens))}\n"
+            f"controller.quorum.voters={_voters(member.controllers if member is not None else {1: ports.controller})}\n"
+            f"log.dirs={_property(records)}\n"
+        )
+        + ("" if member is None else _among_several(member))
+    )
+
+
+def _voters(controllers: Mapping[int, int]) -> str:
+    return ",".join(f"{number}@{LOOPBACK}:{port}" for number, port in sorted(controllers.items()))
+
+
+def _among_several(member: Membership) -> str:
+    """Settings of one of several: what the brokers keep for themselves has a copy on each, and outlives one of them."""
+    enough = member.copies // 2 + 1
+    copied = ("default", "offsets.topic", "transaction.state.log", "share.coordinator.state.topic")
+    return (
+        f"node.id={member.number}\n"
+        + "".join(f"{name}.replication.factor={member.copies}\n" for name in copied)
+        + f"transaction.state.log.min.isr={enough}\nshare.coordinator.state.topic.min.isr={enough}\n"
     )
 
 
@@ -166,13 +207,15 @@ def _property(path: Path) -> str:
     return "".join(chr(unit[1]) if unit < b"\0\x7f" else f"\\u{unit.hex()}" for unit in units)
 
 
-def _format_storage(command: tuple[str, ...], ports: BrokerPorts, records: Path) -> None:
+def _format_storage(
+    command: tuple[str, ...], ports: BrokerPorts, records: Path, member: Membership | None = None
+) -> None:
     # Made beside and moved into place, so that a kill in the middle leaves nothing that looks finished.
     fresh = records.with_name("records.new")
     shutil.rmtree(fresh, ignore_errors=True)
     properties = records.with_name("format.properties")
-    properties.write_text(server_properties(ports, fresh), encoding="utf-8")
-    own_id = _told_cluster_id(records.parent) or new_cluster_id()
+    properties.write_text(server_properties(ports, fresh, (), member), encoding="utf-8")
+    own_id = member.cluster if member is not None else _told_cluster_id(records.parent) or new_cluster_id()
     try:
         made = subprocess.run(
             [*command, "kafka.tools.StorageTool", "format", "-t", own_id, "-c", str(properties)],
@@ -208,8 +251,13 @@ def new_cluster_id(draw: Callable[[], uuid.UUID] = uuid.uuid4) -> str:
     return candidate
 
 
-def answers(ports: BrokerPorts, own_cluster: str | None) -> bool:
+def answers(ports: BrokerPorts, own_cluster: str | None, number: int | None = None) -> bool:
     """Tell whether the broker serves clients now; listening alone comes a little earlier.
+
+    Args:
+        ports: Where it listens.
+        own_cluster: Whose it is.
+        number: Its own among several; None for one that is alone.
 
     Raises:
         NeverReadyError: Another cluster's broker answers there.
@@ -237,7 +285,8 @@ def answers(ports: BrokerPorts, own_cluster: str | None) -> bool:
             f"{ports.bootstrap} is answered by cluster {described['cluster_id']}, not by this stack's {own_cluster}"
         )
     HOMES.settle(ports.bootstrap, described["cluster_id"])
-    return any(not broker["is_fenced"] for broker in described["brokers"])
+    own = [broker for broker in described["brokers"] if number is None or broker["broker_id"] == number]
+    return any(not broker["is_fenced"] for broker in own)
 
 
 class Broker:

@@ -268,6 +268,30 @@ def test_a_failure_is_tried_again_as_its_request_says(line: Line) -> None:
     assert "exit code 3 is not tried again" in end["reason"]
 
 
+def test_what_cannot_be_started_is_not_tried_three_times_at_once(line: Line) -> None:
+    line.take(asked("t", retries={"at_most": 4}))
+    line.report("failed", "t", cause="start", detail="command 'x' was not found in this region")
+    line.take()
+    assert line.states()["t"] == "assigned", "elsewhere it may be there"
+    for wait_s in (5, 10):
+        line.report("failed", "t", cause="start", detail="command 'x' was not found in this region")
+        line.take()
+        assert line.states()["t"] == "waiting"
+        assert (
+            f"tried again in {wait_s} s"
+            in [row["reason"] for row in line.ledger() if row["transition"] == "failed"][-1]
+        )
+        line.begin()
+        line.take()
+        assert line.states()["t"] == "waiting", "the next life waits, too"
+        line.world.wake(10**12)
+        line.take()
+        assert line.states()["t"] == "assigned"
+    line.report("failed", "t", cause="exit")
+    line.take()
+    assert line.states()["t"] == "assigned", "what ran is tried again as before"
+
+
 def test_the_tables_tell_what_keeps_each_task_from_starting(line: Line) -> None:
     line.take(
         asked("big", per_worker={"gpus": 9}),

@@ -13,6 +13,7 @@ from thalweg.jobs.microbatch.dead_letters import DeadLetters
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.microbatch.microbatch import Microbatch
 from thalweg.jobs.microbatch.outcome import BatchId, BatchOutcome
+from thalweg.jobs.replication.alarm import Alarm
 from thalweg.jobs.replication.publication import TopicReplacedError
 from thalweg.jobs.replication.replicator import ORDER, ReplicationLimits, Replicator
 from thalweg.jobs.runtime.job import Stop
@@ -89,6 +90,7 @@ class Stage:
         self.host = Host()
         self.topic = "topic-1"
         self.state_topics: dict[str, str] = {}
+        self.wakes: list[int | None] = []
         self.restart()
 
     def restart(self, stop: Stop | None = None) -> None:
@@ -102,6 +104,7 @@ class Stage:
             isolation=self.host.isolation,
             replica_topic=self.topic,
             state_topics=self.state_topics,
+            wake_at=self.wakes.append,
         )
         self.batches: Microbatch[Sequence[StateInput]] = Microbatch(
             job="replicate",
@@ -374,6 +377,33 @@ def test_parked_gaps_and_counts_survive_a_restart(tmp_path: Path) -> None:
     stage.exchange(eu)
     assert {row["key"] for row in stage.rows("records")} == {"early", "lost", "last"}
     assert len([r for r in stage.rows("sync_refused") if r["verdict"] == "parked"]) == 3
+
+
+def test_a_write_that_waits_for_its_stamp_is_merged_when_it_may_be_though_nobody_writes(tmp_path: Path) -> None:
+    stage, woken = Stage(tmp_path), Letters()
+    alarm = Alarm(lambda: woken, "t", lambda: stage.now)
+    assert stage.wakes[-1] is None
+    for ahead_ms in (200_000, 100_000):
+        stamped = json.dumps({"key": f"k{ahead_ms}", "value": {"f": 1}, "observed_at": NOW + ahead_ms}).encode()
+        stage.take(stage.inputs("eu", [stamped]))
+    for _ in range(2):
+        due = NOW + 100_000 - LIMITS.limits.park_ms
+        assert stage.wakes[-1] == due
+        stage.restart()
+    alarm.set(stage.wakes[-1])
+    alarm.step()
+    assert woken.records == []
+    stage.now = due
+    alarm.step()
+    [record] = woken.records
+    assert record.topic == topic_name(STATE, "t", "control")
+    stage.take(stage.inputs("control", [record.value]))
+    assert [row["key"] for row in stage.rows("records")] == ["k100000"]
+    assert stage.wakes[-1] == NOW + 200_000 - LIMITS.limits.park_ms
+    stage.now = NOW + 300_000
+    stage.take(stage.inputs("control", [record.value]))
+    assert stage.wakes[-1] is None
+    assert {row["region"] for row in stage.rows("sync_regions")} == {"eu", "@centre"}, "nobody speaks there"
 
 
 def test_a_repair_sends_only_the_buckets_that_differ(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class Here:
         return watch, [mismatch.kind for mismatch in watch.settle()]
 
     def run_batch(self, number: int, requests: int, status: int, *, done: bool = True) -> None:
-        folder = self.checkpoint.folder
+        folder = Path(self.checkpoint.place)
         for part in ("offsets", "commits"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         ends = {"requests": {"0": requests}, "status": {"0": status}}
@@ -119,7 +119,7 @@ def test_a_topic_made_anew_while_the_query_runs_ends_it_and_is_read_from_its_beg
     assert kinds == [MismatchKind.TOPIC_ANEW]
     assert after.begin_at == {("requests", 0): EARLIEST, ("status", 0): 50}
     assert here.checkpoint.standing().batch is None
-    assert (here.checkpoint.folder.parent / "set-aside" / "place-1" / "offsets" / "0").exists()
+    assert (Path(here.checkpoint.place).parent / "set-aside" / "place-1" / "offsets" / "0").exists()
     _, kinds = here.settled()
     assert kinds == []
 
@@ -188,7 +188,7 @@ def test_another_warehouse_under_the_same_checkpoint_is_recognised(here: Here) -
 
 def test_a_checkpoint_moved_away_is_a_query_that_must_recognise(here: Here) -> None:
     running(here)
-    here.checkpoint.folder.rename(here.folder / "moved")
+    Path(here.checkpoint.place).rename(here.folder / "moved")
     here.known = {("requests", 0): 1_000}
     after, kinds = here.settled()
     assert kinds == []

@@ -40,7 +40,7 @@ def test_what_it_was_made_with_is_read_back(tmp_path: Path) -> None:
     assert checkpoint.origin() is None
     with pytest.raises(FileNotFoundError):  # a mark would stand for a checkpoint that is not there
         checkpoint.write_origin(ORIGIN)
-    checkpoint.folder.mkdir(parents=True)
+    checkpoint.begin()
     checkpoint.write_origin(ORIGIN)
     assert checkpoint.origin() == ORIGIN
     assert checkpoint.standing() == Standing()
@@ -66,4 +66,4 @@ def test_each_one_set_aside_has_a_place_of_its_own(tmp_path: Path) -> None:
         places.add(QueryCheckpoint(tmp_path / "place").set_aside())
         assert not (tmp_path / "place").exists()
     assert len(places) == 3
-    assert all((place / "offsets").is_dir() for place in places)
+    assert all((Path(place) / "offsets").is_dir() for place in places)

@@ -40,3 +40,10 @@ def test_a_client_certificate_reaches_both_kinds_of_clients() -> None:
     options = kafka_options(kafka)
     assert (options["kafka.ssl.keystore.type"], options["kafka.ssl.keystore.location"]) == ("PEM", "me.pem")
     assert "kafka.ssl.keystore.location" not in kafka_options(KafkaSettings())
+
+
+def test_a_query_waits_for_another_leader_where_there_can_be_one() -> None:
+    assert KafkaSettings().patience_ms == 10_000
+    copied = KafkaSettings(replication_factor=3, min_insync_replicas=2)
+    assert copied.patience_ms > 9_000 + 10_000, "a session that runs out, and a request that was under way"
+    assert KafkaSettings(leader_wait_ms=5_000, replication_factor=3).patience_ms == 5_000

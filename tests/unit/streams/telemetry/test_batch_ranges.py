@@ -27,4 +27,4 @@ def test_what_is_not_plain_is_left_to_spark(tmp_path: Path) -> None:
     assert batch_ranges(str(tmp_path), 7) is None
     assert batch_ranges(str(tmp_path), 9) is None
     assert batch_ranges(str(tmp_path), 0) is None
-    assert batch_ranges("s3://bucket/checkpoint", 5) is None
+    assert batch_ranges("hdfs://host/checkpoint", 5) is None

@@ -11,16 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from thalweg.bootstrap import print_jars
 from thalweg.bootstrap.ivy import ivy_jar
 from thalweg.bootstrap.jars import ensure_jars, module_file, wrong_jars
 from thalweg.bootstrap.relock_jars import lock_text, without_shipped
 from thalweg.conf.environment import (
     JAR_LOCK,
     PROJECT_ROOT,
+    S3_JAR_LOCK,
     JarSet,
     LockedJar,
     SetupIncompleteError,
     find_java,
+    jar_paths,
     locked_jars,
 )
 
@@ -164,6 +167,31 @@ def test_the_committed_lock_reads_and_clashes_with_nothing_pyspark_ships() -> No
     assert modules[JarSet.SPARK, "spark-sql-kafka-0-10_2.13"] == "4.2.0"
     assert modules[JarSet.SPARK, "delta-spark_4.2_2.13"] == "4.4.0"
     assert (JarSet.BROKER, "kafka_2.13") in modules
+
+
+def test_the_lock_for_s3_holds_the_shipped_hadoops_own_and_no_class_that_pyspark_has() -> None:
+    jars = locked_jars(S3_JAR_LOCK)
+    assert S3_JAR_LOCK.read_text() == lock_text(jars, S3_JAR_LOCK)
+    shipped = [path.name for path in ivy_jar().parent.glob("*.jar")]
+    assert without_shipped(jars, shipped) == list(jars)
+    assert {jar.jar_set for jar in jars} == {JarSet.S3}
+    modules = {jar.module: jar.revision for jar in jars}
+    assert f"hadoop-client-api-{modules['hadoop-aws']}.jar" in shipped
+    assert "commons-logging" not in modules, "jcl-over-slf4j has its classes"
+
+
+def test_only_what_spark_can_be_given_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in (["broker"], ["s3", "s3"], ["--help"]):
+        assert print_jars.main(wrong) == 2
+        told = capsys.readouterr()
+        assert "print_jars [s3]" in told.err and not told.out
+
+
+def test_a_lock_is_asked_for_by_its_set(tmp_path: Path) -> None:
+    with pytest.raises(SetupIncompleteError, match="print_jars s3"):
+        jar_paths(JarSet.S3, {"THALWEG_CACHE": str(tmp_path)})
+    with pytest.raises(SetupIncompleteError, match="doctor"):
+        jar_paths(JarSet.SPARK, {"THALWEG_CACHE": str(tmp_path)})
 
 
 @pytest.mark.parametrize("line", ["spark a:b sha256:00", "driver a:b:c sha256:" + "0" * 64, "spark a:b:c sha256:xyz"])

@@ -13,6 +13,7 @@ from thalweg.processes.ports import FIRST_PORT, LAST_PORT, accepts_connections, 
 from thalweg.stack.broker import (
     BrokerDoor,
     BrokerPorts,
+    Membership,
     answers,
     choose_ports,
     cluster_id,
@@ -44,6 +45,21 @@ def test_a_door_is_listened_at_and_told_by_its_other_address(tmp_path: Path) -> 
     assert settings["advertised.listeners"] == "LOCAL://127.0.0.1:20001,DOOR0://127.0.0.1:20004"
     assert "DOOR0://127.0.0.1:20003" in settings["listeners"].split(",")
     assert "DOOR0:PLAINTEXT" in settings["listener.security.protocol.map"].split(",")
+
+
+def test_one_of_several_names_them_all_and_keeps_copies_of_what_is_theirs(tmp_path: Path) -> None:
+    member = Membership(number=2, controllers={1: 20002, 2: 20004, 3: 20006}, cluster="c")
+    text = server_properties(BrokerPorts(clients=20003, controller=20004), tmp_path / "records", member=member)
+    settings: dict[str, str] = {}  # the last word counts
+    for line in text.splitlines():
+        if "=" in line and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            settings[name] = value
+    assert settings["node.id"] == "2"
+    assert settings["controller.quorum.voters"] == "1@127.0.0.1:20002,2@127.0.0.1:20004,3@127.0.0.1:20006"
+    copied = [name for name in settings if name.endswith("replication.factor")]
+    assert len(copied) == 4 and {settings[name] for name in copied} == {"3"}
+    assert settings["transaction.state.log.min.isr"] == "2"
 
 
 def test_a_preferred_port_is_taken_while_it_is_free() -> None:

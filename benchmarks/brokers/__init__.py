@@ -1,0 +1,1 @@
+"""Three brokers, of which one and then another is lost."""
