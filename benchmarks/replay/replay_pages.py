@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from thalweg.benchmarks.replay import front
 from thalweg.benchmarks.replay.replay import COMMAND, RESULT
 from thalweg.conf.environment import PROJECT_ROOT
 from thalweg.replay.report import plot
@@ -17,6 +18,11 @@ BEGIN: Final = (
     "<!-- Written by `python -m thalweg.benchmarks.replay.replay_pages` from benchmarks/results/replay.json. -->"
 )
 END: Final = "<!-- The rest is written by hand. -->"
+FRONT_PICTURE: Final = PAGE.parent / "images" / "philly-front.svg"
+FRONT_BEGIN: Final = (
+    "<!-- Written by `python -m thalweg.benchmarks.replay.replay_pages` from benchmarks/results/replay-front.json. -->"
+)
+FRONT_END: Final = "<!-- By hand again. -->"
 HOUR_S: Final = 3_600.0
 
 
@@ -55,11 +61,11 @@ def measured(result: Mapping[str, Any]) -> str:
     )
 
 
-def filled(page: str, block: str) -> str:
-    """Put a block between the page's markers."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{block}\n\n{END}{after}"
+def filled(page: str, block: str, begin: str = BEGIN, end: str = END) -> str:
+    """Put a block between two of the page's markers."""
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n\n{block}\n\n{end}{after}"
 
 
 def _policies(reports: Sequence[Mapping[str, Any]], *, seconds: bool = False) -> str:
@@ -117,8 +123,11 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
 def main() -> None:
     """Write the page's figures and draw its picture."""
     result = json.loads(RESULT.read_text(encoding="utf-8"))
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), measured(result)), encoding="utf-8")
+    rows = json.loads(front.RESULT.read_text(encoding="utf-8"))
+    page = filled(PAGE.read_text(encoding="utf-8"), measured(result))
+    PAGE.write_text(filled(page, front.table(rows), FRONT_BEGIN, FRONT_END), encoding="utf-8")
     draw(result, PICTURE)
+    front.draw(rows, FRONT_PICTURE)
 
 
 if __name__ == "__main__":

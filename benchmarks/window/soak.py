@@ -176,7 +176,7 @@ def measure(parameters: SoakParameters) -> dict[str, Any]:
         ledger = _Ledger(warehouse, made.batch, parameters.tasks_per_s)
         more = {"THALWEG_WINDOW__ANEW_S": str(parameters.anew_s)}
         with serving(warehouse, Path(folder), more) as (url, process, _):
-            until(lambda: ask(f"{url}healthz").get("tasks", 0) >= parameters.tasks)
+            until(lambda: ask(f"{url}healthz")["loaded"])
             figures = asyncio.run(_soaked(url, process, ledger, warehouse, parameters))
     return {
         "bench": "window-soak",

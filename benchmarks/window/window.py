@@ -68,7 +68,7 @@ def measure(parameters: Parameters) -> dict[str, Any]:
         Path(warehouse).mkdir()
         ledger = make_window_warehouse(warehouse, datetime.now(UTC), size, parameters.seed)
         with serving(warehouse, Path(folder)) as (url, process, opened_s):
-            loaded_s = until(lambda: ask(f"{url}healthz").get("tasks", 0) >= parameters.tasks)
+            loaded_s = until(lambda: ask(f"{url}healthz")["loaded"])
             figures = {
                 "answers_after_s": opened_s,
                 "loaded_after_s": round(opened_s + loaded_s, 2),

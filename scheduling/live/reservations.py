@@ -10,6 +10,7 @@ waits, and what it lets pass leaves its start where it was.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -55,6 +56,9 @@ class Reservation:
 def reservations(world: World, free_gpus: FloatArray, now_ms: int, rule: RankRule) -> tuple[Reservation, ...]:
     """Find room for the highest-ranked gangs that fit nowhere now, one in each pool at most.
 
+    What is kept for one counts as taken for those that rank below it: else a gang that would fit there, and may not go
+    there, has nothing kept for itself anywhere.
+
     Args:
         world: what waits and what runs.
         free_gpus: [P] free now.
@@ -63,7 +67,8 @@ def reservations(world: World, free_gpus: FloatArray, now_ms: int, rule: RankRul
     """
     found: dict[int, Reservation] = {}
     ends_of = cache(_ends)
-    for turn in world.waiting.gangs(free_gpus, MOST_RESERVED, now_ms, rule):
+    open_gpus = free_gpus.astype(np.float64)
+    for turn in islice(world.waiting.gangs(open_gpus, now_ms, rule), MOST_RESERVED):
         key = turn.waiting.key
         usable = np.flatnonzero(world.usable_pools(key))
         usable = usable[[pool not in found for pool in usable.tolist()]] if usable.size else usable
@@ -83,6 +88,7 @@ def reservations(world: World, free_gpus: FloatArray, now_ms: int, rule: RankRul
                 )
         if first is not None:
             found[first.pool] = first
+            open_gpus[first.pool] = min(open_gpus[first.pool], first.spare_gpus)
     return tuple(found.values())
 
 

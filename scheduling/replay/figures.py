@@ -28,6 +28,7 @@ def summarise(jobs: Sequence[ReplayJob], fleet: RegionalSupply, result: Replay) 
     demand = _by_index(result.region, ran_s * result.gpus, len(supply_gpu_s))
     used = _by_index(result.region, in_span_s * result.gpus, len(supply_gpu_s))
     waited_s = waiting_s(jobs, result)
+    delayed_s = delays_s(jobs, result)
     started = np.unique(result.job)
     stopped = np.flatnonzero(result.ending == Ending.STOPPED)
     begun = set(zip(result.job.tolist(), result.start_s.tolist(), result.region.tolist(), strict=True))
@@ -47,6 +48,7 @@ def summarise(jobs: Sequence[ReplayJob], fleet: RegionalSupply, result: Replay) 
         "wait_p99_s": _round(_percentile(waited_s, 99)),
         "wait_longest_s": _round(float(waited_s.max(initial=0.0))),
         "wait_mean_s_gangs_of_8": _round(_mean_of_gangs(jobs, result)),
+        "delay_mean_s": _round(float(delayed_s.mean()) if len(delayed_s) else 0.0),
         "utilisation_percent": round(100 * float(used.sum() / max(float(supply_gpu_s.sum()), 1e-12)), 3),
         "allocation_while_waiting_percent": None if np.isnan(share) else round(100 * share, 3),
         "demand_by_supply": _by_region(fleet, _ratio(demand, supply_gpu_s)),
@@ -78,6 +80,20 @@ def _mean_of_gangs(jobs: Sequence[ReplayJob], result: Replay) -> float:
 def waiting_s(jobs: Sequence[ReplayJob], result: Replay) -> FloatArray:
     """How long each job waited until its last copy first started, for those that were complete after the begin."""
     return np.array(list(waits(jobs, result).values()), np.float64)
+
+
+def delays_s(jobs: Sequence[ReplayJob], result: Replay) -> FloatArray:
+    """How much later each job of `waits` ended than it would have alone: it counts what a stop costs, too.
+
+    Counted to the end of its last copy that ran to its end, from its arrival, less its run time; what an elastic task
+    gained by more workers counts against it.
+    """
+    done = result.ending == Ending.FINISHED
+    ended = dict[int, float]()
+    for job, end_s in zip(result.job[done].tolist(), result.end_s[done].tolist(), strict=True):
+        ended[job] = max(end_s, ended.get(job, -np.inf))
+    counted = (job for job in waits(jobs, result) if job in ended)
+    return np.array([ended[job] - jobs[job].arrive_s - jobs[job].run_s for job in counted], np.float64)
 
 
 def waits(jobs: Sequence[ReplayJob], result: Replay) -> dict[int, float]:

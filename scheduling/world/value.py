@@ -45,6 +45,10 @@ GPU_HOURS_PER_USD: Final = 15.0
 """What a dollar of egress counts in GPU-hours when ranks are compared. A dollar buys half a GPU-hour; but bytes that
 were fetched for a short task are gone with it, while the same GPU would have taken a task whose data lie there."""
 
+PROMISE_POWER: Final = 0.5
+"""A rank is divided by this power of the share of the longest wait that is left. With 1 the old ones rise so early that
+many of them come at once and hold up all that is short; later than with the root, they come all at the last moment."""
+
 OVERDUE: Final = 1e12
 """Ranks of those to whom the promise was broken begin here, above all others."""
 
@@ -99,7 +103,7 @@ def rank(
         rule: the promise.
     """
     aged = np.maximum(np.asarray(age_ms, np.float64), 0.0) / max(rule.longest_wait_ms, 1.0)
-    left = np.maximum(1.0 - aged, 1e-6)
+    left = np.maximum(1.0 - aged, 1e-6) ** PROMISE_POWER
     fair = np.asarray(value, np.float64) / np.maximum(gpu_hours, LEAST_HOLD_H) / left
     return np.asarray(np.where(aged >= 1.0, OVERDUE * aged, np.minimum(fair, OVERDUE)), np.float64)
 

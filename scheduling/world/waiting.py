@@ -392,20 +392,25 @@ class WaitingQueue:
         chosen = np.array(sorted(taken, key=lambda at: (-taken[at], at)), np.int64)
         return rows[chosen], np.array([taken[at] for at in chosen.tolist()], np.float64)
 
-    def gangs(self, free_gpus: FloatArray, most: int, now_ms: int, rule: RankRule) -> list["Turn"]:
-        """Choose the highest-ranked classes of several workers that no pool has GPUs for now.
+    def gangs(self, open_gpus: FloatArray, now_ms: int, rule: RankRule) -> Iterator["Turn"]:
+        """Go through the classes of several workers that no open pool has GPUs for now, the highest rank first.
 
         Args:
-            free_gpus: [P] free now.
-            most: so many.
+            open_gpus: [P] free now, and open to who has nothing kept; looked at anew for each class, so that what has
+                been kept for one is not taken for room by those that follow.
             now_ms: the moment.
             rule: of the ranks.
         """
         rows = np.flatnonzero(self._live & ~self._parked & self._gang)
         if not rows.size:
-            return []
-        rows = rows[~(self._pools[rows] & (free_gpus >= self._gpus[rows, None] - _SLACK)).any(axis=1)]
-        return self._by_rank(rows, most, most, now_ms, rule)
+            return
+        ranks = self._ranks(rows, now_ms, rule, None)
+        for at in np.lexsort((self._oldest[rows], -ranks)).tolist():
+            row = int(rows[at])
+            if not (self._pools[row] & (open_gpus >= self._gpus[row] - _SLACK)).any():
+                waiting = self._by_index[row]
+                assert waiting is not None
+                yield Turn(waiting, 1, float(ranks[at]))
 
     def stuck(self, max_classes: int, max_tasks: int, now_ms: int, rule: RankRule = DEFAULT_RULE) -> list["Turn"]:
         """Choose the highest-ranked classes for which a plan found no room, as `window` does those that it looks at.

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from thalweg.benchmarks.placement.real_graph import published_folder
+from thalweg.benchmarks.replay import front
 from thalweg.benchmarks.replay import replay as bench
 from thalweg.benchmarks.replay import replay_pages as pages
 from thalweg.cli.replay_command import run_policy
@@ -21,6 +22,18 @@ def test_the_page_and_its_picture_show_the_recorded_result(tmp_path: Path) -> No
     assert text == pages.filled(text, pages.measured(RESULT)), "python -m thalweg.benchmarks.replay.replay_pages"
     pages.draw(RESULT, tmp_path / "picture.svg")
     assert (tmp_path / "picture.svg").read_bytes() == pages.PICTURE.read_bytes(), (
+        "python -m thalweg.benchmarks.replay.replay_pages"
+    )
+
+
+def test_the_page_and_its_picture_show_the_recorded_front(tmp_path: Path) -> None:
+    rows = json.loads(front.RESULT.read_text(encoding="utf-8"))
+    text = pages.PAGE.read_text(encoding="utf-8")
+    assert text == pages.filled(text, front.table(rows), pages.FRONT_BEGIN, pages.FRONT_END), (
+        "python -m thalweg.benchmarks.replay.replay_pages"
+    )
+    front.draw(rows, tmp_path / "picture.svg")
+    assert (tmp_path / "picture.svg").read_bytes() == pages.FRONT_PICTURE.read_bytes(), (
         "python -m thalweg.benchmarks.replay.replay_pages"
     )
 
@@ -57,4 +70,6 @@ def test_the_code_still_does_what_was_recorded() -> None:
     recorded = next(report for report in part["policies"] if report["policy"] == "gravity")
     again = run_policy(scenario, "gravity", (), 0.0)
     again["replay_seconds"] = recorded["replay_seconds"]
+    # What is counted since has no recorded figure; it stops nobody, so its delays are its waits.
+    assert again.pop("delay_mean_s") == pytest.approx(again["wait_mean_s"], abs=0.01)
     assert again == recorded

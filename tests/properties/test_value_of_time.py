@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -107,6 +108,31 @@ def test_who_ranks_below_a_gang_does_not_take_the_room_that_becomes_free_for_it(
     ask(world, "gone by then", spec(expected_s=5_000.0, priority=100))
     placed(world)
     assert where(world, "gone by then")
+
+
+def test_a_gang_that_may_not_go_where_another_has_its_room_gets_room_of_its_own() -> None:
+    world = world_of(node("east", "n1", 8), node("west", "n1", 4))
+    for index in range(2):
+        ask(world, f"east{index}", spec(expected_s=36_000.0, allowed_regions=("east",)))
+    for index in range(4):
+        ask(world, f"west{index}", spec(expected_s=72_000.0, allowed_regions=("west",)))
+    placed(world)
+    ask(world, "first", spec(workers=8, expected_s=36_000.0))
+    ask(
+        world, "second", spec(workers=4, expected_s=72_000.0)
+    )  # there are six free GPUs in the east, kept for the first
+    placed(world)
+    assert not where(world, "second")
+    kept = reservations(world, world.pools().capacity[:, GPUS], 0, DEFAULT_RULE)
+    rooms = {one.task_id: (world.nodes.pools[one.pool].region, one.starts_in_h) for one in kept}
+    assert rooms == {"first": ("east", pytest.approx(10.0)), "second": ("west", pytest.approx(20.0))}
+
+
+def test_the_promise_raises_a_rank_late() -> None:
+    rule = RankRule(longest_wait_ms=100.0 * HOUR_MS)
+    ages_ms = np.array([0.0, 50.0, 75.0, 99.0]) * HOUR_MS
+    ranks = rank(2.0, 1.0, ages_ms, rule)
+    assert ranks == pytest.approx([2.0, 2.0 * 2**0.5, 4.0, 20.0])
 
 
 @given(

@@ -17,6 +17,7 @@ from thalweg.conf.settings import PlaceSettings, SettingsError, load_settings
 from thalweg.query.as_of import AsOf, LogTooShortError, parse_as_of
 from thalweg.query.query import WarehouseUnreadableError
 from thalweg.query.sql_statement import QueryRefusedError
+from thalweg.replay.estimates import Estimates
 from thalweg.replay.ledger import RECORDED, ledger_scenario
 from thalweg.replay.scenario import Scenario, openb_scenario, philly_scenario
 from thalweg.replay.traces import TraceError, read_philly_jobs
@@ -26,8 +27,8 @@ from thalweg.scheduling.solve.solve import STRATEGIES
 
 POLICY_HELP = (
     "Repeat to compare. A strategy of the place job's planner (flow, greedy, genetic, anneal, lp), with settings of "
-    "its own where wanted: flow:weights.balance=50,most_preempted=0. philly also: home, spread, gravity, fifo, sjf; "
-    "openb: fill, fgd; ledger: recorded."
+    "its own where wanted: flow:weights.balance=50,most_preempted=0. philly also: home, spread, gravity, fifo, sjf, "
+    "las, las-lost, ftf; openb: fill, fgd; ledger: recorded."
 )
 
 
@@ -121,6 +122,13 @@ def check_policies(scenario: Scenario, policies: Sequence[str], settings: Sequen
 )
 @click.option("--seed", default=42, show_default=True, type=int, help="philly: of the data sizes.")
 @click.option(
+    "--estimates",
+    type=click.Choice(list(map(str, Estimates))),
+    default=str(Estimates.EXACT),
+    show_default=True,
+    help="philly: what the planner is told of run times. Hostile: each off by up to 100 times, either way.",
+)
+@click.option(
     "--plot", "plot_path", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture (png, svg)."
 )
 @click.option(
@@ -145,6 +153,7 @@ def replay_trace(
     cycle_s: float | None,
     patience_s: float,
     seed: int,
+    estimates: str,
     plot_path: Path | None,
     report_folder: Path | None,
     as_json: bool,
@@ -170,7 +179,13 @@ def replay_trace(
         elif kind == "philly":
             trace = read_philly_jobs(jobs_path)
             scenario = philly_scenario(
-                trace, regions=regions, load=load, seed=seed, all_clusters=all_clusters, patience_s=patience_s
+                trace,
+                regions=regions,
+                load=load,
+                seed=seed,
+                all_clusters=all_clusters,
+                patience_s=patience_s,
+                estimates=Estimates(estimates),
             )
         else:
             assert nodes_path is not None

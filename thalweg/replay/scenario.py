@@ -12,12 +12,15 @@ import numpy as np
 
 from thalweg.conf.settings import PlaceSettings
 from thalweg.jobs.placement.settings import plan_settings, tenants_of
+from thalweg.replay.estimates import Estimates, expected_s
 from thalweg.replay.openb import REGION, as_nodes, as_requests, popularity_of
 from thalweg.replay.traces import PhillyJob, TraceError, read_openb_nodes, read_openb_pods
 from thalweg.scheduling.ids import NodeId, RegionId
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.pack.packer import Packer, ScoringRule
+from thalweg.scheduling.replay.fair_finish import FairFinish
 from thalweg.scheduling.replay.in_order import ORDERS, InOrder
+from thalweg.scheduling.replay.least_attained import LeastAttained
 from thalweg.scheduling.replay.live import LivePlanner, fleet_of
 from thalweg.scheduling.replay.nodes import PackNodes
 from thalweg.scheduling.replay.policies import Gravity, RegionPolicy, Spread, StayHome, Tariff
@@ -85,6 +88,7 @@ def philly_scenario(
     seed: int = 42,
     all_clusters: bool = False,
     patience_s: float = float("inf"),
+    estimates: Estimates = Estimates.EXACT,
 ) -> Scenario:
     """Give each of the largest clusters a region of its own, all regions equal, and each job data at home.
 
@@ -95,6 +99,7 @@ def philly_scenario(
         seed: of the data sizes: log-normal, median 50 GB, sigma 1.5, drawn in order of submission, whatever the job.
         all_clusters: keep the jobs of all other clusters too, dealt to the homes in turn; False leaves them out.
         patience_s: of the region policies.
+        estimates: what the planner is told of run times; references know them exactly or not at all.
     """
     work: dict[str, float] = {}
     for job in trace:
@@ -122,6 +127,7 @@ def philly_scenario(
     needed = demand_gpu_s / max(1.0, jobs[-1].arrive_s) / load
     each = max(*(int(job.gpus) for job in jobs), round(needed / len(homes)))
     fleet = RegionalSupply(regions=tuple(map(RegionId, homes)), gpus=(float(each),) * len(homes))
+    told_s = expected_s([job.run_s for job in jobs], estimates, seed)
     largest = max(sum(job.gpus * job.run_s for job in jobs if job.home == home) for home in range(len(homes)))
     return Scenario(
         what={
@@ -131,17 +137,21 @@ def philly_scenario(
             "load": load,
             "skew": round(largest * len(homes) / demand_gpu_s, 4),
             "seed": seed,
+            "estimates": str(estimates),
             "data": f"log-normal, median {DATA_MEDIAN_GB:g} GB, sigma {DATA_SIGMA:g}",
             "usd_per_gpu_hour": TARIFF.usd_per_gpu_hour,
             "usd_per_gb": TARIFF.usd_per_gb,
         },
         jobs=jobs,
-        specs=[_philly_spec(job, homes) for job in jobs],
+        specs=[_philly_spec(job, homes, told) for job, told in zip(jobs, told_s, strict=True)],
         fleet=fleet,
         world=lambda: _equal_regions(fleet),
         own={
             **{kind.name: _region_policy(kind, jobs, fleet, patience_s) for kind in REGION_POLICIES},
             **{name: partial(InOrder, name, jobs, fleet, TARIFF) for name in ORDERS},
+            "las": partial(LeastAttained, jobs, fleet, TARIFF),
+            "las-lost": partial(LeastAttained, jobs, fleet, TARIFF, work_is_lost=True),
+            "ftf": partial(FairFinish, jobs, fleet, TARIFF),
         },
         default=tuple(kind.name for kind in REGION_POLICIES),
     )
@@ -211,11 +221,11 @@ def _region_policy(
     return lambda: kind(jobs, fleet, TARIFF, patience_s=patience_s)
 
 
-def _philly_spec(job: ReplayJob, homes: Sequence[str]) -> TaskSpec:
+def _philly_spec(job: ReplayJob, homes: Sequence[str], told_s: float) -> TaskSpec:
     """One worker a GPU: the trace does not say how many GPUs of a job shared a machine."""
     return TaskSpec(
         parts=(Part(workers=int(job.gpus), need=Need(gpus=1)),),
-        expected_s=job.run_s,
+        expected_s=told_s,
         data=(DataNeed(dataset=None, region=RegionId(homes[job.home]), size_gb=job.data_gb),),
     )
 

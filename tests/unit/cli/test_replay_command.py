@@ -115,7 +115,7 @@ def test_the_ledger_is_replayed_beside_what_was_recorded(warehouse: Path) -> Non
     [
         (
             ["--policy", "fastest"],
-            "there is no policy 'fastest' here; there are home, spread, gravity, fifo, sjf",
+            "there is no policy 'fastest' here; there are home, spread, gravity, fifo, sjf, las, las-lost, ftf",
         ),
         (["--policy", "flow:weights.balanse=5"], "balanse"),
         (["--policy", "flow", "--set", "place.window_tasks=-1"], "window_tasks"),
