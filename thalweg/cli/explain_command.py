@@ -12,6 +12,7 @@ from thalweg.cli import words
 from thalweg.cli.durations import in_words
 from thalweg.cli.reading import WrongCall, reading_command
 from thalweg.cli.render import Column, Fit, on_one_line, print_json, print_table, state_colour
+from thalweg.cli.solver_output import solvers_to_stderr
 from thalweg.conf.place_defaults import PLACE_DEFAULTS, PlaceDefaults
 from thalweg.query.as_of import AsOf, Version
 from thalweg.query.sql_statement import QueryRefusedError
@@ -48,7 +49,8 @@ def explain(task: str, as_json: bool, warehouse: str, as_of: AsOf | None) -> Non
     if isinstance(as_of, Version):
         raise QueryRefusedError(f"--as-of {as_of.number} is a version of one table, explain reads six; give a time")
     place = _settings(click.get_current_context().params["config"])
-    found = explain_task(task, warehouse, as_of, place, as_of or datetime.now(UTC))
+    with solvers_to_stderr():
+        found = explain_task(task, warehouse, as_of, place, as_of or datetime.now(UTC))
     if as_json:
         print_json(as_document(found))
         return

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -17,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from thalweg.cli import words
+from thalweg.cli.solver_output import solvers_to_stderr
 from thalweg.scheduling.problem.check import ProblemError
 from thalweg.scheduling.problem.document import (
     PlanResult,
@@ -56,7 +53,7 @@ def plan(problem_path: Path, strategy: str, deadline_s: float | None, seed: int,
         started = time.perf_counter()
         end = None if deadline_s is None else started + deadline_s
         limits = SolveLimits(remaining_s=None if end is None else lambda: end - time.perf_counter())
-        with _solvers_speak_to_stderr():
+        with solvers_to_stderr():
             solution = solve(read.problem, strategy=strategy, limits=limits, seed=seed)
     except (ProblemFormatError, ProblemError) as error:
         click.echo(f"Error: {problem_path}: {error}", err=True)
@@ -66,20 +63,6 @@ def plan(problem_path: Path, strategy: str, deadline_s: float | None, seed: int,
         click.echo(msgspec.json.encode(result).decode())
     else:
         _show(read, result)
-
-
-@contextmanager
-def _solvers_speak_to_stderr() -> Iterator[None]:
-    """Keep standard output for the answer: HiGHS now and then prints a line past Python, whatever it is told."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        ctypes.CDLL(None).fflush(None)  # what C has buffered still belongs to the solver
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def _show(read: ReadProblem, result: PlanResult) -> None:

@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 
 from thalweg.cli.reading import WrongCall, find_warehouse
+from thalweg.cli.solver_output import solvers_to_stderr
 from thalweg.conf.settings import PlaceSettings, SettingsError, load_settings
 from thalweg.query.as_of import AsOf, LogTooShortError, parse_as_of
 from thalweg.query.query import WarehouseUnreadableError
@@ -198,7 +199,8 @@ def replay_trace(
     check_policies(scenario, chosen, settings)
     if cycle_s is None:
         cycle_s = 1.0 if kind == "ledger" else 1_800.0
-    reports = [run_policy(scenario, policy, settings, cycle_s) for policy in chosen]
+    with solvers_to_stderr():
+        reports = [run_policy(scenario, policy, settings, cycle_s) for policy in chosen]
     document = {**scenario.what, "cycle_seconds": cycle_s, "settings": list(settings), "policies": reports}
     if plot_path is not None:
         from thalweg.replay.report import plot
