@@ -2,6 +2,7 @@
 
 import ctypes
 
+import click
 import pytest
 
 from thalweg.cli.solver_output import solvers_to_stderr
@@ -10,5 +11,5 @@ from thalweg.cli.solver_output import solvers_to_stderr
 def test_what_native_code_prints_goes_to_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
     with solvers_to_stderr():
         ctypes.CDLL(None).printf(b"HighsMipSolverData\n")
-    print("{}", flush=True)
+    click.echo("{}")
     assert capfd.readouterr() == ("{}\n", "HighsMipSolverData\n")
