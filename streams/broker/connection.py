@@ -56,8 +56,10 @@ def tell_retries(producer: KafkaProducer, told: Callable[[BaseException], None])
     What is given up after its time ends with a time-out, which says nothing of the reason; kafka-python tells that to
     its log alone.
     """
-    sender: Any = producer._sender
-    judge = sender._dispatch_error
+    sender: Any = getattr(producer, "_sender", None)
+    judge = getattr(sender, "_dispatch_error", None)
+    if judge is None:  # another version of the package, whose reasons stay in its log
+        return
 
     def judge_and_tell(batch: Any, exception: BaseException, partition_response: Any) -> None:
         if not isinstance(exception, KafkaTimeoutError):
