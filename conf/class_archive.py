@@ -17,6 +17,9 @@ from thalweg.conf.environment import JarSet, Java, cache_folder, find_java, jar_
 QUIETLY: Final = ("-Xshare:auto", "-Xlog:cds*=off", "-Xlog:class+path=off")
 """An archive that does not fit is no trouble: it is as if there were none."""
 
+ARCHIVED: Final = (JarSet.BROKER, JarSet.SPARK)
+"""Class paths of which there are archives: one of each JVM that we start."""
+
 KEPT: Final = 6
 """Archives, the newest ones: of 50 to 200 MB each, for so many environments and versions of Java."""
 

@@ -46,8 +46,9 @@ from thalweg.scheduling.arrays import FloatArray
 from thalweg.scheduling.ids import NodeId, PoolId, RegionId, TaskId
 from thalweg.scheduling.live import decide
 from thalweg.scheduling.live.demands import Demand
-from thalweg.scheduling.live.live_problem import live_problem, whole_pools
+from thalweg.scheduling.live.live_problem import live_problem
 from thalweg.scheduling.live.micro_batch import plan
+from thalweg.scheduling.live.whole_pools import whole_pools
 from thalweg.scheduling.liveness.hearing import Hearing
 from thalweg.scheduling.pack.need import Pool
 from thalweg.scheduling.pack.nodes import Need

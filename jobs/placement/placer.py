@@ -19,9 +19,10 @@ from thalweg.jobs.placement.events import Events
 from thalweg.jobs.placement.facts import FactsIntake, applied
 from thalweg.jobs.placement.fold import Fold, Folded
 from thalweg.jobs.placement.judge import Judge
+from thalweg.jobs.placement.plan_record import PlanRecorder
 from thalweg.jobs.placement.read_back import ReadBack
 from thalweg.jobs.placement.settings import plan_settings
-from thalweg.jobs.placement.tables import PlaceTables, PlanRecord
+from thalweg.jobs.placement.tables import PlaceTables
 from thalweg.scheduling.again.proving import rows_of
 from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.live import decide, drains, ordering
@@ -82,6 +83,7 @@ class Placer:
     again: LookingAgain = field(init=False)
     told: Told = field(init=False)
     events: Events = field(init=False)
+    recorder: PlanRecorder = field(init=False)
     untold: tuple[list[OutgoingRecord], list[OutgoingRecord]] = field(init=False)
     """Events and ends of the ledger's last batch, until this life has said them again."""
 
@@ -91,6 +93,7 @@ class Placer:
         self.told = Told(self.hearing, place.accept_timeout_ms)
         self.again = LookingAgain(place=place, looked_ms=self.clock())
         self.events = Events(world=world, prefix=prefix)
+        self.recorder = PlanRecorder(world)
         self.fold = Fold(
             prefix=prefix,
             world=world,
@@ -155,7 +158,7 @@ class Placer:
                 self.answers.put([*folded.answers, *folded.order_answers])
             if made is not None:
                 wanted = plan_settings(self.settings.place)
-                record = PlanRecord.of(made, plan_id, *batch, now_ms, self.world, wanted, plan_seconds(seconds))
+                record = self.recorder.record(made, plan_id, batch, now_ms, wanted, plan_seconds(seconds))
                 self.tables.hand_over_plan(record)
 
         return BatchOutcome(

@@ -4,8 +4,8 @@ import logging
 import queue
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Final, Self, TypeVar
+from dataclasses import replace
+from typing import Final, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,15 +13,11 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from thalweg.jobs.placement.archive import ENDED, TaskArchive
+from thalweg.jobs.placement.plan_record import PlanRecord
 from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
 from thalweg.jobs.runtime.background import run_in_background
 from thalweg.jobs.runtime.job import Stop
-from thalweg.scheduling.live.live_plan import Plan, PlanSettings
-from thalweg.scheduling.live.live_problem import whole_pools
-from thalweg.scheduling.live.plan_money import plan_money
-from thalweg.scheduling.live.pool_prices import pool_prices
 from thalweg.scheduling.world.lifecycle import LIVE
-from thalweg.scheduling.world.world import World
 from thalweg.sync.clock import system_clock
 from thalweg.sync.delta.appender import Appender
 from thalweg.sync.delta.contracts import DECISIONS, PLACEMENTS, PLANS, RESULTS, TASKS, TASKS_ARCHIVE
@@ -45,82 +41,6 @@ from thalweg.sync.ledger.snapshot import digest_of_batch
 Item = TypeVar("Item")
 
 log = logging.getLogger("thalweg.place_tables")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanRecord:
-    """One row of `plans`; fields are its columns, `planned_at` in microseconds."""
-
-    plan_id: str
-    query_id: str
-    batch_id: int
-    planned_at: int
-    strategy: str
-    status: str
-    objective_usd: float
-    bound_usd: float
-    gap: float
-    considered: int
-    placed: int
-    revoked: int
-    waiting: int
-    read_ms: float
-    plan_ms: float
-    commit_ms: float
-    publish_ms: float
-    pool_prices: list[dict[str, object]]
-    placed_usd_per_hour: float
-    delay_usd_per_hour: float
-    placed_usd: float
-    least_usd: float
-
-    @classmethod
-    def of(
-        cls,
-        made: Plan,
-        plan_id: str,
-        query_id: str,
-        batch_id: int,
-        now_ms: int,
-        world: World,
-        settings: PlanSettings,
-        steps: dict[str, float],
-    ) -> Self:
-        """Describe a plan.
-
-        Args:
-            made: the plan.
-            plan_id: its id.
-            query_id: of the stream it is of.
-            batch_id: and of its batch.
-            now_ms: when it was made.
-            world: as it is once the plan is followed.
-            settings: that it was made with.
-            steps: the seconds of each step.
-        """
-        money = plan_money(made, whole_pools(world))
-        prices = pool_prices(world, settings, money.rather, now_ms)
-        return cls(
-            plan_id=plan_id,
-            query_id=query_id,
-            batch_id=batch_id,
-            planned_at=now_ms * 1_000,
-            strategy=made.strategy,
-            status=made.status,
-            objective_usd=made.objective,
-            bound_usd=made.bound,
-            gap=made.gap,
-            considered=made.considered,
-            placed=len(made.assignments),
-            revoked=len(made.preempted),
-            waiting=len(world.waiting),
-            pool_prices=[asdict(price) for price in prices],
-            placed_usd_per_hour=money.placed_usd_per_hour,
-            delay_usd_per_hour=world.waiting.delay_usd_per_hour(now_ms),
-            placed_usd=money.placed_usd,
-            least_usd=money.least_usd,
-            **{f"{step}_ms": seconds * 1_000 for step, seconds in steps.items()},
-        )
 
 
 class PlaceTables:

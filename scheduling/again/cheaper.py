@@ -20,7 +20,8 @@ from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray
 from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.live.demands import Demand
 from thalweg.scheduling.live.live_plan import PlanSettings
-from thalweg.scheduling.live.live_problem import live_problem, whole_pools
+from thalweg.scheduling.live.live_problem import live_problem
+from thalweg.scheduling.live.whole_pools import whole_pools
 from thalweg.scheduling.problem.cost import arc_costs
 from thalweg.scheduling.problem.model import GPUS, Problem
 from thalweg.scheduling.world.value import RankRule

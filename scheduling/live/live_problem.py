@@ -10,7 +10,7 @@ from thalweg.scheduling.live.demands import Demand, left_of
 from thalweg.scheduling.live.elsewhere import Elsewhere
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.problem.model import NOWHERE, Classes, Pools, Problem, Tenants, make_classes
-from thalweg.scheduling.world.tasks import MIB_PER_GB, MILLI, TaskSpec
+from thalweg.scheduling.world.tasks import TaskSpec
 from thalweg.scheduling.world.waiting import ClassKey
 from thalweg.scheduling.world.world import World
 
@@ -41,15 +41,6 @@ def live_problem(
         weights=settings.weights,
         tenants=tenants,
     )
-
-
-def whole_pools(world: World, free: Pools | None = None) -> Pools:
-    """Pools with all that their ready nodes have, taken or not; closed regions have none."""
-    nodes = world.nodes
-    open_ = nodes.ready & world.open_pools()[nodes.pool]
-    columns = (nodes.gpus, nodes.cpu_milli / MILLI, nodes.memory_mib / MIB_PER_GB)
-    capacity = [np.bincount(nodes.pool, np.where(open_, column, 0.0), len(nodes.pools)) for column in columns]
-    return replace(free or world.pools(), capacity=np.stack(capacity, axis=1))
 
 
 def _tenants(world: World, demands: Sequence[Demand]) -> tuple[Tenants, IntArray]:

@@ -12,7 +12,8 @@ from thalweg.scheduling.arrays import BoolArray
 from thalweg.scheduling.ids import PoolId
 from thalweg.scheduling.live.demands import Demand, left_of
 from thalweg.scheduling.live.live_plan import PlanSettings, PoolPrice
-from thalweg.scheduling.live.live_problem import live_problem, whole_pools
+from thalweg.scheduling.live.live_problem import live_problem
+from thalweg.scheduling.live.whole_pools import whole_pools
 from thalweg.scheduling.problem.cost import arc_costs
 from thalweg.scheduling.problem.model import GPUS
 from thalweg.scheduling.world.waiting import ClassKey, Dearest

@@ -11,7 +11,7 @@ import pytest
 
 from tests.patience import PATIENCE_S
 from thalweg.bootstrap.jars import ensure_jars
-from thalweg.conf.class_archive import archive_of
+from thalweg.conf.class_archive import ARCHIVED, archive_of
 from thalweg.conf.environment import JarSet, find_java
 from thalweg.stack import rehearsal
 from thalweg.stack.broker import Broker
@@ -56,7 +56,7 @@ def test_the_broker_and_spark_map_what_a_rehearsal_has_laid_out(tmp_path: Path) 
     assert str(archive_of(JarSet.SPARK, java)) in session.stdout.splitlines()
 
 
-@pytest.mark.parametrize("missing", list(JarSet))
+@pytest.mark.parametrize("missing", ARCHIVED)
 def test_the_one_that_is_missing_is_made_and_the_other_left(
     missing: JarSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,12 +69,12 @@ def test_the_one_that_is_missing_is_made_and_the_other_left(
     )
     ensure_archives(told.append)
     assert told[-1].startswith("Java's classes are laid out"), told
-    kept = {jar_set: archive_of(jar_set, java).stat().st_mtime_ns for jar_set in JarSet}
+    kept = {jar_set: archive_of(jar_set, java).stat().st_mtime_ns for jar_set in ARCHIVED}
     archive_of(missing, java).unlink()
     ensure_archives(told.append)
     assert told[-1].startswith("Java's classes are laid out"), told
-    again = {jar_set: archive_of(jar_set, java).stat().st_mtime_ns for jar_set in JarSet}
-    assert {jar_set for jar_set in JarSet if again[jar_set] != kept[jar_set]} == {missing}
+    again = {jar_set: archive_of(jar_set, java).stat().st_mtime_ns for jar_set in ARCHIVED}
+    assert {jar_set for jar_set in ARCHIVED if again[jar_set] != kept[jar_set]} == {missing}
 
 
 def test_where_java_cannot_make_one_that_is_said_and_nothing_else_is_prevented(

@@ -11,11 +11,11 @@ from tests.unit.scheduling.worlds import applied, ask, node, spec, world_of
 from thalweg.scheduling.live import decide
 from thalweg.scheduling.live.demands import delay_usd_per_hour
 from thalweg.scheduling.live.live_plan import IntoFree, PlanSettings
-from thalweg.scheduling.live.live_problem import whole_pools
 from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.live.node_limits import with_node_limits
 from thalweg.scheduling.live.plan_money import plan_money
 from thalweg.scheduling.live.pool_prices import pool_prices
+from thalweg.scheduling.live.whole_pools import whole_pools
 from thalweg.scheduling.solve.solve import solve
 from thalweg.scheduling.world.waiting import ClassKey
 from thalweg.scheduling.world.world import World

@@ -5,6 +5,7 @@ violation remains (delta debugging; Zeller and Hildebrandt, "Simplifying and Iso
 2002).
 """
 
+import gc
 import logging
 import os
 import tempfile
@@ -124,11 +125,16 @@ def _tallies(chunks: Sequence[range], processes: int) -> Iterator[Tally]:
 
 def _tally(seeds: Sequence[int]) -> Tally:
     tally = Tally()
-    for seed in seeds:
-        wrong, of_one = judged(history(seed))
-        tally.add(of_one)
-        if wrong:
-            tally.failed.append(seed)
+    gc.freeze()  # what there was before is no part of a history, and is not looked through after each
+    try:
+        for seed in seeds:
+            wrong, of_one = judged(history(seed))
+            tally.add(of_one)
+            if wrong:
+                tally.failed.append(seed)
+            gc.collect()  # lives that ended are cycles: of little memory of Python's, and much that hangs on it
+    finally:
+        gc.unfreeze()
     return tally
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from thalweg.conf.class_archive import KEPT, archive_of, archives_folder, is_whole, length_file, with_options
+from thalweg.conf.class_archive import ARCHIVED, KEPT, archive_of, archives_folder, is_whole, length_file, with_options
 from thalweg.conf.environment import JarSet, Java, find_java, jar_paths
 from thalweg.processes import leash
 from thalweg.processes.children import Child, ChildFailedError
@@ -35,7 +35,7 @@ class RehearsalError(Exception):
 def ensure_archives(say: Callable[[str], None], java: Java | None = None) -> None:
     """Make the archives that are not there; says what it does, and what prevented it."""
     java = java or find_java()
-    missing = [jar_set for jar_set in JarSet if not is_whole(archive_of(jar_set, java))]
+    missing = [jar_set for jar_set in ARCHIVED if not is_whole(archive_of(jar_set, java))]
     if not missing:
         return
     say("laying out Java's classes for quicker starts, once (some 20 s)")

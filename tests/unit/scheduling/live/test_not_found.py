@@ -7,6 +7,8 @@ from thalweg.scheduling.live import decide
 from thalweg.scheduling.world.tasks import RetryTerms, RunReport, TaskTerms, Transition
 from thalweg.scheduling.world.world import World
 
+IN_A_WHILE_MS = 1_000_000
+
 
 def fails(world: World, cause: str, exit_code: int) -> list[Transition]:
     (region,) = where(world, "t")
@@ -43,6 +45,7 @@ def test_who_asks_for_tries_of_that_kind_gets_them_and_other_codes_are_as_they_w
         world = world_of(node("east", "n1"))
         ask(world, "t", wanted)
         for _ in range(tries):
+            world.wake(IN_A_WHILE_MS)  # what could not be started twice waits before it is tried again
             placed(world)
             (row,) = fails(world, "start", code)
         assert f"after {tries} attempts" in (row.reason or "")

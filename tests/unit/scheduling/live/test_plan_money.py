@@ -5,9 +5,9 @@ import pytest
 from tests.unit.scheduling.worlds import applied, ask, node, planned, spec, world_of
 from thalweg.scheduling.live import decide
 from thalweg.scheduling.live.live_plan import Plan, PlanSettings, PoolPrice
-from thalweg.scheduling.live.live_problem import whole_pools
 from thalweg.scheduling.live.plan_money import PlanMoney, plan_money
 from thalweg.scheduling.live.pool_prices import pool_prices
+from thalweg.scheduling.live.whole_pools import whole_pools
 from thalweg.scheduling.world.world import TenantLimits, World
 
 HOUR_MS = 3_600_000
