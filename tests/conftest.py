@@ -25,13 +25,17 @@ if sys.modules["__main__"].__spec__ is None:  # a process of xdist, which pyspar
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-_LONG_ACCEPTANCE: Final = ("stack_commands", "place", "observe_process", "replicate", "spark_submit", "place_trouble")
+_LONG_ACCEPTANCE: Final = ("place", "observe_process", "replicate", "place_trouble", "brokers", "class_archives")
 LONGEST: Final = (
+    "tests/acceptance/test_chaos.py",
+    "tests/acceptance/test_spark_submit.py",
+    "tests/unit/thalweg/proof/test_line.py",
     "tests/acceptance/test_demo.py",
     "tests/docs/test_train_and_pick.py",
+    "tests/acceptance/test_stack_commands.py",
+    "tests/acceptance/test_federated_tasks.py",
+    "tests/acceptance/test_vote_by_region.py",
     *(f"tests/acceptance/test_{name}.py" for name in _LONG_ACCEPTANCE),
-    "tests/acceptance/test_chaos.py",
-    "tests/unit/thalweg/proof/test_line.py",
 )
 """Files that take minutes, the longest first: those that start many a JVM, and the played histories."""
 
@@ -40,7 +44,7 @@ SHORT_LIVED_JVM: Final = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where two processes share the files (`./run test`), begin with those that take longest: they end together."""
+    """Where processes share the files (`./run test`), begin with those that take longest: they end together."""
 
     def place(item: pytest.Item) -> tuple[int, int]:
         file = item.nodeid.partition("::")[0]

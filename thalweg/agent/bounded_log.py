@@ -33,18 +33,20 @@ def keep_short(descriptor: int, limit_bytes: int) -> None:
         limit_bytes: at least a few hundred; afterwards it takes three quarters of it.
     """
     head, tail = limit_bytes // 4, limit_bytes // 2
-    for _ in range(_TRIES):
-        size = os.fstat(descriptor).st_size
-        if size <= limit_bytes:
-            return
-        newest = _whole_lines(os.pread(descriptor, tail, size - tail))
-        if os.fstat(descriptor).st_size == size:
-            break  # nobody has written since: what comes now is little, if anything
-    # Right behind the head, unless the task wrote between the shortening and the mark.
+    if os.fstat(descriptor).st_size <= limit_bytes:
+        return
+    # Right behind the head, unless the task wrote between the shortening and the mark. Looked for before anything is
+    # read that is kept: a last word that comes meanwhile is often why a task ended.
     earlier = _MARK.search(os.pread(descriptor, _MARK_WITHIN, head))
     before = 0 if earlier is None else int(earlier[1]) - len(earlier[0])
-    left_out = os.fstat(descriptor).st_size - head - len(newest) + before
+    for _ in range(_TRIES):
+        begins = os.fstat(descriptor).st_size - tail
+        read = os.pread(descriptor, 2 * tail, begins)
+        if os.fstat(descriptor).st_size == begins + len(read):
+            break  # nobody has written since: what comes now is little, if anything
     os.ftruncate(descriptor, head)
+    newest = _whole_lines(read[-tail:])
+    left_out = begins + len(read) - len(newest) - head + before
     os.write(descriptor, _mark(left_out) + newest)
 
 

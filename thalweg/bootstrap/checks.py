@@ -1,8 +1,8 @@
 """``./run test``: every check there is. pytest's words come as they are said; the others are held to the end.
 
 What reads the code runs beside the tests, which are the longest by far. The wheel comes after them, alone: its demo is
-a newcomer's, with a broker, Spark and agents of its own, and beside the stacks of two test processes it showed nothing
-but how a machine with three of them on two cores stands still.
+a newcomer's, with a broker, Spark and agents of its own, and beside the stacks of the test processes it showed nothing
+but how a machine with several of them on two cores stands still.
 
 ``./run lint`` is the checks that read the code, alone: what a commit must pass (.pre-commit-config.yaml).
 """
@@ -26,8 +26,9 @@ Step = tuple[str, list[str]]
 """A check's name and command, to be run in the project's root."""
 
 WORKERS: Final = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--max-worker-restart", "0")
-"""Two processes share the tests by files, in the order of tests/conftest.py. Two also where there are more cores: each
-has a broker and a Spark of its own. One that dies ends the run: xdist may wait for ever for one that replaces it."""
+"""Three processes share the tests by files, in the order of tests/conftest.py: on two cores, since tests wait as much
+as they compute. Three also where there are more: each has a broker and a Spark of its own. One that dies ends the run:
+xdist may wait for ever for one that replaces it."""
 
 
 SLOWEST: Final = ("--durations", "12", "--durations-min", "20")
