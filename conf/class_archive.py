@@ -20,8 +20,8 @@ QUIETLY: Final = ("-Xshare:auto", "-Xlog:cds*=off", "-Xlog:class+path=off")
 ARCHIVED: Final = (JarSet.BROKER, JarSet.SPARK)
 """Class paths of which there are archives: one of each JVM that we start."""
 
-KEPT: Final = 6
-"""Archives, the newest ones: of 50 to 200 MB each, for so many environments and versions of Java."""
+KEPT: Final = 3
+"""Archives of each class path beside the one in use, the newest: of 50 to 200 MB each, for other environments."""
 
 
 def archive_of(jar_set: JarSet, java: Java, environ: Mapping[str, str] = os.environ) -> Path:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.patience import PATIENCE_S
 from thalweg.bootstrap.jars import ensure_jars
-from thalweg.conf.class_archive import ARCHIVED, archive_of
+from thalweg.conf.class_archive import ARCHIVED, KEPT, archive_of
 from thalweg.conf.environment import JarSet, find_java
 from thalweg.stack import rehearsal
 from thalweg.stack.broker import Broker
@@ -70,6 +70,8 @@ def test_the_one_that_is_missing_is_made_and_the_other_left(
     ensure_archives(told.append)
     assert told[-1].startswith("Java's classes are laid out"), told
     kept = {jar_set: archive_of(jar_set, java).stat().st_mtime_ns for jar_set in ARCHIVED}
+    for number in range(KEPT):  # of environments made since
+        (tmp_path / "classes" / f"spark-{number}.jsa").write_text("another's")
     archive_of(missing, java).unlink()
     ensure_archives(told.append)
     assert told[-1].startswith("Java's classes are laid out"), told

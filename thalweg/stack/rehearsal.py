@@ -49,7 +49,7 @@ def ensure_archives(say: Callable[[str], None], java: Java | None = None) -> Non
         words = str(error).splitlines()  # of a process: that it ended, and its last lines
         say(f"Java's classes were not laid out, so starts take longer ({' '.join([*words[:1], *words[1:][-2:]])})")
         return
-    _forget_old(folder)
+    _forget_old(folder, java)
     say(f"Java's classes are laid out ({time.monotonic() - started:.0f} s)")
 
 
@@ -90,11 +90,13 @@ def _rehearse_spark(scratch: Path, archive: Path, bootstrap: str) -> None:
         raise RehearsalError(f"Spark: {words[-1]}")
 
 
-def _forget_old(folder: Path) -> None:
-    archives = sorted(folder.glob("*.jsa"), key=lambda archive: archive.stat().st_mtime, reverse=True)
-    for archive in archives[KEPT:]:
-        archive.unlink(missing_ok=True)
-        length_file(archive).unlink(missing_ok=True)
+def _forget_old(folder: Path, java: Java) -> None:
+    for jar_set in ARCHIVED:  # each by itself: environments share the broker's, which is older than all of Spark's
+        others = (archive for archive in folder.glob(f"{jar_set}-*.jsa") if archive != archive_of(jar_set, java))
+        made = sorted(others, key=lambda archive: archive.stat().st_mtime, reverse=True)
+        for archive in made[KEPT:]:
+            archive.unlink(missing_ok=True)
+            length_file(archive).unlink(missing_ok=True)
 
 
 def main() -> int:
