@@ -31,6 +31,7 @@ from thalweg.query.query import TableReader, WarehouseUnreadableError
 from thalweg.query.sql_statement import QueryRefusedError
 from thalweg.query.task_index import TaskGrouping
 from thalweg.query.task_list import TaskFilter, TaskOrder, list_tasks
+from thalweg.scheduling.counted import counted
 from thalweg.stack.connection import NoBrokerError
 from thalweg.streams.broker.errors import StreamError
 from thalweg.window import metrics
@@ -420,7 +421,8 @@ class Door:
     @asynccontextmanager
     async def _act(self) -> AsyncIterator[None]:
         if self._acting >= self._settings.acts_at_once:
-            raise CrowdedError(f"{self._acting} requests are under way (window.acts_at_once); nothing was sent")
+            acting = counted(self._acting, "request is", "requests are")
+            raise CrowdedError(f"{acting} under way (window.acts_at_once); nothing was sent")
         self._acting += 1
         try:
             yield
