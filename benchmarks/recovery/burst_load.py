@@ -60,7 +60,8 @@ class Load:
     def run(self) -> dict[str, Any]:
         """Trickle, burst, and look on until all is as before."""
         self._until_first()
-        threading.Thread(target=self._trickle, daemon=True).start()
+        trickle = threading.Thread(target=self._trickle, daemon=True)
+        trickle.start()
         time.sleep(self.wanted["warm_up_s"])
         normal_from = time.time()
         time.sleep(self.wanted["before_s"])
@@ -69,8 +70,9 @@ class Load:
         burst_sent = time.time()
         taken_in = self._taken_in(burst_sent)
         time.sleep(self.wanted["after_s"])
-        asked = dict(self.sent_at)
         self.stop.set()
+        trickle.join()
+        asked = dict(self.sent_at)
         self._producer.flush()
         self._await(asked)
         return self._figures(asked, normal_from, burst_began, burst_sent, taken_in)

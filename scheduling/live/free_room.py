@@ -93,5 +93,6 @@ def place_into_free(
         if not more or set(more) <= set(cuts):
             break
         cuts += more
+    assert best is not None
     best.placement.redo()
     return replace(best, bound=min(bound, best.objective))

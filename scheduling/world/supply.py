@@ -44,8 +44,8 @@ class AllowedPools:
             self._network, self._pools = network, len(pools)
             self._known.clear()
         spec = key.spec
-        places = (spec.origin_region, spec.max_rtt_ms, key.closed, spec.spot_ok, spec.gpu_models, spec.allowed_regions)
-        places = (*places, spec.has_command)
+        needs = (spec.spot_ok, spec.gpu_models, spec.allowed_regions, spec.has_command)
+        places = (spec.origin_region, spec.max_rtt_ms, key.closed, *needs)
         found = self._known.get(places)
         if found is None:
             if len(self._known) >= _MOST_KNOWN:
