@@ -99,9 +99,9 @@ def _phase(name: str, module: str, bootstrap: str, base: Path, parameters: Param
         "THALWEG_WAREHOUSE__PATH": str(warehouse),
         "THALWEG_SPARK__CHECKPOINTS": str(base / name / "checkpoints"),
     }
-    with (base / name / "log").open("wb") as log, _application(module, environment, log) as application:
+    with (base / name / "log").open("wb") as log, application(module, environment, log) as process:
         load = while_it_lives(
-            application,
+            process,
             [
                 sys.executable,
                 "-m",
@@ -130,12 +130,12 @@ def _phase(name: str, module: str, bootstrap: str, base: Path, parameters: Param
     return figures
 
 
-def while_it_lives(application: "subprocess.Popen[bytes]", command: list[str], timeout_s: float) -> bytes | None:
+def while_it_lives(process: "subprocess.Popen[bytes]", command: list[str], timeout_s: float) -> bytes | None:
     """Run the load and return what it prints; None where it or the application ends badly."""
     with subprocess.Popen(command, stdout=subprocess.PIPE) as load:
         limit = time.monotonic() + timeout_s
         while load.poll() is None:
-            if application.poll() is not None or time.monotonic() > limit:
+            if process.poll() is not None or time.monotonic() > limit:
                 load.kill()
                 return None
             time.sleep(0.2)
@@ -144,7 +144,8 @@ def while_it_lives(application: "subprocess.Popen[bytes]", command: list[str], t
 
 
 @contextmanager
-def _application(module: str, environment: dict[str, str], log: IO[bytes]) -> "Iterator[subprocess.Popen[bytes]]":
+def application(module: str, environment: dict[str, str], log: IO[bytes]) -> "Iterator[subprocess.Popen[bytes]]":
+    """Run a module for a while, and end it in order."""
     process = subprocess.Popen([sys.executable, "-m", module], env=environment, stdout=log, stderr=log)
     try:
         yield process

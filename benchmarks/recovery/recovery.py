@@ -7,6 +7,7 @@ A restart is measured from the exec of the new process to the first assignment t
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,6 +59,9 @@ class Parameters:
     drivers: bool = True
     """Run broker and drivers; false leaves it at the ledger, its snapshot and the core (`restore`)."""
     timeout_s: float = 900.0
+    past: str = ""
+    """A folder in which ledger and snapshot are kept: made where it is empty, and used by later runs of the same sizes,
+    which go on with a copy of it. Nothing keeps none."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -98,17 +102,10 @@ def measure(parameters: Parameters) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="bench-recovery-") as folder:
         base = Path(folder)
         warehouse = base / "warehouse"
-        warehouse.mkdir()
-        now_ms = int(time.time() * 1000)
-        began = time.perf_counter()
-        rows = write_history(str(warehouse), parameters.tasks, parameters.live, REGIONS, now_ms)
-        _write_world(str(warehouse), parameters.live)
-        figures: dict[str, Any] = {
-            "ledger": {"rows": rows, "written_s": round(time.perf_counter() - began, 1)},
-        }
+        figures: dict[str, Any] = _past(warehouse, parameters)
         if parameters.drivers:
             figures |= _with_drivers(base, parameters)
-        else:
+        elif "snapshot" not in figures:
             figures["snapshot"] = make_snapshot(warehouse)
         figures["core"] = _restore(warehouse)
     return {
@@ -119,13 +116,31 @@ def measure(parameters: Parameters) -> dict[str, Any]:
     }
 
 
+def _past(warehouse: Path, parameters: Parameters) -> dict[str, Any]:
+    """Write a ledger and the world around it, or take those that are kept, with their snapshot."""
+    if parameters.past and (kept := Path(parameters.past) / "warehouse").exists():
+        shutil.copytree(kept, warehouse)
+        return {"ledger": {"kept": True}}
+    warehouse.mkdir()
+    began = time.perf_counter()
+    now_ms = int(time.time() * 1000)
+    rows = write_history(str(warehouse), parameters.tasks, parameters.live, REGIONS, now_ms)
+    _write_world(str(warehouse), parameters.live)
+    figures: dict[str, Any] = {"ledger": {"rows": rows, "written_s": round(time.perf_counter() - began, 1)}}
+    if parameters.past:
+        figures["snapshot"] = make_snapshot(warehouse)
+        shutil.copytree(warehouse, Path(parameters.past) / "warehouse")
+    return figures
+
+
 def _with_drivers(base: Path, parameters: Parameters) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     with Broker(base / "broker") as broker, _Bench(base, broker.bootstrap, parameters) as bench:
-        if parameters.without:
+        if parameters.without and not (base / "warehouse" / FILE_NAME).exists():
             figures["without_snapshot"] = bench.restart(warmed=False)
             bench.end()
-        figures["snapshot"] = make_snapshot(base / "warehouse")
+        if not (base / "warehouse" / FILE_NAME).exists():
+            figures["snapshot"] = make_snapshot(base / "warehouse")
         figures["with_snapshot"] = [bench.restart(warmed=number > 0) for number in range(parameters.restarts + 1)]
         if parameters.standby:
             figures["standby"] = [bench.take_over() for _ in range(parameters.restarts)]

@@ -212,6 +212,8 @@ class Fold:
                 self.world.close_region(event.region)
             else:
                 self.world.hear(event.region, now_ms)
+            if event.type == "heartbeat":
+                self.world.note_runner(event.region, needs_command=event.needs_command)
         if event.type == "progress" and event.task_id is not None:
             self.world.tell(event.task_id, event.region, event.epoch, event.progress or 0.0, event.checkpointed_at or 0)
 

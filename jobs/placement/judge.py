@@ -8,6 +8,7 @@ from thalweg.conf.settings import PlaceSettings
 from thalweg.jobs.placement.orders import judge_notice, judge_order
 from thalweg.jobs.placement.refusals import position_of
 from thalweg.jobs.placement.settings import plan_settings
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.decisions import decide, ordering
 from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.liveness.told import Told
@@ -102,7 +103,9 @@ class Judge:
         spec = spec_of(request)
         most = self.place.max_task_gpus
         if spec.gpus > most:
-            return decide.Refused(reason=f"{spec.gpus:.0f} GPUs in all: allowed are {most} (place.max_task_gpus)")
+            return decide.Refused(
+                reason=f"{counted(spec.gpus, 'GPU')} in all: allowed are {most} (place.max_task_gpus)"
+            )
         if (too_large := event_size.objection(request, asked.raw)) is not None:
             return decide.Refused(reason=too_large)
         take = decide.submit if request.op == "submit" else decide.update

@@ -14,6 +14,7 @@ from typing import Final
 
 from thalweg.jobs.placement.facts import applied
 from thalweg.jobs.placement.judge import Judge
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.decisions.decide import RequestOrigin
 from thalweg.scheduling.decisions.taking_back import ToldBefore, given_up, is_known, taken_back
 from thalweg.scheduling.ids import TaskId
@@ -123,8 +124,8 @@ class ReadBack:
         names = sorted(task_id for task_id, kept in self._kept.items() if any(map(_assigns, kept)))
         if names:
             log.warning(
-                f"{len(names)} tasks that regions were told of are in neither the ledger nor the requests topic: "
-                "regions that hold them are told to stop; who sent them must send them again",
+                f"{counted(len(names), 'task')} of which regions were told, in neither the ledger nor the requests "
+                "topic: regions that hold them are told to stop; who sent them must send them again",
                 extra={"fields": {"tasks": names[:20]}},
             )
         log.warning("what regions were told is in the ledger again", extra={"fields": {"events": self.taken}})

@@ -7,6 +7,7 @@ from typing import Final
 
 from thalweg.conf.readiness import announce_progress
 from thalweg.jobs.runtime.garbage import without_collections
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.world.facts import TenantLimits
 from thalweg.scheduling.world.world import World
 from thalweg.streams.placement.task_specs import read_spec
@@ -66,7 +67,7 @@ def follow(warehouse: str, ledger: LedgerVersion, tenants: Mapping[str, TenantLi
             read_spec,
             now_ms,
             tenants=tenants,
-            progress=lambda rows: announce_progress(f"place: {rows:,} rows of the ledger read"),
+            progress=lambda rows: announce_progress(f"place: {counted(rows, 'row')} of the ledger read"),
         )
     if follower.unused is not None and follower.rows:
         log.warning(

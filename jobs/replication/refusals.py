@@ -8,6 +8,7 @@ import msgspec
 import pyarrow as pa
 
 from thalweg.jobs.microbatch.isolation import RecordPlace
+from thalweg.scheduling.counted import counted
 from thalweg.streams.broker.deadletter import RefusedRecord
 from thalweg.streams.contract.state_messages import StateInput
 from thalweg.streams.contract.topics import REPLICA, STATE, region_of_topic, topic_name
@@ -95,7 +96,7 @@ def foreign_rows(foreign: range, prefix: str, batch_id: int, now_ms: int) -> lis
     """Make the row of `sync_refused` for what somebody else has written to the replica topic."""
     if not foreign:
         return []
-    seen = "a record" if len(foreign) == 1 else f"{len(foreign)} records"
+    seen = "a record" if len(foreign) == 1 else counted(len(foreign), "record")
     reason = f"{seen} here that the centre did not write: only it may; readers skip what is none of its entries"
     return [
         {

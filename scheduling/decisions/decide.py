@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from msgspec import structs
 
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.decisions.rows import NOTHING_TOLD, assigned_row, copy_row, task_row
 from thalweg.scheduling.decisions.start_terms import (
     doom_of,
@@ -143,8 +144,8 @@ def objection_to_number(world: World, rows: Sequence[Transition], most_tasks: in
         return None
     asks = "" if len(begun) == 1 else f", and this is {len(begun):,} more"
     return Refused(
-        reason=f"tenant {tenant!r} has {live:,} of {most:,} tasks that may not have ended at once{asks} (most_tasks, "
-        "of the tenant or of place): send it again when some have ended"
+        reason=f"tenant {tenant!r} has {live:,} of {counted(most, 'task')} that may not have ended at once{asks} "
+        "(most_tasks, of the tenant or of place): send it again when some have ended"
     )
 
 
@@ -250,7 +251,7 @@ def _array_ended(task: Task, line: ArrayLine, now_ms: int) -> Transition:
     """End an array as its elements ended: succeeded if all have, failed if any has."""
     counts = Counter(line.ended.values())
     told = ", ".join(f"{counts[state]} {state}" for state in sorted(counts))
-    reason = f"array: of {line.terms.count} elements {told}"
+    reason = f"array: of {counted(line.terms.count, 'element')} {told}"
     if counts[TaskState.FAILED]:
         return _task_row(Change.FAILED, task, task.epoch, f"{GAVE_UP}: {reason}", now_ms)
     change = Change.SUCCEEDED if len(counts) == 1 and counts[TaskState.SUCCEEDED] else Change.CANCELLED
@@ -421,7 +422,7 @@ def _failure(
         wait_ms = task.spec.terms.retries.wait_ms((*task.causes, run.cause or EXIT))
         again = f"{detail}; tried again in {wait_ms / 1000:.0f} s" if wait_ms else detail
         return [copy_row(Change.FAILED, task, copy, now_ms, reason=again, attempt=attempt, run=run)]
-    reason = f"{GAVE_UP} after {attempt} attempt{'' if attempt == 1 else 's'}{end}, the last: {detail}"
+    reason = f"{GAVE_UP} after {counted(attempt, 'attempt')}{end}, the last: {detail}"
     others = [other for other in task.copies.values() if other is not copy]
     revoked = _revoke(task, others, "another copy of the task failed for good", now_ms)
     return [*revoked, copy_row(Change.FAILED, task, copy, now_ms, reason=reason, attempt=attempt, run=run)]

@@ -9,6 +9,7 @@ from typing import Final
 
 from msgspec import structs
 
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.decisions.decide import Refused, RequestOrigin, from_record
 from thalweg.scheduling.decisions.rows import assigned_row, copy_row
 from thalweg.scheduling.ids import NodeId, RegionId, TaskId
@@ -125,7 +126,9 @@ def move(
         return Refused(reason=f"{named}: it is waiting ({task.reason or 'not placed yet'}); allowed are placed tasks")
     if copy is None and len(task.copies) > 1:
         there = ", ".join(f"{one.index} in {one.region}" for one in task.copies.values())
-        return Refused(reason=f"{named}: it has {len(task.copies)} copies ({there}); name one of them")
+        return Refused(
+            reason=f"{named}: it has {counted(len(task.copies), 'copy', 'copies')} ({there}); name one of them"
+        )
     if copy is not None and copy not in task.copies:
         return Refused(reason=f"{named}: copy {copy} is not placed; placed are {sorted(task.copies)}")
     here = next(iter(task.copies.values())) if copy is None else task.copies[copy]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence, Set
 from typing import Final
 
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.decisions.gate_words import HELD, moment_words, parents_in_words
 from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.world.tasks import ParentTask, Task, TaskSpec, TaskState
@@ -102,14 +103,13 @@ def words_of_gates(world: World, task: Task, now_ms: int) -> str | None:
     if line is None:
         return None
     if task.is_array:
-        return f"array: waits for its {line.terms.count} elements"
+        return f"array: waits for its {counted(line.terms.count, 'element')}"
     whole = world.tasks[line.terms.array_id]
     if not world.gates.is_open(whole):
         return words_of_gates(world, whole, now_ms)
     if task.task_id in line.admitted:
         return None
-    count = len(line.admitted)
-    ahead = "1 element is" if count == 1 else f"{count} elements are"
+    ahead = counted(len(line.admitted), "element is", "elements are")
     return f"array: {ahead} in front in {line.terms.array_id}, which runs {line.terms.at_most}"
 
 

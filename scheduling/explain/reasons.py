@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, FloatArray
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.explain.start_estimate import StartEstimate, estimate_start
 from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.live.demands import Demand, left_of
@@ -43,7 +44,7 @@ _PROBE = TaskId("\x1fprobe")  # no task id of a request holds a control characte
 
 _NEVER = StartEstimate(p10_h=np.inf, p50_h=np.inf, p90_h=np.inf)
 _UNTIL_SOMETHING_CHANGES = frozenset(
-    {"cost", "data", "gpu_model", "impossible", "latency", "max_usd_per_hour", "price", "residency", "spot"}
+    {"command", "cost", "data", "gpu_model", "impossible", "latency", "max_usd_per_hour", "price", "residency", "spot"}
     | {"drained", "held"}
 )
 """Kinds of reasons that no end of a running task takes away."""
@@ -157,6 +158,8 @@ class Explainer:
 
     def _wait(self, task: Task, now_ms: int) -> Wait:
         placed = self.place(task.spec, task.placed_together, _taken(task), now_ms)
+        if not task.spec.has_command and task.reason and task.reason.startswith("command:"):
+            placed = task.reason  # of how regions run tasks a copy of the world knows what the ledger says alone
         if not isinstance(placed, str):
             now = StartEstimate(p10_h=0.0, p50_h=0.0, p90_h=0.0)
             return Wait(reason=None, remedies=(), start=now)
@@ -197,7 +200,7 @@ class Explainer:
         unplaced = left_by_greedy(limited)
         reason = f"{unplaced[0].reason}: {unplaced[0].detail}" if unplaced else _NO_ROOM
         if spec.spread_workers and spec.workers > 1 and reason.startswith("capacity:"):
-            reason += f"; each of its {spec.workers} workers needs a node of its own"
+            reason += f"; each of its {counted(spec.workers, 'worker')} needs a node of its own"
         return Unpriced(self.world).said(demand.key, reason)
 
     # Within
@@ -229,6 +232,8 @@ class Explainer:
             return "gpu_model: the region has no GPUs"
         if spec.gpus and spec.gpu_models is not None and not set(models) & set(spec.gpu_models):
             return f"gpu_model: the region has {', '.join(models)}, the task takes only {', '.join(spec.gpu_models)}"
+        if not (spec.has_command or self.world.geography.runs_without_command(region)):
+            return "command: its agent starts commands and nothing else, and the task has none"
         if not self.world.geography.is_heard(region):
             return SILENT
         if (drain := self.world.orders.drained_regions.get(region)) is not None:
@@ -289,7 +294,13 @@ class Explainer:
         for change, changed in self._loosened(task, now_ms):
             yield from checked(change, changed)
         for fewer in range(missing - 1, 0, -1):
-            found = list(checked(f"{spec.replicas - missing + fewer} copies instead of {spec.replicas}", spec, fewer))
+            found = list(
+                checked(
+                    f"{counted(spec.replicas - missing + fewer, 'copy', 'copies')} instead of {spec.replicas}",
+                    spec,
+                    fewer,
+                )
+            )
             yield from found
             if found:
                 break
@@ -360,13 +371,13 @@ class Explainer:
         if part.workers > 1:
             most = int(workers_by_pool(self.world.nodes, part.need).max(initial=0))
             for workers in range(min(most, part.workers - 1), 0, -max(1, part.workers // 8)):
-                yield f"{workers} worker{'s' * (workers != 1)} instead of {part.workers}", sized(spec, workers)
+                yield f"{counted(workers, 'worker')} instead of {part.workers}", sized(spec, workers)
         else:
             devices = self.world.nodes.gpu_milli_free >= part.need.gpu_milli  # of one node: a worker lies on one
             most = int(devices.sum(axis=1).max(initial=0))
             for gpus in range(min(most, part.need.gpus - 1), 0, -1):
                 smaller = replace(spec, parts=(replace(part, need=msgspec.structs.replace(part.need, gpus=gpus)),))
-                yield f"{gpus} GPUs instead of {part.need.gpus}", smaller
+                yield f"{counted(gpus, 'GPU')} instead of {part.need.gpus}", smaller
 
     @contextmanager
     def _without_limits(self, tenant: str) -> Iterator[Callable[[TaskSpec, int], str]]:
@@ -378,7 +389,7 @@ class Explainer:
         def wording(spec: TaskSpec, missing: int) -> str:
             gpus = spec.gpus * missing - left_gpus
             if gpus > 1e-9:
-                return f"{gpus:g} GPUs more quota for tenant {tenant}"
+                return f"{counted(gpus, 'GPU')} more quota for tenant {tenant}"
             return f"a budget above {limits.budget_usd_per_hour:g} USD an hour for tenant {tenant}"
 
         world.tenants[tenant] = TenantLimits(weight=limits.weight)
@@ -408,8 +419,7 @@ class Explainer:
             if made is not None:
                 gpus = sum(len(slot.devices) * need.gpu_milli for slot, need in freed) / MILLI
                 nodes = len({slot.node for slot, _ in freed})
-                many = f"{gpus:g} GPU{'' if gpus == 1 else 's'}"
-                change = f"{many} more free on {nodes} node{'s' if nodes > 1 else ''} of {made.pool_id}"
+                change = f"{counted(gpus, 'GPU')} more free on {counted(nodes, 'node')} of {made.pool_id}"
                 yield Remedy(change=change, regions=(made.region,), usd=made.usd)
                 return
 

@@ -4,11 +4,14 @@ Judged by sums and by single workers, which never call impossible what could be 
 open now or not, prices that are not known yet as acceptable: only what a change of the fleet could help is impossible.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
+import msgspec
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, IntArray
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.ids import RegionId
 from thalweg.scheduling.live.node_limits import workers_of_empty_pools
 from thalweg.scheduling.pack.nodes import Need
@@ -17,6 +20,7 @@ from thalweg.scheduling.world.waiting import ClassKey
 from thalweg.scheduling.world.world import TenantLimits, World
 
 _NO_LIMITS = TenantLimits()
+_MOST_NAMED: Final = 3
 
 
 @dataclass(slots=True)
@@ -35,11 +39,11 @@ class EmptyFleet:
         spec = _least(key.spec)
         suitable = self.world.suitable_pools(key)
         if not suitable.any():
-            return None
+            return self._lacks_command(key)
         limits = self.world.tenants.get(spec.tenant, _NO_LIMITS)
         if spec.gpus * key.missing > limits.quota_gpus + 1e-9:
             return (
-                f"quota: it asks for {spec.gpus * key.missing:g} GPUs, and tenant {spec.tenant} may hold "
+                f"quota: it asks for {counted(spec.gpus * key.missing, 'GPU')}, and tenant {spec.tenant} may hold "
                 f"{limits.quota_gpus:g} in all"
             )
         holding = suitable & self.could_hold(spec)
@@ -49,10 +53,20 @@ class EmptyFleet:
         if not regions:
             most = self._most_words(spec, suitable)
             return f"impossible: no pool could hold {_shape(spec)} even if nothing else ran there{most}"
+        wanted = counted(key.missing, "region")
         return (
-            f"impossible: {key.missing} regions would have to hold a copy of {_shape(spec)}, and only {len(regions)} "
+            f"impossible: {wanted} would have to hold a copy of {_shape(spec)}, and only {len(regions)} "
             f"could, even if nothing else ran there{self._silent_words(sorted(regions))}"
         )
+
+    def _lacks_command(self, key: ClassKey) -> str | None:
+        """Say that a command is all that a task lacks; None where no pool would suit it with one either."""
+        with_one = msgspec.structs.replace(key, spec=replace(key.spec, has_command=True))
+        if key.spec.has_command or not (suitable := self.world.suitable_pools(with_one)).any():
+            return None
+        names = sorted({self.world.nodes.pools[pool].region for pool in np.flatnonzero(suitable).tolist()})
+        named = ", ".join(names[:_MOST_NAMED]) + (", …" if names[_MOST_NAMED:] else "")
+        return f"command: it has none, and where it could run the agents start commands and nothing else ({named})"
 
     def _silent_words(self, regions: list[RegionId]) -> str:
         silent = [region for region in regions if not self.world.geography.is_heard(region)]
@@ -83,7 +97,7 @@ class EmptyFleet:
         if len(spec.parts) > 1:
             return ""
         most = int(self._workers(spec.parts[0].need, spec.spread_workers)[suitable].max(initial=0))
-        return f": the largest holds {most} of its {spec.workers} worker{'s' * (spec.workers != 1)}"
+        return f": the largest holds {most} of its {counted(spec.workers, 'worker')}"
 
 
 def _least(spec: TaskSpec) -> TaskSpec:
@@ -93,9 +107,9 @@ def _least(spec: TaskSpec) -> TaskSpec:
 
 def _shape(spec: TaskSpec) -> str:
     if len(spec.parts) > 1:
-        all_gb = f"{spec.gpus:g} GPUs, {spec.cpus:g} CPUs and {spec.memory_gb:.3g} GB in all"
-        return f"{spec.workers} worker{'s' * (spec.workers != 1)} with {all_gb}"
+        in_all = f"{counted(spec.gpus, 'GPU')}, {counted(spec.cpus, 'CPU')} and {spec.memory_gb:.3g} GB in all"
+        return f"{counted(spec.workers, 'worker')} with {in_all}"
     (part,) = spec.parts
     gpus, cpus, memory_gb = part.need.total_gpu_milli / MILLI, part.need.cpu_milli / MILLI, part.need.memory_mib
-    each = f"{gpus:g} GPUs, {cpus:g} CPUs, {memory_gb / MIB_PER_GB:.3g} GB"
-    return f"{part.workers} worker{'s' if part.workers > 1 else ''} of {each}"
+    each = f"{counted(gpus, 'GPU')}, {counted(cpus, 'CPU')}, {memory_gb / MIB_PER_GB:.3g} GB"
+    return f"{counted(part.workers, 'worker')} of {each}"

@@ -122,6 +122,8 @@ def _regions(world: World, spec: TaskSpec, key: ClassKey, elsewhere: Elsewhere) 
     mask = np.ones(len(world.region_names), bool)
     if spec.allowed_regions is not None:
         mask[:] = [region in spec.allowed_regions for region in world.region_names]
+    if not spec.has_command:
+        mask &= [world.geography.runs_without_command(region) for region in world.region_names]
     for closed in key.closed:
         mask[world.region_at(closed)] = False
     if not (spec.gpus or spec.cpus or spec.memory_gb):

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, FloatArray
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.live.demands import Demand
 from thalweg.scheduling.live.drains import is_drained
@@ -205,7 +206,7 @@ class MakingRoom:
         for smaller in self._smaller.get(row, ()):
             if self.placement.place_anywhere(smaller, task_id):
                 workers = self.placement.demands[smaller].key.spec.workers
-                self._say(task_id, f"starts with {workers} of {self.stuck[row].key.spec.workers} workers")
+                self._say(task_id, f"starts with {workers} of {counted(self.stuck[row].key.spec.workers, 'worker')}")
                 return True
         return False
 
@@ -271,7 +272,8 @@ class MakingRoom:
                     f"{one.restart_usd:.2f} USD of work and transfer lost",
                 )
             )
-        self._say(task_id, f"let in: {len(victims)} copies of lower priority gave way, {len(smaller)} shrank")
+        gave_way = counted(len(victims), "copy", "copies")
+        self._say(task_id, f"let in: {gave_way} of lower priority gave way, {len(smaller)} shrank")
         return True
 
     def _pools_by_price(self, spec: TaskSpec, usd: FloatArray, task_id: TaskId) -> list[tuple[int, list[Offer], int]]:
@@ -383,7 +385,7 @@ class MakingRoom:
         if len(kept) < spec.min_workers:
             self.placement.release([fit])
             return None
-        reason = f"shrank from {copy.workers} to {len(kept)} worker{'s' * (len(kept) != 1)}"
+        reason = f"shrank from {copy.workers} to {counted(len(kept), 'worker')}"
         return Resized(leaving.task, copy, sized(spec, len(kept)), leaving.pool, fit, reason)
 
     def _places(self, leaving: Leaving) -> Iterable[Slot]:
@@ -406,7 +408,9 @@ class MakingRoom:
         slots = self.world.slots_of(task, copy)
         for slot, need in slots:
             self.world.nodes.release(slot, need)
-        grown = self._resize(task, copy, pool, workers, f"grew from {copy.workers} to {workers} workers: idle GPUs")
+        grown = self._resize(
+            task, copy, pool, workers, f"grew from {copy.workers} to {counted(workers, 'worker')}: idle GPUs"
+        )
         if grown is None:
             for slot, need in slots:
                 self.world.nodes.force(slot, need)

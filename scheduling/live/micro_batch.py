@@ -17,19 +17,17 @@ from thalweg.scheduling.live.demands import Demand, demands_of, split_by_share
 from thalweg.scheduling.live.drains import words_of
 from thalweg.scheduling.live.elsewhere import Elsewhere
 from thalweg.scheduling.live.empty_fleet import EmptyFleet
+from thalweg.scheduling.live.free_room import place_into_free
 from thalweg.scheduling.live.live_plan import LeftWaiting, Plan, PlanSettings
-from thalweg.scheduling.live.live_problem import live_problem
 from thalweg.scheduling.live.making_room import MakingRoom
-from thalweg.scheduling.live.node_limits import with_node_limits, workers_by_pool
-from thalweg.scheduling.live.node_placement import NodePlacement, TenantAllowance
+from thalweg.scheduling.live.node_limits import workers_by_pool
+from thalweg.scheduling.live.node_placement import TenantAllowance
 from thalweg.scheduling.live.reservations import Reservation, kept_free, kept_room, reservations
 from thalweg.scheduling.live.unpriced import Unpriced
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.passed import has_passed
-from thalweg.scheduling.problem.model import GPUS, Pools, Problem
-from thalweg.scheduling.problem.solution import LIVE_LIMITS, Solution
-from thalweg.scheduling.solve.solve import solve
+from thalweg.scheduling.problem.model import GPUS, Pools
 from thalweg.scheduling.world.refusals import in_words
 from thalweg.scheduling.world.waiting import ClassKey, Turn
 from thalweg.scheduling.world.world import World
@@ -69,25 +67,11 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
         demands = split_by_share(world, demands, pools)
     demands, hopeless = _split_hopeless(world, demands)
     base = sum(len(demand.tasks) * demand.wait_usd(now_ms, settings.wait_usd, settings.rule) for demand in hopeless)
-    base += sum(_wait_usd(world, task_id, settings, now_ms) for task_id in impossible)
-    limits = TenantAllowance(world)
-    problem: Problem | None = None
-    solution: Solution | None = None
-    placement: NodePlacement | None = None
-    if demands:
-        problem = live_problem(world, demands, settings, now_ms, pools)
-        solution = solve(
-            with_node_limits(problem, world.nodes, [demand.key.spec.parts for demand in demands]),
-            strategy=settings.strategy,
-            limits=replace(LIVE_LIMITS, remaining_s=settings.remaining_s),
-            seed=seed,
-        )
-        placement = NodePlacement(world, demands, problem, packer, limits)
-        placement.follow(solution)
-        placement.mend()
+    free = place_into_free(world, demands, settings, now_ms, seed, packer, pools) if demands else None
+    limits = TenantAllowance(world) if free is None else free.placement.allowance
     held = {task_id: _NO_ROOM for demand in hopeless for task_id in demand.tasks}
-    if placement is not None and solution is not None:
-        held |= {one.task_id: one.reason for one in placement.held(solution)}
+    if free is not None:
+        held |= {one.task_id: one.reason for one in free.placement.held(free.solution)}
     left = [replace(demand, tasks=rest) for demand in [*demands, *hopeless] if (rest := _left(demand, held))]
     making_room: MakingRoom | None = None
     if left or growing:
@@ -99,8 +83,8 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
             world.grown_ms = now_ms
             making_room.grow_all(_wanted(world, left, held))
         making_room.undo()
-    if placement is not None:
-        placement.undo()
+    if free is not None:
+        free.placement.undo()
     elsewhere = Elsewhere(world)
     stuck = [
         waiting.index
@@ -110,15 +94,14 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
         and not (waiting.key.avoid and elsewhere.is_open(waiting.key))
     ]
     world.waiting.tried(np.array(stuck, np.int64), world.clock)
-    objective = placement.objective() if placement is not None else 0.0
     unpriced = Unpriced(world)
     held = {task_id: _told(world, unpriced, task_id, reason, now_ms) for task_id, reason in held.items()} | impossible
     outdone = _outdone(world, demands, held)
     return Plan(
-        strategy=solution.strategy if solution is not None else settings.strategy,
-        status="optimal" if solution is None else _status(solution, objective),
+        strategy=settings.strategy if free is None else free.solution.strategy,
+        status="optimal" if free is None else free.status,
         assignments=(
-            *(placement.assignments() if placement else ()),
+            *(() if free is None else free.placement.assignments()),
             *(making_room.assignments() if making_room else ()),
         ),
         held=tuple(
@@ -126,11 +109,11 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
             for task_id, reason in held.items()
         ),
         considered=sum(turn.tasks for turn in window) + len(impossible),
-        objective=base + objective,
-        bound=base + (min(solution.bound, objective) if solution is not None else 0.0),
+        objective=base + (0.0 if free is None else free.objective),
+        bound=base + (0.0 if free is None else free.bound),
         preempted=tuple(making_room.preempted) if making_room else (),
         resized=making_room.resizes() if making_room else (),
-        into_free=None if placement is None else placement.into_free(),
+        into_free=None if free is None else free.placement.into_free(),
     )
 
 
@@ -158,13 +141,6 @@ def _possible_window(
                 world.waiting.park(waiting, objection)
         if all(objection is None for _, objection in objections):
             return window
-
-
-def _wait_usd(world: World, task_id: TaskId, settings: PlanSettings, now_ms: int) -> float:
-    task = world.tasks[task_id]
-    key = ClassKey(spec=task.spec, missing=task.placed_together, taken=task.taken, avoid=task.avoid)
-    alone = Demand(key=key, tasks=(task_id,), order=task.order, since_ms=task.submitted_ms)
-    return alone.wait_usd(now_ms, settings.wait_usd, settings.rule)
 
 
 def _told(world: World, unpriced: Unpriced, task_id: TaskId, reason: str, now_ms: int) -> str:
@@ -213,10 +189,6 @@ def _beyond(tenant: str, reason: str) -> str:
     """Say first that a task waits behind other tenants, where room is what it lacks."""
     kind, _, detail = reason.partition(": ")
     return f"share: tenant {tenant} has its fair share while others ask; {detail}" if kind == "capacity" else reason
-
-
-def _status(solution: Solution, objective: float) -> str:
-    return str(solution.status) if objective <= solution.objective * (1 + 1e-9) + 1e-9 else "feasible"
 
 
 def _left(demand: Demand, held: dict[TaskId, str]) -> tuple[TaskId, ...]:

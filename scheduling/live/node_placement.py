@@ -1,5 +1,6 @@
 """Takes slots on the nodes while a plan is made, and gives them all back at the end."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
@@ -76,6 +77,8 @@ class NodePlacement:
         self.allowance = allowance
         self.queues: dict[int, list[TaskId]] = {row: list(demand.tasks) for row, demand in enumerate(demands)}
         self.done: list[SlottedCopy] = []
+        self.fitted: Counter[int] = Counter()
+        """By pool, the copies that fitted of those that the strategy put there; see `missed`."""
         self._usd: FloatArray | None = None
         self._search = Search(world.nodes, MOST_STEPS)
 
@@ -96,6 +99,21 @@ class NodePlacement:
             tasks = self.queues[row][:placed]
             place = self._place_alike if is_one_worker(demand.key) else self._place_each
             self.queues[row] = place(row, tasks, into) + self.queues[row][placed:]
+
+    def missed(self, solution: Solution) -> dict[int, Counter[int]]:
+        """Name the pools that did not hold all that the strategy put there, with the copies by row; after `follow`."""
+        planned: dict[int, Counter[int]] = {}
+        for row, pool, count in zip(
+            solution.class_index.tolist(), solution.pool_index.tolist(), solution.count.tolist(), strict=True
+        ):
+            planned.setdefault(pool, Counter())[row] += count
+        done = Counter((placed.row, placed.pool) for placed in self.done)
+        self.fitted = Counter(placed.pool for placed in self.done)
+        return {
+            pool: copies
+            for pool, copies in sorted(planned.items())
+            if any(done[row, pool] < count for row, count in copies.items())
+        }
 
     def mend(self) -> None:
         """Give tasks that did not fit on their pool's nodes the cheapest pools that do hold them."""
@@ -148,6 +166,12 @@ class NodePlacement:
         for placed in reversed(self.done):
             for slot, need in placed.slots:
                 self.world.nodes.release(slot, need)
+
+    def redo(self) -> None:
+        """Take the slots again that `undo` gave back."""
+        for placed in self.done:
+            for slot, need in placed.slots:
+                self.world.nodes.allocate(slot, need)
 
     def assignments(self) -> tuple[CopyAssignment, ...]:
         """The copies placed, in the order placed, each with its money."""

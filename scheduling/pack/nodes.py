@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from thalweg.scheduling.arrays import IntArray as IntArray
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.pack.need import GPU_MILLI as GPU_MILLI
 from thalweg.scheduling.pack.need import MAX_DEVICES as MAX_DEVICES
 from thalweg.scheduling.pack.need import Need as Need
@@ -101,7 +102,7 @@ class Nodes:
             raise ValueError(f"a node has at most {MAX_DEVICES} GPUs, got {int(gpus.max())}")
         for name, column in (("gpus", gpus), ("cpu_milli", cpu_milli), ("memory_mib", memory_mib)):
             if len(column) != len(ids) or int(column.min(initial=0)) < 0:
-                raise ValueError(f"{name} needs one value >= 0 for each of {len(ids)} nodes")
+                raise ValueError(f"{name} needs one value >= 0 for each of {counted(len(ids), 'node')}")
         for entry in pools:
             nodes.pool_at(entry)
         nodes.ids = [NodeKey(i) for i in ids]
@@ -175,7 +176,9 @@ class Nodes:
         is in `overcommitted()` until enough is released.
         """
         if not 0 <= gpus <= MAX_DEVICES or cpu_milli < 0 or memory_mib < 0:
-            raise ValueError(f"{node_key}: capacity must be >= 0 with at most {MAX_DEVICES} GPUs, got {gpus} GPUs")
+            raise ValueError(
+                f"{node_key}: capacity must be >= 0 with at most {MAX_DEVICES} GPUs, got {counted(gpus, 'GPU')}"
+            )
         index = self.pool_at(pool)
         row = self.row_of.get(NodeKey(node_key))
         if row is None:
@@ -213,7 +216,7 @@ class Nodes:
     ) -> None:
         """Add the first nodes, as `set_node` would one by one, and `lose` those that are not ready."""
         if self.ids:
-            raise ValueError(f"{len(self.ids)} nodes are there already; set_node adds to them")
+            raise ValueError(f"{counted(len(self.ids), 'node is', 'nodes are')} there already; set_node adds to them")
         pool = np.array([self.pool_at(one) for one in pools], np.int64)
         self.ids = list(keys)
         self.row_of = {key: row for row, key in enumerate(self.ids)}

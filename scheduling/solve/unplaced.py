@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from thalweg.scheduling.arrays import distinct
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.problem.cost import Arcs
 from thalweg.scheduling.problem.model import GPUS, NOWHERE, Problem
 from thalweg.scheduling.problem.solution import Reason, Unplaced
@@ -67,29 +68,29 @@ def _forbidden(problem: Problem, arcs: Arcs, row: int) -> tuple[Reason, str] | N
             return Reason.CAPACITY, _short_of(classes.need[row], largest, short)
         return (
             Reason.CAPACITY,
-            f"one copy needs {_gpus(gpus)} in one pool; the pools it may use have at most {largest[GPUS]:g} free",
+            f"one copy needs {counted(gpus, 'GPU')} in one pool; the pools it may use have at most {largest[GPUS]:g} "
+            "free",
         )
     regions = len(distinct(pools.region[fits]))
     if regions < replicas:
-        return Reason.REPLICAS, f"{replicas} copies need {replicas} distinct regions; {regions} can hold one"
+        copies = counted(replicas, "copy needs", "copies need")
+        return Reason.REPLICAS, f"{copies} {replicas} distinct regions; {regions} can hold one"
     return None
 
 
 _DIMENSIONS: Final = ("GPUs", "CPUs", "GB of memory")
-"""As `live_problem` has them; a problem of somebody else's may have more."""
+"""As `live_problem` has them; further ones are of nodes (`node_limits`, `node_cuts`)."""
 
 
 def _short_of(need: FloatArray, most: FloatArray, short: IntArray) -> str:
-    names = [_DIMENSIONS[d] if d < len(_DIMENSIONS) else f"of resource {d}" for d in short.tolist()]
+    if len(short) and short.max() >= len(_DIMENSIONS):
+        return "it does not fit: what is free lies in pieces, and no node holds it beside what goes before it"
+    names = [_DIMENSIONS[d] for d in short.tolist()]
     lacks = (
         f"{need[d]:g} {name}, at most {max(round(float(most[d]), 3), 0.0):g} are free"
         for d, name in zip(short.tolist(), names, strict=True)
     )
     return f"one copy needs in one pool that it may use {'; '.join(lacks)}"
-
-
-def _gpus(number: float) -> str:
-    return f"{number:g} GPU{'' if number == 1 else 's'}"
 
 
 def _contended(problem: Problem, arcs: Arcs, plan: PartialPlan, row: int) -> tuple[Reason, str]:
@@ -107,17 +108,22 @@ def _contended(problem: Problem, arcs: Arcs, plan: PartialPlan, row: int) -> tup
         name = tenants.tenant_ids[tenant]
         if plan.quota[tenant] < gpus * replicas:
             left = max(round(plan.quota[tenant], 6), 0.0)
-            return Reason.QUOTA, f"tenant {name} has {left:g} GPUs of quota left, the task needs {gpus * replicas:g}"
+            return (
+                Reason.QUOTA,
+                f"tenant {name} has {counted(left, 'GPU')} of quota left, the task needs {gpus * replicas:g}",
+            )
         left = max(round(plan.budget[tenant], 6), 0.0)
         cheapest_rate = float((gpus * pools.usd_per_gpu_hour[fits]).min()) * replicas
         return Reason.BUDGET, f"tenant {name} has {left:g} USD an hour of budget left, the task needs {cheapest_rate:g}"
     free = float(plan.free[open_, GPUS].max())
     if fits.any():
-        return Reason.REPLICAS, f"{replicas} copies need {replicas} distinct regions with room; fewer have it"
+        copies = counted(replicas, "copy needs", "copies need")
+        return Reason.REPLICAS, f"{copies} {replicas} distinct regions with room; fewer have it"
     short = np.flatnonzero((classes.need[row] > plan.free[open_]).all(axis=0))
     if short.size and GPUS not in short:
         return Reason.CAPACITY, _short_of(classes.need[row], plan.free[open_].max(axis=0), short)
     return (
         Reason.CAPACITY,
-        f"it needs {_gpus(gpus)} in one pool; the pools it may use have at most {max(round(free, 3), 0.0):g} free",
+        f"it needs {counted(gpus, 'GPU')} in one pool; the pools it may use have at most {max(round(free, 3), 0.0):g} "
+        "free",
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.passed import has_passed
 from thalweg.scheduling.world.refusals import FIRST_MS, MOST_MS, Refusals, back_off_ms, in_words
@@ -103,7 +104,7 @@ class BackOffs:
             return in_words(region, self.refusing[region], now_ms)
         flaps = self.flapping[region]
         again_s = max(flaps.until_ms - now_ms, 0) / 1000
-        return f"region {region} was lost {flaps.count} times lately, and is used again in {again_s:.0f} s"
+        return f"region {region} was lost {counted(flaps.count, 'time')} lately, and is used again in {again_s:.0f} s"
 
     def ended(self, now_ms: int) -> list[BackOff]:
         """Take out the back-offs that are over by now, in their order, and those that the clock was set back behind."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.ids import NodeId, RegionId
 from thalweg.scheduling.pack.nodes import MAX_DEVICES, NodeKey
 from thalweg.scheduling.problem.check import MOST
@@ -96,9 +97,9 @@ def objection_to_node(fact: NodeFacts) -> str | None:
     if NODE_SEPARATOR in fact.region or NODE_SEPARATOR in fact.node_id:
         return f"its region or id holds the control character {NODE_SEPARATOR!r}; allowed are printable names"
     if not 0 <= fact.gpus <= MAX_DEVICES:
-        return f"it has {fact.gpus} GPUs; allowed are 0 to {MAX_DEVICES}"
+        return f"it has {counted(fact.gpus, 'GPU')}; allowed are 0 to {MAX_DEVICES}"
     if not 0.0 <= fact.cpus <= MOST_CPUS:
-        return f"it has {fact.cpus} CPUs; allowed are 0 to {MOST_CPUS:g}"
+        return f"it has {counted(fact.cpus, 'CPU')}; allowed are 0 to {MOST_CPUS:g}"
     if not 0.0 <= fact.memory_gb <= MOST_MEMORY_GB:
         return f"it has {fact.memory_gb} GB of memory; allowed are 0 to {MOST_MEMORY_GB:g}"
     return None

@@ -37,6 +37,8 @@ class RegionState:
     lost: bool = False
     confirmed: bool = False
     """True once a heartbeat arrived in this run of the job; before that nothing new is placed there."""
+    needs_command: bool = False
+    """It said that it starts commands and runs nothing else."""
 
 
 class Geography:
@@ -65,6 +67,20 @@ class Geography:
         opened = state.lost or not state.confirmed
         state.heard_ms, state.lost, state.confirmed = now_ms, False, True
         return opened
+
+    def note_runner(self, region: RegionId, *, needs_command: bool) -> bool:
+        """Note how a region that was heard runs tasks; whether that is news."""
+        state = self.regions[region]
+        if state.needs_command == needs_command:
+            return False
+        state.needs_command = needs_command
+        self._network = None  # by which who keeps what a class may use knows that it is to be asked again
+        return True
+
+    def runs_without_command(self, region: RegionId) -> bool:
+        """Tell whether a task without a command may run in a region; yes where it never said otherwise."""
+        state = self.regions.get(region)
+        return state is None or not state.needs_command
 
     def expect(self, region: RegionId, now_ms: int) -> None:
         """Note a region that the ledger knows: it counts as lost if it stays silent."""

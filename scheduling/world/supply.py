@@ -44,7 +44,8 @@ class AllowedPools:
             self._network, self._pools = network, len(pools)
             self._known.clear()
         spec = key.spec
-        places = (spec.origin_region, spec.max_rtt_ms, key.closed, spec.spot_ok, spec.gpu_models, spec.allowed_regions)
+        needs = (spec.spot_ok, spec.gpu_models, spec.allowed_regions, spec.has_command)
+        places = (spec.origin_region, spec.max_rtt_ms, key.closed, *needs)
         found = self._known.get(places)
         if found is None:
             if len(self._known) >= _MOST_KNOWN:
@@ -54,7 +55,7 @@ class AllowedPools:
 
 
 def may_use(key: ClassKey, pools: Sequence[Pool], geography: Geography) -> BoolArray:
-    """Pools that the class may ever use, by model, region, spot and latency: capacity and price aside, [P]."""
+    """Pools that the class may ever use, by model, region, spot, latency and command: capacity and price aside, [P]."""
     spec, closed = key.spec, key.closed
     rtt_ms = geography.network().rtt_ms[geography.index_of(spec.origin_region or UNKNOWN_REGION)]
     mask = np.zeros(len(pools), bool)
@@ -65,6 +66,7 @@ def may_use(key: ClassKey, pools: Sequence[Pool], geography: Geography) -> BoolA
             and (spec.spot_ok or not pool.spot)
             and (spec.gpu_models is None or pool.gpu_model in spec.gpu_models)
             and (spec.allowed_regions is None or pool.region in spec.allowed_regions)
+            and (spec.has_command or geography.runs_without_command(pool.region))
         )
     return mask
 

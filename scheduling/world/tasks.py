@@ -201,6 +201,8 @@ class TaskSpec:
     """Most workers it grows to; None as `min_workers`."""
     spread_workers: bool = False
     """Every worker on a node of its own (anti-affinity)."""
+    has_command: bool = True
+    """Whether it says what to start; a region that starts commands cannot run what has none."""
     terms: TaskTerms = field(default=NO_TERMS, compare=False)
     """No part of what makes specs equal."""
     _hash: int = field(init=False, repr=False, compare=False)

@@ -452,8 +452,8 @@ class WaitingQueue:
         return gpus
 
     def delay_usd_per_hour(self, now_ms: int) -> float:
-        """Sum what an hour's delay of every task that waits costs now, also of those that nothing could hold."""
-        rows = np.flatnonzero(self._live)
+        """Sum what an hour's delay of every task that waits costs now, but of those that no plan could start."""
+        rows = np.flatnonzero(self._live & ~self._parked)
         return float((self._tasks[rows] * self._values(rows, now_ms)).sum())
 
     def dearest(self, most: int, now_ms: int) -> Dearest:

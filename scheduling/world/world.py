@@ -77,6 +77,11 @@ class World:
         if self.geography.hear(region, now_ms):
             self._region_changed(region)
 
+    def note_runner(self, region: RegionId, *, needs_command: bool) -> None:
+        """Note whether a region that was heard can run a task without a command."""
+        if self.geography.note_runner(region, needs_command=needs_command):
+            self._all_loosened()
+
     def expect(self, region: RegionId, now_ms: int) -> None:
         """At start: a region that the ledger knows counts as lost if it stays silent."""
         self.geography.expect(region, now_ms)

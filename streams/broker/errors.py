@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from thalweg.scheduling.counted import counted
+
 CODECS: Final = ("gzip", "snappy", "lz4", "zstd")
 
 
@@ -52,7 +54,7 @@ class NotAcknowledgedError(StreamError):
 
     def __init__(self, unacknowledged: int, total: int, timeout_ms: int, topics: Sequence[str], cause: str) -> None:
         super().__init__(
-            f"{unacknowledged} of {total} records were not acknowledged within {timeout_ms} ms (topics: "
+            f"{unacknowledged} of {counted(total, 'record')} not acknowledged within {timeout_ms} ms (topics: "
             f"{', '.join(topics)}; {cause}). Publishing the same records again is safe: their ids are derived from "
             "their content"
         )
@@ -92,8 +94,8 @@ class TopicMismatchError(StreamError):
 
     def __init__(self, topic: str, seen: int, wanted: int) -> None:
         super().__init__(
-            f"topic {topic!r} has {seen} partitions, its contract says {wanted}. Adding partitions would move keys "
-            "between them; choose another kafka.topic_prefix, or delete the topic while nothing runs"
+            f"topic {topic!r} has {counted(seen, 'partition')}, its contract says {wanted}. Adding partitions would "
+            "move keys between them; choose another kafka.topic_prefix, or delete the topic while nothing runs"
         )
 
 

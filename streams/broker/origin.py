@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from thalweg.scheduling.counted import counted
+
 Place = tuple[str, int]
 """A topic and a partition of it."""
 
@@ -211,8 +213,8 @@ def lost_records(topic: str, partition: int, position: int, start: int) -> Misma
         partition=partition,
         until=start,
         lost=start - position,
-        found=f"{topic}/{partition}: up to {start - position} records, offsets {position} to {start - 1}, expired or "
-        "were deleted before they were read",
+        found=f"{topic}/{partition}: up to {counted(start - position, 'record')}, offsets {position} to {start - 1}, "
+        "expired or were deleted before they were read",
         follows=f"the query goes on at {start}",
         remedy="Whoever sent them must send them again; keep records longer than the jobs may be away (retention.ms)",
     )

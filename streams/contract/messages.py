@@ -368,6 +368,8 @@ class StatusEvent(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """For `notice`: when they will be, milliseconds since 1970. They take nothing new, and empty until then."""
     claim: bool = False
     """For `heartbeat`: the first of its agent, which hosts the region from now on; agents before it end."""
+    needs_command: bool = False
+    """For `heartbeat`: the region starts the commands of tasks, and can run none that has no command."""
     observed_at: EpochMs | None = None
     """When it happened, milliseconds since 1970."""
     stamp: MessageStamp | None = None

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+from thalweg.scheduling.counted import counted
 from thalweg.streams.contract import moments, request_amounts
 from thalweg.streams.contract.messages import TaskRequest
 
@@ -82,7 +83,8 @@ def _objection_to_array(request: TaskRequest, size_bytes: int) -> str | None:
     seen = request.array.count * size_bytes
     if seen > MOST_ARRAY_BYTES:
         return (
-            f"array of {request.array.count:,} elements with a request of {size_bytes:,} bytes each makes {seen:,} "
-            f"bytes: allowed are {MOST_ARRAY_BYTES:,}. Put what the request carries into storage and pass its address"
+            f"array of {counted(request.array.count, 'element')} with a request of {size_bytes:,} bytes each "
+            f"makes {seen:,} bytes: allowed are {MOST_ARRAY_BYTES:,}. Put what the request carries into storage and "
+            "pass its address"
         )
     return None

@@ -71,6 +71,7 @@ def _spec_of(request: TaskRequest) -> TaskSpec:
         min_workers=_least_workers(request),
         max_workers=None if _least_workers(request) is None else request.max_workers or request.workers,
         spread_workers=request.spread_workers,
+        has_command=bool(request.command),
         terms=_terms(request),
     )
 

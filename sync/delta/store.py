@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
+from thalweg.scheduling.counted import counted
 from thalweg.sync.delta.contracts import TableContract
 from thalweg.sync.delta.durable import make_folder, sync_log
 
@@ -48,7 +49,8 @@ class RearrangedError(StoreError):
     """Housekeeping by somebody else has put the rows of these files into others; read the table, and do it again."""
 
     def __init__(self, table: str, paths: Collection[str]) -> None:
-        super().__init__(f"table {table!r}: {len(paths)} files that should be replaced are no part of it any more")
+        gone = counted(len(paths), "file to be replaced is", "files to be replaced are")
+        super().__init__(f"table {table!r}: {gone} no part of it any more")
         self.paths = frozenset(paths)
 
 

@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.pack.nodes import Pool
 from thalweg.scheduling.world.ended import EndedColumns
 from thalweg.scheduling.world.image import (
@@ -191,7 +192,7 @@ def rows_since(mark: Mark, ledger: LedgerVersion) -> tuple[pa.Table, pa.Table]:
     tail = rows.slice(last.num_rows)
     before = ledger.count() - tail.num_rows
     if before != mark.rows:
-        raise SnapshotError(f"it stands for {mark.rows:,} rows, where the ledger has {before:,}")
+        raise SnapshotError(f"it stands for {counted(mark.rows, 'row')}, where the ledger has {before:,}")
     if digest_of_batch(last) != mark.last_batch:
         raise SnapshotError(f"its last batch, {mark.position.batch_id}, is another one in the ledger")
     return last, tail

@@ -36,7 +36,7 @@ def test_a_publisher_and_a_reader_go_on_after_the_broker_was_away(tmp_path: Path
         broker.stop()
         for _ in range(2):
             started = time.monotonic()
-            with pytest.raises(NotAcknowledgedError, match=r"1 of 1 records were not acknowledged within 2000 ms"):
+            with pytest.raises(NotAcknowledgedError, match=r"1 of 1 record not acknowledged within 2000 ms"):
                 publisher.publish([record(topic, 2)])
             assert time.monotonic() - started < 6
         assert reader.poll(100) == []

@@ -410,6 +410,7 @@ class RegionalAgent:
             tasks=inventory(self.tasks.held(region)) if listed else [],
             read_to=self._store.fence.read_to(assignments, self._topic_ids.get(assignments, "")) if listed else None,
             claim=kind == "heartbeat" and self._claims,
+            needs_command=kind == "heartbeat" and self._runner.needs_command,
             observed_at=now,
             stamp=self._store.stamp(region, now, numbered=False),
         )

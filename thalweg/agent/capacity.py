@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from thalweg.agent.fleet import NodeLoad, NodeSpec, RegionFleet
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.ids import RegionId
 from thalweg.streams.contract.messages import AssignmentEvent, NodeShare
 
@@ -34,7 +35,7 @@ class Capacity:
                 return f"no node {share.node_id!r} in region {event.region}"
             for device, milli in _devices(share):
                 if device >= len(taken):
-                    return f"node {share.node_id} has {len(taken)} GPUs, asked for GPU {device}"
+                    return f"node {share.node_id} has {counted(len(taken), 'GPU')}, asked for GPU {device}"
                 wanted[share.node_id, device] = wanted.get((share.node_id, device), 0) + milli
         for (node_id, device), milli in wanted.items():
             free = WHOLE_MILLI - self._taken[event.region, node_id][device]

@@ -59,6 +59,7 @@ class ProcessRunner:
     """Where rounds of learning go on (`workers.ROUNDS`), for tasks that take part in them."""
     name: str = "process"
     survives_restart: bool = False
+    needs_command: bool = True
     starts_at_once: int = 16
     _running: dict[RunKey, ProcessRun] = field(default_factory=dict)
     _cores: CoreShares = field(default_factory=lambda: CoreShares(_own_cores()))

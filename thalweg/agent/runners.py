@@ -67,6 +67,8 @@ class Runner(Protocol):
     name: str
     survives_restart: bool
     """Whether what runs goes on when the agent is started again."""
+    needs_command: bool
+    """Whether it can start nothing but a command."""
     starts_at_once: int
     """Most runs that are started in one round of the agent, whose heartbeats wait meanwhile."""
 

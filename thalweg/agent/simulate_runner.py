@@ -28,6 +28,7 @@ class SimulateRunner:
 
     name = "simulate"
     survives_restart = True
+    needs_command = False
     starts_at_once = 1_000_000
 
     def __init__(self, *, time_scale: float = 1.0, failure_share: float = 0.0, seed: int = 0) -> None:

@@ -23,6 +23,7 @@ from thalweg.conf.settings import KafkaSettings, Settings
 from thalweg.demo.load import Mixture, messages
 from thalweg.processes.supervisor import ProcessState, Supervisor
 from thalweg.query.sql.query import WarehouseUnreadableError, query
+from thalweg.scheduling.counted import counted
 from thalweg.stack import stack
 from thalweg.stack.state import StateFolder
 from thalweg.streams.broker.admin import ensure_topics
@@ -246,7 +247,8 @@ class Chaos:
             if (now := (findings.rows, findings.standing, tuple(findings.violations))) != last:
                 last, changed_s = now, time.monotonic()
                 first = f", first {findings.violations[0]}" if findings.violations else ""
-                self._say(f"{findings.standing} tasks run, {len(findings.violations)} not in order{first}")
+                running = counted(findings.standing, "task runs", "tasks run")
+                self._say(f"{running}, {len(findings.violations)} not in order{first}")
         return findings
 
     def _somebody_comes_back(self) -> bool:
@@ -265,7 +267,9 @@ class Chaos:
         return audit(self.evidence)
 
     def _document(self, findings: AuditFindings) -> dict[str, Any]:
-        standing = [f"lost: {findings.standing} tasks run for ever"] if findings.standing else []
+        standing = (
+            [f"lost: {counted(findings.standing, 'task runs', 'tasks run')} for ever"] if findings.standing else []
+        )
         unsent = [] if self.load.is_over() else ["lost: the broker does not take what is sent"]
         violations = [*self.trouble, *findings.violations, *standing, *unsent]
         return {

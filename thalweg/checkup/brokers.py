@@ -13,6 +13,7 @@ from kafka.errors import KafkaError
 from thalweg.checkup.finding import Finding, fine, problem
 from thalweg.checkup.machine import skew_finding
 from thalweg.conf.settings import KafkaSettings
+from thalweg.scheduling.counted import counted
 from thalweg.streams.broker.admin import bounds_now, topics_now
 from thalweg.streams.broker.connection import connection_options
 from thalweg.streams.broker.errors import BrokerUnavailableError
@@ -45,7 +46,7 @@ def broker_findings(
         return [problem("broker", f"{where} does not answer: {error}", fix)]
     try:
         described = admin.describe_cluster()
-        seen = f"{where}, cluster {described['cluster_id']}, {len(described['brokers'])} node(s)"
+        seen = f"{where}, cluster {described['cluster_id']}, {counted(len(described['brokers']), 'node')}"
         if not is_ours:
             return [fine("broker", f"no stack runs here; {seen}, is another installation's, and is left alone")]
         if cluster is not None and described["cluster_id"] != cluster:

@@ -12,6 +12,7 @@ from thalweg.backup.manifest import BackupError, Manifest
 from thalweg.backup.restore import KEEPABLE, restore_backup
 from thalweg.conf.environment import state_folder
 from thalweg.conf.settings import Settings, SettingsError, load_settings
+from thalweg.scheduling.counted import counted
 from thalweg.stack.state import StateFolder, StateFolderError, running_in
 from thalweg.sync.clock import steady_clock, system_clock
 from thalweg.sync.ledger.put_back import put_back_in
@@ -137,6 +138,6 @@ def _say(made: Manifest, as_json: bool, words: str, more: dict[str, Any]) -> Non
     tables = ", ".join(f"{name} {version}" for name, version in sorted(made.tables.items()))
     click.echo(f"{words}.")
     click.echo(
-        f"{len(made.files)} files, {made.size / MB:.1f} MB; cluster {made.cluster_id or 'none yet'}; ledger "
+        f"{counted(len(made.files), 'file')}, {made.size / MB:.1f} MB; cluster {made.cluster_id or 'none yet'}; ledger "
         f"{made.warehouse_id or 'none yet'} at version {made.ledger_version}; tables: {tables or 'none'}."
     )

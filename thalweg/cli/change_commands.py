@@ -17,6 +17,7 @@ from thalweg.client.client import Client
 from thalweg.query.reports.task_list import Meant, meant_tasks
 from thalweg.query.sql.query import TableReader, WarehouseUnreadableError
 from thalweg.query.sql.sql_statement import QueryRefusedError
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.world.lifecycle import LIVE
 from thalweg.scheduling.world.tasks import TERMINAL
 
@@ -154,7 +155,7 @@ def _in_words(op: str, meant: Meant) -> str:
         return f"No task is meant by this that {op} could do something with. See them: thalweg tasks"
     states = ", ".join(f"{count:,} {state}" for state, count in meant.by_state.items())
     first = ", ".join(meant.task_ids[:_SHOWN]) + (", …" if len(meant.task_ids) > _SHOWN else "")
-    return f"{op} {len(meant.task_ids):,} tasks" + (f" ({states})" if states else "") + f": {first}"
+    return f"{op} {counted(len(meant.task_ids), 'task')}" + (f" ({states})" if states else "") + f": {first}"
 
 
 def _ask(op: str, meant: Meant) -> None:

@@ -19,6 +19,7 @@ from thalweg.demo.trace_load import trace_messages
 from thalweg.demo.view import LiveScreen, PlainScreen
 from thalweg.query.sql.query import WarehouseUnreadableError
 from thalweg.replay.traces import TraceError
+from thalweg.scheduling.counted import counted
 from thalweg.stack.stack import Interruption
 from thalweg.stack.state import StateFolder, StateFolderError
 from thalweg.stack.trouble import STACK_TROUBLE
@@ -71,7 +72,9 @@ def demo(
     try:
         settings = load_settings(config, overrides)
         if count > len(figures.regions):
-            raise FleetError(f"--regions {count}: there are published figures of {len(figures.regions)} regions")
+            raise FleetError(
+                f"--regions {count}: there are published figures of {counted(len(figures.regions), 'region')}"
+            )
         regions = figures.regions[:count]
         if trace is None:
             scale = time_scale or DEFAULT_TIME_SCALE

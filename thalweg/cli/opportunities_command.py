@@ -12,6 +12,7 @@ from thalweg.cli.terminal.render import Column, Fit, print_json, print_table
 from thalweg.query.sql.as_of import AsOf, Version, parse_as_of
 from thalweg.query.sql.query import TableReader
 from thalweg.query.sql.sql_statement import QueryRefusedError
+from thalweg.scheduling.counted import counted
 
 if TYPE_CHECKING:
     from thalweg.query.reports.opportunities import Opportunities, Opportunity
@@ -93,7 +94,7 @@ def _print(found: "Opportunities", since: str, limit: int) -> None:
 def _counted(found: "Opportunities", limit: int) -> str:
     said = [f"Of {found.copies:,} placed copies {sum(one.tasks for one in found.found):,} would cost less elsewhere"]
     if len(found.found) > limit:
-        said.append(f"{limit:,} of {len(found.found):,} groups are listed: --limit")
+        said.append(f"{limit:,} of {counted(len(found.found), 'group is', 'groups are')} listed: --limit")
     if found.no_price:
         said.append(f"{found.no_price:,} could not be compared: their own pool would not take them now")
     if found.not_asked:

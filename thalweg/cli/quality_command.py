@@ -8,6 +8,7 @@ import click
 from thalweg.cli.reach.reading import WrongCall, find_warehouse
 from thalweg.cli.terminal.render import print_json, print_table
 from thalweg.conf.settings import SettingsError, load_settings
+from thalweg.scheduling.counted import counted
 from thalweg.streams.telemetry.rules import site_rules
 
 
@@ -70,6 +71,7 @@ def quality(
                 for name, count in found.breaking.items()
             ],
         )
-        click.echo(f"\n{found.rows} rows; not stored, so not judged here: {', '.join(found.not_stored) or 'nothing'}")
+        not_stored = ", ".join(found.not_stored) or "nothing"
+        click.echo(f"\n{counted(found.rows, 'row')}; not stored, so not judged here: {not_stored}")
     if found.broken:
         sys.exit(1)

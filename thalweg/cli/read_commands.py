@@ -13,6 +13,7 @@ from thalweg.query.reports.region_report import region_rows
 from thalweg.query.sql.as_of import AsOf, Version
 from thalweg.query.sql.query import query
 from thalweg.query.sql.sql_statement import QueryRefusedError
+from thalweg.scheduling.counted import counted
 
 _WIDE_GAP: Final = 0.01
 _DEAREST_GPU_USD_PER_HOUR: Final = 1_000.0
@@ -60,7 +61,7 @@ def sql(statement: str, form: str, as_json: bool, max_rows: int | None, warehous
     else:
         print_cells(columns, rows, exact=True)
     if answer.cut_off and form != "json":
-        click.echo(f"… cut off after {len(rows)} rows; --max-rows 0 prints all", err=True)
+        click.echo(f"… cut off after {counted(len(rows), 'row')}; --max-rows 0 prints all", err=True)
 
 
 @click.command(short_help="Show the regions: capacity, use, prices.")

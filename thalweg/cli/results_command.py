@@ -15,6 +15,7 @@ from thalweg.query.reports.task_runs import TaskRuns, element_runs, task_runs
 from thalweg.query.sql.as_of import AsOf, Version
 from thalweg.query.sql.plain import plain
 from thalweg.query.sql.sql_statement import QueryRefusedError
+from thalweg.scheduling.counted import counted
 
 _COLUMNS: Final = ("attempt", "copy", "region", "state", "cause", "exit_code", "started_at", "ended_at", "reason")
 
@@ -88,7 +89,9 @@ def _gave(runs: TaskRuns) -> dict[str, Any]:
 def _print_elements(runs: TaskRuns, elements: Sequence[TaskRuns], limit: int) -> None:
     click.echo(f"{runs.task_id}: {runs.state}{_because(runs)}")
     by_state = Counter(element.state for element in elements)
-    click.echo(f"{len(elements):,} elements: " + ", ".join(f"{n:,} {state}" for state, n in sorted(by_state.items())))
+    click.echo(
+        f"{counted(len(elements), 'element')}: " + ", ".join(f"{n:,} {state}" for state, n in sorted(by_state.items()))
+    )
     rows = [{**_element(element), "where": _where(element)} for element in elements[:limit]]
     if rows:
         click.echo()

@@ -17,6 +17,7 @@ from thalweg.cli.terminal import words
 from thalweg.cli.terminal.render import Column, Fit, print_json, print_table
 from thalweg.query.reports.sync_report import sync_document
 from thalweg.query.sql.as_of import AsOf
+from thalweg.scheduling.counted import counted
 from thalweg.sync.proof.campaign import Campaign, FoundFailure, run_campaign
 from thalweg.sync.proof.campaign_record import CampaignRecord, code_digest, extended
 from thalweg.sync.proof.mutants import MUTANTS
@@ -59,7 +60,9 @@ def sync(as_json: bool, snapshot: Path | None, prefix: str, warehouse: str, as_o
         if as_json:
             print_json(found)
         else:
-            click.echo(f"{len(taken.records)} records up to position {taken.position}: {snapshot}, {size} bytes")
+            click.echo(
+                f"{counted(len(taken.records), 'record')} up to position {taken.position}: {snapshot}, {size} bytes"
+            )
         return
     document = sync_document(warehouse, as_of, datetime.now(UTC))
     if as_json:
@@ -87,10 +90,8 @@ def sync(as_json: bool, snapshot: Path | None, prefix: str, warehouse: str, as_o
             click.echo(f"\n{title}")
             print_table(list(names), rows)
     totals = document["totals"]
-    click.echo(
-        f"\n{totals['records']} records, {totals['tombstones']} tombstones, {totals['conflicts']} conflicts, "
-        f"{totals['gaps_open']} gaps open"
-    )
+    told = (counted(totals[f"{one}s"], one) for one in ("record", "tombstone", "conflict"))
+    click.echo(f"\n{', '.join(told)}, {totals['gaps_open']} gaps open")
 
 
 @click.command(name="sync-sim", short_help="Prove the sync plane by simulation.")

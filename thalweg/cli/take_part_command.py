@@ -21,6 +21,7 @@ from thalweg.federation.take_part import take_part as take_part_in
 from thalweg.jobs.runtime.job import set_up_logs
 from thalweg.learning.local.training import LocalTraining
 from thalweg.learning.secrecy.signatures import SigningKey
+from thalweg.scheduling.counted import counted
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
 from thalweg.streams.broker.consume import KafkaReader
 from thalweg.streams.broker.publish import KafkaPublisher
@@ -118,7 +119,9 @@ def take_part(
         reader.close()
         publisher.close()
     report.over(state)
-    click.echo(f"{model}: {state.ended} at version {state.version}; {who.name} answered {report.answered} times")
+    click.echo(
+        f"{model}: {state.ended} at version {state.version}; {who.name} answered {counted(report.answered, 'time')}"
+    )
 
 
 def _leave(signum: int, _frame: FrameType | None) -> NoReturn:

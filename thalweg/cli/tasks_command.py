@@ -17,6 +17,7 @@ from thalweg.query.reports.task_list import TaskFilter, TaskList, TaskOrder, lis
 from thalweg.query.sql.as_of import AsOf, Version, parse_as_of
 from thalweg.query.sql.query import TableReader
 from thalweg.query.sql.sql_statement import QueryRefusedError
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.world.tasks import TaskState
 
 _TOP_LEFT_AND_CLEAR: Final = "\x1b[H\x1b[2J"
@@ -156,7 +157,7 @@ def print_tasks(found: TaskList, wanted: TaskFilter, now: datetime) -> None:
     ]
     print_table(columns, [_for_people(task) for task in found.tasks])
     told = ", ".join(f"{count:,} {state}" for state, count in found.by_state.items())
-    click.echo(f"\n{len(found.tasks):,} of {found.matching:,} tasks: {told}")
+    click.echo(f"\n{len(found.tasks):,} of {counted(found.matching, 'task')}: {told}")
 
 
 def _for_people(task: Mapping[str, Any]) -> dict[str, Any]:

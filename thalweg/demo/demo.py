@@ -22,6 +22,7 @@ from thalweg.demo.load import Message, MessageKind
 from thalweg.processes.children import ProcessSpec
 from thalweg.processes.supervisor import ProcessState, Supervisor
 from thalweg.query.sql.query import query
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.ids import RegionId
 from thalweg.stack import stack
 from thalweg.stack.logs import newest_error
@@ -176,7 +177,7 @@ class Demo:
         """
         self._wait_for_broker(supervisor, interrupted)
         made = ensure_topics(self.kafka, self.plan.regions)
-        self._say(f"broker ready on {self.kafka.bootstrap_servers}, {len(made)} topics made")
+        self._say(f"broker ready on {self.kafka.bootstrap_servers}, {counted(len(made), 'topic')} made")
         self.watcher = Watcher(self.kafka, self.clock)
         self.watcher.start()
         with KafkaPublisher(self.kafka, timeout_ms=PUBLISH_TIMEOUT_MS, client_id="thalweg-demo") as publisher:
@@ -279,7 +280,7 @@ class Demo:
             self._unsent.clear()
         except NotAcknowledgedError as error:
             # Sent again with the next ones: the place job knows a request that it has already.
-            self._say(f"the broker does not answer: {error.unacknowledged} requests wait")
+            self._say(f"the broker does not answer: {counted(error.unacknowledged, 'request waits', 'requests wait')}")
 
     # The end
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from thalweg.demo.load import Message, MessageKind
 from thalweg.replay.traces import TraceError, moment, read_rows, seconds, whole
+from thalweg.scheduling.counted import counted
 
 GPUS_PER_NODE: Final = 8
 OPENB: Final = frozenset({"name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli", "creation_time"})
@@ -75,7 +76,7 @@ def trace_messages(
         )
         for arrival in arrivals
     )
-    return messages, scale, f"{what} trace, {len(arrivals):,} tasks, {scale:,.0f} times faster"
+    return messages, scale, f"{what} trace, {counted(len(arrivals), 'task')}, {scale:,.0f} times faster"
 
 
 def _busiest(arrivals: Sequence[Arrival], count: int) -> tuple[int, float]:

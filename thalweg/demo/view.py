@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thalweg.query.sql.query import WarehouseUnreadableError, query
+from thalweg.scheduling.counted import counted
 
 if TYPE_CHECKING:
     from thalweg.demo.demo import Demo
@@ -106,7 +107,7 @@ def _figures(demo: "Demo", plan: dict[str, Any] | None, now: float, events_per_s
     table.add_row(
         "tasks",
         f"{len(demo.sent.tasks):,} sent, {reports['succeeded']:,} runs finished, {reports['failed']:,} failed, "
-        f"{refused:,} messages refused",
+        f"{counted(refused, 'message')} refused",
     )
     table.add_row("rates", f"{len(recent) / RECENT_S:,.0f} tasks/s assigned, {events_per_s:,.0f} events/s")
     if ordered := sorted(recent):
@@ -114,7 +115,7 @@ def _figures(demo: "Demo", plan: dict[str, Any] | None, now: float, events_per_s
         told = "  ".join(f"{name} {value:,.0f} ms" for name, value in zip(("p50", "p95", "p99"), figures, strict=True))
         table.add_row("latency", f"{told}  request to region, last {RECENT_S:.0f} s")
     if plan is not None:
-        table.add_row("queue", f"{plan['waiting']:,} tasks wait for capacity")
+        table.add_row("queue", counted(plan["waiting"], "task waits for capacity", "tasks wait for capacity"))
         table.add_row(
             "last plan",
             f"{plan['placed']} of {plan['considered']} placed, gap {plan['gap']:.2%}, planned in {plan['plan_ms']:.0f}"

@@ -34,6 +34,7 @@ class Processes:
     reach: Callable[[str], None]
     survives_restart: bool
     name: str = "witnessed"
+    needs_command: bool = False
     starts_at_once: int = 1_000_000
     running: dict[RunKey, tuple[int, bool]] = field(default_factory=dict)
     """When each ends by itself, and whether well."""

@@ -16,6 +16,7 @@ from thalweg.reference.decisions import decisions_page
 from thalweg.reference.drawing import rooms_page
 from thalweg.reference.rooms import rooms_text
 from thalweg.streams.contract.asyncapi import PUBLISHED, message_schema
+from thalweg.sync.proof.worked_cases import cases
 
 _FOLDER: Final = "docs/reference"
 _ARCHITECTURE: Final = "docs/explanation/architecture.md"
@@ -37,6 +38,7 @@ def generated(root: Path = PROJECT_ROOT) -> Mapping[str, str]:
         "docs/decisions/index.md": decisions_page(root / "docs" / "decisions"),
         f"{_FOLDER}/asyncapi.yaml": asyncapi_yaml(KafkaSettings().topic_prefix),
     }
+    texts[f"{_FOLDER}/sync-cases.json"] = json.dumps(cases(), indent=1, ensure_ascii=False) + "\n"
     for topic in PUBLISHED:
         schema = json.dumps(message_schema(topic), indent=2, ensure_ascii=False)
         texts[f"{_FOLDER}/schemas/{topic}.json"] = schema + "\n"

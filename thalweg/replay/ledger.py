@@ -20,6 +20,7 @@ from thalweg.query.sql.query import query
 from thalweg.query.sql.sql_statement import QueryRefusedError
 from thalweg.replay.recorded_tasks import RecordedStay, RecordedTask, recorded_tasks
 from thalweg.replay.scenario import Scenario
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.replay.live import fleet_of, moved_gb
 from thalweg.scheduling.replay.replay import JobStart, RegionalSupply, ReplayJob, Stays
@@ -56,8 +57,8 @@ def ledger_scenario(warehouse: str, *, from_version: int | None, as_of: AsOf | N
     known = 0 if from_version is None else _rows_at(warehouse, from_version)
     if known >= len(history):
         raise QueryRefusedError(
-            f"the ledger of {warehouse} has {len(history)} rows up to the end asked for, and version {from_version} "
-            f"had {known} of them: nothing is left to replay. Begin at an earlier --from-version"
+            f"the ledger of {warehouse} has {counted(len(history), 'row')} up to the end asked for, and version "
+            f"{from_version} had {known} of them: nothing is left to replay. Begin at an earlier --from-version"
             if history
             else f"the ledger of {warehouse} is empty: let it place something first (thalweg demo, thalweg submit)"
         )

@@ -4,12 +4,17 @@
 seconds shorter. Nothing depends on it: where it fails, JVMs start as they did.
 """
 
+import fcntl
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -17,7 +22,7 @@ from typing import Final
 from thalweg.conf.class_archive import ARCHIVED, KEPT, archive_of, archives_folder, is_whole, length_file, with_options
 from thalweg.conf.environment import JarSet, Java, find_java, jar_paths
 from thalweg.processes import leash
-from thalweg.processes.children import Child, ChildFailedError
+from thalweg.processes.children import Child, ChildFailedError, kill_group
 from thalweg.processes.ports import LOOPBACK
 from thalweg.stack.broker import BrokerSetupError, broker_spec, choose_ports
 
@@ -26,6 +31,9 @@ PATIENCE_S: Final = 300.0
 
 BRIEFLY: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 """It lives for seconds. An archive serves a JVM with other collectors and compilers as well."""
+
+SCRATCH: Final = ".rehearsal-"
+"""Begins the name of a rehearsal's folder, which is gone after it."""
 
 
 class RehearsalError(Exception):
@@ -43,14 +51,62 @@ def ensure_archives(say: Callable[[str], None], java: Java | None = None) -> Non
     started = time.monotonic()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".rehearsal-", dir=folder) as scratch:
-            _rehearse(java, Path(scratch), missing)
+        with _ending_in_order(), _scratch_in(folder) as scratch:
+            _rehearse(java, scratch, missing)
     except (OSError, ChildFailedError, BrokerSetupError, RehearsalError, subprocess.SubprocessError) as error:
         words = str(error).splitlines()  # of a process: that it ended, and its last lines
         say(f"Java's classes were not laid out, so starts take longer ({' '.join([*words[:1], *words[1:][-2:]])})")
         return
     _forget_old(folder, java)
     say(f"Java's classes are laid out ({time.monotonic() - started:.0f} s)")
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end this as Ctrl-C does, so that what was begun is put away; once, then that is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _frame: object) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    asked = (signal.SIGTERM, signal.SIGHUP)
+    before = {each: signal.getsignal(each) for each in asked if signal.getsignal(each) is not signal.SIG_IGN}
+    for each in before:
+        signal.signal(each, end)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextmanager
+def _scratch_in(folder: Path) -> Iterator[Path]:
+    """Make a folder for the time of a rehearsal, and take away those of rehearsals that were killed."""
+    with ExitStack() as held:
+        with _locked(folder):
+            for left in folder.glob(f"{SCRATCH}*"):
+                with suppress(OSError), _locked(left, or_fail=True):  # who rehearses there holds it
+                    shutil.rmtree(left, ignore_errors=True)
+            scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=folder))
+            held.callback(shutil.rmtree, scratch, ignore_errors=True)
+            held.enter_context(_locked(scratch))
+        yield scratch
+
+
+@contextmanager
+def _locked(folder: Path, *, or_fail: bool = False) -> Iterator[None]:
+    """Hold a folder against other processes that would; the kernel lets go of it when this one ends."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | (fcntl.LOCK_NB if or_fail else 0))
+        yield
+    finally:
+        os.close(opened)
 
 
 def _rehearse(java: Java, scratch: Path, missing: Sequence[JarSet]) -> None:
@@ -67,8 +123,10 @@ def _rehearse(java: Java, scratch: Path, missing: Sequence[JarSet]) -> None:
         broker.wait_ready()
         if JarSet.SPARK in made:
             _rehearse_spark(scratch, made[JarSet.SPARK], ports.bootstrap)
-    finally:
-        broker.stop()
+    except BaseException:
+        broker.kill()  # asked to stop, it would write its archive first
+        raise
+    broker.stop()
     for jar_set, archive in made.items():
         if archive.is_file():
             made_as = archive_of(jar_set, java)
@@ -81,12 +139,18 @@ def _rehearse_spark(scratch: Path, archive: Path, bootstrap: str) -> None:
     options = with_options([f"-XX:ArchiveClassesAtExit={archive}", *BRIEFLY], os.environ.get("SPARK_SUBMIT_OPTS"))
     environ = {**os.environ, "SPARK_SUBMIT_OPTS": options, "TMPDIR": str(scratch), "SPARK_LOCAL_IP": LOOPBACK}
     command = [sys.executable, "-P", "-m", "thalweg.jobs.microbatch.rehearsal", bootstrap, str(scratch / "tables")]
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command],
-        env=environ, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S,
-    )  # fmt: skip
-    if done.returncode != 0:
-        words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as rehearsing:  # fmt: skip
+        try:
+            _, said = rehearsing.communicate(timeout=PATIENCE_S)
+        except BaseException:
+            kill_group(rehearsing.pid)  # its JVM, too, which would go on and write
+            raise
+    if rehearsing.returncode != 0:
+        words = said.strip().splitlines() or [f"exit code {rehearsing.returncode}"]
         raise RehearsalError(f"Spark: {words[-1]}")
 
 

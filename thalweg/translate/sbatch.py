@@ -12,6 +12,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any, Final, TypeVar
 
+from thalweg.scheduling.counted import counted
 from thalweg.translate.exported import exports
 from thalweg.translate.sheet import UNKNOWN_HERE
 from thalweg.translate.translation import Loss, NotUnderstoodError, Request
@@ -187,10 +188,11 @@ def _workers(options: _Options) -> tuple[int, int, bool]:
     if workers % nodes:
         line = "--ntasks"
         raise NotUnderstoodError(
-            f"{line} {workers} on {nodes} nodes: workers are alike, wanted is a multiple of the nodes"
+            f"{line} {workers} on {counted(nodes, 'node')}: workers are alike, wanted is a multiple of the nodes"
         )
     if nodes > 1 and workers > nodes:
-        why = f"not said: {workers} workers go where they fit, not {workers // nodes} to a node"
+        go = counted(workers, "worker goes", "workers go")
+        why = f"not said: {go} where they fit, not {workers // nodes} to a node"
         options.losses.append(Loss(line=None, what=f"--nodes={nodes}", why=why))
     return workers, nodes, nodes > 1 and workers == nodes
 
@@ -228,7 +230,8 @@ def _gpus(options: _Options, workers: int, nodes: int) -> tuple[int, list[str]]:
         models += [model] if model else []
     if in_all % workers:
         raise NotUnderstoodError(
-            f"{in_all} GPUs for {workers} tasks: workers are alike, wanted is a multiple of the tasks"
+            f"{counted(in_all, 'GPU')} for {counted(workers, 'task')}: workers are alike, wanted is a multiple of the "
+            "tasks"
         )
     wanted = options.read("constraint", gpu_model) if _names_model(options) else None
     return in_all // workers, sorted({gpu_model(name) or name for name in (*models, *([wanted] if wanted else []))})
@@ -335,7 +338,7 @@ def _array(options: _Options) -> _Numbers | None:
     ordered = sorted(numbers)
     steps = {after - before for before, after in pairwise(ordered)} or {1}
     if len(steps) > 1:
-        why = f"its {len(numbers)} elements are numbered from 0 here"
+        why = f"its {counted(len(numbers), 'element is', 'elements are')} numbered from 0 here"
         options.losses.append(Loss(line=line, what=_written("array", text), why=why))
     step_apart = steps.pop() if len(steps) == 1 else None
     return _Numbers(len(numbers), int(most) if most else None, ordered[0], step_apart)

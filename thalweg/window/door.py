@@ -31,6 +31,7 @@ from thalweg.query.sql.as_of import LogTooShortError, Version, parse_as_of
 from thalweg.query.sql.plain import plain
 from thalweg.query.sql.query import TableReader, WarehouseUnreadableError
 from thalweg.query.sql.sql_statement import QueryRefusedError
+from thalweg.scheduling.counted import counted
 from thalweg.stack.connection import NoBrokerError
 from thalweg.streams.broker.errors import StreamError
 from thalweg.window import metrics
@@ -420,7 +421,8 @@ class Door:
     @asynccontextmanager
     async def _act(self) -> AsyncIterator[None]:
         if self._acting >= self._settings.acts_at_once:
-            raise CrowdedError(f"{self._acting} requests are under way (window.acts_at_once); nothing was sent")
+            acting = counted(self._acting, "request is", "requests are")
+            raise CrowdedError(f"{acting} under way (window.acts_at_once); nothing was sent")
         self._acting += 1
         try:
             yield

@@ -21,6 +21,7 @@ from thalweg.query.questions.foreseen_change import change_document, change_in_w
 from thalweg.query.questions.foreseen_words import as_document, in_words
 from thalweg.query.questions.what_if import CannotSupposeError, CapacityChange, Supposed, what_if
 from thalweg.query.questions.world_copy import WorldSource, foreseen
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.live.warm_up import warm_up
 from thalweg.scheduling.world.world import World
@@ -237,9 +238,8 @@ class Foresight:
             making.add_done_callback(lambda one: loop.call_later(_KEPT_S, self._forget, key, one))
         done, _ = await asyncio.wait([making], timeout=_ANSWER_S)
         if not done:
-            raise StillMakingError(
-                f"a copy of the world is being made: {self._rows_read:,} rows of the ledger read; ask the same again"
-            )
+            rows = counted(self._rows_read, "row")
+            raise StillMakingError(f"a copy of the world is being made: {rows} of the ledger read; ask the same again")
         self._forget(key, making)
         found: Found = making.result()
         return found

@@ -26,6 +26,7 @@ from thalweg.query.reports.task_index import TaskGrouping
 from thalweg.query.reports.task_list import TaskFilter
 from thalweg.query.reports.task_runs import task_runs
 from thalweg.query.sql.query import TableReader, quote
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.live.fairshare import entitlements
 from thalweg.scheduling.problem.model import GPUS
 from thalweg.scheduling.solve.solve import STRATEGIES
@@ -176,8 +177,8 @@ class Reports:
         if silent:
             names = ", ".join(region["region"] for region in silent[:_SAYING]) + (", …" if silent[_SAYING:] else "")
             placed = sum(region["running"] + region["assigned"] for region in silent)
-            words = f"not heard: {names}; {placed:,} tasks are placed there"
-            say("regions", placed > 0, f"{len(silent)} of {len(regions)} regions", words, "regions")
+            words = f"not heard: {names}; {counted(placed, 'task is', 'tasks are')} placed there"
+            say("regions", placed > 0, f"{len(silent)} of {counted(len(regions), 'region')}", words, "regions")
         with TableReader(self.warehouse) as reader:
             hour = f"TIMESTAMP {quote((self.now() - timedelta(hours=1)).isoformat())}"
             rows = reader.dicts(f"SELECT count(*) AS n FROM quarantine WHERE quarantined_at >= {hour}")

@@ -328,3 +328,13 @@ def test_an_arrays_text_is_written_once_and_one_of_large_requests_is_refused(lin
     assert line.ledger_bytes() - before < 60_000
     letters = words(line.take(asked("b", array={"count": 10_000}, env={"A": "x" * 8_000})))
     assert "allowed are 67,108,864" in letters[0]
+
+
+def test_a_task_without_a_command_is_not_sent_where_commands_alone_are_started(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    commands_alone = (EAST, {"type": "heartbeat", "region": "east", "needs_command": True})
+    line.take(commands_alone, (REQUESTS, {"task_id": "bare"}), (REQUESTS, {"task_id": "told", "command": ["true"]}))
+    assert line.states() == {"bare": "waiting", "told": "assigned"}
+    assert line.world.tasks["bare"].reason.startswith("command:")
+    line.take()  # a heartbeat that says nothing of it
+    assert line.states() == {"bare": "assigned", "told": "assigned"}

@@ -4,6 +4,8 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
+from thalweg.scheduling.counted import counted
+
 if TYPE_CHECKING:
     from thalweg.query.questions.world_copy import Foreseen, PriceAhead
     from thalweg.streams.contract.messages import ControlOrder
@@ -54,8 +56,8 @@ def in_words(order: "ControlOrder", ahead: "Foreseen") -> list[str]:
     if ahead.holding is not None and not ahead.refused:
         held = ahead.holding
         lines.append(
-            f"tenant {order.tenant} holds {held.gpus:g} GPUs for {held.usd_per_hour:.2f} USD an hour now, which goes "
-            f"on; {held.waiting:,} of its tasks wait"
+            f"tenant {order.tenant} holds {counted(held.gpus, 'GPU')} for {held.usd_per_hour:.2f} USD an hour now, "
+            f"which goes on; of its tasks {counted(held.waiting, 'waits', 'wait')}"
         )
     if ahead.price is not None:
         is_news = any(row.ordered is not None and row.ordered.before != row.ordered.after for row in ahead.rows)
@@ -67,18 +69,21 @@ def in_words(order: "ControlOrder", ahead: "Foreseen") -> list[str]:
             to = Counter(one.to.region for one in ahead.moves)
             where = ", ".join(f"{count:,} to {region}" for region, count in to.most_common(5))
             more = told["usd_per_hour_more"]
+            moves = counted(len(ahead.moves), "copy moves", "copies move")
             lines.append(
-                f"{len(ahead.moves):,} copies move ({where}): {told['lost_usd']:,.2f} USD of work and transfer are "
+                f"{moves} ({where}): {told['lost_usd']:,.2f} USD of work and transfer are "
                 f"lost, their data costs {told['transfer_usd']:.2f} USD again, and they cost "
                 f"{abs(more):,.2f} USD an hour {'less' if more < 0 else 'more'} from then on"
             )
             lines += [f"  {one.task.task_id}: {one.copy.pool_id} to {one.to.pool_id}" for one in ahead.moves[:_SHOWN]]
             lines += [f"  and {len(ahead.moves) - _SHOWN:,} more"] if len(ahead.moves) > _SHOWN else []
         if ahead.end_in_time:
-            lines.append(f"{len(ahead.end_in_time):,} copies are left alone: they are expected to end in time")
-        what = "stay until then, and are stopped if nothing changes" if order.by else "stay: nothing else fits them now"
-        lines += _reasons(f"{len(ahead.stay):,} copies {what}", ahead.stay)
-        lines += _reasons(f"{len(ahead.stopped):,} copies are stopped and wait", ahead.stopped)
+            alone = counted(len(ahead.end_in_time), "copy is left alone: it is", "copies are left alone: they are")
+            lines.append(f"{alone} expected to end in time")
+        what = " until then: stopped if nothing changes" if order.by else ": nothing else fits now"
+        lines += _reasons(f"{counted(len(ahead.stay), 'copy stays', 'copies stay')}{what}", ahead.stay)
+        stopped = counted(len(ahead.stopped), "copy is stopped and waits", "copies are stopped and wait")
+        lines += _reasons(stopped, ahead.stopped)
     return lines
 
 
@@ -102,9 +107,9 @@ def _of_price(order: "ControlOrder", price: "PriceAhead", *, is_news: bool) -> l
         lines.append("without a price nothing new is placed there")
     elif price.usd_now != price.usd_then:
         lines.append("plans and looks at what runs use it at once")
-    goes_on = "1 copy goes on" if price.copies == 1 else f"{price.copies:,} copies go on"
+    goes_on = counted(price.copies, "copy goes on", "copies go on")
     if price.copies and price.usd_now != price.usd_then:
-        per_hour = f"of {price.gpus:g} GPUs, at the price of their placement in the ledger"
+        per_hour = f"of {counted(price.gpus, 'GPU')}, at the price of their placement in the ledger"
         lines.append(f"{goes_on} there {per_hour}; nothing is stopped, and who would pay less elsewhere may move")
     return lines
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from thalweg.scheduling.counted import counted
 from thalweg.sync.ledger.request_size import size_of
 
 
@@ -52,7 +53,7 @@ def task_worth(task: dict[str, Any], now_ms: int) -> TaskWorth | None:
 
 def _for_gpus(gpus: float) -> str:
     if gpus > 1.0:
-        return f"for each of its {gpus:g} GPUs"
+        return f"for each of its {counted(gpus, 'GPU')}"
     return "for its GPU" if gpus == 1.0 else "as for one GPU"
 
 

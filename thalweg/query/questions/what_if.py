@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from thalweg.jobs.placement.settings import plan_settings
 from thalweg.query.questions.world_copy import WorldSource, emptied, judged
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.decisions import decide
 from thalweg.scheduling.ids import NodeId, PoolId, RegionId
 from thalweg.scheduling.live.micro_batch import plan
@@ -205,7 +206,7 @@ def _with_nodes(
     if change.nodes < 0:
         if len(mine) < -change.nodes:
             raise CannotSupposeError(
-                f"{-change.nodes} nodes less of {change.gpu_model or 'no GPU'}{' spot' * change.spot} in "
+                f"{counted(-change.nodes, 'node')} less of {change.gpu_model or 'no GPU'}{' spot' * change.spot} in "
                 f"{change.region}: it has {len(mine)} that are ready"
             )
         leaving = sorted(mine, key=lambda node: (load.get((node.region, node.node_id), 0), node.node_id))

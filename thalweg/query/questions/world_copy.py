@@ -16,6 +16,7 @@ from thalweg.jobs.placement.orders import judge_order
 from thalweg.jobs.placement.settings import assumed_price, plan_settings, tenants_of
 from thalweg.query.reports.opportunities import heard_regions
 from thalweg.query.sql.query import TableReader, WarehouseUnreadableError
+from thalweg.scheduling.counted import counted
 from thalweg.scheduling.decisions import decide, ordering
 from thalweg.scheduling.explain.reasons import Explainer
 from thalweg.scheduling.ids import RegionId
@@ -243,7 +244,7 @@ def _why(world: World, place: "PlaceSettings", now_ms: int) -> Callable[[CopyKey
         if (task.spec, taken) not in known:
             options = explainer.options(task.spec, now_ms, taken=taken, instead_of=held)
             why_not = [f"{one.region}: {one.reason or _LIMITS}" for one in options if one.region not in drained]
-            more = [f"and {len(why_not) - _NAMED} regions more"] if len(why_not) > _NAMED else []
+            more = [f"and {counted(len(why_not) - _NAMED, 'region')} more"] if len(why_not) > _NAMED else []
             known[task.spec, taken] = "; ".join([*why_not[:_NAMED], *more]) or "every other region is drained"
         return known[task.spec, taken]
 

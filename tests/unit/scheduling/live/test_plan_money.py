@@ -54,7 +54,7 @@ def test_what_fits_a_pool_by_its_sum_and_no_node_of_it_makes_no_gap_of_the_money
     for name, gpus in (("a", 3), ("b", 3), ("c", 2)):
         ask(world, name, spec(gpus=gpus))
     made, money, prices = followed(world)
-    assert made.gap > 0.9  # the bound knows no nodes
+    assert made.gap < 1e-6  # the bound has learned what the nodes hold together
     assert len(world.waiting) == 1
     assert money.placed_usd == money.least_usd == money.placed_usd_per_hour > 0
     # GPUs enough are free, in pieces: one more is worth nothing for sure.

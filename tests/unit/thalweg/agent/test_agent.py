@@ -177,6 +177,18 @@ def test_an_orderly_stop_gives_back_what_would_not_survive(world: World) -> None
     assert world.told("t") == ["accepted", "running", "evicted"]
 
 
+@pytest.mark.parametrize("needs", [False, True])
+def test_heartbeats_say_whether_anything_but_a_command_can_be_started(world: World, needs: bool) -> None:
+    class Starting(SimulateRunner):
+        needs_command = needs
+
+    world.restart(Starting())
+    before = len(world.reports())
+    world.steps(200)
+    later = [report for report in world.reports()[before:] if report.type == "heartbeat"]
+    assert later and {report.needs_command for report in later} == {needs}
+
+
 def test_heartbeats_come_every_second_and_inventories_at_the_start_and_every_ten(world: World) -> None:
     world.send(assign("t", expected_s=10_000))
     world.steps(1_000, advance_ms=20)  # 20 seconds
