@@ -6,6 +6,7 @@ that happens is a point: before and after each payload, commit, record and delet
 them, by number.
 """
 
+import hashlib
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from thalweg.jobs.microbatch.outcome import BatchId
 from thalweg.jobs.runtime.job import Stop
 from thalweg.learning.rounds.facts import Fact, FactKind
 from thalweg.learning.rounds.run_spec import RunSpec
-from thalweg.learning.secrecy.signatures import verify
+from thalweg.learning.secrecy.signatures import SigningKey, verify
 from thalweg.learning.vectors.parameters import Vector
 from thalweg.streams.broker.memory import MemoryBroker, MemoryReader
 from thalweg.streams.broker.publish import OutgoingRecord
@@ -165,7 +166,7 @@ class RehearsalStage:
             asked=asked,
         )
 
-    def participant(self, name: str, region: str, train: Train) -> Participant:
+    def participant(self, name: str, region: str, train: Train, key: SigningKey | None = None) -> Participant:
         """Make one life of a participant."""
         return Participant(
             model=MODEL,
@@ -178,6 +179,7 @@ class RehearsalStage:
             clock=self.clock,
             store=PayloadStore(self.folder),
             inline_bytes=256,
+            key=key,
         )
 
     def say(self, region: str, *values: bytes | None) -> None:
@@ -266,6 +268,11 @@ def moved(name: str) -> Train:
     return train
 
 
+def key_of(name: str) -> SigningKey:
+    """Return the key that a participant has in all its lives."""
+    return SigningKey(hashlib.sha256(name.encode()).digest())
+
+
 def rehearse(folder: str, spec: RunSpec, participants: int, seed: int, deaths: frozenset[int]) -> Rehearsed:
     """Carry a run out while centre and participants die as planned, and somebody writes what must change nothing.
 
@@ -284,7 +291,7 @@ def rehearse(folder: str, spec: RunSpec, participants: int, seed: int, deaths: f
     luck = random.Random(seed)
     stage.start(spec, np.zeros(spec.size, np.float32))
     names = [f"p{index}" for index in range(participants)]
-    cast = _Cast(stage, names, luck)
+    cast = _Cast(stage, names, luck, keys=spec.secrecy is not None)
     for _ in range(MOST_TURNS):
         cast.act()
         if any(fact.kind is FactKind.ENDED for fact in stage.ledger.read()):
@@ -307,10 +314,11 @@ def rehearse(folder: str, spec: RunSpec, participants: int, seed: int, deaths: f
 class _Cast:
     """Who acts; whoever dies is made anew the next time it is their turn."""
 
-    def __init__(self, stage: RehearsalStage, names: Sequence[str], luck: random.Random) -> None:
+    def __init__(self, stage: RehearsalStage, names: Sequence[str], luck: random.Random, *, keys: bool) -> None:
         self._stage = stage
         self._names = names
         self._luck = luck
+        self._keys = {name: key_of(name) if keys else None for name in names}
         self._centre: RehearsedCentre | None = None
         self._living: dict[str, Participant] = {}
         self._nonsense = self._write_nonsense()
@@ -339,7 +347,7 @@ class _Cast:
         participant = self._living.get(name)
         if participant is None:
             region = REGIONS[sum(name.encode()) % len(REGIONS)]
-            participant = self._stage.participant(name, region, moved(name))
+            participant = self._stage.participant(name, region, moved(name), self._keys[name])
             participant.join()
             self._living[name] = participant
         participant.step(0)
