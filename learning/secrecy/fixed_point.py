@@ -46,7 +46,8 @@ class FixedPoint:
         """
         if self.participants * self.most_weight >= MOST_WEIGHT:
             raise OutOfRangeError(
-                f"{self.participants} participants of weight {self.most_weight}: their product must be below {MOST_WEIGHT}"
+                f"{self.participants} participants of weight {self.most_weight}: "
+                f"their product must be below {MOST_WEIGHT}"
             )
         if not 0 < weight <= self.most_weight:
             raise OutOfRangeError(f"weight {weight}: allowed are 1 to {self.most_weight}")

@@ -70,8 +70,9 @@ class Option:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """What would let a waiting task in: one change, the smallest of its kind; where no single one does, several
-    together, none of which can be left out.
+    """What would let a waiting task in.
+
+    One change, the smallest of its kind; where no single one does, several together, none of which can be left out.
     """
 
     change: str

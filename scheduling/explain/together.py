@@ -1,8 +1,8 @@
 """What lets a waiting task in where no single change does: several together, of which none can be left out.
 
-First everything that the task asks for, and what stands against it, is let go at once; if that helps, one after another
-is put back where it can be (a deletion filter, as for irreducible infeasible sets: Chinneck and Dravnieks 1991). What is
-left suffices, and every smaller part of it was planned with and does not.
+First everything that the task asks for, and what stands against it, is let go at once; if that helps, one after
+another is put back where it can be (a deletion filter, as for irreducible infeasible sets: Chinneck and Dravnieks
+1991). What is left suffices, and every smaller part of it was planned with and does not.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
+from math import isfinite
 from typing import Final
 
 from thalweg.scheduling.ids import RegionId
@@ -84,7 +85,8 @@ def tightened(
         regions = {pool.region for pool in used} - set(spec.allowed_regions or ())
         changed = replace(changed, allowed_regions=(*(spec.allowed_regions or ()), *sorted(regions)))
     if "max_rtt_ms" in names:
-        changed = replace(changed, max_rtt_ms=max(rtt_ms(pool.region) for pool in used))
+        trip = max(rtt_ms(pool.region) for pool in used)
+        changed = replace(changed, max_rtt_ms=trip if isfinite(trip) else None)
     if "max_usd_per_hour" in names:
         changed = replace(changed, max_usd_per_hour=usd)
     return changed

@@ -667,7 +667,8 @@ class ModelUpdate(Struct, frozen=True, omit_defaults=True, kw_only=True):
     samples: Count = 0
     """update: how many it was trained on; 0 where it is secret."""
     payload: Payload | None = None
-    """update: written by the run's codec; where it is secret, the answer to the exchange. start: the parameters to begin with, float32, little-endian."""
+    """update: written by the run's codec; where it is secret, the answer to the exchange. start: the parameters to
+    begin with, float32, little-endian."""
     metrics: dict[Identifier, float] = {}
     """update: what was measured in training, by name; the centre tells the mean by samples."""
     public_key: Annotated[str, Meta(max_length=64)] = ""

@@ -74,7 +74,7 @@ def parts_of(names: frozenset[str]) -> Iterator[frozenset[str]]:
     return map(frozenset, chain.from_iterable(combinations(sorted(names), count) for count in range(len(names))))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(fleets, running, wanted())
 def test_planning_again_with_the_changes_places_the_task_and_with_no_part_of_them(
     fleet: Fleet, others: list[int], needs: TaskSpec
@@ -96,7 +96,7 @@ def test_planning_again_with_the_changes_places_the_task_and_with_no_part_of_the
     assert not where(world, "t") and Explainer(world, PlanSettings()).wait(world.tasks["t"], 0).reason
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(fleets, running, wanted())
 def test_each_remedy_that_is_told_of_a_demand_places_the_task(fleet: Fleet, others: list[int], needs: TaskSpec) -> None:
     world = lived(fleet, others)
@@ -109,15 +109,15 @@ def test_each_remedy_that_is_told_of_a_demand_places_the_task(fleet: Fleet, othe
     for name in demands_of(needs):
         alone = is_placed(fleet, others, without(needs, frozenset({name})))
         words = {
-            "gpu_models": "GPU model", "allowed_regions": "region", "max_rtt_ms": "a round trip", "spot_ok": "spot",
-            "data": "no data", "max_usd_per_hour": "",
+            "gpu_models": ("GPU model",), "allowed_regions": ("region",), "max_rtt_ms": ("a round trip", "any round"),
+            "spot_ok": ("spot",), "data": ("no data",), "max_usd_per_hour": (),
         }[name]  # fmt: skip
         if alone and words:
             assert any(change.startswith(words) and ";" not in change for change in told), (name, told)
     assert told or not is_placed(fleet, [], without(needs, frozenset(LET_GO)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(fleets, running, wanted())
 def test_why_here_and_not_there_is_the_difference_of_the_objective(
     fleet: Fleet, others: list[int], needs: TaskSpec
@@ -127,7 +127,7 @@ def test_why_here_and_not_there_is_the_difference_of_the_objective(
     explainer = Explainer(world, PlanSettings())
     options = [option.best for option in explainer.options(needs, 0) if option.best is not None]
     problem = explainer._node_placement(explainer._demand(replace(needs, replicas=1), 1, frozenset(), 0), 0).problem
-    usd = dict(zip(problem.pools.ids, arc_costs(problem).usd[0].tolist(), strict=True))
+    usd = dict(zip(problem.pools.pool_ids, arc_costs(problem).usd[0].tolist(), strict=True))
     for here in options:
         parts = [getattr(here.money, name) for name in here.money.__struct_fields__]
         assert sum(parts) == pytest.approx(here.usd, abs=1e-9)
@@ -154,7 +154,7 @@ def transports(draw: st.DrawFn) -> Transport:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(transports())
 def test_prices_of_pools_and_the_flow_prove_each_other(problem: Transport) -> None:
     """Complementary slackness: what costs something is full, and everybody has the cheapest at these prices."""

@@ -1,8 +1,8 @@
 """What is declared for the edge, read from the sync plane: the records of one key, the newest of each.
 
-The topic `replica` is what every region agrees on, so nothing is joined and nothing written: a reader of it is enough. A
-record that declares nothing that can be carried out changes nothing, and is said in the log; what was declared before it
-goes on.
+The topic `replica` is what every region agrees on, so nothing is joined and nothing written: a reader of it is enough.
+A record that declares nothing that can be carried out changes nothing, and is said in the log; what was declared before
+it goes on.
 """
 
 import logging

@@ -1,8 +1,8 @@
 """Quantiles of numbers that are not kept: each is counted in a bucket as wide as the error that was asked for.
 
-DDSketch (Masson, Rim and Lee 2019): bucket i holds the numbers in (γⁱ⁻¹, γⁱ] with γ = (1 + α) / (1 - α), and is told as
-2 γⁱ / (γ + 1), which is within the share α of each of them. Counts are whole numbers, so sketches of parts add up to the
-sketch of the whole, in any order.
+DDSketch (Masson, Rim and Lee 2019): bucket i holds the numbers in (γⁱ⁻¹, γⁱ] with γ = (1 + α) / (1 - α), and is told
+as 2 γⁱ / (γ + 1), which is within the share α of each of them. Counts are whole numbers, so sketches of parts add up to
+the sketch of the whole, in any order.
 """
 
 import math

@@ -55,22 +55,28 @@ class SecretStage(RehearsalStage):
     def exchange(self, silent: tuple[str, ...] = ()) -> None:
         """Let all but some answer, and the centre go on, past the deadline where somebody is waited for."""
         self.centre.settle()
+        over = len(self.facts_of_rounds())
         for name, one in self.cast.items():
             if name not in silent:
                 one.step(0)
         self.centre.settle()
-        if silent:
+        if silent and len(self.facts_of_rounds()) == over:
             self.now_ms += SPEC.deadline_ms + 1
             self.centre.settle()
 
     def carry_out(self, drops: dict[str, int]) -> None:
         """Carry one round out; who drops is silent from that exchange on."""
         for exchange in EXCHANGES:
+            if self.of(FactKind.MISSED):
+                return
             self.exchange(tuple(name for name, first in drops.items() if exchange >= first))
 
     @property
     def facts(self) -> list[Fact]:
         return self.ledger.read()
+
+    def facts_of_rounds(self) -> list[Fact]:
+        return [fact for fact in self.facts if fact.kind in (FactKind.ADVANCED, FactKind.CLOSED, FactKind.MISSED)]
 
     def of(self, kind: FactKind) -> list[Fact]:
         return [fact for fact in self.facts if fact.kind is kind]
@@ -171,12 +177,15 @@ def test_who_says_something_else_changes_nothing_and_is_a_row_with_its_reason(tm
     }
     for keyed in (True, False):
         stage = SecretStage(tmp_path / str(keyed), keyed=keyed)
+        stage.centre.settle()
         for exchange in EXCHANGES:
             for one in reversed(stage.cast.values()):
                 one.step(0)
             honest = stage.broker.topics[topic_name(UPDATES, PREFIX, REGIONS[0])].pop().value or b""
             message = json.loads(honest)
-            raw = false[exchange](b64decode(message["payload"]["inline"]))
+            told = message["payload"]
+            true = b64decode(told["inline"]) if "inline" in told else PayloadStore(stage.folder).get(told["sha256"])
+            raw = false[exchange](true)
             message["payload"] = {"sha256": digest(raw), "size_bytes": len(raw), "inline": b64encode(raw).decode()}
             stage.say(REGIONS[0], json.dumps(message).encode(), honest, honest)
             stage.centre.settle()

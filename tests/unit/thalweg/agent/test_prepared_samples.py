@@ -1,6 +1,7 @@
 """Samples prepared before they leave: fewer of them, nothing that is placed by is late, and the record says how."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,10 +50,11 @@ def test_what_tasks_are_placed_by_never_waits(world: World) -> None:
     world.declare(KEY, revision=1, window_s=3_600, figures={"gpu_utilisation": "max"})
     seconds(world, 5)
     assert len(nodes(world)) == 1
-    world.agent._full = OSError("full")  # type: ignore[assignment]  # it takes nothing new: nodes are draining
-    world.agent._due.pop("nodes")
+    (fleet,) = world.agent._fleets
+    smaller = {name: replace(node, memory_gb=96) for name, node in fleet.nodes.items()}
+    world.agent._fleets = [replace(fleet, nodes=smaller)]
     seconds(world, 1)
-    assert [sample.state for sample in nodes(world)] == ["ready", "ready", "draining"]
+    assert [sample.memory_gb for sample in nodes(world)] == [192, 192, 96]
 
 
 def test_a_region_may_have_its_own_and_what_cannot_be_carried_out_changes_nothing(
@@ -84,7 +86,7 @@ def test_what_waits_is_told_when_the_agent_stops(world: World) -> None:
     world.declare(KEY, revision=1, window_s=3_600, figures={"gpu_utilisation": "mean"})
     seconds(world, 5)
     world.agent.stop()
-    assert [sample.observed_at for sample in nodes(world)] == [1_200_000, 1_204_000]
+    assert [sample.observed_at for sample in nodes(world)] == [1_200_000, 1_205_000]
 
 
 def test_what_was_kept_from_leaving_is_counted() -> None:
