@@ -18,7 +18,7 @@ class DeclarationError(ValueError):
     """A record declares no preparation that can be carried out; the text says why."""
 
 
-class Demand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Criterion(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a row must satisfy to be kept. A row that does not have the field is kept."""
 
     field: _Name
@@ -36,7 +36,7 @@ class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     revision: Annotated[int, msgspec.Meta(ge=1)]
     """Its number, told in the log by whoever carries it out; raise it with each change."""
-    keep: tuple[Demand, ...] = ()
+    keep: tuple[Criterion, ...] = ()
     """Filter: a row that breaks one of them goes nowhere."""
     window_s: Annotated[float, msgspec.Meta(gt=0, le=3_600)]
     """Rows of a thing that fall into one window leave as one. Windows begin at whole multiples of this since 1970."""

@@ -9,7 +9,7 @@ and from when.
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from thalweg.edge.declaration import Declaration, Demand
+from thalweg.edge.declaration import Criterion, Declaration
 from thalweg.edge.gathered import Gathered
 
 Row = Mapping[str, Any]
@@ -98,7 +98,7 @@ class Preparation:
                 del self._windows[thing]
 
 
-def _satisfies(row: Row, demand: Demand) -> bool:
+def _satisfies(row: Row, demand: Criterion) -> bool:
     value = row.get(demand.field)
     if value is None:
         return True
