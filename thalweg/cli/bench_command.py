@@ -25,6 +25,7 @@ BENCHMARKS: Final[Mapping[str, tuple[str, str]]] = {
     # fields of the one dataclass it takes.
     "agent": ("thalweg.benchmarks.agent.agent", "agent"),
     "brokers": ("thalweg.benchmarks.brokers.brokers", "measure"),
+    "edge": ("thalweg.benchmarks.edge.edge", "measure"),
     "ended": ("thalweg.benchmarks.ended.ended", "measure"),
     "federate": ("thalweg.benchmarks.learning.learning", "measure"),
     "explain": ("thalweg.benchmarks.placement.explain", "run"),
