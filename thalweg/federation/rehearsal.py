@@ -40,6 +40,8 @@ MODEL: Final = "m"
 BEGAN_MS: Final = 1_790_000_000_000
 MOST_TURNS: Final = 2_000
 """Turns of all after which a rehearsal hangs."""
+MOST_NONSENSE: Final = 200
+"""Records of it: a centre whose luck it is to take one record at a time falls behind whoever writes without end."""
 
 
 class PlannedDeathError(BaseException):
@@ -333,7 +335,7 @@ class _Cast:
                     self._centre = RehearsedCentre(self._stage, most_records=self._luck.randint(1, 9))
                 self._centre.step()
             elif who == "nobody":
-                next(self._nonsense)
+                next(self._nonsense, None)
             else:
                 self._take_part(who)
         except PlannedDeathError:
@@ -365,7 +367,7 @@ class _Cast:
 
     def _write_nonsense(self) -> Iterator[None]:
         """Repetitions of what was said, in part or under another name, and what is no message at all."""
-        while True:
+        for _ in range(MOST_NONSENSE):
             region = self._luck.choice(REGIONS)
             said = self._stage.broker.topics[topic_name(UPDATES, PREFIX, region)]
             record = self._luck.choice(said) if said else None

@@ -151,6 +151,14 @@ def test_too_few_make_no_sum_and_reveal_none(tmp_path: Path) -> None:
         assert stage.state().round == 2, "and the next round asks again"
 
 
+@pytest.mark.parametrize("exchange", [KEYS, SHARES, MASKED])
+def test_a_quorum_above_the_threshold_counts_and_fewer_reveal_nothing(exchange: int, tmp_path: Path) -> None:
+    stage = SecretStage(tmp_path, replace(SPEC, quorum=4))
+    stage.carry_out(dict.fromkeys(NAMES[:2], exchange))
+    assert "needed are 4" in stage.of(FactKind.MISSED)[0].reason
+    assert not any(message.turn == UNMASK for message in stage.said())
+
+
 def test_what_the_centre_is_told_of_one_is_neither_samples_nor_figures_nor_numbers(tmp_path: Path) -> None:
     stage = SecretStage(tmp_path)
     stage.carry_out({})
