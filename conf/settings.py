@@ -312,6 +312,9 @@ class AgentSettings(_Group):
     """Interval of progress reports of a running task."""
     links_ms: PositiveMs = 10_000
     """Interval of link probes and prices: they change slowly, and each change makes waiting tasks be tried again."""
+    preparation: Annotated[str, Field(min_length=1)] | None = None
+    """Key of the record of the sync plane that declares how telemetry is prepared before it leaves; that of one region
+    is KEY/REGION. Null sends every sample."""
     task_timeout_s: Annotated[float, Field(gt=0)] = 86_400
     """A process that runs longer is killed and reported failed; a task's own `time_limit_s` may be shorter."""
     kill_grace_s: Annotated[float, Field(ge=0)] = 5

@@ -15,14 +15,25 @@ from typing import Any, Final
 import click
 import numpy as np
 
-from thalweg.federation.rehearsal import planned, rehearse
+from thalweg.federation.rehearsal import (
+    REGIONS,
+    RehearsalStage,
+    RehearsedCentre,
+    key_of,
+    moved,
+    planned,
+    rehearse,
+)
 from thalweg.federation.trial import Trial, Tried, carry_out
 from thalweg.learning.local.training import LocalTraining
 from thalweg.learning.privacy.audit import audited_epsilon
 from thalweg.learning.privacy.budget import epsilon, noise_for
 from thalweg.learning.privacy.terms import PrivacyTerms
+from thalweg.learning.rounds.facts import FactKind
 from thalweg.learning.rounds.run_spec import RunSpec
+from thalweg.learning.secrecy.exchanges import EXCHANGES, MASKED
 from thalweg.learning.secrecy.fixed_point import FixedPoint
+from thalweg.learning.secrecy.secret_terms import SecrecyTerms
 from thalweg.learning.secrecy.secure_sum import SecureCentre, SecureParticipant, Terms
 from thalweg.learning.simulation.timeline import Pace
 from thalweg.learning.vectors.exact_sum import ExactSum
@@ -36,6 +47,11 @@ WIDE: Final = 256
 """Hidden layer of the runs in which bytes are counted: 19,210 parameters, 77 kB."""
 SMALL: Final = "delta+top=0.02+bits=4+zstd"
 PRIVATE_ROUNDS: Final = 30
+OPEN: Final = RunSpec(parameters=80, rounds=4, quorum=3, begin_with=3, deadline_ms=10**9)
+SECRET: Final = RunSpec(
+    parameters=80, rounds=2, quorum=3, begin_with=3, deadline_ms=10**9, codec="delta", most_samples=50,
+    secrecy=SecrecyTerms(largest=8.0),
+)  # fmt: skip
 TARGET: Final = 0.93
 """Accuracy up to which virtual time is told."""
 
@@ -49,7 +65,7 @@ class Size:
     clients: int = 100
     deaths: int = 1_000
     """Rehearsals with planned deaths."""
-    parts: str = "accuracy,bytes,liars,private,virtual,exactly_once,exact_sum,secure_sum"
+    parts: str = "accuracy,bytes,liars,private,virtual,exactly_once,exact_sum,secure_sum,secret_deaths,secret_round"
     """Which, with commas between them."""
 
 
@@ -67,9 +83,11 @@ def measure(size: Size) -> dict[str, Any]:
         "liars": lambda: _liars(base, seeds),
         "private": lambda: _private(base, seeds),
         "virtual": lambda: _virtual(base, seeds),
-        "exactly_once": lambda: _deaths(size.deaths),
+        "exactly_once": lambda: _deaths(size.deaths, OPEN),
         "exact_sum": _exact_sum,
         "secure_sum": _secure_sum,
+        "secret_deaths": lambda: _deaths(size.deaths, SECRET),
+        "secret_round": _secret_round,
     }
     wanted = size.parts.split(",")
     if unknown := [part for part in wanted if part not in known]:
@@ -178,9 +196,8 @@ def _seconds_to(tried: Tried) -> float | None:
     return None
 
 
-def _deaths(count: int) -> dict[str, Any]:
+def _deaths(count: int, spec: RunSpec) -> dict[str, Any]:
     """Rehearsals in which centre and participants die as planned; every one must make the same versions."""
-    spec = RunSpec(parameters=80, rounds=4, quorum=3, begin_with=3, deadline_ms=10**9)
     died = points = refused = 0
     versions = set()
     with TemporaryDirectory() as folder:
@@ -248,6 +265,50 @@ def _secure_sum() -> dict[str, Any]:
         "processor_s": round(spent, 2),
         "times_plain_bytes": round(one / (4 * size), 3),
         "step": fixed.step,
+    }
+
+
+def _secret_round() -> dict[str, Any]:
+    """One round over the topics of a hundred participants with ten neighbours each, five of whom fall silent."""
+    clients, size, gone = 100, 10_000, {3, 30, 50, 70, 90}
+    spec = replace(
+        SECRET, parameters=size, rounds=1, quorum=50, begin_with=clients, most_samples=100, deadline_ms=1_000,
+        secrecy=SecrecyTerms(largest=8.0, neighbours=10),
+    )  # fmt: skip
+    with TemporaryDirectory() as folder:
+        stage = RehearsalStage(folder)
+        stage.start(spec, np.zeros(size, np.float32))
+        centre = RehearsedCentre(stage)
+        centre.settle()
+        names = [f"p{index}" for index in range(clients)]
+        cast = [stage.participant(name, REGIONS[0], moved(name), key_of(name)) for name in names]
+        for one in cast:
+            one.join()
+        began, began_centre = time.process_time(), 0.0
+        for exchange in EXCHANGES:
+            centre.settle()
+            for index, one in enumerate(cast):
+                if exchange < MASKED or index not in gone:
+                    one.step(0)
+            before = time.process_time()
+            centre.settle()
+            stage.now_ms += spec.deadline_ms + 1 if exchange == MASKED else 1
+            centre.settle()
+            began_centre += time.process_time() - before
+        spent = time.process_time() - began
+        (closed,) = [fact for fact in stage.ledger.read() if fact.kind is FactKind.CLOSED]
+        carried = [fact.payload_bytes for fact in stage.ledger.read() if fact.kind is FactKind.ADVANCED]
+    plain = 4 * size * (clients - len(gone))
+    return {
+        "participants": clients,
+        "neighbours": 10,
+        "gone": len(gone),
+        "in_the_sum": closed.updates,
+        "parameters": size,
+        "times_plain_bytes": round(closed.payload_bytes / plain, 3),
+        "carried_bytes_to_each": sum(carried),
+        "processor_s": round(spent, 2),
+        "of_it_the_centre_s": round(began_centre, 2),
     }
 
 

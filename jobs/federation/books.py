@@ -6,6 +6,7 @@ from typing import Any
 
 from thalweg.learning.rounds.facts import Fact, FactKind
 from thalweg.learning.rounds.run_spec import RunSpec
+from thalweg.learning.secrecy.exchanges import MASKED
 
 Row = dict[str, Any]
 Rows = dict[tuple[str, Any], Row]
@@ -89,13 +90,15 @@ def _opened(books: LearningBooks, fact: Fact) -> None:
 
 def _accepted(books: LearningBooks, fact: Fact) -> None:
     member = books.participant_of(fact)
-    member["accepted"] += 1
+    # Where updates are secret an update is four answers, of which one brings the numbers.
+    counts = books.specs[fact.model].secrecy is None or fact.turn == MASKED
+    member["accepted"] += counts
     member["samples"] += fact.samples
     member["uplink_bytes"] += fact.payload_bytes
     member["last_round"] = fact.round_number or None
     if fact.round_number:
         round_ = books.round_of(fact)
-        round_["accepted"] += 1
+        round_["accepted"] += counts
 
 
 def _refused(books: LearningBooks, fact: Fact) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from thalweg.learning.privacy.terms import PrivacyTerms
 from thalweg.learning.rounds.facts import Fact, FactKind, Place
 from thalweg.learning.rounds.run_spec import RunSpec
+from thalweg.learning.secrecy.secret_terms import SecrecyTerms
 from thalweg.sync.delta.contracts import LEARNING
 
 
@@ -84,5 +85,9 @@ def _fact(row: dict[str, Any]) -> Fact:
 
 
 def _spec(fields: dict[str, Any]) -> RunSpec:
-    terms = fields.pop("privacy")
-    return RunSpec(**fields, privacy=PrivacyTerms(**terms) if terms is not None else None)
+    terms, secrecy = fields.pop("privacy"), fields.pop("secrecy", None)  # earlier rows have none
+    return RunSpec(
+        **fields,
+        privacy=PrivacyTerms(**terms) if terms is not None else None,
+        secrecy=SecrecyTerms(**secrecy) if secrecy is not None else None,
+    )

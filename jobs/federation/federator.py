@@ -12,6 +12,7 @@ The steps of a batch, each of which may be the last that happens:
 What is spent goes before the next round is told: who answers that one may write the same bytes once more.
 """
 
+import importlib.util
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -26,6 +27,7 @@ from thalweg.learning.rounds.director import Director
 from thalweg.learning.rounds.facts import Fact, FactKind, Place
 from thalweg.learning.rounds.referee import LONGEST_REASON, RULES, Verify, judge
 from thalweg.learning.rounds.run import Run, Runs, take
+from thalweg.learning.rounds.run_spec import RunSpec
 from thalweg.learning.rounds.said import Statement
 from thalweg.learning.vectors.parameters import digest
 from thalweg.streams.broker.consume import IncomingRecord
@@ -177,21 +179,20 @@ class Federator:
             said = read_update(record, self._prefix, self._fetch)
         except UndecodableError as error:
             return _unreadable(record, str(error))
-        fact = judge(self.runs, said, self._verify)
-        private = fact.kind is FactKind.STARTED and said.spec is not None and said.spec.privacy is not None
-        if private and (trouble := self._private_trouble()):
+        fact = judge(self.runs, said, self._verify, self._load)
+        if fact.kind is FactKind.STARTED and said.spec is not None and (trouble := self._trouble(said.spec)):
             return _refusal(fact, "bad_run", trouble)
         if fact.kind in (FactKind.ACCEPTED, FactKind.STARTED):
             self._hold(said)
         return fact
 
-    def _private_trouble(self) -> str:
-        if not self._secret:
+    def _trouble(self, spec: RunSpec) -> str:
+        """Say what this centre lacks for a run; empty where it has all."""
+        if spec.privacy is not None and not self._secret:
             return "a private run needs the setting federate.noise_key"
-        try:
-            import dp_accounting  # noqa: F401  # an extra
-        except ModuleNotFoundError:
-            return "a private run needs what pip install 'thalweg[learning]' brings"
+        for needed, package in ((spec.privacy, "dp_accounting"), (spec.secrecy, "cryptography")):
+            if needed is not None and importlib.util.find_spec(package) is None:
+                return f"it needs {package}: pip install 'thalweg[learning]'"
         return ""
 
     def _hold(self, said: Statement) -> None:
@@ -200,7 +201,7 @@ class Federator:
 
     def _take(self, fact: Fact) -> None:
         if fact.kind in (FactKind.CLOSED, FactKind.MISSED) and (open_ := self.runs[fact.model].open) is not None:
-            self._spent |= {accepted.sha256 for accepted in open_.accepted.values()}
+            self._spent |= {*open_.carried, *(accepted.sha256 for accepted in open_.accepted.values())}
         take(self.runs, fact)
         self.books.take(fact)
         if fact.kind is FactKind.CLOSED:
@@ -228,6 +229,7 @@ class Federator:
             self._inline_bytes,
             self._epsilon.get(run.model),
             change if version and version == run.version else None,
+            [self._load(name) for name in run.open.carried] if run.open is not None else (),
         )
         return write_state(state, self._prefix, self._clock())
 
@@ -246,7 +248,8 @@ class Federator:
     def _drop_spent(self) -> None:
         """Delete the payloads of updates whose rounds are over; what is a version's, or awaited still, stays."""
         needed = {row["sha256"] for row in self.books.versions.values()}
-        needed |= {fact.sha256 for run in self.runs.values() if run.open for fact in run.open.accepted.values()}
+        for open_ in (run.open for run in self.runs.values() if run.open is not None):
+            needed |= {*open_.carried, *(fact.sha256 for fact in open_.accepted.values())}
         self._store.drop(sorted(self._spent - needed))
         self._spent.clear()
 

@@ -15,11 +15,12 @@ from thalweg.learning.privacy.budget import epsilon
 from thalweg.learning.privacy.terms import drawn, private_step
 from thalweg.learning.rounds.facts import Fact, FactKind
 from thalweg.learning.rounds.run import Round, Run
-from thalweg.learning.rounds.run_spec import MOST_MISSED
+from thalweg.learning.rounds.run_spec import MOST_MISSED, RunSpecError
+from thalweg.learning.rounds.secure_round import Load, SecureRound
+from thalweg.learning.secrecy.exchanges import UNMASK
+from thalweg.learning.secrecy.secure_sum import SecureSumError
 from thalweg.learning.vectors.parameters import Vector, digest, from_bytes, to_bytes
 
-Load = Callable[[str], bytes]
-"""Gives a payload by its digest."""
 Store = Callable[[bytes], None]
 """Takes a payload that a fact will name."""
 
@@ -80,6 +81,11 @@ class Director:
         if len(run.members) < max(spec.quorum, spec.begin_with if run.last_round == 0 else 0):
             return None
         number = run.last_round + 1
+        called = () if spec.way.asynchronous else tuple(sorted(self._called(run, number)))
+        try:
+            spec.check_called(len(called))
+        except RunSpecError as error:
+            return _ended(run, now_ms, str(error))
         return Fact(
             kind=FactKind.OPENED,
             model=run.model,
@@ -87,7 +93,7 @@ class Director:
             round_number=number,
             version=run.version,
             sha256=run.sha256,
-            called=() if spec.way.asynchronous else tuple(sorted(self._called(run, number))),
+            called=called,
             deadline_ms=0 if spec.way.asynchronous else now_ms + spec.deadline_ms,
         )
 
@@ -108,6 +114,8 @@ class Director:
         spec, count = run.spec, len(open_.accepted)
         if spec.way.asynchronous:
             return self._version(run, open_, now_ms) if count >= spec.buffer else None
+        if spec.secrecy is not None:
+            return self._exchanged(run, open_, now_ms, heard_until_ms)
         answered = {participant for participant, _ in open_.accepted}
         waited_for = (open_.called & run.members.keys()) - answered
         # A private round of nobody is as long as one of nobody who answers: it must not be told apart.
@@ -116,15 +124,38 @@ class Director:
             return None
         if count >= spec.quorum or spec.privacy is not None:
             return self._version(run, open_, now_ms)
+        return _missed(run, open_, now_ms, f"{count} updates of {len(open_.called)} called, needed are {spec.quorum}")
+
+    def _exchanged(self, run: Run, open_: Round, now_ms: int, heard_until_ms: int) -> Fact | None:
+        """End an exchange of a round whose updates are secret: carry on what it brought, or make the version."""
+        here = SecureRound(run, open_, self._load)
+        waited_for = (here.going_on() & run.members.keys()) - here.answered()
+        if waited_for and heard_until_ms <= open_.deadline_ms:
+            return None
+        try:
+            if open_.exchange == UNMASK:
+                return self._secret_version(run, open_, here, now_ms)
+            raw = here.carried()
+        except SecureSumError as error:
+            return _missed(run, open_, now_ms, str(error))
+        self._store(raw)
         return Fact(
-            kind=FactKind.MISSED,
+            kind=FactKind.ADVANCED,
             model=run.model,
             at_ms=now_ms,
             round_number=open_.number,
             version=run.version,
-            sha256=run.sha256,
-            reason=f"{count} updates of {len(open_.called)} called, needed are {spec.quorum}",
+            turn=open_.exchange + 1,
+            sha256=digest(raw),
+            payload_bytes=len(raw),
+            updates=len(here.answered()),
+            deadline_ms=now_ms + run.spec.deadline_ms,
         )
+
+    def _secret_version(self, run: Run, open_: Round, here: SecureRound, now_ms: int) -> Fact:
+        change, samples = here.mean()
+        vector = from_bytes(self._load(run.sha256), run.spec.size)
+        return self._made(run, open_, now_ms, self._told(run, vector, vector + change), here.sent(), samples)
 
     def _version(self, run: Run, open_: Round, now_ms: int) -> Fact:
         spec = run.spec
@@ -138,7 +169,12 @@ class Director:
             for fact in open_.accepted.values()
         ]
         vector = from_bytes(self._load(run.sha256), spec.size)
-        raw = to_bytes(self._told(run, vector, self._advanced(run, open_, vector, received)))
+        wanted = self._advanced(run, open_, vector, received)
+        samples = sum(fact.samples for fact in open_.accepted.values())
+        return self._made(run, open_, now_ms, self._told(run, vector, wanted), len(received), samples)
+
+    def _made(self, run: Run, open_: Round, now_ms: int, vector: Vector, updates: int, samples: int) -> Fact:
+        spec, raw = run.spec, to_bytes(vector)
         self._store(raw)
         return Fact(
             kind=FactKind.CLOSED,
@@ -147,9 +183,9 @@ class Director:
             round_number=open_.number,
             version=run.version + 1,
             sha256=digest(raw),
-            updates=len(received),
+            updates=updates,
             payload_bytes=sum(fact.payload_bytes for fact in open_.accepted.values()),
-            samples=sum(fact.samples for fact in open_.accepted.values()),
+            samples=samples,
             epsilon=None if spec.privacy is None else epsilon(spec.privacy, run.released + 1),
             metrics=_weighted(list(open_.accepted.values())),
         )
@@ -169,6 +205,18 @@ class Director:
             return spec.way.advance(vector, received, spec.combining, open_.members)
         expected = spec.privacy.sample_rate * open_.members
         return vector + private_step(received, spec.size, spec.privacy, expected, self._secret, run.model, open_.number)
+
+
+def _missed(run: Run, open_: Round, now_ms: int, reason: str) -> Fact:
+    return Fact(
+        kind=FactKind.MISSED,
+        model=run.model,
+        at_ms=now_ms,
+        round_number=open_.number,
+        version=run.version,
+        sha256=run.sha256,
+        reason=reason,
+    )
 
 
 def _ended(run: Run, now_ms: int, reason: str) -> Fact:

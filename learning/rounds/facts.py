@@ -16,6 +16,7 @@ class FactKind(StrEnum):
     LEFT = "left"
     OPENED = "opened"
     ACCEPTED = "accepted"
+    ADVANCED = "advanced"
     REFUSED = "refused"
     CLOSED = "closed"
     MISSED = "missed"
@@ -43,11 +44,12 @@ class Fact:
     version: int = 0
     """After it; of an update, the one that it was trained from."""
     turn: int = 0
-    """A participant's own number of its update."""
+    """A participant's own number of its update; in a run whose updates are secret, of the exchange that it answers, and
+    of an advanced round, of the one that begins."""
     samples: int = 0
     """Of an update or a participant; of a round, all that went into it."""
     sha256: str = ""
-    """Of the payload, or of the version's parameters."""
+    """Of the payload, or of the version's parameters; of an advanced round, of what is carried to who goes on."""
     payload_bytes: int = 0
     updates: int = 0
     """Of a closed round: how many went into its version."""

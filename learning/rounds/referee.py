@@ -15,6 +15,8 @@ from thalweg.learning.rounds.facts import Fact, FactKind
 from thalweg.learning.rounds.run import Member, Run, Runs
 from thalweg.learning.rounds.run_spec import RunSpecError
 from thalweg.learning.rounds.said import Statement, signed_text
+from thalweg.learning.rounds.secure_round import FalseShareError, Load, SecureRound
+from thalweg.learning.secrecy.exchanges import ExchangeError
 from thalweg.learning.vectors.parameters import VectorError, digest, from_bytes
 
 Verify = Callable[[str, bytes, bytes], bool]
@@ -47,6 +49,8 @@ RULES: Final = {
     "no_payload": "its payload is not there",
     "wrong_digest": "its payload is not the one it names",
     "bad_payload": "its payload holds no such vector, or numbers that are not finite",
+    "false_share": "it gives a share of a secret that is not the one that its owner has given",
+    "told_alone": "updates are secret, and it tells samples or metrics of its own",
 }
 """Why something is refused, by the word in `rule`."""
 
@@ -57,13 +61,18 @@ class _RefusedError(Exception):
         self.rule = rule
 
 
-def judge(runs: Runs, said: Statement, verify: Verify) -> Fact:
+def _nothing(name: str) -> bytes:
+    raise LookupError(f"payload {name}: none were given")
+
+
+def judge(runs: Runs, said: Statement, verify: Verify, load: Load = _nothing) -> Fact:
     """Make a fact of what was said.
 
     Args:
         runs: all, as they are.
         said: by anybody.
         verify: checks signatures.
+        load: gives payloads that were accepted; needed where updates are secret.
     """
     fact = Fact(
         kind=FactKind.REFUSED,
@@ -82,12 +91,12 @@ def judge(runs: Runs, said: Statement, verify: Verify) -> Fact:
         place=said.place,
     )
     try:
-        return _obeyed(runs, said, fact, verify)
+        return _obeyed(runs, said, fact, verify, load)
     except _RefusedError as error:
         return replace(fact, rule=error.rule, reason=str(error))
 
 
-def _obeyed(runs: Runs, said: Statement, fact: Fact, verify: Verify) -> Fact:
+def _obeyed(runs: Runs, said: Statement, fact: Fact, verify: Verify, load: Load) -> Fact:
     for_operators = said.kind in ("start", "stop")
     if for_operators != (said.region == ""):
         raise _RefusedError("not_allowed")
@@ -116,7 +125,10 @@ def _obeyed(runs: Runs, said: Statement, fact: Fact, verify: Verify) -> Fact:
         case "update":
             _check_member(run, said, verify)
             _check_round(run, said)
-            _check_payload(run, said)
+            if run.spec.secrecy is not None:
+                _check_exchange(run, said, load)
+            else:
+                _check_payload(run, said)
             return replace(fact, kind=FactKind.ACCEPTED)
 
 
@@ -178,8 +190,10 @@ def _check_round(run: Run, said: Statement) -> None:
     number = said.round_number
     if number > run.last_round or number < 1:
         raise _RefusedError("unknown_round", f"{number}, the newest is {run.last_round}")
-    if run.answered.get(said.participant, 0) >= number:
+    if run.spec.secrecy is None and run.answered.get(said.participant, 0) >= number:
         raise _RefusedError("repeated")
+    if run.open is not None and run.open.number == number and (said.participant, said.turn) in run.open.accepted:
+        raise _RefusedError("repeated", f"of exchange {said.turn}")
     if run.open is None or run.open.number != number:
         raise _RefusedError("late", f"round {number} is closed")
     if said.participant not in run.open.called:
@@ -188,7 +202,7 @@ def _check_round(run: Run, said: Statement) -> None:
         raise _RefusedError("late", f"{said.at_ms - run.open.deadline_ms} ms after the deadline")
     if said.version != run.version:
         raise _RefusedError("wrong_version", f"{said.version}, the round's is {run.version}")
-    if said.turn:
+    if said.turn and run.spec.secrecy is None:
         raise _RefusedError("repeated", "turns are numbered where updates come at any time; here each round has one")
 
 
@@ -201,6 +215,27 @@ def _check_turn(run: Run, said: Statement) -> None:
         raise _RefusedError("wrong_version", f"{said.version}, the newest is {run.version}")
     if run.version - said.version > run.spec.most_stale:
         raise _RefusedError("stale", f"{run.version - said.version} versions, allowed are {run.spec.most_stale}")
+
+
+def _check_exchange(run: Run, said: Statement, load: Load) -> None:
+    """Judge an answer to one of the exchanges of a round whose updates are secret."""
+    assert run.open is not None
+    asked = run.open.exchange
+    if said.turn != asked:
+        rule = "late" if 0 < said.turn < asked else "unknown_round"
+        raise _RefusedError(rule, f"exchange {said.turn}, asked for is {asked}")
+    if said.samples or said.metrics:
+        raise _RefusedError("told_alone")
+    here = SecureRound(run, run.open, load)
+    if said.participant not in here.going_on():
+        raise _RefusedError("not_called", f"its answer of exchange {asked - 1} was not there in time")
+    raw = _payload(said)
+    try:
+        here.check(said.participant, raw)
+    except ExchangeError as error:
+        raise _RefusedError("bad_payload", str(error)) from error
+    except FalseShareError as error:
+        raise _RefusedError("false_share", str(error)) from error
 
 
 def _check_payload(run: Run, said: Statement) -> None:

@@ -29,7 +29,14 @@ class Round:
     members: int
     """At its opening."""
     accepted: dict[tuple[str, int], Fact] = field(default_factory=dict)
-    """By participant and turn (0 where each has one)."""
+    """By participant and turn (0 where each has one; the exchange where updates are secret)."""
+    carried: list[str] = field(default_factory=list)
+    """Where updates are secret: digests of what the exchanges that are over have brought."""
+
+    @property
+    def exchange(self) -> int:
+        """Where updates are secret: the exchange that is asked for, from 1."""
+        return len(self.carried) + 1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -85,7 +92,11 @@ class Run:
             case FactKind.ACCEPTED:
                 assert self.open is not None
                 self.open.accepted[fact.participant, fact.turn] = fact
-                self.answered[fact.participant] = fact.turn or fact.round_number
+                self.answered[fact.participant] = fact.turn if self.spec.way.asynchronous else fact.round_number
+            case FactKind.ADVANCED:
+                assert self.open is not None
+                self.open.carried.append(fact.sha256)
+                self.open.deadline_ms = fact.deadline_ms
             case FactKind.CLOSED:
                 self.open, self.missed = None, 0
                 self.version, self.sha256 = fact.version, fact.sha256

@@ -7,9 +7,15 @@ from thalweg.learning.aggregates.robust import AGGREGATES
 from thalweg.learning.aggregates.strategies import STRATEGIES, Combining, Strategy
 from thalweg.learning.codecs.codec import Codec, CodecError, parse_codec
 from thalweg.learning.privacy.terms import PrivacyTerms
+from thalweg.learning.secrecy.fixed_point import MOST_WEIGHT
+from thalweg.learning.secrecy.secret_terms import SecrecyTerms
 
 MOST_MISSED: Final = 10
 """Rounds in a row without a quorum after which a run ends: whoever should take part is not there."""
+MOST_SAMPLES: Final = 1_000_000
+"""That one participant may claim where a run says nothing."""
+LEAST_SECRET: Final = 3
+"""Updates of which a sum may be made where they are secret: of two, each of them knows the other's."""
 
 
 class RunSpecError(ValueError):
@@ -44,13 +50,15 @@ class RunSpec:
     """Of `fedbuff`: updates that make a version."""
     most_stale: int = 20
     """Of `fedbuff`: versions that an update may be behind."""
-    most_samples: int = 1_000_000
+    most_samples: int = MOST_SAMPLES
     """Samples that one participant may claim: what it claims is its weight."""
     signed: bool = False
     """Whether only participants with a key may join."""
     seed: int = 0
     """Chooses who is called."""
     privacy: PrivacyTerms | None = None
+    secrecy: SecrecyTerms | None = None
+    """Where the centre is to see sums of updates only."""
 
     @property
     def way(self) -> Strategy:
@@ -108,6 +116,31 @@ class RunSpec:
             raise RunSpecError(f"krum with a share of {self.liars:g} liars: a quorum of {self.quorum} is too small")
         if self.privacy is not None and (self.strategy, self.aggregate, self.per_round) != ("fedavg", "mean", 0):
             raise RunSpecError("privacy goes with fedavg and aggregate mean, and calls by its sample_rate")
+        if self.secrecy is not None:
+            self._check_secrecy(self.secrecy)
+
+    def _check_secrecy(self, secrecy: SecrecyTerms) -> None:
+        if (self.strategy, self.aggregate, self.codec, self.privacy) != ("fedavg", "mean", "delta", None):
+            raise RunSpecError("secret updates go with fedavg, aggregate mean and codec delta, and not with privacy")
+        if self.quorum < LEAST_SECRET:
+            raise RunSpecError(f"quorum {self.quorum}: where updates are secret at least {LEAST_SECRET} are needed")
+        if not (0 < secrecy.largest < float("inf") and 0.5 < secrecy.threshold <= 1):
+            raise RunSpecError(f"secrecy {secrecy}: allowed are largest above 0, threshold above 0.5 to 1")
+        if secrecy.neighbours < 0 or secrecy.neighbours % 2:
+            raise RunSpecError(f"secrecy {secrecy}: allowed are an even number of neighbours, and 0 for everybody")
+        self.check_called(max(self.quorum, self.begin_with))
+
+    def check_called(self, called: int) -> None:
+        """Refuse, where updates are secret, a round of so many that their sum does not fit.
+
+        Raises:
+            RunSpecError: names what was seen and what is allowed.
+        """
+        if self.secrecy is not None and called * self.most_samples >= MOST_WEIGHT:
+            raise RunSpecError(
+                f"{called} participants of up to {self.most_samples} samples: their product must be below "
+                f"{MOST_WEIGHT}; say most_samples"
+            )
 
     def _check_numbers(self) -> None:
         for name, least, most in (

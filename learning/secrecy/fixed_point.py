@@ -14,6 +14,8 @@ from thalweg.learning.vectors.parameters import Vector
 Words = npt.NDArray[np.uint32]
 """[size + 1] whole numbers modulo 2³²; the last one is the weight."""
 
+MOST_WEIGHT: Final = 2**30
+"""Below this is the weight of all together; half of what there is room for, so that steps are not all of it."""
 _HALF: Final = 2**31
 
 
@@ -42,10 +44,10 @@ class FixedPoint:
         Raises:
             OutOfRangeError: the weight or a number does not fit; nothing is clipped.
         """
-        if self.participants * self.most_weight >= _HALF // 2:
+        if self.participants * self.most_weight >= MOST_WEIGHT:
             raise OutOfRangeError(
                 f"{self.participants} participants of weight {self.most_weight}: "
-                f"their product must be below {_HALF // 2}"
+                f"their product must be below {MOST_WEIGHT}"
             )
         if not 0 < weight <= self.most_weight:
             raise OutOfRangeError(f"weight {weight}: allowed are 1 to {self.most_weight}")

@@ -12,12 +12,17 @@ Shared masks cancel in the sum; the centre takes away the own ones and what is l
 modulo 2³², so the sum is exact. A participant that is asked for both halves of anybody's secret, or a second time for
 something else, refuses.
 
+With its keys each tells a digest of its own mask's seed, and with its shares a digest of every one: what is revealed is
+checked against them, so a share that is not the one its owner gave is known when it arrives, and a secret that is not
+the one its owner has is never taken for it. Seeds and shares are too random to be guessed from a digest.
+
 Primitives by `cryptography` (an extra): X25519, HKDF-SHA-256, ChaCha20 as the mask's generator, ChaCha20-Poly1305.
 """
 
+import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -78,10 +83,19 @@ class PublicKeys:
 
     sealing: bytes
     masking: bytes
+    seed_digest: bytes
+    """Of the seed of its own mask."""
 
 
 Sealed = Mapping[int, bytes]
 """Shares, sealed, by who can open them."""
+
+
+class ShareDigests(NamedTuple):
+    """Of what one holder is given."""
+
+    seed: bytes
+    key: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,13 +130,17 @@ class SecureParticipant:
     _held: dict[int, bytes] = field(init=False, default_factory=dict, repr=False)
     _own_share: bytes = field(init=False, default=b"", repr=False)
     _revealed: Asked | None = field(init=False, default=None)
+    digests: Mapping[int, ShareDigests] = field(init=False, default_factory=dict)
+    """Of the shares that it has given, by holder, itself among them; told with them."""
 
     def __post_init__(self) -> None:
         self._sealing, self._masking, self._seed = (self.entropy(SECRET_BYTES) for _ in range(3))
 
     def keys(self) -> PublicKeys:
         """First exchange."""
-        return PublicKeys(sealing=_public(self._sealing), masking=_public(self._masking))
+        return PublicKeys(
+            sealing=_public(self._sealing), masking=_public(self._masking), seed_digest=digest_of(self._seed)
+        )
 
     def share(self, keys: Mapping[int, PublicKeys]) -> Sealed:
         """Second exchange: shares for the neighbours who told keys.
@@ -137,6 +155,7 @@ class SecureParticipant:
         seeds = split(self._seed, holders, self.terms.threshold, self.entropy)
         masks = split(self._masking, holders, self.terms.threshold, self.entropy)
         self._own_share = seeds[self.number]
+        self.digests = {holder: ShareDigests(digest_of(seeds[holder]), digest_of(masks[holder])) for holder in holders}
         return {other: self._seal(other, seeds[other] + masks[other]) for other in sorted(self._keys)}
 
     def masked(self, words: Words, received: Sealed) -> Words:
@@ -235,9 +254,14 @@ class SecureCentre:
         asked = self.asked()
         total = np.zeros(self.size, np.uint32)
         for number in sorted(asked.sent):
-            total = total + self.words[number] - _mask(self._joined(number, revealed, "seeds"), self.size)
+            seed = self._joined(number, revealed, "seeds")
+            if digest_of(seed) != self.keys[number].seed_digest:
+                raise SecureSumError(f"the shares of {number}'s seed are not of the one that it told a digest of")
+            total = total + self.words[number] - _mask(seed, self.size)
         for gone in sorted(asked.gone):
             key = self._joined(gone, revealed, "keys")
+            if _public(key) != self.keys[gone].masking:
+                raise SecureSumError(f"the shares of {gone}'s key are not of the one that it told the public half of")
             for other in sorted(asked.sent & set(self.terms.neighbours(gone)) & self.sealed[gone].keys()):
                 mask = _mask(_pair_seed(key, self.keys[other].masking, self.terms.context), self.size)
                 total = total - mask if other < gone else total + mask
@@ -252,6 +276,20 @@ class SecureCentre:
         if len(found) < self.terms.threshold:
             raise SecureSumError(f"{len(found)} shares of {number}'s secret: needed are {self.terms.threshold}")
         return joined(dict(found), self.terms.threshold, SECRET_BYTES)
+
+
+def digest_of(secret: bytes) -> bytes:
+    """Return what is told of a seed or a share before it is revealed."""
+    return hashlib.sha256(secret).digest()
+
+
+def is_public_key(raw: bytes) -> bool:
+    """Tell whether others can agree on secrets with a key: those of small order give nobody any (RFC 7748, 6.1)."""
+    try:
+        _agreed(bytes(31) + b"\1", raw, b"")
+    except ValueError:
+        return False
+    return True
 
 
 def _private(raw: bytes) -> "X25519PrivateKey":

@@ -1,5 +1,8 @@
 """Ed25519 signatures (RFC 8032) of what participants say; `cryptography` is an extra, imported when first needed."""
 
+import hashlib
+import hmac
+
 
 class SigningKey:
     """A participant's private key."""
@@ -19,6 +22,10 @@ class SigningKey:
     def public_key(self) -> str:
         """The public half, in hex."""
         return self._key.public_key().public_bytes_raw().hex()
+
+    def secret(self, purpose: bytes) -> bytes:
+        """Return 32 bytes that nobody can tell who has not the key: for one purpose those, for another others."""
+        return hmac.new(self._key.private_bytes_raw(), purpose, hashlib.sha256).digest()
 
     def sign(self, text: bytes) -> bytes:
         """Sign."""

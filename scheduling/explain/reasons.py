@@ -7,8 +7,8 @@ anew, so an answer takes milliseconds in a world of 150,000 running tasks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, FloatArray
 from thalweg.scheduling.counted import counted
+from thalweg.scheduling.explain import together
 from thalweg.scheduling.explain.start_estimate import StartEstimate, estimate_start
 from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.live.demands import Demand, left_of
@@ -32,6 +33,7 @@ from thalweg.scheduling.live.whole_pools import whole_pools
 from thalweg.scheduling.pack.need import Pool
 from thalweg.scheduling.pack.nodes import Need, Slot
 from thalweg.scheduling.pack.packer import Packer
+from thalweg.scheduling.pack.pool_ids import pool_name
 from thalweg.scheduling.problem.cost import arc_costs, components, hourly_usd
 from thalweg.scheduling.problem.model import Pools, Problem
 from thalweg.scheduling.solve.solve import left_by_greedy
@@ -50,6 +52,7 @@ _UNTIL_SOMETHING_CHANGES = frozenset(
 """Kinds of reasons that no end of a running task takes away."""
 SILENT: Final = "silent: nothing is heard from the region now"
 _NO_ROOM = "capacity: no node has room for it now"
+_LEFT_NOISE = 1e-9
 _PRIORITY_STEP = 100
 _MOST_NODES = 512
 """Nodes looked at for an estimated start; each stands for as many as there are more of them."""
@@ -68,12 +71,34 @@ class Option:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """One change that alone would let a waiting task in: the smallest of its kind."""
+    """What would let a waiting task in.
+
+    One change, the smallest of its kind; where no single one does, several together, none of which can be left out.
+    """
 
     change: str
     regions: tuple[RegionId, ...]
     usd: float
     """What its copies would cost then, in all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Together:
+    """Changes of which every one is needed, and which suffice."""
+
+    names: frozenset[str]
+    """Demands by the fields of the request, `room` and `limits`."""
+    spec: TaskSpec
+    """The task's needs, changed no further than is needed."""
+    words: tuple[str, ...]
+    copies: tuple[CopyAssignment, ...]
+    """Where it was placed with them."""
+
+    @property
+    def remedy(self) -> Remedy:
+        """As it is told."""
+        usd = sum(copy.usd for copy in self.copies)
+        return Remedy(change="; ".join(self.words), regions=tuple(copy.region for copy in self.copies), usd=usd)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,7 +307,64 @@ class Explainer:
             for slot, need in slots:
                 self.world.nodes.force(slot, need)
 
-    def _remedies(self, task: Task, reason: str, now_ms: int) -> Iterator[Remedy]:
+    def _remedies(self, task: Task, reason: str, now_ms: int) -> list[Remedy]:
+        """Look for single changes, and only where there is none for several together."""
+        if found := list(self._single_remedies(task, reason, now_ms)):
+            return found
+        found_together = self.fewest_together(task, now_ms)
+        return [] if found_together is None else [found_together.remedy]
+
+    def fewest_together(self, task: Task, now_ms: int) -> Together | None:
+        """Find changes that let a waiting task in, none of which can be left out; None where no such changes do."""
+        spec, limited = task.spec, task.spec.tenant in self.world.tenants
+        names = [together.ROOM, *([together.LIMITS] if limited else []), *together.demands_of(spec)]
+
+        def let_in(changed: TaskSpec, chosen: frozenset[str]) -> tuple[str, tuple[CopyAssignment, ...]] | None:
+            """Plan with a changed task, and what else was chosen; what that takes in words, and the copies."""
+            with ExitStack() as stack:
+                said = ""
+                if together.LIMITS in chosen:
+                    said = stack.enter_context(self._without_limits(spec.tenant))(spec, task.placed_together)
+                if together.ROOM in chosen:
+                    found = next(self._room(replace(task, spec=changed), now_ms), None)
+                    if found is None or not self._may_have(spec, found[1]):
+                        return None
+                    return "; ".join(filter(None, (said, found[0]))), (found[1],)
+                placed = self.place(changed, task.placed_together, _taken(task), now_ms)
+                return None if isinstance(placed, str) else (said, placed)
+
+        chosen = together.none_to_spare(
+            names, lambda some: bool(some) and let_in(together.without(spec, some), some) is not None
+        )
+        if chosen is None:
+            return None
+        loose = together.without(spec, chosen)
+        made = let_in(loose, chosen)
+        assert made is not None, "it was let in so a moment ago"
+        tight = self._tightened(spec, chosen, made[1])
+        if (closer := let_in(tight, chosen)) is not None:
+            loose, made = tight, closer
+        said, copies = made
+        words = (*together.words_of(spec, loose, chosen), *filter(None, [said]))
+        return Together(names=chosen, spec=loose, words=words, copies=copies)
+
+    def _may_have(self, spec: TaskSpec, copy: CopyAssignment) -> bool:
+        """Whether the tenant's limits leave it a copy, for which only room is missing."""
+        gpus, usd_per_hour = left_of(self.world, spec.tenant)
+        return spec.gpus <= gpus + _LEFT_NOISE and copy.usd_per_hour <= usd_per_hour + _LEFT_NOISE
+
+    def _tightened(self, spec: TaskSpec, names: frozenset[str], copies: Sequence[CopyAssignment]) -> TaskSpec:
+        pools = self.world.nodes.pools
+        used = [index for index, pool in enumerate(pools) if pool_name(pool) in {copy.pool_id for copy in copies}]
+
+        def rtt_ms(region: RegionId) -> float:
+            origin = self.world.region_at(spec.origin_region or region)
+            return float(self.world.network().rtt_ms[origin][self.world.region_at(region)])
+
+        usd = float((self.world.pools().usd_per_gpu_hour[used] * spec.gpus).max(initial=0.0))
+        return together.tightened(spec, names, [pools[index] for index in used], rtt_ms, usd)
+
+    def _single_remedies(self, task: Task, reason: str, now_ms: int) -> Iterator[Remedy]:
         spec, missing, taken = task.spec, task.placed_together, _taken(task)
 
         def checked(change: str, changed: TaskSpec, copies: int = missing) -> Iterator[Remedy]:
@@ -314,7 +396,8 @@ class Explainer:
             with self._without_limits(spec.tenant) as describe:
                 yield from checked(describe(spec, missing), spec)
         if kind == "capacity":
-            yield from self._room(task, now_ms)
+            for change, made in self._room(task, now_ms):
+                yield Remedy(change=change, regions=(made.region,), usd=made.usd)
             yield from self._priority(task, now_ms)
 
     def _loosened(self, task: Task, now_ms: int) -> Iterator[tuple[str, TaskSpec]]:
@@ -398,8 +481,8 @@ class Explainer:
         finally:
             world.tenants[tenant] = limits
 
-    def _room(self, task: Task, now_ms: int) -> Iterator[Remedy]:
-        """The fewest GPUs that would have to become free in one pool."""
+    def _room(self, task: Task, now_ms: int) -> Iterator[tuple[str, CopyAssignment]]:
+        """The fewest GPUs that would have to become free in one pool, in words, and the copy that they let in."""
         spec = task.spec
         if task.placed_together > 1 or len(spec.parts) > 1 or spec.spread_workers or not spec.gpus:
             return
@@ -420,7 +503,7 @@ class Explainer:
                 gpus = sum(len(slot.devices) * need.gpu_milli for slot, need in freed) / MILLI
                 nodes = len({slot.node for slot, _ in freed})
                 change = f"{counted(gpus, 'GPU')} more free on {counted(nodes, 'node')} of {made.pool_id}"
-                yield Remedy(change=change, regions=(made.region,), usd=made.usd)
+                yield change, made
                 return
 
     def _least_short(self, spec: TaskSpec, usable: BoolArray) -> list[int]:

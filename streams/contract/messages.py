@@ -597,6 +597,17 @@ class LearningPrivacy(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A round that would bring ε above this is not opened, and the run ends."""
 
 
+class LearningSecrecy(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Updates of which the centre sees sums only."""
+
+    largest: Annotated[float, Meta(gt=0, le=1e30)]
+    """Of a number of a change, in size. Who has a larger one cannot take part; nothing is clipped."""
+    threshold: Annotated[float, Meta(gt=0.5, le=1)] = 0.6
+    """Share of a neighbourhood, a participant and its neighbours, that must be there to a round's end."""
+    neighbours: Annotated[int, Meta(ge=0, le=20_000)] = 0
+    """With how many others each shares masks, an even number; 0 for all."""
+
+
 class LearningRun(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """How a model is to be learned in rounds."""
 
@@ -634,6 +645,8 @@ class LearningRun(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Chooses who is called."""
     privacy: LearningPrivacy | None = None
     """Null for none."""
+    secrecy: LearningSecrecy | None = None
+    """Null where the centre sees each update."""
 
 
 class ModelUpdate(Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -650,12 +663,14 @@ class ModelUpdate(Struct, frozen=True, omit_defaults=True, kw_only=True):
     version: Count = 0
     """update: the version that was trained from."""
     turn: Count = 0
-    """update in fedbuff: the participant's own number of it, each higher than the last. join and leave: the number of
-    its life, higher than that of the last one."""
+    """update in fedbuff: the participant's own number of it, each higher than the last. update that is secret: which
+    exchange of the round it answers, 1 to 4. join and leave: the number of its life, higher than that of the last
+    one."""
     samples: Count = 0
-    """update: how many it was trained on."""
+    """update: how many it was trained on; 0 where it is secret."""
     payload: Payload | None = None
-    """update: written by the run's codec. start: the parameters to begin with, float32, little-endian."""
+    """update: written by the run's codec; where it is secret, the answer to the exchange. start: the parameters to
+    begin with, float32, little-endian."""
     metrics: dict[Identifier, float] = {}
     """update: what was measured in training, by name; the centre tells the mean by samples."""
     public_key: Annotated[str, Meta(max_length=64)] = ""
@@ -690,6 +705,9 @@ class ModelState(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Who is to answer it; in fedbuff everybody is, at any time, and nobody is named."""
     deadline: EpochMs = 0
     """The broker's time until which an answer counts, milliseconds since 1970; 0 for none."""
+    carried: list[Payload] = []
+    """Where updates are secret: what each exchange that is over has brought to those who go on. Asked for is the one
+    after them."""
     ended: str = ""
     """Why the run has ended; empty while it goes on."""
     epsilon: float | None = None

@@ -1,5 +1,6 @@
 """Runs as they are, between the referee's state and records of the topic `models`."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -16,7 +17,12 @@ STATE_DECODER: Final = msgspec.json.Decoder(ModelState)
 
 
 def state_of(
-    run: Run, parameters: bytes, inline_bytes: int, epsilon: float | None, change: bytes | None = None
+    run: Run,
+    parameters: bytes,
+    inline_bytes: int,
+    epsilon: float | None,
+    change: bytes | None = None,
+    carried: Sequence[bytes] = (),
 ) -> ModelState:
     """Say how a run is.
 
@@ -27,6 +33,7 @@ def state_of(
         epsilon: spent so far.
         change: by which the version differs from the last one; None tells it whole. One that is too large for the
             message is not told.
+        carried: of an open round whose updates are secret, what its exchanges have brought.
     """
     open_ = run.open
     if change is not None and len(change) > inline_bytes:
@@ -39,6 +46,7 @@ def state_of(
         run=run_of(run.spec),
         round=open_.number if open_ is not None else 0,
         called=sorted(open_.called) if open_ is not None else [],
+        carried=[payload_of(raw, digest(raw), inline_bytes) for raw in carried],
         deadline=open_.deadline_ms if open_ is not None else 0,
         ended=run.ended,
         epsilon=epsilon,
@@ -49,7 +57,13 @@ def write_state(state: ModelState, prefix: str, now_ms: int) -> OutgoingRecord:
     """Make the record of a run's state; the same state has the same id."""
     event = envelope.Envelope(
         event_id=envelope.content_id(
-            "model", state.model, state.version, state.round, state.payload.sha256, state.ended
+            "model",
+            state.model,
+            state.version,
+            state.round,
+            *[carried.sha256 for carried in state.carried],
+            state.payload.sha256,
+            state.ended,
         ),
         source="/thalweg/federate",
         event_type="learning.state",

@@ -2,6 +2,7 @@
 
 from base64 import b64decode, b64encode
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Final
 
 import msgspec
@@ -10,11 +11,12 @@ from thalweg.learning.privacy.terms import PrivacyTerms
 from thalweg.learning.rounds.facts import Place
 from thalweg.learning.rounds.run_spec import RunSpec
 from thalweg.learning.rounds.said import Statement
+from thalweg.learning.secrecy.secret_terms import SecrecyTerms
 from thalweg.streams.broker.consume import IncomingRecord
 from thalweg.streams.broker.publish import OutgoingRecord, outgoing
 from thalweg.streams.contract import envelope
 from thalweg.streams.contract.decode import decoded
-from thalweg.streams.contract.messages import LearningPrivacy, LearningRun, ModelUpdate, Payload
+from thalweg.streams.contract.messages import LearningPrivacy, LearningRun, LearningSecrecy, ModelUpdate, Payload
 from thalweg.streams.contract.topics import UPDATES, region_of_topic
 
 OPERATORS: Final = "@centre"
@@ -97,23 +99,17 @@ def inline_of(payload: Payload) -> bytes | None:
 
 def spec_of(run: LearningRun) -> RunSpec:
     """Read what a run is told."""
-    fields = {name: getattr(run, name) for name in run.__struct_fields__ if name != "privacy"}
-    terms = run.privacy
-    return RunSpec(
-        **fields,
-        privacy=None
-        if terms is None
-        else PrivacyTerms(**{name: getattr(terms, name) for name in terms.__struct_fields__}),
-    )
+    fields = {name: getattr(run, name) for name in run.__struct_fields__}
+    for name, terms in (("privacy", PrivacyTerms), ("secrecy", SecrecyTerms)):
+        if (told := fields[name]) is not None:
+            fields[name] = terms(**msgspec.structs.asdict(told))
+    return RunSpec(**fields)
 
 
 def run_of(spec: RunSpec) -> LearningRun:
     """Write what a run is told; the inverse of `spec_of`."""
-    fields = {name: getattr(spec, name) for name in LearningRun.__struct_fields__ if name != "privacy"}
-    terms = spec.privacy
-    return LearningRun(
-        **fields,
-        privacy=None
-        if terms is None
-        else LearningPrivacy(**{name: getattr(terms, name) for name in LearningPrivacy.__struct_fields__}),
-    )
+    fields = {name: getattr(spec, name) for name in LearningRun.__struct_fields__}
+    for name, told in (("privacy", LearningPrivacy), ("secrecy", LearningSecrecy)):
+        if (terms := fields[name]) is not None:
+            fields[name] = told(**asdict(terms))
+    return LearningRun(**fields)

@@ -22,6 +22,7 @@ from thalweg.federation.connection import models_reader, publisher_for
 from thalweg.federation.participant import Participant
 from thalweg.federation.rehearsal import REGIONS, moved, rehearse
 from thalweg.learning.rounds.run_spec import RunSpec
+from thalweg.learning.secrecy.secret_terms import SecrecyTerms
 from thalweg.learning.secrecy.signatures import SigningKey
 from thalweg.query.sql.query import query
 from thalweg.streams.broker.publish import OutgoingRecord
@@ -31,9 +32,12 @@ from thalweg.sync.clock import system_clock
 
 pytestmark = pytest.mark.acceptance
 
-ROUNDS = 4
-SPEC = RunSpec(parameters=300, rounds=ROUNDS, quorum=2, begin_with=2, deadline_ms=10**9)
-NAMES = ("p0", "p1")
+PLAIN = RunSpec(parameters=300, rounds=4, quorum=2, begin_with=2, deadline_ms=10**9)
+SECRET = RunSpec(
+    parameters=300, rounds=2, quorum=3, begin_with=3, deadline_ms=10**9, codec="delta", most_samples=50,
+    secrecy=SecrecyTerms(largest=8.0),
+)  # fmt: skip
+IN_SECRET = ["--codec=delta", "--most-samples=50", '--secure={"largest": 8}']
 
 
 class CentreProcess:
@@ -67,13 +71,22 @@ class CentreProcess:
         return self._process.wait(PATIENCE_S)
 
 
-def test_a_centre_that_is_killed_again_and_again_makes_the_same_versions(broker: str, tmp_path: Path) -> None:
-    expected = rehearse(str(tmp_path / "rehearsed"), SPEC, len(NAMES), 0, frozenset()).versions
+@pytest.mark.parametrize(
+    ("spec", "options", "deadly"),
+    # Between rounds, whenever a version is new, while the centre reads, writes, or tells; and between exchanges.
+    [(PLAIN, [], {(1, 0), (2, 0)}), (SECRET, IN_SECRET, {(0, 2), (1, 3)})],
+    ids=["plain", "secret"],
+)
+def test_a_centre_that_is_killed_again_and_again_makes_the_same_versions(
+    spec: RunSpec, options: list[str], deadly: set[tuple[int, int]], broker: str, tmp_path: Path
+) -> None:
+    names = [f"p{index}" for index in range(spec.quorum)]
+    expected = rehearse(str(tmp_path / "rehearsed"), spec, len(names), 0, frozenset()).versions
     prefix = f"f{uuid.uuid4().hex[:8]}"
     kafka = KafkaSettings(bootstrap_servers=broker, topic_prefix=prefix)
     centre = CentreProcess(broker, prefix, tmp_path)
     centre.start()
-    np.save(tmp_path / "initial.npy", np.zeros(SPEC.parameters, np.float32))
+    np.save(tmp_path / "initial.npy", np.zeros(spec.parameters, np.float32))
     places = [
         f"--bootstrap={broker}",
         f"--set=kafka.topic_prefix={prefix}",
@@ -82,12 +95,12 @@ def test_a_centre_that_is_killed_again_and_again_makes_the_same_versions(broker:
     ]
     told = CliRunner().invoke(
         federate,
-        ["start", "m", f"--initial={tmp_path / 'initial.npy'}", f"--rounds={ROUNDS}", "--quorum=2", "--begin-with=2",
-         "--deadline=1000000", *places, "--json"],
+        ["start", "m", f"--initial={tmp_path / 'initial.npy'}", f"--rounds={spec.rounds}", f"--quorum={spec.quorum}",
+         f"--begin-with={spec.begin_with}", "--deadline=1000000", *options, *places, "--json"],
     )  # fmt: skip
     assert told.exit_code == 0, told.output
     publishers = {region: publisher_for(kafka, region) for region in REGIONS}
-    readers = [models_reader(kafka) for _ in NAMES]
+    readers = [models_reader(kafka) for _ in names]
     participants = [
         Participant(
             model="m",
@@ -102,7 +115,7 @@ def test_a_centre_that_is_killed_again_and_again_makes_the_same_versions(broker:
             inline_bytes=256,
             key=SigningKey(os.urandom(32)),
         )
-        for index, name in enumerate(NAMES)
+        for index, name in enumerate(names)
     ]
     try:
         # The run must be known before anybody joins it: what is said of a run that is not there is refused.
@@ -111,21 +124,21 @@ def test_a_centre_that_is_killed_again_and_again_makes_the_same_versions(broker:
             participant.join()
         nonsense = OutgoingRecord(topic=topic_name(UPDATES, prefix, REGIONS[0]), key=b"m", value=b"no message")
         publishers[REGIONS[0]].publish([nonsense])
-        killed: set[int] = set()
+        killed: set[tuple[int, int]] = set()
 
         def ended() -> bool:
             states = [participant.step(20) for participant in participants]
             state = states[0]
             assert state is not None
-            # Once between rounds, whenever a version is new: while the centre reads, writes, or tells.
-            if state.version in (1, 2) and state.version not in killed:
-                killed.add(state.version)
+            moment = state.version, len(state.carried)
+            if moment in deadly - killed:
+                killed.add(moment)
                 centre.kill()
                 centre.start()
             return bool(state.ended)
 
         wait(ended)
-        assert killed == {1, 2}
+        assert killed == deadly
         wait(lambda: json_of("status", tmp_path)["runs"][0]["ended"] == "complete")
     finally:
         for reader in readers:
@@ -136,9 +149,9 @@ def test_a_centre_that_is_killed_again_and_again_makes_the_same_versions(broker:
     assert code == 0
     rounds = json_of("history", tmp_path, "m")["rounds"]
     assert [one["sha256"] for one in reversed(rounds)] == list(expected)
-    assert [one["accepted"] for one in rounds] == [2] * ROUNDS
+    assert [one["accepted"] for one in rounds] == [len(names)] * spec.rounds
     status = json_of("status", tmp_path, "m")
-    assert [one["accepted"] for one in status["participants"]] == [ROUNDS] * 2
+    assert [one["accepted"] for one in status["participants"]] == [spec.rounds] * len(names)
     facts = query(
         "SELECT topic, topic_partition, topic_offset, count(*) AS n FROM learning WHERE topic IS NOT NULL "
         "GROUP BY topic, topic_partition, topic_offset HAVING count(*) > 1",
@@ -152,7 +165,7 @@ def test_a_centre_that_is_killed_again_and_again_makes_the_same_versions(broker:
         ["export", "m", str(tmp_path / "final.npy"), f"--warehouse={tmp_path / 'warehouse'}"],
     )
     assert exported.exit_code == 0, exported.output
-    assert np.load(tmp_path / "final.npy").shape == (SPEC.parameters,)
+    assert np.load(tmp_path / "final.npy").shape == (spec.parameters,)
 
 
 def json_of(command: str, folder: Path, *arguments: str) -> dict[str, list[dict[str, object]]]:

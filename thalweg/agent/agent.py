@@ -10,12 +10,13 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Final
 
 import msgspec
 
 from thalweg.agent.assigned import AssignedTasks
+from thalweg.agent.declarations import Declarations
 from thalweg.agent.fleet import (
     ForeignMemory,
     NodeLoad,
@@ -25,6 +26,7 @@ from thalweg.agent.fleet import (
     node_samples,
     price_samples,
 )
+from thalweg.agent.prepared_samples import PreparedSamples
 from thalweg.agent.runners import Runner
 from thalweg.agent.steady import without_steps_back
 from thalweg.agent.store import AgentStore, HeldAssignment, inventory, status_record
@@ -53,6 +55,8 @@ SAMPLES_PER_RECORD: Final = 2_000
 """About 400 kB: well within a message's limit."""
 
 FORGET_EVERY_MS: Final = 60_000
+SAVED_EVERY_MS: Final = 60_000
+"""Between two lines of the log that tell what was kept from leaving."""
 WRITE_AGAIN_MS: Final = 1_000
 """Between two tries to write to a disk that is full."""
 READ_FIRST_MS: Final = 30_000
@@ -80,6 +84,7 @@ class RegionalAgent:
         read_first: Mapping[tuple[str, int], int] | None = None,
         seed: int = 0,
         steady: Clock | None = None,
+        declarations: Declarations | None = None,
     ) -> None:
         """Put an agent together.
 
@@ -98,6 +103,7 @@ class RegionalAgent:
             topic_ids: of each topic of assignments: what was read of a topic of the same name is another's.
             read_first: of partitions of status topics, the offset up to which they are read before anything is done.
             seed: of simulated link probes.
+            declarations: how samples are prepared before they leave; None sends all.
         """
         self._steady = steady or without_steps_back(clock)
         self.tasks = AssignedTasks(fleets, store, runner, self._steady)
@@ -111,6 +117,8 @@ class RegionalAgent:
         self._runner = runner
         self._clock = clock
         self._topic_ids = topic_ids
+        self._declarations = declarations
+        self._prepared = {fleet.region: PreparedSamples() for fleet in fleets}
         self._rng = random.Random(seed)
         self._acknowledged = 0
         self._refused: list[OutgoingRecord] = []
@@ -326,11 +334,24 @@ class RegionalAgent:
                 self.tasks.evict_all(self._clock())
         if self._begun:
             self._publish(self._clock())
+            self._publish_rest(self._clock())
             self._say_goodbye(self._clock())
         with self._store.fence.transaction():
             self._clear_outbox()
             self._store.save_clocks()
         self._store.close()
+
+    def _publish_rest(self, now: int) -> None:
+        """Publish the samples that wait for the end of a window."""
+        records = [
+            record
+            for region, prepared in self._prepared.items()
+            for record in self._telemetry_records(region, prepared.rest(), now)
+        ]
+        try:
+            self._publisher.publish(records)
+        except NotAcknowledgedError as error:
+            log.warning("stopped with samples of an unfinished window", extra={"fields": {"error": str(error)}})
 
     def _say_goodbye(self, now: int) -> None:
         try:
@@ -424,6 +445,8 @@ class RegionalAgent:
         if not nodes and not links:
             return []
         records: list[OutgoingRecord] = []
+        if self._declarations is not None:
+            self._declarations.refresh()
         for fleet in self._fleets:
             samples: list[Sample] = []
             if nodes:
@@ -433,8 +456,23 @@ class RegionalAgent:
                 samples += node_samples(shown, loads, takes_new=self._full is None)
             if links:
                 samples += [*link_samples(fleet, self._rng), *price_samples(fleet)]
-            records += self._telemetry_records(fleet.region, samples, now)
+            records += self._telemetry_records(fleet.region, self._leaving(fleet.region, samples, now), now)
         return records
+
+    def _leaving(self, region: RegionId, samples: Sequence[Sample], now: int) -> list[Sample]:
+        """Prepare samples as it is declared for the region, and say now and then what that has saved."""
+        if self._declarations is None:
+            return list(samples)
+        prepared, before = self._prepared[region], self._prepared[region].revision
+        held = prepared.prepare(self._declarations.of(region))
+        if prepared.revision != before:
+            fields = {"region": region, "revision": prepared.revision, "before": before}
+            log.info("samples are prepared by another declaration", extra={"fields": fields})
+        left = [*held, *prepared.take(samples, now)]
+        if prepared.revision is not None and self._is_due(f"saved {region}", SAVED_EVERY_MS):
+            fields = {"region": region, "revision": prepared.revision, **asdict(prepared.saved)}
+            log.info("samples were prepared before they left", extra={"fields": fields})
+        return left
 
     def _host(self, fleet: RegionFleet) -> tuple[RegionFleet, dict[str, NodeLoad]]:
         """Measure this machine, and take off what others than its tasks use."""

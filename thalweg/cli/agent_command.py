@@ -12,6 +12,7 @@ import click
 
 from thalweg.agent.agent import RegionalAgent
 from thalweg.agent.artefacts import ArtefactError, artefacts_at
+from thalweg.agent.declarations import Declarations
 from thalweg.agent.figures import UnknownRegionError, load_figures
 from thalweg.agent.fleet import FleetError, RegionFleet, host_fleet, read_fleet, simulated_fleet
 from thalweg.agent.process_runner import RUNS, ProcessRunner
@@ -38,7 +39,15 @@ from thalweg.streams.broker.admin import bounds_now, cluster_id, ensure_topics, 
 from thalweg.streams.broker.consume import KafkaReader
 from thalweg.streams.broker.errors import BrokerUnavailableError, StreamError
 from thalweg.streams.broker.publish import KafkaPublisher
-from thalweg.streams.contract.topics import ASSIGNMENTS, DEADLETTER, STATUS, TELEMETRY, region_suffix, topic_name
+from thalweg.streams.contract.topics import (
+    ASSIGNMENTS,
+    DEADLETTER,
+    REPLICA,
+    STATUS,
+    TELEMETRY,
+    region_suffix,
+    topic_name,
+)
 from thalweg.sync.clock import steady_clock, system_clock
 
 log = logging.getLogger("thalweg.agent")
@@ -208,6 +217,7 @@ def run_agent(
         return
     reader, publisher, topic_ids, read_first = connected
     agent_id = new_agent_id()
+    declarations = _when_there(lambda: _declarations(kafka, settings.agent.preparation), stop)
     regional = RegionalAgent(
         fleets,
         settings=settings.agent,
@@ -222,6 +232,7 @@ def run_agent(
         topic_ids=topic_ids,
         read_first=read_first,
         seed=seed,
+        declarations=declarations,
     )
     leftovers = runner.clear_leftovers()
     regional.resume()
@@ -233,6 +244,8 @@ def run_agent(
     finally:
         reader.close()
         publisher.close()
+        if declarations is not None:
+            declarations.close()
     log.info("agent stopped", extra={"fields": {"agent_id": agent_id}})
 
 
@@ -260,6 +273,15 @@ def _connect(
     )
     publisher = KafkaPublisher(kafka, timeout_ms=PUBLISH_TIMEOUT_MS, client_id="thalweg-agent")
     return reader, publisher, topic_ids, {place: end for place, end in ends.items() if tails[place] < end}
+
+
+def _declarations(kafka: KafkaSettings, key: str | None) -> Declarations | None:
+    """Read what is declared for the edge, from the beginning."""
+    if key is None:
+        return None
+    ensure_topics(kafka, [], [REPLICA])
+    topic = topic_name(REPLICA, kafka.topic_prefix)
+    return Declarations(KafkaReader(kafka, topics=(topic,), client_id="thalweg-agent-edge"), key)
 
 
 def _when_there(connect: Callable[[], _T], stop: Stop) -> _T | None:

@@ -26,6 +26,7 @@ BENCHMARKS: Final[Mapping[str, tuple[str, str]]] = {
     "agent": ("thalweg.benchmarks.agent.agent", "agent"),
     "brokers": ("thalweg.benchmarks.brokers.brokers", "measure"),
     "burst": ("thalweg.benchmarks.recovery.burst", "measure"),
+    "edge": ("thalweg.benchmarks.edge.edge", "measure"),
     "ended": ("thalweg.benchmarks.ended.ended", "measure"),
     "federate": ("thalweg.benchmarks.learning.learning", "measure"),
     "explain": ("thalweg.benchmarks.placement.explain", "run"),

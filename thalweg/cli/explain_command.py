@@ -133,7 +133,7 @@ def _print_wait(waits: "Waits") -> None:
     _say(f"Waits, as of now: {waits.now or 'it would be placed by the next plan that considers it'}")
     if waits.now:
         click.echo(_start(waits.start))
-        click.echo("What would change it:" if waits.remedies else "No single change would let it in.")
+        click.echo("What would change it:" if waits.remedies else "Nothing that was tried would let it in.")
         for remedy in waits.remedies:
             _say(f"  {remedy.change}: {', '.join(remedy.regions)} for {remedy.usd:.2f} USD")
     _print_options(waits.options, None)

@@ -23,7 +23,8 @@ from thalweg.learning.aggregates.robust import AGGREGATES
 from thalweg.learning.aggregates.strategies import STRATEGIES
 from thalweg.learning.codecs.codec import CodecError, parse_codec
 from thalweg.learning.privacy.terms import PrivacyTerms
-from thalweg.learning.rounds.run_spec import RunSpec, RunSpecError
+from thalweg.learning.rounds.run_spec import MOST_SAMPLES, RunSpec, RunSpecError
+from thalweg.learning.secrecy.secret_terms import SecrecyTerms
 from thalweg.learning.vectors.parameters import VectorError, from_bytes
 from thalweg.query.sql.as_of import AsOf
 from thalweg.query.sql.query import TableReader, quote
@@ -145,6 +146,18 @@ def serve(config: Path | None, overrides: tuple[str, ...], bootstrap: str | None
     help='Differential privacy: {"clip_norm": 1, "noise_multiplier": 1.1, "sample_rate": 0.1, "delta": 1e-5, '
     '"budget_epsilon": 8}.',
 )
+@click.option(
+    "--secure",
+    metavar="JSON",
+    help='Let the centre see sums of updates only: {"largest": 1, "threshold": 0.6, "neighbours": 10}.',
+)
+@click.option(
+    "--most-samples",
+    type=click.IntRange(min=1),
+    default=MOST_SAMPLES,
+    show_default=True,
+    help="That one participant may claim.",
+)
 @_settings_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def start(
@@ -153,6 +166,7 @@ def start(
     deadline: float,
     participants: Path | None,
     private: str | None,
+    secure: str | None,
     config: Path | None,
     overrides: tuple[str, ...],
     bootstrap: str | None,
@@ -170,6 +184,8 @@ def start(
       thalweg federate start digits --initial digits.npy --rounds 20 --quorum 3
       thalweg federate start digits --initial digits.npy --participants hospitals.yaml
       thalweg federate start digits --initial digits.npy --codec delta+top=0.02+bits=4+zstd --aggregate median
+      thalweg federate start digits --initial digits.npy --codec delta --quorum 3 --most-samples 1000 \\
+        --secure '{"largest": 1}'
     """
     settings = _settings(config, overrides, bootstrap)
     try:
@@ -182,6 +198,7 @@ def start(
             parameters=vector.size,
             deadline_ms=round(deadline * 1_000),
             privacy=PrivacyTerms(**json.loads(private)) if private is not None else None,
+            secrecy=SecrecyTerms(**json.loads(secure)) if secure is not None else None,
             **fields,
         )
         begin = np.concatenate([vector, *[np.zeros_like(vector)] * (parts - 1)])

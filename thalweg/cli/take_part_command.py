@@ -20,6 +20,7 @@ from thalweg.federation.take_part import AGAIN_AFTER_S, BROKER_AWAY, NobodyError
 from thalweg.federation.take_part import take_part as take_part_in
 from thalweg.jobs.runtime.job import set_up_logs
 from thalweg.learning.local.training import LocalTraining
+from thalweg.learning.secrecy.fixed_point import OutOfRangeError
 from thalweg.learning.secrecy.signatures import SigningKey
 from thalweg.scheduling.counted import counted
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
@@ -113,7 +114,7 @@ def take_part(
             ),
             time.sleep,
         )
-    except SamplesError as error:
+    except (SamplesError, OutOfRangeError) as error:
         raise click.ClickException(str(error)) from error
     finally:
         reader.close()

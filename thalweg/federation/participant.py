@@ -1,6 +1,7 @@
 """Take part in a run: follow a model, train on what is here, send what was learned. Nothing else leaves the region."""
 
 import logging
+import os
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,12 +9,16 @@ from typing import Final
 
 from thalweg.learning.codecs.feedback import Feedback
 from thalweg.learning.rounds.said import SaidKind, Statement, signed_text
+from thalweg.learning.secrecy.exchanges import ExchangeError
+from thalweg.learning.secrecy.secret_terms import SecrecyTerms, round_context, secret_round
+from thalweg.learning.secrecy.secure_member import SecureMember
+from thalweg.learning.secrecy.secure_sum import SecureSumError
 from thalweg.learning.secrecy.signatures import SigningKey
 from thalweg.learning.vectors.parameters import Vector, VectorError, digest, from_bytes, to_bytes
 from thalweg.streams.broker.consume import Reader
 from thalweg.streams.broker.publish import Publisher
 from thalweg.streams.contract.decode import UndecodableError, decoded
-from thalweg.streams.contract.messages import ModelState, ModelUpdate
+from thalweg.streams.contract.messages import ModelState, ModelUpdate, Payload
 from thalweg.streams.learning.payloads import PayloadError, PayloadStore
 from thalweg.streams.learning.states import STATE_DECODER
 from thalweg.streams.learning.updates import inline_of, payload_of, spec_of, write_update
@@ -89,7 +94,10 @@ class Participant:
         self._life = clock() if life is None else life
         self._turn = self._life  # higher than any turn of an earlier life
         self._feedback: Feedback | None = None
-        self._answered = 0
+        self._answered = (0, 0)
+        """Round, and where updates are secret exchanges that were over: of what it has answered last."""
+        self._secret: tuple[int, SecureMember] | None = None
+        """What it sends of the newest round, where updates are secret, and that round's number."""
         self._known: tuple[int, Vector] | None = None
         """The newest version that it has, and its number: changes of it can be told."""
         self.state: ModelState | None = None
@@ -171,10 +179,15 @@ class Participant:
     def _is_called(self, state: ModelState) -> bool:
         if state.ended or not state.round:
             return False
-        return state.run.strategy == "fedbuff" or (state.round > self._answered and self.name in state.called)
+        if state.run.strategy == "fedbuff":
+            return True
+        return self.name in state.called and (state.round, len(state.carried)) > self._answered
 
     def _answer(self, state: ModelState) -> None:
         spec = spec_of(state.run)
+        if spec.secrecy is not None:
+            self._answer_secretly(state, spec.secrecy)
+            return
         if self._feedback is None:
             self._feedback = Feedback(spec.writing, spec.size)
         begin = self.parameters(state)
@@ -183,11 +196,7 @@ class Participant:
         if spec.writing.delta and not trained.is_change:
             vector = vector - begin
         raw = self._feedback.encode(vector)
-        name = digest(raw)
-        if len(raw) > self._inline_bytes:
-            if self._store is None:
-                raise PayloadError(f"an update of {len(raw)} bytes is too large for a message: give a store")
-            self._store.put([raw])
+        self._put_large(raw)
         self._turn += 1
         self._say(
             "update",
@@ -196,10 +205,59 @@ class Participant:
             turn=self._turn if spec.way.asynchronous else 0,
             samples=trained.samples,
             raw=raw,
-            sha256=name,
             metrics=trained.metrics,
         )
-        self._answered = state.round
+        self._answered = state.round, 0
+
+    def _answer_secretly(self, state: ModelState, secrecy: SecrecyTerms) -> None:
+        """Answer an exchange of a round whose updates are secret; train before the first one."""
+        exchange = len(state.carried) + 1
+        self._answered = state.round, exchange - 1
+        if self._secret is None or self._secret[0] != state.round:
+            self._secret = state.round, self._hidden(state, secrecy)
+        try:
+            raw = self._secret[1].answer([self._carried(payload) for payload in state.carried])
+        except (SecureSumError, ExchangeError) as error:
+            log.warning("round %d of %s goes on without this participant: %s", state.round, self._model, error)
+            return
+        if raw is None:
+            log.warning("round %d of %s goes on without this participant: it was not in time, or an earlier life "
+                        "had learned something else", state.round, self._model)  # fmt: skip
+            return
+        self._put_large(raw)
+        self._say("update", round_number=state.round, version=state.version, turn=exchange, raw=raw)
+
+    def _hidden(self, state: ModelState, secrecy: SecrecyTerms) -> SecureMember:
+        """Train, and decide under which secrets what was learned is sent."""
+        begin = self.parameters(state)
+        trained = self._train(begin, state)
+        run = state.run
+        context = round_context(self._model, state.round, state.payload.sha256)
+        return SecureMember(
+            self.name,
+            secret_round(secrecy, context, state.called, run.quorum, run.most_samples),
+            trained.parameters if trained.is_change else trained.parameters - begin,
+            trained.samples,
+            self._key.secret(b"thalweg secure sum") if self._key is not None else os.urandom(32),
+        )
+
+    def _carried(self, payload: Payload) -> bytes:
+        raw = inline_of(payload)
+        if raw is None:
+            if self._store is None:
+                raise PayloadError(f"what a round of {self._model} has brought lies in a store, and none was given")
+            return self._store.get(payload.sha256)
+        if digest(raw) != payload.sha256:
+            raise PayloadError(f"what a round of {self._model} has brought is not what its digest names")
+        return raw
+
+    def _put_large(self, raw: bytes) -> None:
+        """Put what is too large for a message into the store."""
+        if len(raw) <= self._inline_bytes:
+            return
+        if self._store is None:
+            raise PayloadError(f"an update of {len(raw)} bytes is too large for a message: give a store")
+        self._store.put([raw])
 
     def _say(
         self,
@@ -210,9 +268,9 @@ class Participant:
         turn: int = 0,
         samples: int = 0,
         raw: bytes | None = None,
-        sha256: str = "",
         metrics: Mapping[str, float] | None = None,
     ) -> None:
+        sha256 = digest(raw) if raw is not None else ""
         public_key = self._key.public_key if self._key is not None and kind == "join" else ""
         said = Statement(
             kind=kind,

@@ -6,6 +6,7 @@ that happens is a point: before and after each payload, commit, record and delet
 them, by number.
 """
 
+import hashlib
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from thalweg.jobs.microbatch.outcome import BatchId
 from thalweg.jobs.runtime.job import Stop
 from thalweg.learning.rounds.facts import Fact, FactKind
 from thalweg.learning.rounds.run_spec import RunSpec
-from thalweg.learning.secrecy.signatures import verify
+from thalweg.learning.secrecy.signatures import SigningKey, verify
 from thalweg.learning.vectors.parameters import Vector
 from thalweg.streams.broker.memory import MemoryBroker, MemoryReader
 from thalweg.streams.broker.publish import OutgoingRecord
@@ -39,6 +40,8 @@ MODEL: Final = "m"
 BEGAN_MS: Final = 1_790_000_000_000
 MOST_TURNS: Final = 2_000
 """Turns of all after which a rehearsal hangs."""
+MOST_NONSENSE: Final = 200
+"""Records of it: a centre whose luck it is to take one record at a time falls behind whoever writes without end."""
 
 
 class PlannedDeathError(BaseException):
@@ -165,7 +168,7 @@ class RehearsalStage:
             asked=asked,
         )
 
-    def participant(self, name: str, region: str, train: Train) -> Participant:
+    def participant(self, name: str, region: str, train: Train, key: SigningKey | None = None) -> Participant:
         """Make one life of a participant."""
         return Participant(
             model=MODEL,
@@ -178,6 +181,7 @@ class RehearsalStage:
             clock=self.clock,
             store=PayloadStore(self.folder),
             inline_bytes=256,
+            key=key,
         )
 
     def say(self, region: str, *values: bytes | None) -> None:
@@ -266,6 +270,11 @@ def moved(name: str) -> Train:
     return train
 
 
+def key_of(name: str) -> SigningKey:
+    """Return the key that a participant has in all its lives."""
+    return SigningKey(hashlib.sha256(name.encode()).digest())
+
+
 def rehearse(folder: str, spec: RunSpec, participants: int, seed: int, deaths: frozenset[int]) -> Rehearsed:
     """Carry a run out while centre and participants die as planned, and somebody writes what must change nothing.
 
@@ -284,7 +293,7 @@ def rehearse(folder: str, spec: RunSpec, participants: int, seed: int, deaths: f
     luck = random.Random(seed)
     stage.start(spec, np.zeros(spec.size, np.float32))
     names = [f"p{index}" for index in range(participants)]
-    cast = _Cast(stage, names, luck)
+    cast = _Cast(stage, names, luck, keys=spec.secrecy is not None)
     for _ in range(MOST_TURNS):
         cast.act()
         if any(fact.kind is FactKind.ENDED for fact in stage.ledger.read()):
@@ -307,10 +316,11 @@ def rehearse(folder: str, spec: RunSpec, participants: int, seed: int, deaths: f
 class _Cast:
     """Who acts; whoever dies is made anew the next time it is their turn."""
 
-    def __init__(self, stage: RehearsalStage, names: Sequence[str], luck: random.Random) -> None:
+    def __init__(self, stage: RehearsalStage, names: Sequence[str], luck: random.Random, *, keys: bool) -> None:
         self._stage = stage
         self._names = names
         self._luck = luck
+        self._keys = {name: key_of(name) if keys else None for name in names}
         self._centre: RehearsedCentre | None = None
         self._living: dict[str, Participant] = {}
         self._nonsense = self._write_nonsense()
@@ -325,7 +335,7 @@ class _Cast:
                     self._centre = RehearsedCentre(self._stage, most_records=self._luck.randint(1, 9))
                 self._centre.step()
             elif who == "nobody":
-                next(self._nonsense)
+                next(self._nonsense, None)
             else:
                 self._take_part(who)
         except PlannedDeathError:
@@ -339,7 +349,7 @@ class _Cast:
         participant = self._living.get(name)
         if participant is None:
             region = REGIONS[sum(name.encode()) % len(REGIONS)]
-            participant = self._stage.participant(name, region, moved(name))
+            participant = self._stage.participant(name, region, moved(name), self._keys[name])
             participant.join()
             self._living[name] = participant
         participant.step(0)
@@ -357,7 +367,7 @@ class _Cast:
 
     def _write_nonsense(self) -> Iterator[None]:
         """Repetitions of what was said, in part or under another name, and what is no message at all."""
-        while True:
+        for _ in range(MOST_NONSENSE):
             region = self._luck.choice(REGIONS)
             said = self._stage.broker.topics[topic_name(UPDATES, PREFIX, region)]
             record = self._luck.choice(said) if said else None

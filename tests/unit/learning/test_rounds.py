@@ -246,6 +246,7 @@ def test_each_rule_refuses_something() -> None:
     found = {rounds.hear(said).rule for said in bad_updates(rounds).values()}
     found |= {rounds.start().rule, Rounds().start(liars=0.9).rule}
     elsewhere = {"unreadable", "not_called", "ended", "stale", "forged", "full"}
+    elsewhere |= {"false_share", "told_alone"}  # of secret updates
     assert found | elsewhere == set(RULES)
 
 

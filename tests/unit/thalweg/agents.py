@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from thalweg.agent.agent import RegionalAgent
+from thalweg.agent.declarations import Declarations
 from thalweg.agent.fleet import NodeSpec, RegionFleet
 from thalweg.agent.runners import Runner
 from thalweg.agent.simulate_runner import SimulateRunner
@@ -16,7 +17,11 @@ from thalweg.streams.broker.consume import IncomingRecord
 from thalweg.streams.broker.memory import MemoryBroker, MemoryReader
 from thalweg.streams.broker.publish import OutgoingRecord, Publisher
 from thalweg.streams.contract.messages import AssignmentEvent, NodeShare, StatusEvent, TelemetryRecord
-from thalweg.streams.contract.topics import ASSIGNMENTS, DEADLETTER, STATUS, TELEMETRY, topic_name
+from thalweg.streams.contract.topics import ASSIGNMENTS, DEADLETTER, REPLICA, STATUS, TELEMETRY, topic_name
+from thalweg.streams.replication.replica_log import write_entry
+from thalweg.sync.protocol.entries import RecordEntry
+from thalweg.sync.protocol.records import Record, Register
+from thalweg.sync.protocol.stamps import Hlc
 
 PREFIX = "test"
 REGION = "aws:us-east-1"
@@ -42,6 +47,8 @@ class World:
     runner: Runner = field(default_factory=SimulateRunner)
     agent_id: str = "agent-1"
     ended: str = ""
+    preparation: str | None = None
+    """Key under which it is declared how samples are prepared."""
     broker: MemoryBroker = field(init=False)
     agent: RegionalAgent = field(init=False)
     store: AgentStore = field(init=False)
@@ -74,8 +81,24 @@ class World:
             clock=self.clock,
             topic_ids={},
             steady=steady,
+            declarations=self.declarations(),
         )
         self.agent.resume()
+
+    def declarations(self) -> Declarations | None:
+        if self.preparation is None:
+            return None
+        topic = topic_name(REPLICA, PREFIX)
+        self.broker.create([topic])
+        return Declarations(MemoryReader(self.broker, topics=[topic]), self.preparation)
+
+    def declare(self, key: str, **fields: object) -> None:
+        """Write a record as the centre of the sync plane does; without fields it is deleted."""
+        at = Hlc(self.clock.now_ms, 0, "x")
+        registers = {name: Register(value, at) for name, value in fields.items()}
+        record = Record(key=key, written=at, last=registers) if fields else Record(key=key, deleted=at)
+        entry = write_entry(RecordEntry(record))
+        self.broker.publish([OutgoingRecord(topic=topic_name(REPLICA, PREFIX), key=entry.key, value=entry.value)])
 
     def restart(self, runner: Runner | None = None) -> None:
         """Forget everything in memory; only the file stays."""

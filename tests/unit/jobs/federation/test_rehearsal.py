@@ -10,12 +10,17 @@ pytest.importorskip("cryptography", reason="the extra `learning` is not installe
 from thalweg.federation.rehearsal import Rehearsed, planned, rehearse
 from thalweg.learning.rounds.facts import FactKind
 from thalweg.learning.rounds.run_spec import RunSpec
+from thalweg.learning.secrecy.secret_terms import SecrecyTerms
 
 SPEC = RunSpec(parameters=80, rounds=4, quorum=3, begin_with=3, deadline_ms=10**9)
 SCARCE = RunSpec(
     parameters=20, rounds=4, quorum=3, begin_with=3, deadline_ms=10**9, codec="delta", aggregate="median", per_round=3
 )
 """Inline payloads, changes, another aggregate."""
+SECRET = RunSpec(
+    parameters=20, rounds=2, quorum=3, begin_with=3, deadline_ms=10**9, codec="delta", most_samples=50,
+    secrecy=SecrecyTerms(largest=8.0),
+)  # fmt: skip
 TOLD_BY_CHANGES = RunSpec(parameters=80, rounds=4, quorum=3, begin_with=3, deadline_ms=10**9, downlink="delta+bits=4")
 
 
@@ -40,8 +45,8 @@ def test_a_centre_or_region_that_dies_at_any_point_changes_no_version(tmp_path: 
     assert died > 40
 
 
-@pytest.mark.parametrize("spec", [SCARCE, TOLD_BY_CHANGES], ids=["updates", "versions"])
-def test_changes_and_medians_are_as_sure(spec: RunSpec, tmp_path: Path) -> None:
+@pytest.mark.parametrize("spec", [SCARCE, TOLD_BY_CHANGES, SECRET], ids=["updates", "versions", "secret"])
+def test_changes_medians_and_secret_updates_are_as_sure(spec: RunSpec, tmp_path: Path) -> None:
     versions = {
         once(spec, tmp_path / str(seed), seed, planned(100, seed) if seed else frozenset()).versions
         for seed in range(8)

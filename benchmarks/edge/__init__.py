@@ -1,0 +1,1 @@
+"""What preparing telemetry at the edge saves."""
