@@ -248,7 +248,7 @@ class Door:
         limit = _number(query, "limit", 100, 0, MOST_ROWS)
         columns = self._watch.tasks.columns
         answer: dict[str, Any] = {"now": self._reports.now(), "loaded": self._watch.is_loaded}
-        if query.get("archived", "") in ("1", "true"):
+        if _flag(query, "archived"):
             order = _one_of(query, "sort", [order.value for order in TaskOrder], "changed")
             found = await asyncio.to_thread(self._archived, wanted, TaskOrder(order), query.get("order"), limit)
             return _told({**answer, **found}, caller)
@@ -300,7 +300,7 @@ class Door:
             array=query.get("array") or None,
             reason=query.get("reason") or None,
             since=since,
-            held=query.get("held", "") in ("1", "true"),
+            held=_flag(query, "held"),
         )
 
     def _since(self, text: str) -> datetime:
@@ -315,7 +315,7 @@ class Door:
         if found is None:
             return _no_task(task_id)
         reasons = None
-        if request.query_params.get("reasons", "1") not in ("0", "false"):
+        if _flag(request.query_params, "reasons", otherwise=True):
             with suppress(QueryRefusedError):  # the tables follow the ledger within seconds
                 reasons = _reasons(await self._explained(task_id))
         return _told({**found, "now": self._reports.now(), "reasons": reasons}, caller)
@@ -434,6 +434,8 @@ class Door:
             requests = asked["tasks"] if isinstance(asked, dict) and "tasks" in asked else [asked]
             if not isinstance(requests, list) or not all(isinstance(one, dict) for one in requests) or not requests:
                 raise InvalidRequestError('wanted is a task, or {"tasks": [...]}')
+            if requests[0] is not asked and (beside := sorted(asked.keys() - {"tasks"})):
+                raise InvalidRequestError(f"{beside[0]!r} beside 'tasks': allowed is nothing")
             if caller.tenant is not None:
                 for one in requests:
                     check_names(of_tenant(one, caller), caller.tenant, lambda names: self._own(names, caller))
@@ -535,6 +537,13 @@ def _number(query: Mapping[str, str], name: str, otherwise: int, least: int, mos
     return int(text)
 
 
+def _flag(query: Mapping[str, str], name: str, *, otherwise: bool = False) -> bool:
+    text = query.get(name, "1" if otherwise else "0").lower()
+    if text not in _YES and text not in _NO:
+        raise QueryRefusedError(f"{name} {text!r}: allowed are true and false (1 and 0)")
+    return text in _YES
+
+
 def _tenant(query: Mapping[str, str], caller: Caller) -> str | None:
     """Whose rows are meant: of a tenant's key its own, whether it is named or not; None means everybody's."""
     named = query.get("tenant") or None
@@ -546,10 +555,7 @@ def _tenant(query: Mapping[str, str], caller: Caller) -> str | None:
 def _is_dry(request: Request) -> bool:
     """Tell whether an act is only supposed. What is not understood acts on nothing."""
     _check_parameters(request, "dry_run", "wait_s")
-    text = request.query_params.get("dry_run", "false").lower()
-    if text not in _YES and text not in _NO:
-        raise QueryRefusedError(f"dry_run {text!r}: allowed are true and false (1 and 0)")
-    return text in _YES
+    return _flag(request.query_params, "dry_run")
 
 
 def _check_parameters(request: Request, *allowed: str) -> None:

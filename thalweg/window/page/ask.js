@@ -35,7 +35,11 @@ export async function made(send, say, isWanted = () => true) {
   }
 }
 
-function authorised() { return key.get() ? { Authorization: `Bearer ${key.get()}` } : {}; }
+function authorised() {
+  const secret = key.get();
+  if (/[^ -~]/.test(secret)) throw new Wrong(401, "this key is none of window.keys: those are of letters, digits and signs without accents");
+  return secret ? { Authorization: `Bearer ${secret}` } : {};
+}
 
 // Events by fetch, not EventSource: that sends no key. Whoever was cut off goes on behind the last event seen.
 export class Events {

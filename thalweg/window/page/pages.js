@@ -5,7 +5,7 @@ import { bar, card, el, figure, moment, morph, sparkline, state, svg, table, tas
 import { whatIfPage } from "./whatif.js";
 import { amount, count, duration, milliseconds, percent, usd } from "./words.js";
 
-const LIVE = ["running", "assigned", "waiting"];
+const NO_REGION = "No region has been heard of. Start one here: thalweg agent --region lab --host";
 
 function simple(path, draw, every = 5) {
   return (context, body) => ({
@@ -87,7 +87,7 @@ function regionCard(regions) {
     ["In use", (row) => bar(row.utilisation, `${amount(row.used_gpus)} / ${amount(row.gpus)}`, row.utilisation > 0.95 ? "full" : "")],
     ["Running", (row) => amount(row.running), { right: true }],
     ["Coming", (row) => amount(row.assigned), { right: true, title: "assigned, not running yet" }],
-  ], regions, { caption: "Regions", empty: "No region has been heard of. Start one here: thalweg agent --region lab --host" }));
+  ], regions, { caption: "Regions", empty: NO_REGION }));
 }
 
 // Regions and nodes
@@ -152,7 +152,8 @@ function regionParts(found, region, context) {
       ["Heard", (row) => (row.last_heard_s === null ? "never" : `${duration(row.last_heard_s)} ago`), { right: true }],
       ["USD per GPU-hour", price, { wide: true }],
       ...(context.me.orders?.drain ? [["", (row) => el("span.acts", {}, drainButton(context, found.orders, row.region), priceButton(context, row)), { name: "Acts" }]] : []),
-    ], found.regions.filter((row) => !region || row.region === region), { caption: "Regions", key: (row) => row.region, empty: "No region has been heard of. Start one here: thalweg agent --region lab --host" })),
+    ], found.regions.filter((row) => !region || row.region === region), { caption: "Regions", key: (row) => row.region,
+      empty: region && found.regions.length ? [`No region is called ${region}. `, el("a", { href: "#/regions" }, "All regions")] : NO_REGION })),
     ordersCard(found.orders, ["drain", "price"]),
     card(region ? `Nodes of ${region}` : "Nodes", table([
       ["Node", (row) => row.node_id], region ? null : ["Region", (row) => row.region],
@@ -446,4 +447,3 @@ export const PAGES = {
   quality: simple("/v1/quality", qualityParts, 10),
   audit: simple("/v1/audit", auditParts, 10),
 };
-export { LIVE };

@@ -52,6 +52,9 @@ def test_tasks_are_found_sorted_paged_and_grouped(window: OpenWindow) -> None:
         ("/v1/tasks?since=17", "allowed are an age"),
         ("/v1/money?by=colour", "allowed are tenant"),
         ("/v1/events?after=now", "wanted is the id of an event"),
+        ("/v1/tasks?held=yes", "held 'yes': allowed are true and false"),
+        ("/v1/tasks?archived=", "archived '': allowed are true and false"),
+        ("/v1/tasks/t1?reasons=no", "reasons 'no': allowed are true and false"),
     ],
 )
 def test_a_wrong_question_is_answered_with_what_is_allowed(window: OpenWindow, path: str, words: str) -> None:
@@ -227,6 +230,7 @@ def test_nobody_acts_without_a_key_that_may(window: OpenWindow) -> None:
         ([], "wanted is a task"),
         ({"tasks": []}, "wanted is a task"),
         ({"tasks": [{"task_id": "a"}, {"task_id": "a"}]}, "named twice"),
+        ({"tasks": [{"task_id": "a"}], "wait_s": 2}, "'wait_s' beside 'tasks': allowed is nothing"),
         (b"{", "it is no JSON"),
         (b"[" * 100_000, "it is no JSON"),
         (b'{"task_id": "' + b"a" * 4_100_000 + b'"}', "longer than 4,000,000 bytes"),

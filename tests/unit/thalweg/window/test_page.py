@@ -187,11 +187,46 @@ def test_what_if_shows_both_plans_and_sends_nothing(hand: Any, acted_on: OpenWin
     assert acted_on.get("/v1/tasks/w?reasons=0")["task"]["state"] == "waiting"
 
 
-def test_a_key_that_is_none_is_said(page: Any, opened: OpenWindow) -> None:
-    page.click("#key")
-    page.fill("#secret", "this-is-none-of-them")
-    page.click("dialog button[value=use]")
-    page.wait_for_selector(".trouble:has-text('none of window.keys')")
-    page.click("#key")
-    page.click("dialog button[value=forget]")
-    page.wait_for_selector(".figure")
+def test_a_key_that_is_none_is_said_on_every_kind_of_page(page: Any) -> None:
+    for name, key in (("overview", "this-is-none-of-them"), ("tasks", "ключ")):
+        page.click(f"nav a[data-page={name}]")
+        page.click("#key")
+        page.fill("#secret", key)
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".trouble:has-text('none of window.keys')")
+        page.wait_for_selector("#key:has-text('Key unknown')")
+        page.click("#key")
+        page.click("dialog button:has-text('Forget it')")
+        page.wait_for_selector(".trouble", state="detached")
+        page.wait_for_selector("#key:text-is('Key')")
+
+
+def test_an_address_that_leads_nowhere_says_so_and_the_skip_link_leads_to_the_page(page: Any) -> None:
+    for address in ("#/nothing", "#/constructor"):
+        page.evaluate("address => { location.hash = address; }", address)
+        page.wait_for_selector(f"main:has-text('Nothing here is called {address[2:]}.')")
+    page.evaluate("location.hash = '#/tasks'")
+    page.wait_for_selector(".view .row .id a")
+    page.focus(".skip")
+    page.keyboard.press("Enter")
+    until(page, "document.activeElement.id === 'main'")
+    assert page.evaluate("location.hash") == "#/tasks"
+
+
+def test_what_cannot_be_filtered_is_said_and_a_filter_that_is_cleared_leaves_one_page(page: Any) -> None:
+    page.evaluate("location.hash = '#/tasks?state=waiting&tenant=ads'")
+    page.wait_for_selector(".view .row .id a")
+    page.click("button:has-text('Clear')")
+    until(page, "location.hash === '#/tasks' && document.querySelector('.chip:last-of-type')?.textContent.match(/[0-9]/)")
+    assert page.locator(".chips").count() == 1
+    assert page.input_value("input[name=tenant]") == ""
+
+
+def test_a_question_that_is_wrong_is_said_where_it_was_asked(hand: Any) -> None:
+    hand.evaluate("location.hash = '#/tasks?since=yesterday'")
+    hand.wait_for_selector(".trouble:has-text('yesterday')")
+    assert "tried again" not in hand.inner_text(".trouble")
+    hand.evaluate("location.hash = '#/tasks/100%'")
+    hand.wait_for_selector(".trouble:has-text(\"there is no task '100%'\")")
+    hand.evaluate("location.hash = '#/regions?region=nowhere'")
+    hand.wait_for_selector("main:has-text('No region is called nowhere.')")

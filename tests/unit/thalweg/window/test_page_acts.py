@@ -227,6 +227,27 @@ def acted(tab: Any, opened: OpenWindow, act: Act) -> None:
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_what_was_asked_for_is_heard_of_on_another_page_and_a_question_is_not(tab: Any, opened: OpenWindow) -> None:
+    held: list[Any] = []
+    tab.route("**/v1/tasks/a/cancel", held.append)
+    tab.goto(f"{opened.url}/#/tasks/a")
+    for answer in ("yes", None):
+        tab.click(".acts button:has-text('Cancel')")
+        tab.wait_for_selector("dialog button[value=yes]:enabled")
+        if answer:
+            tab.click("dialog button[value=yes]")
+            while not held:
+                tab.wait_for_timeout(20)
+        tab.evaluate("location.hash = '#/regions'")
+        if answer:
+            held.pop().continue_()
+            tab.wait_for_selector("#said:has-text('by the place job')")
+        tab.wait_for_selector("h1:has-text('Regions')")
+        tab.wait_for_selector("dialog[open]", state="detached")
+        tab.go_back()
+    assert len(PlayedHands.asked) == 1
+
+
 def test_who_says_no_sends_nothing_and_who_has_no_key_is_shown_no_act(tab: Any, opened: OpenWindow) -> None:
     tab.goto(f"{opened.url}/#/tasks/a")
     tab.click(".acts button:has-text('Cancel')")
