@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from thalweg.query.foreseen_words import counted
 from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.live import decide
 from thalweg.scheduling.world.occupancy import MICRO
@@ -127,7 +128,7 @@ def change_in_words(ahead: ForeseenChange) -> list[str]:
     lines = [_DOES[ahead.op]]
     if ahead.op == "hold" and ahead.going_on:
         goes_on = "that runs goes on" if ahead.going_on == 1 else "that run go on"
-        lines.append(f"{_counted(ahead.going_on, 'copy', 'copies')} of it {goes_on}")
+        lines.append(f"{counted(ahead.going_on, 'copy', 'copies')} of it {goes_on}")
     for one in ahead.stopped[:_SHOWN]:
         whose = "" if one.task_id == ahead.task_id else f" of {one.task_id}"
         lines.append(f"copy {one.copy}{whose} stops in {one.region}: {one.gpu_hours:,.2f} GPU-hours of it are lost")
@@ -135,7 +136,7 @@ def change_in_words(ahead: ForeseenChange) -> list[str]:
         lines.append(f"and {len(ahead.stopped) - _SHOWN:,} copies more")
     if ahead.others:
         first = ", ".join(ahead.others[:5]) + (", …" if ahead.others[5:] else "")
-        lines.append(f"{_counted(len(ahead.others), 'other task is', 'other tasks are')} cancelled with it: {first}")
+        lines.append(f"{counted(len(ahead.others), 'other task is', 'other tasks are')} cancelled with it: {first}")
     if ahead.stopped:
         spared = f"{ahead.freed_usd_per_hour:.2f} USD an hour are not spent any more"
         freed = "1 GPU becomes" if ahead.freed_gpus == 1 else f"{ahead.freed_gpus:g} GPUs become"
@@ -153,7 +154,3 @@ _NOTHING_NEW: Final = {
     "hold": "it is held, or has ended",
     "release": "it is not held, or has ended",
 }
-
-
-def _counted(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"

@@ -54,7 +54,7 @@ def in_words(order: "ControlOrder", ahead: "Foreseen") -> list[str]:
     if ahead.holding is not None and not ahead.refused:
         held = ahead.holding
         lines.append(
-            f"tenant {order.tenant} holds {held.gpus:g} GPUs for {held.usd_per_hour:.2f} USD an hour now, which goes "
+            f"tenant {order.tenant} holds {held.gpus:g} {'GPU' if held.gpus == 1 else 'GPUs'} for {held.usd_per_hour:.2f} USD an hour now, which goes "
             f"on; {held.waiting:,} of its tasks wait"
         )
     if ahead.price is not None:
@@ -68,18 +68,30 @@ def in_words(order: "ControlOrder", ahead: "Foreseen") -> list[str]:
             where = ", ".join(f"{count:,} to {region}" for region, count in to.most_common(5))
             more = told["usd_per_hour_more"]
             lines.append(
-                f"{len(ahead.moves):,} copies move ({where}): {told['lost_usd']:,.2f} USD of work and transfer are "
+                f"{counted(len(ahead.moves), 'copy moves', 'copies move')} ({where}): {told['lost_usd']:,.2f} USD of work and transfer are "
                 f"lost, their data costs {told['transfer_usd']:.2f} USD again, and they cost "
                 f"{abs(more):,.2f} USD an hour {'less' if more < 0 else 'more'} from then on"
             )
             lines += [f"  {one.task.task_id}: {one.copy.pool_id} to {one.to.pool_id}" for one in ahead.moves[:_SHOWN]]
             lines += [f"  and {len(ahead.moves) - _SHOWN:,} more"] if len(ahead.moves) > _SHOWN else []
         if ahead.end_in_time:
-            lines.append(f"{len(ahead.end_in_time):,} copies are left alone: they are expected to end in time")
-        what = "stay until then, and are stopped if nothing changes" if order.by else "stay: nothing else fits them now"
-        lines += _reasons(f"{len(ahead.stay):,} copies {what}", ahead.stay)
-        lines += _reasons(f"{len(ahead.stopped):,} copies are stopped and wait", ahead.stopped)
+            alone = counted(len(ahead.end_in_time), "copy is left alone: it is", "copies are left alone: they are")
+            lines.append(f"{alone} expected to end in time")
+        if order.by:
+            one, many = (f"until then, and {are} stopped if nothing changes" for are in ("is", "are"))
+            staying = counted(len(ahead.stay), f"copy stays {one}", f"copies stay {many}")
+        else:
+            one, many = (f"nothing else fits {whom} now" for whom in ("it", "them"))
+            staying = counted(len(ahead.stay), f"copy stays: {one}", f"copies stay: {many}")
+        lines += _reasons(staying, ahead.stay)
+        stopped = counted(len(ahead.stopped), "copy is stopped and waits", "copies are stopped and wait")
+        lines += _reasons(stopped, ahead.stopped)
     return lines
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """Say a number with the words that go with one, or with many."""
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def _of_price(order: "ControlOrder", price: "PriceAhead", *, is_news: bool) -> list[str]:

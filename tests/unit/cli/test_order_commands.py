@@ -53,7 +53,7 @@ def test_a_dry_run_says_what_moves_where_and_what_it_costs_and_sends_nothing(
     assert (stays["task_id"], stays["reason"]) == ("home", "west: residency: not one of its allowed regions")
     said = call("drain", EAST, "--dry-run", warehouse=folder).output
     assert said.startswith("Dry run, nothing is sent. What would follow:")
-    assert "2 copies move (2 to west)" in said and "1 copies stay" in said and not sent
+    assert "2 copies move (2 to west)" in said and "1 copy stays" in said and not sent
 
 
 def test_nothing_is_sent_without_a_yes_and_what_would_be_refused_is_said_first(

@@ -41,9 +41,9 @@ def test_a_dry_run_says_what_would_follow_and_sends_nothing(window: OpenWindow) 
     assert found["words"][-1] == "1 GPU becomes free, and 3.00 USD an hour are not spent any more"
     status, found = post(window, "/v1/orders?dry_run=1", {"order": "drain", "region": EAST})
     assert (status, [one["to"] for one in found["moves"]]) == (200, ["west/A100/on-demand"])
-    assert "1 copies move (1 to west)" in found["words"][1]
+    assert "1 copy moves (1 to west)" in found["words"][1]
     status, found = post(window, "/v1/orders?dry_run=1", {"order": "tenant", "tenant": "default", "quota_gpus": 4})
-    assert found["words"][1].startswith("tenant default holds 1 GPUs for 3.00 USD an hour now")
+    assert found["words"][1].startswith("tenant default holds 1 GPU for 3.00 USD an hour now")
     assert (
         "known are east, west" in post(window, "/v1/orders?dry_run=1", {"order": "drain", "region": "x"})[1]["refused"]
     )

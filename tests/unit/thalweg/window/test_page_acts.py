@@ -138,7 +138,7 @@ ACTS: Final = {
         page="regions",
         button="[aria-label='Drain east']",
         asks_first=True,
-        will="copies move (1 to west)",
+        will="1 copy moves (1 to west)",
         sends={"order": "drain", "region": EAST, **WHO},
     ),
     "drain a node": Act(
