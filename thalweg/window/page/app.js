@@ -1,7 +1,7 @@
 // The frame: which page is shown, what is live, and the keys that move between them.
 
 import { closing } from "./acts.js";
-import { ask, Events, key } from "./ask.js";
+import { ask, Events, key, seen } from "./ask.js";
 import { aged, el, morph, trouble } from "./draw.js";
 import { clockIs } from "./words.js";
 import { PAGES } from "./pages.js";
@@ -72,7 +72,7 @@ async function refresh(mine, body) {
     }
     await new Promise((done) => { mine.wake = done; if (!mine.absent) setTimeout(done, 1000 * (mine.failed ? 3 : mine.every || 5)); });
     if (mine !== page) return;
-    if (document.hidden) await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
+    if (document.hidden) await seen();
     if (mine !== page) return;
   }
 }

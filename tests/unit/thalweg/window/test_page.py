@@ -118,6 +118,50 @@ def test_a_change_is_seen_without_being_asked_for(page: Any, opened: OpenWindow)
     page.wait_for_selector(".steps .state[data-state=cancelled]")
 
 
+def test_a_tab_that_nobody_sees_holds_no_connection_and_goes_on_where_it_was(page: Any, opened: OpenWindow) -> None:
+    def looked_at(seen: bool) -> None:
+        """Be what a browser is when somebody goes to another tab, or comes back."""
+        page.evaluate(
+            "seen => { Object.defineProperty(document, 'hidden', {value: !seen, configurable: true});"
+            " document.dispatchEvent(new Event('visibilitychange')); }",
+            seen,
+        )
+
+    def until_listeners(number: int) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while opened.get("/healthz")["listeners"] != number:
+            assert time.monotonic() < deadline, number
+            page.wait_for_timeout(20)
+
+    page.wait_for_selector("#live[data-how=live]")
+    until_listeners(1)
+    looked_at(seen=False)
+    until_listeners(0)
+    write_ledger(opened.folder, [ledger_rows(submitted("while-away"), batch_id=200)])
+    asked = []
+    page.on("request", lambda one: asked.append(one.headers.get("last-event-id")) if "/v1/events" in one.url else None)
+    looked_at(seen=True)
+    until_listeners(1)
+    page.wait_for_selector(".changes a:has-text('while-away')")
+    assert asked[0]
+
+
+def test_a_connection_that_is_silent_for_longer_than_a_beat_is_made_again(browser: Any, opened: OpenWindow) -> None:
+    held: list[Any] = []
+    context = browser.new_context()
+    tab = context.new_page()
+    tab.route("**/v1/events", held.append)
+    tab.clock.install()
+    tab.goto(opened.url)
+    while not held:
+        tab.wait_for_timeout(20)
+    tab.clock.fast_forward(41_000)
+    while len(held) < 2:
+        tab.clock.fast_forward(1_000)
+        tab.wait_for_timeout(20)
+    context.close()
+
+
 def test_who_may_act_is_told_what_it_will_do_before(page: Any, opened: OpenWindow) -> None:
     waiting = opened.get("/v1/tasks?state=waiting&limit=1&sort=task")["tasks"][0]["task_id"]
     page.goto(f"{opened.url}/#/tasks/{waiting}")
