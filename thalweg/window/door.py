@@ -81,6 +81,14 @@ _STATUS_OF: Final = {"taken": 201, "known": 200, "refused": 409}
 _Handler = Callable[[Request, Caller], Awaitable[Response]]
 
 
+class _ExplanationRoute(Route):
+    """Of a task whose id ends with `/explanation`, which an address writes as `%2Fexplanation`, it is not."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        written = scope.get("raw_path") or scope["path"].encode()
+        return super().matches(scope) if written.endswith(b"/explanation") else (Match.NONE, {})
+
+
 class Door:
     """The routes, and what they share."""
 
@@ -151,7 +159,12 @@ class Door:
                 Route("/openapi.json", _openapi),
                 Route("/alerts.yaml", _alerts),
                 Route("/metrics", self._answered(self._metrics), methods=["GET"]),
-                *(Route(path, self._answered(_read(path, do)), methods=["GET"]) for path, do in get),
+                *(
+                    (_ExplanationRoute if path.endswith("/explanation") else Route)(
+                        path, self._answered(_read(path, do)), methods=["GET"]
+                    )
+                    for path, do in get
+                ),
                 *(Route(path, self._answered(do), methods=["POST"]) for path, do in post),
                 *(Route(path, _given(asset)) for path, asset in assets().items()),
             ],
@@ -304,18 +317,19 @@ class Door:
         )
 
     def _since(self, text: str) -> datetime:
-        moment = parse_as_of(text, self._reports.now(), "since")
-        if isinstance(moment, Version):
-            raise QueryRefusedError(f"since {text!r}: allowed are an age (7d) or a time (2026-11-21T12:00:00Z)")
-        return max(moment, _BEGINNING)
+        with suppress(QueryRefusedError):
+            if not isinstance(moment := parse_as_of(text, self._reports.now(), "since"), Version):
+                return max(moment, _BEGINNING)
+        raise QueryRefusedError(f"since {text!r}: allowed are an age (7d) or a time (2026-11-21T12:00:00Z)")
 
     async def _task(self, request: Request, caller: Caller) -> Response:
         task_id = request.path_params["task_id"]
+        with_reasons = _flag(request.query_params, "reasons", otherwise=True)
         found = await self._story(task_id, caller)
         if found is None:
             return _no_task(task_id)
         reasons = None
-        if _flag(request.query_params, "reasons", otherwise=True):
+        if with_reasons:
             with suppress(QueryRefusedError):  # the tables follow the ledger within seconds
                 reasons = _reasons(await self._explained(task_id))
         return _told({**found, "now": self._reports.now(), "reasons": reasons}, caller)
@@ -576,8 +590,9 @@ def _wait_s(request: Request) -> float:
 
 async def _body(request: Request) -> Any:
     """Read a JSON body, of a bounded length."""
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise InvalidRequestError("Content-Type is none of application/json")
+    kind = request.headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() != "application/json":
+        raise InvalidRequestError(f"Content-Type {kind!r}: allowed is application/json")
     body = bytearray()
     try:
         async with asyncio.timeout(_BODY_S):

@@ -15,13 +15,13 @@ export function actButton(context, path, op, id) {
   return el("button.grave", { type: "button", "data-key": op, onclick: () => foresee(context, `${name} ${id}?`, `Yes, ${op} it`, `${path}/${op}`) }, name);
 }
 
-// An order: {order, title, label, fields, made}; fields are asked first, `made` turns what was put in into the order.
+// An order: {order, title, yes, label, fields, made}; fields are asked first, `made` turns what was put in into the order.
 export function orderButton(context, name, what) {
   return el("button.grave", { type: "button", "data-key": name, "aria-label": what.label || null, onclick: () => fill(context, name, what) }, name);
 }
 
 async function fill(context, name, what) {
-  const asked = (order) => foresee(context, what.title, `Yes, ${name.toLowerCase()}`, "/v1/orders", order);
+  const asked = (order) => foresee(context, what.title, what.yes || `Yes, ${name.toLowerCase()}`, "/v1/orders", order);
   if (!what.fields?.length) return asked(what.order);
   let fields;
   try { fields = await Promise.all(what.fields.map(field)); } catch (error) { return tell(error.message); }

@@ -39,6 +39,8 @@ async function show() {
   const draw = !isKnown ? noPage : to.name !== "tasks" ? PAGES[to.name] : to.id ? taskPage : tasksPage;
   for (const link of document.querySelectorAll("#nav a"))
     link.dataset.page === to.name ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
+  const nav = document.getElementById("nav"), mark = nav.querySelector("[aria-current]");
+  if (mark) nav.scrollLeft = mark.offsetLeft - nav.offsetLeft - (nav.clientWidth - mark.offsetWidth) / 2;
   const id = to.name === "tasks" ? to.id : "", title = id || (isKnown ? named(to.name) : "No such page");
   document.title = `${title} · Thalweg`;
   page = { stop, to };

@@ -113,9 +113,9 @@ export function figure(title, value, unit, below, spark) {
 
 export function taskLink(id) { return el("a.id", { href: `#/tasks/${encodeURIComponent(id)}`, title: id }, id); }
 
-export function trouble(error) {
+export function trouble(error, isTriedAgain = true) {
   const hint = error.status === 401 ? (key.get() ? "Enter another key with the button above, or forget this one." : "Enter a key with the button above.")
-    : [403, 404, 422].includes(error.status) ? "" : "It is tried again by itself.";
+    : !isTriedAgain || [403, 404, 422].includes(error.status) ? "" : "It is tried again by itself.";
   return el("div.trouble", { role: "alert" }, el("strong", {}, error.status === 403 ? "Not for this key" : "That did not work"),
     el("p", {}, error.message), hint ? el("p.faint", {}, hint) : "");
 }

@@ -30,6 +30,7 @@ export function taskPage(context, body) {
     if (!why.children.length) why.replaceChildren(card(found.task.state === "waiting" ? "Why it waits" : "Where else it could be", el("p.faint", {}, "Asking the planner …")));
     try {
       const told = await context.ask(`${path}/explanation`);
+      if (!isOfNow(told, found.task)) throw new Error("The tables follow within seconds.");
       why.replaceChildren(...explained(told, found).filter(Boolean));
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -38,6 +39,13 @@ export function taskPage(context, body) {
     }
   }
   return page;
+}
+
+// What is explained from the tables may be of before the last change, which the ledger tells.
+function isOfNow(told, task) {
+  if (task.state === "waiting") return Boolean(told.waits);
+  const regions = (told.placed || []).map((copy) => copy.region);
+  return regions.length > 0 && regions.every((name) => task.regions.includes(name));
 }
 
 function acts(found, context, path) {
