@@ -54,8 +54,8 @@ def in_words(order: "ControlOrder", ahead: "Foreseen") -> list[str]:
     if ahead.holding is not None and not ahead.refused:
         held = ahead.holding
         lines.append(
-            f"tenant {order.tenant} holds {held.gpus:g} {'GPU' if held.gpus == 1 else 'GPUs'} for {held.usd_per_hour:.2f} USD an hour now, which goes "
-            f"on; {held.waiting:,} of its tasks wait"
+            f"tenant {order.tenant} holds {held.gpus:g} {'GPU' if held.gpus == 1 else 'GPUs'} for "
+            f"{held.usd_per_hour:.2f} USD an hour now, which goes on; {held.waiting:,} of its tasks wait"
         )
     if ahead.price is not None:
         is_news = any(row.ordered is not None and row.ordered.before != row.ordered.after for row in ahead.rows)
@@ -68,7 +68,8 @@ def in_words(order: "ControlOrder", ahead: "Foreseen") -> list[str]:
             where = ", ".join(f"{count:,} to {region}" for region, count in to.most_common(5))
             more = told["usd_per_hour_more"]
             lines.append(
-                f"{counted(len(ahead.moves), 'copy moves', 'copies move')} ({where}): {told['lost_usd']:,.2f} USD of work and transfer are "
+                f"{counted(len(ahead.moves), 'copy moves', 'copies move')} ({where}): "
+                f"{told['lost_usd']:,.2f} USD of work and transfer are "
                 f"lost, their data costs {told['transfer_usd']:.2f} USD again, and they cost "
                 f"{abs(more):,.2f} USD an hour {'less' if more < 0 else 'more'} from then on"
             )

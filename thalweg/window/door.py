@@ -75,6 +75,7 @@ _SAFE: Final = (
 _STATES: Final = ("waiting", "assigned", "running", "succeeded", "failed", "cancelled")
 _WAYS: Final = ("asc", "desc")
 
+_EXPLANATION: Final = "/explanation"
 _STATUS_OF: Final = {"taken": 201, "known": 200, "refused": 409}
 
 
@@ -86,7 +87,7 @@ class _ExplanationRoute(Route):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         written = scope.get("raw_path") or scope["path"].encode()
-        return super().matches(scope) if written.endswith(b"/explanation") else (Match.NONE, {})
+        return super().matches(scope) if written.endswith(_EXPLANATION.encode()) else (Match.NONE, {})
 
 
 class Door:
@@ -160,7 +161,7 @@ class Door:
                 Route("/alerts.yaml", _alerts),
                 Route("/metrics", self._answered(self._metrics), methods=["GET"]),
                 *(
-                    (_ExplanationRoute if path.endswith("/explanation") else Route)(
+                    (_ExplanationRoute if path.endswith(_EXPLANATION) else Route)(
                         path, self._answered(_read(path, do)), methods=["GET"]
                     )
                     for path, do in get
@@ -243,7 +244,7 @@ class Door:
         flows = await self._reports.read("flows", self._reports.flows, _FLOWS_FRESH_S, stale_s=_FLOWS_STALE_S)
         if tenant is not None:
             own = await self._own_use(tenant)
-            around, flows = {**around, **own, "unwell": []}, {"flows": []}
+            around, flows = {**around, **own, "unwell": None}, {"flows": []}
         recent = [msgspec.json.decode(body) for body in self._feed.recent(30, caller.tenant)]
         told = {**around, **flows, **found, "now": self._reports.now(), "loaded": self._watch.is_loaded}
         return _told({**told, "recent": recent}, caller)

@@ -65,14 +65,14 @@ async function refresh(mine, body) {
     } catch (error) {
       if (error.name === "AbortError" || mine !== page) return;
       if (!(error.status >= 0)) console.error(error);
-      if (!mine.drawn || !mine.failed) body.querySelector(":scope > .trouble")?.remove();
+      if (!mine.failed) body.querySelector(":scope > .trouble")?.remove();
       if (!body.querySelector(":scope > .trouble")) body.prepend(trouble(error));
       body.querySelector(":scope > .faint")?.remove();
       mine.failed = true;
-      mine.absent = error.status === 404; // asked for again when something is heard of it
+      mine.absent = error.status === 404; // shown when something is heard of it
       if (error.status === 403) return;
     }
-    await new Promise((done) => { mine.wake = done; if (!mine.absent) setTimeout(done, 1000 * (mine.failed ? 3 : mine.every || 5)); });
+    await new Promise((done) => { mine.wake = done; setTimeout(done, 1000 * (mine.absent ? 30 : mine.failed ? 3 : mine.every || 5)); });
     if (mine !== page) return;
     if (document.hidden) await seen();
     if (mine !== page) return;

@@ -20,7 +20,7 @@ function simple(path, draw, every = 5) {
 function overview(context, body) {
   const recent = el("ol.changes", {});
   let due = 0;
-  const page = {
+  return {
     every: 4,
     load: () => context.ask("/v1/overview"),
     draw(found) {
@@ -32,10 +32,9 @@ function overview(context, body) {
       const rows = changes.slice(-30).map(change).reverse();
       recent.prepend(...rows);
       while (recent.children.length > 30) recent.lastChild.remove();
-      if (Date.now() - due > 800) { due = Date.now(); setTimeout(() => page.wake?.(), 300); }
+      if (Date.now() - due > 2000) { due = Date.now(); setTimeout(context.wake, 300); }
     },
   };
-  return page;
 }
 
 function overviewParts(found, recent) {
@@ -45,7 +44,7 @@ function overviewParts(found, recent) {
   const counts = found.by_state, ended = (counts.succeeded || 0) + (counts.failed || 0) + (counts.cancelled || 0);
   return [
     found.loaded ? null : el("p.note", {}, "The tables are being read; figures come in a moment."),
-    unwell(found.unwell),
+    found.unwell && unwell(found.unwell), // a key of one tenant is not told
     el("div.figures", {}, !found.loaded ? ["Running", "Waiting", "GPUs in use", "Money", "Changes"].map((title) => figure(title, "–")) : [
       figure("Running", count(counts.running || 0), "tasks", counts.assigned ? `${amount(counts.assigned)} more assigned` : "none on their way",
         sparkline(of("running"), "running")),

@@ -118,6 +118,14 @@ def test_a_change_is_seen_without_being_asked_for(page: Any, opened: OpenWindow)
     page.wait_for_selector(".steps .state[data-state=cancelled]")
 
 
+def test_a_task_that_is_not_there_yet_is_shown_when_it_comes(hand: Any, acted_on: OpenWindow) -> None:
+    hand.evaluate("location.hash = '#/tasks/comes-later'")
+    hand.wait_for_selector(".trouble:has-text(\"there is no task 'comes-later'\")")
+    write_ledger(acted_on.folder, [ledger_rows(submitted("comes-later"), batch_id=900)])
+    hand.wait_for_selector(".standing .state[data-state=waiting]")
+    assert hand.query_selector(".trouble") is None
+
+
 def test_a_tab_that_nobody_sees_holds_no_connection_and_goes_on_where_it_was(page: Any, opened: OpenWindow) -> None:
     def looked_at(seen: bool) -> None:
         """Be what a browser is when somebody goes to another tab, or comes back."""
@@ -148,9 +156,13 @@ def test_a_tab_that_nobody_sees_holds_no_connection_and_goes_on_where_it_was(pag
 
 def test_a_connection_that_is_silent_for_longer_than_a_beat_is_made_again(browser: Any, opened: OpenWindow) -> None:
     held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        held.append(route)
+
     context = browser.new_context()
     tab = context.new_page()
-    tab.route("**/v1/events", held.append)
+    tab.route("**/v1/events", hold)
     tab.clock.install()
     tab.goto(opened.url)
     while not held:
@@ -261,7 +273,8 @@ def test_what_cannot_be_filtered_is_said_and_a_filter_that_is_cleared_leaves_one
     page.evaluate("location.hash = '#/tasks?state=waiting&tenant=ads'")
     page.wait_for_selector(".view .row .id a")
     page.click("button:has-text('Clear')")
-    until(page, "location.hash === '#/tasks' && document.querySelector('.chip:last-of-type')?.textContent.match(/[0-9]/)")
+    until(page, "location.hash === '#/tasks'")
+    page.wait_for_selector(".chip:has-text('0 failed'), .chip:text-matches('[0-9]+ failed')")
     assert page.locator(".chips").count() == 1
     assert page.input_value("input[name=tenant]") == ""
 

@@ -229,7 +229,11 @@ def acted(tab: Any, opened: OpenWindow, act: Act) -> None:
 
 def test_what_was_asked_for_is_heard_of_on_another_page_and_a_question_is_not(tab: Any, opened: OpenWindow) -> None:
     held: list[Any] = []
-    tab.route("**/v1/tasks/a/cancel", held.append)
+
+    def hold(route: Any) -> None:
+        held.append(route)
+
+    tab.route("**/v1/tasks/a/cancel", hold)
     tab.goto(f"{opened.url}/#/tasks/a")
     for answer in ("yes", None):
         tab.click(".acts button:has-text('Cancel')")
