@@ -56,6 +56,8 @@ class Parameters:
     """Of eight GPUs; tasks do not end."""
     patience_s: float = 180.0
     """What is waited for comes in this time, or the measurement has failed."""
+    leader_wait_ms: int | None = None
+    """How long the job waits for a leader before its query ends; unset, what it waits by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,7 @@ def measure(parameters: Parameters) -> dict[str, Any]:
                 replication_factor=COPIES,
                 min_insync_replicas=IN_SYNC,
                 request_timeout_ms=5_000,
+                leader_wait_ms=parameters.leader_wait_ms,
             )
             ensure_topics(kafka, [*REGIONS, "control"])
             with _place(base, kafka) as log, Load(kafka, REGIONS, parameters.rate_per_s) as load:
@@ -175,6 +178,7 @@ def _place(base: Path, kafka: KafkaSettings) -> Iterator[Path]:
         "THALWEG_KAFKA__REPLICATION_FACTOR": str(kafka.replication_factor),
         "THALWEG_KAFKA__MIN_INSYNC_REPLICAS": str(kafka.min_insync_replicas),
         "THALWEG_KAFKA__REQUEST_TIMEOUT_MS": str(kafka.request_timeout_ms),
+        **({"THALWEG_KAFKA__LEADER_WAIT_MS": str(kafka.leader_wait_ms)} if kafka.leader_wait_ms else {}),
         "THALWEG_WAREHOUSE__PATH": str(base / "warehouse"),
         "THALWEG_SPARK__CHECKPOINTS": str(base / "checkpoints"),
         # Nobody sends samples here: what the tables say of nodes stays.

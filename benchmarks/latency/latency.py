@@ -100,7 +100,7 @@ def _phase(name: str, module: str, bootstrap: str, base: Path, parameters: Param
         "THALWEG_SPARK__CHECKPOINTS": str(base / name / "checkpoints"),
     }
     with (base / name / "log").open("wb") as log, _application(module, environment, log) as application:
-        load = _while_it_lives(
+        load = while_it_lives(
             application,
             [
                 sys.executable,
@@ -116,6 +116,7 @@ def _phase(name: str, module: str, bootstrap: str, base: Path, parameters: Param
                         "warm_up_s": parameters.warm_up_s,
                         "pending": parameters.pending,
                         "task_seconds": parameters.task_seconds,
+                        "patience_s": 120.0,
                     }
                 ),
             ],
@@ -125,11 +126,11 @@ def _phase(name: str, module: str, bootstrap: str, base: Path, parameters: Param
         raise RuntimeError(f"phase {name} failed; its log ends with:\n{(base / name / 'log').read_text()[-3000:]}")
     figures: dict[str, Any] = json.loads(load)
     if name != "bare":
-        figures["steps_ms"] = _steps(str(warehouse))
+        figures["steps_ms"] = steps(str(warehouse))
     return figures
 
 
-def _while_it_lives(application: "subprocess.Popen[bytes]", command: list[str], timeout_s: float) -> bytes | None:
+def while_it_lives(application: "subprocess.Popen[bytes]", command: list[str], timeout_s: float) -> bytes | None:
     """Run the load and return what it prints; None where it or the application ends badly."""
     with subprocess.Popen(command, stdout=subprocess.PIPE) as load:
         limit = time.monotonic() + timeout_s
@@ -193,7 +194,8 @@ def write_world(warehouse: str, nodes: int) -> None:
     append(open_or_create(PRICES, warehouse), pa.Table.from_pylist(prices, schema=PRICES.schema))
 
 
-def _steps(warehouse: str) -> dict[str, float]:
+def steps(warehouse: str) -> dict[str, float]:
+    """Return the median of each step of the plans in a warehouse, in milliseconds."""
     plans = open_or_create(PLANS, warehouse).to_pyarrow_table()
     return {
         name.removesuffix("_ms"): round(float(np.median(plans.column(name).to_numpy())), 2)

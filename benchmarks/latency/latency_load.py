@@ -95,8 +95,8 @@ def run(parameters: dict[str, Any]) -> dict[str, Any]:
         ask(f"probe-{probes}", "A100")
         probes += 1
         time.sleep(0.5)
-        if time.time() - begin > 120:
-            raise SystemExit("no assignment within 120 s")
+        if time.time() - begin > parameters["patience_s"]:
+            raise SystemExit(f"no assignment within {parameters['patience_s']:.0f} s")
     for index in range(parameters["pending"]):
         ask(f"pending-{index}", "H100")
     if parameters["pending"]:

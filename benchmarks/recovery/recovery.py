@@ -61,7 +61,7 @@ class Parameters:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Driver:
+class Driver:
     """A place job, its memory and its log."""
 
     process: "subprocess.Popen[bytes]"
@@ -109,7 +109,7 @@ def measure(parameters: Parameters) -> dict[str, Any]:
         if parameters.drivers:
             figures |= _with_drivers(base, parameters)
         else:
-            figures["snapshot"] = _make_snapshot(warehouse)
+            figures["snapshot"] = make_snapshot(warehouse)
         figures["core"] = _restore(warehouse)
     return {
         "bench": "recovery",
@@ -125,7 +125,7 @@ def _with_drivers(base: Path, parameters: Parameters) -> dict[str, Any]:
         if parameters.without:
             figures["without_snapshot"] = bench.restart(warmed=False)
             bench.end()
-        figures["snapshot"] = _make_snapshot(base / "warehouse")
+        figures["snapshot"] = make_snapshot(base / "warehouse")
         figures["with_snapshot"] = [bench.restart(warmed=number > 0) for number in range(parameters.restarts + 1)]
         if parameters.standby:
             figures["standby"] = [bench.take_over() for _ in range(parameters.restarts)]
@@ -142,7 +142,7 @@ def _restore(warehouse: Path) -> dict[str, Any]:
     return figures
 
 
-def _make_snapshot(warehouse: Path) -> dict[str, Any]:
+def make_snapshot(warehouse: Path) -> dict[str, Any]:
     """Make one as the product does; from the whole ledger, then from the last one."""
     made = {}
     for name in ("whole", "again"):
@@ -169,7 +169,7 @@ class _Bench:
         self._base = base
         self._parameters = parameters
         self._seen = base / "assignments.csv"
-        self._drivers: list[_Driver] = []
+        self._drivers: list[Driver] = []
         self._stop = threading.Event()
         self._environment = os.environ | {
             "THALWEG_KAFKA__BOOTSTRAP_SERVERS": bootstrap,
@@ -230,7 +230,7 @@ class _Bench:
         """Let a standby be ready, kill the active driver and wait for the first assignment of the other."""
         while len(self._drivers) < 2:
             self._start(standby=True)
-        self._until(lambda: any(_said(driver.log, "standing by") for driver in self._drivers[1:]), "a standby")
+        self._until(lambda: any(said(driver.log, "standing by") for driver in self._drivers[1:]), "a standby")
         time.sleep(self._parameters.serve_s)
         active, other = self._drivers[0], self._drivers[1]
         killed_ms = int(time.time() * 1000)
@@ -243,8 +243,8 @@ class _Bench:
         """Let a region fall silent, and wait until what ran there is placed elsewhere."""
         self._say(f"mute {region}")
         driver = self._drivers[0]
-        self._until(lambda: _said(driver.log, "region lost"), "the region's loss")
-        lost_ms = _at_ms(_said(driver.log, "region lost"))
+        self._until(lambda: said(driver.log, "region lost"), "the region's loss")
+        lost_ms = _at_ms(said(driver.log, "region lost"))
         held = sum(1 for index in range(self._parameters.live) if index % len(REGIONS) == REGIONS.index(region))
         moved: dict[str, int] = {}
 
@@ -269,7 +269,7 @@ class _Bench:
 
     # Within
 
-    def _start(self, *, standby: bool = False) -> _Driver:
+    def _start(self, *, standby: bool = False) -> Driver:
         log = self._base / f"place-{time.monotonic_ns()}.log"
         environment = self._environment | ({"THALWEG_PLACE__STANDBY": "true"} if standby else {})
         began_ms = int(time.time() * 1000)
@@ -277,7 +277,7 @@ class _Bench:
             process = subprocess.Popen(
                 [sys.executable, "-m", "thalweg.jobs.place"], env=environment, stdout=file, stderr=file
             )
-        driver = _Driver(process=process, began_ms=began_ms, log=log)
+        driver = Driver(process=process, began_ms=began_ms, log=log)
         self._drivers.append(driver)
         return driver
 
@@ -294,7 +294,7 @@ class _Bench:
                 if len(fields) == 5:
                     yield fields
 
-    def _first_decided_after(self, moment_ms: int, driver: _Driver) -> int:
+    def _first_decided_after(self, moment_ms: int, driver: Driver) -> int:
         found: list[int] = []
 
         def decided() -> bool:
@@ -322,21 +322,21 @@ class _Bench:
             time.sleep(0.02)
 
 
-def _told(driver: _Driver) -> dict[str, Any]:
+def _told(driver: Driver) -> dict[str, Any]:
     """What a driver's log says of its start, and the most memory it took."""
-    rebuilt = _said(driver.log, "world rebuilt")
+    rebuilt = said(driver.log, "world rebuilt")
     names = ("tasks", "rows", "rows_read", "seconds")
-    said = {words: _said(driver.log, words) for words in ("world rebuilt", '"started"')}
+    lines = {words: said(driver.log, words) for words in ("world rebuilt", '"started"')}
     return {
         "said_after_s": {
-            words.strip('"'): round((_at_ms(line) - driver.began_ms) / 1000, 2) for words, line in said.items() if line
+            words.strip('"'): round((_at_ms(line) - driver.began_ms) / 1000, 2) for words, line in lines.items() if line
         },
         "rebuilt": {name: rebuilt[name] for name in names if name in rebuilt},
         "peak_mb": {name: round(mb) for name, mb in sorted(driver.peak_mb.items())},
     }
 
 
-def _said(log: Path, message: str) -> dict[str, Any]:
+def said(log: Path, message: str) -> dict[str, Any]:
     """The last line of a log with this message; empty where there is none."""
     found: dict[str, Any] = {}
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():

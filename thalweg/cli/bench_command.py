@@ -30,6 +30,7 @@ BENCHMARKS: Final[Mapping[str, tuple[str, str]]] = {
     "explain": ("thalweg.benchmarks.placement.explain", "run"),
     "ingest": ("thalweg.benchmarks.ingest.ingest", "ingest"),
     "latency": ("thalweg.benchmarks.latency.latency", "measure"),
+    "live": ("thalweg.benchmarks.live.live", "measure"),
     "pack": ("thalweg.benchmarks.packing.pack", "run"),
     "plan": ("thalweg.benchmarks.placement.plan", "run"),
     "questions": ("thalweg.benchmarks.startup.questions", "questions"),

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -24,6 +24,14 @@ def until(page: Any, condition: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not page.evaluate(condition):
         assert time.monotonic() < deadline, condition
+        page.wait_for_timeout(20)
+
+
+def until_there_are(number: int, held: Sequence[Any], page: Any) -> None:
+    """Wait for requests that a route holds back."""
+    deadline = time.monotonic() + PATIENCE_S
+    while len(held) < number:
+        assert time.monotonic() < deadline, held
         page.wait_for_timeout(20)
 
 
@@ -165,12 +173,9 @@ def test_a_connection_that_is_silent_for_longer_than_a_beat_is_made_again(browse
     tab.route("**/v1/events", hold)
     tab.clock.install()
     tab.goto(opened.url)
-    while not held:
-        tab.wait_for_timeout(20)
+    until_there_are(1, held, tab)
     tab.clock.fast_forward(41_000)
-    while len(held) < 2:
-        tab.clock.fast_forward(1_000)
-        tab.wait_for_timeout(20)
+    until_there_are(2, held, tab)
     context.close()
 
 

@@ -14,7 +14,7 @@ from tests.ledger_rows import happened, ledger, submitted
 from tests.unit.cli.test_opportunities import EAST, NEEDS, WEST, runs, world
 from tests.unit.cli.test_order_commands import ordered
 from tests.unit.thalweg.window.conftest import SECRETS, OpenWindow, Serving
-from tests.unit.thalweg.window.test_page import CHROMIUM, PATIENCE_MS
+from tests.unit.thalweg.window.test_page import CHROMIUM, PATIENCE_MS, until_there_are
 from tests.unit.thalweg.window.test_page import browser as browser
 from thalweg.streams.contract.messages import Answer, ControlOrder, OrderAnswer
 from thalweg.window import server
@@ -240,8 +240,7 @@ def test_what_was_asked_for_is_heard_of_on_another_page_and_a_question_is_not(ta
         tab.wait_for_selector("dialog button[value=yes]:enabled")
         if answer:
             tab.click("dialog button[value=yes]")
-            while not held:
-                tab.wait_for_timeout(20)
+            until_there_are(1, held, tab)
         tab.evaluate("location.hash = '#/regions'")
         if answer:
             held.pop().continue_()

@@ -1,0 +1,1 @@
+"""The real place job at the size of the largest peers."""
