@@ -134,6 +134,21 @@ def test_a_task_that_is_not_there_yet_is_shown_when_it_comes(hand: Any, acted_on
     assert hand.query_selector(".trouble") is None
 
 
+def test_an_explanation_of_before_a_move_is_not_shown(hand: Any) -> None:
+    hand.evaluate("location.hash = '#/tasks/a'")
+    hand.wait_for_selector("section[aria-label='Why east']")
+    before = []
+
+    def answer(route: Any) -> None:
+        before.append(route.fetch().json() | {"placed": [{"copy": 0, "region": "west", "pool_id": "west/A100"}]})
+        route.fulfill(json=before[-1])
+
+    hand.route("**/v1/tasks/a/explanation", answer)
+    hand.reload()
+    hand.wait_for_selector("section:has-text('The tables follow within seconds.')")
+    assert hand.query_selector("section[aria-label='Why west']") is None
+
+
 def test_a_tab_that_nobody_sees_holds_no_connection_and_goes_on_where_it_was(page: Any, opened: OpenWindow) -> None:
     def looked_at(seen: bool) -> None:
         """Be what a browser is when somebody goes to another tab, or comes back."""
