@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from thalweg.scheduling.live.demands import Demand
+from thalweg.scheduling.live.joint_fit import JointFit
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.live_problem import live_problem
 from thalweg.scheduling.live.node_cuts import MOST_STEPS, Cut, CutMaker, with_cuts
 from thalweg.scheduling.live.node_limits import with_node_limits
 from thalweg.scheduling.live.node_placement import NodePlacement, TenantAllowance
-from thalweg.scheduling.live.together import Together
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.problem.model import Pools
 from thalweg.scheduling.problem.solution import LIVE_LIMITS, OPTIMAL_GAP, Solution, SolveStatus
@@ -24,7 +24,7 @@ MOST_ARCS: Final = 4_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
+class PlacedFreely:
     """What was placed; the slots are taken.
 
     Attributes:
@@ -55,11 +55,11 @@ def place_into_free(
     seed: int,
     packer: Packer,
     pools: Pools,
-) -> Placed:
+) -> PlacedFreely:
     """Place what fits, at the least cost that a few tries find.
 
     Args:
-        world: its nodes are left with what is placed on them; `Placed.placement.undo` gives it back.
+        world: its nodes are left with what is placed on them; `PlacedFreely.placement.undo` gives it back.
         demands: who asks, one row each.
         settings: of the plan.
         now_ms: ages and deadlines are counted from it.
@@ -70,9 +70,9 @@ def place_into_free(
     problem = live_problem(world, demands, settings, now_ms, pools)
     limited = with_node_limits(problem, world.nodes, [demand.key.spec.parts for demand in demands])
     limits = replace(LIVE_LIMITS, remaining_s=settings.remaining_s)
-    maker = CutMaker(nodes=world.nodes, demands=demands, together=Together(MOST_STEPS))
+    maker = CutMaker(nodes=world.nodes, demands=demands, together=JointFit(MOST_STEPS))
     cuts = list[Cut]()
-    best: Placed | None = None
+    best: PlacedFreely | None = None
     bound = 0.0
     for again in range(ROUNDS + 1):
         solution = solve(with_cuts(limited, cuts), strategy=settings.strategy, limits=limits, seed=seed)
@@ -85,7 +85,7 @@ def place_into_free(
         placement.undo()
         objective = placement.objective()
         if best is None or objective < best.objective * (1.0 - 1e-9):
-            best = Placed(placement=placement, solution=solution, objective=objective, bound=bound)
+            best = PlacedFreely(placement=placement, solution=solution, objective=objective, bound=bound)
         is_near = best.objective - bound <= LIVE_LIMITS.mip_gap * abs(best.objective)
         if not missed or is_near or again == ROUNDS or len(demands) * len(pools) > MOST_ARCS or limits.expired():
             break

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from thalweg.scheduling.live.demands import Demand
+from thalweg.scheduling.live.joint_fit import JointFit, NodeState, states_of
 from thalweg.scheduling.live.node_limits import workers_by_pool
-from thalweg.scheduling.live.together import NodeState, Together, states_of
 from thalweg.scheduling.pack.nodes import Need, Nodes
 from thalweg.scheduling.problem.model import Problem
 from thalweg.scheduling.world.tasks import Part
@@ -63,7 +63,7 @@ class CutMaker:
 
     nodes: Nodes
     demands: Sequence[Demand]
-    together: Together
+    together: JointFit
 
     def cuts_of(self, missed: Mapping[int, Counter[int]], fitted: Mapping[int, int]) -> list[Cut]:
         """Make them.
@@ -120,7 +120,7 @@ class CutMaker:
 
 
 def _least(
-    demands: Sequence[Demand], planned: Counter[int], states: Sequence[NodeState], together: Together
+    demands: Sequence[Demand], planned: Counter[int], states: Sequence[NodeState], together: JointFit
 ) -> Counter[int] | None:
     """Find a smallest part of what was planned that does not fit for sure; None where all of it may fit."""
     if planned.total() > MOST_COPIES or together.fits(_needs(demands, planned), states) is not False:

@@ -71,6 +71,8 @@ def _objection_to_ids(request: TaskRequest) -> str | None:
     # Of a new task alone: what older versions took can still be cancelled.
     if request.op == "submit" and not (request.task_id.isprintable() and request.task_id.strip()):
         return f"task_id {request.task_id!r}: allowed are characters that can be seen, and blanks between them"
+    if request.op == "submit" and request.task_id in (".", ".."):
+        return f"task_id {request.task_id!r}: no address can name it; allowed are others"
     return None
 
 

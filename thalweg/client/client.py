@@ -77,6 +77,7 @@ class InvalidRequestError(ClientError, ValueError):
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"the request was not sent: {problem}. docs/reference/events.md lists the fields")
+        self.problem = problem
 
 
 class RequestRefusedError(ClientError):

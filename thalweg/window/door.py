@@ -76,10 +76,19 @@ _SAFE: Final = (
 _STATES: Final = ("waiting", "assigned", "running", "succeeded", "failed", "cancelled")
 _WAYS: Final = ("asc", "desc")
 
+_EXPLANATION: Final = "/explanation"
 _STATUS_OF: Final = {"taken": 201, "known": 200, "refused": 409}
 
 
 _Handler = Callable[[Request, Caller], Awaitable[Response]]
+
+
+class _ExplanationRoute(Route):
+    """Of a task whose id ends with `/explanation`, which an address writes as `%2Fexplanation`, it is not."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        written = scope.get("raw_path") or scope["path"].encode()
+        return super().matches(scope) if written.endswith(_EXPLANATION.encode()) else (Match.NONE, {})
 
 
 class Door:
@@ -152,7 +161,12 @@ class Door:
                 Route("/openapi.json", _openapi),
                 Route("/alerts.yaml", _alerts),
                 Route("/metrics", self._answered(self._metrics), methods=["GET"]),
-                *(Route(path, self._answered(_read(path, do)), methods=["GET"]) for path, do in get),
+                *(
+                    (_ExplanationRoute if path.endswith(_EXPLANATION) else Route)(
+                        path, self._answered(_read(path, do)), methods=["GET"]
+                    )
+                    for path, do in get
+                ),
                 *(Route(path, self._answered(do), methods=["POST"]) for path, do in post),
                 *(Route(path, _given(asset)) for path, asset in assets().items()),
             ],
@@ -231,7 +245,7 @@ class Door:
         flows = await self._reports.read("flows", self._reports.flows, _FLOWS_FRESH_S, stale_s=_FLOWS_STALE_S)
         if tenant is not None:
             own = await self._own_use(tenant)
-            around, flows = {**around, **own, "unwell": []}, {"flows": []}
+            around, flows = {**around, **own, "unwell": None}, {"flows": []}
         recent = [msgspec.json.decode(body) for body in self._feed.recent(30, caller.tenant)]
         told = {**around, **flows, **found, "now": self._reports.now(), "loaded": self._watch.is_loaded}
         return _told({**told, "recent": recent}, caller)
@@ -249,7 +263,7 @@ class Door:
         limit = _number(query, "limit", 100, 0, MOST_ROWS)
         columns = self._watch.tasks.columns
         answer: dict[str, Any] = {"now": self._reports.now(), "loaded": self._watch.is_loaded}
-        if query.get("archived", "") in ("1", "true"):
+        if _flag(query, "archived"):
             order = _one_of(query, "sort", [order.value for order in TaskOrder], "changed")
             found = await asyncio.to_thread(self._archived, wanted, TaskOrder(order), query.get("order"), limit)
             return _told({**answer, **found}, caller)
@@ -301,22 +315,23 @@ class Door:
             array=query.get("array") or None,
             reason=query.get("reason") or None,
             since=since,
-            held=query.get("held", "") in ("1", "true"),
+            held=_flag(query, "held"),
         )
 
     def _since(self, text: str) -> datetime:
-        moment = parse_as_of(text, self._reports.now(), "since")
-        if isinstance(moment, Version):
-            raise QueryRefusedError(f"since {text!r}: allowed are an age (7d) or a time (2026-11-21T12:00:00Z)")
-        return max(moment, _BEGINNING)
+        with suppress(QueryRefusedError):
+            if not isinstance(moment := parse_as_of(text, self._reports.now(), "since"), Version):
+                return max(moment, _BEGINNING)
+        raise QueryRefusedError(f"since {text!r}: allowed are an age (7d) or a time (2026-11-21T12:00:00Z)")
 
     async def _task(self, request: Request, caller: Caller) -> Response:
         task_id = request.path_params["task_id"]
+        with_reasons = _flag(request.query_params, "reasons", otherwise=True)
         found = await self._story(task_id, caller)
         if found is None:
             return _no_task(task_id)
         reasons = None
-        if request.query_params.get("reasons", "1") not in ("0", "false"):
+        if with_reasons:
             with suppress(QueryRefusedError):  # the tables follow the ledger within seconds
                 reasons = _reasons(await self._explained(task_id))
         return _told({**found, "now": self._reports.now(), "reasons": reasons}, caller)
@@ -436,6 +451,8 @@ class Door:
             requests = asked["tasks"] if isinstance(asked, dict) and "tasks" in asked else [asked]
             if not isinstance(requests, list) or not all(isinstance(one, dict) for one in requests) or not requests:
                 raise InvalidRequestError('wanted is a task, or {"tasks": [...]}')
+            if requests[0] is not asked and (beside := sorted(asked.keys() - {"tasks"})):
+                raise InvalidRequestError(f"{beside[0]!r} beside 'tasks': allowed is nothing")
             if caller.tenant is not None:
                 for one in requests:
                     check_names(of_tenant(one, caller), caller.tenant, lambda names: self._own(names, caller))
@@ -537,6 +554,13 @@ def _number(query: Mapping[str, str], name: str, otherwise: int, least: int, mos
     return int(text)
 
 
+def _flag(query: Mapping[str, str], name: str, *, otherwise: bool = False) -> bool:
+    text = query.get(name, "1" if otherwise else "0").lower()
+    if text not in _YES and text not in _NO:
+        raise QueryRefusedError(f"{name} {text!r}: allowed are true and false (1 and 0)")
+    return text in _YES
+
+
 def _tenant(query: Mapping[str, str], caller: Caller) -> str | None:
     """Whose rows are meant: of a tenant's key its own, whether it is named or not; None means everybody's."""
     named = query.get("tenant") or None
@@ -548,10 +572,7 @@ def _tenant(query: Mapping[str, str], caller: Caller) -> str | None:
 def _is_dry(request: Request) -> bool:
     """Tell whether an act is only supposed. What is not understood acts on nothing."""
     _check_parameters(request, "dry_run", "wait_s")
-    text = request.query_params.get("dry_run", "false").lower()
-    if text not in _YES and text not in _NO:
-        raise QueryRefusedError(f"dry_run {text!r}: allowed are true and false (1 and 0)")
-    return text in _YES
+    return _flag(request.query_params, "dry_run")
 
 
 def _check_parameters(request: Request, *allowed: str) -> None:
@@ -572,8 +593,9 @@ def _wait_s(request: Request) -> float:
 
 async def _body(request: Request) -> Any:
     """Read a JSON body, of a bounded length."""
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise InvalidRequestError("Content-Type is none of application/json")
+    kind = request.headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() != "application/json":
+        raise InvalidRequestError(f"Content-Type {kind!r}: allowed is application/json")
     body = bytearray()
     try:
         async with asyncio.timeout(_BODY_S):

@@ -204,7 +204,7 @@ class Foresight:
                 )
         return Supposed(
             place=place_with(self._place, said.settings),
-            orders=[checked_order(one) for one in said.orders],
+            orders=[_order(one, at) for at, one in enumerate(said.orders)],
             capacity=[
                 CapacityChange(
                     region=RegionId(one.region), gpu_model=one.gpu_model, spot=one.spot, nodes=one.nodes, gpus=one.gpus
@@ -258,6 +258,13 @@ class Foresight:
                 f"a copy of the world would take some {wanted / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; "
                 "half of that may be taken"
             )
+
+
+def _order(content: Mapping[str, Any], at: int) -> ControlOrder:
+    try:
+        return checked_order(content)
+    except InvalidRequestError as error:
+        raise SuppositionError(f"orders[{at}]: {error.problem}") from error
 
 
 def place_with(place: PlaceSettings, settings: Mapping[str, Any]) -> PlaceSettings:

@@ -117,6 +117,8 @@ def _secret(name: str, given: str | None, file: str | None) -> str:
         except (OSError, UnicodeDecodeError) as error:
             raise WindowSettingsError(f"{where}.secret_file {file}: {error}") from error
     assert given is not None
+    if not (given.isascii() and given.isprintable()):
+        raise WindowSettingsError(f"{where}: the secret holds what no header carries; allowed are signs of ASCII")
     if len(given) < _SHORTEST:
         raise WindowSettingsError(f"{where}: the secret has {len(given)} characters; allowed are {_SHORTEST} and more")
     return given

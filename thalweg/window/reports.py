@@ -170,8 +170,10 @@ class Reports:
         if self._watch.trouble:
             say("ledger", True, "ledger", f"the ledger cannot be read: {self._watch.trouble}", "overview")
         for process in self._processes():
-            if process["state"] not in ("ready", "waiting", "starting"):
-                words = f"{process['state']} {process['failure']}"
+            is_again = process["state"] == "starting" and process["restarts"] > 0
+            if is_again or process["state"] not in ("ready", "waiting", "starting"):
+                state = "is being started again:" if is_again else process["state"]
+                words = f"{state} {process['failure'] or 'its log says why'}"
                 say("process", process["name"] != "window", process["name"], words, "overview")
         silent = [region for region in regions if region["state"] != "heard"]
         if silent:
@@ -204,7 +206,10 @@ class Reports:
             rows = [] if folder is None else process_rows(StateFolder(folder.path), sample_seconds=0)
         except Exception:  # a state folder of somebody else's is no reason to show nothing
             return []
-        return [{"name": row.name, "state": row.state, "failure": row.last_failure} for row in rows]
+        return [
+            {"name": row.name, "state": row.state, "failure": row.last_failure, "restarts": row.restarts}
+            for row in rows
+        ]
 
     def regions(self, tenant: str | None = None) -> Document:
         """Tell of each region what it has, and of each link between two; of what is used, one tenant's or all."""

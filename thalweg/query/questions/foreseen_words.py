@@ -80,8 +80,13 @@ def in_words(order: "ControlOrder", ahead: "Foreseen") -> list[str]:
         if ahead.end_in_time:
             alone = counted(len(ahead.end_in_time), "copy is left alone: it is", "copies are left alone: they are")
             lines.append(f"{alone} expected to end in time")
-        what = " until then: stopped if nothing changes" if order.by else ": nothing else fits now"
-        lines += _reasons(f"{counted(len(ahead.stay), 'copy stays', 'copies stay')}{what}", ahead.stay)
+        if order.by:
+            one, many = (f"until then, and {are} stopped if nothing changes" for are in ("is", "are"))
+            staying = counted(len(ahead.stay), f"copy stays {one}", f"copies stay {many}")
+        else:
+            one, many = (f"nothing else fits {whom} now" for whom in ("it", "them"))
+            staying = counted(len(ahead.stay), f"copy stays: {one}", f"copies stay: {many}")
+        lines += _reasons(staying, ahead.stay)
         stopped = counted(len(ahead.stopped), "copy is stopped and waits", "copies are stopped and wait")
         lines += _reasons(stopped, ahead.stopped)
     return lines

@@ -6,26 +6,27 @@ import { el } from "./draw.js";
 const dialog = document.getElementById("dialog");
 const said = document.getElementById("said");
 
+// Ends the dialog, and is not what Enter in one of its fields presses.
+export function closing(words, value) { return el("button", { type: "button", onclick: () => dialog.close(value) }, words); }
+
 // An operation on one task.
 export function actButton(context, path, op, id) {
   const name = op[0].toUpperCase() + op.slice(1);
-  return el("button.grave", { type: "button", "data-key": op, onclick: () => foresee(context, `${name} ${id}?`, `Yes, ${op} it`,
-    (dry) => context.ask(`${path}/${op}${dry ? "?dry_run=1" : ""}`, { method: "POST" })) }, name);
+  return el("button.grave", { type: "button", "data-key": op, onclick: () => foresee(context, `${name} ${id}?`, `Yes, ${op} it`, `${path}/${op}`) }, name);
 }
 
-// An order: {order, title, label, fields, made}; fields are asked first, `made` turns what was put in into the order.
+// An order: {order, title, yes, label, fields, made}; fields are asked first, `made` turns what was put in into the order.
 export function orderButton(context, name, what) {
   return el("button.grave", { type: "button", "data-key": name, "aria-label": what.label || null, onclick: () => fill(context, name, what) }, name);
 }
 
 async function fill(context, name, what) {
-  const asked = (order) => foresee(context, what.title, `Yes, ${name.toLowerCase()}`,
-    (dry) => context.ask(`/v1/orders${dry ? "?dry_run=1" : ""}`, { method: "POST", body: order }));
+  const asked = (order) => foresee(context, what.title, what.yes || `Yes, ${name.toLowerCase()}`, "/v1/orders", order);
   if (!what.fields?.length) return asked(what.order);
   let fields;
   try { fields = await Promise.all(what.fields.map(field)); } catch (error) { return tell(error.message); }
   dialog.replaceChildren(el("form", { method: "dialog" }, el("h2", { id: "dialog-title" }, what.title), fields.map((one) => one.element),
-    el("p.buttons", {}, el("button", { value: "no", formnovalidate: true }, "Close"), el("button.main", { value: "yes" }, "What will it do?"))));
+    el("p.buttons", {}, closing("Close", "no"), el("button.main", { value: "yes" }, "What will it do?"))));
   if (!(await answer())) return undefined;
   const order = { ...what.order };
   for (const one of fields) { const value = one.read(); if (value !== null) order[one.name] = value; }
@@ -47,7 +48,9 @@ export async function field({ name, title, type = "text", options, value = "", n
 }
 
 // Say what it will do, let a person say yes, do it, say what became of it.
-async function foresee(context, title, yes, send) {
+async function foresee(context, title, yes, path, body) {
+  // What was asked for is heard of, whatever page is looked at meanwhile.
+  const send = (dry) => context.ask(`${path}${dry ? "?dry_run=1" : ""}`, { method: "POST", body, ...(dry ? {} : { signal: null }) });
   const words = el("div.words", { role: "status", tabindex: "0" }, el("p.faint", {}, "Working out what it will do …"));
   const go = el("button.grave", { value: "yes", disabled: true }, yes);
   dialog.replaceChildren(el("form", { method: "dialog" }, el("h2", { id: "dialog-title" }, title), words,
@@ -69,7 +72,7 @@ async function foresee(context, title, yes, send) {
   try {
     const found = await send(false);
     tell(found.answer ? `${found.answer}${found.reason ? `: ${found.reason}` : ""}` : "The broker has it; the place job was not heard yet.");
-  } catch (error) { if (error.name !== "AbortError") tell(error.message); }
+  } catch (error) { tell(error.message); }
   context.wake();
 }
 

@@ -1,7 +1,8 @@
 // The frame: which page is shown, what is live, and the keys that move between them.
 
-import { ask, Events, key } from "./ask.js";
-import { aged, el, trouble } from "./draw.js";
+import { closing } from "./acts.js";
+import { ask, Events, key, seen } from "./ask.js";
+import { aged, el, morph, trouble } from "./draw.js";
 import { clockIs } from "./words.js";
 import { PAGES } from "./pages.js";
 import { tasksPage } from "./tasks.js";
@@ -19,26 +20,35 @@ for (const [at, name] of NAMES.entries())
   document.getElementById("nav").append(el("a", { href: `#/${name}`, "data-page": name, title: `Key: g ${(at + 1) % 10}` }, named(name)));
 
 function route() {
-  const [path, query = ""] = (location.hash.slice(2) || "overview").split("?");
+  const [path, query = ""] = (location.hash.replace(/^#\/?/, "") || "overview").split("?");
   const [name, ...rest] = path.split("/");
-  return { name, id: decodeURIComponent(rest.join("/")), query: new URLSearchParams(query) };
+  return { name, id: decoded(rest.join("/")), query: new URLSearchParams(query) };
 }
 
+function decoded(text) { try { return decodeURIComponent(text); } catch { return text; } } // a % that was typed
+
+const noPage = (context, body) => ({
+  every: 3600, load: async () => null,
+  draw: () => morph(body, [el("p", {}, `Nothing here is called ${context.name}. `, el("a", { href: "#/overview" }, "To the overview"))]),
+});
+
 async function show() {
-  const to = route();
+  const to = route(), isKnown = NAMES.includes(to.name);
   page?.stop?.abort();
   const stop = new AbortController();
-  const known = to.name === "tasks" && to.id ? taskPage : to.name === "tasks" ? tasksPage : PAGES[to.name] || PAGES.overview;
+  const draw = !isKnown ? noPage : to.name !== "tasks" ? PAGES[to.name] : to.id ? taskPage : tasksPage;
   for (const link of document.querySelectorAll("#nav a"))
-    link.dataset.page === (NAMES.includes(to.name) ? to.name : "overview") ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
-  const title = to.id || named(NAMES.includes(to.name) ? to.name : "overview");
+    link.dataset.page === to.name ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
+  const nav = document.getElementById("nav"), mark = nav.querySelector("[aria-current]");
+  if (mark) nav.scrollLeft = mark.offsetLeft - nav.offsetLeft - (nav.clientWidth - mark.offsetWidth) / 2;
+  const id = to.name === "tasks" ? to.id : "", title = id || (isKnown ? named(to.name) : "No such page");
   document.title = `${title} · Thalweg`;
   page = { stop, to };
   const mine = page;
   const context = { ...to, signal: stop.signal, get me() { return shown.me; }, wake: () => mine.wake?.(), ask: (path, how) => ask(path, { signal: stop.signal, ...how }) };
-  main.replaceChildren(el("h1", { class: to.id ? "id" : "" }, title), el("div.body", {}, el("p.faint", {}, "Loading …")));
+  main.replaceChildren(el("h1", { class: id ? "id" : "" }, title), el("div.body", {}, el("p.faint", {}, "Loading …")));
   const body = main.lastChild;
-  Object.assign(mine, known(context, body));
+  Object.assign(mine, draw(context, body));
   await refresh(mine, body);
 }
 
@@ -51,19 +61,20 @@ async function refresh(mine, body) {
       clockIs(found?.now);
       body.querySelector(":scope > .trouble")?.remove();
       mine.draw(found);
-      mine.failed = false;
+      mine.failed = mine.absent = false;
     } catch (error) {
       if (error.name === "AbortError" || mine !== page) return;
       if (!(error.status >= 0)) console.error(error);
-      if (!mine.drawn || !mine.failed) body.querySelector(":scope > .trouble")?.remove();
+      if (!mine.failed) body.querySelector(":scope > .trouble")?.remove();
       if (!body.querySelector(":scope > .trouble")) body.prepend(trouble(error));
       body.querySelector(":scope > .faint")?.remove();
       mine.failed = true;
-      if (error.status === 403 || error.status === 404) return;
+      mine.absent = error.status === 404; // shown when something is heard of it
+      if (error.status === 403) return;
     }
-    await new Promise((done) => { mine.wake = done; setTimeout(done, 1000 * (mine.failed ? 3 : mine.every || 5)); });
+    await new Promise((done) => { mine.wake = done; setTimeout(done, 1000 * (mine.absent ? 30 : mine.failed ? 3 : mine.every || 5)); });
     if (mine !== page) return;
-    if (document.hidden) await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
+    if (document.hidden) await seen();
     if (mine !== page) return;
   }
 }
@@ -84,8 +95,8 @@ function askKey() {
   const form = el("form", { method: "dialog" }, el("h2", { id: "dialog-title" }, "Key"),
     el("p", {}, "Reading may need one, and acting does (window.keys in the settings). It is kept for this tab alone."),
     el("label", { for: "secret" }, "Secret"), input,
-    el("p.buttons", {}, el("button", { value: "cancel", formnovalidate: true }, "Close"),
-      el("button", { value: "forget" }, "Forget it"), el("button.main", { value: "use" }, "Use it")));
+    el("p.buttons", {}, closing("Close", "cancel"),
+      closing("Forget it", "forget"), el("button.main", { value: "use" }, "Use it")));
   dialog.replaceChildren(form);
   dialog.onclose = async () => {
     if (dialog.returnValue === "use") key.set(input.value.trim());
@@ -106,12 +117,13 @@ async function whoAmI() {
     button.textContent = shown.me.key ? `Key: ${shown.me.key}` : "Key";
   } catch (error) {
     shown.me = NOBODY;
-    button.textContent = error.status === 401 ? "Key needed" : "Key";
+    button.textContent = error.status !== 401 ? "Key" : key.get() ? "Key unknown" : "Key needed";
   }
   page?.wake?.();
 }
 
 document.getElementById("key").addEventListener("click", askKey);
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); }); // the address says which page
 document.getElementById("jump").addEventListener("submit", (event) => {
   event.preventDefault();
   const id = document.getElementById("jump-id").value.trim();
@@ -124,7 +136,7 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "g") went = Date.now();
   else if (/^[0-9]$/.test(event.key) && Date.now() - went < 1500) location.hash = `#/${NAMES[(Number(event.key) + 9) % 10]}`;
 });
-window.addEventListener("hashchange", () => { show(); main.focus({ preventScroll: true }); });
+window.addEventListener("hashchange", () => { dialog.close("no"); show(); main.focus({ preventScroll: true }); });
 setInterval(() => aged(document), 1000);
 show();
 whoAmI();

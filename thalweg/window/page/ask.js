@@ -1,6 +1,6 @@
 // The door, and nothing else: every figure on the page comes from /v1, by these calls.
 
-const KEY = "thalweg-key";
+const KEY = "thalweg-key", SILENT_MS = 40000;
 export const key = {
   get: () => sessionStorage.getItem(KEY) || "",
   set: (secret) => (secret ? sessionStorage.setItem(KEY, secret) : sessionStorage.removeItem(KEY)),
@@ -35,22 +35,40 @@ export async function made(send, say, isWanted = () => true) {
   }
 }
 
-function authorised() { return key.get() ? { Authorization: `Bearer ${key.get()}` } : {}; }
+// Until the tab is looked at.
+export function seen() { return new Promise((done) => document.addEventListener("visibilitychange", done, { once: true })); }
+
+function authorised() {
+  const secret = key.get();
+  if (/[^ -~]/.test(secret)) throw new Wrong(401, "this key is none of window.keys: those are of letters, digits and signs without accents");
+  return secret ? { Authorization: `Bearer ${secret}` } : {};
+}
 
 // Events by fetch, not EventSource: that sends no key. Whoever was cut off goes on behind the last event seen.
+// A tab that nobody sees listens to nothing: browsers give one address six connections, for all its tabs together.
 export class Events {
-  constructor(hear, tell) { this.hear = hear; this.tell = tell; this.last = null; this.pause = 500; this.run(); }
+  constructor(hear, tell) {
+    this.hear = hear; this.tell = tell; this.last = null; this.pause = 500;
+    document.addEventListener("visibilitychange", () => { if (document.hidden) this.again(); });
+    this.run();
+  }
 
   async run() {
     for (;;) {
+      if (document.hidden) await seen();
       this.stopper = new AbortController();
+      this.heard();
       try { await this.follow(); this.tell("away"); } catch (error) { this.tell(error.status === 401 ? "key" : "away"); }
+      clearTimeout(this.patience);
       await new Promise((done) => setTimeout(done, this.pause));
       this.pause = Math.min(this.pause * 2, 10000);
     }
   }
 
-  again() { this.pause = 100; this.stopper.abort(); }
+  // The window says something every 15 s: a connection that is silent for longer is none, whatever it seems to be.
+  heard() { clearTimeout(this.patience); this.patience = setTimeout(() => this.stopper.abort(), SILENT_MS); }
+
+  again() { this.pause = 100; this.stopper?.abort(); }
 
   async follow() {
     const headers = { Accept: "text/event-stream", ...authorised() };
@@ -64,6 +82,7 @@ export class Events {
     for (;;) {
       const { value, done } = await reader.read();
       if (done) return;
+      this.heard();
       const parts = (rest + value).split("\n\n");
       rest = parts.pop();
       const changes = [];

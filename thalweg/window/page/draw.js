@@ -1,5 +1,6 @@
 // Elements, and the few shapes that pages share. Text is set as text, never as markup.
 
+import { key } from "./ask.js";
 import { ago, amount, count as counted } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -112,8 +113,9 @@ export function figure(title, value, unit, below, spark) {
 
 export function taskLink(id) { return el("a.id", { href: `#/tasks/${encodeURIComponent(id)}`, title: id }, id); }
 
-export function trouble(error) {
-  const hint = error.status === 401 ? "Enter a key with the button above." : "It is tried again by itself.";
+export function trouble(error, isTriedAgain = true) {
+  const hint = error.status === 401 ? (key.get() ? "Enter another key with the button above, or forget this one." : "Enter a key with the button above.")
+    : !isTriedAgain || [403, 404, 422].includes(error.status) ? "" : "It is tried again by itself.";
   return el("div.trouble", { role: "alert" }, el("strong", {}, error.status === 403 ? "Not for this key" : "That did not work"),
-    el("p", {}, error.message), error.status === 403 || error.status === 404 ? "" : el("p.faint", {}, hint));
+    el("p", {}, error.message), hint ? el("p.faint", {}, hint) : "");
 }

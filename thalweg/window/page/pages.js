@@ -5,7 +5,7 @@ import { bar, card, el, figure, moment, morph, sparkline, state, svg, table, tas
 import { whatIfPage } from "./whatif.js";
 import { amount, count, duration, milliseconds, percent, usd } from "./words.js";
 
-const LIVE = ["running", "assigned", "waiting"];
+const NO_REGION = "No region has been heard of. Start one here: thalweg agent --region lab --host";
 
 function simple(path, draw, every = 5) {
   return (context, body) => ({
@@ -20,7 +20,7 @@ function simple(path, draw, every = 5) {
 function overview(context, body) {
   const recent = el("ol.changes", {});
   let due = 0;
-  const page = {
+  return {
     every: 4,
     load: () => context.ask("/v1/overview"),
     draw(found) {
@@ -32,10 +32,9 @@ function overview(context, body) {
       const rows = changes.slice(-30).map(change).reverse();
       recent.prepend(...rows);
       while (recent.children.length > 30) recent.lastChild.remove();
-      if (Date.now() - due > 800) { due = Date.now(); setTimeout(() => page.wake?.(), 300); }
+      if (Date.now() - due > 2000) { due = Date.now(); setTimeout(context.wake, 300); }
     },
   };
-  return page;
 }
 
 function overviewParts(found, recent) {
@@ -45,11 +44,11 @@ function overviewParts(found, recent) {
   const counts = found.by_state, ended = (counts.succeeded || 0) + (counts.failed || 0) + (counts.cancelled || 0);
   return [
     found.loaded ? null : el("p.note", {}, "The tables are being read; figures come in a moment."),
-    unwell(found.unwell),
+    found.unwell && unwell(found.unwell), // a key of one tenant is not told
     el("div.figures", {}, !found.loaded ? ["Running", "Waiting", "GPUs in use", "Money", "Changes"].map((title) => figure(title, "–")) : [
       figure("Running", count(counts.running || 0), "tasks", counts.assigned ? `${amount(counts.assigned)} more assigned` : "none on their way",
         sparkline(of("running"), "running")),
-      figure("Waiting", count(counts.waiting || 0), "tasks", found.waiting_gpus ? `for ${amount(found.waiting_gpus)} GPUs` : "nothing is asked for",
+      figure("Waiting", count(counts.waiting || 0), "tasks", found.waiting_gpus ? `for ${amount(found.waiting_gpus)} GPUs` : counts.waiting ? "for no GPU" : "nothing is asked for",
         sparkline(of("waiting"), "waiting")),
       figure("GPUs in use", amount(found.placed_gpus), found.gpus ? `of ${amount(found.gpus)}` : "",
         found.gpus ? bar(found.placed_gpus / found.gpus, percent(found.placed_gpus / found.gpus)) : "no capacity is known",
@@ -87,7 +86,7 @@ function regionCard(regions) {
     ["In use", (row) => bar(row.utilisation, `${amount(row.used_gpus)} / ${amount(row.gpus)}`, row.utilisation > 0.95 ? "full" : "")],
     ["Running", (row) => amount(row.running), { right: true }],
     ["Coming", (row) => amount(row.assigned), { right: true, title: "assigned, not running yet" }],
-  ], regions, { caption: "Regions", empty: "No region has been heard of. Start one here: thalweg agent --region lab --host" }));
+  ], regions, { caption: "Regions", empty: NO_REGION }));
 }
 
 // Regions and nodes
@@ -126,7 +125,7 @@ function drainButton(context, orders, region, node) {
 
 function priceButton(context, row) {
   const models = [...new Set(row.prices.map((one) => one.gpu_model))].filter(Boolean);
-  return models.length ? orderButton(context, "Price", { order: { order: "price", region: row.region }, title: `Price of a GPU-hour in ${row.region}`, label: `Price in ${row.region}`, fields: [
+  return models.length ? orderButton(context, "Price", { order: { order: "price", region: row.region }, title: `Price of a GPU-hour in ${row.region}`, yes: "Yes, set it", label: `Price in ${row.region}`, fields: [
     { name: "gpu_model", title: "GPU model", options: () => models }, { name: "spot", title: "Spot", type: "checkbox" },
     { name: "usd_per_gpu_hour", title: "USD per GPU-hour, whatever the region says", type: "number", min: "0", step: "any" },
     { name: "reset", title: "Believe the region again", type: "checkbox" }],
@@ -152,7 +151,8 @@ function regionParts(found, region, context) {
       ["Heard", (row) => (row.last_heard_s === null ? "never" : `${duration(row.last_heard_s)} ago`), { right: true }],
       ["USD per GPU-hour", price, { wide: true }],
       ...(context.me.orders?.drain ? [["", (row) => el("span.acts", {}, drainButton(context, found.orders, row.region), priceButton(context, row)), { name: "Acts" }]] : []),
-    ], found.regions.filter((row) => !region || row.region === region), { caption: "Regions", key: (row) => row.region, empty: "No region has been heard of. Start one here: thalweg agent --region lab --host" })),
+    ], found.regions.filter((row) => !region || row.region === region), { caption: "Regions", key: (row) => row.region,
+      empty: region && found.regions.length ? [`No region is called ${region}. `, el("a", { href: "#/regions" }, "All regions")] : NO_REGION })),
     ordersCard(found.orders, ["drain", "price"]),
     card(region ? `Nodes of ${region}` : "Nodes", table([
       ["Node", (row) => row.node_id], region ? null : ["Region", (row) => row.region],
@@ -161,7 +161,7 @@ function regionParts(found, region, context) {
       ["Placed", (row) => bar(row.gpus ? row.used_gpus / row.gpus : 0, `${amount(row.used_gpus)} / ${amount(row.gpus)}`)],
       ["GPU busy", (row) => percent(row.gpu_utilisation), { right: true }],
       ["CPU busy", (row) => percent(row.cpu_utilisation), { right: true }],
-      ["Memory", (row) => (row.memory_gb ? `${amount(Math.round(row.memory_used_gb || 0))} / ${amount(row.memory_gb)} GB` : ""), { right: true }],
+      ["Memory", (row) => (row.memory_gb ? `${row.memory_used_gb === null ? "" : `${amount(Math.round(row.memory_used_gb))} / `}${amount(row.memory_gb)} GB` : ""), { right: true }],
       ["Seen", (row) => moment(row.observed_at), { right: true }],
       region && context.me.orders?.drain ? ["", (row) => drainButton(context, found.orders, row.region, row.node_id), { name: "Act" }] : null,
     ].filter(Boolean), found.nodes.slice(0, 400), { caption: "Nodes", key: (row) => `${row.region}/${row.node_id}`, empty: "No node has been heard of." }),
@@ -212,7 +212,8 @@ function worldMap(regions, links, flows = []) {
   })));
   for (const [place, row] of regions.entries()) {
     const [cx, cy] = [x(where[place][0]), y(where[place][1])], radius = 8 + 18 * Math.sqrt(row.gpus / most), share = Math.min(row.utilisation || 0, 1);
-    const left = cx > wide * 0.7, beside = narrow ? { x: cx, y: cy + radius + 13, "text-anchor": "middle" }
+    const half = Math.min(row.region.length * 3.7, wide / 2); // of the name's length, at 13 px
+    const left = cx > wide * 0.7, beside = narrow ? { x: Math.min(Math.max(cx, half), wide - half), y: cy + radius + 13, "text-anchor": "middle" }
       : { x: cx + (left ? -radius - 6 : radius + 6), y: cy + 4, "text-anchor": left ? "end" : "start" };
     picture.append(svg("g", { class: `place ${row.state}` },
       svg("circle", { cx, cy, r: radius, class: "all" }), svg("circle", { cx, cy, r: radius * Math.sqrt(share), class: "part" }),
@@ -263,6 +264,8 @@ function planParts(found) {
       ["Strategy", (row) => row.strategy], ["", (row) => state(row.status)],
       ["Considered", (row) => amount(row.considered), { right: true }], ["Placed", (row) => amount(row.placed), { right: true }],
       ["Costs USD/h", (row) => usd(row.placed_usd_per_hour), { right: true, title: "what the copies that it placed cost an hour together" }],
+      ["Whole runs USD", (row) => usd(row.placed_usd), { right: true, title: "what they cost until they end" }],
+      ["At least", (row) => usd(row.least_usd), { right: true, title: "no plan of the same copies costs less: the bound" }],
       ["Gap", (row) => percent(moneyGap(row)), { right: true, title: "how much less the same copies could cost, as far as is proven" }],
       ["Gave way", (row) => amount(row.revoked), { right: true }], ["Waiting", (row) => amount(row.waiting), { right: true }],
       ["Delay USD/h", (row) => usd(row.delay_usd_per_hour), { right: true, title: "what an hour's delay of all that waits costs" }],
@@ -286,7 +289,7 @@ function tenantActs(context, orders, row) {
   const tenant = row.tenant || "default", held = orders.some((one) => one.subject === `hold/${tenant}`);
   const number = (name, title, value) => ({ name, title, type: "number", min: "0", step: "any", value: value ?? "" });
   return el("span.acts", {},
-    orderButton(context, "Limits", { order: { order: "tenant", tenant }, title: `Limits of ${tenant}`, label: `Limits of ${tenant}`, fields: [
+    orderButton(context, "Limits", { order: { order: "tenant", tenant }, title: `Limits of ${tenant}`, yes: "Yes, set them", label: `Limits of ${tenant}`, fields: [
       number("weight", "Weight", row.weight), number("quota_gpus", "Quota, GPUs (blank: as it is)", row.quota_gpus),
       number("budget_usd_per_hour", "Budget, USD an hour (blank: as it is)", row.budget_usd_per_hour),
       { ...number("most_tasks", "Tasks at once (blank: as it is)"), step: "1" },
@@ -403,14 +406,14 @@ function money(context, body) {
         el("div.choices", {}, el("div", { role: "group", "aria-label": "Sum by" }, ["tenant", "region", "day", "task"].map((one) => link(one, { by: one }))),
           el("div", { role: "group", "aria-label": "Since" }, [["1d", "a day"], ["7d", "a week"], ["30d", "30 days"]].map(([one, name]) => link(name, { since: one })))),
         el("div.figures", {}, figure("Compute", usd(found.total.usd), "USD"), figure("GPU-hours", amount(found.total.gpu_hours)),
-          figure("Egress", usd(found.total.egress_usd), "USD", `${amount(found.total.egress_gb)} GB`), figure("Waited", amount(found.total.waited_h), "hours"),
+          figure("Egress", usd(found.total.egress_usd), "USD", `${amount(found.total.egress_gb)} GB`), figure("Waited", duration(found.total.waited_h * 3600), "", "all tasks together"),
           figure("Saved now", usd(found.compared.saved_usd_per_hour), "USD/h", found.compared.evenly_usd_per_hour ? `${usd(found.compared.evenly_usd_per_hour)} USD/h for the same GPUs spread evenly` : "nothing runs that can be compared")),
         card(`By ${by}`, table([
           [by[0].toUpperCase() + by.slice(1), (row) => (by === "task" && row.task ? taskLink(row.task) : row[by] || "(none)")],
           ["Share", (row) => bar(row.usd / most, percent(found.total.usd ? row.usd / found.total.usd : 0))],
           ["USD", (row) => usd(row.usd), { right: true }], ["GPU-hours", (row) => amount(row.gpu_hours), { right: true }],
           ["Egress USD", (row) => usd(row.egress_usd), { right: true }], ["Egress GB", (row) => amount(row.egress_gb), { right: true }],
-          ["Waited h", (row) => amount(row.waited_h), { right: true }],
+          ["Waited", (row) => duration(row.waited_h * 3600), { right: true }],
         ], found.rows, { caption: `Money by ${by}`, empty: "Nothing was held or waited for in this time." }),
         found.in_all > found.rows.length ? el("p.faint", {}, `${amount(found.rows.length)} of ${amount(found.in_all)}.`) : "")]);
     },
@@ -446,4 +449,3 @@ export const PAGES = {
   quality: simple("/v1/quality", qualityParts, 10),
   audit: simple("/v1/audit", auditParts, 10),
 };
-export { LIVE };

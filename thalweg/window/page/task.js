@@ -12,24 +12,12 @@ export function taskPage(context, body) {
   const why = el("div", {}), top = el("div", {}), rest = el("div", {});
   let explainedFor = null, due = 0;
   body.replaceChildren(top, why, rest);
-  const page = {
-    every: 5,
-    load: () => context.ask(`${path}?reasons=0`),
-    draw(found) {
-      page.drawn = true;
-      body.querySelector(":scope > .trouble")?.remove();
-      morph(top, head(found, context, path));
-      morph(rest, life(found));
-      const mark = `${found.task.state}-${found.history.length}`;
-      if (mark !== explainedFor) { explainedFor = mark; explain(found); }
-    },
-    hear(changes) { if (changes.some((one) => one.task_id === context.id) && Date.now() - due > 300) { due = Date.now(); setTimeout(() => page.wake?.(), 100); } },
-  };
   async function explain(found) {
     if (ENDED.includes(found.task.state)) { why.replaceChildren(); return; }
     if (!why.children.length) why.replaceChildren(card(found.task.state === "waiting" ? "Why it waits" : "Where else it could be", el("p.faint", {}, "Asking the planner …")));
     try {
       const told = await context.ask(`${path}/explanation`);
+      if (!isOfNow(told, found.task)) throw new Error("The tables follow within seconds.");
       why.replaceChildren(...explained(told, found).filter(Boolean));
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -37,7 +25,24 @@ export function taskPage(context, body) {
       why.replaceChildren(card("Why", el("p", {}, found.task.reason || ""), el("p.faint", {}, error.message)));
     }
   }
-  return page;
+  return {
+    every: 5,
+    load: () => context.ask(`${path}?reasons=0`),
+    draw(found) {
+      morph(top, head(found, context, path));
+      morph(rest, life(found));
+      const mark = `${found.task.state}-${found.history.length}`;
+      if (mark !== explainedFor) { explainedFor = mark; explain(found); }
+    },
+    hear(changes) { if (changes.some((one) => one.task_id === context.id) && Date.now() - due > 300) { due = Date.now(); setTimeout(context.wake, 100); } },
+  };
+}
+
+// What is explained from the tables may be of before the last change, which the ledger tells.
+function isOfNow(told, task) {
+  if (task.state === "waiting") return Boolean(told.waits);
+  const regions = (told.placed || []).map((copy) => copy.region);
+  return regions.length > 0 && regions.every((name) => task.regions.includes(name));
 }
 
 function acts(found, context, path) {

@@ -1,6 +1,6 @@
 // All tasks: found, sorted and grouped by the door; of a million rows those in sight are asked for and drawn.
 
-import { bar, el, moment, state, table, taskLink } from "./draw.js";
+import { bar, el, moment, state, table, taskLink, trouble } from "./draw.js";
 import { amount, clockIs, count as counted, usd } from "./words.js";
 
 const ROW = 36, BLOCK = 100;
@@ -42,7 +42,7 @@ export function tasksPage(context, body) {
     return [el("form.filters", { onsubmit: (event) => event.preventDefault() }, word("name", "Name or id"), word("tenant", "Tenant"), word("region", "Region"),
       word("reason", "Words in the reason"), word("since", "Changed since", { placeholder: "5m, 2h, 7d" }),
       el("label", {}, el("span", {}, "Group by"), groups),
-      el("button.quiet", { type: "button", onclick: () => { for (const name of [...wanted.keys()]) wanted.delete(name); go({}); body.querySelector("form").replaceWith(filters()[0]); result.before(chips); } }, "Clear")), chips];
+      el("button.quiet", { type: "button", onclick: () => { for (const name of [...wanted.keys()]) wanted.delete(name); body.replaceChildren(...filters(), result); go({}); body.querySelector("input").focus(); } }, "Clear")), chips];
   }
 
   function drawChips(byState) {
@@ -67,6 +67,7 @@ export function tasksPage(context, body) {
       const found = await context.ask(`/v1/tasks?${asked}`);
       if (mine !== generation) return;
       clockIs(found.now);
+      body.querySelector(":scope > .trouble")?.remove();
       blocks.set(number, found.tasks);
       loaded = found.loaded;
       if (found.matching !== matching) { matching = found.matching; fit(); }
@@ -117,7 +118,11 @@ export function tasksPage(context, body) {
     return element;
   }
 
-  function failed(error) { if (error.name !== "AbortError") count.textContent = error.message; }
+  function failed(error) {
+    if (error.name === "AbortError") return;
+    body.querySelector(":scope > .trouble")?.remove();
+    result.before(trouble(error));
+  }
 
   function keys(event) {
     const page = inSight(), by = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page }[event.key];
@@ -160,6 +165,7 @@ export function tasksPage(context, body) {
     asked.set("group", group());
     const [found, whole] = await Promise.all([context.ask(`/v1/tasks?${asked}`), context.ask(`/v1/tasks?${(asked.delete("group"), asked)}&limit=0`)]);
     if (mine !== generation) return;
+    body.querySelector(":scope > .trouble")?.remove();
     const by = found.by, most = Math.max(...found.groups.map((row) => row.tasks), 1);
     drawChips(whole.by_state);
     count.textContent = `${counted(whole.matching)} tasks in ${counted(found.groups.length)} groups`;

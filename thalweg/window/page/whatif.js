@@ -65,7 +65,7 @@ export function whatIfPage(context, body) {
     result.replaceChildren(el("p.faint", {}, "Planning both …"));
     const body = document_();
     try { result.replaceChildren(...compared(await made(() => context.ask("/v1/what-if", { method: "POST", body }), (far) => result.replaceChildren(el("p.faint", {}, `Planning both: ${far} …`)))).filter(Boolean)); }
-    catch (error) { if (error.name !== "AbortError") result.replaceChildren(trouble(error)); }
+    catch (error) { if (error.name !== "AbortError") result.replaceChildren(trouble(error, false)); }
     busy = false; go.disabled = false;
   }
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.scheduling.worlds import ask, node, planned, spec, where, world_of
-from thalweg.scheduling.live.together import Together
+from thalweg.scheduling.live.joint_fit import JointFit
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.problem.model import GPUS
 from thalweg.scheduling.world.tasks import Part, TaskSpec
@@ -92,7 +92,7 @@ def test_no_placement_costs_less_than_the_bound_and_the_plan_does_not_lie(asked:
                     if at == place]
             for place in (EAST, WEST)
         }  # fmt: skip
-        if Together(10_000).fits(there[EAST], east) and Together(10_000).fits(there[WEST], west):
+        if JointFit(10_000).fits(there[EAST], east) and JointFit(10_000).fits(there[WEST], west):
             best = min(
                 best,
                 sum(
@@ -110,11 +110,11 @@ def test_no_placement_costs_less_than_the_bound_and_the_plan_does_not_lie(asked:
 )
 def test_whether_workers_fit_together_is_known_for_sure(needs: list[int], fits: bool) -> None:
     nodes = [((1_000,), 10_000, 10_000)] * 2
-    assert Together(1_000).fits([Need(gpus=1, gpu_milli=milli) for milli in needs], nodes) is fits
+    assert JointFit(1_000).fits([Need(gpus=1, gpu_milli=milli) for milli in needs], nodes) is fits
 
 
 def test_where_the_steps_do_not_suffice_nothing_is_said() -> None:
     nodes = [((1_000,), 10_000, 10_000)] * 4
     needs = [Need(gpus=1, gpu_milli=milli) for milli in (510, 520, 530, 540, 550)]
-    assert Together(3).fits(needs, nodes) is None
-    assert Together(3).fits([Need(gpus=2, gpu_milli=500)], nodes) is None
+    assert JointFit(3).fits(needs, nodes) is None
+    assert JointFit(3).fits([Need(gpus=2, gpu_milli=500)], nodes) is None

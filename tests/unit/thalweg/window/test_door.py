@@ -48,10 +48,13 @@ def test_tasks_are_found_sorted_paged_and_grouped(window: OpenWindow) -> None:
         ("/v1/tasks?limit=1001", "from 0 to 1000"),
         ("/v1/tasks?limit=-1", "whole numbers"),
         ("/v1/tasks?group=colour", "allowed are state, tenant"),
-        ("/v1/tasks?since=yesterday", "allowed are a version"),
+        ("/v1/tasks?since=yesterday", "allowed are an age (7d) or a time"),
         ("/v1/tasks?since=17", "allowed are an age"),
         ("/v1/money?by=colour", "allowed are tenant"),
         ("/v1/events?after=now", "wanted is the id of an event"),
+        ("/v1/tasks?held=yes", "held 'yes': allowed are true and false"),
+        ("/v1/tasks?archived=", "archived '': allowed are true and false"),
+        ("/v1/tasks/t1?reasons=no", "reasons 'no': allowed are true and false"),
     ],
 )
 def test_a_wrong_question_is_answered_with_what_is_allowed(window: OpenWindow, path: str, words: str) -> None:
@@ -151,6 +154,12 @@ def test_who_takes_no_gzip_gets_none(window: OpenWindow) -> None:
         assert window.ask("/app.js", Accept_Encoding=accepted)[2]["Content-Encoding"] == packed
 
 
+def test_a_task_whose_id_ends_as_the_address_of_an_explanation_is_a_task(window: OpenWindow) -> None:
+    words = [window.ask(f"/v1/tasks/research{slash}explanation")[1]["error"] for slash in ("%2F", "/")]
+    assert words[0] == "there is no task 'research/explanation'"
+    assert words[1].startswith("there is no task 'research'")
+
+
 def test_a_task_that_nobody_knows_has_no_explanation(window: OpenWindow) -> None:
     status, found, _ = window.ask("/v1/tasks/nobody/explanation")
     assert status == 404
@@ -227,6 +236,9 @@ def test_nobody_acts_without_a_key_that_may(window: OpenWindow) -> None:
         ([], "wanted is a task"),
         ({"tasks": []}, "wanted is a task"),
         ({"tasks": [{"task_id": "a"}, {"task_id": "a"}]}, "named twice"),
+        ({"tasks": [{"task_id": "a"}], "wait_s": 2}, "'wait_s' beside 'tasks': allowed is nothing"),
+        ({"tasks": [{"task_id": "a"}, {"task_id": "b", "gpus": 1}]}, "not sent: tasks[1]: unknown field 'gpus'"),
+        ({"task_id": ".."}, "task_id '..': no address can name it"),
         (b"{", "it is no JSON"),
         (b"[" * 100_000, "it is no JSON"),
         (b'{"task_id": "' + b"a" * 4_100_000 + b'"}', "longer than 4,000,000 bytes"),
@@ -236,6 +248,15 @@ def test_a_wrong_request_is_refused_with_the_clients_words(window: OpenWindow, b
     status, found, _ = window.ask("/v1/tasks", method="POST", body=body, key="all")
     assert status == 422
     assert words in found["error"]
+
+
+def test_the_kind_of_a_body_is_said_in_any_case_and_another_is_refused_with_what_it_is(window: OpenWindow) -> None:
+    def sent(kind: str) -> tuple[int, str]:
+        status, found, _ = window.ask("/v1/tasks", method="POST", body=b"{}", key="all", Content_Type=kind)
+        return status, found["error"]
+
+    assert "task_id and task_ids" in sent("Application/JSON; charset=utf-8")[1]
+    assert sent("text/plain")[1].startswith("the request was not sent: Content-Type 'text/plain': allowed is")
 
 
 def test_without_a_broker_nothing_is_sent_and_it_is_said_when_to_come_back(window: OpenWindow) -> None:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.unit.thalweg.window.conftest import OpenWindow, Serving
 from thalweg.query.reports.saved_now import saved_now
 from thalweg.query.sql.query import TableReader
 from thalweg.streams.broker.deadletter import RefusedRecord
+from thalweg.window import reports
 from thalweg.window.refused import RefusedTally
 
 
@@ -91,7 +93,7 @@ def test_what_if_needs_no_key_where_reading_needs_none(window: OpenWindow) -> No
         ({"settings": {"strategy": "luck"}}, "place.strategy"),
         ({"settings": {"weights.move": "much"}}, "place.weights.move"),
         ({"settings": {"strategy.x": 1}}, "a plan depends on"),
-        ({"orders": [{"order": "drain"}]}, "without region"),
+        ({"orders": [{"order": "drain"}]}, "nothing was planned: orders[0]: "),
         ({"orders": [{"order": "drain", "region": "x"}]}, "known are east, west"),
         ({"orders": [{}] * 101}, "allowed are 100"),
         (
@@ -130,6 +132,19 @@ def test_refused_records_are_counted_once_and_their_bytes_are_shown(window: Open
     assert (rule["flow"], rule["rule"], rule["rows"]) == ("place", "request", 1), "the same place again is the same"
     assert (newest["bytes"], newest["raw"][:5], len(newest["raw"])) == (5_002, "\\xff{", 2_003)
     assert tally.document(3 * 86_400_000)["rules"] == [], "within a day"
+
+
+def test_a_job_that_is_started_again_is_said_to_be_unwell(
+    serving: Serving, window: OpenWindow, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def row(name: str, state: str, restarts: int, failure: str = "") -> SimpleNamespace:
+        return SimpleNamespace(name=name, state=state, restarts=restarts, last_failure=failure)
+
+    rows = [row("jobs", "starting", 1, "ended by SIGKILL"), row("maintain", "starting", 0), row("broker", "ready", 3)]
+    monkeypatch.setattr(reports, "running_in", lambda _: SimpleNamespace(path=tmp_path))
+    monkeypatch.setattr(reports, "process_rows", lambda *_, **__: rows)
+    (said,) = [one for one in serving(window.folder).get("/v1/overview")["unwell"] if one["kind"] == "process"]
+    assert (said["what"], said["grave"], said["words"]) == ("jobs", True, "is being started again: ended by SIGKILL")
 
 
 def test_documents_name_what_there_is(window: OpenWindow, tmp_path: Path) -> None:

@@ -56,6 +56,8 @@ def test_keys_that_cannot_be_used_are_refused_with_words(tmp_path: Path) -> None
     assert str(tmp_path / "none") in refused(secret_file=str(tmp_path / "none"))
     assert "allowed are 16" in refused(secret="short")
     assert "short" not in refused(secret="short")
+    for secret in ("geheimer-schlüssel-für-alle", "a-secret-with\na-second-line"):  # no header carries them
+        assert "allowed are signs of ASCII" in refused(secret=secret)
     with pytest.raises(WindowSettingsError, match="another key has the same secret"):
         Keys(WindowSettings.model_validate({"keys": {name: {"secret": SECRET} for name in ("a", "b")}}))
 

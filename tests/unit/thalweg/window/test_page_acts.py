@@ -14,7 +14,7 @@ from tests.ledger_rows import happened, ledger, submitted
 from tests.unit.cli.test_opportunities import EAST, NEEDS, WEST, runs, world
 from tests.unit.cli.test_order_commands import ordered
 from tests.unit.thalweg.window.conftest import SECRETS, OpenWindow, Serving
-from tests.unit.thalweg.window.test_page import CHROMIUM, PATIENCE_MS
+from tests.unit.thalweg.window.test_page import CHROMIUM, PATIENCE_MS, until_there_are
 from tests.unit.thalweg.window.test_page import browser as browser
 from thalweg.streams.contract.messages import Answer, ControlOrder, OrderAnswer
 from thalweg.window import server
@@ -138,7 +138,7 @@ ACTS: Final = {
         page="regions",
         button="[aria-label='Drain east']",
         asks_first=True,
-        will="copy moves (1 to west)",
+        will="1 copy moves (1 to west)",
         sends={"order": "drain", "region": EAST, **WHO},
     ),
     "drain a node": Act(
@@ -225,6 +225,30 @@ def acted(tab: Any, opened: OpenWindow, act: Act) -> None:
     (sent,) = PlayedHands.asked
     assert {key: value for key, value in sent.items() if key in act.sends} == act.sends
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_what_was_asked_for_is_heard_of_on_another_page_and_a_question_is_not(tab: Any, opened: OpenWindow) -> None:
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        held.append(route)
+
+    tab.route("**/v1/tasks/a/cancel", hold)
+    tab.goto(f"{opened.url}/#/tasks/a")
+    for answer in ("yes", None):
+        tab.click(".acts button:has-text('Cancel')")
+        tab.wait_for_selector("dialog button[value=yes]:enabled")
+        if answer:
+            tab.click("dialog button[value=yes]")
+            until_there_are(1, held, tab)
+        tab.evaluate("location.hash = '#/regions'")
+        if answer:
+            held.pop().continue_()
+            tab.wait_for_selector("#said:has-text('by the place job')")
+        tab.wait_for_selector("h1:has-text('Regions')")
+        tab.wait_for_selector("dialog[open]", state="detached")
+        tab.go_back()
+    assert len(PlayedHands.asked) == 1
 
 
 def test_who_says_no_sends_nothing_and_who_has_no_key_is_shown_no_act(tab: Any, opened: OpenWindow) -> None:

@@ -75,6 +75,7 @@ def test_the_overview_counts_ones_own_tasks_alone(window: OpenWindow) -> None:
         assert region["assigned"] + region["running"] == 1
         (region,) = [row for row in window.get(path, key="all")["regions"] if row["assigned"] + row["running"]]
         assert region["assigned"] + region["running"] == 2
+    assert window.get("/v1/overview", key="ads")["unwell"] is None, "it is not told that all is well either"
     assert "tasks" not in window.get("/healthz")
 
 

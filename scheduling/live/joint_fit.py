@@ -14,7 +14,7 @@ NodeState = tuple[tuple[int, ...], int, int]
 
 
 @dataclass(slots=True)
-class Together:
+class JointFit:
     """Looks at one question after the other; `steps` is what it may still try."""
 
     steps: int
