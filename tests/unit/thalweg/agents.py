@@ -42,6 +42,7 @@ class World:
     runner: Runner = field(default_factory=SimulateRunner)
     agent_id: str = "agent-1"
     ended: str = ""
+    taken_away_by: Callable[[], int | None] = lambda: None
     broker: MemoryBroker = field(init=False)
     agent: RegionalAgent = field(init=False)
     store: AgentStore = field(init=False)
@@ -74,6 +75,7 @@ class World:
             clock=self.clock,
             topic_ids={},
             steady=steady,
+            taken_away_by=self.taken_away_by,
         )
         self.agent.resume()
 
