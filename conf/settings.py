@@ -331,6 +331,10 @@ class AgentSettings(_Group):
     """How long the folder of an ended run stays, in seconds."""
     keep_runs_mb: Annotated[float, Field(ge=0)] = 10_000
     """What the folders of ended runs may take together, in MB (10⁶ bytes)."""
+    spot_notices: Literal["aws", "gcp", "azure"] | None = None
+    """Whose metadata service is asked, every five seconds, whether this machine is taken away; null asks nobody."""
+    metadata_url: str = "http://169.254.169.254"
+    """Address of that service: the clouds' own, which only their machines reach."""
     time_scale: Annotated[float, Field(gt=0)] = 1.0
     """The simulate runner runs this many times faster than real time."""
 

@@ -3,7 +3,7 @@
     thalweg replay --trace philly --jobs FILE --load 1.25 --seed 42 --policy … --json > one.json     as often as wanted
     python -m thalweg.benchmarks.replay.front one.json two.json
 
-takes the documents into benchmarks/results/replay-front.json and draws their points; the page's table is written by
+takes the documents into benchmarks/results/replay-front.json, beside what is there; the page's table is written by
 `python -m thalweg.benchmarks.replay.replay_pages`.
 """
 
@@ -24,6 +24,7 @@ from thalweg.replay.report import save
 RESULT: Final = results_folder() / "replay-front.json"
 HOUR_S: Final = 3_600.0
 DAY_S: Final = 24 * HOUR_S
+HEAD: Final = ("load", "seed", "estimates", "cycle_seconds")
 KEPT: Final = (
     "policy",
     "wait_mean_s",
@@ -43,9 +44,9 @@ FAR_OFF: Final = 6.0
 """Times `sjf`'s mean delay from which on a policy is not drawn: the others would lie on each other."""
 
 
-def told_apart(documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def told_apart(documents: Sequence[Mapping[str, Any]], known: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
     """One row a policy, load, seed, kind of estimates and cycle; what was measured again counts last."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    found = {tuple(row[name] for name in (*HEAD, "policy")): row for row in known}
     for document in documents:
         for report in document["policies"]:
             planned = ":" in report["policy"] or report["policy"] == "flow"
@@ -55,7 +56,7 @@ def told_apart(documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 document["estimates"] if planned else "",
                 document["cycle_seconds"] if planned else 0.0,
             )
-            head = dict(zip(("load", "seed", "estimates", "cycle_seconds"), key, strict=True))
+            head = dict(zip(HEAD, key, strict=True))
             found[(*key, report["policy"])] = {**head, **{name: report[name] for name in KEPT}}
     return [found[key] for key in sorted(found)]
 
@@ -164,7 +165,8 @@ def _panel(axes: Axes, points: Sequence[tuple[Mapping[str, Any], dict[str, float
 
 def main(paths: Sequence[str]) -> None:
     """Take documents in and keep them beside the code."""
-    rows = told_apart([json.loads(Path(path).read_text(encoding="utf-8")) for path in paths])
+    known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else []
+    rows = told_apart([json.loads(Path(path).read_text(encoding="utf-8")) for path in paths], known)
     RESULT.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 

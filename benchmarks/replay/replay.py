@@ -5,7 +5,8 @@
 The eight largest clusters are the homes of eight equal regions; every job has data at home. Promised, while jobs wait:
 no region gets more than 1.01 times the fleet's demand by supply, 99 % of the GPUs are allocated, and at most a quarter
 of the bytes of a balancer without data gravity moves. `gravity` is measured against `spread` at two loads, and with
-data drawn from several seeds, since one draw may be lucky.
+data drawn from several seeds, since one draw may be lucky. The place job's own planner is measured in
+`thalweg.benchmarks.replay.front`.
 """
 
 from __future__ import annotations
@@ -60,13 +61,6 @@ def all_jobs(trace: Sequence[PhillyJob]) -> dict[str, Any]:
     }
 
 
-def planned(trace: Sequence[PhillyJob], *, cycle_s: float, window_tasks: int) -> dict[str, Any]:
-    """Run the same jobs through the place job's own planner, which sees nodes and fair shares as well."""
-    scenario = philly_scenario(trace, load=1.25)
-    report = run_policy(scenario, f"flow:window_tasks={window_tasks}", (), cycle_s)
-    return {**scenario.what, "jobs": len(scenario.jobs), "cycle_seconds": cycle_s, "policies": [report]}
-
-
 def _promises(seed: int, gravity: Mapping[str, Any], spread: Mapping[str, Any]) -> dict[str, Any]:
     ratio = gravity["max_demand_by_supply_ratio_to_fleet"]
     allocation = gravity["allocation_while_waiting_percent"]
@@ -80,13 +74,11 @@ def _promises(seed: int, gravity: Mapping[str, Any], spread: Mapping[str, Any]) 
     }
 
 
-def run(seeds: int = 4, cycle_s: float = 1_800.0, window_tasks: int = 64) -> dict[str, Any]:
+def run(seeds: int = 4) -> dict[str, Any]:
     """Measure everything.
 
     Args:
         seeds: how many draws of the data, from 42 on.
-        cycle_s: seconds between micro-batches of the place job's planner.
-        window_tasks: how many waiting tasks each of them considers.
     """
     trace = read_philly_jobs(published_folder() / "philly" / "philly_jobs_to_2017-11.csv.gz")
     drawn = range(42, 42 + seeds)
@@ -103,7 +95,6 @@ def run(seeds: int = 4, cycle_s: float = 1_800.0, window_tasks: int = 64) -> dic
         "all_jobs": all_jobs(trace),
         "more_demand_than_supply": balance(trace, load=1.25, seeds=drawn),
         "as_much_demand_as_supply": balance(trace, load=1.0, seeds=drawn),
-        "planner": planned(trace, cycle_s=cycle_s, window_tasks=window_tasks),
     }
 
 

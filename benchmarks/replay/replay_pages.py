@@ -52,11 +52,6 @@ def measured(result: Mapping[str, Any]) -> str:
             _policies(even["policies"]),
             "",
             _promises(result["promised"], even["promises_by_seed"]),
-            "",
-            f"## The place job's planner, a micro-batch every {result['planner']['cycle_seconds']:g} s, "
-            f"{result['planner']['load']} times the supply",
-            "",
-            _policies(result["planner"]["policies"], seconds=True),
         ]
     )
 
@@ -68,7 +63,7 @@ def filled(page: str, block: str, begin: str = BEGIN, end: str = END) -> str:
     return f"{before}{begin}\n\n{block}\n\n{end}{after}"
 
 
-def _policies(reports: Sequence[Mapping[str, Any]], *, seconds: bool = False) -> str:
+def _policies(reports: Sequence[Mapping[str, Any]]) -> str:
     lines: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "waiting, mean / p50, hours": lambda r: f"{r['wait_mean_s'] / HOUR_S:.1f} / {r['wait_p50_s'] / HOUR_S:.1f}",
         "waiting, p99, days": lambda r: f"{r['wait_p99_s'] / HOUR_S / 24:.1f}",
@@ -83,8 +78,6 @@ def _policies(reports: Sequence[Mapping[str, Any]], *, seconds: bool = False) ->
         "compute, USD": lambda r: f"{r['compute_usd']:,.0f}",
         "moves / preemptions": lambda r: f"{r['moves']} / {r['preemptions']}",
     }
-    if seconds:
-        lines["seconds of replay"] = lambda r: f"{r['replay_seconds']:.1f}"
     head = ["figure", *[f"`{report['policy']}`" for report in reports]]
     rows = [[name, *[cell(report) for report in reports]] for name, cell in lines.items()]
     return _table([head, ["---"] * len(head), *rows])

@@ -426,6 +426,19 @@ class MakingRoom:
         return None if fit is None else Resized(task, copy, spec, pool, fit, reason)
 
 
+def could_make_room(world: World, settings: PlanSettings, stuck: Sequence[Demand]) -> bool:
+    """Say whether any of these could start smaller, or somebody could give way to it: equals cost nothing."""
+    if not stuck:
+        return False
+    least = _least_priority(world, settings)
+    return any(demand.key.spec.min_workers is not None or demand.key.spec.priority > least for demand in stuck)
+
+
+def nobody_gives_way(world: World, settings: PlanSettings) -> bool:
+    """Say whether whatever waits waits for what is free, because nothing that runs could give way to it."""
+    return world.waiting.highest_priority() <= _least_priority(world, settings)
+
+
 def _least_priority(world: World, settings: PlanSettings) -> int:
     """Least priority among those who may have to give way: nothing at or below it can make room."""
     if world.elastic:

@@ -19,7 +19,7 @@ from thalweg.scheduling.live.elsewhere import Elsewhere
 from thalweg.scheduling.live.empty_fleet import EmptyFleet
 from thalweg.scheduling.live.free_room import place_into_free
 from thalweg.scheduling.live.live_plan import LeftWaiting, Plan, PlanSettings
-from thalweg.scheduling.live.making_room import MakingRoom
+from thalweg.scheduling.live.making_room import MakingRoom, could_make_room, nobody_gives_way
 from thalweg.scheduling.live.node_limits import workers_by_pool
 from thalweg.scheduling.live.node_placement import TenantAllowance
 from thalweg.scheduling.live.reservations import Reservation, kept_free, kept_room, reservations
@@ -56,7 +56,10 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     if not (len(world.waiting) or growing):
         return None
     pools = world.pools()
-    kept = reservations(world, pools.capacity[:, GPUS], now_ms, settings.rule)
+    # Where nothing fits and nobody gives way, there is no room that could be kept from anybody.
+    free_gpus = pools.capacity[:, GPUS]
+    moot = not world.waiting.fits(free_gpus) and nobody_gives_way(world, settings)
+    kept = () if moot else reservations(world, free_gpus, now_ms, settings.rule)
     window = _possible_window(world, settings, now_ms, pools, kept)
     impossible = dict(world.waiting.impossible())
     if not (window or growing or impossible):
@@ -74,7 +77,7 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
         held |= {one.task_id: one.reason for one in free.placement.held(free.solution)}
     left = [replace(demand, tasks=rest) for demand in [*demands, *hopeless] if (rest := _left(demand, held))]
     making_room: MakingRoom | None = None
-    if left or growing:
+    if growing or could_make_room(world, settings, left):
         left.sort(key=lambda demand: (-demand.wait_usd(now_ms, settings.wait_usd, settings.rule), demand.order))
         making_room = MakingRoom(world, left, settings, now_ms, packer, limits, pools)
         for task_id in making_room.try_all():

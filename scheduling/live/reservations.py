@@ -7,6 +7,7 @@ So nobody below a gang delays it. Nothing is remembered from plan to plan: a res
 waits, and what it lets pass leaves its start where it was.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -68,23 +69,24 @@ def reservations(world: World, free_gpus: FloatArray, now_ms: int, rule: RankRul
     found: dict[int, Reservation] = {}
     ends_of = cache(_ends)
     open_gpus = free_gpus.astype(np.float64)
+    free = open_gpus.tolist()
     for turn in islice(world.waiting.gangs(open_gpus, now_ms, rule), MOST_RESERVED):
-        key = turn.waiting.key
+        key, gpus = turn.waiting.key, turn.waiting.key.spec.gpus
         usable = np.flatnonzero(world.usable_pools(key))
         usable = usable[[pool not in found for pool in usable.tolist()]] if usable.size else usable
         first: Reservation | None = None
         for pool in usable[np.argsort(-free_gpus[usable], kind="stable")][:MOST_LOOKED].tolist():
             ends, back = ends_of(world, pool, now_ms)
-            short = key.spec.gpus - float(free_gpus[pool])
-            at = int(np.searchsorted(back, short - _SLACK))
+            short = gpus - free[pool]
+            at = bisect_left(back, short - _SLACK)
             if at < len(ends) and (first is None or ends[at] < first.starts_in_h):
                 (task_id,) = world.waiting.first(turn.waiting, 1)
                 first = Reservation(
                     pool=pool,
                     task_id=task_id,
                     rank=turn.rank,
-                    starts_in_h=float(ends[at]),
-                    spare_gpus=float(back[at] - short),
+                    starts_in_h=ends[at],
+                    spare_gpus=back[at] - short,
                 )
         if first is not None:
             found[first.pool] = first
@@ -92,14 +94,15 @@ def reservations(world: World, free_gpus: FloatArray, now_ms: int, rule: RankRul
     return tuple(found.values())
 
 
-def _ends(world: World, pool: int, now_ms: int) -> tuple[FloatArray, FloatArray]:
+def _ends(world: World, pool: int, now_ms: int) -> tuple[list[float], list[float]]:
     """Hours until those who run in a pool leave, ordered, and the GPUs that they have given back by then."""
     occupancy = world.occupancy
     rows = np.flatnonzero(occupancy.column("pool") == pool)
     attained = (now_ms - occupancy.column("assigned_ms")[rows]) / HOUR_MS
     ends = left_h(occupancy.column("expected_ms")[rows] / HOUR_MS, attained)
     order = np.argsort(ends, kind="stable")
-    return ends[order], np.cumsum(occupancy.column("gpu_milli")[rows][order]) / GPU_MILLI
+    back = np.cumsum(occupancy.column("gpu_milli")[rows][order]) / GPU_MILLI
+    return ends[order].tolist(), back.tolist()
 
 
 def kept_room(kept: Sequence[Reservation], pools: int) -> KeptRoom | None:

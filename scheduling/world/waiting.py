@@ -151,6 +151,7 @@ class WaitingQueue:
         self._gpu_h = np.zeros(0)  # that one task holds
         self._gang = np.zeros(0, bool)  # several workers
         self._value = np.zeros(0)  # US dollars an hour of its delay, deadline aside
+        self._priority = np.zeros(0, np.int64)
         self._oldest = np.zeros(0, np.int64)
         self._oldest_ms = np.zeros(0, np.int64)
         self._start_by_ms = np.zeros(0, np.int64)
@@ -319,11 +320,12 @@ class WaitingQueue:
     ) -> list["Turn"]:
         if not rows.size:
             return []
-        ranks = self._ranks(rows, now_ms, rule, free_gpus)
+        nearest = self._nearest(rows, free_gpus)
+        ranks = self._ranks(rows, now_ms, rule, nearest)
         order = np.lexsort((self._oldest[rows], -ranks))
         rows, ranks = rows[order], ranks[order]
         if free_gpus is not None and len(rows) > FEW_CLASSES:
-            rows, ranks = self._for_room(rows, ranks, free_gpus, kept)
+            rows, ranks = self._for_room(rows, ranks, nearest[order], free_gpus, kept)
         chosen: list[Turn] = []
         room = max_tasks
         for row, of_row in zip(rows[:max_classes].tolist(), ranks.tolist(), strict=False):
@@ -336,9 +338,9 @@ class WaitingQueue:
                 break
         return chosen
 
-    def _ranks(self, rows: IntArray, now_ms: int, rule: RankRule, free_gpus: FloatArray | None) -> FloatArray:
-        """Ranks of classes for the cheapest place that their data reach among those with room; else among all."""
-        fetch = self._nearest(rows, free_gpus)
+    def _ranks(self, rows: IntArray, now_ms: int, rule: RankRule, nearest: FloatArray | None = None) -> FloatArray:
+        """Ranks of classes where their data cost so much to fetch (`_nearest`); None for the cheapest place of all."""
+        fetch = self._nearest(rows, None) if nearest is None else nearest
         return rank(self._values(rows, now_ms), self._gpu_h[rows] + fetch, now_ms - self._oldest_ms[rows], rule)
 
     def _nearest(self, rows: IntArray, free_gpus: FloatArray | None) -> FloatArray:
@@ -353,7 +355,12 @@ class WaitingQueue:
         return np.where(np.isfinite(nearest), nearest, 0.0)
 
     def _for_room(
-        self, rows: IntArray, ranks: FloatArray, free_gpus: FloatArray, kept: "KeptRoom | None"
+        self,
+        rows: IntArray,
+        ranks: FloatArray,
+        nearest: FloatArray,
+        free_gpus: FloatArray,
+        kept: "KeptRoom | None",
     ) -> tuple[IntArray, FloatArray]:
         """Hand the room out by rank, in thought: who loses the place near its data to another ranks anew, elsewhere."""
         free = free_gpus.astype(np.float64).copy()
@@ -368,11 +375,13 @@ class WaitingQueue:
             )
         fits = np.flatnonzero(may.any(axis=1))
         # Rank times what is held: what stays the same where the data come from further away.
-        worth = ranks * (gpu_h + self._nearest(rows, free))
+        worth = ranks * (gpu_h + nearest)
         taken = {at: float(ranks[at]) for at in range(min(MOST_FIRST, len(rows)))}
-        heap = [(-float(ranks[at]), at) for at in fits.tolist()]  # sorted, so a heap already
-        while heap and (free > _SLACK).any():
-            negative, at = heapq.heappop(heap)
+        # Those that are ranked anew wait in a heap; the others come in their order: thousands fit, few get room.
+        order = deque(zip((-ranks[fits]).tolist(), fits.tolist(), strict=True))
+        heap: list[tuple[float, int]] = []
+        while (order or heap) and (free > _SLACK).any():
+            negative, at = heapq.heappop(heap) if heap and not (order and order[0] < heap[0]) else order.popleft()
             open_ = np.flatnonzero(may[at] & (free >= gpus[at] - _SLACK))
             if not open_.size:
                 continue
@@ -392,6 +401,14 @@ class WaitingQueue:
         chosen = np.array(sorted(taken, key=lambda at: (-taken[at], at)), np.int64)
         return rows[chosen], np.array([taken[at] for at in chosen.tolist()], np.float64)
 
+    def fits(self, free_gpus: FloatArray) -> bool:
+        """Say whether the GPUs that are free in one pool, [P], are enough for anything that waits."""
+        return bool(free_gpus.max(initial=0.0) >= self._gpus[self._live].min(initial=np.inf) - _SLACK)
+
+    def highest_priority(self) -> int:
+        """Tell the highest priority of all that waits; -1 where nothing does."""
+        return int(self._priority[self._live].max(initial=-1))
+
     def gangs(self, open_gpus: FloatArray, now_ms: int, rule: RankRule) -> Iterator["Turn"]:
         """Go through the classes of several workers that no open pool has GPUs for now, the highest rank first.
 
@@ -404,7 +421,7 @@ class WaitingQueue:
         rows = np.flatnonzero(self._live & ~self._parked & self._gang)
         if not rows.size:
             return
-        ranks = self._ranks(rows, now_ms, rule, None)
+        ranks = self._ranks(rows, now_ms, rule)
         for at in np.lexsort((self._oldest[rows], -ranks)).tolist():
             row = int(rows[at])
             if not (self._pools[row] & (open_gpus >= self._gpus[row] - _SLACK)).any():
@@ -438,8 +455,8 @@ class WaitingQueue:
         if not rows.size:
             return 0.0
         rows = rows[(self._pools[rows] & usable).any(axis=1)]
-        ranks = self._ranks(rows, now_ms, rule, None)
-        mine = 0.0 if own is None else float(self._ranks(np.array([own.index]), now_ms, rule, None)[0])
+        ranks = self._ranks(rows, now_ms, rule)
+        mine = 0.0 if own is None else float(self._ranks(np.array([own.index]), now_ms, rule)[0])
         before = (ranks > mine) | ((ranks == mine) & (self._oldest[rows] < order))
         gpus = 0.0
         for row, is_before in zip(rows.tolist(), before.tolist(), strict=True):
@@ -498,6 +515,7 @@ class WaitingQueue:
         self._gpu_h[index] = max(gpus, 1.0) * copies * self._hold_of(spec).hours
         given = np.nan if spec.value_usd_per_hour is None else spec.value_usd_per_hour
         self._value[index] = value_usd_per_hour(spec.priority, gpus * copies, given)
+        self._priority[index] = spec.priority
         self._oldest[index] = order
         self._oldest_ms[index] = since_ms
         self._start_by_ms[index] = NO_DEADLINE_MS if key.spec.start_by_ms is None else key.spec.start_by_ms
@@ -545,6 +563,7 @@ class WaitingQueue:
         self._gpu_h = np.concatenate([self._gpu_h, np.zeros(more)])
         self._gang = np.concatenate([self._gang, np.zeros(more, bool)])
         self._value = np.concatenate([self._value, np.zeros(more)])
+        self._priority = np.concatenate([self._priority, np.zeros(more, np.int64)])
         self._oldest = np.concatenate([self._oldest, np.zeros(more, np.int64)])
         self._oldest_ms = np.concatenate([self._oldest_ms, np.zeros(more, np.int64)])
         self._start_by_ms = np.concatenate([self._start_by_ms, np.zeros(more, np.int64)])

@@ -57,6 +57,11 @@ SAMPLES_PER_RECORD: Final = 2_000
 FORGET_EVERY_MS: Final = 60_000
 SAVED_EVERY_MS: Final = 60_000
 """Between two lines of the log that tell what was kept from leaving."""
+NOTICE_EVERY_MS: Final = 5_000
+"""A notice is said again while it stands: the place job passes over one that it knows, and over one of nodes that it
+does not know yet."""
+MOST_IN_NOTICE: Final = 10_000
+"""Nodes that one message may name; no machine stands for so many but in a simulation."""
 WRITE_AGAIN_MS: Final = 1_000
 """Between two tries to write to a disk that is full."""
 READ_FIRST_MS: Final = 30_000
@@ -85,6 +90,7 @@ class RegionalAgent:
         seed: int = 0,
         steady: Clock | None = None,
         declarations: Declarations | None = None,
+        taken_away_by: Callable[[], int | None] = lambda: None,
     ) -> None:
         """Put an agent together.
 
@@ -104,6 +110,8 @@ class RegionalAgent:
             read_first: of partitions of status topics, the offset up to which they are read before anything is done.
             seed: of simulated link probes.
             declarations: how samples are prepared before they leave; None sends all.
+            taken_away_by: when a cloud takes this machine, and with it all nodes of the regions, away, milliseconds
+                since 1970; None as long as nothing is said of it (thalweg.agent.spot_notice).
         """
         self._steady = steady or without_steps_back(clock)
         self.tasks = AssignedTasks(fleets, store, runner, self._steady)
@@ -119,6 +127,7 @@ class RegionalAgent:
         self._topic_ids = topic_ids
         self._declarations = declarations
         self._prepared = {fleet.region: PreparedSamples() for fleet in fleets}
+        self._taken_away_by = taken_away_by
         self._rng = random.Random(seed)
         self._acknowledged = 0
         self._refused: list[OutgoingRecord] = []
@@ -394,6 +403,9 @@ class RegionalAgent:
         records = [*self._refused, *reports, *self._telemetry(now)]
         if self._is_due("heartbeat", self._heartbeat_ms):
             records += (self._region_report(fleet.region, "heartbeat", now) for fleet in self._fleets)
+        by_ms = self._taken_away_by()
+        if by_ms is not None and self._is_due("notice", NOTICE_EVERY_MS):
+            records += self._notices(by_ms, now)
         # An inventory speaks of everything reported before it, so it waits until all of that goes with it.
         if len(reports) < OUTBOX_BATCH and self._is_due("inventory", self._settings.inventory_ms):
             records += self._inventories(now)
@@ -408,6 +420,13 @@ class RegionalAgent:
         self._acknowledged = last
         self._refused.clear()
 
+    def _notices(self, by_ms: int, now: int) -> list[OutgoingRecord]:
+        """Name the nodes and not the region: the next machine that hosts it has another name, and is not drained."""
+        return [
+            self._region_report(fleet.region, "notice", now, nodes=list(fleet.nodes)[:MOST_IN_NOTICE], by_ms=by_ms)
+            for fleet in self._fleets
+        ]
+
     def _inventories(self, now: int) -> list[OutgoingRecord]:
         records: list[OutgoingRecord] = []
         for fleet in self._fleets:
@@ -421,13 +440,17 @@ class RegionalAgent:
                 )
         return records
 
-    def _region_report(self, region: RegionId, kind: str, now: int) -> OutgoingRecord:
+    def _region_report(
+        self, region: RegionId, kind: str, now: int, nodes: Sequence[str] = (), by_ms: int | None = None
+    ) -> OutgoingRecord:
         listed = kind == "inventory"
         assignments = topic_name(ASSIGNMENTS, self._prefix, region)
         status = StatusEvent(
-            type=kind,  # type: ignore[arg-type]  # heartbeat, inventory or goodbye
+            type=kind,  # type: ignore[arg-type]  # heartbeat, inventory, notice or goodbye
             region=region,
             agent_id=self._agent_id,
+            nodes=list(nodes),
+            by=by_ms,
             tasks=inventory(self.tasks.held(region)) if listed else [],
             read_to=self._store.fence.read_to(assignments, self._topic_ids.get(assignments, "")) if listed else None,
             claim=kind == "heartbeat" and self._claims,

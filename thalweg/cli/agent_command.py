@@ -20,6 +20,7 @@ from thalweg.agent.retention import RunRetention
 from thalweg.agent.runners import Runner
 from thalweg.agent.secret_store import SecretStore
 from thalweg.agent.simulate_runner import SimulateRunner
+from thalweg.agent.spot_notice import SpotWatch
 from thalweg.agent.steady import counted_from
 from thalweg.agent.store import AgentStore, new_agent_id
 from thalweg.conf.environment import state_folder
@@ -218,6 +219,8 @@ def run_agent(
     reader, publisher, topic_ids, read_first = connected
     agent_id = new_agent_id()
     declarations = _when_there(lambda: _declarations(kafka, settings.agent.preparation), stop)
+    cloud = settings.agent.spot_notices
+    watch = None if cloud is None else SpotWatch(cloud, settings.agent.metadata_url, system_clock)
     regional = RegionalAgent(
         fleets,
         settings=settings.agent,
@@ -233,15 +236,20 @@ def run_agent(
         read_first=read_first,
         seed=seed,
         declarations=declarations,
+        taken_away_by=(lambda: None) if watch is None else watch.by_ms,
     )
     leftovers = runner.clear_leftovers()
     regional.resume()
     log.info("agent runs", extra={"fields": {"agent_id": agent_id, "regions": regions, "leftovers": leftovers}})
     regional.step(0)
     announce_ready()
+    if watch is not None:
+        watch.begin()
     try:
         regional.run(stop.asked)
     finally:
+        if watch is not None:
+            watch.end()
         reader.close()
         publisher.close()
         if declarations is not None:

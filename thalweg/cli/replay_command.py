@@ -111,7 +111,7 @@ def check_policies(scenario: Scenario, policies: Sequence[str], settings: Sequen
     "--cycle",
     "cycle_s",
     type=click.FloatRange(min=0.0),
-    help="Seconds between micro-batches of a strategy; 0 plans after every event.  [default: 1800; ledger: 1]",
+    help="Seconds between micro-batches of a strategy; 0 plans after every event.  [default: 60; ledger: 1]",
 )
 @click.option(
     "--patience",
@@ -198,7 +198,7 @@ def replay_trace(
     chosen = policies or tuple(scenario.default)
     check_policies(scenario, chosen, settings)
     if cycle_s is None:
-        cycle_s = 1.0 if kind == "ledger" else 1_800.0
+        cycle_s = 1.0 if kind == "ledger" else 60.0
     with solvers_to_stderr():
         reports = [run_policy(scenario, policy, settings, cycle_s) for policy in chosen]
     document = {**scenario.what, "cycle_seconds": cycle_s, "settings": list(settings), "policies": reports}

@@ -49,6 +49,7 @@ class World:
     ended: str = ""
     preparation: str | None = None
     """Key under which it is declared how samples are prepared."""
+    taken_away_by: Callable[[], int | None] = lambda: None
     broker: MemoryBroker = field(init=False)
     agent: RegionalAgent = field(init=False)
     store: AgentStore = field(init=False)
@@ -82,6 +83,7 @@ class World:
             topic_ids={},
             steady=steady,
             declarations=self.declarations(),
+            taken_away_by=self.taken_away_by,
         )
         self.agent.resume()
 
