@@ -23,8 +23,8 @@ from thalweg.agent.fleet import link_samples, price_samples, simulated_fleet
 from thalweg.conf.settings import PlaceSettings
 from thalweg.demo.load import Message, MessageKind, messages
 from thalweg.jobs.placement.settings import plan_settings
+from thalweg.scheduling.decisions import decide
 from thalweg.scheduling.ids import NodeId, RegionId, TaskId
-from thalweg.scheduling.live import decide
 from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.world.tasks import Change, Transition

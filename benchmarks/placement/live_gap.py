@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from thalweg.benchmarks.placement.plan import RESULTS
+from thalweg.scheduling.decisions.decide import RequestOrigin, submit
 from thalweg.scheduling.ids import NodeId, RegionId, TaskId
-from thalweg.scheduling.live.decide import RequestOrigin, submit
 from thalweg.scheduling.live.live_plan import Plan, PlanSettings
 from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.pack.nodes import Need, Slot

@@ -43,8 +43,8 @@ from thalweg.scheduling.again.proposals import Proposal
 from thalweg.scheduling.again.proving import proved, rows_of
 from thalweg.scheduling.again.running import ClassBook
 from thalweg.scheduling.arrays import FloatArray
+from thalweg.scheduling.decisions import decide
 from thalweg.scheduling.ids import NodeId, PoolId, RegionId, TaskId
-from thalweg.scheduling.live import decide
 from thalweg.scheduling.live.demands import Demand
 from thalweg.scheduling.live.live_problem import live_problem
 from thalweg.scheduling.live.micro_batch import plan

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from thalweg.benchmarks.latency.latency import REGIONS, application, while_it_lives, write_world
 from thalweg.conf.settings import KafkaSettings
-from thalweg.query.query import query
+from thalweg.query.sql.query import query
 from thalweg.stack import machine
 from thalweg.stack.broker import Broker
 from thalweg.streams.broker.admin import ensure_topics

@@ -15,7 +15,7 @@ from typing import Any
 from thalweg.conf.settings import PlaceSettings
 from thalweg.jobs.placement.recovery import follow
 from thalweg.jobs.placement.settings import plan_settings
-from thalweg.scheduling.live import decide
+from thalweg.scheduling.decisions import decide
 from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.live.warm_up import warm_up
 from thalweg.scheduling.pack.packer import Packer

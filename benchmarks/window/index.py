@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from thalweg.benchmarks.window.serving import spread
 from thalweg.benchmarks.window.warehouse import TENANTS, WarehouseSize, tasks_and_placements
-from thalweg.query.task_index import AnyOrder, TaskGrouping, TaskIndex
-from thalweg.query.task_list import TaskFilter, TaskOrder
+from thalweg.query.reports.task_index import AnyOrder, TaskGrouping, TaskIndex
+from thalweg.query.reports.task_list import TaskFilter, TaskOrder
 from thalweg.stack import machine
 
 _ORDERS: Final[tuple[AnyOrder, ...]] = (*TaskOrder, "gpus")

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from thalweg.scheduling.live.decide import RequestOrigin
+from thalweg.scheduling.decisions.decide import RequestOrigin
 from thalweg.scheduling.world.tasks import Change, Transition
 from thalweg.scheduling.world.world import World
 from thalweg.streams.broker.errors import StreamError

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from msgspec import structs
 
 from thalweg.jobs.placement import metrics
-from thalweg.scheduling.live import decide
+from thalweg.scheduling.decisions import decide
 from thalweg.scheduling.world.facts import NODE_SEPARATOR, WorldFacts
 from thalweg.scheduling.world.fleet import CopyKey
 from thalweg.scheduling.world.tasks import Transition

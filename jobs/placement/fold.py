@@ -16,8 +16,8 @@ from thalweg.jobs.placement.heartbeat import CONTROL_REGION
 from thalweg.jobs.placement.judge import BEGINNING, Judge
 from thalweg.jobs.placement.read_back import ReadBack
 from thalweg.jobs.placement.refusals import place_of, position_of, refused_record
+from thalweg.scheduling.decisions import decide
 from thalweg.scheduling.ids import RegionId, TaskId
-from thalweg.scheduling.live import decide
 from thalweg.scheduling.liveness.awaited import AwaitedParents
 from thalweg.scheduling.liveness.hearing import Hearing, Reached
 from thalweg.scheduling.world.orders import NOBODY

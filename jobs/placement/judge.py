@@ -9,8 +9,8 @@ from thalweg.jobs.placement.orders import judge_notice, judge_order
 from thalweg.jobs.placement.refusals import position_of
 from thalweg.jobs.placement.settings import plan_settings
 from thalweg.scheduling.counted import counted
+from thalweg.scheduling.decisions import decide, ordering
 from thalweg.scheduling.ids import TaskId
-from thalweg.scheduling.live import decide, ordering
 from thalweg.scheduling.liveness.told import Told
 from thalweg.scheduling.world.orders import NOBODY
 from thalweg.scheduling.world.tasks import RunReport, Transition

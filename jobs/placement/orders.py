@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from thalweg.scheduling.decisions import decide, ordering
 from thalweg.scheduling.explain.reasons import Explainer
 from thalweg.scheduling.ids import NodeId, RegionId
-from thalweg.scheduling.live import decide, ordering
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.relocation import MovedCopy, Relocation, in_region
 from thalweg.scheduling.pack.packer import Packer

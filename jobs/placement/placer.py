@@ -24,8 +24,9 @@ from thalweg.jobs.placement.read_back import ReadBack
 from thalweg.jobs.placement.settings import plan_settings
 from thalweg.jobs.placement.tables import PlaceTables
 from thalweg.scheduling.again.proving import rows_of
+from thalweg.scheduling.decisions import decide, ordering
 from thalweg.scheduling.ids import TaskId
-from thalweg.scheduling.live import decide, drains, ordering
+from thalweg.scheduling.live import drains
 from thalweg.scheduling.live.live_plan import Plan
 from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.liveness.awaited import AwaitedParents

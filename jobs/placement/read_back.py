@@ -3,7 +3,7 @@
 A ledger that is older than the broker has lost rows that regions were told of. The requests of that time are in their
 topic and are taken again. Were they decided again as if for the first time, what has ended would run once more. So the
 events of the regions' topics that the ledger does not have, and the reports about their tasks, are laid between the
-requests by their times; each becomes the row it was (`scheduling.live.taking_back`). Until the requests and reports
+requests by their times; each becomes the row it was (`scheduling.decisions.taking_back`). Until the requests and reports
 that were there at the start are read, nothing is planned and no list of a region is judged.
 """
 
@@ -15,9 +15,9 @@ from typing import Final
 from thalweg.jobs.placement.facts import applied
 from thalweg.jobs.placement.judge import Judge
 from thalweg.scheduling.counted import counted
+from thalweg.scheduling.decisions.decide import RequestOrigin
+from thalweg.scheduling.decisions.taking_back import ToldBefore, given_up, is_known, taken_back
 from thalweg.scheduling.ids import TaskId
-from thalweg.scheduling.live.decide import RequestOrigin
-from thalweg.scheduling.live.taking_back import ToldBefore, given_up, is_known, taken_back
 from thalweg.scheduling.liveness.hearing import Reached
 from thalweg.scheduling.world.tasks import Transition
 from thalweg.scheduling.world.world import World

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from thalweg.scheduling.again.proposals import LookLimits, Proposal, first_words
 from thalweg.scheduling.again.running import copy_at, may_move, run_left
+from thalweg.scheduling.decisions import ordering
 from thalweg.scheduling.ids import TaskId
-from thalweg.scheduling.live import ordering
 from thalweg.scheduling.live.drains import is_drained
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.relocation import MovedCopy, Relocation

@@ -1,1 +1,1 @@
-"""One live micro-batch: what follows from what arrived, and the plan."""
+"""One live micro-batch: the plan of who waits, and the room that is made, kept and emptied for it."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from thalweg.scheduling.decisions import decide
+from thalweg.scheduling.decisions.decide import RequestOrigin
 from thalweg.scheduling.ids import RegionId, TaskId
-from thalweg.scheduling.live import decide
-from thalweg.scheduling.live.decide import RequestOrigin
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.pack.packer import Packer

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 import msgspec
 
+from thalweg.scheduling.decisions.decide import RequestOrigin
 from thalweg.scheduling.ids import RegionId, TaskId
-from thalweg.scheduling.live.decide import RequestOrigin
 from thalweg.streams.broker.consume import IncomingRecord
 from thalweg.streams.contract.decode import UndecodableError, decoded
 from thalweg.streams.contract.messages import ControlOrder, EpochMs, RequestOp, StatusEvent, Task, TaskRequest

@@ -17,9 +17,9 @@ import pytest
 from tests.patience import PATIENCE_S
 from thalweg.agent.artefacts import read_artefact
 from thalweg.audit.accounts import read_agents
-from thalweg.cli.newest_report import newest_report
+from thalweg.cli.reach.newest_report import newest_report
 from thalweg.conf.settings import KafkaSettings
-from thalweg.query.task_runs import PlacedRun
+from thalweg.query.reports.task_runs import PlacedRun
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.broker.consume import KafkaReader
 from thalweg.streams.broker.publish import KafkaPublisher, outgoing

@@ -23,7 +23,7 @@ from thalweg.federation.participant import Participant
 from thalweg.federation.rehearsal import REGIONS, moved, rehearse
 from thalweg.learning.rounds.run_spec import RunSpec
 from thalweg.learning.secrecy.signatures import SigningKey
-from thalweg.query.query import query
+from thalweg.query.sql.query import query
 from thalweg.streams.broker.publish import OutgoingRecord
 from thalweg.streams.contract.topics import UPDATES, topic_name
 from thalweg.streams.learning.payloads import PayloadStore

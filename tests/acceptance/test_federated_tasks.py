@@ -20,7 +20,7 @@ from tests.acceptance.placing import REGIONS, Setting, until
 from tests.patience import PATIENCE_S
 from thalweg.cli.federate_command import federate
 from thalweg.learning.local.network import LayeredNetwork
-from thalweg.query.query import query
+from thalweg.query.sql.query import query
 
 pytestmark = pytest.mark.acceptance
 

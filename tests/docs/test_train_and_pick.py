@@ -17,7 +17,7 @@ import pytest
 from tests.patience import PATIENCE_S
 from thalweg.bootstrap.jars import ensure_jars
 from thalweg.conf.environment import PROJECT_ROOT, find_java
-from thalweg.query.query import query
+from thalweg.query.sql.query import query
 
 pytestmark = pytest.mark.acceptance
 

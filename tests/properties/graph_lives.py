@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from tests.unit.scheduling.worlds import ORIGIN, node, world_of
-from thalweg.scheduling.live import decide
+from thalweg.scheduling.decisions import decide
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.liveness.awaited import AwaitedParents

@@ -16,7 +16,7 @@ from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from tests.ledger_rows import START, assigned, happened, ledger, submitted
 from tests.properties.world_histories import LIMITED, History
-from thalweg.query.query import QueryAnswer
+from thalweg.query.sql.query import QueryAnswer
 from thalweg.scheduling.pack.nodes import Nodes
 from thalweg.scheduling.world.crowd import LiveTasks
 from thalweg.scheduling.world.crowd_world import world_of_crowd

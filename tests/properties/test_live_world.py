@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.unit.scheduling.worlds import ORIGIN, node, spec, world_of
-from thalweg.scheduling.live import decide
+from thalweg.scheduling.decisions import decide
 from thalweg.scheduling.live.live_plan import Plan, PlanSettings
 from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.world.tasks import TERMINAL, Change, TaskSpec, Transition

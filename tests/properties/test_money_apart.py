@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.scheduling.worlds import applied, ask, node, spec, world_of
-from thalweg.scheduling.live import decide
+from thalweg.scheduling.decisions import decide
 from thalweg.scheduling.live.demands import delay_usd_per_hour
 from thalweg.scheduling.live.live_plan import IntoFree, PlanSettings
 from thalweg.scheduling.live.micro_batch import plan

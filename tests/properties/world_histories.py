@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from thalweg.scheduling.live import decide, ordering
+from thalweg.scheduling.decisions import decide, ordering
 from thalweg.scheduling.live.drains import relief
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.micro_batch import plan

@@ -11,7 +11,7 @@ import pytest
 
 from tests.ledger_rows import ledger, submitted
 from thalweg.conf.environment import PROJECT_ROOT
-from thalweg.query.query import query
+from thalweg.query.sql.query import query
 from thalweg.sync.delta import log_writer
 from thalweg.sync.delta.upkeep import Upkeep
 from thalweg.sync.ledger.ledger import COMPACT_FILES, Ledger

@@ -12,7 +12,7 @@ import pytest
 from tests.ledger_rows import assigned, happened, ledger, submitted
 from tests.unit.sync.delta.test_filtered_reads import by_deltalake, differences, written
 from thalweg.conf.environment import PROJECT_ROOT
-from thalweg.query.query import query
+from thalweg.query.sql.query import query
 from thalweg.sync.delta.contracts import CONTRACTS, DECISIONS, PLACEMENTS, TASKS, TableContract
 from thalweg.sync.delta.store import append, open_or_create
 from thalweg.sync.ledger.folds import fold_ledger

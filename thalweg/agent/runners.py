@@ -109,7 +109,7 @@ class CommandNotFoundError(RunnerError):
     """There is no such program here: to start it again would not help, elsewhere there may be one."""
 
     exit_code: Final = 127
-    """As a shell ends with that finds none, and as `scheduling.live.tries` knows it."""
+    """As a shell ends with that finds none, and as `scheduling.decisions.tries` knows it."""
 
     def __init__(self, command: str) -> None:
         super().__init__(f"command {command!r} was not found in this region")

@@ -17,7 +17,7 @@ from thalweg.agent.assigned import REFUSED
 from thalweg.agent.capacity import WHOLE_MILLI
 from thalweg.agent.fleet import NodeSpec
 from thalweg.agent.store import FILE_NAME
-from thalweg.query.query import query
+from thalweg.query.sql.query import query
 from thalweg.streams.contract.messages import TaskRequest
 
 _REQUEST: Final = msgspec.json.Decoder(TaskRequest)

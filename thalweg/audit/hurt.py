@@ -18,7 +18,7 @@ from thalweg.agent.fleet import NodeSpec
 from thalweg.audit.accounts import Books, balance, read_agents, replay
 from thalweg.audit.watch import records_until_now
 from thalweg.conf.settings import KafkaSettings
-from thalweg.query.query import query
+from thalweg.query.sql.query import query
 from thalweg.stack.stack import running_bootstrap
 from thalweg.stack.state import StateFolder, identity_in
 from thalweg.streams.contract.envelope import read_headers

@@ -16,7 +16,7 @@ from thalweg.agent.store import FILE_NAME
 from thalweg.audit.watch import records_until_now
 from thalweg.chaos.journal import read_journal
 from thalweg.conf.settings import KafkaSettings
-from thalweg.query.query import query
+from thalweg.query.sql.query import query
 from thalweg.streams.contract.topics import ASSIGNMENTS, DEADLETTER, REQUESTS, topic_name, topic_pattern
 
 SCHEMA: Final = """

@@ -22,7 +22,7 @@ from thalweg.chaos.troubled_stack import TroubledStack
 from thalweg.conf.settings import KafkaSettings, Settings
 from thalweg.demo.load import Mixture, messages
 from thalweg.processes.supervisor import ProcessState, Supervisor
-from thalweg.query.query import WarehouseUnreadableError, query
+from thalweg.query.sql.query import WarehouseUnreadableError, query
 from thalweg.scheduling.counted import counted
 from thalweg.stack import stack
 from thalweg.stack.state import StateFolder

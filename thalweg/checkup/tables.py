@@ -7,7 +7,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from thalweg.checkup.finding import Finding, fine, problem
-from thalweg.query.mending import mending
+from thalweg.query.sql.mending import mending
 from thalweg.sync.delta.contracts import CONTRACTS, TableContract
 from thalweg.sync.delta.store import StoreError, table_uri
 from thalweg.sync.delta.table_health import damage_of

@@ -5,13 +5,13 @@ from typing import Final
 
 import click
 
-from thalweg.cli import words
-from thalweg.cli.reading import reading_command
-from thalweg.cli.render import Column, Fit, print_json, print_table
-from thalweg.query.account_report import SUMS, AccountBy, account_report
-from thalweg.query.as_of import AsOf, Version, parse_as_of
-from thalweg.query.query import TableReader
-from thalweg.query.sql_statement import QueryRefusedError
+from thalweg.cli.reach.reading import reading_command
+from thalweg.cli.terminal import words
+from thalweg.cli.terminal.render import Column, Fit, print_json, print_table
+from thalweg.query.reports.account_report import SUMS, AccountBy, account_report
+from thalweg.query.sql.as_of import AsOf, Version, parse_as_of
+from thalweg.query.sql.query import TableReader
+from thalweg.query.sql.sql_statement import QueryRefusedError
 
 _NOBODY: Final = {"region": "(waiting)", "tenant": "(none)", "task": "(none)", "day": "(none)"}
 

@@ -8,15 +8,15 @@ from typing import Any, Final
 
 import click
 
-from thalweg.cli.broker_calls import FAILED, WRONG_CALL, broker_options, call_broker, end
-from thalweg.cli.outcomes import report
-from thalweg.cli.reading import WrongCall, find_warehouse
-from thalweg.cli.render import print_json
+from thalweg.cli.reach.broker_calls import FAILED, WRONG_CALL, broker_options, call_broker, end
+from thalweg.cli.reach.reading import WrongCall, find_warehouse
 from thalweg.cli.tasks_command import FILTERS, filter_options, wanted_tasks
+from thalweg.cli.terminal.outcomes import report
+from thalweg.cli.terminal.render import print_json
 from thalweg.client.client import Client
-from thalweg.query.query import TableReader, WarehouseUnreadableError
-from thalweg.query.sql_statement import QueryRefusedError
-from thalweg.query.task_list import Meant, meant_tasks
+from thalweg.query.reports.task_list import Meant, meant_tasks
+from thalweg.query.sql.query import TableReader, WarehouseUnreadableError
+from thalweg.query.sql.sql_statement import QueryRefusedError
 from thalweg.scheduling.counted import counted
 from thalweg.scheduling.world.lifecycle import LIVE
 from thalweg.scheduling.world.tasks import TERMINAL

@@ -9,10 +9,10 @@ import click
 from thalweg.agent.figures import load_figures
 from thalweg.bootstrap.runtime import ensure_runtime
 from thalweg.chaos.run import ChaosFailedError, ChaosPlan, ChaosReport, run_chaos
-from thalweg.cli.render import print_json
+from thalweg.cli.terminal.render import print_json
 from thalweg.conf.environment import CHAOS, state_folder
 from thalweg.conf.settings import Settings
-from thalweg.query.query import WarehouseUnreadableError
+from thalweg.query.sql.query import WarehouseUnreadableError
 from thalweg.stack.machine import describe
 from thalweg.stack.stack import Interruption
 from thalweg.stack.state import StateFolder, StateFolderError

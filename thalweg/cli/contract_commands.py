@@ -9,10 +9,10 @@ from typing import Any, Final
 import click
 import yaml
 
-from thalweg.cli.reading import WrongCall
-from thalweg.cli.render import Column, Fit, print_json, print_table
+from thalweg.cli.reach.reading import WrongCall
+from thalweg.cli.terminal.render import Column, Fit, print_json, print_table
 from thalweg.conf.settings import KafkaSettings, SettingsError, load_settings
-from thalweg.query.type_names import type_name
+from thalweg.query.sql.type_names import type_name
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.broker.errors import StreamError

@@ -17,7 +17,7 @@ from thalweg.demo.demo import DemoFailedError, DemoPlan, run_demo
 from thalweg.demo.load import messages
 from thalweg.demo.trace_load import trace_messages
 from thalweg.demo.view import LiveScreen, PlainScreen
-from thalweg.query.query import WarehouseUnreadableError
+from thalweg.query.sql.query import WarehouseUnreadableError
 from thalweg.replay.traces import TraceError
 from thalweg.scheduling.counted import counted
 from thalweg.stack.stack import Interruption

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from thalweg.cli import words
-from thalweg.cli.durations import in_words
-from thalweg.cli.reading import WrongCall, reading_command
-from thalweg.cli.render import Column, Fit, on_one_line, print_json, print_table, state_colour
-from thalweg.cli.solver_output import solvers_to_stderr
+from thalweg.cli.reach.reading import WrongCall, reading_command
+from thalweg.cli.reach.solver_output import solvers_to_stderr
+from thalweg.cli.terminal import words
+from thalweg.cli.terminal.durations import in_words
+from thalweg.cli.terminal.render import Column, Fit, on_one_line, print_json, print_table, state_colour
 from thalweg.conf.place_defaults import PLACE_DEFAULTS, PlaceDefaults
-from thalweg.query.as_of import AsOf, Version
-from thalweg.query.sql_statement import QueryRefusedError
+from thalweg.query.sql.as_of import AsOf, Version
+from thalweg.query.sql.sql_statement import QueryRefusedError
 
 if TYPE_CHECKING:
     from thalweg.conf.settings import PlaceSettings
-    from thalweg.query.explanation import Explanation, PlacedCopy, Waits
+    from thalweg.query.questions.explanation import Explanation, PlacedCopy, Waits
     from thalweg.scheduling.explain.start_estimate import StartEstimate
 
 
@@ -43,8 +43,8 @@ def explain(task: str, as_json: bool, warehouse: str, as_of: AsOf | None) -> Non
       thalweg explain job-17 --json
       thalweg explain job-17 --as-of '10m ago'
     """
-    from thalweg.query.explain import explain_task
-    from thalweg.query.explanation import as_document
+    from thalweg.query.questions.explain import explain_task
+    from thalweg.query.questions.explanation import as_document
 
     if isinstance(as_of, Version):
         raise QueryRefusedError(f"--as-of {as_of.number} is a version of one table, explain reads six; give a time")
@@ -151,7 +151,7 @@ def _start(start: "StartEstimate | None") -> str:
 
 
 def _print_options(options: list[Any], here_usd: float | None) -> None:
-    from thalweg.query.explanation import MONEY
+    from thalweg.query.questions.explanation import MONEY
 
     rows = []
     for option in options:

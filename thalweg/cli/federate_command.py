@@ -10,9 +10,9 @@ from typing import Any, Final
 import click
 import numpy as np
 
-from thalweg.cli.reading import WrongCall, reading_command
-from thalweg.cli.render import Column, print_json, print_table, state_colour
+from thalweg.cli.reach.reading import WrongCall, reading_command
 from thalweg.cli.take_part_command import take_part
+from thalweg.cli.terminal.render import Column, print_json, print_table, state_colour
 from thalweg.client.client import Client, checked_request
 from thalweg.conf.settings import Settings, SettingsError, load_settings
 from thalweg.federation.connection import placed, store_of, warehouse_of, with_publisher
@@ -25,8 +25,8 @@ from thalweg.learning.codecs.codec import CodecError, parse_codec
 from thalweg.learning.privacy.terms import PrivacyTerms
 from thalweg.learning.rounds.run_spec import RunSpec, RunSpecError
 from thalweg.learning.vectors.parameters import VectorError, from_bytes
-from thalweg.query.as_of import AsOf
-from thalweg.query.query import TableReader, quote
+from thalweg.query.sql.as_of import AsOf
+from thalweg.query.sql.query import TableReader, quote
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
 from thalweg.streams.broker.errors import StreamError
 from thalweg.streams.learning.payloads import PayloadError, PayloadStore

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from thalweg.cli.reading import WrongCall
+from thalweg.cli.reach.reading import WrongCall
 from thalweg.conf.environment import state_folder
 from thalweg.conf.settings import HookSettings, KafkaSettings, SettingsError, load_settings
 from thalweg.hooks.hook import Hook, HookPosition

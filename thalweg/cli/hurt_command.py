@@ -11,7 +11,7 @@ import click
 from thalweg.audit.hurt import HurtError, hurt, names_of, settle_and_balance
 from thalweg.conf.environment import state_folder
 from thalweg.conf.settings import SettingsError, load_settings
-from thalweg.query.query import WarehouseUnreadableError
+from thalweg.query.sql.query import WarehouseUnreadableError
 from thalweg.stack.state import StateFolder, StateFolderError, running_in
 from thalweg.streams.broker.errors import StreamError
 

@@ -14,13 +14,13 @@ import click
 from thalweg.agent.artefacts import ArtefactError, read_artefact
 from thalweg.agent.bounded_log import unseen
 from thalweg.agent.run_folder import log_name
-from thalweg.cli.newest_report import newest_report
-from thalweg.cli.reading import WrongCall, find_warehouse
-from thalweg.cli.render import on_one_line
-from thalweg.cli.terminal_text import TerminalText
+from thalweg.cli.reach.newest_report import newest_report
+from thalweg.cli.reach.reading import WrongCall, find_warehouse
+from thalweg.cli.terminal.render import on_one_line
+from thalweg.cli.terminal.terminal_text import TerminalText
 from thalweg.conf.settings import SettingsError, load_settings
-from thalweg.query.query import WarehouseUnreadableError
-from thalweg.query.task_runs import PlacedRun, TaskRuns, task_runs
+from thalweg.query.reports.task_runs import PlacedRun, TaskRuns, task_runs
+from thalweg.query.sql.query import WarehouseUnreadableError
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
 from thalweg.streams.broker.errors import StreamError
 

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from thalweg.cli import words
-from thalweg.cli.reading import WrongCall, reading_command
-from thalweg.cli.render import Column, Fit, print_json, print_table
-from thalweg.query.as_of import AsOf, Version, parse_as_of
-from thalweg.query.query import TableReader
-from thalweg.query.sql_statement import QueryRefusedError
+from thalweg.cli.reach.reading import WrongCall, reading_command
+from thalweg.cli.terminal import words
+from thalweg.cli.terminal.render import Column, Fit, print_json, print_table
+from thalweg.query.sql.as_of import AsOf, Version, parse_as_of
+from thalweg.query.sql.query import TableReader
+from thalweg.query.sql.sql_statement import QueryRefusedError
 from thalweg.scheduling.counted import counted
 
 if TYPE_CHECKING:
-    from thalweg.query.opportunities import Opportunities, Opportunity
+    from thalweg.query.reports.opportunities import Opportunities, Opportunity
 
 
 @click.command(short_help="Show what would be cheaper elsewhere now, and the moves that were made.")
@@ -46,7 +46,7 @@ def opportunities(since: str, groups: int, limit: int, as_json: bool, warehouse:
     """
     # Late: the planner's solvers take a second to load.
     from thalweg.conf.settings import SettingsError, load_settings
-    from thalweg.query.opportunities import opportunities as look
+    from thalweg.query.reports.opportunities import opportunities as look
 
     if as_of is not None:
         raise QueryRefusedError("--as-of: opportunities are of now; --since says from when moves are told")

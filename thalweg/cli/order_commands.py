@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from thalweg.cli import words
-from thalweg.cli.broker_calls import FAILED, WRONG_CALL, end
-from thalweg.cli.moment import parse_moment
-from thalweg.cli.reading import WrongCall, find_warehouse, reading_command
-from thalweg.cli.render import Column, Fit, print_json, print_table
-from thalweg.query.as_of import AsOf
-from thalweg.query.foreseen_words import as_document, in_words
-from thalweg.query.query import TableReader, WarehouseUnreadableError
+from thalweg.cli.reach.broker_calls import FAILED, WRONG_CALL, end
+from thalweg.cli.reach.reading import WrongCall, find_warehouse, reading_command
+from thalweg.cli.terminal import words
+from thalweg.cli.terminal.moment import parse_moment
+from thalweg.cli.terminal.render import Column, Fit, print_json, print_table
+from thalweg.query.questions.foreseen_words import as_document, in_words
+from thalweg.query.sql.as_of import AsOf
+from thalweg.query.sql.query import TableReader, WarehouseUnreadableError
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
 
 if TYPE_CHECKING:
     from thalweg.conf.settings import Settings
-    from thalweg.query.world_copy import Foreseen
+    from thalweg.query.questions.world_copy import Foreseen
     from thalweg.scheduling.world.world import World
     from thalweg.streams.contract.messages import ControlOrder, OrderAnswer
 
@@ -312,13 +312,13 @@ def _tell_answer(order: "ControlOrder", answer: "OrderAnswer | None", call: _Cal
 
 
 def _foreseen(call: _Call, order: "ControlOrder", settings: "Settings", now_ms: int) -> "Foreseen":
-    from thalweg.query.world_copy import foreseen
+    from thalweg.query.questions.world_copy import foreseen
 
     return foreseen(_world(call, settings, now_ms), order, settings.place, now_ms)
 
 
 def _world(call: _Call, settings: "Settings", now_ms: int) -> "World":
-    from thalweg.query.world_copy import world_copy
+    from thalweg.query.questions.world_copy import world_copy
 
     return world_copy(find_warehouse(call.warehouse, call.config), settings.place, now_ms)
 

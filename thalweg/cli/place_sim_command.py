@@ -9,8 +9,8 @@ from typing import Final
 import click
 import msgspec
 
-from thalweg.cli.recorded_campaign import go_on
-from thalweg.cli.render import print_json
+from thalweg.cli.reach.recorded_campaign import go_on
+from thalweg.cli.terminal.render import print_json
 from thalweg.proof.campaign import FailedHistory, LineCampaign, Tally, run_campaign
 from thalweg.proof.campaign_record import LineRecord, code_digest, extended
 from thalweg.stack.machine import describe

@@ -12,8 +12,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from thalweg.cli import words
-from thalweg.cli.solver_output import solvers_to_stderr
+from thalweg.cli.reach.solver_output import solvers_to_stderr
+from thalweg.cli.terminal import words
 from thalweg.scheduling.problem.check import ProblemError
 from thalweg.scheduling.problem.document import (
     PlanResult,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from thalweg.cli.reading import WrongCall
+from thalweg.cli.reach.reading import WrongCall
 from thalweg.jobs.runtime.package import write_package
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from thalweg.cli.reading import WrongCall, find_warehouse
-from thalweg.cli.render import print_json, print_table
+from thalweg.cli.reach.reading import WrongCall, find_warehouse
+from thalweg.cli.terminal.render import print_json, print_table
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.scheduling.counted import counted
 from thalweg.streams.telemetry.rules import site_rules

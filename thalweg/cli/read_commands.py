@@ -6,13 +6,13 @@ from typing import Any, Final
 
 import click
 
-from thalweg.cli import words
-from thalweg.cli.reading import reading_command
-from thalweg.cli.render import Column, Fit, print_cells, print_csv, print_json, print_table, state_colour
-from thalweg.query.as_of import AsOf, Version
-from thalweg.query.query import query
-from thalweg.query.region_report import region_rows
-from thalweg.query.sql_statement import QueryRefusedError
+from thalweg.cli.reach.reading import reading_command
+from thalweg.cli.terminal import words
+from thalweg.cli.terminal.render import Column, Fit, print_cells, print_csv, print_json, print_table, state_colour
+from thalweg.query.reports.region_report import region_rows
+from thalweg.query.sql.as_of import AsOf, Version
+from thalweg.query.sql.query import query
+from thalweg.query.sql.sql_statement import QueryRefusedError
 from thalweg.scheduling.counted import counted
 
 _WIDE_GAP: Final = 0.01

@@ -9,13 +9,13 @@ from typing import Any, Final
 import click
 import msgspec
 
-from thalweg.cli import words
-from thalweg.cli.reading import WrongCall
-from thalweg.cli.render import Column, Fit, print_json, print_table
-from thalweg.cli.topic_reading import to_the_end
+from thalweg.cli.reach.reading import WrongCall
+from thalweg.cli.reach.topic_reading import to_the_end
+from thalweg.cli.terminal import words
+from thalweg.cli.terminal.render import Column, Fit, print_json, print_table
 from thalweg.conf.settings import KafkaSettings, SettingsError, load_settings
-from thalweg.query.as_of import Version, parse_as_of
-from thalweg.query.sql_statement import QueryRefusedError
+from thalweg.query.sql.as_of import Version, parse_as_of
+from thalweg.query.sql.sql_statement import QueryRefusedError
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
 from thalweg.streams.broker.consume import KafkaReader
 from thalweg.streams.broker.deadletter import RefusedRecord, read_letter

@@ -12,12 +12,12 @@ from typing import Any
 import click
 from rich.console import Console
 
-from thalweg.cli.reading import WrongCall, find_warehouse
-from thalweg.cli.solver_output import solvers_to_stderr
+from thalweg.cli.reach.reading import WrongCall, find_warehouse
+from thalweg.cli.reach.solver_output import solvers_to_stderr
 from thalweg.conf.settings import PlaceSettings, SettingsError, load_settings
-from thalweg.query.as_of import AsOf, LogTooShortError, parse_as_of
-from thalweg.query.query import WarehouseUnreadableError
-from thalweg.query.sql_statement import QueryRefusedError
+from thalweg.query.sql.as_of import AsOf, LogTooShortError, parse_as_of
+from thalweg.query.sql.query import WarehouseUnreadableError
+from thalweg.query.sql.sql_statement import QueryRefusedError
 from thalweg.replay.estimates import Estimates
 from thalweg.replay.ledger import RECORDED, ledger_scenario
 from thalweg.replay.scenario import Scenario, openb_scenario, philly_scenario

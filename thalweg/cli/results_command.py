@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import click
 
-from thalweg.cli.reading import WrongCall, reading_command
-from thalweg.cli.render import Column, Fit, print_json, print_table, state_colour
-from thalweg.query.as_of import AsOf, Version
-from thalweg.query.ended_runs import EndedRun
-from thalweg.query.plain import plain
-from thalweg.query.sql_statement import QueryRefusedError
-from thalweg.query.task_runs import TaskRuns, element_runs, task_runs
+from thalweg.cli.reach.reading import WrongCall, reading_command
+from thalweg.cli.terminal.render import Column, Fit, print_json, print_table, state_colour
+from thalweg.query.reports.ended_runs import EndedRun
+from thalweg.query.reports.task_runs import TaskRuns, element_runs, task_runs
+from thalweg.query.sql.as_of import AsOf, Version
+from thalweg.query.sql.plain import plain
+from thalweg.query.sql.sql_statement import QueryRefusedError
 from thalweg.scheduling.counted import counted
 
 _COLUMNS: Final = ("attempt", "copy", "region", "state", "cause", "exit_code", "started_at", "ended_at", "reason")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from thalweg.cli.reading import WrongCall, find_warehouse
+from thalweg.cli.reach.reading import WrongCall, find_warehouse
 from thalweg.conf.environment import state_folder
 from thalweg.conf.readiness import announce_ready, keep_pulse
 from thalweg.conf.settings import KafkaSettings, SettingsError, WarehouseSettings, load_settings

@@ -12,9 +12,9 @@ from typing import Any, Final
 import click
 import msgspec
 
-from thalweg.cli.broker_calls import WRONG_CALL, broker_options, call_broker, end
-from thalweg.cli.outcomes import report
-from thalweg.cli.render import print_json
+from thalweg.cli.reach.broker_calls import WRONG_CALL, broker_options, call_broker, end
+from thalweg.cli.terminal.outcomes import report
+from thalweg.cli.terminal.render import print_json
 from thalweg.client.client import Client, InvalidRequestError, checked_request
 from thalweg.streams.contract.envelope import content_id
 from thalweg.translate.recognise import translate

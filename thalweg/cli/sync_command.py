@@ -11,12 +11,12 @@ import click
 import msgspec
 from deltalake.exceptions import TableNotFoundError
 
-from thalweg.cli import words
-from thalweg.cli.reading import reading_command
-from thalweg.cli.recorded_campaign import go_on
-from thalweg.cli.render import Column, Fit, print_json, print_table
-from thalweg.query.as_of import AsOf
-from thalweg.query.sync_report import sync_document
+from thalweg.cli.reach.reading import reading_command
+from thalweg.cli.reach.recorded_campaign import go_on
+from thalweg.cli.terminal import words
+from thalweg.cli.terminal.render import Column, Fit, print_json, print_table
+from thalweg.query.reports.sync_report import sync_document
+from thalweg.query.sql.as_of import AsOf
 from thalweg.scheduling.counted import counted
 from thalweg.sync.proof.campaign import Campaign, FoundFailure, run_campaign
 from thalweg.sync.proof.campaign_record import CampaignRecord, code_digest, extended

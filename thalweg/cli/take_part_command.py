@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 
 import click
 
-from thalweg.cli.reading import WrongCall
+from thalweg.cli.reach.reading import WrongCall
 from thalweg.conf.settings import Settings, SettingsError, load_settings
 from thalweg.federation.connection import models_reader, placed, publisher_for, store_of, warehouse_of
 from thalweg.federation.local_samples import SamplesError, on_samples, read_samples

@@ -10,13 +10,13 @@ from typing import Any, Final
 
 import click
 
-from thalweg.cli import words
-from thalweg.cli.reading import reading_command
-from thalweg.cli.render import Column, Fit, print_json, print_table, state_colour
-from thalweg.query.as_of import AsOf, Version, parse_as_of
-from thalweg.query.query import TableReader
-from thalweg.query.sql_statement import QueryRefusedError
-from thalweg.query.task_list import TaskFilter, TaskList, TaskOrder, list_tasks
+from thalweg.cli.reach.reading import reading_command
+from thalweg.cli.terminal import words
+from thalweg.cli.terminal.render import Column, Fit, print_json, print_table, state_colour
+from thalweg.query.reports.task_list import TaskFilter, TaskList, TaskOrder, list_tasks
+from thalweg.query.sql.as_of import AsOf, Version, parse_as_of
+from thalweg.query.sql.query import TableReader
+from thalweg.query.sql.sql_statement import QueryRefusedError
 from thalweg.scheduling.counted import counted
 from thalweg.scheduling.world.tasks import TaskState
 

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import click
 
-from thalweg.cli import words
-from thalweg.cli.reading import find_warehouse, reading_errors
-from thalweg.cli.render import on_one_line, print_json
-from thalweg.query.query import TableReader, quote
+from thalweg.cli.reach.reading import find_warehouse, reading_errors
+from thalweg.cli.terminal import words
+from thalweg.cli.terminal.render import on_one_line, print_json
+from thalweg.query.sql.query import TableReader, quote
 from thalweg.scheduling.world.tasks import TERMINAL, TaskState
 
 _LOOK_EVERY_S: Final = 1.0

@@ -21,7 +21,7 @@ from thalweg.conf.settings import KafkaSettings, Settings
 from thalweg.demo.load import Message, MessageKind
 from thalweg.processes.children import ProcessSpec
 from thalweg.processes.supervisor import ProcessState, Supervisor
-from thalweg.query.query import query
+from thalweg.query.sql.query import query
 from thalweg.scheduling.counted import counted
 from thalweg.scheduling.ids import RegionId
 from thalweg.stack import stack

@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from thalweg.query.query import WarehouseUnreadableError, query
+from thalweg.query.sql.query import WarehouseUnreadableError, query
 from thalweg.scheduling.counted import counted
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from thalweg.audit.accounts import LedgerReplay, balance, read_agents, replay
 from thalweg.jobs.placement.recovery import recover
 from thalweg.proof.histories import FILES_CHANGE, OF_THE_DRIVER, puts_files_back
 from thalweg.proof.stage import PREFIX, Stage
-from thalweg.query.query import query
+from thalweg.query.sql.query import query
+from thalweg.scheduling.decisions.taking_back import TAKEN_BACK
 from thalweg.scheduling.ids import TaskId
-from thalweg.scheduling.live.taking_back import TAKEN_BACK
 from thalweg.scheduling.world.world import World
 from thalweg.streams.contract.envelope import read_headers
 from thalweg.streams.contract.messages import TaskRequest

@@ -16,7 +16,7 @@ from thalweg.jobs.microbatch.outcome import DEAD_LETTERS
 from thalweg.jobs.placement import placer
 from thalweg.jobs.placement.fold import Fold, Folded
 from thalweg.proof import driver_life
-from thalweg.scheduling.live import decide
+from thalweg.scheduling.decisions import decide
 from thalweg.scheduling.liveness.hearing import Hearing
 from thalweg.scheduling.liveness.told import Told
 from thalweg.scheduling.world.fleet import Fleet

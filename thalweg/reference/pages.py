@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 
 from thalweg.cli.main import COMMANDS, cli
 from thalweg.conf.settings import ENVIRONMENT_PREFIX, Settings
-from thalweg.query.type_names import type_name
+from thalweg.query.sql.type_names import type_name
 from thalweg.reference.errors_and_metrics import public_errors, public_metrics
 from thalweg.streams.contract.asyncapi import PUBLISHED, message_name, message_schema
 from thalweg.streams.contract.topics import CONTRACTS as TOPICS

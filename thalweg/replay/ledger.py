@@ -15,9 +15,9 @@ from typing import Final
 import pyarrow as pa
 from msgspec import structs
 
-from thalweg.query.as_of import AsOf, Version
-from thalweg.query.query import query
-from thalweg.query.sql_statement import QueryRefusedError
+from thalweg.query.sql.as_of import AsOf, Version
+from thalweg.query.sql.query import query
+from thalweg.query.sql.sql_statement import QueryRefusedError
 from thalweg.replay.recorded_tasks import RecordedStay, RecordedTask, recorded_tasks
 from thalweg.replay.scenario import Scenario
 from thalweg.scheduling.counted import counted

@@ -24,13 +24,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from thalweg.client.client import InvalidRequestError
 from thalweg.conf.environment import ALERTS
 from thalweg.conf.settings import WindowSettings
-from thalweg.query.account_report import AccountBy
-from thalweg.query.as_of import LogTooShortError, Version, parse_as_of
-from thalweg.query.plain import plain
-from thalweg.query.query import TableReader, WarehouseUnreadableError
-from thalweg.query.sql_statement import QueryRefusedError
-from thalweg.query.task_index import TaskGrouping
-from thalweg.query.task_list import TaskFilter, TaskOrder, list_tasks
+from thalweg.query.reports.account_report import AccountBy
+from thalweg.query.reports.task_index import TaskGrouping
+from thalweg.query.reports.task_list import TaskFilter, TaskOrder, list_tasks
+from thalweg.query.sql.as_of import LogTooShortError, Version, parse_as_of
+from thalweg.query.sql.plain import plain
+from thalweg.query.sql.query import TableReader, WarehouseUnreadableError
+from thalweg.query.sql.sql_statement import QueryRefusedError
 from thalweg.scheduling.counted import counted
 from thalweg.stack.connection import NoBrokerError
 from thalweg.streams.broker.errors import StreamError

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import msgspec
 
-from thalweg.query.followed_tasks import LedgerEvent
-from thalweg.query.plain import plain
+from thalweg.query.reports.followed_tasks import LedgerEvent
+from thalweg.query.sql.plain import plain
 from thalweg.sync.ledger.reading import Position
 from thalweg.window.discretion import names_others, without_others
 

@@ -17,10 +17,10 @@ from thalweg.client.client import InvalidRequestError
 from thalweg.client.orders import checked_order
 from thalweg.conf.settings import PlaceSettings
 from thalweg.jobs.placement.settings import plan_settings
-from thalweg.query.foreseen_change import change_document, change_in_words, foreseen_change
-from thalweg.query.foreseen_words import as_document, in_words
-from thalweg.query.what_if import CannotSupposeError, CapacityChange, Supposed, what_if
-from thalweg.query.world_copy import WorldSource, foreseen
+from thalweg.query.questions.foreseen_change import change_document, change_in_words, foreseen_change
+from thalweg.query.questions.foreseen_words import as_document, in_words
+from thalweg.query.questions.what_if import CannotSupposeError, CapacityChange, Supposed, what_if
+from thalweg.query.questions.world_copy import WorldSource, foreseen
 from thalweg.scheduling.counted import counted
 from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.live.warm_up import warm_up

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import msgspec
 
-from thalweg.query.account_report import AccountBy
-from thalweg.query.task_index import TaskGrouping
-from thalweg.query.task_list import TaskOrder
+from thalweg.query.reports.account_report import AccountBy
+from thalweg.query.reports.task_index import TaskGrouping
+from thalweg.query.reports.task_list import TaskOrder
 from thalweg.streams.contract.messages import ControlOrder, TaskRequest
 from thalweg.window.acts import ACTS, ORDERS
 from thalweg.window.foresight import WhatIf

@@ -15,17 +15,17 @@ import numpy as np
 
 from thalweg.conf.settings import Settings
 from thalweg.jobs.placement.settings import tenants_of
-from thalweg.query.account_report import AccountBy, account_report
-from thalweg.query.explain import explain_task
-from thalweg.query.explanation import as_document
-from thalweg.query.moved_copies import moved_copies
-from thalweg.query.query import TableReader, quote
-from thalweg.query.region_report import of_tenant, region_rows
-from thalweg.query.saved_now import saved_now
-from thalweg.query.sync_report import sync_document
-from thalweg.query.task_index import TaskGrouping
-from thalweg.query.task_list import TaskFilter
-from thalweg.query.task_runs import task_runs
+from thalweg.query.questions.explain import explain_task
+from thalweg.query.questions.explanation import as_document
+from thalweg.query.reports.account_report import AccountBy, account_report
+from thalweg.query.reports.moved_copies import moved_copies
+from thalweg.query.reports.region_report import of_tenant, region_rows
+from thalweg.query.reports.saved_now import saved_now
+from thalweg.query.reports.sync_report import sync_document
+from thalweg.query.reports.task_index import TaskGrouping
+from thalweg.query.reports.task_list import TaskFilter
+from thalweg.query.reports.task_runs import task_runs
+from thalweg.query.sql.query import TableReader, quote
 from thalweg.scheduling.counted import counted
 from thalweg.scheduling.live.fairshare import entitlements
 from thalweg.scheduling.problem.model import GPUS
@@ -342,7 +342,7 @@ class Reports:
         return {"settings": values, "strategies": list(STRATEGIES)}
 
     def explanation(self, task_id: str) -> Document:
-        """Explain a task, as `thalweg explain --json` does. Raises as `query.explain.explain_task`."""
+        """Explain a task, as `thalweg explain --json` does. Raises as `query.questions.explain.explain_task`."""
         return as_document(explain_task(task_id, self.warehouse, None, self._settings.place, self.now()))
 
     def story(self, task_id: str) -> Document | None:

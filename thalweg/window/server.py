@@ -9,7 +9,7 @@ from pathlib import Path
 import uvicorn
 
 from thalweg.conf.settings import KafkaSettings, Settings
-from thalweg.query.followed_tasks import FollowedTasks, events_after
+from thalweg.query.reports.followed_tasks import FollowedTasks, events_after
 from thalweg.sync.clock import Clock
 from thalweg.window.acts import ActSender
 from thalweg.window.door import Door

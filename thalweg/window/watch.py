@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from thalweg.query.followed_tasks import FollowedTasks, LedgerEvent
-from thalweg.query.task_index import TaskGrouping
-from thalweg.query.task_list import TaskFilter
+from thalweg.query.reports.followed_tasks import FollowedTasks, LedgerEvent
+from thalweg.query.reports.task_index import TaskGrouping
+from thalweg.query.reports.task_list import TaskFilter
 from thalweg.scheduling.world.lifecycle import LIVE
 from thalweg.sync.clock import Clock
 from thalweg.window.feed import Feed, ledger_mark, told

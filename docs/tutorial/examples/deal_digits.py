@@ -17,7 +17,7 @@ from deltalake import write_deltalake
 from sklearn.datasets import load_digits
 
 from thalweg.learning.local.dealing import dealt
-from thalweg.query.query import query
+from thalweg.query.sql.query import query
 
 HELD_OUT: Final = 0.2
 

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from tests.ledger_rows import START, assigned, happened, ledger, submitted
 from tests.unit.cli.conftest import put
 from thalweg.cli.main import cli
-from thalweg.query.account_report import AccountBy, AccountReport, account_report
-from thalweg.query.query import TableReader
+from thalweg.query.reports.account_report import AccountBy, AccountReport, account_report
+from thalweg.query.sql.query import TableReader
 from thalweg.sync.delta.contracts import ACCOUNT, DECISIONS, PLACEMENTS, TASKS
 from thalweg.sync.ledger.account_fold import AccountFold, entries_table
 from thalweg.sync.ledger.folds import fold_ledger

@@ -58,8 +58,8 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ])  # fmt: skip
     put(warehouse, TASKS_ARCHIVE, [task("old", "succeeded", changed_at=ended, regions=["x"])])
     monkeypatch.setenv("THALWEG_STATE", str(tmp_path))
-    monkeypatch.setattr("thalweg.cli.broker_calls.Client", AnsweringClient)
-    monkeypatch.setattr("thalweg.cli.broker_calls.with_broker", lambda settings: settings)
+    monkeypatch.setattr("thalweg.cli.reach.broker_calls.Client", AnsweringClient)
+    monkeypatch.setattr("thalweg.cli.reach.broker_calls.with_broker", lambda settings: settings)
     AnsweringClient.says = {}
     AnsweringClient.sent.clear()
     return tmp_path

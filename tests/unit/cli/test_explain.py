@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from tests.ledger_rows import START, assigned, happened, ledger, submitted
 from tests.unit.cli.conftest import put
 from thalweg.cli.main import cli
-from thalweg.query.query import TableReader
-from thalweg.query.reading_ahead import ReadingAhead
-from thalweg.query.sql_statement import QueryRefusedError
+from thalweg.query.sql.query import TableReader
+from thalweg.query.sql.reading_ahead import ReadingAhead
+from thalweg.query.sql.sql_statement import QueryRefusedError
 from thalweg.scheduling.explain.reasons import Explainer
 from thalweg.sync.delta.contracts import DECISIONS, LINKS, NODES, PLACEMENTS, PRICES, RECORDS, TASKS, TASKS_ARCHIVE
 from thalweg.sync.ledger.folds import fold_ledger

@@ -184,7 +184,7 @@ def test_what_stands_in_front_of_the_queue_is_told_alike_with_and_without_the_pl
     put(world, TASKS, fold_ledger(rows)[0])
     found = explained("new", world)
     assert found["waits"]["now"].startswith((words, "impossible") if words == "capacity" else words)
-    monkeypatch.setattr("thalweg.query.closed_gate.may_be_closed", lambda row, request, now_ms: False)
+    monkeypatch.setattr("thalweg.query.questions.closed_gate.may_be_closed", lambda row, request, now_ms: False)
     assert explained("new", world) == found
 
 
@@ -215,7 +215,7 @@ def test_a_parent_that_runs_again_is_not_waited_for_again(
     put(world, TASKS, fold_ledger(rows)[0])
     found = explained("new", world)
     assert found["waits"]["now"].startswith((words, "impossible") if words == "capacity" else words)
-    monkeypatch.setattr("thalweg.query.closed_gate.may_be_closed", lambda row, request, now_ms: False)
+    monkeypatch.setattr("thalweg.query.questions.closed_gate.may_be_closed", lambda row, request, now_ms: False)
     assert explained("new", world) == found
 
 

@@ -13,8 +13,8 @@ from tests.ledger_rows import START
 from thalweg.cli import logs_command
 from thalweg.cli.logs_command import LogPrinter
 from thalweg.cli.main import cli
-from thalweg.query.ended_runs import EndedRun
-from thalweg.query.task_runs import PlacedRun, TaskRuns, task_runs
+from thalweg.query.reports.ended_runs import EndedRun
+from thalweg.query.reports.task_runs import PlacedRun, TaskRuns, task_runs
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 RESULTS = pa.schema(

@@ -13,8 +13,8 @@ from tests.ledger_rows import START, assigned, happened, ledger, submitted
 from tests.unit.cli.conftest import put
 from thalweg.cli.main import cli
 from thalweg.conf.settings import PlaceSettings
-from thalweg.query.opportunities import Opportunities, opportunities, why_left
-from thalweg.query.query import TableReader
+from thalweg.query.reports.opportunities import Opportunities, opportunities, why_left
+from thalweg.query.sql.query import TableReader
 from thalweg.scheduling.again.proposals import CHEAPER, RunLeft, first_words
 from thalweg.sync.delta.contracts import DECISIONS, LINKS, NODES, PLACEMENTS, PRICES, TASKS
 from thalweg.sync.ledger.folds import fold_ledger

@@ -16,7 +16,7 @@ from deltalake import write_deltalake
 from tests.ledger_rows import START, ledger, submitted
 from tests.unit.cli.conftest import put
 from thalweg.cli.main import cli
-from thalweg.query.region_report import region_rows
+from thalweg.query.reports.region_report import region_rows
 from thalweg.sync.delta.contracts import DECISIONS, NODES, PLANS
 
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.ledger_rows import START
-from thalweg.cli import words
-from thalweg.cli.durations import in_words
-from thalweg.cli.render import Column, Fit, fitted, print_cells, print_table, state_colour
+from thalweg.cli.terminal import words
+from thalweg.cli.terminal.durations import in_words
+from thalweg.cli.terminal.render import Column, Fit, fitted, print_cells, print_table, state_colour
 
 CUT, KEEP, GO, WRAP = Fit.CUT, Fit.KEEP, Fit.GO, Fit.WRAP
 

@@ -5,7 +5,7 @@ import ctypes
 import click
 import pytest
 
-from thalweg.cli.solver_output import solvers_to_stderr
+from thalweg.cli.reach.solver_output import solvers_to_stderr
 
 
 def test_what_native_code_prints_goes_to_standard_error(capfd: pytest.CaptureFixture[str]) -> None:

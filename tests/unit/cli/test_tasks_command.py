@@ -16,8 +16,8 @@ from tests.ledger_rows import START
 from tests.unit.cli.conftest import put
 from thalweg.cli.main import cli
 from thalweg.cli.tasks_command import gpus_of
-from thalweg.query.query import TableReader
-from thalweg.query.task_list import Meant, TaskFilter, meant_tasks
+from thalweg.query.reports.task_list import Meant, TaskFilter, meant_tasks
+from thalweg.query.sql.query import TableReader
 from thalweg.sync.delta.contracts import TASKS, TASKS_ARCHIVE
 
 

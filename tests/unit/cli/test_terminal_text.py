@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg.cli.terminal_text import TerminalText
+from thalweg.cli.terminal.terminal_text import TerminalText
 
 
 def shown(*pieces: bytes) -> str:

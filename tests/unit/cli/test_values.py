@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thalweg.cli.main import cli
-from thalweg.query.query import QueryAnswer
-from thalweg.query.values import distinct
+from thalweg.query.sql.query import QueryAnswer
+from thalweg.query.sql.values import distinct
 
 NOWHERE_ELSE = "Pacific/Kiritimati"
 """Fourteen hours from UTC."""

@@ -7,7 +7,7 @@ from deltalake import DeltaTable
 
 from thalweg.agent.retention import RunRetention
 from thalweg.benchmarks.ended.ended import Parameters, agent_disk, given, look_after, write
-from thalweg.query.task_runs import element_runs, task_runs
+from thalweg.query.reports.task_runs import element_runs, task_runs
 
 FEW = Parameters(tasks=120, array=20, per_batch=40, agent_runs=60, runs_per_minute=20)
 

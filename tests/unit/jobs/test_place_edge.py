@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.jobs.test_place_batch import BEAT, Outbox, placer, received, shifted
-from thalweg.scheduling.live import decide
+from thalweg.scheduling.decisions import decide
 from thalweg.scheduling.world.tasks import Transition
 from thalweg.scheduling.world.world import World
 from thalweg.streams.broker.publish import check_sizes

@@ -11,7 +11,7 @@ import pytest
 from tests.place_driver import Driver
 from tests.properties.readings import world_of_tables
 from tests.unit.jobs.test_place_batch import BEAT, Outbox, placer, received
-from thalweg.scheduling.live.start_terms import words_of_gates
+from thalweg.scheduling.decisions.start_terms import words_of_gates
 from thalweg.streams.broker.publish import OutgoingRecord
 from thalweg.streams.placement.task_specs import read_spec
 from thalweg.sync.ledger.folds import fold_ledger

@@ -15,7 +15,7 @@ from tests.ledger_rows import ledger, submitted
 from thalweg.conf.environment import PROJECT_ROOT
 from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
 from thalweg.jobs.runtime.job import Stop
-from thalweg.query.query import BY_NAME
+from thalweg.query.sql.query import BY_NAME
 from thalweg.sync.delta import log_writer
 from thalweg.sync.delta.appender import Appender
 from thalweg.sync.delta.compaction import FEW_FILES

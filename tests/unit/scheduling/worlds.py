@@ -1,6 +1,6 @@
 """Small worlds for tests of the live core."""
 
-from thalweg.scheduling.live.decide import Refused, RequestOrigin, place, submit
+from thalweg.scheduling.decisions.decide import Refused, RequestOrigin, place, submit
 from thalweg.scheduling.live.live_plan import Plan, PlanSettings
 from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.pack.nodes import Need

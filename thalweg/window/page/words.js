@@ -1,4 +1,4 @@
-// Values as a person reads them: rounded, with a unit, a moment by its age. As thalweg/cli/words.py says them.
+// Values as a person reads them: rounded, with a unit, a moment by its age. As thalweg/cli/terminal/words.py says them.
 
 const LARGE = [[1e12, "T"], [1e9, "G"], [1e6, "M"]];
 const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });

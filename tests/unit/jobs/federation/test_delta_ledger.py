@@ -15,7 +15,7 @@ from thalweg.jobs.federation.tables import FederationTables
 from thalweg.learning.privacy.terms import PrivacyTerms
 from thalweg.learning.rounds.facts import Fact
 from thalweg.learning.rounds.run_spec import RunSpec
-from thalweg.query.query import query
+from thalweg.query.sql.query import query
 from thalweg.sync.delta.store import AnotherWriterError
 
 SPEC = RunSpec(parameters=20, rounds=2, quorum=2, begin_with=2, deadline_ms=10**9)

@@ -8,8 +8,8 @@ from tests.unit.scheduling.again.stage import HOUR_MS, LIMITS, SETTINGS, TEN_HOU
 from tests.unit.scheduling.worlds import ORIGIN, applied, ask, node, placed, spec, where, world_of
 from thalweg.scheduling.again.proposals import Proposal, RunLeft
 from thalweg.scheduling.again.proving import _stands
+from thalweg.scheduling.decisions import decide, ordering
 from thalweg.scheduling.ids import TaskId
-from thalweg.scheduling.live import decide, ordering
 from thalweg.scheduling.live.drains import relief
 from thalweg.scheduling.live.relocation import MovedCopy, Relocation, in_region
 from thalweg.scheduling.pack.packer import Packer

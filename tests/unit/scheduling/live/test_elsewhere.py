@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.scheduling.worlds import applied, ask, node, placed, spec, where, world_of
-from thalweg.scheduling.live import decide
+from thalweg.scheduling.decisions import decide
 from thalweg.scheduling.live.elsewhere import first_fit
 from thalweg.scheduling.live.gangs import Search
 from thalweg.scheduling.pack.nodes import Need, Nodes, Pool

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.unit.scheduling.worlds import applied, ask, node, placed, planned, spec, where, world_of
-from thalweg.scheduling.live import decide
+from thalweg.scheduling.decisions import decide
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.world.tasks import Change, Part, Share, TaskSpec, Transition
 from thalweg.scheduling.world.value import RankRule

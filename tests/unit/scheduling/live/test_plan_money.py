@@ -3,7 +3,7 @@
 import pytest
 
 from tests.unit.scheduling.worlds import applied, ask, node, planned, spec, world_of
-from thalweg.scheduling.live import decide
+from thalweg.scheduling.decisions import decide
 from thalweg.scheduling.live.live_plan import Plan, PlanSettings, PoolPrice
 from thalweg.scheduling.live.plan_money import PlanMoney, plan_money
 from thalweg.scheduling.live.pool_prices import pool_prices

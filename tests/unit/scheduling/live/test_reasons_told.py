@@ -3,7 +3,7 @@
 import pytest
 
 from tests.unit.scheduling.worlds import ask, node, spec, world_of
-from thalweg.scheduling.live.decide import FICKLE_MS, place
+from thalweg.scheduling.decisions.decide import FICKLE_MS, place
 from thalweg.scheduling.live.live_plan import LeftWaiting, Plan
 from thalweg.scheduling.world.world import World
 

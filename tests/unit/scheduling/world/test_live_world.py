@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.unit.scheduling.worlds import ORIGIN, applied, ask, node, placed, planned, spec, where, world_of
-from thalweg.scheduling.live import decide
-from thalweg.scheduling.live.decide import Refused
+from thalweg.scheduling.decisions import decide
+from thalweg.scheduling.decisions.decide import Refused
 from thalweg.scheduling.world.tasks import Change, DataNeed, TaskState
 from thalweg.scheduling.world.world import DatasetFacts, World
 

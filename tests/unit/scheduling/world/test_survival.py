@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.scheduling.worlds import ORIGIN, applied, ask, node, placed, spec, where, world_of
-from thalweg.scheduling.live import decide
+from thalweg.scheduling.decisions import decide
 from thalweg.scheduling.pack.nodes import MAX_DEVICES, Need, Nodes, Pool
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.pack.pool_ids import pool_name, pool_of

@@ -7,7 +7,7 @@ from tests.unit.thalweg.agents import PREFIX, REGION, Clock, World, assign, revo
 from thalweg.agent.runners import CommandNotFoundError, Ended, RunKey, RunnerError, RunOutputs, RunProgress
 from thalweg.agent.simulate_runner import SimulateRunner
 from thalweg.agent.store import AgentStore
-from thalweg.scheduling.live.tries import NOT_FOUND
+from thalweg.scheduling.decisions.tries import NOT_FOUND
 from thalweg.streams.broker.errors import FenceError
 from thalweg.streams.contract.messages import AssignmentEvent, HeldTask, NodeShare, StatusEvent
 from thalweg.streams.contract.topics import DEADLETTER, STATUS, topic_name
@@ -537,7 +537,7 @@ def test_failures_and_evictions_name_their_cause(world: World) -> None:
     }
     assert report(world, "failed", "secret").detail == "secret 'TOKEN' was not found"
     assert report(world, "failed", "secret").exit_code is None
-    # As a shell would end, so that the place job knows it (`scheduling.live.tries`).
+    # As a shell would end, so that the place job knows it (`scheduling.decisions.tries`).
     assert report(world, "failed", "absent").exit_code == NOT_FOUND
 
 

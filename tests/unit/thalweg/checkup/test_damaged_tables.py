@@ -8,7 +8,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from thalweg.checkup.finding import Severity
 from thalweg.checkup.tables import table_findings
-from thalweg.query.query import WarehouseUnreadableError, query
+from thalweg.query.sql.query import WarehouseUnreadableError, query
 from thalweg.sync.delta.contracts import CONTRACTS
 from thalweg.sync.delta.store import open_or_create
 from thalweg.sync.delta.table_health import log_gap

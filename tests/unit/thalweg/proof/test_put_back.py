@@ -14,7 +14,7 @@ from thalweg.proof.books import violations
 from thalweg.proof.campaign import judged
 from thalweg.proof.histories import OF_THE_DRIVER, PUT_BACK, Act, FaultHistory, history, with_put_back
 from thalweg.proof.stage import Stage, played
-from thalweg.query.query import query
+from thalweg.query.sql.query import query
 
 HISTORIES = 3
 PEACE = OF_THE_DRIVER | {"submit", "update", "cancel"}

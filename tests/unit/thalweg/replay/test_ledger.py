@@ -10,11 +10,11 @@ import pytest
 from tests.ledger_rows import START, assigned, happened, ledger, submitted
 from thalweg.conf.settings import PlaceSettings
 from thalweg.jobs.placement.settings import plan_settings
-from thalweg.query.as_of import Version
-from thalweg.query.sql_statement import QueryRefusedError
+from thalweg.query.sql.as_of import Version
+from thalweg.query.sql.sql_statement import QueryRefusedError
 from thalweg.replay.ledger import ledger_scenario
 from thalweg.replay.recorded_tasks import recorded_tasks
-from thalweg.scheduling.live import decide
+from thalweg.scheduling.decisions import decide
 from thalweg.scheduling.replay.live import LivePlanner
 from thalweg.scheduling.replay.replay import Ending, RegionalSupply, ReplayJob, replay
 from thalweg.scheduling.world.tasks import Transition

@@ -43,7 +43,7 @@ def test_without_a_stack_and_a_name_a_command_says_so_and_connects_nowhere(
     def connects(*_: object, **__: object) -> None:
         raise AssertionError("connected to a broker that nobody named")
 
-    monkeypatch.setattr("thalweg.cli.broker_calls.Client", connects)
+    monkeypatch.setattr("thalweg.cli.reach.broker_calls.Client", connects)
     monkeypatch.setattr("thalweg.cli.agent_command.run_agent", connects)
     result = CliRunner().invoke(cli, command)
     assert result.exit_code == 2, result.output

@@ -15,8 +15,8 @@ from deltalake import DeltaTable
 
 from tests.unit.thalweg.window.conftest import OpenWindow, Serving
 from tests.unit.thalweg.window.histories import random_batches, write_ledger
-from thalweg.query.followed_tasks import events_of
-from thalweg.query.query import TableReader
+from thalweg.query.reports.followed_tasks import events_of
+from thalweg.query.sql.query import TableReader
 from thalweg.sync.delta.contracts import DECISIONS
 from thalweg.sync.ledger.reading import LedgerVersion
 from thalweg.window.feed import event_id, ledger_mark

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 
-from thalweg.query.followed_tasks import LedgerEvent
+from thalweg.query.reports.followed_tasks import LedgerEvent
 from thalweg.sync.ledger.reading import Position
 from thalweg.window.feed import EventPlace, Feed, event_id, place_named, told
 

@@ -11,9 +11,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from tests.unit.thalweg.window.histories import random_batches, write_ledger, write_tables
-from thalweg.query import followed_tasks
-from thalweg.query.followed_tasks import FollowedTasks, events_after, events_of
-from thalweg.query.task_list import TaskFilter, TaskOrder
+from thalweg.query.reports import followed_tasks
+from thalweg.query.reports.followed_tasks import FollowedTasks, events_after, events_of
+from thalweg.query.reports.task_list import TaskFilter, TaskOrder
 from thalweg.sync.delta.contracts import DECISIONS, TASKS
 from thalweg.sync.delta.store import open_or_create, table_uri
 from thalweg.sync.ledger.folds import fold_ledger

@@ -10,8 +10,8 @@ from tests.ledger_rows import START, assigned, happened, ledger, submitted
 from tests.unit.cli.test_opportunities import EAST, NEEDS, WEST, held, runs, world
 from tests.unit.cli.test_order_commands import ordered
 from tests.unit.thalweg.window.conftest import OpenWindow, Serving
-from thalweg.query.query import TableReader
-from thalweg.query.saved_now import saved_now
+from thalweg.query.reports.saved_now import saved_now
+from thalweg.query.sql.query import TableReader
 from thalweg.streams.broker.deadletter import RefusedRecord
 from thalweg.window.refused import RefusedTally
 

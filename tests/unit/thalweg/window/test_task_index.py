@@ -11,9 +11,9 @@ import pytest
 
 from tests.ledger_rows import START
 from tests.unit.thalweg.window.histories import REGIONS, TENANTS, random_batches, write_tables
-from thalweg.query.query import TableReader
-from thalweg.query.task_index import TaskGrouping, TaskIndex, array_of
-from thalweg.query.task_list import TaskFilter, TaskOrder, list_tasks
+from thalweg.query.reports.task_index import TaskGrouping, TaskIndex, array_of
+from thalweg.query.reports.task_list import TaskFilter, TaskOrder, list_tasks
+from thalweg.query.sql.query import TableReader
 from thalweg.sync.ledger.folds import fold_ledger
 
 COMPARED = (

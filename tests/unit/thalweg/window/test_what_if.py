@@ -10,9 +10,9 @@ from tests.ledger_rows import START, submitted
 from tests.unit.cli.test_opportunities import EAST, NEEDS, WEST, runs, world
 from thalweg.client.orders import checked_order
 from thalweg.conf.settings import PlaceSettings
-from thalweg.query.foreseen_change import change_in_words, foreseen_change
-from thalweg.query.what_if import CannotSupposeError, CapacityChange, Supposed, what_if
-from thalweg.query.world_copy import WorldSource, world_copy
+from thalweg.query.questions.foreseen_change import change_in_words, foreseen_change
+from thalweg.query.questions.what_if import CannotSupposeError, CapacityChange, Supposed, what_if
+from thalweg.query.questions.world_copy import WorldSource, world_copy
 from thalweg.scheduling.ids import RegionId, TaskId
 
 NOW_MS = int(START.timestamp() * 1_000) + 1_800_000

@@ -1,0 +1,1 @@
+"""What commands reach for: the broker, a topic, the tables, a record that is gone on with."""

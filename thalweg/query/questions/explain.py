@@ -1,0 +1,139 @@
+"""Explain one task from the tables: what was chosen and what else there was, or why it waits and what would change it.
+
+What a row says is answered from its row. Only for a task that lives is the world looked at (`explained_world`).
+"""
+
+import json
+import shlex
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from thalweg.query.questions.explanation import MONEY, Explanation, Waits
+from thalweg.query.questions.task_worth import task_worth
+from thalweg.query.sql.as_of import AsOf
+from thalweg.query.sql.query import TableReader, quote
+from thalweg.query.sql.reading_ahead import ReadingAhead
+from thalweg.query.sql.sql_statement import QueryRefusedError
+from thalweg.sync.ledger.live_rows import FACTS, LIVE_TASKS, NEWEST_SAMPLES, ORDERS, PLACEMENTS
+
+LIVE_STATES: Final = ("waiting", "assigned", "running")
+
+if TYPE_CHECKING:
+    from thalweg.conf.place_defaults import PlaceDefaults
+    from thalweg.conf.settings import PlaceSettings
+
+
+def explain_task(
+    task_id: str, warehouse: str, as_of: AsOf | None, settings: "PlaceSettings | PlaceDefaults", now: datetime
+) -> Explanation:
+    """Explain a task.
+
+    Raises:
+        QueryRefusedError: there is no such task.
+    """
+    task_row = f"SELECT * FROM tasks WHERE task_id = {quote(task_id)}"
+    history = (
+        "SELECT decided_at, transition, copy, epoch, attempt, region, pool_id, cost_usd_per_hour, "
+        f"{', '.join(MONEY)}, reason, plan_id FROM decisions WHERE task_id = {quote(task_id)}"
+        " ORDER BY driver_epoch, batch_id, row"
+    )
+    with TableReader(warehouse, as_of) as reader:
+        ahead = ReadingAhead(reader, (task_row, history))
+        try:
+            # What nearly every answer needs is loaded while its row is read.
+            from thalweg.query.questions import closed_gate  # noqa: F401
+            from thalweg.streams.contract import unknown_fields  # noqa: F401
+
+            rows = ahead.ask(task_row).dicts()
+            rows = rows or ahead.ask(f"SELECT * FROM tasks_archive WHERE task_id = {quote(task_id)}").dicts()
+            if rows and rows[0]["state"] in LIVE_STATES:
+                found = _explained_outside(rows[0], ahead, history, now)
+                found = found or _explained_alive(rows[0], ahead, history, settings, now)
+                return replace(found, value=task_worth(rows[0], round(now.timestamp() * 1_000)))
+            return _explained(task_id, rows, ahead.ask(history).dicts())
+        finally:
+            ahead.close()
+
+
+def _explained(task_id: str, rows: Sequence[dict[str, Any]], history: list[dict[str, Any]]) -> Explanation:
+    """Say what the rows of a task say that does not live."""
+    if not rows:
+        hint = "; the ledger knows it, the table follows within seconds" if history else ""
+        refused = "" if history else f"; if its request was refused: thalweg refused --task {shlex.quote(task_id)}"
+        raise QueryRefusedError(f"there is no task {task_id!r}{hint}{refused}. List them: thalweg tasks")
+    (task,) = rows
+    return Explanation(task=task, placed=[], waits=None, history=history, unread=_unread(task["request"]))
+
+
+def _explained_outside(task: dict[str, Any], ahead: ReadingAhead, history_of: str, now: datetime) -> Explanation | None:
+    """Explain a task that is nowhere, and that the planner does not consider yet; None where it is another one."""
+    from thalweg.query.questions.closed_gate import closed_gate, may_be_closed, read_request
+    from thalweg.query.questions.met_parents import met_parents
+
+    now_ms, request = round(now.timestamp() * 1_000), read_request(task["request"])
+    if not may_be_closed(task, request, now_ms):
+        return None
+
+    def states_of(names: Sequence[str]) -> dict[str, str]:
+        listed = ", ".join(map(quote, names))
+        # Of a name that lives anew, what it is now comes last.
+        asked = (
+            f"SELECT task_id, state FROM {name} WHERE task_id IN ({listed})" for name in ("tasks_archive", "tasks")
+        )
+        return {row["task_id"]: row["state"] for sql in asked for row in ahead.ask(sql).dicts()}
+
+    def met_of(living: Collection[str]) -> Collection[str]:
+        return met_parents(task["task_id"], living, ahead)
+
+    copies_of = _copies_of(task["task_id"])
+    ahead.begin((copies_of,))
+    history = ahead.ask(history_of).dicts()
+    why = closed_gate(task, request, history, states_of, met_of, now_ms)
+    if why is None or ahead.ask(copies_of).dicts():
+        return None
+    found = _explained(task["task_id"], [task], history)
+    waits = Waits(recorded=task["reason"], now=why, options=[], remedies=[], start=None)
+    return replace(found, waits=waits)
+
+
+def _copies_of(task_id: str) -> str:
+    return f"SELECT * FROM placements WHERE task_id = {quote(task_id)} ORDER BY copy"
+
+
+def _explained_alive(
+    task: dict[str, Any],
+    ahead: ReadingAhead,
+    history_of: str,
+    settings: "PlaceSettings | PlaceDefaults",
+    now: datetime,
+) -> Explanation:
+    """Look around a task that lives, too; what is around it is read while the planner loads."""
+    task_id = task["task_id"]
+    copies_of = _copies_of(task_id)
+    ahead.begin((LIVE_TASKS, PLACEMENTS, *FACTS, NEWEST_SAMPLES, ORDERS, copies_of))
+    # Late: who has ended needs no planner, and loading it takes longer than such an answer.
+    from thalweg.query.questions.explained_world import ExplainedWorld, placed_copy, unknown_regions, why_it_waits
+
+    around = ExplainedWorld(task, ahead, settings, now)
+    history = ahead.ask(history_of).dicts()
+    found = _explained(task_id, [task], history)
+    if task_id not in around.world.tasks:
+        return found
+    copies = ahead.ask(copies_of).dicts()
+    placed = [placed_copy(copy, copies, history, around) for copy in copies if copy["state"] != "succeeded"]
+    waits = why_it_waits(task, history, around) if task["state"] == "waiting" else None
+    strange = unknown_regions(around) if waits else []
+    return replace(found, placed=placed, waits=waits, unknown_regions=strange)
+
+
+def _unread(request: str | None) -> list[str]:
+    try:
+        content = json.loads(request or "{}")
+    except ValueError:
+        return []
+    from thalweg.streams.contract.messages import TaskRequest
+    from thalweg.streams.contract.unknown_fields import unknown_fields
+
+    return list(map(str, unknown_fields(content, TaskRequest))) if isinstance(content, dict) else []

@@ -1,0 +1,33 @@
+"""What is wrong with a table on a disk, in words, and what can be done about it."""
+
+from pathlib import Path
+
+from thalweg.query.sql.as_of import FOLDED
+from thalweg.sync.delta.contracts import DECISIONS
+from thalweg.sync.delta.table_health import log_gap
+
+
+def gap_words(name: str, uri: str) -> str | None:
+    """Say which versions are missing from a table's log, and what can be done; None where none is."""
+    log = Path(uri) / "_delta_log"
+    if "://" in uri or not log.is_dir() or (gap := log_gap(log)) is None:
+        return None
+    return f"table {name!r}: {gap.path} {gap.seen}. {mending(name, uri)}"
+
+
+def mending(name: str, uri: str) -> str:
+    """Say what can be done about a damaged table: a fold is made anew, anything else has to be put back."""
+    if name in FOLDED:
+        return (
+            f"Stop the stack (thalweg down), delete {uri}, and start it again: the table is folded anew from the "
+            f"ledger, {DECISIONS.name}"
+        )
+    if name == DECISIONS.name:
+        return (
+            "This is the ledger, which nothing else can make anew: stop the stack and restore the table's folder from "
+            "a backup, with the checkpoints of the same moment"
+        )
+    return (
+        "Restore the table's folder from a backup; or, to go on without what the file held, stop the jobs and move it "
+        "away (of a data file, the log entry that names it; of a gap, the table's whole folder)"
+    )
