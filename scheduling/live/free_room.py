@@ -24,7 +24,7 @@ MOST_ARCS: Final = 4_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlacedFreely:
+class PlacedFree:
     """What was placed; the slots are taken.
 
     Attributes:
@@ -55,11 +55,11 @@ def place_into_free(
     seed: int,
     packer: Packer,
     pools: Pools,
-) -> PlacedFreely:
+) -> PlacedFree:
     """Place what fits, at the least cost that a few tries find.
 
     Args:
-        world: its nodes are left with what is placed on them; `PlacedFreely.placement.undo` gives it back.
+        world: its nodes are left with what is placed on them; `PlacedFree.placement.undo` gives it back.
         demands: who asks, one row each.
         settings: of the plan.
         now_ms: ages and deadlines are counted from it.
@@ -72,7 +72,7 @@ def place_into_free(
     limits = replace(LIVE_LIMITS, remaining_s=settings.remaining_s)
     maker = CutMaker(nodes=world.nodes, demands=demands, together=JointFit(MOST_STEPS))
     cuts = list[Cut]()
-    best: PlacedFreely | None = None
+    best: PlacedFree | None = None
     bound = 0.0
     for again in range(ROUNDS + 1):
         solution = solve(with_cuts(limited, cuts), strategy=settings.strategy, limits=limits, seed=seed)
@@ -85,7 +85,7 @@ def place_into_free(
         placement.undo()
         objective = placement.objective()
         if best is None or objective < best.objective * (1.0 - 1e-9):
-            best = PlacedFreely(placement=placement, solution=solution, objective=objective, bound=bound)
+            best = PlacedFree(placement=placement, solution=solution, objective=objective, bound=bound)
         is_near = best.objective - bound <= LIVE_LIMITS.mip_gap * abs(best.objective)
         if not missed or is_near or again == ROUNDS or len(demands) * len(pools) > MOST_ARCS or limits.expired():
             break

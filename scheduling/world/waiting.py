@@ -114,6 +114,8 @@ FEW_CLASSES: Final = 16
 """So many classes are all looked at: a plan of them takes few milliseconds."""
 MOST_FIRST: Final = 4
 """Classes that are looked at whatever is free, the highest ranks: others may give way to them."""
+LEAST_TURN: Final = 64
+"""Tasks of a class that are looked at whatever is free: as many as others give way to in one plan, twice over."""
 _SLACK: Final = 1e-9
 
 
@@ -328,15 +330,27 @@ class WaitingQueue:
             rows, ranks = self._for_room(rows, ranks, nearest[order], free_gpus, kept)
         chosen: list[Turn] = []
         room = max_tasks
-        for row, of_row in zip(rows[:max_classes].tolist(), ranks.tolist(), strict=False):
+        most = self._most_of_each(rows[:max_classes], free_gpus)
+        for row, of_row, of_class in zip(rows[:max_classes].tolist(), ranks.tolist(), most.tolist(), strict=False):
             waiting = self._by_index[row]
             assert waiting is not None
-            take = min(len(waiting), room)
+            take = min(len(waiting), of_class, room)
             chosen.append(Turn(waiting, take, of_row))
             room -= take
             if room == 0:
                 break
         return chosen
+
+    def _most_of_each(self, rows: IntArray, free_gpus: FloatArray | None) -> IntArray:
+        """Tasks of each class that are worth a look: what there is room for, and a few that others may give way to.
+
+        Else a class of a hundred thousand that wait fills the window again and again, and nobody after it has a turn.
+        """
+        if free_gpus is None:
+            return np.full(len(rows), np.iinfo(np.int64).max)
+        each = np.maximum(self._gpus[rows], _SLACK)
+        fit = np.where(self._pools[rows], np.floor(free_gpus / each[:, None] + _SLACK), 0.0).sum(axis=1)
+        return np.where(self._gpus[rows] > 0.0, np.maximum(fit, LEAST_TURN), np.inf).clip(max=2**62).astype(np.int64)
 
     def _ranks(self, rows: IntArray, now_ms: int, rule: RankRule, nearest: FloatArray | None = None) -> FloatArray:
         """Ranks of classes where their data cost so much to fetch (`_nearest`); None for the cheapest place of all."""
