@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from thalweg.client.client import Client, InvalidRequestError, checked_request
+from thalweg.client.client import Client, InvalidRequestError, checked_request, checked_requests
 from thalweg.client.orders import checked_order, give_order
 from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.contract.messages import Answer, ControlOrder, OrderAnswer
@@ -85,7 +85,7 @@ class ActSender:
         """
         asked_ms = self._moment()
         contents = [{"observed_at": asked_ms, **of_tenant(request, caller)} for request in requests]
-        checked = [checked_request(content, "submit")[0] for content in contents]
+        checked = [request for request, _ in checked_requests(contents, "submit")]
         if len({request.task_id for request in checked}) < len(checked):
             raise InvalidRequestError("a task is named twice")
         moments = {str(request.task_id): request.observed_at or 0 for request in checked}
