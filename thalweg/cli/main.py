@@ -6,9 +6,11 @@ import importlib.util
 import os
 import sys
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import click
+
+from thalweg.cli.terminal.ending import print_error, wants_json
 
 COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     # name: (module, attribute, what --help lists). A module is imported when its command is called, so that --help
@@ -195,6 +197,20 @@ _WRONG_CALL: Final = 2
 
 class LazyGroup(click.Group):
     """A group that imports a command when it is called."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Note whether a JSON document is asked for, whichever command is called."""
+        ctx.obj = wants_json(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what ends it is also the document, where one was asked for."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            if ctx.obj:
+                print_error(error)
+            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name all commands."""

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from thalweg.cli.reach.solver_output import solvers_to_stderr
 from thalweg.cli.terminal import words
+from thalweg.cli.terminal.ending import WRONG_CALL
 from thalweg.scheduling.problem.check import ProblemError
 from thalweg.scheduling.problem.document import (
     PlanResult,
@@ -56,8 +57,7 @@ def plan(problem_path: Path, strategy: str, deadline_s: float | None, seed: int,
         with solvers_to_stderr():
             solution = solve(read.problem, strategy=strategy, limits=limits, seed=seed)
     except (ProblemFormatError, ProblemError) as error:
-        click.echo(f"Error: {problem_path}: {error}", err=True)
-        sys.exit(2)
+        end(f"{problem_path}: {error}", WRONG_CALL)
     result = write_solution(read, solution, (time.perf_counter() - started) * 1e3)
     if as_json:
         click.echo(msgspec.json.encode(result).decode())

@@ -92,7 +92,7 @@ def test_a_number_that_does_not_order_is_refused(value: float) -> None:
 
 def test_a_number_that_json_cannot_write_is_no_value() -> None:
     for value in (float("nan"), {"a": [1.0, float("inf")]}):
-        with pytest.raises(ChangeRefusedError, match="field price.*: allowed are finite numbers"):
+        with pytest.raises(ChangeRefusedError, match=r"field price.*: allowed are finite numbers"):
             write(None, Assign("price", value), 1)
 
 
