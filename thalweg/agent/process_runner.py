@@ -96,7 +96,8 @@ class ProcessRunner:
             for worker in workers:
                 values = environment(event, worker, workers, own=own, secrets=secrets, files=files, master_port=port)
                 if shutil.which(event.command[0], path=values.get("PATH")) is None:
-                    raise CommandNotFoundError(event.command[0], event.env.get("PATH"))
+                    is_looked_for = os.sep not in event.command[0]
+                    raise CommandNotFoundError(event.command[0], event.env.get("PATH") if is_looked_for else None)
                 run.workers.append(self._start_worker(event.command, run, worker, values))
         except (OSError, ValueError, NoFreePortError, RunnerError) as error:  # ValueError: a NUL in a variable
             self._give_up(run)

@@ -20,7 +20,7 @@ from thalweg.agent.secret_store import SecretStore
 from thalweg.agent.simulate_runner import SimulateRunner
 from thalweg.agent.steady import counted_from
 from thalweg.agent.store import AgentStore, new_agent_id
-from thalweg.cli.terminal.ending import FAILED, WRONG_CALL, end
+from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.conf.environment import state_folder
 from thalweg.conf.readiness import announce_ready
 from thalweg.conf.settings import (

@@ -9,7 +9,7 @@ import click
 from thalweg.backup.make import StackPlaces, make_backup
 from thalweg.backup.manifest import BackupError, Manifest
 from thalweg.backup.restore import KEEPABLE, restore_backup
-from thalweg.cli.terminal.ending import FAILED, WRONG_CALL, end
+from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.conf.environment import state_folder
 from thalweg.conf.settings import Settings, SettingsError, load_settings
 from thalweg.stack.state import StateFolder, StateFolderError, running_in

@@ -9,7 +9,7 @@ import click
 from thalweg.agent.figures import load_figures
 from thalweg.bootstrap.runtime import ensure_runtime
 from thalweg.chaos.run import ChaosFailedError, ChaosPlan, ChaosReport, run_chaos
-from thalweg.cli.terminal.ending import FAILED, WRONG_CALL, end
+from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.cli.terminal.render import print_json
 from thalweg.conf.environment import CHAOS, state_folder
 from thalweg.conf.settings import Settings

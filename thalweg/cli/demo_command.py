@@ -11,7 +11,7 @@ import click
 from thalweg.agent.figures import load_figures
 from thalweg.agent.fleet import FleetError
 from thalweg.bootstrap.runtime import ensure_runtime
-from thalweg.cli.terminal.ending import FAILED, WRONG_CALL, end
+from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.conf.environment import DEMO, state_folder
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.demo.demo import DemoFailedError, DemoPlan, run_demo

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from thalweg.audit.hurt import HurtError, hurt, names_of, settle_and_balance
-from thalweg.cli.terminal.ending import FAILED, WRONG_CALL, end
+from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.conf.environment import state_folder
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.query.sql.query import WarehouseUnreadableError

@@ -10,8 +10,6 @@ from typing import Any, Final
 
 import click
 
-from thalweg.cli.terminal.ending import print_error, wants_json
-
 COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     # name: (module, attribute, what --help lists). A module is imported when its command is called, so that --help
     # needs nothing but click; a test compares the words with the command's own.
@@ -199,8 +197,8 @@ class LazyGroup(click.Group):
     """A group that imports a command when it is called."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Note whether a JSON document is asked for, whichever command is called."""
-        ctx.obj = wants_json(args)
+        """Note what is asked for, whichever command is called."""
+        ctx.obj = tuple(args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -208,7 +206,9 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
-            if ctx.obj:
+            from thalweg.cli.reach.ending import print_error, wants_json  # late: --help needs nothing but click
+
+            if wants_json(ctx.obj):
                 print_error(error)
             raise
 

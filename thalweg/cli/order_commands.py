@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
+from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.cli.reach.reading import WrongCall, find_warehouse, reading_command
 from thalweg.cli.terminal import words
-from thalweg.cli.terminal.ending import FAILED, WRONG_CALL, end
 from thalweg.cli.terminal.moment import parse_moment
 from thalweg.cli.terminal.render import Column, Fit, print_json, print_table
 from thalweg.query.questions.foreseen_words import as_document, in_words

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from thalweg.cli.terminal.ending import FAILED, WRONG_CALL, end
+from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.conf.environment import SetupIncompleteError
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.replay.openb import PackAll, pack_here, pack_trace

@@ -12,9 +12,9 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from thalweg.cli.reach.ending import WRONG_CALL, end
 from thalweg.cli.reach.solver_output import solvers_to_stderr
 from thalweg.cli.terminal import words
-from thalweg.cli.terminal.ending import WRONG_CALL
 from thalweg.scheduling.problem.check import ProblemError
 from thalweg.scheduling.problem.document import (
     PlanResult,
@@ -52,8 +52,8 @@ def plan(problem_path: Path, strategy: str, deadline_s: float | None, seed: int,
     try:
         read = read_problem(raw)
         started = time.perf_counter()
-        end = None if deadline_s is None else started + deadline_s
-        limits = SolveLimits(remaining_s=None if end is None else lambda: end - time.perf_counter())
+        last = None if deadline_s is None else started + deadline_s
+        limits = SolveLimits(remaining_s=None if last is None else lambda: last - time.perf_counter())
         with solvers_to_stderr():
             solution = solve(read.problem, strategy=strategy, limits=limits, seed=seed)
     except (ProblemFormatError, ProblemError) as error:

@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from thalweg.cli.reach.broker_calls import broker_options, call_broker
-from thalweg.cli.terminal.ending import WRONG_CALL, end
+from thalweg.cli.reach.ending import WRONG_CALL, end
 from thalweg.cli.terminal.outcomes import report
 from thalweg.cli.terminal.render import print_json
 from thalweg.client.client import Client, InvalidRequestError, checked_request

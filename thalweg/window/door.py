@@ -589,7 +589,7 @@ async def _body(request: Request) -> Any:
         raise InvalidRequestError(_too_large_number(body) or f"it is no JSON: {error}") from error
 
 
-def _too_large_number(body: bytes) -> str | None:
+def _too_large_number(body: bytearray) -> str | None:
     """Name the number that is too large to be held, such as 1e400; None where that is not what is wrong."""
     try:
         return finite.objection(json.loads(body))

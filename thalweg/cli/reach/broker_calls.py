@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import click
 
-from thalweg.cli.terminal.ending import FAILED, WRONG_CALL, end
+from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.client.client import Client, ClientError, InvalidRequestError
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker

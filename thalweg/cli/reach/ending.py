@@ -14,18 +14,22 @@ WRONG_CALL: Final = 2
 class EndedError(click.ClickException):
     """The command has ended, and said why."""
 
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.exit_code = code
+    exit_code = FAILED
 
     def show(self, file: Any = None) -> None:
         """Print the words as they are."""
         click.echo(self.message, err=True, file=file)
 
 
+class EndedAsWrongCallError(EndedError):
+    """The call or its input is wrong."""
+
+    exit_code = WRONG_CALL
+
+
 def end(message: str, code: int) -> NoReturn:
-    """End the command with a message."""
-    raise EndedError(message, code)
+    """End the command with a message, and FAILED or WRONG_CALL."""
+    raise (EndedAsWrongCallError if code == WRONG_CALL else EndedError)(message)
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
