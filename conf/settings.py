@@ -23,7 +23,7 @@ RESERVED = frozenset(
 )
 
 PositiveMs = Annotated[int, Field(gt=0)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0)]
 
 
 class SettingsError(Exception):
@@ -31,7 +31,8 @@ class SettingsError(Exception):
 
 
 class _Group(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    # A limit that is no number would limit nothing, and no setting says "never" by infinity.
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class KafkaSettings(_Group):

@@ -25,8 +25,7 @@ def objection(request: TaskRequest, size_bytes: int) -> str | None:
 def _objections(request: TaskRequest, size_bytes: int) -> Iterator[str]:
     if (wrong := _objection_to_ids(request) or _objection_to_array(request, size_bytes)) is not None:
         yield wrong
-    if request.command and (not request.command[0] or any("\0" in word for word in request.command)):
-        yield f"command {request.command!r}: allowed is the name of a program and its arguments, without NUL characters"
+    yield from _objections_to_start(request)
     for worker in (request.per_worker, *(subtask.per_worker for subtask in request.subtasks)):
         if worker.gpus and worker.gpu_milli:
             yield f"gpus {worker.gpus} and gpu_milli {worker.gpu_milli} on one worker: allowed is one of the two"
@@ -50,6 +49,19 @@ def _objections(request: TaskRequest, size_bytes: int) -> Iterator[str]:
             "allowed is an order from least to most"
         )
     yield from _objections_to_places(request)
+
+
+def _objections_to_start(request: TaskRequest) -> Iterator[str]:
+    if request.command is not None and (
+        not request.command or not request.command[0] or any("\0" in word for word in request.command)
+    ):
+        yield (
+            f"command {request.command!r}: allowed is the name of a program and its arguments, without NUL characters; "
+            "null where there is none"
+        )
+    for name, value in request.env.items():
+        if "\0" in value:
+            yield f"env.{name} {value!r:.60}: allowed is text without NUL characters; a process cannot be given them"
 
 
 def _objections_to_places(request: TaskRequest) -> Iterator[str]:

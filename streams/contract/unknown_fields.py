@@ -41,7 +41,8 @@ def unknown_fields(content: Mapping[str, Any], message: type[msgspec.Struct]) ->
 
 def _unknown(content: Any, kind: type[msgspec.Struct], at: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     known = _struct_fields(kind)
-    for name, value in content.items():
+    for key, value in content.items():
+        name = str(key)  # as it is in JSON
         if name not in known:
             yield f"{at}{name}", name, known
             continue

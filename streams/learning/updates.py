@@ -18,6 +18,7 @@ from thalweg.streams.contract import envelope
 from thalweg.streams.contract.decode import decoded
 from thalweg.streams.contract.messages import LearningPrivacy, LearningRun, LearningSecrecy, ModelUpdate, Payload
 from thalweg.streams.contract.topics import UPDATES, region_of_topic
+from thalweg.sync.protocol import finite
 
 OPERATORS: Final = "@centre"
 """The region whose topic is the operators'."""
@@ -75,7 +76,12 @@ def write_update(message: ModelUpdate, prefix: str, region: str, now_ms: int) ->
         prefix: of the topics' names.
         region: the participant's, or OPERATORS.
         now_ms: told as the event's time; the broker's own decides who is late.
+
+    Raises:
+        ValueError: a number of it is none that JSON can write; the centre would find nothing there.
     """
+    if (wrong := finite.objection(message)) is not None:
+        raise ValueError(wrong)
     raw = msgspec.json.encode(message)
     event = envelope.Envelope(
         event_id=envelope.content_id("update", region, raw),

@@ -96,6 +96,9 @@ class ProcessRunner:
             files = variables(run.folder.path) | {TASK_FOLDER: str(run.folder.path)}
             for worker in workers:
                 values = environment(event, worker, workers, own=own, secrets=secrets, files=files, master_port=port)
+                if shutil.which(event.command[0], path=values.get("PATH")) is None:
+                    is_looked_for = os.sep not in event.command[0]
+                    raise CommandNotFoundError(event.command[0], event.env.get("PATH") if is_looked_for else None)
                 run.workers.append(self._start_worker(event.command, run, worker, values))
         except (OSError, ValueError, NoFreePortError, RunnerError) as error:  # ValueError: a NUL in a variable
             self._give_up(run)
@@ -124,8 +127,6 @@ class ProcessRunner:
     def _start_worker(
         self, command: list[str], run: ProcessRun, worker: RankedWorker, values: dict[str, str]
     ) -> WorkerProcess:
-        if shutil.which(command[0], path=values.get("PATH")) is None:
-            raise CommandNotFoundError(command[0])
         output = os.open(
             run.folder.path / log_name(worker.rank),
             os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC,

@@ -111,5 +111,17 @@ class CommandNotFoundError(RunnerError):
     exit_code: Final = 127
     """As a shell ends with that finds none, and as `scheduling.decisions.tries` knows it."""
 
-    def __init__(self, command: str) -> None:
-        super().__init__(f"command {command!r} was not found in this region")
+    def __init__(self, command: str, own_path: str | None = None) -> None:
+        """Make the error.
+
+        Args:
+            command: the program.
+            own_path: where it was looked for, where the task's own env says that; None is the region's.
+        """
+        if own_path is None:
+            super().__init__(f"command {command!r} was not found in this region")
+        else:
+            super().__init__(
+                f"command {command!r} was not found in the task's own PATH {own_path!r:.200} (env); leave PATH out of "
+                "env for the region's, or name the program by its whole path"
+            )

@@ -2,7 +2,6 @@
 
 import logging
 import re
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
@@ -23,6 +22,7 @@ from thalweg.agent.simulate_runner import SimulateRunner
 from thalweg.agent.spot_notice import SpotWatch
 from thalweg.agent.steady import counted_from
 from thalweg.agent.store import AgentStore, new_agent_id
+from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.conf.environment import state_folder
 from thalweg.conf.readiness import announce_ready
 from thalweg.conf.settings import (
@@ -129,15 +129,13 @@ def agent(
             )
         )
     except (SettingsError, FleetError, UnknownRegionError, NoBrokerError, ArtefactError) as error:
-        click.echo(str(error), err=True)
-        sys.exit(2)
+        end(str(error), WRONG_CALL)
     set_up_logs(settings.logs)
     stop = Stop().on_signals()
     try:
         run_agent(fleets, settings=settings, folder=folder, runner=runs, stop=stop, seed=seed)
     except StreamError as error:
-        click.echo(str(error), err=True)
-        sys.exit(1)
+        end(str(error), FAILED)
 
 
 def _tables(settings: Settings) -> str:

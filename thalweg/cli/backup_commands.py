@@ -1,7 +1,6 @@
 """`thalweg backup` and `restore`: a consistent copy of the local stack, and a stack made of one."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ import click
 from thalweg.backup.make import StackPlaces, make_backup
 from thalweg.backup.manifest import BackupError, Manifest
 from thalweg.backup.restore import KEEPABLE, restore_backup
+from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.conf.environment import state_folder
 from thalweg.conf.settings import Settings, SettingsError, load_settings
 from thalweg.scheduling.counted import counted
@@ -17,7 +17,6 @@ from thalweg.stack.state import StateFolder, StateFolderError, running_in
 from thalweg.sync.clock import steady_clock, system_clock
 from thalweg.sync.ledger.put_back import put_back_in
 
-WRONG_CALL: Final = 2
 MB: Final = 1_000_000
 
 
@@ -54,15 +53,13 @@ def backup(folder: Path, without_records: bool, config: Path | None, overrides: 
             with_records=not without_records,
         )
     except (BackupError, SettingsError, StateFolderError) as error:
-        click.echo(str(error), err=True)
-        sys.exit(WRONG_CALL)
+        end(str(error), WRONG_CALL)
     except OSError as error:
-        click.echo(
+        end(
             f"{error.strerror} ({error.filename or folder}): the backup was not finished and is none. Remove {folder} "
             "and make it again",
-            err=True,
+            FAILED,
         )
-        sys.exit(1)
     _say(made, as_json, f"Copied into {folder} in {made.seconds:.1f} s", {"folder": str(folder)})
 
 
@@ -91,14 +88,12 @@ def restore(folder: Path, keep: tuple[str, ...], as_json: bool) -> None:
     try:
         made = restore_backup(folder, state, keep=keep)
     except (BackupError, StateFolderError) as error:
-        click.echo(str(error), err=True)
-        sys.exit(WRONG_CALL)
+        end(str(error), WRONG_CALL)
     except OSError as error:
-        click.echo(
+        end(
             f"{error.strerror} ({error.filename or state}): nothing was put in place. Free space, and call it again",
-            err=True,
+            FAILED,
         )
-        sys.exit(1)
     put_back = put_back_in(state / "warehouse")
     sentence = put_back.sentence if put_back is not None else "the backup holds no ledger: the stack begins anew"
     _say(made, as_json, f"Restored into {state}: {sentence}", {"state": str(state), "found": sentence})

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import click
 
-from thalweg.cli.reach.broker_calls import FAILED, WRONG_CALL, broker_options, call_broker, end
+from thalweg.cli.reach.broker_calls import broker_options, call_broker
+from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.cli.reach.reading import WrongCall, find_warehouse
 from thalweg.cli.tasks_command import FILTERS, filter_options, wanted_tasks
 from thalweg.cli.terminal.outcomes import report

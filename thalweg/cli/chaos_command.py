@@ -9,6 +9,7 @@ import click
 from thalweg.agent.figures import load_figures
 from thalweg.bootstrap.runtime import ensure_runtime
 from thalweg.chaos.run import ChaosFailedError, ChaosPlan, ChaosReport, run_chaos
+from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.cli.terminal.render import print_json
 from thalweg.conf.environment import CHAOS, state_folder
 from thalweg.conf.settings import Settings
@@ -73,8 +74,7 @@ def chaos(
     try:
         folder = StateFolder(StateFolder(state_folder()).path / CHAOS)
     except StateFolderError as error:
-        click.echo(str(error), err=True)
-        sys.exit(2)
+        end(str(error), WRONG_CALL)
     report = _report(plan, folder)
     if record is not None:
         kept = report.document | report.details | {"machine": describe()}
@@ -102,5 +102,4 @@ def _report(plan: ChaosPlan, folder: StateFolder) -> ChaosReport:
             clock=system_clock,
         )
     except (ChaosFailedError, StreamError, WarehouseUnreadableError, *STACK_TROUBLE) as error:
-        click.echo(str(error), err=True)
-        sys.exit(1)
+        end(str(error), FAILED)

@@ -11,6 +11,7 @@ import click
 from thalweg.agent.figures import load_figures
 from thalweg.agent.fleet import FleetError
 from thalweg.bootstrap.runtime import ensure_runtime
+from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.conf.environment import DEMO, state_folder
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.demo.demo import DemoFailedError, DemoPlan, run_demo
@@ -87,8 +88,7 @@ def demo(
         parent = StateFolder(state_folder())
         folder = StateFolder(parent.path / DEMO)
     except (SettingsError, FleetError, TraceError, StateFolderError) as error:
-        click.echo(str(error), err=True)
-        sys.exit(2)
+        end(str(error), WRONG_CALL)
     plan = DemoPlan(
         seconds=seconds or math.inf,
         regions=regions,
@@ -122,8 +122,7 @@ def demo(
             with LiveScreen() as screen:
                 document = run(screen)
     except (DemoFailedError, StreamError, WarehouseUnreadableError, *STACK_TROUBLE) as error:
-        click.echo(str(error), err=True)
-        sys.exit(1)
+        end(str(error), FAILED)
     _report(document, folder.path, as_json)
     sys.exit(0 if document["ok"] else 1)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from thalweg.audit.hurt import HurtError, hurt, names_of, settle_and_balance
+from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.conf.environment import state_folder
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.query.sql.query import WarehouseUnreadableError
@@ -48,8 +49,7 @@ def hurt_running(
         if unknown := sorted(set(names) - set(running)):
             raise HurtError(f"{unknown[0]!r} does not run; running are {', '.join(running)}")
     except (SettingsError, HurtError, StateFolderError) as error:
-        click.echo(str(error), err=True)
-        sys.exit(2)
+        end(str(error), WRONG_CALL)
     done = []
     try:
         for _ in range(rounds):
@@ -60,8 +60,7 @@ def hurt_running(
                 time.sleep(pause_s)
         books = settle_and_balance(folder, prefix, _say)
     except (HurtError, StreamError, WarehouseUnreadableError) as error:
-        click.echo(str(error), err=True)
-        sys.exit(1)
+        end(str(error), FAILED)
     document = {
         "hurt": [asdict(one) for one in done],
         "tasks": dict(books.by_state),

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -195,6 +195,22 @@ _WRONG_CALL: Final = 2
 
 class LazyGroup(click.Group):
     """A group that imports a command when it is called."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Note what is asked for, whichever command is called."""
+        ctx.obj = tuple(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what ends it is also the document, where one was asked for."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            from thalweg.cli.reach.ending import print_error, wants_json  # late: --help needs nothing but click
+
+            if wants_json(ctx.obj):
+                print_error(error)
+            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name all commands."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from thalweg.cli.reach.broker_calls import FAILED, WRONG_CALL, end
+from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.cli.reach.reading import WrongCall, find_warehouse, reading_command
 from thalweg.cli.terminal import words
 from thalweg.cli.terminal.moment import parse_moment

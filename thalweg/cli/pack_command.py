@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
+from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.conf.environment import SetupIncompleteError
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.replay.openb import PackAll, pack_here, pack_trace
@@ -87,11 +87,9 @@ def pack(
                 pack_all=pack_all,
             )
     except (TraceError, ValueError, SettingsError) as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+        end(str(error), WRONG_CALL)
     except SetupIncompleteError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(1)
+        end(str(error), FAILED)
     if as_json:
         click.echo(json.dumps(result))
         return

@@ -12,6 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from thalweg.cli.reach.ending import WRONG_CALL, end
 from thalweg.cli.reach.solver_output import solvers_to_stderr
 from thalweg.cli.terminal import words
 from thalweg.scheduling.problem.check import ProblemError
@@ -51,13 +52,12 @@ def plan(problem_path: Path, strategy: str, deadline_s: float | None, seed: int,
     try:
         read = read_problem(raw)
         started = time.perf_counter()
-        end = None if deadline_s is None else started + deadline_s
-        limits = SolveLimits(remaining_s=None if end is None else lambda: end - time.perf_counter())
+        last = None if deadline_s is None else started + deadline_s
+        limits = SolveLimits(remaining_s=None if last is None else lambda: last - time.perf_counter())
         with solvers_to_stderr():
             solution = solve(read.problem, strategy=strategy, limits=limits, seed=seed)
     except (ProblemFormatError, ProblemError) as error:
-        click.echo(f"Error: {problem_path}: {error}", err=True)
-        sys.exit(2)
+        end(f"{problem_path}: {error}", WRONG_CALL)
     result = write_solution(read, solution, (time.perf_counter() - started) * 1e3)
     if as_json:
         click.echo(msgspec.json.encode(result).decode())

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,16 +13,20 @@ from typing import Any, Final
 import click
 import msgspec
 
-from thalweg.cli.reach.broker_calls import WRONG_CALL, broker_options, call_broker, end
+from thalweg.cli.reach.broker_calls import broker_options, call_broker
+from thalweg.cli.reach.ending import WRONG_CALL, end
 from thalweg.cli.terminal.outcomes import report
 from thalweg.cli.terminal.render import print_json
 from thalweg.client.client import Client, InvalidRequestError, checked_request
 from thalweg.streams.contract.envelope import content_id
+from thalweg.streams.contract.moments import read_date
 from thalweg.translate.recognise import translate
 from thalweg.translate.translation import Loss, NotUnderstoodError, Translation
 
 _LARGEST_FILE_BYTES: Final = 256 * 1_048_576
 """A quarter of a million requests; what is larger goes through the client, or in pieces."""
+_MOST_TOLD: Final = 5
+"""Wrong requests of a file that are told one by one: whoever has more has made one mistake many times."""
 
 
 @click.command()
@@ -41,6 +46,8 @@ _LARGEST_FILE_BYTES: Final = 256 * 1_048_576
     help="What an hour's delay of it costs, in US dollars; without it, what its GPUs and priority say.",
 )
 @click.option("--tenant", help="Who pays.")
+@click.option("--not-before", metavar="TIME", help="Moment before which it does not start: 2026-12-31T10:00:00Z.")
+@click.option("--deadline", metavar="TIME", help="When it should have finished: 2026-12-31T18:00:00+01:00.")
 @click.option("--data", multiple=True, metavar="REGION=GB", help="Input that lies in a region; repeatable.")
 @click.option("--origin", help="Region the round trip is measured from.")
 @click.option("--max-rtt-ms", type=float, help="Round trip allowed from --origin.")
@@ -93,13 +100,17 @@ def submit(
     _tell_losses(given)
     if strict and given.losses:
         end(f"nothing was sent: {len(given.losses)} things cannot be said (--strict)", WRONG_CALL)
+    _check(requests, given, file, keep_unknown)
     if dry_run:
-        _print_only(requests, given, keep_unknown, as_json)
+        _print_only(requests, given, as_json)
         return
+    lost = {"format": given.format, "losses": list(map(_as_document, given.losses))}
 
     def run(client: Client) -> int:
         task_ids = client.submit_all(requests, keep_unknown=keep_unknown)
-        return report(client, task_ids, "submit", answer_s=answer_s, wait_s=wait_s, as_json=as_json, config=config)
+        return report(
+            client, task_ids, "submit", answer_s=answer_s, wait_s=wait_s, as_json=as_json, config=config, beside=lost
+        )
 
     call_broker(config, overrides, bootstrap, run)
 
@@ -116,12 +127,37 @@ def _tell_losses(given: Translation) -> None:
         click.echo(f"  {loss}", err=True)
 
 
-def _print_only(requests: Sequence[dict[str, Any]], given: Translation, keep_unknown: bool, as_json: bool) -> None:
-    try:
-        for request in requests:
+def _check(requests: Sequence[dict[str, Any]], given: Translation, file: Path | None, keep_unknown: bool) -> None:
+    """Check every request before one is sent; end the command with all that is wrong, each with its place."""
+    wrong: list[str] = []
+    for number, request in enumerate(requests):
+        try:
             checked_request(request, "submit", keep_unknown)
-    except InvalidRequestError as error:
-        end(str(error), WRONG_CALL)
+        except InvalidRequestError as error:
+            if file is None or (len(requests) == 1 and given.line_of(0, ()) is None):
+                wrong.append(error.problem)
+                continue
+            line = given.line_of(number, _field_of(error.problem))
+            task_id = request.get("task_id")
+            at = [f"line {line}"] if line else []
+            at += [f"task_id {task_id!r:.100}"] if task_id else ["without a task_id"]
+            wrong.append(f"task {number + 1} of {file} ({', '.join(at)}): {error.problem}")
+    if not wrong:
+        return
+    more = [f"and {len(wrong) - _MOST_TOLD:,} more are wrong"] if len(wrong) > _MOST_TOLD else []
+    none = f" None of the {len(requests):,} was sent." if len(requests) > 1 else ""
+    said = ".\n".join([*wrong[:_MOST_TOLD], *more])
+    end(f"the request was not sent: {said}.{none} docs/reference/events.md lists the fields", WRONG_CALL)
+
+
+def _field_of(problem: str) -> tuple[str | int, ...]:
+    """Read the place that a refusal begins with."""
+    found = re.match(r"(?:unknown field ')?([A-Za-z_]\w*(?:\.\w+|\[\d+\])*)", problem)
+    steps = re.findall(r"\w+", found.group(1)) if found else []
+    return tuple(int(step) if step.isdecimal() else step for step in steps)
+
+
+def _print_only(requests: Sequence[dict[str, Any]], given: Translation, as_json: bool) -> None:
     if as_json:
         print_json({"format": given.format, "requests": requests, "losses": list(map(_as_document, given.losses))})
         return
@@ -180,22 +216,35 @@ def _from_options(**options: Any) -> dict[str, Any]:
     command = options["command"]
     if command is not None:
         command = _listed(command) if command.lstrip().startswith("[") else _words(command)
-    request = {
-        name: options[name]
-        for name in ("workers", "expected_s", "priority", "value_usd_per_hour", "tenant", "max_rtt_ms", "replicas")
-    } | {
-        "per_worker": {name: value for name, value in per_worker.items() if value is not None},
-        "data": data or None,
-        "origin_region": options["origin"],
-        "allowed_regions": list(options["allowed_regions"]) or None,
-        "spot_ok": options["spot"] or None,
-        "command": command,
-    }
+    request = (
+        {
+            name: options[name]
+            for name in ("workers", "expected_s", "priority", "value_usd_per_hour", "tenant", "max_rtt_ms", "replicas")
+        }
+        | {
+            "per_worker": {name: value for name, value in per_worker.items() if value is not None},
+            "data": data or None,
+            "origin_region": options["origin"],
+            "allowed_regions": list(options["allowed_regions"]) or None,
+            "spot_ok": options["spot"] or None,
+            "command": command,
+        }
+        | {name: _moment(name, options[name]) for name in ("not_before", "deadline")}
+    )
     request = {name: value for name, value in request.items() if value not in (None, {})}
     if not request and options["task_id"] is None:
         raise ValueError("nothing to submit: name a FILE, or say what the task needs (thalweg submit --help)")
     task_id = options["task_id"] or f"task-{content_id(json.dumps(request, sort_keys=True))[:12]}"
     return {"task_id": task_id} | request
+
+
+def _moment(name: str, text: str | None) -> int | None:
+    if text is None or re.fullmatch("[0-9]{1,18}", text):
+        return None if text is None else int(text)
+    try:
+        return read_date(text)
+    except ValueError as error:
+        raise ValueError(f"--{name.replace('_', '-')} {text!r:.60}: {error}") from error
 
 
 def _words(command: str) -> list[str]:

@@ -25,7 +25,7 @@ from thalweg.streams.broker.admin import identities
 from thalweg.streams.broker.consume import IncomingRecord, KafkaReader
 from thalweg.streams.broker.errors import StreamError
 from thalweg.streams.broker.publish import KafkaPublisher, OutgoingRecord
-from thalweg.streams.contract import request_rules
+from thalweg.streams.contract import field_words, request_rules
 from thalweg.streams.contract.decode import Message, UndecodableError, decoded
 from thalweg.streams.contract.envelope import Envelope, content_id, write_headers
 from thalweg.streams.contract.messages import Answer, Answers, AssignmentEvent, StatusEvent, TaskEnd, TaskRequest
@@ -42,6 +42,7 @@ from thalweg.streams.contract.topics import (
 from thalweg.streams.contract.unknown_fields import unknown_fields
 from thalweg.streams.placement.fence import Fence, FenceVerdict
 from thalweg.sync.clock import Clock, system_clock
+from thalweg.sync.protocol import finite
 
 SOURCE: Final = "/thalweg/client"
 DEFAULT_ATTEMPTS: Final = 3
@@ -73,10 +74,20 @@ class ClientError(Exception):
 
 
 class InvalidRequestError(ClientError, ValueError):
-    """The request is not a valid message; nothing was sent."""
+    """The request is not a valid message; nothing was sent, nor any other of the same call."""
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(f"the request was not sent: {problem}. docs/reference/events.md lists the fields")
+    def __init__(self, problem: str, which: str = "") -> None:
+        """Make the error.
+
+        Args:
+            problem: what was seen, and what is allowed.
+            which: of many requests, the one that is wrong.
+        """
+        where = f"{which}: " if which else ""
+        others = "; none of the others was sent either" if which else ""
+        super().__init__(
+            f"the request was not sent: {where}{problem}{others}. docs/reference/events.md lists the fields"
+        )
         self.problem = problem
 
 
@@ -276,7 +287,7 @@ class Client:
         self, requests: Sequence[TaskRequest | Mapping[str, Any]], *, keep_unknown: bool = False
     ) -> list[str]:
         """Submit many tasks at once; see `submit`."""
-        return self._send([checked_request(request, "submit", keep_unknown) for request in requests])
+        return self._send(checked_requests(requests, "submit", keep_unknown))
 
     def update(self, request: TaskRequest | Mapping[str, Any], *, keep_unknown: bool = False) -> None:
         """Replace the request of a live task; where its needs change, it is placed again. Raises as `submit`."""
@@ -618,12 +629,17 @@ def checked_request(
     if content.setdefault("op", op) != op:
         raise InvalidRequestError(f"op is {content['op']!r}, but {op} was called")
     try:
-        # Through JSON, because JSON is what is judged: NaN, sets and integers of a million digits end here.
+        # Through JSON, because JSON is what is judged: sets and integers of a million digits end here.
         value = _ENCODER.encode(content)
+        if (wrong := finite.objection(content)) is not None:
+            raise InvalidRequestError(wrong)
         checked = msgspec.json.decode(value, type=TaskRequest)
+    except InvalidRequestError:
+        raise
     except (msgspec.MsgspecError, TypeError, OverflowError, ValueError) as error:
         # What is missing is often there under a name that is nearly right.
-        raise InvalidRequestError("; ".join([str(error), *map(str, unknown_fields(content, TaskRequest))])) from error
+        words = [field_words.in_words(error, content, TaskRequest), *map(str, unknown_fields(content, TaskRequest))]
+        raise InvalidRequestError("; ".join(words)) from error
     except RecursionError as error:
         raise InvalidRequestError(str(error)) from error
     if not keep_unknown and (unknown := unknown_fields(content, TaskRequest)):
@@ -631,6 +647,27 @@ def checked_request(
     if (wrong := request_rules.objection(checked, len(value))) is not None:
         raise InvalidRequestError(wrong)
     return checked, content
+
+
+def checked_requests(
+    requests: Sequence[TaskRequest | Mapping[str, Any]], op: str, keep_unknown: bool = False
+) -> list[tuple[TaskRequest, dict[str, Any]]]:
+    """Check many requests as `checked_request` does one.
+
+    Raises:
+        InvalidRequestError: one is wrong; the message says which of them, by its number and its id.
+    """
+    found = []
+    for number, request in enumerate(requests, start=1):
+        try:
+            found.append(checked_request(request, op, keep_unknown))
+        except InvalidRequestError as error:
+            if len(requests) == 1:
+                raise
+            named = request.get("task_id") if isinstance(request, Mapping) else getattr(request, "task_id", None)
+            which = f"{number} of {len(requests)}" + (f", task_id {named!r:.100}" if named else ", without a task_id")
+            raise InvalidRequestError(error.problem, which) from error
+    return found
 
 
 def _read(decoder: "msgspec.json.Decoder[Message]", record: IncomingRecord, otherwise: Message) -> Message:

@@ -11,12 +11,13 @@ from thalweg.client.client import InvalidRequestError
 from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.consume import KafkaReader
 from thalweg.streams.broker.publish import KafkaPublisher, OutgoingRecord
-from thalweg.streams.contract import order_rules
+from thalweg.streams.contract import field_words, order_rules
 from thalweg.streams.contract.decode import UndecodableError, decoded
 from thalweg.streams.contract.envelope import Envelope, content_id, write_headers
 from thalweg.streams.contract.messages import Answers, ControlOrder, OrderAnswer
 from thalweg.streams.contract.topics import ANSWERS, CONTROL, topic_name
 from thalweg.streams.placement.orders import subject
+from thalweg.sync.protocol import finite
 
 SOURCE: Final = "/thalweg/operator"
 _ENCODER: Final = msgspec.json.Encoder()
@@ -32,12 +33,14 @@ def checked_order(content: Mapping[str, Any]) -> ControlOrder:
     unknown = sorted(content.keys() - set(ControlOrder.__struct_fields__))
     if unknown:
         raise InvalidRequestError(f"an order has no field {unknown[0]!r}")
+    if (wrong := finite.objection(content)) is not None:
+        raise InvalidRequestError(wrong)
     try:
         order = msgspec.convert(dict(content), ControlOrder)
         _ENCODER.encode(order)
-    except (msgspec.ValidationError, msgspec.EncodeError) as error:
-        raise InvalidRequestError(str(error)) from error
-    if (wrong := _not_finite(order) or order_rules.objection(order)) is not None:
+    except (msgspec.ValidationError, msgspec.EncodeError, UnicodeEncodeError) as error:
+        raise InvalidRequestError(field_words.in_words(error, content, ControlOrder)) from error
+    if (wrong := order_rules.objection(order)) is not None:
         raise InvalidRequestError(wrong)
     return order
 
@@ -93,13 +96,4 @@ def _answer(reader: KafkaReader, order_id: str, answer_s: float) -> OrderAnswer 
             found = next((answer for answer in told if answer.order_id == order_id), None)
             if found is not None:
                 return found
-    return None
-
-
-def _not_finite(order: ControlOrder) -> str | None:
-    """Say which number is none: JSON has no way to write it."""
-    for name in ("weight", "quota_gpus", "budget_usd_per_hour", "usd_per_gpu_hour"):
-        value = getattr(order, name)
-        if value is not None and value - value != 0.0:
-            return f"{name} {value}: allowed are numbers"
     return None

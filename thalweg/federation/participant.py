@@ -1,6 +1,7 @@
 """Take part in a run: follow a model, train on what is here, send what was learned. Nothing else leaves the region."""
 
 import logging
+import math
 import os
 from base64 import b64encode
 from collections.abc import Callable, Mapping
@@ -205,7 +206,7 @@ class Participant:
             turn=self._turn if spec.way.asynchronous else 0,
             samples=trained.samples,
             raw=raw,
-            metrics=trained.metrics,
+            metrics=_told(trained.metrics),
         )
         self._answered = state.round, 0
 
@@ -300,3 +301,11 @@ class Participant:
             signature=b64encode(self._key.sign(signed_text(said))).decode() if self._key is not None else "",
         )
         self._publisher.publish([write_update(message, self._prefix, self._region, self._clock())])
+
+
+def _told(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Leave out figures that no message can tell: the update itself is judged by its parameters."""
+    told = {name: figure for name, figure in metrics.items() if math.isfinite(figure)}
+    for name in metrics.keys() - told.keys():
+        log.warning("the figure %s is %s, and not told: a message holds finite numbers", name, metrics[name])
+    return told

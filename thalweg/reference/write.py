@@ -38,7 +38,7 @@ def generated(root: Path = PROJECT_ROOT) -> Mapping[str, str]:
         "docs/decisions/index.md": decisions_page(root / "docs" / "decisions"),
         f"{_FOLDER}/asyncapi.yaml": asyncapi_yaml(KafkaSettings().topic_prefix),
     }
-    texts[f"{_FOLDER}/sync-cases.json"] = json.dumps(cases(), indent=1, ensure_ascii=False) + "\n"
+    texts[f"{_FOLDER}/sync-cases.json"] = json.dumps(cases(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     for topic in PUBLISHED:
         schema = json.dumps(message_schema(topic), indent=2, ensure_ascii=False)
         texts[f"{_FOLDER}/schemas/{topic}.json"] = schema + "\n"

@@ -11,10 +11,7 @@ from typing import Any, Final
 
 import yaml
 
-from thalweg.translate.translation import NotUnderstoodError
-
-Path = tuple[str | int, ...]
-"""Keys and positions from a document's root to a value."""
+from thalweg.translate.translation import NotUnderstoodError, Path
 
 MOST_VALUES: Final = 200_000
 """In a file, aliases counted for what they stand for: above what a person writes or a loop prints, far below what
@@ -22,6 +19,7 @@ would fill the memory."""
 DEEPEST: Final = 64
 _INT: Final = re.compile(r"[-+]?[0-9]{1,300}|0x[0-9a-fA-F]{1,200}|0o[0-7]{1,200}")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_NO_NUMBER: Final = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _WORDS: Final = {
     "": None,
     "~": None,
@@ -56,7 +54,9 @@ def read_documents(text: str) -> list[SourceDocument]:
 
 def _read_json(text: str) -> list[SourceDocument]:
     try:
-        return [SourceDocument(json.loads(text))]
+        return [SourceDocument(_of_json(text))]
+    except NotUnderstoodError:
+        raise
     except RecursionError:
         raise NotUnderstoodError("the file is nested too deep to be read") from None
     except ValueError as whole:
@@ -64,13 +64,29 @@ def _read_json(text: str) -> list[SourceDocument]:
         found = []
         for number, line in lines:
             try:
-                found.append(SourceDocument(json.loads(line), {(): number}))
+                found.append(SourceDocument(_of_json(line), {(): number}))
+            except NotUnderstoodError as error:
+                raise NotUnderstoodError(f"line {number}: {error}") from error
             except (ValueError, RecursionError) as error:
                 # A single value over many lines is judged as such, or as the YAML that a flow of braces may be.
                 if number == lines[0][0]:
                     return _read_braces(text, whole)
                 raise NotUnderstoodError(f"line {number}: {error}") from error
         return found
+
+
+def _of_json(text: str) -> Any:
+    """Read a value; of a name that stands twice the last would count, and nobody would know."""
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise NotUnderstoodError(f"{key!r} stands twice, with {found[key]!r:.60} and {value!r:.60}")
+        found[key] = value
+    return found
 
 
 def _read_braces(text: str, not_json: ValueError) -> list[SourceDocument]:
@@ -166,4 +182,8 @@ def _scalar(node: yaml.ScalarNode) -> Any:
         return _WORDS_OF_YAML[text]
     if _INT.fullmatch(text):
         return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
-    return float(text) if _FLOAT.fullmatch(text) else text
+    return float(text.replace(".", "", 1) if _NO_NUMBER.fullmatch(text) else text) if _is_float(text) else text
+
+
+def _is_float(text: str) -> bool:
+    return _FLOAT.fullmatch(text) is not None or _NO_NUMBER.fullmatch(text) is not None

@@ -8,9 +8,9 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from thalweg.translate.documents import Path, SourceDocument
+from thalweg.translate.documents import SourceDocument
 from thalweg.translate.sheet import Sheet
-from thalweg.translate.translation import Loss, NotUnderstoodError, Request
+from thalweg.translate.translation import Loss, NotUnderstoodError, Path, Request
 from thalweg.translate.units import gpu_model, quantity
 
 API: Final = "batch/v1"
@@ -168,6 +168,12 @@ def _environment(sheet: Sheet) -> Request:
 def _repeated(sheet: Sheet) -> Request:
     completions = sheet.take("spec.completions", int)
     parallel = sheet.take("spec.parallelism", int, default=1)
+    if parallel < 1:
+        raise sheet.refuse(
+            "spec.parallelism",
+            f"seen {parallel}, by which a Job is suspended; allowed is 1 and more: leave it out, submit it, hold it "
+            "with thalweg hold (as for suspend: true)",
+        )
     tries = sheet.take("spec.backoffLimit", int)
     sheet.ignore("spec.completionMode")
     if completions is None and parallel > 1:

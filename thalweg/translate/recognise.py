@@ -1,15 +1,16 @@
 """Tell by its own words in which format a description of work is written, and read it."""
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from thalweg.streams.contract.envelope import content_id
+from thalweg.streams.contract.moments import read_date
 from thalweg.translate.documents import SourceDocument, read_documents
 from thalweg.translate.kubernetes import from_job, is_kubernetes
 from thalweg.translate.sbatch import from_sbatch, is_sbatch
 from thalweg.translate.skypilot import from_skypilot, is_skypilot, pipeline
-from thalweg.translate.translation import Loss, NotUnderstoodError, Request, Translation
+from thalweg.translate.translation import Loss, NotUnderstoodError, Path, Request, Translation
 
 
 def translate(text: str) -> Translation:
@@ -31,7 +32,12 @@ def translate(text: str) -> Translation:
         return _kubernetes(documents)
     if is_skypilot(documents[-1].value):
         return _skypilot(documents)
-    return Translation(format="thalweg", requests=tuple(_requests(documents)))
+    found = _requests(documents)
+    return Translation(
+        format="thalweg",
+        requests=tuple(_with_moments(request, lines) for request, lines in found),
+        lines=tuple(lines for _, lines in found),
+    )
 
 
 def identified(request: Request) -> Request:
@@ -74,19 +80,44 @@ def _skypilot(documents: list[SourceDocument]) -> Translation:
     return Translation(format="skypilot", requests=tuple(requests), losses=tuple(losses))
 
 
-def _requests(documents: Sequence[SourceDocument]) -> list[Request]:
-    """Take the requests out of documents of ours: one each, or lists of them."""
-    found: list[Request] = []
+def _requests(documents: Sequence[SourceDocument]) -> list[tuple[Request, Mapping[Path, int]]]:
+    """Take the requests out of documents of ours, one each, or lists of them; each with its lines."""
+    found: list[tuple[Request, Mapping[Path, int]]] = []
     for document in documents:
-        for value in document.value if isinstance(document.value, list) else [document.value]:
+        is_list = isinstance(document.value, list)
+        for index, value in enumerate(document.value if is_list else [document.value]):
+            lines = _within(document.lines, (index,)) if is_list else document.lines
             if not isinstance(value, dict):
-                line = document.lines.get(())
+                line = lines.get((), document.lines.get(()))
                 at = f"line {line}: " if line else ""
                 raise NotUnderstoodError(f"{at}task {len(found) + 1}: wanted is a mapping, seen {_kind_of(value)}")
-            found.append(value)
+            found.append((value, lines))
     if not found:
         raise NotUnderstoodError("the file holds no task")
     return found
+
+
+def _within(lines: Mapping[Path, int], start: Path) -> Mapping[Path, int]:
+    """Give the lines of what stands below a place, by the paths from there."""
+    return {path[len(start) :]: line for path, line in lines.items() if path[: len(start)] == start}
+
+
+def _with_moments(request: Request, lines: Mapping[Path, int]) -> Request:
+    """Take dates for the moments that a person writes: a message has milliseconds."""
+    read: Request = {}
+    for name in MOMENTS:
+        if isinstance(text := request.get(name), str):
+            try:
+                read[name] = read_date(text)
+            except ValueError as error:
+                line = lines.get((name,))
+                named = f", task_id {request['task_id']!r:.100}" if request.get("task_id") else ""
+                at = f"line {line}{named}: " if line else named.removeprefix(", ") + (": " if named else "")
+                raise NotUnderstoodError(f"{at}{name} {text!r:.60}: {error}") from error
+    return request | read
+
+
+MOMENTS: Final = ("not_before", "deadline", "observed_at")
 
 
 def _kind_of(value: Any) -> str:

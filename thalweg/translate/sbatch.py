@@ -6,10 +6,9 @@ worker. A worker is one of Slurm's tasks. What a script asks of the shell (modul
 
 import re
 import shlex
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import pairwise
 from typing import Any, Final, TypeVar
 
 from thalweg.scheduling.counted import counted
@@ -118,10 +117,9 @@ def from_sbatch(text: str) -> tuple[Request, list[Loss]]:
     }
     numbers = _array(options)
     request["array"] = None if numbers is None else numbers.request()
-    interpreter = _interpreter(text)
     # The script finds its variables under the names that it knows, where ours tell the same.
-    known = _told_by(request, nodes, numbers) if interpreter[0] not in _OF_NO_SHELL else {}
-    request["command"] = [*interpreter, "-c", exports(text, known) + text]
+    known = _told_by(request, nodes, numbers)
+    request["command"] = _command(_interpreter(text), text, known)
     if request["time_limit_s"]:
         request["expected_s"] = request["time_limit_s"]  # the best that is known of it; Slurm plans by it, too
     for name in list(options.values):
@@ -306,16 +304,48 @@ def _moment(text: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class _Numbers:
-    """The elements of an array: how many, how many at once, and by which numbers Slurm knows them."""
+    """The elements of an array: by which numbers Slurm knows them, and how many run at once."""
 
-    count: int
+    ordered: tuple[int, ...]
     at_most: int | None
-    first: int
-    step: int | None
-    """Between two numbers; None where they are not evenly apart."""
 
     def request(self) -> dict[str, int]:
-        return {"count": self.count} | ({} if self.at_most is None else {"at_most": self.at_most})
+        return {"count": len(self.ordered)} | ({} if self.at_most is None else {"at_most": self.at_most})
+
+    def of_index(self) -> str:
+        """Write the number of an element in a shell's arithmetic: a sum of which one run of numbers is not 0."""
+        runs = _runs(self.ordered)
+        if len(runs) == 1:
+            return f"$((THALWEG_ARRAY_INDEX * {runs[0].step} + {runs[0].number}))"
+        shares = (
+            f"(i>={run.index})*(i<{run.index + run.count})*((i-{run.index})*{run.step}+{run.number})" for run in runs
+        )
+        return f"$(({'+'.join(shares).replace('i', 'THALWEG_ARRAY_INDEX')}))"
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Numbers evenly apart."""
+
+    index: int
+    """Of the first of them, in the array."""
+    number: int
+    step: int
+    count: int
+
+
+def _runs(numbers: Sequence[int]) -> list[_Run]:
+    """Cut rising numbers into runs that are evenly apart, each as long as it can be."""
+    runs: list[_Run] = []
+    for index, number in enumerate(numbers):
+        last = runs[-1] if runs else None
+        if last is not None and last.count == 1:
+            runs[-1] = replace(last, step=number - last.number, count=2)
+        elif last is not None and number == last.number + last.step * last.count:
+            runs[-1] = replace(last, count=last.count + 1)
+        else:
+            runs.append(_Run(index, number, 1, 1))
+    return runs
 
 
 def _array(options: _Options) -> _Numbers | None:
@@ -335,13 +365,7 @@ def _array(options: _Options) -> _Numbers | None:
         if (stop - first) // (step or 1) >= _MOST_ELEMENTS or len(numbers) >= _MOST_ELEMENTS:
             raise NotUnderstoodError(f"line {line}: --array {text}: an array has at most {_MOST_ELEMENTS:,} elements")
         numbers.update(range(first, stop + 1, step or 1))
-    ordered = sorted(numbers)
-    steps = {after - before for before, after in pairwise(ordered)} or {1}
-    if len(steps) > 1:
-        why = f"its {counted(len(numbers), 'element is', 'elements are')} numbered from 0 here"
-        options.losses.append(Loss(line=line, what=_written("array", text), why=why))
-    step_apart = steps.pop() if len(steps) == 1 else None
-    return _Numbers(len(numbers), int(most) if most else None, ordered[0], step_apart)
+    return _Numbers(tuple(sorted(numbers)), int(most) if most else None)
 
 
 def _told_by(request: Request, nodes: int, numbers: _Numbers | None) -> dict[str, str]:
@@ -358,10 +382,25 @@ def _told_by(request: Request, nodes: int, numbers: _Numbers | None) -> dict[str
         "SLURM_NNODES": str(nodes),
         "SLURM_CPUS_PER_TASK": str(request["per_worker"].get("cpus", 1)),
     }
-    if numbers is not None and numbers.step is not None:
-        told["SLURM_ARRAY_TASK_ID"] = f"$((THALWEG_ARRAY_INDEX * {numbers.step} + {numbers.first}))"
-        told["SLURM_ARRAY_TASK_COUNT"] = str(numbers.count)
+    if numbers is not None:
+        told["SLURM_ARRAY_JOB_ID"] = r"${THALWEG_TASK_ID%\[*}"
+        told[_ARRAY_NUMBER] = numbers.of_index()
+        told["SLURM_ARRAY_TASK_COUNT"] = str(len(numbers.ordered))
+        told["SLURM_ARRAY_TASK_MIN"] = str(numbers.ordered[0])
+        told["SLURM_ARRAY_TASK_MAX"] = str(numbers.ordered[-1])
     return told
+
+
+def _command(interpreter: list[str], script: str, known: Mapping[str, str]) -> list[str]:
+    """Run a script with its variables; where it is not a shell's, a shell sets them and becomes what runs it."""
+    # What the script starts may read its number without its being named here.
+    lines = exports(script, known, always=(_ARRAY_NUMBER,))
+    if interpreter[0] not in _OF_NO_SHELL or not lines:
+        return [*interpreter, "-c", lines + script]
+    return ["sh", "-c", f'{lines}exec {shlex.join(interpreter)} -c "$0"\n', script]
+
+
+_ARRAY_NUMBER: Final = "SLURM_ARRAY_TASK_ID"
 
 
 _MOST_ELEMENTS: Final = 10_000

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
-from thalweg.translate.documents import Path, SourceDocument
-from thalweg.translate.translation import Loss, NotUnderstoodError
+from thalweg.translate.documents import SourceDocument
+from thalweg.translate.translation import Loss, NotUnderstoodError, Path
 
 UNKNOWN_HERE: Final = "not said: a request has nothing like it"
 

@@ -1,7 +1,11 @@
 """What comes of a foreign description: requests, and what of it they do not say."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+Path = tuple[str | int, ...]
+"""Keys and positions from a document's root to a value."""
 
 Request = dict[str, Any]
 """The content of a request message, before it is checked (`streams.contract.messages.TaskRequest`)."""
@@ -36,3 +40,10 @@ class Translation:
     requests: tuple[Request, ...]
     losses: tuple[Loss, ...] = ()
     """In the order of the file."""
+    lines: tuple[Mapping[Path, int], ...] = ()
+    """By request, the lines of what stands in it, as far as the format tells them; other systems' files have none."""
+
+    def line_of(self, number: int, path: Path) -> int | None:
+        """Give the line of a field of a request (counted from 0), or of the nearest that holds it; None: not known."""
+        known = self.lines[number] if number < len(self.lines) else {}
+        return next((known[path[:length]] for length in range(len(path), -1, -1) if path[:length] in known), None)

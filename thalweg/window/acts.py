@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from thalweg.client.client import Client, InvalidRequestError, checked_request
+from thalweg.client.client import Client, InvalidRequestError, checked_request, checked_requests
 from thalweg.client.orders import checked_order, give_order
 from thalweg.conf.settings import KafkaSettings
-from thalweg.streams.contract.messages import Answer, ControlOrder, OrderAnswer, TaskRequest
+from thalweg.streams.contract.messages import Answer, ControlOrder, OrderAnswer
 from thalweg.sync.clock import Clock
 from thalweg.window.answers import AnswerWatch
 from thalweg.window.keys import Caller
@@ -85,7 +85,7 @@ class ActSender:
         """
         asked_ms = self._moment()
         contents = [{"observed_at": asked_ms, **of_tenant(request, caller)} for request in requests]
-        checked = [_checked(content, at, len(contents)) for at, content in enumerate(contents)]
+        checked = [request for request, _ in checked_requests(contents, "submit")]
         if len({request.task_id for request in checked}) < len(checked):
             raise InvalidRequestError("a task is named twice")
         moments = {str(request.task_id): request.observed_at or 0 for request in checked}
@@ -177,16 +177,6 @@ class ActSender:
         await asyncio.get_running_loop().run_in_executor(self._thread, end)
         self._thread.shutdown(wait=False)
         self._orders.shutdown(wait=False, cancel_futures=True)
-
-
-def _checked(content: Mapping[str, Any], at: int, of: int) -> TaskRequest:
-    """Check one of several requests; what is wrong says with which."""
-    try:
-        return checked_request(content, "submit")[0]
-    except InvalidRequestError as error:
-        if of == 1:
-            raise
-        raise InvalidRequestError(f"tasks[{at}]: {error.problem}") from error
 
 
 def checked_order_of(content: object, caller: Caller) -> ControlOrder:

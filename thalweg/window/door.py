@@ -1,6 +1,7 @@
 """The door: what is asked over HTTP, who may ask it, and what is answered. Paths and their meaning are in `openapi`."""
 
 import asyncio
+import json
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
@@ -34,6 +35,7 @@ from thalweg.query.sql.sql_statement import QueryRefusedError
 from thalweg.scheduling.counted import counted
 from thalweg.stack.connection import NoBrokerError
 from thalweg.streams.broker.errors import StreamError
+from thalweg.sync.protocol import finite
 from thalweg.window import metrics
 from thalweg.window.acts import ACTS, ORDERS, Acted, ActSender, NotAllowedError, checked_order_of, of_tenant
 from thalweg.window.assets import Asset, assets
@@ -608,7 +610,15 @@ async def _body(request: Request) -> Any:
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequestError(f"it is no JSON: {error}") from error
+        raise InvalidRequestError(_too_large_number(body) or f"it is no JSON: {error}") from error
+
+
+def _too_large_number(body: bytearray) -> str | None:
+    """Name the number that is too large to be held, such as 1e400; None where that is not what is wrong."""
+    try:
+        return finite.objection(json.loads(body))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _json(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

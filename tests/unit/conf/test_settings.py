@@ -85,3 +85,10 @@ def test_another_sparks_environment_is_passed_over_and_said() -> None:
     assert "SPARK_HOME" not in environ
     assert "python2" not in environ["PYSPARK_PYTHON"]
     assert os.path.basename(environ["PYSPARK_DRIVER_PYTHON"]).startswith("python")
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e400"])
+@pytest.mark.parametrize("name", ["place.look_again_every_s", "place.tenants.a.budget_usd_per_hour", "agent.log_mb"])
+def test_a_limit_is_a_number(name: str, number: str) -> None:
+    with pytest.raises(SettingsError, match=name.replace(".", r"\.")):
+        load_settings(None, (f"{name}={number}",))

@@ -3,17 +3,15 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import NoReturn
 
 import click
 
+from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.client.client import Client, ClientError, InvalidRequestError
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
 from thalweg.streams.broker.errors import StreamError
-
-FAILED: Final = 1
-WRONG_CALL: Final = 2
 
 
 def broker_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -48,10 +46,4 @@ def call_broker(
         end(str(error), WRONG_CALL)
     except (StreamError, ClientError) as error:
         end(str(error), FAILED)
-    sys.exit(code)
-
-
-def end(message: str, code: int) -> NoReturn:
-    """End the command with a message."""
-    click.echo(message, err=True)
     sys.exit(code)

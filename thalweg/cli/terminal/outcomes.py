@@ -36,6 +36,7 @@ def report(
     wait_s: float | None,
     as_json: bool,
     config: Path | None,
+    beside: Mapping[str, Any] | None = None,
 ) -> int:
     """Say what became of each task, and how it ended where that is waited for; return the exit code.
 
@@ -47,6 +48,7 @@ def report(
         wait_s: how long to wait for a task's end; None does not.
         as_json: print one JSON document.
         config: settings file, for the tables that know when something happened.
+        beside: what else the document tells.
     """
     patience_s = _ANSWER_S + len(task_ids) / _ANSWERED_A_SECOND if answer_s is None else answer_s
     answers = client.answered(task_ids, op, timeout_s=patience_s) if patience_s else {}
@@ -63,7 +65,10 @@ def report(
         elif answer is None and op != "submit":
             row["state"] = "asked"  # the broker has it; what came of it, nobody has said
         rows.append(row)
-    _tell(rows, op, as_json, config)
+    if as_json:
+        click.echo(json.dumps({"tasks": rows, **(beside or {})}))
+    else:
+        _tell(rows, op, config)
     if patience_s and (silent := len(task_ids) - len(answers)) and wait_s is None:
         click.echo(
             f"{silent:,} of {len(task_ids):,} not answered within {patience_s:g} s: the broker has them, and the place "
@@ -90,10 +95,7 @@ def _ended(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _tell(rows: Sequence[Mapping[str, Any]], op: str, as_json: bool, config: Path | None) -> None:
-    if as_json:
-        click.echo(json.dumps({"tasks": rows}))
-        return
+def _tell(rows: Sequence[Mapping[str, Any]], op: str, config: Path | None) -> None:
     ages = _ages([row["task_id"] for row in rows if row["answer"] == "known"], config)
     smooth = [row for row in rows if "error" not in row and row["answer"] != "known"]
     told = rows if len(rows) <= _EACH else [row for row in rows if row not in smooth][:_EACH]

@@ -87,3 +87,10 @@ def test_a_payload_is_what_its_name_says_or_is_not_there(tmp_path: Path) -> None
     next((tmp_path / "folder").rglob(name)).write_bytes(b"changed")
     with pytest.raises(PayloadError, match="holds something else"):
         folder.get(name)
+
+
+def test_a_number_that_json_cannot_write_is_not_sent_as_nothing() -> None:
+    spec = RunSpec(parameters=7, rounds=3)
+    run = msgspec.structs.replace(run_of(spec), liars=float("nan"))
+    with pytest.raises(ValueError, match=r"run\.liars nan: allowed are finite numbers"):
+        write_update(ModelUpdate(kind="start", model="m", run=run), "t", OPERATORS, 5)

@@ -148,6 +148,13 @@ def test_a_program_that_is_not_there_is_told_from_one_that_cannot_start(runner: 
     assert not isinstance(refused.value, CommandNotFoundError)
 
 
+def test_where_the_task_itself_says_where_to_look_the_region_is_not_blamed(runner: ProcessRunner) -> None:
+    with pytest.raises(CommandNotFoundError, match="'env' was not found in the task's own PATH '/nowhere'"):
+        runner.start(assign("t", command=["env"], env={"PATH": "/nowhere"}), now_ms())
+    with pytest.raises(CommandNotFoundError, match="'/nowhere/prog' was not found in this region"):
+        runner.start(assign("u", command=["/nowhere/prog"], env={"PATH": "/nowhere"}), now_ms())
+
+
 def test_task_ids_cannot_leave_the_folder_nor_collide(runner: ProcessRunner) -> None:
     names = ["../../etc", "a/b", "a-b", "A-b", "x" * 300, "", "ü", "\x00"]
     folders = {runner.task_folder(key_of(name)) for name in names}

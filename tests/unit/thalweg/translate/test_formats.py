@@ -411,10 +411,44 @@ def test_a_script_finds_its_variables_under_the_names_that_it_knows() -> None:
     assert lost(script) == {}
 
 
-def test_a_script_of_python_is_run_as_it_is() -> None:
-    script = "#!/usr/bin/env python3\n#SBATCH -n 1\nimport os\nprint(os.environ['SLURM_PROCID'])\n"
-    assert one(script)["command"] == ["python3", "-c", script]
-    assert lost(script) == {"SLURM_PROCID": 4}
+def printed(program: list[str], **environment: str) -> str:
+    told = {"PATH": os.environ["PATH"], **environment}
+    return subprocess.run(program, env=told, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+@pytest.mark.parametrize(
+    ("array", "numbers"),
+    [
+        ("1,3,7", [1, 3, 7]),
+        ("0-4,7%2", [0, 1, 2, 3, 4, 7]),
+        ("7,1,3-5,20-30:5", [1, 3, 4, 5, 7, 20, 25, 30]),
+        ("10-20:5", [10, 15, 20]),
+        ("010,2", [2, 10]),
+        ("6", [6]),
+    ],
+)
+def test_every_element_of_an_array_finds_slurms_number(array: str, numbers: list[int]) -> None:
+    script = f"#!/bin/sh\n#SBATCH -J s5 --array={array}\necho $SLURM_ARRAY_TASK_ID of $SLURM_ARRAY_JOB_ID\n"
+    request = one(script)
+    assert request["array"]["count"] == len(numbers)
+    assert lost(script) == {}
+    for index, number in enumerate(numbers):
+        told = {"THALWEG_ARRAY_INDEX": str(index), "THALWEG_TASK_ID": f"s5-x[{index}]"}
+        assert printed(request["command"], **told) == f"{number} of s5-x\n"
+
+
+def test_a_program_that_a_script_starts_finds_its_number_too() -> None:
+    script = "#!/bin/sh\n#SBATCH --array=1,3,7\nenv\n"
+    assert "SLURM_ARRAY_TASK_ID=7" in printed(one(script)["command"], THALWEG_ARRAY_INDEX="2").splitlines()
+
+
+def test_a_script_of_python_finds_its_variables_too() -> None:
+    head = "#!/usr/bin/env python3 -u\n#SBATCH --array=5,9\nimport os, sys\n"
+    script = head + "print(os.environ['SLURM_ARRAY_TASK_ID'], sys.argv)\n"
+    assert printed(one(script)["command"], THALWEG_ARRAY_INDEX="1") == "9 ['-c']\n"
+    assert lost(script) == {}
+    without = "#!/usr/bin/env python3\n#SBATCH -n 1\nprint(1)\n"
+    assert one(without)["command"] == ["python3", "-c", without]
 
 
 @pytest.mark.parametrize("text", [JOB, SKY, SBATCH], ids=["kubernetes", "skypilot", "sbatch"])

@@ -56,7 +56,7 @@ def test_words_are_words_and_numbers_numbers() -> None:
     )
     assert found.value == {
         "norway": "no", "on": "off", "time": "12:30:45", "date": "2026-01-02", "octal": 10, "hex": 16, "float": 1000.0,
-        "version": 1.1, "null": None, "empty": None, "yes": True, "quoted": "true", "infinite": ".inf",
+        "version": 1.1, "null": None, "empty": None, "yes": True, "quoted": "true", "infinite": float("inf"),
         "under": "1_000",
     }  # fmt: skip
 

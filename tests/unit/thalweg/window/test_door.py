@@ -237,7 +237,10 @@ def test_nobody_acts_without_a_key_that_may(window: OpenWindow) -> None:
         ({"tasks": []}, "wanted is a task"),
         ({"tasks": [{"task_id": "a"}, {"task_id": "a"}]}, "named twice"),
         ({"tasks": [{"task_id": "a"}], "wait_s": 2}, "'wait_s' beside 'tasks': allowed is nothing"),
-        ({"tasks": [{"task_id": "a"}, {"task_id": "b", "gpus": 1}]}, "not sent: tasks[1]: unknown field 'gpus'"),
+        (
+            {"tasks": [{"task_id": "a"}, {"task_id": "b", "gpus": 1}]},
+            "not sent: 2 of 2, task_id 'b': unknown field 'gpus'",
+        ),
         ({"task_id": ".."}, "task_id '..': no address can name it"),
         (b"{", "it is no JSON"),
         (b"[" * 100_000, "it is no JSON"),

@@ -37,6 +37,11 @@ def test_what_is_not_understood_beside_an_act_is_refused_and_nothing_is_done(win
     assert post(window, "/v1/tasks?dry_run=1", {"task_id": "x"})[0] == 422
 
 
+def test_a_number_that_is_none_is_refused_with_its_field(window: OpenWindow) -> None:
+    status, found = post(window, "/v1/tasks", {"task_id": "x", "max_usd_per_hour": float("inf")})
+    assert (status, "max_usd_per_hour inf: allowed are finite numbers" in found["error"]) == (422, True)
+
+
 def test_a_dry_run_says_what_would_follow_and_sends_nothing(window: OpenWindow) -> None:
     status, found = post(window, "/v1/tasks/a/cancel?dry_run=1")
     assert (status, found["dry_run"], found["freed_gpus"], found["freed_usd_per_hour"]) == (200, True, 1.0, 3.0)
