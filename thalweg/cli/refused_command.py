@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from thalweg.cli.reach.reading import WrongCall
+from thalweg.cli.reach.said import SAID
 from thalweg.cli.reach.topic_reading import to_the_end
 from thalweg.cli.terminal import words
 from thalweg.cli.terminal.render import Column, Fit, print_json, print_table
@@ -46,7 +47,7 @@ _NAMED: Final = msgspec.json.Decoder(_Named)
 
 @click.command(short_help="List what the jobs refused, and why.")
 @click.option("--since", default="1d ago", show_default=True, metavar="TIME", help="2026-11-21T12:00:00Z or '5m ago'.")
-@click.option("--task", "task_id", help="Only requests and reports of this task.")
+@click.option("--task", "task_id", type=SAID, help="Only requests and reports of this task.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Newest first.")
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="YAML settings file.")
 @click.option("--set", "overrides", multiple=True, metavar="GROUP.FIELD=VALUE", help="One setting; repeatable.")

@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from thalweg.cli.reach.reading import reading_command
+from thalweg.cli.reach.said import SAID
 from thalweg.cli.terminal import words
 from thalweg.cli.terminal.render import Column, Fit, print_json, print_table, state_colour
 from thalweg.query.reports.task_list import TaskFilter, TaskList, TaskOrder, list_tasks
@@ -28,12 +29,16 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say which tasks are meant; `wanted_tasks` reads them."""
     for option in (
         click.option("--held", is_flag=True, help="Only those that are held."),
-        click.option("--reason", metavar="WORDS", help="Only those with these words in their reason."),
-        click.option("--since", metavar="TIME", help="Only those changed since: 2h, or 2026-11-21T12:00:00Z."),
-        click.option("--array", metavar="TASK", help="Only the elements of this array."),
-        click.option("--name", metavar="GLOB", help="Only those of this name; * is anything. Who has none has its id."),
-        click.option("--region", help="Only those with a copy in this region."),
-        click.option("--tenant", help="Only this tenant's."),
+        click.option("--reason", type=SAID, metavar="WORDS", help="Only those with these words in their reason."),
+        click.option(
+            "--since", type=SAID, metavar="TIME", help="Only those changed since: 2h, or 2026-11-21T12:00:00Z."
+        ),
+        click.option("--array", type=SAID, metavar="TASK", help="Only the elements of this array."),
+        click.option(
+            "--name", type=SAID, metavar="GLOB", help="Only those of this name; * is anything. Who has none has its id."
+        ),
+        click.option("--region", type=SAID, help="Only those with a copy in this region."),
+        click.option("--tenant", type=SAID, help="Only this tenant's."),
         click.option(
             "--state", "states", type=click.Choice([s.value for s in TaskState]), multiple=True, help="Repeatable."
         ),
@@ -61,7 +66,7 @@ def wanted_tasks(given: Mapping[str, Any], now: datetime, **more: Any) -> TaskFi
 
 @click.command(short_help="List tasks and their states.")
 @filter_options
-@click.option("--task", "task_ids", multiple=True, help="Only this task; repeatable.")
+@click.option("--task", "task_ids", type=SAID, multiple=True, help="Only this task; repeatable.")
 @click.option("--all", "ended_too", is_flag=True, help="Also tasks that ended long ago (tasks_archive).")
 @click.option(
     "--sort",

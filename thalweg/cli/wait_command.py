@@ -20,7 +20,7 @@ from thalweg.scheduling.world.tasks import TERMINAL, TaskState
 _LOOK_EVERY_S: Final = 1.0
 """The tables are brought up to date about as often."""
 _UNKNOWN_FOR: Final = 3
-"""Looks before a task that the ledger has not is taken for none: a request is there within a second, if `place` runs."""
+"""Looks before a task that the ledger has not is taken for none: a request is there within a second."""
 _REFUSED: Final = "refused"
 _REFUSED_WITHIN: Final = timedelta(days=1)
 """As far back as `thalweg refused` looks by itself."""

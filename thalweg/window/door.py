@@ -295,10 +295,10 @@ class Door:
             task_ids=tuple(task_ids),
             states=named,
             tenant=tenant,
-            region=query.get("region") or None,
-            name=query.get("name") or None,
-            array=query.get("array") or None,
-            reason=query.get("reason") or None,
+            region=query.get("region"),
+            name=query.get("name"),
+            array=query.get("array"),
+            reason=query.get("reason"),
             since=since,
             held=query.get("held", "") in ("1", "true"),
         )
@@ -537,7 +537,7 @@ def _number(query: Mapping[str, str], name: str, otherwise: int, least: int, mos
 
 def _tenant(query: Mapping[str, str], caller: Caller) -> str | None:
     """Whose rows are meant: of a tenant's key its own, whether it is named or not; None means everybody's."""
-    named = query.get("tenant") or None
+    named = query.get("tenant")
     if caller.tenant is not None and named not in (None, caller.tenant):
         raise NotAllowedError(f"this key is of tenant {caller.tenant!r}")
     return caller.tenant or named
@@ -553,6 +553,8 @@ def _is_dry(request: Request) -> bool:
 
 
 def _check_parameters(request: Request, *allowed: str) -> None:
+    if empty := sorted(name for name, value in request.query_params.multi_items() if not value.strip()):
+        raise QueryRefusedError(f"{empty[0]} is empty: say what is meant, or leave it out")
     unknown = sorted(request.query_params.keys() - set(allowed))
     if not unknown:
         return

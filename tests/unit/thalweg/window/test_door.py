@@ -51,6 +51,9 @@ def test_tasks_are_found_sorted_paged_and_grouped(window: OpenWindow) -> None:
         ("/v1/tasks?since=yesterday", "allowed are a version"),
         ("/v1/tasks?since=17", "allowed are an age"),
         ("/v1/money?by=colour", "allowed are tenant"),
+        *((f"/v1/tasks?{name}=", f"{name} is empty") for name in ("tenant", "region", "name", "array", "reason")),
+        ("/v1/tasks?since=%20", "since is empty"),
+        ("/v1/money?tenant=", "tenant is empty"),
         ("/v1/events?after=now", "wanted is the id of an event"),
     ],
 )
