@@ -21,8 +21,19 @@ from thalweg.query.sql.sql_statement import QueryRefusedError
 from thalweg.scheduling.world.tasks import TaskState
 
 _TOP_LEFT_AND_CLEAR: Final = "\x1b[H\x1b[2J"
+_HELD: Final = "held"
+"""What people read of a task that waits and is held."""
 _LINES_AROUND: Final = 6
 """Of a screen that is watched: heading, rule, counts, the time, the prompt."""
+
+
+class _State(click.Choice[str]):
+    """A state; what a row shows as one and is none has an option of its own."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value == _HELD:
+            self.fail("a task that is held is in state waiting; --held means those", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def filter_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -39,9 +50,7 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option("--region", type=SAID, help="Only those with a copy in this region."),
         click.option("--tenant", type=SAID, help="Only this tenant's."),
-        click.option(
-            "--state", "states", type=click.Choice([s.value for s in TaskState]), multiple=True, help="Repeatable."
-        ),
+        click.option("--state", "states", type=_State([s.value for s in TaskState]), multiple=True, help="Repeatable."),
     ):
         command = option(command)
     return command
@@ -160,14 +169,21 @@ def print_tasks(found: TaskList, wanted: TaskFilter, now: datetime) -> None:
         Column(name="reason", fit=Fit.CUT),
     ]
     print_table(columns, [_for_people(task) for task in found.tasks])
-    told = ", ".join(f"{count:,} {state}" for state, count in found.by_state.items())
+    told = ", ".join(f"{count:,} {state}" for state, count in _for_people_counted(found).items())
     click.echo(f"\n{len(found.tasks):,} of {found.matching:,} tasks: {told}")
 
 
 def _for_people(task: Mapping[str, Any]) -> dict[str, Any]:
     """Add what a request asks for, and say of what waits that it is held."""
     is_held = task["held"] and task["state"] == TaskState.WAITING
-    return {**task, "gpus": gpus_of(task["request"]), "state": "held" if is_held else task["state"]}
+    return {**task, "gpus": gpus_of(task["request"]), "state": _HELD if is_held else task["state"]}
+
+
+def _for_people_counted(found: TaskList) -> dict[str, int]:
+    """Count the states that people see in the rows."""
+    waiting = found.by_state.get(TaskState.WAITING, 0) - found.held
+    counts = {**found.by_state, _HELD: found.held, TaskState.WAITING.value: waiting}
+    return {state: count for state, count in sorted(counts.items()) if count}
 
 
 def _none(wanted: TaskFilter) -> str:

@@ -288,7 +288,8 @@ class Door:
         named = tuple(state for listed in states for state in listed.split(",") if state)
         for state in named:
             if state not in _STATES:
-                raise QueryRefusedError(f"state {state!r}: allowed are {', '.join(_STATES)}")
+                hint = "; of those that are held: held=1" if state == "held" else ""
+                raise QueryRefusedError(f"state {state!r}: allowed are {', '.join(_STATES)}{hint}")
         tenant = _tenant(query, caller)
         since = self._since(query["since"]) if query.get("since") else None
         return TaskFilter(
