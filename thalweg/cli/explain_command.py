@@ -143,9 +143,7 @@ def _print_ways(waits: "Waits", gate: str) -> None:
     in_front = start_in_words(gate)
     click.echo(_start(waits.start) if in_front is None else f"Estimated start: {in_front}")
     if waits.cancelled_after_s is not None:
-        click.echo(
-            f"It is cancelled {waits.cancelled_after_s:g} s after it was submitted, if a parent is still missing"
-        )
+        click.echo(f"It is cancelled when a parent has been missing for {waits.cancelled_after_s:g} s")
     if waits.remedies or waits.ways:
         click.echo("What would change it:")
     elif in_front is None:

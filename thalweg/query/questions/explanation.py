@@ -49,7 +49,7 @@ class Waits:
     ways: list[str] = field(default_factory=list)
     """What would let it in where it stands in front of the planner's queue."""
     cancelled_after_s: float | None = None
-    """It is cancelled so long after it was submitted, if a parent is still missing; None where none is."""
+    """It is cancelled when a parent has been missing for so long; None where none is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What would let a task in that stands in front of the planner's queue: none of it is a change that a plan could try."""
+"""What would let a task in that stands in front of the planner's queue: no change that a plan could try."""
 
 import re
 import shlex
@@ -53,7 +53,7 @@ def ways_in(
             missing = [_comes(name, counts) for name in parents if name not in states]
             return missing + ([f"{_UPDATE} without it"] if alone and len(missing) == 1 else [])
         case "time":
-            return [f"{_UPDATE}, with another not_before"] if alone else []
+            return [_UPDATE] if alone else []
     return []
 
 
