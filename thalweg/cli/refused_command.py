@@ -24,6 +24,8 @@ from thalweg.streams.broker.errors import StreamError
 from thalweg.streams.contract.decode import UndecodableError, decoded
 from thalweg.streams.contract.topics import DEADLETTER, topic_name
 
+_LONGEST_NAMED: Final = 64
+"""Characters that people are shown of an id; --json has all."""
 _LAST_MS: Final = 253_402_300_799_000  # the end of the year 9999: a record's time may be anything
 
 
@@ -96,13 +98,18 @@ def refused(
 def _columns(now: datetime) -> list[Column]:
     return [
         Column(name="at", title="when", say=words.ago(now), fit=Fit.KEEP, right=True),
-        Column(name="what", fit=Fit.KEEP),
+        Column(name="what", say=_shortened, fit=Fit.KEEP),
         Column(name="flow", fit=Fit.GO),
         Column(name="topic", fit=Fit.GO),
         Column(name="partition", fit=Fit.GO),
         Column(name="offset", fit=Fit.GO),
         Column(name="reason", fit=Fit.WRAP),
     ]
+
+
+def _shortened(what: str) -> str:
+    """Shorten what somebody else has named: one of any length would make every row as wide."""
+    return what if len(what) <= _LONGEST_NAMED else f"{what[: _LONGEST_NAMED - 1]}…"
 
 
 def said_once(letters: Iterable[RefusedRecord]) -> list[RefusedRecord]:

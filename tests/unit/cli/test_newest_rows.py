@@ -78,3 +78,19 @@ def test_rows_that_the_tables_have_already_change_nothing(tmp_path: Path) -> Non
     after = json.loads(run("results", "t", "--json", warehouse=place).stdout)
     assert after == before
     assert after["state"] == "running"
+
+
+def test_explain_is_of_one_mind_with_the_history_that_it_shows(tmp_path: Path) -> None:
+    place = tables(tmp_path, *ENDED, AGAIN, folded=2)
+    again = json.loads(run("explain", "t", "--json", warehouse=place).stdout)
+    assert (again["task"]["state"], again["history"][-1]["transition"]) == ("waiting", "submitted")
+    over = tables(tmp_path / "over", *ENDED, folded=1)
+    ended = json.loads(run("explain", "t", "--json", warehouse=over).stdout)
+    assert (ended["task"]["state"], ended["history"][-1]["transition"]) == ("succeeded", "succeeded")
+
+
+def test_a_task_that_only_the_ledger_has_is_explained(tmp_path: Path) -> None:
+    place = tables(tmp_path, *ENDED, ledger(submitted("late"), batch_id=2), folded=2)
+    late = run("explain", "late", warehouse=place)
+    assert (late.exit_code, late.stdout.startswith("late: waiting")) == (0, True), late.output
+    assert run("explain", "nobody", warehouse=place).exit_code == 2

@@ -48,14 +48,32 @@ def explain_task(
 
             rows = ahead.ask(task_row).dicts()
             rows = rows or ahead.ask(f"SELECT * FROM tasks_archive WHERE task_id = {quote(task_id)}").dicts()
-            if rows and rows[0]["state"] in LIVE_STATES:
+            told = ahead.ask(history).dicts() if not rows or rows[0]["state"] not in LIVE_STATES else None
+            found = None
+            if told is None:
                 found = _explained_outside(rows[0], ahead, history, now)
                 found = found or _explained_alive(rows[0], ahead, history, settings, now)
-                found = _with_ways(found, ahead, settings)
-                return replace(found, value=task_worth(rows[0], round(now.timestamp() * 1_000)))
-            return _explained(task_id, rows, ahead.ask(history).dicts())
+                told = found.history
+            if as_of is None and told and (not rows or told[-1]["decided_at"] > rows[0]["changed_at"]):
+                newest = _as_the_ledger_has_it(task_id, warehouse)
+                if newest is not None and (not rows or newest["changed_at"] > rows[0]["changed_at"]):
+                    rows, found = [newest], None
+            if found is None:
+                found = _explained(task_id, rows, told)
+            if rows[0]["state"] not in LIVE_STATES:
+                return found
+            worth = task_worth(rows[0], round(now.timestamp() * 1_000))
+            return replace(_with_ways(found, ahead, settings), value=worth)
         finally:
             ahead.close()
+
+
+def _as_the_ledger_has_it(task_id: str, warehouse: str) -> dict[str, Any] | None:
+    """Read the row of a task whose history goes further than the table: where it is and could be, no table says yet."""
+    from thalweg.query.reports.newest_rows import newest_rows
+
+    with TableReader(warehouse) as reader:
+        return newest_rows(reader, warehouse, f"task_id = {quote(task_id)}").get(task_id)
 
 
 def _explained(task_id: str, rows: Sequence[dict[str, Any]], history: list[dict[str, Any]]) -> Explanation:
