@@ -126,6 +126,16 @@ def test_people_count_what_they_see_in_the_rows(many: Path) -> None:
     assert json.loads(run(many, "--json").stdout)["by_state"] == {"failed": 1, "running": 2, "waiting": 4}
 
 
+def test_ctrl_c_ends_a_watch_quietly(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    # The module's own clock: other threads of the process may sleep meanwhile.
+    monkeypatch.setattr("thalweg.cli.tasks_command.time", SimpleNamespace(sleep=interrupt))
+    seen = run(many, "--watch")
+    assert (seen.exit_code, seen.stderr) == (130, "")
+
+
 def test_a_table_of_an_older_version_has_no_names(tmp_path: Path) -> None:
     rows = pa.Table.from_pylist([task("t")], schema=TASKS.schema).drop_columns(["name"])
     write_deltalake(str(tmp_path / "tasks"), rows)
