@@ -25,7 +25,7 @@ class WeightDefaults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaceDefaults:
-    """Those fields of `conf.settings.PlaceSettings` that say what a plan is made with."""
+    """Fields of `conf.settings.PlaceSettings`: what a plan is made with, and how long a parent is waited for."""
 
     strategy: str = "flow"
     window_tasks: int = 4_096
@@ -38,6 +38,7 @@ class PlaceDefaults:
     fair_share: bool = True
     most_preempted: int = 32
     resize_every_ms: int = 60_000
+    parent_wait_ms: int = 60_000
     weights: WeightDefaults = WeightDefaults()
 
 

@@ -142,10 +142,13 @@ def objection_to_number(world: World, rows: Sequence[Transition], most_tasks: in
     most, live = most_tasks if said is None else said, world.book.live_of[tenant]
     if live + len(begun) <= most:
         return None
-    asks = "" if len(begun) == 1 else f", and this is {len(begun):,} more"
+    number = len(begun)
+    asks = "" if number == 1 else f", and this is {number:,} more (an array of {number - 1:,} counts as {number:,})"
+    # Where even a tenant of nothing could not have them, there is nothing to wait for.
+    way_out = "send it again when some have ended" if number <= most else "only a higher limit takes it"
     return Refused(
         reason=f"tenant {tenant!r} has {live:,} of {counted(most, 'task')} that may not have ended at once{asks} "
-        "(most_tasks, of the tenant or of place): send it again when some have ended"
+        f"(most_tasks, of the tenant or of place): {way_out}"
     )
 
 

@@ -24,6 +24,7 @@ from thalweg.scheduling.world.orders import (
     Order,
     OrderRow,
     OwnPrice,
+    end_in_words,
     in_words,
     subject_of,
 )
@@ -261,7 +262,7 @@ def _row(row: OrderRow, origin: RequestOrigin | None, now_ms: int) -> Transition
     if row.before == row.after:
         reason = f"nothing new: {in_words(row.after)}" if row.after is not None else "nothing new: nothing stood"
     else:
-        reason = in_words(row.after) if row.after is not None else f"no more: {in_words(row.before)}"  # type: ignore[arg-type]
+        reason = in_words(row.after) if row.after is not None else end_in_words(row.before)  # type: ignore[arg-type]
     made = Transition(change=Change.ORDERED, task_id=NOBODY, decided_ms=now_ms, reason=reason, ordered=row)
     return made if origin is None else from_record(made, origin)
 

@@ -54,12 +54,16 @@ def _waits_for(task: Task) -> list[TaskId]:
 
 
 def objection_to_elements(world: World, task_id: TaskId, elements: Sequence[TaskId]) -> str | None:
-    """Say which element of a new array there is already, or that their names are too long."""
+    """Say which element of an array that begins there is already, or that their names are too long."""
     if elements and len(elements[-1]) > LONGEST_ID:
         most = LONGEST_ID - (len(elements[-1]) - len(task_id))
         return f"task_id of {len(task_id)} characters: allowed for an array of {len(elements):,} are {most}"
     taken = next((name for name in elements if name in world.tasks), None)
-    return None if taken is None else f"its element {taken!r} is a task that has not ended; allowed is a new task_id"
+    if taken is None:
+        return None
+    begins_again = world.ended.get(task_id) is not None
+    ways = "this when that has ended" if begins_again else "a new task_id, or this one when that has ended"
+    return f"its element {taken!r} is a task that has not ended; allowed is {ways}"
 
 
 def objection_to_update(task: Task, spec: TaskSpec) -> str | None:

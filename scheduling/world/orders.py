@@ -132,7 +132,7 @@ def in_words(order: Ordered) -> str:
             return f"tenant {tenant} is held"
         case TenantTerms(tenant=tenant):
             said = [
-                f"{name.replace('_', ' ')} {value:g}"
+                f"{name.replace('_', ' ')} {value:,.15g}"
                 for name in TENANT_LIMITS
                 if (value := getattr(order, name)) is not None
             ]
@@ -143,3 +143,18 @@ def in_words(order: Ordered) -> str:
             return f"copy {copy} of {task_id} is in {region}"
         case AskedOfTask(op=op, task_id=task_id):
             return f"{op} of {task_id}"
+
+
+def end_in_words(order: Ordered) -> str:
+    """Say what is when an order stands no more."""
+    match order:
+        case Drain(region=region, node_id=node_id):
+            return f"{region if node_id is None else f'{region}/{node_id}'} is drained no more"
+        case HeldTenant(tenant=tenant):
+            return f"tenant {tenant} is held no more"
+        case TenantTerms(tenant=tenant):
+            return f"tenant {tenant}: as the settings say"
+        case OwnPrice():
+            return f"{subject_of(order).removeprefix('price/')} costs what its region says"
+        case _:
+            return f"no more: {in_words(order)}"

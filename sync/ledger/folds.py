@@ -254,7 +254,7 @@ def _tasks_table(tasks: Sequence[TaskHistory]) -> pa.Table:
         "changed_at": _times([task.changed_us for task in tasks]),
         "request": [task.request for task in tasks],
         "name": [task.name for task in tasks],
-        "held": [task.held for task in tasks],
+        "held": [task.held and task.state() in LIVE for task in tasks],  # what has ended could not be released
         "value_usd_per_hour": _values_of(tasks),
     }
     return pa.table(columns, schema=TASKS.schema)

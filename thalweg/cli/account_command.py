@@ -6,6 +6,7 @@ from typing import Final
 import click
 
 from thalweg.cli.reach.reading import reading_command
+from thalweg.cli.reach.said import SAID
 from thalweg.cli.terminal import words
 from thalweg.cli.terminal.render import Column, Fit, print_json, print_table
 from thalweg.query.reports.account_report import SUMS, AccountBy, account_report
@@ -25,7 +26,7 @@ _NOBODY: Final = {"region": "(waiting)", "tenant": "(none)", "task": "(none)", "
     help="What is summed together.",
 )
 @click.option("--since", default="30d ago", show_default=True, metavar="TIME", help="2026-11-21T12:00:00Z or 7d.")
-@click.option("--tenant", help="Only this tenant's.")
+@click.option("--tenant", type=SAID, help="Only this tenant's.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="So many are listed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with all rows.")
 @reading_command

@@ -132,11 +132,26 @@ def _print_wait(waits: "Waits") -> None:
         _say(f"Waits, as last planned: {waits.recorded}")
     _say(f"Waits, as of now: {waits.now or 'it would be placed by the next plan that considers it'}")
     if waits.now:
-        click.echo(_start(waits.start))
-        click.echo("What would change it:" if waits.remedies else "Nothing that was tried would let it in.")
-        for remedy in waits.remedies:
-            _say(f"  {remedy.change}: {', '.join(remedy.regions)} for {remedy.usd:.2f} USD")
+        _print_ways(waits, waits.now)
     _print_options(waits.options, None)
+
+
+def _print_ways(waits: "Waits", gate: str) -> None:
+    """Say when it will start, and what would let it in."""
+    from thalweg.query.questions.gate_ways import start_in_words
+
+    in_front = start_in_words(gate)
+    click.echo(_start(waits.start) if in_front is None else f"Estimated start: {in_front}")
+    if waits.cancelled_after_s is not None:
+        click.echo(f"It is cancelled when a parent has been missing for {waits.cancelled_after_s:g} s")
+    if waits.remedies or waits.ways:
+        click.echo("What would change it:")
+    elif in_front is None:
+        click.echo("Nothing that was tried would let it in.")
+    for way in waits.ways:
+        _say(f"  {way}")
+    for remedy in waits.remedies:
+        _say(f"  {remedy.change}: {', '.join(remedy.regions)} for {remedy.usd:.2f} USD")
 
 
 def _start(start: "StartEstimate | None") -> str:

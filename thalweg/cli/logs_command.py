@@ -1,6 +1,7 @@
 """`thalweg logs TASK`: what a task has written, wherever it runs."""
 
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -175,6 +176,9 @@ def _say(words: str) -> None:
 
 
 def _no_run(runs: TaskRuns) -> str:
+    if runs.is_array:
+        first = shlex.quote(f"{runs.task_id}[0]")
+        return f"{runs.task_id} is an array and writes no log; its elements do: thalweg logs {first}"
     if runs.has_ended:
         return f"{runs.task_id} has left no log: {runs.state}" + (f" ({runs.reason})" if runs.reason else "")
     return f"{runs.task_id} has not begun: {runs.state}" + (f" ({runs.reason})" if runs.reason else "")

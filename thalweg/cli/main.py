@@ -191,6 +191,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "wait": ("thalweg.cli.wait_command", "wait", "Wait until tasks have ended, and say how."),
 }
 _WRONG_CALL: Final = 2
+_INTERRUPTED: Final = 130
+"""As a shell tells of what SIGINT has ended."""
 
 
 class LazyGroup(click.Group):
@@ -225,6 +227,15 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Call a command; one that is ended by Ctrl-C while it waits or looks on says nothing more."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            if sys.stderr.isatty():
+                click.echo(err=True)  # below the ^C
+            ctx.exit(_INTERRUPTED)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
@@ -236,7 +247,7 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Thalweg: a streaming placement plane for AI work spread over regions, clouds and edges.
 
-    Exit codes: 0 done, 1 the work failed, 2 the call or the input is wrong.
+    Exit codes: 0 done, 1 the work failed, 2 the call or the input is wrong, 130 it was interrupted (Ctrl-C).
     """
 
 

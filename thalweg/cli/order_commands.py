@@ -173,11 +173,11 @@ def tenant(
     """
     limits = {"weight": weight, "quota_gpus": quota, "budget_usd_per_hour": budget, "most_tasks": most_tasks}
     given = {key: value for key, value in limits.items() if value is not None}
-    if bool(given) + hold + release + reset != 1:
-        end(
-            "wanted is one of: limits (--weight, --quota, --budget, --most-tasks), --hold, --release, --reset",
-            WRONG_CALL,
-        )
+    named = bool(given) + hold + release + reset
+    if named != 1:
+        wanted = "one of: limits (--weight, --quota, --budget, --most-tasks), --hold, --release, --reset"
+        problem = f"wanted is {wanted}" if not named else f"they cannot be combined: one call for each, {wanted}"
+        end(problem, WRONG_CALL)
     op = "hold" if hold else "release" if release else "tenant"
     _give(call, {"order": op, "tenant": name, "reset": reset, **given})
 

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from thalweg.cli.reach.reading import WrongCall
+from thalweg.cli.reach.said import SAID
 from thalweg.cli.reach.topic_reading import to_the_end
 from thalweg.cli.terminal import words
 from thalweg.cli.terminal.render import Column, Fit, print_json, print_table
@@ -23,6 +24,8 @@ from thalweg.streams.broker.errors import StreamError
 from thalweg.streams.contract.decode import UndecodableError, decoded
 from thalweg.streams.contract.topics import DEADLETTER, topic_name
 
+_LONGEST_NAMED: Final = 64
+"""Characters that people are shown of an id; --json has all."""
 _LAST_MS: Final = 253_402_300_799_000  # the end of the year 9999: a record's time may be anything
 
 
@@ -46,7 +49,7 @@ _NAMED: Final = msgspec.json.Decoder(_Named)
 
 @click.command(short_help="List what the jobs refused, and why.")
 @click.option("--since", default="1d ago", show_default=True, metavar="TIME", help="2026-11-21T12:00:00Z or '5m ago'.")
-@click.option("--task", "task_id", help="Only requests and reports of this task.")
+@click.option("--task", "task_id", type=SAID, help="Only requests and reports of this task.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Newest first.")
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="YAML settings file.")
 @click.option("--set", "overrides", multiple=True, metavar="GROUP.FIELD=VALUE", help="One setting; repeatable.")
@@ -95,13 +98,18 @@ def refused(
 def _columns(now: datetime) -> list[Column]:
     return [
         Column(name="at", title="when", say=words.ago(now), fit=Fit.KEEP, right=True),
-        Column(name="what", fit=Fit.KEEP),
+        Column(name="what", say=_shortened, fit=Fit.KEEP),
         Column(name="flow", fit=Fit.GO),
         Column(name="topic", fit=Fit.GO),
         Column(name="partition", fit=Fit.GO),
         Column(name="offset", fit=Fit.GO),
         Column(name="reason", fit=Fit.WRAP),
     ]
+
+
+def _shortened(what: str) -> str:
+    """Shorten what somebody else has named: one of any length would make every row as wide."""
+    return what if len(what) <= _LONGEST_NAMED else f"{what[: _LONGEST_NAMED - 1]}…"
 
 
 def said_once(letters: Iterable[RefusedRecord]) -> list[RefusedRecord]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from thalweg.cli.reach.reading import reading_command
+from thalweg.cli.reach.said import SAID
 from thalweg.cli.terminal import words
 from thalweg.cli.terminal.render import Column, Fit, print_json, print_table, state_colour
 from thalweg.query.reports.task_list import TaskFilter, TaskList, TaskOrder, list_tasks
@@ -21,23 +22,36 @@ from thalweg.scheduling.counted import counted
 from thalweg.scheduling.world.tasks import TaskState
 
 _TOP_LEFT_AND_CLEAR: Final = "\x1b[H\x1b[2J"
+_HELD: Final = "held"
+"""What people read of a task that waits and is held."""
 _LINES_AROUND: Final = 6
 """Of a screen that is watched: heading, rule, counts, the time, the prompt."""
+
+
+class _State(click.Choice[str]):
+    """A state; what a row shows as one and is none has an option of its own."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value == _HELD:
+            self.fail("a task that is held is in state waiting; --held means those", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def filter_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say which tasks are meant; `wanted_tasks` reads them."""
     for option in (
         click.option("--held", is_flag=True, help="Only those that are held."),
-        click.option("--reason", metavar="WORDS", help="Only those with these words in their reason."),
-        click.option("--since", metavar="TIME", help="Only those changed since: 2h, or 2026-11-21T12:00:00Z."),
-        click.option("--array", metavar="TASK", help="Only the elements of this array."),
-        click.option("--name", metavar="GLOB", help="Only those of this name; * is anything. Who has none has its id."),
-        click.option("--region", help="Only those with a copy in this region."),
-        click.option("--tenant", help="Only this tenant's."),
+        click.option("--reason", type=SAID, metavar="WORDS", help="Only those with these words in their reason."),
         click.option(
-            "--state", "states", type=click.Choice([s.value for s in TaskState]), multiple=True, help="Repeatable."
+            "--since", type=SAID, metavar="TIME", help="Only those changed since: 2h, or 2026-11-21T12:00:00Z."
         ),
+        click.option("--array", type=SAID, metavar="TASK", help="Only the elements of this array."),
+        click.option(
+            "--name", type=SAID, metavar="GLOB", help="Only those of this name; * is anything. Who has none has its id."
+        ),
+        click.option("--region", type=SAID, help="Only those with a copy in this region."),
+        click.option("--tenant", type=SAID, help="Only this tenant's."),
+        click.option("--state", "states", type=_State([s.value for s in TaskState]), multiple=True, help="Repeatable."),
     ):
         command = option(command)
     return command
@@ -62,7 +76,7 @@ def wanted_tasks(given: Mapping[str, Any], now: datetime, **more: Any) -> TaskFi
 
 @click.command(short_help="List tasks and their states.")
 @filter_options
-@click.option("--task", "task_ids", multiple=True, help="Only this task; repeatable.")
+@click.option("--task", "task_ids", type=SAID, multiple=True, help="Only this task; repeatable.")
 @click.option("--all", "ended_too", is_flag=True, help="Also tasks that ended long ago (tasks_archive).")
 @click.option(
     "--sort",
@@ -156,14 +170,21 @@ def print_tasks(found: TaskList, wanted: TaskFilter, now: datetime) -> None:
         Column(name="reason", fit=Fit.CUT),
     ]
     print_table(columns, [_for_people(task) for task in found.tasks])
-    told = ", ".join(f"{count:,} {state}" for state, count in found.by_state.items())
+    told = ", ".join(f"{count:,} {state}" for state, count in _for_people_counted(found).items())
     click.echo(f"\n{len(found.tasks):,} of {counted(found.matching, 'task')}: {told}")
 
 
 def _for_people(task: Mapping[str, Any]) -> dict[str, Any]:
     """Add what a request asks for, and say of what waits that it is held."""
     is_held = task["held"] and task["state"] == TaskState.WAITING
-    return {**task, "gpus": gpus_of(task["request"]), "state": "held" if is_held else task["state"]}
+    return {**task, "gpus": gpus_of(task["request"]), "state": _HELD if is_held else task["state"]}
+
+
+def _for_people_counted(found: TaskList) -> dict[str, int]:
+    """Count the states that people see in the rows."""
+    waiting = found.by_state.get(TaskState.WAITING, 0) - found.held
+    counts = {**found.by_state, _HELD: found.held, TaskState.WAITING.value: waiting}
+    return {state: count for state, count in sorted(counts.items()) if count}
 
 
 def _none(wanted: TaskFilter) -> str:

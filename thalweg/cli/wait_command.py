@@ -13,13 +13,14 @@ import click
 from thalweg.cli.reach.reading import find_warehouse, reading_errors
 from thalweg.cli.terminal import words
 from thalweg.cli.terminal.render import on_one_line, print_json
+from thalweg.query.reports.newest_rows import newest_rows
 from thalweg.query.sql.query import TableReader, quote
 from thalweg.scheduling.world.tasks import TERMINAL, TaskState
 
 _LOOK_EVERY_S: Final = 1.0
 """The tables are brought up to date about as often."""
-_UNKNOWN_FOR: Final = 10
-"""Looks before a task that no table has is taken for none: a request is in them within seconds."""
+_UNKNOWN_FOR: Final = 3
+"""Looks before a task that the ledger has not is taken for none: a request is there within a second."""
 _REFUSED: Final = "refused"
 _REFUSED_WITHIN: Final = timedelta(days=1)
 """As far back as `thalweg refused` looks by itself."""
@@ -38,8 +39,9 @@ def wait(
 ) -> None:
     """Wait until tasks have ended, and say how.
 
-    It looks into the tables: tasks that anybody submitted, also ones that ended long ago; and whether the request of
-    one that is not there was refused within a day. Exit code 0: all succeeded; 1: one failed, was cancelled or refused,
+    It looks into the tables, and into the ledger as far as it goes: tasks that anybody submitted, also ones that ended
+    long ago, and the new run of one that `thalweg rerun` said begins again; and whether the request of one that is not
+    there was refused within a day. Exit code 0: all succeeded; 1: one failed, was cancelled or refused,
     or did not end in time; 2: there is no such task.
 
     \b
@@ -72,7 +74,7 @@ def _until_ended(
     looks = 0
     while True:
         open_ids = [task_id for task_id in wanted if not _has_ended(found.get(task_id))]
-        for row in {row["task_id"]: row for row in _rows(warehouse, open_ids)}.values():
+        for row in _rows(warehouse, open_ids):
             found[row["task_id"]] = row
             if _has_ended(row) and not quiet:
                 click.echo(on_one_line(_in_words({"task_id": row["task_id"], **_outcome(row)})))
@@ -86,15 +88,10 @@ def _until_ended(
 
 
 def _rows(warehouse: str, task_ids: list[str]) -> list[dict[str, Any]]:
-    """Read tasks; of an id that lives anew, the newer one last."""
+    """Read tasks as far as the ledger goes: of one that was told to begin again, never the end before."""
     ids = ", ".join(map(quote, task_ids))
-    columns = "task_id, state, regions, reason, changed_at, attempt"
     with TableReader(warehouse) as reader:
-        return [
-            row
-            for table in ("tasks_archive", "tasks")
-            for row in reader.dicts(f"SELECT {columns} FROM {table} WHERE task_id IN ({ids})")
-        ]
+        return list(newest_rows(reader, warehouse, f"task_id IN ({ids})").values())
 
 
 def _has_ended(row: Mapping[str, Any] | None) -> bool:

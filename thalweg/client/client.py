@@ -222,7 +222,12 @@ class _Followed:
         return "nothing, not even an answer to the request (is the place job running?)" if self.asked else "nothing"
 
     def end(self, attempts: int) -> tuple[OutcomeState, StatusEvent] | None:
-        """How it ended, and the report that says so; None while it goes on."""
+        """How it ended, and the report that says so; None while it goes on.
+
+        What was asked to run again has reports of the run before, which tell nothing: its end is what `place` tells.
+        """
+        if "rerun" in self.asked:
+            return None
         counting = self.counting()
         if len(counting) >= self.copies:
             return OutcomeState.SUCCEEDED, counting[-1]

@@ -305,17 +305,18 @@ class Door:
         named = tuple(state for listed in states for state in listed.split(",") if state)
         for state in named:
             if state not in _STATES:
-                raise QueryRefusedError(f"state {state!r}: allowed are {', '.join(_STATES)}")
+                hint = "; of those that are held: held=1" if state == "held" else ""
+                raise QueryRefusedError(f"state {state!r}: allowed are {', '.join(_STATES)}{hint}")
         tenant = _tenant(query, caller)
         since = self._since(query["since"]) if query.get("since") else None
         return TaskFilter(
             task_ids=tuple(task_ids),
             states=named,
             tenant=tenant,
-            region=query.get("region") or None,
-            name=query.get("name") or None,
-            array=query.get("array") or None,
-            reason=query.get("reason") or None,
+            region=query.get("region"),
+            name=query.get("name"),
+            array=query.get("array"),
+            reason=query.get("reason"),
             since=since,
             held=_flag(query, "held"),
         )
@@ -565,7 +566,7 @@ def _flag(query: Mapping[str, str], name: str, *, otherwise: bool = False) -> bo
 
 def _tenant(query: Mapping[str, str], caller: Caller) -> str | None:
     """Whose rows are meant: of a tenant's key its own, whether it is named or not; None means everybody's."""
-    named = query.get("tenant") or None
+    named = query.get("tenant")
     if caller.tenant is not None and named not in (None, caller.tenant):
         raise NotAllowedError(f"this key is of tenant {caller.tenant!r}")
     return caller.tenant or named
@@ -578,6 +579,8 @@ def _is_dry(request: Request) -> bool:
 
 
 def _check_parameters(request: Request, *allowed: str) -> None:
+    if empty := sorted(name for name, value in request.query_params.multi_items() if not value.strip()):
+        raise QueryRefusedError(f"{empty[0]} is empty: say what is meant, or leave it out")
     unknown = sorted(request.query_params.keys() - set(allowed))
     if not unknown:
         return

@@ -179,6 +179,14 @@ def test_a_file_that_is_wrong_is_refused_with_what_was_meant(
     assert (result.exit_code, words in result.output) == (2, True), result.output
 
 
+@pytest.mark.parametrize("option", ["--reason", "--name", "--tenant", "--array", "--region", "--since", "--state"])
+@pytest.mark.parametrize("command", ["cancel", "hold", "release", "rerun", "tasks"])
+def test_an_empty_filter_means_neither_all_nor_none_but_is_refused(state: Path, command: str, option: str) -> None:
+    """An unset variable of a shell leaves one, and all with any reason would be cancelled."""
+    seen = run(command, option, "", *([] if command == "tasks" else ["--yes"]))
+    assert (seen.exit_code, option in seen.stderr, AnsweringClient.sent) == (2, True, []), seen.output
+
+
 def test_waiting_ends_with_how_the_tasks_ended(state: Path) -> None:
     done = run("wait", "old")
     assert (done.exit_code, done.stdout) == (0, "old succeeded in x 3 h ago\n")

@@ -160,6 +160,37 @@ def test_a_region_that_nobody_knows_is_named_with_the_one_that_is_meant(world: P
 
 
 @pytest.mark.parametrize(
+    ("request_of", "held", "start", "ways"),
+    [
+        ({}, True, "none while it is held", ["thalweg release new"]),
+        ({"after": ["nobody"]}, False, "not before its parents have ended",
+         ["nobody is submitted", "an update of its request without it"]),
+        ({"after": ["half[9]"]}, False, "not before its parents have ended",
+         ["half[9] can never come: half is an array of 4, half[0] to half[3]", "an update of its request without it"]),
+        ({"after": ["large"]}, False, "not before its parents have ended", []),
+        ({"not_before": 253_402_300_799_000}, False, "not before that moment",
+         ["an update of its request"]),
+    ],
+)  # fmt: skip
+def test_who_stands_in_front_of_the_queue_is_told_what_would_let_it_in(
+    world: Path, request_of: dict[str, Any], held: bool, start: str, ways: list[str]
+) -> None:
+    """`No single change would let it in` was said, though a release or the parent would."""
+    array = ledger(submitted("half", array={"count": 4}), batch_id=49)
+    rows = ledger(submitted("new", **request_of), *([happened("new", "held")] if held else []), batch_id=50)
+    for piece in (array, rows):
+        put(world, DECISIONS, piece)
+        put(world, TASKS, fold_ledger(piece)[0])
+    waits = explained("new", world)["waits"]
+    missing = any(parent != "large" for parent in request_of.get("after", ()))
+    assert (waits["ways"], waits["cancelled_after_s"]) == (ways, 60.0 if missing else None)
+    said = told("new", world)
+    assert f"Estimated start: {start}" in said
+    assert "No single change" not in said and "does not wait for GPUs" not in said
+    assert ("It is cancelled when a parent has been missing for 60 s" in said) == missing
+
+
+@pytest.mark.parametrize(
     ("request_of", "held", "words"),
     [
         ({"after": ["placed", "nobody"]}, False, "parents: waits for nobody, which nobody has submitted yet; placed"),

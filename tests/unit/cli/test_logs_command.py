@@ -98,6 +98,13 @@ def test_a_task_that_left_no_log_says_how_it_ended(warehouse: Path) -> None:
     assert "t3 has left no log: succeeded" in run("logs", "t3", warehouse=warehouse).stderr
 
 
+def test_of_an_array_the_logs_of_its_elements_are_named(tmp_path: Path) -> None:
+    from tests.unit.cli.test_results_command import sweep
+
+    sweep(tmp_path, 3)
+    assert "its elements do: thalweg logs 'sweep[0]'" in run("logs", "sweep", warehouse=tmp_path).stderr
+
+
 def test_results_are_listed_with_what_the_newest_run_gave(warehouse: Path) -> None:
     put_results(
         warehouse,

@@ -86,6 +86,8 @@ def test_an_empty_place_moves_nothing_and_a_node_is_told_from_its_region(
         (["drain", EAST, "--by", "2020-01-01T00:00:00Z"], "lies in the past"),
         (["drain", EAST, "--by", "soon"], "allowed are a time"),
         (["tenant", "x"], "wanted is one of"),
+        (["tenant", "x", "--hold", "--most-tasks", "3"], "they cannot be combined"),
+        (["tenant", "x", "--hold", "--release"], "they cannot be combined"),
         (["tenant", "x", "--quota", "-1"], "quota_gpus"),
         (["tenant", "x", "--weight", "0"], "weight"),
         (["tenant", "x", "--weight", "nan"], "weight"),
@@ -122,6 +124,21 @@ def test_a_price_says_what_it_is_which_it_will_be_and_what_follows(tmp_path: Pat
     assert "costs 2 USD now, and will cost the same: the order says so from then on" in said
     assert "nothing new" not in said
     assert not sent
+
+
+def test_a_limit_of_tasks_says_how_many_there_are_and_whether_anything_new_is_taken(
+    tmp_path: Path, sent: list[ControlOrder]
+) -> None:
+    folder = world(tmp_path, runs("a", EAST, 0), runs("b", EAST, 1))
+    full = call("tenant", "default", "--most-tasks", "2", "--dry-run", warehouse=folder).output
+    assert "2 of its tasks have not ended: nothing new of it is taken until fewer than 2 have not" in full
+    wide = call("tenant", "default", "--most-tasks", "1234567", "--dry-run", warehouse=folder).output
+    assert "most tasks 1,234,567" in wide
+    assert "2 of its tasks have not ended" in wide and "nothing new" not in wide
+    held = [ledger(ordered("hold/x", {"type": "hold", "tenant": "x"}), batch_id=9)]
+    folder = world(tmp_path / "held", runs("a", EAST, 0), more=held)
+    freed = call("tenant", "x", "--release", "--dry-run", warehouse=folder).output
+    assert "tenant x is held no more" in freed
 
 
 def test_zero_is_a_value(sent: list[ControlOrder]) -> None:

@@ -1,8 +1,9 @@
 """A dead letter that is said again is one refusal."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
-from thalweg.cli.refused_command import refused_submissions, said_once
+from thalweg.cli.refused_command import _columns, refused_submissions, said_once
 from thalweg.streams.broker.deadletter import RefusedRecord
 
 LETTER = RefusedRecord(
@@ -42,3 +43,9 @@ def test_a_task_is_refused_by_its_submission_alone() -> None:
         replace(asked, rule="report", value=b'{"task_id": "v"}'),
     ]
     assert refused_submissions([asked, *others, replace(asked, reason="newer")]) == {"t": "newer"}
+
+
+def test_one_long_id_does_not_make_every_row_as_wide() -> None:
+    (what,) = (column for column in _columns(datetime.now(UTC)) if column.name == "what")
+    assert what.say is not None
+    assert [len(what.say("x" * length)) for length in (8, 600)] == [8, 64]

@@ -111,12 +111,29 @@ def test_who_finds_nothing_is_told_what_to_do(many: Path, tmp_path_factory: pyte
         (["--since", "soon"], "--since 'soon'"),
         (["--watch", "--as-of", "1h ago"], "allowed is one of the two"),
         (["--sort", "beauty"], "'beauty' is not one of"),
+        (["--state", "held"], "--held means those"),
     ],
     ids=" ".join,
 )
 def test_a_wrong_call_says_what_is_allowed(many: Path, arguments: list[str], words: str) -> None:
     result = run(many, *arguments)
     assert (result.exit_code, words in result.stderr, result.stdout) == (2, True, "")
+
+
+def test_people_count_what_they_see_in_the_rows(many: Path) -> None:
+    put(many, TASKS, [task("kept", held=True), task("going", "running", held=True)])
+    assert run(many, "--limit", "1").stdout.endswith("1 of 7 tasks: 1 failed, 1 held, 2 running, 3 waiting\n")
+    assert json.loads(run(many, "--json").stdout)["by_state"] == {"failed": 1, "running": 2, "waiting": 4}
+
+
+def test_ctrl_c_ends_a_watch_quietly(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    # The module's own clock: other threads of the process may sleep meanwhile.
+    monkeypatch.setattr("thalweg.cli.tasks_command.time", SimpleNamespace(sleep=interrupt))
+    seen = run(many, "--watch")
+    assert (seen.exit_code, seen.stderr) == (130, "")
 
 
 def test_a_table_of_an_older_version_has_no_names(tmp_path: Path) -> None:

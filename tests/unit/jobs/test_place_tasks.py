@@ -197,6 +197,8 @@ def test_an_array_runs_so_many_at_once_and_ends_when_its_elements_have(line: Lin
     assert line.states()["after"] == "assigned"
     line.take((REQUESTS, {"task_id": "a[3]", "op": "rerun"}))
     assert line.world.tasks["a[3]"].state == "assigned"
+    (objection,) = words(line.take((REQUESTS, {"task_id": "a", "op": "rerun"})))
+    assert objection.endswith("its element 'a[3]' is a task that has not ended; allowed is this when that has ended")
 
 
 def test_cancelling_an_array_cancels_all_of_it(line: Line) -> None:

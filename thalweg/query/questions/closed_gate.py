@@ -26,6 +26,11 @@ def read_request(raw: str) -> TaskRequest:
     return msgspec.json.decode(raw, type=TaskRequest)
 
 
+def parents_of(request: TaskRequest) -> list[str]:
+    """Name whom a task waits for."""
+    return [named.task_id if isinstance(named, After) else named for named in request.after]
+
+
 def may_be_closed(row: Mapping[str, Any], request: TaskRequest, now_ms: int) -> bool:
     """Tell whether it is worth asking `closed_gate`, which wants more rows."""
     closes = row["held"] or request.after or (request.not_before or 0) > now_ms
@@ -52,7 +57,7 @@ def closed_gate(
     """
     if row["held"]:
         return HELD
-    after = [named.task_id if isinstance(named, After) else named for named in request.after]
+    after = parents_of(request)
     states = states_of(after) if after else {}
     # One that has ended has met the condition: else this one would have ended with it.
     unmet = {name for name in after if states.get(name, LIVE[0]) in LIVE}

@@ -48,13 +48,32 @@ def explain_task(
 
             rows = ahead.ask(task_row).dicts()
             rows = rows or ahead.ask(f"SELECT * FROM tasks_archive WHERE task_id = {quote(task_id)}").dicts()
-            if rows and rows[0]["state"] in LIVE_STATES:
+            told = ahead.ask(history).dicts() if not rows or rows[0]["state"] not in LIVE_STATES else None
+            found = None
+            if told is None:
                 found = _explained_outside(rows[0], ahead, history, now)
                 found = found or _explained_alive(rows[0], ahead, history, settings, now)
-                return replace(found, value=task_worth(rows[0], round(now.timestamp() * 1_000)))
-            return _explained(task_id, rows, ahead.ask(history).dicts())
+                told = found.history
+            if as_of is None and told and (not rows or told[-1]["decided_at"] > rows[0]["changed_at"]):
+                newest = _as_the_ledger_has_it(task_id, warehouse)
+                if newest is not None and (not rows or newest["changed_at"] > rows[0]["changed_at"]):
+                    rows, found = [newest], None
+            if found is None:
+                found = _explained(task_id, rows, told)
+            if rows[0]["state"] not in LIVE_STATES:
+                return found
+            worth = task_worth(rows[0], round(now.timestamp() * 1_000))
+            return replace(_with_ways(found, ahead, settings), value=worth)
         finally:
             ahead.close()
+
+
+def _as_the_ledger_has_it(task_id: str, warehouse: str) -> dict[str, Any] | None:
+    """Read the row of a task whose history goes further than the table: where it is and could be, no table says yet."""
+    from thalweg.query.reports.newest_rows import newest_rows
+
+    with TableReader(warehouse) as reader:
+        return newest_rows(reader, warehouse, f"task_id = {quote(task_id)}").get(task_id)
 
 
 def _explained(task_id: str, rows: Sequence[dict[str, Any]], history: list[dict[str, Any]]) -> Explanation:
@@ -77,12 +96,7 @@ def _explained_outside(task: dict[str, Any], ahead: ReadingAhead, history_of: st
         return None
 
     def states_of(names: Sequence[str]) -> dict[str, str]:
-        listed = ", ".join(map(quote, names))
-        # Of a name that lives anew, what it is now comes last.
-        asked = (
-            f"SELECT task_id, state FROM {name} WHERE task_id IN ({listed})" for name in ("tasks_archive", "tasks")
-        )
-        return {row["task_id"]: row["state"] for sql in asked for row in ahead.ask(sql).dicts()}
+        return _column_of("state", names, ahead)
 
     def met_of(living: Collection[str]) -> Collection[str]:
         return met_parents(task["task_id"], living, ahead)
@@ -96,6 +110,40 @@ def _explained_outside(task: dict[str, Any], ahead: ReadingAhead, history_of: st
     found = _explained(task["task_id"], [task], history)
     waits = Waits(recorded=task["reason"], now=why, options=[], remedies=[], start=None)
     return replace(found, waits=waits)
+
+
+def _column_of(column: str, names: Sequence[str], ahead: ReadingAhead) -> dict[str, str]:
+    """Give a column of the rows of tasks, of those that there are."""
+    if not names:
+        return {}
+    listed = ", ".join(map(quote, names))
+    # Of a name that lives anew, what it is now comes last.
+    tables = ("tasks_archive", "tasks")
+    asked = (f"SELECT task_id, {column} FROM {name} WHERE task_id IN ({listed})" for name in tables)
+    return {row["task_id"]: row[column] for sql in asked for row in ahead.ask(sql).dicts()}
+
+
+def _with_ways(found: Explanation, ahead: ReadingAhead, settings: "PlaceSettings | PlaceDefaults") -> Explanation:
+    """Say of a task in front of the planner's queue what would let it in."""
+    from thalweg.query.questions.closed_gate import parents_of, read_request
+    from thalweg.query.questions.gate_ways import array_of, start_in_words, ways_in
+
+    waits, task_id = found.waits, found.task["task_id"]
+    if waits is None or waits.now is None or start_in_words(waits.now) is None:
+        return found
+    request = read_request(found.task["request"])
+    parents = parents_of(request)
+    states = _column_of("state", parents, ahead)
+    missing = [name for name in parents if name not in states]
+    arrays = [array for name in missing if (array := array_of(name)) is not None]
+    of_arrays = {name: read_request(raw) for name, raw in _column_of("request", arrays, ahead).items()}
+    counts = {name: one.array.count for name, one in of_arrays.items() if one.array is not None}
+    of_array = request.array is not None and not found.task["held"]
+    subject = (array_of(task_id) or task_id) if of_array else task_id
+    ways = ways_in(waits.now, subject, parents, states, counts, alone=request.array is None)
+    waits_for_missing = waits.now.startswith("parents:") and missing
+    after_s = settings.parent_wait_ms / 1_000 if waits_for_missing else None
+    return replace(found, waits=replace(waits, ways=ways, cancelled_after_s=after_s))
 
 
 def _copies_of(task_id: str) -> str:

@@ -46,6 +46,10 @@ class Waits:
     remedies: "list[Remedy]"
     start: "StartEstimate | None"
     """Hours from now, inf for never, None where it cannot be told (`scheduling.explain.reasons`)."""
+    ways: list[str] = field(default_factory=list)
+    """What would let it in where it stands in front of the planner's queue."""
+    cancelled_after_s: float | None = None
+    """It is cancelled when a parent has been missing for so long; None where none is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

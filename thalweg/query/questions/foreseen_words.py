@@ -59,6 +59,9 @@ def in_words(order: "ControlOrder", ahead: "Foreseen") -> list[str]:
             f"tenant {order.tenant} holds {counted(held.gpus, 'GPU')} for {held.usd_per_hour:.2f} USD an hour now, "
             f"which goes on; of its tasks {counted(held.waiting, 'waits', 'wait')}"
         )
+        if order.most_tasks is not None:
+            full = f": nothing new of it is taken until fewer than {held.most_tasks:,} have not"
+            lines.append(f"{held.live:,} of its tasks have not ended" + (full if held.live >= held.most_tasks else ""))
     if ahead.price is not None:
         is_news = any(row.ordered is not None and row.ordered.before != row.ordered.after for row in ahead.rows)
         lines += _of_price(order, ahead.price, is_news=is_news)

@@ -57,6 +57,10 @@ class TenantHolding:
     usd_per_hour: float
     waiting: int
     """Tasks."""
+    live: int
+    """Tasks that have not ended: what `most_tasks` counts."""
+    most_tasks: int
+    """So many may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +193,9 @@ def foreseen(world: World, order: ControlOrder, place: "PlaceSettings", now_ms: 
     if order.order == "price":
         return Foreseen(rows=rows, price=_price_ahead(world, order, before))
     if order.order != "drain":
-        return Foreseen(rows=rows, holding=None if order.tenant is None else _holding(world, order.tenant))
+        return Foreseen(
+            rows=rows, holding=None if order.tenant is None else _holding(world, order.tenant, place.most_tasks)
+        )
     moves, leaving, look = emptied(world, settings, now_ms, Packer(world.nodes))
     why = _why(world, place, now_ms)
     return Foreseen(
@@ -223,12 +229,15 @@ def _price_ahead(world: World, order: ControlOrder, before: float) -> PriceAhead
     )
 
 
-def _holding(world: World, tenant: str) -> TenantHolding:
-    held = world.holdings.get(tenant)
+def _holding(world: World, tenant: str, most_tasks: int) -> TenantHolding:
+    held, said = world.holdings.get(tenant), world.tenants.get(tenant)
+    own = [task for task in world.tasks.values() if task.spec.tenant == tenant]
     return TenantHolding(
         gpus=0.0 if held is None else held.gpu_milli / MILLI,
         usd_per_hour=0.0 if held is None else held.micro_usd_per_hour / MICRO,
-        waiting=sum(task.state is TaskState.WAITING and task.spec.tenant == tenant for task in world.tasks.values()),
+        waiting=sum(task.state is TaskState.WAITING for task in own),
+        live=len(own),
+        most_tasks=most_tasks if said is None or said.most_tasks is None else said.most_tasks,
     )
 
 

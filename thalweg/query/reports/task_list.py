@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from thalweg.query.sql.query import TableReader, quote
+from thalweg.scheduling.world.tasks import TaskState
 from thalweg.sync.delta.contracts import TASKS
 
 
@@ -102,6 +103,8 @@ class TaskList:
     """How many there are in each state, by its name."""
     tasks: list[dict[str, Any]]
     """The first of them, with all columns of `tasks`."""
+    held: int = 0
+    """How many of those that wait are held."""
 
     @property
     def matching(self) -> int:
@@ -124,8 +127,12 @@ def list_tasks(
     column, direction = _ORDERED[order]
     direction = _TURNED[direction] if turned else direction
     tables = _tables(wanted)
-    found = " UNION ALL ".join(f"SELECT state, count(*) AS n {_from(table, wanted)} GROUP BY state" for table in tables)
-    counts = reader.dicts(f"SELECT state, sum(n) AS n FROM ({found}) GROUP BY state ORDER BY state")
+    found = " UNION ALL ".join(
+        "SELECT state, count(*) AS n, sum(CASE WHEN held THEN 1 ELSE 0 END) AS held"
+        f" {_from(table, wanted)} GROUP BY state"
+        for table in tables
+    )
+    counts = reader.dicts(f"SELECT state, sum(n) AS n, sum(held) AS held FROM ({found}) GROUP BY state ORDER BY state")
     first = f"ORDER BY {column} {direction} NULLS LAST, task_id LIMIT {limit}"
     # First which, by the one or two columns that tell; then all there is about those: requests are long.
     keys = " UNION ALL ".join(f"SELECT task_id, {column} AS place {_from(table, wanted)}" for table in tables)
@@ -135,6 +142,7 @@ def list_tasks(
     return TaskList(
         by_state={row["state"]: row["n"] for row in counts},
         tasks=reader.dicts(f"SELECT * FROM ({whole}) {first}") if listed else [],
+        held=sum(row["held"] for row in counts if row["state"] == TaskState.WAITING),
     )
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from thalweg.query.reports.ended_runs import EndedRun, ended_runs
+from thalweg.query.reports.newest_rows import known_rows, newest_rows
 from thalweg.query.sql.as_of import AsOf, Version
 from thalweg.query.sql.query import TableReader, quote
 from thalweg.query.sql.sql_statement import QueryRefusedError
@@ -81,22 +82,13 @@ def _read(condition: str, warehouse: str, as_of: AsOf | None) -> list[TaskRuns]:
         raise QueryRefusedError(f"--as-of {as_of.number} is a version of one table; give a time")
     with TableReader(warehouse, as_of) as reader, TableReader(warehouse) as now:
         placed = _placed(reader, condition)
-        states = _states(reader, condition)
+        # Of the past, the reader folds the ledger itself.
+        states = newest_rows(now, warehouse, condition) if as_of is None else known_rows(reader, condition)
         ended = ended_runs(now, warehouse, condition, as_of)
     return [
         _task(task_id, states.get(task_id), placed.get(task_id, []), ended.get(task_id, []))
         for task_id in dict.fromkeys((*states, *ended))
     ]
-
-
-def _states(reader: TableReader, condition: str) -> dict[str, dict[str, Any]]:
-    """Give the newest row of each task."""
-    rows = [
-        row
-        for table in ("tasks", "tasks_archive")
-        for row in reader.dicts(f"SELECT task_id, state, reason, changed_at, request FROM {table} WHERE {condition}")
-    ]
-    return {row["task_id"]: row for row in sorted(rows, key=lambda row: row["changed_at"])}
 
 
 def _placed(reader: TableReader, condition: str) -> dict[str, list[PlacedRun]]:
@@ -113,7 +105,7 @@ def _task(
 ) -> TaskRuns:
     """Put together what is known of a task; its end may be in the ledger before `tasks` has it."""
     over = next((run for run in reversed(ended) if run.ends), None)
-    is_newer = over is not None and (known is None or over.ended_at >= known["changed_at"])
+    is_newer = over is not None and (known is None or over.ended_at > known["changed_at"])
     state, reason = (known["state"], known["reason"]) if known is not None else ("waiting", None)
     if over is not None and is_newer:
         state, reason = over.state, over.reason

@@ -20,7 +20,7 @@ const COLUMNS = [ // title, sort, drawn, class
 ];
 
 export function tasksPage(context, body) {
-  const wanted = new URLSearchParams(context.query);
+  const wanted = new URLSearchParams([...context.query].filter(([, value]) => value.trim()));
   const group = () => wanted.get("group");
   let blocks = new Map(), matching = null, active = 0, generation = 0, pending = new Set(), drawn = new Map();
   let loaded = true, sizer, layer, view, count, chips, result, soon = 0, newest = 0;

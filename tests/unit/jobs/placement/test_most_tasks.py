@@ -47,7 +47,8 @@ def test_what_comes_beyond_is_refused_and_others_go_on(line: Line) -> None:
 def test_the_elements_of_an_array_count_and_it_is_taken_whole_or_not_at_all(line: Line) -> None:
     allow(line, 5)
     (refused,) = words(line.take(asked("a", tenant="busy", array={"count": 5, "at_most": 1})))
-    assert "has 0 of 5 tasks that may not have ended at once, and this is 6 more" in refused
+    assert "has 0 of 5 tasks that may not have ended at once, and this is 6 more (an array of 5 counts as 6)" in refused
+    assert refused.endswith("only a higher limit takes it"), "none of its tasks is there to end"
     assert words(line.take(asked("a", tenant="busy", array={"count": 4, "at_most": 1}))) == []
     assert live(line) == {"busy": 5}
 

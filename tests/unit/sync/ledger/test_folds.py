@@ -209,3 +209,11 @@ def test_nodes_are_read_chunk_by_chunk() -> None:
         }
     )
     assert folds._nodes_of_assigned(rows).keys() == {57}
+
+
+def test_what_has_ended_is_not_held() -> None:
+    """Nothing could release it: `place` says of it that it has ended."""
+    held = (submitted("t"), assigned("t", 1), happened("t", "held"))
+    assert task(ledger(*held))["held"]
+    assert not task(ledger(*held, happened("t", "succeeded", 1)))["held"]
+    assert not task(ledger(*held, happened("t", "cancelled")))["held"]

@@ -61,3 +61,13 @@ def test_the_order_of_topics_does_not_matter() -> None:
     task.note(said("succeeded", "a", 1))
     task.tell(told("assign", "a", 1))
     assert ended(task) is None
+
+
+def test_a_report_of_the_run_before_is_no_end_of_what_was_asked_to_run_again() -> None:
+    task = _Followed()
+    task.tell(told("assign", "a", 1))
+    task.note(said("succeeded", "a", 1))
+    task.ask("rerun", 1_000)
+    assert ended(task) is None
+    task.note(said("succeeded", "a", 1))
+    assert ended(task) is None
