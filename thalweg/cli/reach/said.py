@@ -3,7 +3,7 @@
 import click
 
 
-class Said(click.ParamType):
+class Said(click.types.StringParamType):
     """A text of at least one letter.
 
     As a filter an empty one would mean all or none, depending on the filter, and neither was meant.
