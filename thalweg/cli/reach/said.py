@@ -3,7 +3,7 @@
 import click
 
 
-class Said(click.ParamType):
+class SaidText(click.types.StringParamType):
     """A text of at least one letter.
 
     As a filter an empty one would mean all or none, depending on the filter, and neither was meant.
@@ -19,4 +19,4 @@ class Said(click.ParamType):
         return text
 
 
-SAID = Said()
+SAID = SaidText()

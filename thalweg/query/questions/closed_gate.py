@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from thalweg.scheduling.decisions.gate_words import HELD, moment_words, parents_in_words
+from thalweg.scheduling.ids import TaskId
 from thalweg.streams.contract.messages import After, TaskRequest
 
 LIVE: Final = ("waiting", "assigned", "running")
@@ -26,9 +27,9 @@ def read_request(raw: str) -> TaskRequest:
     return msgspec.json.decode(raw, type=TaskRequest)
 
 
-def parents_of(request: TaskRequest) -> list[str]:
+def parents_of(request: TaskRequest) -> list[TaskId]:
     """Name whom a task waits for."""
-    return [named.task_id if isinstance(named, After) else named for named in request.after]
+    return [TaskId(named.task_id if isinstance(named, After) else named) for named in request.after]
 
 
 def may_be_closed(row: Mapping[str, Any], request: TaskRequest, now_ms: int) -> bool:
