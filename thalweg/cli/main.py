@@ -204,9 +204,16 @@ class LazyGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what ends it is also the document, where one was asked for."""
+        """Run the command; what ends it is also the document, where one was asked for.
+
+        One that is ended by Ctrl-C while it waits or looks on says nothing more.
+        """
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            if sys.stderr.isatty():
+                click.echo(err=True)  # below the ^C
+            ctx.exit(_INTERRUPTED)
         except click.ClickException as error:
             from thalweg.cli.reach.ending import print_error, wants_json  # late: --help needs nothing but click
 
@@ -226,15 +233,6 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
-
-    def invoke(self, ctx: click.Context) -> object:
-        """Call a command; one that is ended by Ctrl-C while it waits or looks on says nothing more."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            if sys.stderr.isatty():
-                click.echo(err=True)  # below the ^C
-            ctx.exit(_INTERRUPTED)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""

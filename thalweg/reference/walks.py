@@ -31,10 +31,10 @@ WALKS: Final = (
             "scheduling/world/task_book.py",
             "scheduling/live/micro_batch.py",
             "scheduling/live/demands.py",
-            "scheduling/live/node_placement.py",
             "scheduling/live/live_problem.py",
             "scheduling/solve/solve.py",
             "scheduling/solve/strategies/flow.py",
+            "scheduling/live/node_placement.py",
             "scheduling/world/fleet.py",
             "jobs/placement/events.py",
             "streams/placement/assignments.py",
@@ -46,7 +46,6 @@ WALKS: Final = (
         again={
             "scheduling/world/task_book.py": "first as submitted, then as assigned",
             "scheduling/live/demands.py": "first who asks, then what each of them may pay and still take",
-            "scheduling/live/node_placement.py": "first for what takes another's room, then for the solver's plan",
         },
     ),
     Walk(

@@ -54,7 +54,7 @@ def test_csv_and_json_lose_no_digits_and_json_knows_no_nan(warehouse: Path) -> N
 
 def test_what_was_cut_off_is_said(warehouse: Path) -> None:
     result = run("sql", "select * from tasks", "--max-rows", "1", "--warehouse", str(warehouse))
-    assert "cut off after 1 rows" in result.stderr
+    assert "cut off after 1 row" in result.stderr
     assert document("sql", "select * from tasks", "--max-rows", "1", "--warehouse", str(warehouse))["cut_off"] is True
 
 

@@ -95,7 +95,7 @@ def test_a_person_reads_ages_gpus_and_money(many: Path) -> None:
                                 "submitted", "changed", "reason"]  # fmt: skip
     told = re.sub(r"\d+ days ago", "AGE", lines[2]).split()
     assert told == ["sweep[0]", "running", "aws:us-east-1", "6", "9.50", "12.00", "default", "500", "AGE", "AGE"]
-    assert lines[-1] == "1 of 1 tasks: 1 running"
+    assert lines[-1] == "1 of 1 task: 1 running"
 
 
 def test_who_finds_nothing_is_told_what_to_do(many: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
