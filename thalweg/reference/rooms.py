@@ -19,6 +19,8 @@ class Wing:
 
     name: str
     sentence: str
+    parts: tuple["Wing", ...] = ()
+    """Where a contract orders them: rooms of its own, from the innermost outwards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,10 @@ def rooms_text(root: Path) -> str:
         if room.wings:
             rows = [(f"`{wing.name}`", wing.sentence) for wing in room.wings]
             parts.append(f"### In `{room.name}/`\n\n{table(('wing', 'holds'), rows)}")
+        for wing in room.wings:
+            if wing.parts:
+                rows = [(f"`{part.name}`", part.sentence) for part in wing.parts]
+                parts.append(f"### In `{room.name}/{wing.name}/`\n\n{table(('wing', 'holds'), rows)}")
     return "\n\n".join(parts)
 
 
@@ -74,14 +80,25 @@ def rooms(root: Path) -> list[Room]:
                 name=name,
                 sentence=sentence(root / name),
                 may_import=tuple(order[at - len(beside) + 1 :]) if name in order else None,
-                wings=tuple(Wing(name=wing, sentence=sentence(root / name / wing)) for wing in wings),
+                wings=tuple(
+                    Wing(
+                        name=wing,
+                        sentence=sentence(root / name / wing),
+                        parts=_parts(root / name / wing, contracts.get(wing, [])) if name == _FRONT else (),
+                    )
+                    for wing in wings
+                ),
             )
         )
     return found[::-1]
 
 
+def _parts(folder: Path, layers: list[list[str]]) -> tuple[Wing, ...]:
+    return tuple(Wing(name=one, sentence=sentence(folder / one)) for layer in reversed(layers) for one in layer)
+
+
 def layer_contracts(root: Path) -> Mapping[str, list[list[str]]]:
-    """Layers of each room by its name, outermost first; the front room's are those of the whole."""
+    """Layers of each room, and of wings that have some, by its name, outermost first; the front's are the whole's."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     return {
         contract["containers"][0].rpartition(".")[2]: [
