@@ -1,7 +1,9 @@
 """What the tests share: a real broker and a Spark session for each process that runs them, started on first use."""
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Final
@@ -41,6 +43,12 @@ LONGEST: Final = (
 
 SHORT_LIVED_JVM: Final = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 """A JVM that lives for a test's minute spends half of its processor on compiling what it will not run often enough."""
+
+
+def pytest_configure() -> None:
+    """End on SIGTERM as on Ctrl-C, so that a test which is cut off takes its stack down."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

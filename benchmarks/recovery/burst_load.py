@@ -5,7 +5,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -22,6 +23,7 @@ NORMAL_TIMES: Final = 1.5
 LEAST_NORMAL_MS: Final = 500.0
 """Or less than this, whatever it was before: windows of a few hundred requests scatter."""
 TENANTS: Final = 7
+Key = TypeVar("Key", bound=int | str)
 
 
 class Event(msgspec.Struct):
@@ -155,9 +157,9 @@ class Load:
             "burst_sending_s": round(sent - began, 1),
             "taken_in_after_s": round(taken_in - began, 1),
             "normal_after_taken_in_s": round(max(normal_at - taken_in, 0.0), 1),
-            "before": before,
-            "after": self._quantiles([task for task, at in steady.items() if at >= normal_at]),
-            "p95_ms_by_window": {after: figures["p95_ms"] for after, figures in windows.items()},
+            "before": _in_json(before),
+            "after": _in_json(self._quantiles([task for task, at in steady.items() if at >= normal_at])),
+            "p95_ms_by_window": _in_json({after: figures["p95_ms"] for after, figures in windows.items()}),
             "burst_assigned_meanwhile": sum(by_second),
             "longest_without_assignment_s": _longest_gap(by_second),
         }
@@ -203,6 +205,11 @@ class Load:
                 report = {"type": "succeeded", "region": event.region, "task_id": event.task_id, "epoch": event.epoch}
                 topic = topic_name(STATUS, self.prefix, event.region)
                 self._producer.send(topic, json.dumps(report).encode(), key=event.task_id.encode())
+
+
+def _in_json(figures: Mapping[Key, float]) -> dict[Key, float | None]:
+    """None for what never came, or where nothing was sent: JSON has no infinity."""
+    return {name: value if np.isfinite(value) else None for name, value in figures.items()}
 
 
 def _longest_gap(by_second: list[int]) -> int:
