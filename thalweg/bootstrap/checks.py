@@ -25,9 +25,9 @@ from thalweg.processes import leash
 Step = tuple[str, list[str]]
 """A check's name and command, to be run in the project's root."""
 
-WORKERS: Final = ("-n", "4", "--dist", "loadfile", "--no-loadscope-reorder", "--max-worker-restart", "0")
-"""Four processes share the tests by files, in the order of tests/conftest.py: on two cores, since tests wait as much
-as they compute. Four also where there are more: each has a broker and a Spark of its own. One that dies ends the run:
+WORKERS: Final = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--max-worker-restart", "0")
+"""Three processes share the tests by files, in the order of tests/conftest.py: on two cores, since tests wait as much
+as they compute. Three also where there are more: each has a broker and a Spark of its own. One that dies ends the run:
 xdist may wait for ever for one that replaces it."""
 
 
