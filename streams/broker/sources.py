@@ -86,6 +86,7 @@ def read_pattern(
         max_records_per_batch: bounds a micro-batch after an outage.
         begin_at: where a query without a batch begins, for every partition there is; None, or nothing, is the earliest.
     """
+    tries = -(-kafka.patience_ms // _REQUEST_MS)
     options = kafka_options(kafka) | {
         "subscribePattern": pattern,
         "startingOffsets": json.dumps(places_as_tree(begin_at)) if begin_at else "earliest",
@@ -99,11 +100,12 @@ def read_pattern(
         "kafka.max.partition.fetch.bytes": str(FETCH_BYTES),
         "kafka.receive.buffer.bytes": str(1_048_576),
         # A failed fetch of offsets is an unreachable broker: the query fails within this time and its owner waits and
-        # says so, instead of standing still for Kafka's default of a minute.
-        "kafka.default.api.timeout.ms": str(kafka.patience_ms),
-        "kafka.request.timeout.ms": str(min(kafka.request_timeout_ms, kafka.patience_ms, _REQUEST_MS)),
+        # says so, instead of standing still for Kafka's default of a minute. Each try asks anew who leads a partition:
+        # one that has begun waits for the leader it knew, also where another has long taken over.
+        "kafka.default.api.timeout.ms": str(kafka.patience_ms // tries),
+        "kafka.request.timeout.ms": str(min(kafka.request_timeout_ms, kafka.patience_ms // tries)),
         "kafka.metadata.max.age.ms": "5000",
         "kafkaConsumer.pollTimeoutMs": str(2 * kafka.patience_ms),
-        "fetchOffset.numRetries": "1",
+        "fetchOffset.numRetries": str(tries),
     }
     return spark.readStream.format("kafka").options(**options).load()

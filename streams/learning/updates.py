@@ -14,11 +14,10 @@ from thalweg.learning.rounds.said import Statement
 from thalweg.learning.secrecy.secret_terms import SecrecyTerms
 from thalweg.streams.broker.consume import IncomingRecord
 from thalweg.streams.broker.publish import OutgoingRecord, outgoing
-from thalweg.streams.contract import envelope
+from thalweg.streams.contract import envelope, finite
 from thalweg.streams.contract.decode import decoded
 from thalweg.streams.contract.messages import LearningPrivacy, LearningRun, LearningSecrecy, ModelUpdate, Payload
 from thalweg.streams.contract.topics import UPDATES, region_of_topic
-from thalweg.sync.protocol import finite
 
 OPERATORS: Final = "@centre"
 """The region whose topic is the operators'."""

@@ -15,11 +15,12 @@ from thalweg.streams.contract.messages import TaskRequest
 from thalweg.streams.placement.task_specs import read_spec
 
 _SAY_NOTHING: Final = frozenset(
-    {"task_ids", "op", "name", "kind", "command", "image", "env", "secrets", "time_limit_s", "retries"}
-    | {"observed_at", "stamp"}
+    {"task_ids", "op", "name", "kind", "image", "env", "secrets", "time_limit_s", "retries"} | {"observed_at", "stamp"}
 )
 """Fields of a request that nothing follows from for who may go where; a test reads specs with and without them."""
 _UNSAID: Final = msgspec.Raw()
+_NO_COMMAND: Final = (_UNSAID, msgspec.Raw(b"null"), msgspec.Raw(b"[]"))
+_SOME_COMMAND: Final = msgspec.Raw(b"[0]")
 _Needs: Final = msgspec.defstruct(
     "_Needs",
     [
@@ -47,6 +48,8 @@ def read_many(requests: Sequence[str]) -> tuple[list[TaskSpec], IntArray]:
     for text, needs in zip(of_text, _DECODER.decode("[" + ",".join(of_text) + "]"), strict=True):
         if needs.array == _UNSAID:
             needs.task_id = _UNSAID  # its array is all that a task's id is asked for
+        if needs.command not in _NO_COMMAND:
+            needs.command = _SOME_COMMAND  # where it may go follows from whether there is one
         key = _ENCODER.encode(needs)
         number = number_of.get(key)
         if number is None:

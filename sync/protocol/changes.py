@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from thalweg.sync.protocol.finite import objection
 from thalweg.sync.protocol.policies import MergePolicy
 from thalweg.sync.protocol.records import MAX_DEPTH, CounterTally, Dot, Record, Register, too_deep
 from thalweg.sync.protocol.stamps import MAX_COUNTER, Hlc
@@ -126,8 +125,6 @@ def _change(before: Record, drawers: dict[str, dict[str, Any]], change: Change, 
         case Assign():
             if too_deep(change.value):
                 raise ChangeRefusedError(f"field {change.field!r} is nested deeper than {MAX_DEPTH}; make it flatter")
-            if (wrong := objection({change.field: change.value})) is not None:
-                raise ChangeRefusedError(f"field {wrong}")
             _opened(before, drawers, "last")[change.field] = Register(change.value, at)
         case Raise():
             drawer = _opened(before, drawers, "maxima")

@@ -130,7 +130,7 @@ def test_a_minimal_request_arrives_with_its_key_its_time_and_its_envelope(instal
     [
         ({}, "task_id and task_ids: exactly one of the two is allowed"),
         ({"task_id": "t", "per_worker": {"gpus": 1, "gpu_milli": 5}}, "allowed is one of the two"),
-        ({"task_id": "t", "per_worker": {"gpus": -1}}, r"`int` >= 0 - at `\$\.per_worker\.gpus`"),
+        ({"task_id": "t", "per_worker": {"gpus": -1}}, r"per_worker\.gpus -1: allowed is a whole number from 0 to"),
         ({"task_id": "t", "expected_s": float("nan")}, "expected_s"),
         ({"task_id": "t", "workers": "two"}, "workers"),
         ({"task_id": "t", "op": "cancel"}, "op is 'cancel', but submit was called"),
@@ -258,7 +258,8 @@ def call(installation: Installation, *arguments: str, input_: str | None = None)
 
 def test_submit_takes_options_files_and_standard_input(installation: Installation, tmp_path: Path) -> None:
     code, out = call(installation, "submit", "--task", "t1", "--gpus", "2", "--data", "aws:us-east-1=12.5", "--json")
-    assert (code, json.loads(out)) == (0, {"tasks": [{"task_id": "t1", "state": "submitted", "answer": None}]})
+    told = {"tasks": [{"task_id": "t1", "state": "submitted", "answer": None}], "format": "options", "losses": []}
+    assert (code, json.loads(out)) == (0, told)
     file = tmp_path / "tasks.jsonl"
     file.write_text('{"task_id": "t2"}\n{"task_id": "t3", "workers": 2}\n')
     assert call(installation, "submit", str(file)) == (0, "t2 submitted\nt3 submitted\n")

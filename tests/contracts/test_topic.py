@@ -180,7 +180,7 @@ def test_a_topic_with_fewer_partitions_than_its_contract_is_named(broker: str) -
     kafka = KafkaSettings(bootstrap_servers=broker, topic_prefix=f"admin-{uuid.uuid4().hex[:8]}")
     small = TopicContract(topic="requests", key="", writer="", meaning="", partitions=1)
     ensure_topics(kafka, [], [small])
-    with pytest.raises(TopicMismatchError, match="has 1 partitions, its contract says 2"):
+    with pytest.raises(TopicMismatchError, match="has 1 partition, its contract says 2"):
         ensure_topics(kafka, [], [REQUESTS])
 
 

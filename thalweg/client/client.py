@@ -25,7 +25,7 @@ from thalweg.streams.broker.admin import identities
 from thalweg.streams.broker.consume import IncomingRecord, KafkaReader
 from thalweg.streams.broker.errors import StreamError
 from thalweg.streams.broker.publish import KafkaPublisher, OutgoingRecord
-from thalweg.streams.contract import field_words, request_rules
+from thalweg.streams.contract import field_words, finite, request_rules
 from thalweg.streams.contract.decode import Message, UndecodableError, decoded
 from thalweg.streams.contract.envelope import Envelope, content_id, write_headers
 from thalweg.streams.contract.messages import Answer, Answers, AssignmentEvent, StatusEvent, TaskEnd, TaskRequest
@@ -42,7 +42,6 @@ from thalweg.streams.contract.topics import (
 from thalweg.streams.contract.unknown_fields import unknown_fields
 from thalweg.streams.placement.fence import Fence, FenceVerdict
 from thalweg.sync.clock import Clock, system_clock
-from thalweg.sync.protocol import finite
 
 SOURCE: Final = "/thalweg/client"
 DEFAULT_ATTEMPTS: Final = 3

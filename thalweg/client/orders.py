@@ -11,13 +11,12 @@ from thalweg.client.client import InvalidRequestError
 from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.consume import KafkaReader
 from thalweg.streams.broker.publish import KafkaPublisher, OutgoingRecord
-from thalweg.streams.contract import field_words, order_rules
+from thalweg.streams.contract import field_words, finite, order_rules
 from thalweg.streams.contract.decode import UndecodableError, decoded
 from thalweg.streams.contract.envelope import Envelope, content_id, write_headers
 from thalweg.streams.contract.messages import Answers, ControlOrder, OrderAnswer
 from thalweg.streams.contract.topics import ANSWERS, CONTROL, topic_name
 from thalweg.streams.placement.orders import subject
-from thalweg.sync.protocol import finite
 
 SOURCE: Final = "/thalweg/operator"
 _ENCODER: Final = msgspec.json.Encoder()

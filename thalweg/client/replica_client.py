@@ -26,10 +26,11 @@ from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.admin import ensure_topics, identities
 from thalweg.streams.broker.connection import close_producer, connection_options
 from thalweg.streams.broker.consume import IncomingRecord, KafkaReader
+from thalweg.streams.contract.finite import objection
 from thalweg.streams.contract.topics import REPLICA, STATE, topic_name
 from thalweg.streams.replication.replica_log import read_entry
 from thalweg.sync.clock import system_clock
-from thalweg.sync.protocol.changes import Change, Delete
+from thalweg.sync.protocol.changes import Assign, Change, ChangeRefusedError, Delete
 from thalweg.sync.protocol.entries import DigestEntry, Entry, RegionEntry, Update, UpMessage
 from thalweg.sync.protocol.records import Record
 from thalweg.sync.replica.replica import Replica
@@ -116,7 +117,10 @@ class ReplicaClient:
             return [key for key in self._store.keys(prefix) if self._replica.read(key) is not None]
 
     def put(self, key: str, *changes: Change) -> Update:
-        """Write; see `Replica.write` for what is refused."""
+        """Write; see `Replica.write` for what is refused, and a value in which a number is not finite."""
+        for change in changes:
+            if isinstance(change, Assign) and (wrong := objection({change.field: change.value})) is not None:
+                raise ChangeRefusedError(f"field {wrong}")
         with self._lock:
             return self._replica.write(key, changes, self._now_ms())
 

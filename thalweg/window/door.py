@@ -35,7 +35,7 @@ from thalweg.query.sql.sql_statement import QueryRefusedError
 from thalweg.scheduling.counted import counted
 from thalweg.stack.connection import NoBrokerError
 from thalweg.streams.broker.errors import StreamError
-from thalweg.sync.protocol import finite
+from thalweg.streams.contract import finite
 from thalweg.window import metrics
 from thalweg.window.acts import ACTS, ORDERS, Acted, ActSender, NotAllowedError, checked_order_of, of_tenant
 from thalweg.window.assets import Asset, assets

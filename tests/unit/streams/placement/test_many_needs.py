@@ -25,7 +25,6 @@ SAID: dict[str, Any] = {
     "op": "update",
     "name": "run",
     "kind": "train",
-    "command": ["a", "b"],
     "image": "i",
     "env": {"A": "b"},
     "secrets": ["S"],
@@ -53,6 +52,9 @@ def test_those_written_alike_share_one() -> None:
     specs, of_request = read_many(texts)
     assert len(specs) == 1
     assert not of_request.any()
+    without = [json.dumps({"task_id": "t", "priority": 3} | said) for said in ({}, {"command": None}, {"command": []})]
+    specs, of_request = read_many([*texts, *without])
+    assert [specs[number].has_command for number in of_request.tolist()] == [True] * 100 + [False] * 3
     assert read_many([])[0] == []
 
 

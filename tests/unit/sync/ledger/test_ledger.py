@@ -10,7 +10,7 @@ from thalweg.streams.placement.task_specs import read_spec
 from thalweg.sync.delta.store import AnotherWriterError
 from thalweg.sync.ledger.ledger import Ledger, from_rows, to_rows
 
-REQUEST = '{"task_id": "t", "per_worker": {"gpus": 2}}'
+REQUEST = '{"task_id": "t", "command": ["run"], "per_worker": {"gpus": 2}}'
 SPEC = TaskSpec(parts=(Part(workers=1, need=Need(gpus=2)),))
 ROWS = [
     Transition(

@@ -28,6 +28,7 @@ def beside(world: World, folder: Path, agent_id: str = "agent-2") -> World:
     other = World.__new__(World)
     other.folder, other.clock, other.runner, other.broker = folder, world.clock, SimulateRunner(), world.broker
     other.agent_id, other.ended = agent_id, ""
+    other.preparation, other.taken_away_by = None, lambda: None
     other.start()
     return other
 

@@ -7,7 +7,7 @@ import pytest
 
 from thalweg.client.replica_client import ReplicaClient
 from thalweg.conf.settings import KafkaSettings
-from thalweg.sync.protocol.changes import Assign
+from thalweg.sync.protocol.changes import Assign, ChangeRefusedError
 from thalweg.sync.protocol.entries import RegionEntry
 
 NOW = 1_700_000_000_000
@@ -52,6 +52,14 @@ def test_writes_together_that_fail_leave_no_gap(client: ReplicaClient) -> None:
     client.put("d", Assign("x", 1))
     assert client.keys() == ["a", "d"]
     assert client.lag().waiting == 2 == len(client._store.unconfirmed(0, 9))
+    client.close()
+
+
+@pytest.mark.parametrize("value", [float("nan"), {"a": [1.0, float("inf")]}])
+def test_a_number_that_json_cannot_write_is_no_value(client: ReplicaClient, value: object) -> None:
+    with pytest.raises(ChangeRefusedError, match=r"field price.*: allowed are finite numbers"):
+        client.put("k", Assign("price", value))
+    assert client.keys() == []
     client.close()
 
 
