@@ -48,7 +48,7 @@ def topics_page() -> str:
         "A topic's full name begins with the prefix (setting `kafka.topic_prefix`, default `thalweg`). In a region's "
         "place stands its name, with `:` written as `.` and every other character outside `[a-zA-Z0-9-]` as `_` and "
         "its two hex digits: `aws:us-east-1` is `aws.us-east-1`. A new region begins with its first "
-        "message; its agent makes its topics, or `thalweg topics --make REGION` for a plain producer.\n\n"
+        "message; its agent makes the topics that it uses, and `thalweg topics --make REGION` makes all.\n\n"
         "The same as a machine reads it: [asyncapi.yaml](asyncapi.yaml), `thalweg topics --json`. The code: "
         "[`streams/contract/topics.py`](../../streams/contract/topics.py).",
         table(("topic", "written by", "key", "partitions", "kept", "largest message", "meaning"), rows),
