@@ -82,17 +82,20 @@ def place_into_free(
         placement.follow(solution)
         missed = placement.missed(solution)
         placement.mend()
-        placement.undo()
         objective = placement.objective()
         if best is None or objective < best.objective * (1.0 - 1e-9):
             best = PlacedFree(placement=placement, solution=solution, objective=objective, bound=bound)
         is_near = best.objective - bound <= LIVE_LIMITS.mip_gap * abs(best.objective)
         if not missed or is_near or again == ROUNDS or len(demands) * len(pools) > MOST_ARCS or limits.expired():
             break
+        placement.undo()
         more = maker.cuts_of(missed, placement.fitted)
         if not more or set(more) <= set(cuts):
+            placement.redo()
             break
         cuts += more
     assert best is not None
-    best.placement.redo()
+    if best.placement is not placement:
+        placement.undo()
+        best.placement.redo()
     return replace(best, bound=min(bound, best.objective))
