@@ -9,10 +9,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import click
 import numpy as np
 
 from thalweg.benchmarks.placement.real_graph import published_folder, real_problem
@@ -30,13 +31,20 @@ RESULTS = results_folder()
 SEEDS = (42, 43, 44)
 
 
-def run(parts: Sequence[str] = ()) -> dict[str, Any]:
-    """Measure everything, or the named PARTS; the load average tells whether wall-clock seconds are to be believed."""
+def run(parts: str = "") -> dict[str, Any]:
+    """Measure PARTS, named with commas between, all without a name; load averages tell whether to believe seconds.
+
+    Raises:
+        click.UsageError: a part is unknown.
+    """
+    wanted = [part for part in parts.split(",") if part] or list(PARTS)
+    if unknown := sorted(set(wanted) - PARTS.keys()):
+        raise click.UsageError(f"parts={unknown[0]!r}: there are {', '.join(PARTS)}")
     solve(synthetic(0, classes=20, pools=10, regions=5, tasks=100))  # compile, so that no figure holds a compiler
     loads: dict[str, float] = {}
     result: dict[str, Any] = {"benchmark": "plan", "machine": describe(), "load_average_by_part": loads}
     for name, measure in PARTS.items():
-        if (not parts or name in parts) and (not name.startswith("real_graph") or published_folder().exists()):
+        if name in wanted and (not name.startswith("real_graph") or published_folder().exists()):
             loads[name] = round(os.getloadavg()[0], 2)
             result[name] = measure()
     return result
@@ -301,13 +309,10 @@ def synthetic(seed: int, *, classes: int, pools: int, regions: int, tasks: int, 
 def main() -> None:
     """Run, print and keep the result, part by part; parts named on the command line leave the others as they were."""
     parts = sys.argv[1:] or list(PARTS)
-    unknown = set(parts) - PARTS.keys()
-    if unknown:
-        sys.exit(f"unknown part {', '.join(sorted(unknown))}; allowed: {', '.join(PARTS)}")
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / "plan.json"
     for part in parts:
-        now = run([part])
+        now = run(part)
         before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         loads = before.get("load_average_by_part", {}) | now["load_average_by_part"]
         document = json.dumps(before | now | {"load_average_by_part": loads}, indent=2)

@@ -16,6 +16,7 @@ from kafka.errors import BrokerResponseError, KafkaError
 from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.connection import close_producer, connection_options, tell_retries
 from thalweg.streams.broker.errors import BrokerUnavailableError, MessageTooLargeError, NotAcknowledgedError
+from thalweg.streams.broker.partitions import KeyPartitioner
 from thalweg.streams.contract import envelope
 from thalweg.streams.contract.topics import LARGEST_MESSAGE_BYTES, TopicContract, topic_name
 
@@ -135,6 +136,7 @@ class KafkaPublisher:
                 max_request_size=LARGEST_MESSAGE_BYTES + _BATCH_BYTES,
                 allow_auto_create_topics=False,
                 metrics_enabled=False,
+                partitioner=KeyPartitioner(),
                 **options,
             )
         except (KafkaError, OSError) as error:

@@ -69,7 +69,8 @@ def _objections_to_places(request: TaskRequest) -> Iterator[str]:
         yield "max_rtt_ms without origin_region: name the region the latency is measured from"
     if request.allowed_regions is not None and (distinct := len(set(request.allowed_regions))) < request.replicas:
         yield f"replicas {request.replicas} in distinct regions, but allowed_regions names {distinct}"
-    for name, times in Counter(subtask.subtask_id for subtask in request.subtasks).items():
+    named = Counter(subtask.subtask_id for subtask in request.subtasks) if request.subtasks else {}
+    for name, times in named.items():
         if times > 1:
             yield f"subtask_id {name!r} is there {times} times: allowed is once"
 
