@@ -47,7 +47,7 @@ _PROBE = TaskId("\x1fprobe")  # no task id of a request holds a control characte
 _NEVER = StartEstimate(p10_h=np.inf, p50_h=np.inf, p90_h=np.inf)
 _UNTIL_SOMETHING_CHANGES = frozenset(
     {"command", "cost", "data", "gpu_model", "impossible", "latency", "max_usd_per_hour", "price", "residency", "spot"}
-    | {"drained", "held"}
+    | {"drained", "held", "silent"}
 )
 """Kinds of reasons that no end of a running task takes away."""
 SILENT: Final = "silent: nothing is heard from the region now"
