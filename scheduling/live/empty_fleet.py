@@ -54,7 +54,9 @@ class EmptyFleet:
                 f"quota: it asks for {counted(spec.gpus * key.missing, 'GPU')}, and tenant {spec.tenant} may hold "
                 f"{limits.quota_gpus:g} in all"
             )
-        takes = np.array([pool.region not in self.world.orders.drained_regions for pool in self.world.nodes.pools], bool)
+        takes = np.array(
+            [pool.region not in self.world.orders.drained_regions for pool in self.world.nodes.pools], bool
+        )
         regions = _regions(self._empty.nodes, suitable & takes & self._empty.could_hold(spec))
         if len(regions) >= key.missing:
             return None

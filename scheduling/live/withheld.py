@@ -109,7 +109,9 @@ def _said(why: _Why, places: list[_Place]) -> str:
     match why:
         case _Why.ORDERED:
             commands = ", ".join(f"`{place.undrain}`" for place in places[:_MOST_NAMED])
-            return f"drained: {named} could hold it; to let {'it' if len(places) == 1 else 'them'} take tasks: {commands}"
+            return (
+                f"drained: {named} could hold it; to let {'it' if len(places) == 1 else 'them'} take tasks: {commands}"
+            )
         case _Why.NOTICE:
             return f"drained: {named} could hold it, and its cloud has said that it takes it away"
         case _Why.OWN_WORD:
