@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import structs
 
 from thalweg.scheduling.counted import counted
-from thalweg.scheduling.decisions.decide import Refused, RequestOrigin, from_record
+from thalweg.scheduling.decisions.decide import Refused, RequestOrigin, from_record, nobody_submitted
 from thalweg.scheduling.decisions.rows import assigned_row, copy_row
 from thalweg.scheduling.ids import NodeId, RegionId, TaskId
 from thalweg.scheduling.live.drains import Relief, words_of
@@ -121,7 +121,7 @@ def move(
     task = world.tasks.get(task_id)
     if task is None:
         ended = world.ended.get(task_id)
-        state = "no such task was submitted" if ended is None else f"it has {ended.state}"
+        state = nobody_submitted(world, task_id) if ended is None else f"it has {ended.state}"
         return Refused(reason=f"{named}: {state}; allowed are tasks that are placed")
     if not task.copies:
         return Refused(reason=f"{named}: it is waiting ({task.reason or 'not placed yet'}); allowed are placed tasks")
