@@ -131,7 +131,9 @@ def move(
             reason=f"{named}: it has {counted(len(task.copies), 'copy', 'copies')} ({there}); name one of them"
         )
     if copy is not None and copy not in task.copies:
-        return Refused(reason=f"{named}: copy {copy} is not placed; placed are {sorted(task.copies)}")
+        return Refused(
+            reason=f"{named}: copy {copy} is not placed; placed are {', '.join(map(str, sorted(task.copies)))}"
+        )
     here = next(iter(task.copies.values())) if copy is None else task.copies[copy]
     if (unknown := _unknown_region(world, region)) is not None:
         return Refused(reason=f"{named}: {unknown}")
