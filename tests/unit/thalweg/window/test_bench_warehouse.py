@@ -1,4 +1,4 @@
-"""The warehouse that the benchmarks of the window make is of this version: all tables have the columns that they have."""
+"""The warehouse that the benchmarks of the window make is of this version: its tables have all their columns."""
 
 from datetime import UTC, datetime
 from pathlib import Path
