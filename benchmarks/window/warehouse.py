@@ -178,7 +178,7 @@ def tasks_and_placements(
     def moments(values: Any) -> pa.Array:
         return pa.array(values.astype(np.int64)).cast(pa.timestamp("us", tz="UTC"))
 
-    priority = chance.integers(3, 8, count).astype(np.int32) * 100
+    priority = chance.integers(3, 8, count) * 100
     tasks = pa.table(
         {
             "task_id": ids,
@@ -187,7 +187,7 @@ def tasks_and_placements(
             "attempt": np.ones(count, np.int32),
             "regions": [[place] if state != "waiting" else [] for place, state in zip(region, states, strict=True)],
             "tenant": tenant,
-            "priority": priority,
+            "priority": priority.astype(np.int32),
             "reason": [why if state == "waiting" else None for why, state in zip(reasons, states, strict=True)],
             "cost_usd_per_hour": cost,
             "submitted_at": moments(begun),
