@@ -45,13 +45,13 @@ class KafkaSettings(_Group):
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """PLAINTEXT fits the local broker on loopback only."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
-    """None: no SASL."""
+    """null: no SASL."""
     sasl_username: str | None = None
     """User name for SASL."""
     sasl_password: SecretStr | None = None
     """Only from the environment (THALWEG_KAFKA__SASL_PASSWORD) or a file outside the repository; never logged."""
     ssl_cafile: str | None = None
-    """PEM file of the certificate authority; None takes the system's."""
+    """PEM file of the certificate authority; null takes the system's."""
     ssl_certfile: str | None = None
     """PEM file with our own certificate and its private key (PKCS #8, not encrypted), where the broker asks for one."""
     replication_factor: Annotated[int, Field(ge=1)] = 1

@@ -34,7 +34,7 @@ from thalweg.streams.broker.sources import read_regions
 from thalweg.streams.contract import topics
 from thalweg.streams.telemetry.intake import FLOW_NAME, take_in
 from thalweg.streams.telemetry.intake_ahead import PIECE_EVERY_S, IntakeAhead
-from thalweg.streams.telemetry.parse import to_records
+from thalweg.streams.telemetry.record_rows import to_records
 from thalweg.streams.telemetry.rules import site_rules
 from thalweg.sync.clock import Clock
 from thalweg.sync.delta import contracts as tables

@@ -45,7 +45,7 @@ from thalweg.scheduling.again.running import ClassBook
 from thalweg.scheduling.arrays import FloatArray
 from thalweg.scheduling.decisions import decide
 from thalweg.scheduling.ids import NodeId, PoolId, RegionId, TaskId
-from thalweg.scheduling.live.demands import Demand
+from thalweg.scheduling.live.demand import Demand
 from thalweg.scheduling.live.live_problem import live_problem
 from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.live.whole_pools import whole_pools

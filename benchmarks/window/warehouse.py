@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from deltalake import CommitProperties, Transaction, write_deltalake
 
+from thalweg.scheduling.world.value import value_usd_per_hour
 from thalweg.sync.delta.contracts import (
     ACCOUNT,
     DECISIONS,
@@ -177,6 +178,7 @@ def tasks_and_placements(
     def moments(values: Any) -> pa.Array:
         return pa.array(values.astype(np.int64)).cast(pa.timestamp("us", tz="UTC"))
 
+    priority = chance.integers(3, 8, count) * 100
     tasks = pa.table(
         {
             "task_id": ids,
@@ -185,7 +187,7 @@ def tasks_and_placements(
             "attempt": np.ones(count, np.int32),
             "regions": [[place] if state != "waiting" else [] for place, state in zip(region, states, strict=True)],
             "tenant": tenant,
-            "priority": chance.integers(3, 8, count).astype(np.int32) * 100,
+            "priority": priority.astype(np.int32),
             "reason": [why if state == "waiting" else None for why, state in zip(reasons, states, strict=True)],
             "cost_usd_per_hour": cost,
             "submitted_at": moments(begun),
@@ -193,6 +195,7 @@ def tasks_and_placements(
             "request": pa.array(requests, pa.large_string()),
             "name": pa.nulls(count, pa.string()),
             "held": np.zeros(count, bool),
+            "value_usd_per_hour": value_usd_per_hour(priority, gpus, np.full(count, np.nan)),
         },
         schema=TASKS.schema,
     )

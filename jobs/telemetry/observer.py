@@ -36,7 +36,7 @@ ORDER: Final = (HISTORY, QUARANTINE, DEAD_LETTERS)
 _FIRST_GUESS_BYTES: Final = 10_000
 
 TakenIn = tuple[Intake, pa.Table]
-"""What became of a batch's records, and the records, by the schema `streams.telemetry.parse.RECORDS`."""
+"""What became of a batch's records, and the records, by the schema `streams.telemetry.record_rows.RECORDS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,9 @@ class Observer:
         if records.num_rows == 0:
             return BatchOutcome(then=lambda _: metrics.BATCHES.labels("driver").inc())
         self.record_bytes = records["value"].nbytes / records.num_rows
-        history = self._fresh(self.history, intake.history, transaction)
-        quarantine = self._fresh(self.quarantine, intake.quarantine, transaction)
+        recognises = not self.recogniser.is_done
+        history = self._fresh(self.history, intake.history, transaction, recognises=recognises)
+        quarantine = self._fresh(self.quarantine, intake.quarantine, transaction, recognises=recognises)
 
         def written() -> None:
             if history.num_rows:
@@ -101,7 +102,7 @@ class Observer:
 
         def note(_: Seconds) -> None:
             metrics.BATCHES.labels("driver").inc()
-            if not self.recogniser.is_done:
+            if recognises:
                 self.recogniser.passed(ends_of(records))
 
         return BatchOutcome(
@@ -122,7 +123,8 @@ class Observer:
         )
         result = take_in_spread(selected(frame), work)
         repeated = self.history.has_committed(transaction)
-        quarantine = self._fresh(self.quarantine, result.quarantine, transaction)
+        # Executors get a batch only where nothing is left to be recognised.
+        quarantine = self._fresh(self.quarantine, result.quarantine, transaction, recognises=False)
 
         def written() -> None:
             metrics.SAMPLES.labels("executors").inc(0 if repeated else result.rows)
@@ -137,11 +139,11 @@ class Observer:
             then=lambda _: metrics.BATCHES.labels("executors").inc(),
         )
 
-    def _fresh(self, table: Appender, rows: pa.Table, transaction: Transaction) -> pa.Table:
+    def _fresh(self, table: Appender, rows: pa.Table, transaction: Transaction, *, recognises: bool) -> pa.Table:
         """Leave out what the table has: of this very batch all, of an earlier query's what is recognised."""
         if table.has_committed(transaction):
             return rows.slice(0, 0)
-        return rows if self.recogniser.is_done else self.recogniser.fresh(table.uri, table.contract, rows)
+        return self.recogniser.fresh(table.uri, table.contract, rows) if recognises else rows
 
     def _files(self, table: Appender, rows: pa.Table) -> list[AddAction]:
         return table.write(rows, self.clock()) if rows.num_rows else []

@@ -1,6 +1,6 @@
 """What a run is told when it starts; it never changes."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from thalweg.learning.aggregates.robust import AGGREGATES
@@ -125,9 +125,11 @@ class RunSpec:
         if self.quorum < LEAST_SECRET:
             raise RunSpecError(f"quorum {self.quorum}: where updates are secret at least {LEAST_SECRET} are needed")
         if not (0 < secrecy.largest < float("inf") and 0.5 < secrecy.threshold <= 1):
-            raise RunSpecError(f"secrecy {secrecy}: allowed are largest above 0, threshold above 0.5 to 1")
+            raise RunSpecError(f"secrecy ({_said(secrecy)}): allowed are largest above 0, threshold above 0.5 to 1")
         if secrecy.neighbours < 0 or secrecy.neighbours % 2:
-            raise RunSpecError(f"secrecy {secrecy}: allowed are an even number of neighbours, and 0 for everybody")
+            raise RunSpecError(
+                f"secrecy ({_said(secrecy)}): allowed are an even number of neighbours, and 0 for everybody"
+            )
         self.check_called(max(self.quorum, self.begin_with))
 
     def check_called(self, called: int) -> None:
@@ -164,6 +166,10 @@ class RunSpec:
             positive = (terms.clip_norm, terms.noise_multiplier, terms.budget_epsilon)
             if not (min(positive) > 0 and 0 < terms.sample_rate <= 1 and 0 < terms.delta < 1):
                 raise RunSpecError(
-                    f"privacy {terms}: allowed are clip_norm, noise_multiplier and budget_epsilon above 0, "
+                    f"privacy ({_said(terms)}): allowed are clip_norm, noise_multiplier and budget_epsilon above 0, "
                     "sample_rate above 0 to 1, delta between 0 and 1"
                 )
+
+
+def _said(terms: PrivacyTerms | SecrecyTerms) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in asdict(terms).items())

@@ -18,7 +18,7 @@ from thalweg.scheduling.again.proposals import CHEAPER, LookLimits, Proposal
 from thalweg.scheduling.again.running import ClassBook, MovableCopies
 from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray
 from thalweg.scheduling.ids import TaskId
-from thalweg.scheduling.live.demands import Demand
+from thalweg.scheduling.live.demand import Demand
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.live_problem import live_problem
 from thalweg.scheduling.live.whole_pools import whole_pools

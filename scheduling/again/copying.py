@@ -5,7 +5,8 @@ from copy import copy as shallow
 from dataclasses import dataclass
 from typing import Final
 
-from thalweg.scheduling.live.demands import Demand, demands_of
+from thalweg.scheduling.live.demand import Demand
+from thalweg.scheduling.live.who_asks import demands_of
 from thalweg.scheduling.world.world import World
 
 MOST_STUCK: Final = 16

@@ -7,8 +7,9 @@ from thalweg.scheduling.again.cheaper import cheaper_places
 from thalweg.scheduling.again.proposals import LookLimits, Proposal
 from thalweg.scheduling.again.running import ClassBook, running_of
 from thalweg.scheduling.again.seats import seats
-from thalweg.scheduling.live.demands import Demand, split_by_share
+from thalweg.scheduling.live.demand import Demand
 from thalweg.scheduling.live.live_plan import PlanSettings
+from thalweg.scheduling.live.who_asks import split_by_share
 from thalweg.scheduling.world.world import World
 
 

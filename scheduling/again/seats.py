@@ -14,10 +14,11 @@ from thalweg.scheduling.again.proposals import Proposal
 from thalweg.scheduling.again.running import ClassBook, MovableCopies
 from thalweg.scheduling.arrays import BoolArray, IntArray
 from thalweg.scheduling.ids import TaskId
-from thalweg.scheduling.live.demands import Demand, over_share
+from thalweg.scheduling.live.demand import Demand
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.node_limits import workers_by_pool
 from thalweg.scheduling.live.preemption import Offer, offers
+from thalweg.scheduling.live.who_asks import over_share
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.world.tasks import TaskSpec
 from thalweg.scheduling.world.world import World

@@ -8,6 +8,7 @@ which is what makes it safe to receive twice.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count, takewhile
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,7 @@ import numpy as np
 from msgspec import structs
 
 from thalweg.scheduling.counted import counted
+from thalweg.scheduling.decisions.array_words import beyond_its_array
 from thalweg.scheduling.decisions.rows import NOTHING_TOLD, assigned_row, copy_row, task_row
 from thalweg.scheduling.decisions.start_terms import (
     doom_of,
@@ -122,7 +124,7 @@ def objection_to_rerun(world: World, task_id: TaskId) -> Refused | None:
     if task is not None:
         return Refused(reason=f"rerun of task_id {task_id!r}: it is {task.state}; allowed are tasks that have ended")
     if world.ended.get(task_id) is None:
-        return Refused(reason=f"rerun of task_id {task_id!r}: no such task was submitted")
+        return Refused(reason=f"rerun of task_id {task_id!r}: {nobody_submitted(world, task_id)}")
     return None
 
 
@@ -169,7 +171,7 @@ def _set_held(
     if task is None:
         op = "hold" if change is Change.HELD else "release"
         known = world.ended.get(task_id) is not None
-        return [] if known else Refused(reason=f"{op} of task_id {task_id!r}: no such task was submitted")
+        return [] if known else Refused(reason=f"{op} of task_id {task_id!r}: {nobody_submitted(world, task_id)}")
     if task.held == (change is Change.HELD):
         return []
     return [_task_row(change, task, task.epoch, _HELD_WORDS[change], now_ms, origin)]
@@ -201,7 +203,7 @@ def cancel(world: World, task_id: TaskId, origin: RequestOrigin, now_ms: int) ->
     if task is None:
         if world.ended.get(task_id) is not None:
             return []
-        return Refused(reason=f"cancel of task_id {task_id!r}: no such task was submitted")
+        return Refused(reason=f"cancel of task_id {task_id!r}: {nobody_submitted(world, task_id)}")
     return _cancelled(world, task, "cancelled by request", now_ms, origin)
 
 
@@ -455,6 +457,18 @@ def _revoke(task: Task, copies: Sequence[Copy], reason: str, now_ms: int) -> lis
         copy_row(Change.REVOKED, task, copy, now_ms, reason=reason, epoch=task.epoch + step)
         for step, copy in enumerate(ordered, start=1)
     ]
+
+
+def nobody_submitted(world: World, task_id: TaskId) -> str:
+    """Say of a task that it is not there; of what looks like an element, which elements its array has."""
+
+    def count_of(array: TaskId) -> int | None:
+        if world.find(array) is None:
+            return None
+        indices = takewhile(lambda index: world.find(element_id(array, index)) is not None, count())
+        return sum(1 for _ in indices) or None
+
+    return f"no such task was submitted{beyond_its_array(task_id, count_of)}"
 
 
 def _task_row(

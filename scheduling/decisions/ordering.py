@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import structs
 
 from thalweg.scheduling.counted import counted
-from thalweg.scheduling.decisions.decide import Refused, RequestOrigin, from_record
+from thalweg.scheduling.decisions.decide import Refused, RequestOrigin, from_record, nobody_submitted
 from thalweg.scheduling.decisions.rows import assigned_row, copy_row
 from thalweg.scheduling.ids import NodeId, RegionId, TaskId
 from thalweg.scheduling.live.drains import Relief, words_of
@@ -121,7 +121,7 @@ def move(
     task = world.tasks.get(task_id)
     if task is None:
         ended = world.ended.get(task_id)
-        state = "no such task was submitted" if ended is None else f"it has {ended.state}"
+        state = nobody_submitted(world, task_id) if ended is None else f"it has {ended.state}"
         return Refused(reason=f"{named}: {state}; allowed are tasks that are placed")
     if not task.copies:
         return Refused(reason=f"{named}: it is waiting ({task.reason or 'not placed yet'}); allowed are placed tasks")
@@ -131,7 +131,9 @@ def move(
             reason=f"{named}: it has {counted(len(task.copies), 'copy', 'copies')} ({there}); name one of them"
         )
     if copy is not None and copy not in task.copies:
-        return Refused(reason=f"{named}: copy {copy} is not placed; placed are {sorted(task.copies)}")
+        return Refused(
+            reason=f"{named}: copy {copy} is not placed; placed are {', '.join(map(str, sorted(task.copies)))}"
+        )
     here = next(iter(task.copies.values())) if copy is None else task.copies[copy]
     if (unknown := _unknown_region(world, region)) is not None:
         return Refused(reason=f"{named}: {unknown}")

@@ -113,8 +113,10 @@ def words_of_gates(world: World, task: Task, now_ms: int) -> str | None:
         return words_of_gates(world, whole, now_ms)
     if task.task_id in line.admitted:
         return None
-    ahead = counted(len(line.admitted), "element is", "elements are")
-    return f"array: {ahead} in front in {line.terms.array_id}, which runs {line.terms.at_most}"
+    ends = world.gates.ends_before_turn(task)
+    more = f"{ends:,} more {'element' if ends == 1 else 'elements'} of {line.terms.array_id}"
+    have = "has" if ends == 1 else "have"
+    return f"array: its turn comes when {more} {have} ended; at most {line.terms.at_most:,} run at once"
 
 
 def parents_words(world: World, parents: Sequence[TaskId]) -> str:

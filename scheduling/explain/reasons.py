@@ -20,14 +20,15 @@ from thalweg.scheduling.counted import counted
 from thalweg.scheduling.explain import together
 from thalweg.scheduling.explain.start_estimate import StartEstimate, estimate_start
 from thalweg.scheduling.ids import RegionId, TaskId
-from thalweg.scheduling.live.demands import Demand, left_of
+from thalweg.scheduling.live.demand import Demand
 from thalweg.scheduling.live.drains import words_of
 from thalweg.scheduling.live.empty_fleet import EmptyFleet
 from thalweg.scheduling.live.live_plan import CopyAssignment, PlanSettings
 from thalweg.scheduling.live.live_problem import live_problem
 from thalweg.scheduling.live.making_room import MakingRoom
 from thalweg.scheduling.live.node_limits import with_node_limits, workers_by_pool
-from thalweg.scheduling.live.node_placement import NodePlacement, TenantAllowance, copy_assignment
+from thalweg.scheduling.live.node_placement import NodePlacement, copy_assignment
+from thalweg.scheduling.live.tenant_allowance import TenantAllowance, left_of
 from thalweg.scheduling.live.unpriced import Unpriced
 from thalweg.scheduling.live.whole_pools import whole_pools
 from thalweg.scheduling.pack.need import Pool
@@ -47,7 +48,7 @@ _PROBE = TaskId("\x1fprobe")  # no task id of a request holds a control characte
 _NEVER = StartEstimate(p10_h=np.inf, p50_h=np.inf, p90_h=np.inf)
 _UNTIL_SOMETHING_CHANGES = frozenset(
     {"command", "cost", "data", "gpu_model", "impossible", "latency", "max_usd_per_hour", "price", "residency", "spot"}
-    | {"drained", "held"}
+    | {"drained", "held", "silent"}
 )
 """Kinds of reasons that no end of a running task takes away."""
 SILENT: Final = "silent: nothing is heard from the region now"

@@ -1,7 +1,9 @@
 """What not even an empty fleet could hold: it takes no turn, no share and no quota from anybody, and is told why.
 
 Judged by sums and by single workers, which never call impossible what could be packed. Regions count whether they are
-open now or not, prices that are not known yet as acceptable: only what a change of the fleet could help is impossible.
+heard now or not, prices that are not known yet as acceptable: only what a change of the fleet could help is impossible.
+What only places could hold that take nothing now (`scheduling.live.withheld`) takes nothing from anybody either; it is
+told which places these are.
 """
 
 from dataclasses import dataclass, field, replace
@@ -10,11 +12,12 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from thalweg.scheduling.arrays import BoolArray, IntArray
+from thalweg.scheduling.arrays import BoolArray
 from thalweg.scheduling.counted import counted
 from thalweg.scheduling.ids import RegionId
-from thalweg.scheduling.live.node_limits import workers_of_empty_pools
-from thalweg.scheduling.pack.nodes import Need
+from thalweg.scheduling.live.empty_nodes import EmptyNodes
+from thalweg.scheduling.live.withheld import KnownFleet, known_fleet
+from thalweg.scheduling.pack.nodes import Nodes
 from thalweg.scheduling.world.tasks import MIB_PER_GB, MILLI, TaskSpec, sized
 from thalweg.scheduling.world.waiting import ClassKey
 from thalweg.scheduling.world.world import TenantLimits, World
@@ -28,7 +31,12 @@ class EmptyFleet:
     """The world's nodes as if nothing ran on them; made anew for each plan."""
 
     world: World
-    _most: dict[tuple[Need, bool], IntArray] = field(default_factory=dict)
+    _empty: EmptyNodes = field(init=False)
+    _known: KnownFleet | None = None
+    _has_looked: bool = False
+
+    def __post_init__(self) -> None:
+        self._empty = EmptyNodes(self.world.nodes)
 
     def objection(self, key: ClassKey) -> str | None:
         """Say why a task could not be placed if nothing else were; None where it could.
@@ -46,12 +54,21 @@ class EmptyFleet:
                 f"quota: it asks for {counted(spec.gpus * key.missing, 'GPU')}, and tenant {spec.tenant} may hold "
                 f"{limits.quota_gpus:g} in all"
             )
-        holding = suitable & self.could_hold(spec)
-        regions = {self.world.nodes.pools[pool].region for pool in np.flatnonzero(holding).tolist()}
+        takes = np.array(
+            [pool.region not in self.world.orders.drained_regions for pool in self.world.nodes.pools], bool
+        )
+        regions = _regions(self._empty.nodes, suitable & takes & self._empty.could_hold(spec))
         if len(regions) >= key.missing:
             return None
+        empty, known = self._empty, self._known_fleet()
+        if known is not None:
+            empty, suitable = known.nodes, known.suitable_pools(key)
+            holding = suitable & empty.could_hold(spec)
+            regions = _regions(empty.nodes, holding)
+            if len(regions) >= key.missing:
+                return known.words(spec, holding)
         if not regions:
-            most = self._most_words(spec, suitable)
+            most = _most_words(empty, spec, suitable)
             return f"impossible: no pool could hold {_shape(spec)} even if nothing else ran there{most}"
         wanted = counted(key.missing, "region")
         return (
@@ -59,12 +76,18 @@ class EmptyFleet:
             f"could, even if nothing else ran there{self._silent_words(sorted(regions))}"
         )
 
+    def _known_fleet(self) -> KnownFleet | None:
+        """Look once at what takes nothing now: few plans have to."""
+        if not self._has_looked:
+            self._has_looked, self._known = True, known_fleet(self.world)
+        return self._known
+
     def _lacks_command(self, key: ClassKey) -> str | None:
         """Say that a command is all that a task lacks; None where no pool would suit it with one either."""
         with_one = msgspec.structs.replace(key, spec=replace(key.spec, has_command=True))
         if key.spec.has_command or not (suitable := self.world.suitable_pools(with_one)).any():
             return None
-        names = sorted({self.world.nodes.pools[pool].region for pool in np.flatnonzero(suitable).tolist()})
+        names = sorted(_regions(self.world.nodes, suitable))
         named = ", ".join(names[:_MOST_NAMED]) + (", …" if names[_MOST_NAMED:] else "")
         return f"command: it has none, and where it could run the agents start commands and nothing else ({named})"
 
@@ -72,32 +95,16 @@ class EmptyFleet:
         silent = [region for region in regions if not self.world.geography.is_heard(region)]
         return f"; silent of these now: {', '.join(silent)}" if silent else ""
 
-    def could_hold(self, spec: TaskSpec) -> BoolArray:
-        """[P] pools whose ready nodes might hold one copy if nothing ran there."""
-        nodes = self.world.nodes
-        able = np.ones(len(nodes.pools), bool)
-        for part in spec.parts:
-            able &= self._workers(part.need, spec.spread_workers) >= part.workers
-        if len(spec.parts) > 1:
-            for column, asked in (
-                (nodes.gpus * MILLI, round(spec.gpus * MILLI)),
-                (nodes.cpu_milli, sum(part.workers * part.need.cpu_milli for part in spec.parts)),
-                (nodes.memory_mib, sum(part.workers * part.need.memory_mib for part in spec.parts)),
-                (np.ones(len(nodes), np.int64), spec.workers if spec.spread_workers else 0),
-            ):
-                able &= np.bincount(nodes.pool, np.where(nodes.ready, column, 0), len(nodes.pools)) >= asked
-        return able
 
-    def _workers(self, need: Need, apart: bool) -> IntArray:
-        if (need, apart) not in self._most:
-            self._most[need, apart] = workers_of_empty_pools(self.world.nodes, need, apart=apart)
-        return self._most[need, apart]
+def _regions(nodes: Nodes, pools: BoolArray) -> set[RegionId]:
+    return {nodes.pools[pool].region for pool in np.flatnonzero(pools).tolist()}
 
-    def _most_words(self, spec: TaskSpec, suitable: BoolArray) -> str:
-        if len(spec.parts) > 1:
-            return ""
-        most = int(self._workers(spec.parts[0].need, spec.spread_workers)[suitable].max(initial=0))
-        return f": the largest holds {most} of its {counted(spec.workers, 'worker')}"
+
+def _most_words(nodes: EmptyNodes, spec: TaskSpec, suitable: BoolArray) -> str:
+    if len(spec.parts) > 1:
+        return ""
+    most = int(nodes.workers(spec.parts[0].need, spec.spread_workers)[suitable].max(initial=0))
+    return f": the largest holds {most} of its {counted(spec.workers, 'worker')}"
 
 
 def _least(spec: TaskSpec) -> TaskSpec:

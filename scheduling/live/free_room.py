@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from thalweg.scheduling.live.demands import Demand
+from thalweg.scheduling.live.demand import Demand
 from thalweg.scheduling.live.joint_fit import JointFit
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.live_problem import live_problem
 from thalweg.scheduling.live.node_cuts import MOST_STEPS, Cut, CutMaker, with_cuts
 from thalweg.scheduling.live.node_limits import with_node_limits
-from thalweg.scheduling.live.node_placement import NodePlacement, TenantAllowance
+from thalweg.scheduling.live.node_placement import NodePlacement
+from thalweg.scheduling.live.tenant_allowance import TenantAllowance
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.problem.model import Pools
 from thalweg.scheduling.problem.solution import LIVE_LIMITS, OPTIMAL_GAP, Solution, SolveStatus

@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, IntArray
-from thalweg.scheduling.live.demands import Demand, left_of
+from thalweg.scheduling.live.demand import Demand
 from thalweg.scheduling.live.elsewhere import Elsewhere
 from thalweg.scheduling.live.live_plan import PlanSettings
+from thalweg.scheduling.live.tenant_allowance import left_of
 from thalweg.scheduling.problem.model import NOWHERE, Classes, Pools, Problem, Tenants, make_classes
 from thalweg.scheduling.world.tasks import TaskSpec
 from thalweg.scheduling.world.waiting import ClassKey

@@ -14,14 +14,15 @@ import numpy as np
 from thalweg.scheduling.arrays import BoolArray, FloatArray
 from thalweg.scheduling.counted import counted
 from thalweg.scheduling.ids import RegionId, TaskId
-from thalweg.scheduling.live.demands import Demand
+from thalweg.scheduling.live.demand import Demand
 from thalweg.scheduling.live.drains import is_drained
 from thalweg.scheduling.live.elastic import grown_gpus
 from thalweg.scheduling.live.live_plan import CopyAssignment, PlanSettings, Preempted
 from thalweg.scheduling.live.live_problem import live_problem
 from thalweg.scheduling.live.node_limits import workers_by_pool
-from thalweg.scheduling.live.node_placement import Fit, NodePlacement, TenantAllowance, copy_assignment, shares_of
+from thalweg.scheduling.live.node_placement import Fit, NodePlacement, copy_assignment, shares_of
 from thalweg.scheduling.live.preemption import Offer, may_give_way, new_wait_usd, offers, restart_usd
+from thalweg.scheduling.live.tenant_allowance import TenantAllowance
 from thalweg.scheduling.live.whole_pools import whole_pools
 from thalweg.scheduling.pack.nodes import Need, Nodes, Slot
 from thalweg.scheduling.pack.packer import Packer

@@ -13,7 +13,7 @@ import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, IntArray
 from thalweg.scheduling.ids import TaskId
-from thalweg.scheduling.live.demands import Demand, demands_of, split_by_share
+from thalweg.scheduling.live.demand import Demand
 from thalweg.scheduling.live.drains import words_of
 from thalweg.scheduling.live.elsewhere import Elsewhere
 from thalweg.scheduling.live.empty_fleet import EmptyFleet
@@ -21,9 +21,10 @@ from thalweg.scheduling.live.free_room import place_into_free
 from thalweg.scheduling.live.live_plan import LeftWaiting, Plan, PlanSettings
 from thalweg.scheduling.live.making_room import MakingRoom, could_make_room, nobody_gives_way
 from thalweg.scheduling.live.node_limits import workers_by_pool
-from thalweg.scheduling.live.node_placement import TenantAllowance
 from thalweg.scheduling.live.reservations import Reservation, kept_free, kept_room, reservations
+from thalweg.scheduling.live.tenant_allowance import TenantAllowance
 from thalweg.scheduling.live.unpriced import Unpriced
+from thalweg.scheduling.live.who_asks import demands_of, split_by_share
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.passed import has_passed

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from thalweg.scheduling.live.demands import Demand
+from thalweg.scheduling.live.demand import Demand
 from thalweg.scheduling.live.joint_fit import JointFit, NodeState, states_of
 from thalweg.scheduling.live.node_limits import workers_by_pool
 from thalweg.scheduling.pack.nodes import Need, Nodes

@@ -9,9 +9,10 @@ import numpy as np
 
 from thalweg.scheduling.arrays import FloatArray, IntArray
 from thalweg.scheduling.ids import NodeId, TaskId
-from thalweg.scheduling.live.demands import Demand, left_of
+from thalweg.scheduling.live.demand import Demand
 from thalweg.scheduling.live.gangs import Search, orders
 from thalweg.scheduling.live.live_plan import CopyAssignment, IntoFree, LeftWaiting
+from thalweg.scheduling.live.tenant_allowance import TenantAllowance
 from thalweg.scheduling.pack.nodes import Need, Nodes, Slot
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.pack.pool_ids import pool_name
@@ -40,27 +41,6 @@ class SlottedCopy(msgspec.Struct, frozen=True):
     pool: int
     slots: list[tuple[Slot, Need]]
     shares: list[Share]
-
-
-class TenantAllowance:
-    """What tenants may still take while a plan is made. Tenants without limits cost nothing here."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._left: dict[str, tuple[float, float]] = {}
-
-    def allow(self, tenant: str, gpus: float, usd_per_hour: float) -> bool:
-        """Whether so much more is within the tenant's quota and budget."""
-        if tenant not in self._world.tenants:
-            return True
-        left_gpus, left_usd = self._left.get(tenant) or left_of(self._world, tenant)
-        return gpus <= left_gpus + 1e-9 and usd_per_hour <= left_usd + 1e-9
-
-    def spend(self, tenant: str, gpus: float, usd_per_hour: float) -> None:
-        """Count it; negative amounts give back."""
-        if tenant in self._world.tenants:
-            left_gpus, left_usd = self._left.get(tenant) or left_of(self._world, tenant)
-            self._left[tenant] = left_gpus - gpus, left_usd - usd_per_hour
 
 
 class NodePlacement:

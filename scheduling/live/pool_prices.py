@@ -10,9 +10,10 @@ import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray
 from thalweg.scheduling.ids import PoolId
-from thalweg.scheduling.live.demands import Demand, left_of
+from thalweg.scheduling.live.demand import Demand
 from thalweg.scheduling.live.live_plan import PlanSettings, PoolPrice
 from thalweg.scheduling.live.live_problem import live_problem
+from thalweg.scheduling.live.tenant_allowance import left_of
 from thalweg.scheduling.live.whole_pools import whole_pools
 from thalweg.scheduling.problem.cost import arc_costs
 from thalweg.scheduling.problem.model import GPUS

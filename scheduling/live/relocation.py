@@ -11,11 +11,12 @@ from typing import Final
 import numpy as np
 
 from thalweg.scheduling.ids import RegionId
-from thalweg.scheduling.live.demands import Demand, left_of
+from thalweg.scheduling.live.demand import Demand
 from thalweg.scheduling.live.live_plan import CopyAssignment, PlanSettings
 from thalweg.scheduling.live.live_problem import live_problem
-from thalweg.scheduling.live.node_placement import Fit, NodePlacement, TenantAllowance, copy_assignment
+from thalweg.scheduling.live.node_placement import Fit, NodePlacement, copy_assignment
 from thalweg.scheduling.live.preemption import restart_usd
+from thalweg.scheduling.live.tenant_allowance import TenantAllowance, left_of
 from thalweg.scheduling.pack.need import Pool
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.problem.cost import components, hourly_usd

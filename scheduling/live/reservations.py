@@ -18,7 +18,7 @@ import numpy as np
 
 from thalweg.scheduling.arrays import FloatArray
 from thalweg.scheduling.ids import TaskId
-from thalweg.scheduling.live.demands import Demand
+from thalweg.scheduling.live.demand import Demand
 from thalweg.scheduling.pack.nodes import GPU_MILLI
 from thalweg.scheduling.world.hold import as_requested, left_h
 from thalweg.scheduling.world.value import HOUR_MS, RankRule

@@ -110,15 +110,7 @@ class Fleet:
     def _describe_first(self, facts: Mapping[NodeKey, NodeFacts]) -> list[Pool]:
         """Describe the first nodes there are, all at once; returns the pools of those that take tasks."""
         here = {key: fact for key, fact in facts.items() if fact.ready or fact.draining}
-        pools = [_pool_of(fact) for fact in here.values()]
-        self.nodes.set_first(
-            list(here),
-            pools,
-            gpus=np.array([fact.gpus for fact in here.values()], np.int64),
-            cpu_milli=np.array([round(fact.cpus * MILLI) for fact in here.values()], np.int64),
-            memory_mib=np.array([round(fact.memory_gb * MIB_PER_GB) for fact in here.values()], np.int64),
-            ready=np.array([fact.ready for fact in here.values()], bool),
-        )
+        pools = describe_all(self.nodes, here)
         return [pool for pool, fact in zip(pools, here.values(), strict=True) if fact.ready]
 
     def _describe(self, key: NodeKey, fact: NodeFacts) -> Pool:
@@ -272,6 +264,20 @@ class Fleet:
                 leaving.remove(owner)
                 short -= held[owner]
         return set(leaving)
+
+
+def describe_all(nodes: Nodes, facts: Mapping[NodeKey, NodeFacts]) -> list[Pool]:
+    """Describe the first nodes there are, all at once; returns the pool of each."""
+    pools = [_pool_of(fact) for fact in facts.values()]
+    nodes.set_first(
+        list(facts),
+        pools,
+        gpus=np.array([fact.gpus for fact in facts.values()], np.int64),
+        cpu_milli=np.array([round(fact.cpus * MILLI) for fact in facts.values()], np.int64),
+        memory_mib=np.array([round(fact.memory_gb * MIB_PER_GB) for fact in facts.values()], np.int64),
+        ready=np.array([fact.ready for fact in facts.values()], bool),
+    )
+    return pools
 
 
 def _pool_of(fact: NodeFacts) -> Pool:

@@ -270,6 +270,16 @@ class Gates:
         ids = (element_id(task.task_id, index) for index in range(line.terms.count))
         return [self._tasks[name] for name in ids if name in self._tasks]
 
+    def ends_before_turn(self, task: Task) -> int:
+        """How many elements of its array have to end before a task's turn comes; 0 of one that has had it."""
+        line = self._line_of(task)
+        if line is None or line.terms.at_most is None or task.task_id in line.admitted:
+            return 0
+        mine = (task.order, task.task_id)
+        before = {name for order, name in line.line if (order, name) < mine and name not in line.admitted}
+        waiting = sum(1 for name in before if (one := self._tasks.get(name)) is not None and self.is_open(one))
+        return len(line.admitted) + waiting + 1 - line.terms.at_most
+
     def arrays_over(self) -> list[tuple[TaskId, ArrayLine]]:
         """Arrays that live though all of their elements have ended."""
         return [(task_id, self.arrays[task_id]) for task_id in self.over if task_id in self.arrays]

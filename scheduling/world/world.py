@@ -131,8 +131,7 @@ class World:
         self._pools_came(known)
         for pool in news.grown:
             self._loosen(pool)
-        if news.grown:
-            self.waiting.unpark()
+        self.waiting.unpark()  # what only a node that is gone could hold is told so, too
         self._pools = None
         return sorted(news.lost)
 

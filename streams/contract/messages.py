@@ -339,7 +339,7 @@ class StatusEvent(Struct, frozen=True, omit_defaults=True, kw_only=True):
     exit_code: int | None = None
     """Exit code of the process, where one ran."""
     detail: str = ""
-    """Why, in words: an error's first lines, a reason to evict."""
+    """Why, in words: an error's first lines, a reason to evict; for `heartbeat`, what keeps the agent from its work."""
     cause: Literal["start", "exit", "signal", "time_limit", "memory", "agent"] | None = None
     """For `failed` and `evicted`: it could not be started, ended with an exit code or by a signal, ran out of time or
     memory, or its agent stopped."""

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from thalweg.streams.broker.deadletter import RefusedRecord
-from thalweg.streams.telemetry.parse import Parsed, UnreadableRecord, history_rows, parse
+from thalweg.streams.telemetry.history_rows import history_rows
+from thalweg.streams.telemetry.parse import Parsed, UnreadableRecord, parse
 from thalweg.streams.telemetry.rules import FieldRule, judge
 from thalweg.sync.delta.contracts import QUARANTINE, TELEMETRY
 from thalweg.sync.delta.wide_text import wide_text
@@ -76,7 +77,7 @@ def take_in(records: pa.Table, rules: Sequence[FieldRule], topic_prefix: str) ->
     """Parse and judge records; one that makes this fail is found by halving, and refused.
 
     Args:
-        records: by the schema `streams.telemetry.parse.RECORDS`.
+        records: by the schema `streams.telemetry.record_rows.RECORDS`.
         rules: value rules, in the order in which a broken one is reported.
         topic_prefix: first part of the topics' names.
     """

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from thalweg.streams.broker.range_reader import RangeReader, Ranges
 from thalweg.streams.telemetry.intake import Intake, joined, rows_within
-from thalweg.streams.telemetry.parse import to_records
+from thalweg.streams.telemetry.record_rows import to_records
 
 PIECE_EVERY_S: Final = 0.08
 """Between two pieces. The records of half of it, on average, are left for the batch."""
@@ -35,7 +35,7 @@ class IntakeAhead:
 
         Args:
             reader: of the topics; closed with this.
-            take_in: what to do with records by the schema `streams.telemetry.parse.RECORDS`.
+            take_in: what to do with records by the schema `streams.telemetry.record_rows.RECORDS`.
         """
         self._reader = reader
         self._take_in = take_in
@@ -57,7 +57,7 @@ class IntakeAhead:
         """Take in exactly these offsets; None when they are not all here in time.
 
         Returns:
-            What became of them, and the records themselves, by the schema `streams.telemetry.parse.RECORDS`.
+            What became of them, and the records themselves, by the schema `streams.telemetry.record_rows.RECORDS`.
         """
         received = self._reader.read(ranges, timeout_s)
         with self._lock:

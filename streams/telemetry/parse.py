@@ -20,22 +20,8 @@ import pyarrow.compute as pc
 
 from thalweg.streams.contract import moments, topics
 from thalweg.streams.contract.messages import MessageStamp, Sample, TelemetryRecord
-from thalweg.sync.delta.contracts import TELEMETRY
+from thalweg.streams.telemetry.record_rows import TIMESTAMP
 
-TIMESTAMP: Final = TELEMETRY.schema.field("received_at").type
-
-# What the Kafka source gives, and what `parse` takes. `received_at` is the broker's clock (the topic is stamped by it),
-# so whoever reads a record again judges a stamp from the future the same way.
-RECORDS: Final = pa.schema(
-    [
-        ("key", pa.binary()),
-        ("value", pa.binary()),
-        ("topic", pa.string()),
-        ("topic_partition", pa.int32()),
-        ("topic_offset", pa.int64()),
-        ("received_at", TIMESTAMP),
-    ]
-)
 _POSITION: Final = ("topic", "topic_partition", "topic_offset")
 
 # A sample's own fields, with the column type they are parsed into: wide enough for any value the decoder lets through,
@@ -98,19 +84,6 @@ _SAMPLES: Final = attrgetter("samples")
 _SAMPLE_COLUMNS: Final = {
     field.name: _WIDE[(_base_types(field.type) - {NoneType}).pop()] for field in msgspec.structs.fields(Sample)
 }
-
-
-def to_records(received: pa.Table) -> pa.Table:
-    """Bring the rows of `streams.broker.range_reader` into the form RECORDS."""
-    columns = {
-        "key": received["key"],
-        "value": received["value"],
-        "topic": received["topic"],
-        "topic_partition": received["partition"],
-        "topic_offset": received["offset"],
-        "received_at": pc.multiply(received["timestamp_ms"], 1000).cast(TIMESTAMP),
-    }
-    return pa.table(columns, schema=RECORDS)
 
 
 PARSED: Final = pa.schema(
@@ -280,12 +253,3 @@ def _columns(records: pa.Table, accepted: Sequence[int], heads: Sequence[Any]) -
         "record_row": row_of_sample.cast(pa.int32()),
     }
     return pa.table([columns[name] for name in PARSED.names], schema=PARSED)
-
-
-def history_rows(valid: pa.Table) -> pa.Table:
-    """Rows of the `telemetry` table from samples that satisfy the rules; `day` is the day of receipt."""
-    columns: dict[str, Any] = {name: valid[name] for name in valid.column_names}
-    columns["day"] = valid["received_at"].cast(pa.date32())
-    columns["observed_at"] = pc.multiply(valid["observed_ms"], 1000).cast(TIMESTAMP)
-    schema: pa.Schema = TELEMETRY.schema
-    return pa.table([columns[field.name].cast(field.type) for field in schema], schema=schema)

@@ -16,7 +16,7 @@ from deltalake.transaction import AddAction
 
 from thalweg.streams.broker.deadletter import RefusedRecord
 from thalweg.streams.telemetry.intake import take_in
-from thalweg.streams.telemetry.parse import to_records
+from thalweg.streams.telemetry.record_rows import to_records
 from thalweg.streams.telemetry.rules import FieldRule
 from thalweg.sync.delta.contracts import QUARANTINE, TELEMETRY
 from thalweg.sync.delta.data_files import settle, write_files

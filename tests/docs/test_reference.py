@@ -1,16 +1,22 @@
 """The reference is generated: this fails when it is stale, and when what it is generated from says nothing."""
 
 import difflib
+import re
 import tomllib
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
+import pytest
 from click import Command
+from pydantic import Field
+from pydantic.fields import FieldInfo
 
 from thalweg.cli.main import COMMANDS
 from thalweg.conf.environment import PROJECT_ROOT
 from thalweg.conf.settings import Settings
 from thalweg.reference import pages
 from thalweg.reference.errors_and_metrics import public_errors, public_metrics
+from thalweg.reference.setting_types import entry_of, type_words
 from thalweg.reference.write import generated, stale
 from thalweg.streams.contract.topics import CONTRACTS as TOPICS
 from thalweg.sync.delta.contracts import CONTRACTS as TABLES
@@ -46,6 +52,44 @@ def test_every_setting_is_described() -> None:
         for name, field in type(group.default).model_fields.items():
             assert field.description, f"{group_name}.{name} has no docstring"
             assert f"`{group_name}.{name}" in page("settings.md")
+
+
+def test_the_types_of_settings_are_peoples_words() -> None:
+    rows = [line.split(" | ") for line in pages.settings_page().splitlines() if line.startswith("| `")]
+    kinds = {row[1] for row in rows}
+    assert len(rows) > 100 and "text, not empty, or `null`" in kinds
+    known = (
+        r"text|secret text|(whole )?number( [≥>≤<] [0-9.,]+( and [≥>≤<] [0-9.,]+)*)?|entries by (name|NAME)|as below"
+    )
+    words = re.compile(rf"({known}|not empty|each|list of|text as|or|,| |`[^`]*`)+")
+    assert [kind for kind in kinds if not words.fullmatch(kind)] == []
+
+
+def test_what_entries_with_names_take_is_told_field_by_field() -> None:
+    for group_name, group in Settings.model_fields.items():
+        for name, field in type(group.default).model_fields.items():
+            entry = entry_of(field.annotation)
+            for known in entry.model_fields if entry is not None else ():
+                assert f"`{group_name}.{name}.NAME.{known}`" in page("settings.md")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (Annotated[str, Field(min_length=1)] | None, "text, not empty, or `null`"),
+        (Annotated[int | None, Field(gt=0)], "whole number > 0 or `null`"),
+        (Annotated[float, Field(ge=0, le=1e6)], "number ≥ 0 and ≤ 1,000,000"),
+        (list[Literal["a", "b"]], "list of `a` or `b`"),
+        (dict[str, dict[str, bool]], "entries by name, each entries by name, each `true` or `false`"),
+    ],
+)
+def test_a_type_in_words(annotation: Any, words: str) -> None:
+    assert type_words(FieldInfo.from_annotation(annotation)) == words
+
+
+def test_a_type_without_words_is_an_error_and_no_python_on_the_page() -> None:
+    with pytest.raises(ValueError, match="no words for a setting of type"):
+        type_words(FieldInfo.from_annotation(Path))
 
 
 def test_every_command_is_there_and_says_what_it_does() -> None:

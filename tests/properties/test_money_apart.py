@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.unit.scheduling.worlds import applied, ask, node, spec, world_of
 from thalweg.scheduling.decisions import decide
-from thalweg.scheduling.live.demands import delay_usd_per_hour
+from thalweg.scheduling.live.demand import delay_usd_per_hour
 from thalweg.scheduling.live.live_plan import IntoFree, PlanSettings
 from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.live.node_limits import with_node_limits

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.unit.scheduling.worlds import applied, ask, node, placed, spec, where, world_of
 from thalweg.scheduling.decisions import decide
-from thalweg.scheduling.live.demands import rank_of
+from thalweg.scheduling.live.demand import rank_of
 from thalweg.scheduling.live.reservations import reservations
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.problem.model import GPUS

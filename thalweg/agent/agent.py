@@ -91,6 +91,7 @@ class RegionalAgent:
         steady: Clock | None = None,
         declarations: Declarations | None = None,
         taken_away_by: Callable[[], int | None] = lambda: None,
+        announce: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Put an agent together.
 
@@ -112,6 +113,8 @@ class RegionalAgent:
             declarations: how samples are prepared before they leave; None sends all.
             taken_away_by: when a cloud takes this machine, and with it all nodes of the regions, away, milliseconds
                 since 1970; None as long as nothing is said of it (thalweg.agent.spot_notice).
+            announce: told what keeps the agent from its work, or from doing it as its settings say, each time that
+                changes; "" is nothing.
         """
         self._steady = steady or without_steps_back(clock)
         self.tasks = AssignedTasks(fleets, store, runner, self._steady)
@@ -128,6 +131,8 @@ class RegionalAgent:
         self._declarations = declarations
         self._prepared = {fleet.region: PreparedSamples() for fleet in fleets}
         self._taken_away_by = taken_away_by
+        self._announce = announce
+        self._announced = ""
         self._rng = random.Random(seed)
         self._acknowledged = 0
         self._refused: list[OutgoingRecord] = []
@@ -190,6 +195,7 @@ class RegionalAgent:
                 self._disk_takes_again()
                 self.tasks.start(starting)
         self._publish(now)
+        self._announce_trouble()
         return len(read)
 
     def _commit(self, now: int) -> list[HeldAssignment]:
@@ -236,6 +242,17 @@ class RegionalAgent:
             log.warning("%s can be written again: what waited is done", self._full.path)
             self._full = None
             self._due.pop("nodes", None)
+
+    def _trouble(self) -> str:
+        """Say what keeps the agent from its work, or from doing it as its settings say; "" where nothing does."""
+        full = "" if self._full is None else f"{self._full}: nothing new is taken"
+        lacking = "" if self._declarations is None else self._declarations.lacking
+        return "; ".join(filter(None, (full, lacking)))
+
+    def _announce_trouble(self) -> None:
+        if (words := self._trouble()) != self._announced:
+            self._announced = words
+            self._announce(words)
 
     # Whose the regions are
 
@@ -455,6 +472,7 @@ class RegionalAgent:
             read_to=self._store.fence.read_to(assignments, self._topic_ids.get(assignments, "")) if listed else None,
             claim=kind == "heartbeat" and self._claims,
             needs_command=kind == "heartbeat" and self._runner.needs_command,
+            detail=self._trouble() if kind == "heartbeat" else "",
             observed_at=now,
             stamp=self._store.stamp(region, now, numbered=False),
         )
@@ -470,6 +488,7 @@ class RegionalAgent:
         records: list[OutgoingRecord] = []
         if self._declarations is not None:
             self._declarations.refresh()
+            self._declarations.look_for([fleet.region for fleet in self._fleets], self._steady())
         for fleet in self._fleets:
             samples: list[Sample] = []
             if nodes:

@@ -179,21 +179,22 @@ class LedgerReplay:
     def _use(self, row: Mapping[str, Any], request: TaskRequest, sign: int) -> None:
         for share in row["nodes"]:
             key = (row["region"], share["node_id"])
-            node = self.nodes.get(key)
+            node, named = self.nodes.get(key), "/".join(key)
             if node is None:
-                self.wrong.append(f"task {row['task_id']} was assigned to a node that is not there: {key}")
+                self.wrong.append(f"task {row['task_id']} was assigned to a node that is not there: {named}")
                 continue
             used = self.used.setdefault(key, [0.0, 0.0])
             used[0] += sign * share["workers"] * request.per_worker.cpus
             used[1] += sign * share["workers"] * request.per_worker.memory_gb
             # CPUs and memory are counted in thousandths and MiB by the planner; a worker may be rounded by half of one.
             if sign > 0 and (used[0] > node.cpus + 0.05 or used[1] > node.memory_gb + 0.05):
-                self.wrong.append(f"node {key} holds {used[0]:.2f} CPUs, {used[1]:.2f} GB; it has {node}")
+                has = f"{node.cpus:g} CPUs, {node.memory_gb:g} GB"
+                self.wrong.append(f"node {named} holds {used[0]:.2f} CPUs, {used[1]:.2f} GB; it has {has}")
             milli = share["gpu_milli"] // len(share["devices"]) if share["gpu_milli"] else WHOLE_MILLI
             for device in share["devices"]:
                 self.devices[*key, device] += sign * milli
                 if self.devices[*key, device] > WHOLE_MILLI or device >= node.gpus:
-                    self.wrong.append(f"GPU {device} of node {key} holds {self.devices[*key, device]} thousandths")
+                    self.wrong.append(f"GPU {device} of node {named} holds {self.devices[*key, device]} thousandths")
 
 
 def _is_malleable(request: TaskRequest) -> bool:

@@ -24,7 +24,7 @@ from thalweg.agent.steady import counted_from
 from thalweg.agent.store import AgentStore, new_agent_id
 from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.conf.environment import state_folder
-from thalweg.conf.readiness import announce_ready
+from thalweg.conf.readiness import announce_ready, announce_trouble
 from thalweg.conf.settings import (
     AgentSettings,
     KafkaSettings,
@@ -235,6 +235,7 @@ def run_agent(
         seed=seed,
         declarations=declarations,
         taken_away_by=(lambda: None) if watch is None else watch.by_ms,
+        announce=_announce,
     )
     leftovers = runner.clear_leftovers()
     regional.resume()
@@ -253,6 +254,14 @@ def run_agent(
         if declarations is not None:
             declarations.close()
     log.info("agent stopped", extra={"fields": {"agent_id": agent_id}})
+
+
+def _announce(words: str) -> None:
+    """Tell the supervisor what is wrong, or that nothing is any more."""
+    try:
+        announce_trouble(words) if words else announce_ready()
+    except OSError as error:  # a full disk is what is most often to be told
+        log.warning("the supervisor cannot be told %r: %s", words, error)
 
 
 def _connect(

@@ -4,8 +4,9 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 import numpy as np
@@ -197,8 +198,8 @@ def start(
         spec = RunSpec(
             parameters=vector.size,
             deadline_ms=round(deadline * 1_000),
-            privacy=PrivacyTerms(**json.loads(private)) if private is not None else None,
-            secrecy=SecrecyTerms(**json.loads(secure)) if secure is not None else None,
+            privacy=_terms("--private", private, PrivacyTerms),
+            secrecy=_terms("--secure", secure, SecrecyTerms),
             **fields,
         )
         begin = np.concatenate([vector, *[np.zeros_like(vector)] * (parts - 1)])
@@ -231,6 +232,36 @@ def start(
         click.echo(f"{task['task_id']}: asked for, in {' or '.join(task['allowed_regions'])}")
     if refused:
         raise click.ClickException("; ".join(refused))
+
+
+_Terms = TypeVar("_Terms", PrivacyTerms, SecrecyTerms)
+
+
+def _terms(option: str, text: str | None, kind: type[_Terms]) -> _Terms | None:
+    """Read the terms that an option holds as JSON; None where it is not given.
+
+    Raises:
+        ValueError: names what was seen and what is allowed.
+    """
+    if text is None:
+        return None
+    names = [field.name for field in fields(kind)]
+    wanted = f"wanted is a JSON object of {', '.join(names)}"
+    try:
+        given = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{option} {text}: it is no JSON ({error}); {wanted}") from error
+    if not isinstance(given, dict):
+        raise ValueError(f"{option} {text}: {wanted}")
+    if unknown := sorted(given.keys() - set(names)):
+        raise ValueError(f"{option} {text}: there is no {unknown[0]!r} among its terms; {wanted}")
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{option} {text}: {name} is {json.dumps(value)}; allowed are numbers")
+    needed = [field.name for field in fields(kind) if field.default is MISSING and field.name not in given]
+    if needed:
+        raise ValueError(f"{option} {text}: {' and '.join(needed)} must be said; {wanted}")
+    return kind(**given)
 
 
 @federate.command(short_help="Stop a run; its newest version stays.")

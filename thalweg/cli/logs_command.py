@@ -20,6 +20,7 @@ from thalweg.cli.reach.reading import WrongCall, find_warehouse
 from thalweg.cli.terminal.render import on_one_line
 from thalweg.cli.terminal.terminal_text import TerminalText
 from thalweg.conf.settings import SettingsError, load_settings
+from thalweg.query.reports.array_size import array_beside
 from thalweg.query.reports.task_runs import PlacedRun, TaskRuns, task_runs
 from thalweg.query.sql.query import WarehouseUnreadableError
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
@@ -80,7 +81,7 @@ def logs(
     written = TerminalText() if _is_terminal() and not raw else None
     printer = LogPrinter(worker=worker, copy=copy, live_log=live_log, shown=written)
     try:
-        sys.exit(_print(printer, lambda: task_runs(task, place), task, follow=follow))
+        sys.exit(_print(printer, lambda: _runs(task, place), follow=follow))
     except (SettingsError, NoBrokerError) as error:
         raise WrongCall(str(error)) from error
     except (StreamError, WarehouseUnreadableError, UnreadableLogError) as error:
@@ -184,13 +185,18 @@ def _no_run(runs: TaskRuns) -> str:
     return f"{runs.task_id} has not begun: {runs.state}" + (f" ({runs.reason})" if runs.reason else "")
 
 
-def _print(printer: LogPrinter, read: Callable[[], TaskRuns | None], task: str, *, follow: bool) -> int:
+def _runs(task: str, warehouse: str) -> TaskRuns:
+    runs = task_runs(task, warehouse)
+    if runs is None:
+        raise WrongCall(f"no such task: {task}{array_beside(task, warehouse)}")
+    return runs
+
+
+def _print(printer: LogPrinter, read: Callable[[], TaskRuns], *, follow: bool) -> int:
     """Print until the end, and return the exit code."""
     told = ""
     while True:
         runs = read()
-        if runs is None:
-            raise WrongCall(f"no such task: {task}")
         try:
             printer.print_new(runs)
         except NoLogYetError as error:

@@ -72,7 +72,7 @@ def regions(as_json: bool, warehouse: str, as_of: AsOf | None) -> None:
 
     `last_heard_s` is the age of the newest sample that the region sent; one that was heard no more for a minute, or for
     ten seconds longer than another, is `silent`. Nodes that fell silent while others of their region speak are not
-    counted. Prices are US dollars per GPU-hour.
+    counted. Prices are US dollars per GPU-hour. What is drained by an order (`thalweg orders`) is named below.
 
     \b
     Examples:
@@ -89,17 +89,29 @@ def regions(as_json: bool, warehouse: str, as_of: AsOf | None) -> None:
     if not rows:
         click.echo("No region has been heard of. Start one here: thalweg agent --region lab --host")
         return
+    drained = [place for row in rows for place in _drained(row)]
     for row in rows:
         row["usd_per_gpu_hour"] = ", ".join(
             f"{price['gpu_model']}{' spot' if price['spot'] else ''} {_price(price['usd_per_gpu_hour'])}"
             for price in row.pop("prices")
         )
     print_table(_REGION, rows)
+    if drained:
+        click.echo(
+            f"\nDrained, so that nothing new is placed there: {', '.join(drained)}; to let it take tasks again: "
+            "thalweg undrain REGION[/NODE]"
+        )
     if unpriced := [row["region"] for row in rows if "without a price" in row["usd_per_gpu_hour"]]:
         click.echo(
             f"\nNo price is known of GPUs in {', '.join(unpriced)}: they cost place.assumed_usd_per_gpu_hour, and are "
             "not used where that is not set"
         )
+
+
+def _drained(row: dict[str, Any]) -> list[str]:
+    """Take the drained places of a region out of its row, by name."""
+    nodes = [f"{row['region']}/{node_id}" for node_id in row.pop("drained_nodes")]
+    return [row["region"], *nodes] if row.pop("drained") else nodes
 
 
 def _price(usd: float | None) -> str:

@@ -10,6 +10,7 @@ import click
 
 from thalweg.cli.reach.reading import WrongCall, reading_command
 from thalweg.cli.terminal.render import Column, Fit, print_json, print_table, state_colour
+from thalweg.query.reports.array_size import array_beside
 from thalweg.query.reports.ended_runs import EndedRun
 from thalweg.query.reports.task_runs import TaskRuns, element_runs, task_runs
 from thalweg.query.sql.as_of import AsOf, Version
@@ -45,7 +46,7 @@ def results(task: str, limit: int, as_json: bool, warehouse: str, as_of: AsOf | 
         raise QueryRefusedError(f"--as-of {as_of.number} is a version of one table, results reads several; give a time")
     runs = task_runs(task, warehouse, as_of)
     if runs is None:
-        raise WrongCall(f"no such task: {task}")
+        raise WrongCall(f"no such task: {task}{array_beside(task, warehouse, as_of)}")
     elements = element_runs(task, warehouse, as_of) if runs.is_array else []
     if as_json:
         print_json(_document(runs, elements))

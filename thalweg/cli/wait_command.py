@@ -13,6 +13,7 @@ import click
 from thalweg.cli.reach.reading import find_warehouse, reading_errors
 from thalweg.cli.terminal import words
 from thalweg.cli.terminal.render import on_one_line, print_json
+from thalweg.query.reports.array_size import array_beside
 from thalweg.query.reports.newest_rows import newest_rows
 from thalweg.query.sql.query import TableReader, quote
 from thalweg.scheduling.world.tasks import TERMINAL, TaskState
@@ -51,11 +52,21 @@ def wait(
     """
     wanted = list(dict.fromkeys(tasks))
     with reading_errors():
-        found = _until_ended(find_warehouse(warehouse, config), wanted, timeout_s, quiet=as_json)
+        place = find_warehouse(warehouse, config)
+        found = _until_ended(place, wanted, timeout_s, quiet=as_json)
     # The broker here may be another installation's than a warehouse that is named.
     missing = warehouse is None and any(task_id not in found for task_id in wanted)
     refused = _refused(config, datetime.now(UTC)) if missing else {}
-    rows = [{"task_id": task_id, **_outcome(found.get(task_id), refused.get(task_id))} for task_id in wanted]
+    with reading_errors():
+        unknown = {
+            name: f"no such task{array_beside(name, place)}"
+            for name in wanted
+            if name not in found and name not in refused
+        }
+    rows = [
+        {"task_id": task_id, **_outcome(found.get(task_id), refused.get(task_id), unknown.get(task_id))}
+        for task_id in wanted
+    ]
     if as_json:
         print_json({"tasks": rows})
     else:
@@ -112,18 +123,18 @@ def _refused(config: Path | None, now: datetime) -> dict[str, str]:
         return {}
 
 
-def _outcome(row: Mapping[str, Any] | None, refused: str | None = None) -> dict[str, Any]:
+def _outcome(row: Mapping[str, Any] | None, refused: str | None = None, unknown: str | None = None) -> dict[str, Any]:
     if row is None and refused is not None:
         return {"state": _REFUSED, "regions": [], "reason": refused, "changed_at": None}
     if row is None:
-        return {"state": "unknown", "regions": [], "reason": "no such task", "changed_at": None}
+        return {"state": "unknown", "regions": [], "reason": unknown, "changed_at": None}
     return {name: row[name] for name in ("state", "regions", "reason", "changed_at")}
 
 
 def _in_words(row: Mapping[str, Any]) -> str:
     if row["state"] == "unknown":
         asked = f"thalweg refused --task {shlex.quote(row['task_id'])}"
-        return f"{row['task_id']}: no such task. If its request was refused: {asked}"
+        return f"{row['task_id']}: {row['reason']}. If its request was refused: {asked}"
     if row["state"] == _REFUSED:
         return f"{row['task_id']} was refused: {row['reason']}"
     where = f" in {words.listed(row['regions'])}" if row["regions"] else ""

@@ -4,8 +4,6 @@ import importlib
 import importlib.util
 import json
 import re
-import types
-import typing
 from collections.abc import Iterable, Sequence
 from copy import copy
 from itertools import groupby
@@ -14,12 +12,12 @@ from typing import Any
 
 import click
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from thalweg.cli.main import COMMANDS, cli
 from thalweg.conf.settings import ENVIRONMENT_PREFIX, Settings
 from thalweg.query.sql.type_names import type_name
 from thalweg.reference.errors_and_metrics import public_errors, public_metrics
+from thalweg.reference.setting_types import entry_of, type_words
 from thalweg.streams.contract.asyncapi import PUBLISHED, message_name, message_schema
 from thalweg.streams.contract.topics import CONTRACTS as TOPICS
 from thalweg.streams.contract.topics import DAY_MS
@@ -234,28 +232,9 @@ def _setting_rows(prefix: str, group: type[BaseModel]) -> Iterable[tuple[str, ..
             yield from _setting_rows(f"{prefix}.{name}", field.annotation)
         else:
             default = json.dumps(field.default, ensure_ascii=False, default=str)
-            yield f"`{prefix}.{name}`", _type_name(field), f"`{default}`", _oneline(field.description or "")
-
-
-def _type_name(field: FieldInfo) -> str:
-    text = _annotation(field.annotation)
-    limits = [
-        f"{sign} {getattr(item, attribute)}"
-        for item in field.metadata
-        for attribute, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
-        if getattr(item, attribute, None) is not None
-    ]
-    return text + (f" {' and '.join(limits)}" if limits else "")
-
-
-def _annotation(annotation: Any) -> str:
-    if typing.get_origin(annotation) is typing.Literal:
-        return " or ".join(f"`{value}`" for value in typing.get_args(annotation))
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
-        return " or ".join(_annotation(part) for part in typing.get_args(annotation))
-    if annotation is type(None):
-        return "`null`"
-    return annotation.__name__ if isinstance(annotation, type) and not typing.get_args(annotation) else str(annotation)
+            yield f"`{prefix}.{name}`", type_words(field), f"`{default}`", _oneline(field.description or "")
+            if (entry := entry_of(field.annotation)) is not None:
+                yield from _setting_rows(f"{prefix}.{name}.NAME", entry)
 
 
 def _told(definition: dict[str, Any]) -> bool:

@@ -423,7 +423,8 @@ class Door:
         if last is not None and after is None:
             return wrong(422, f"Last-Event-ID {last!r}: wanted is the id of an event, as in 3-1204-17-47a59b30")
         if self._feed.listeners >= self._settings.listeners:
-            raise CrowdedError(f"{self._feed.listeners} listen already (window.listeners)")
+            listen = counted(self._feed.listeners, "client listens", "clients listen")
+            raise CrowdedError(f"{listen} already (window.listeners)")
         return StreamingResponse(
             self._feed.follow(after, caller.tenant),
             media_type="text/event-stream",

@@ -18,6 +18,7 @@ from thalweg.jobs.placement.settings import tenants_of
 from thalweg.query.questions.explain import explain_task
 from thalweg.query.questions.explanation import as_document
 from thalweg.query.reports.account_report import AccountBy, account_report
+from thalweg.query.reports.drained_places import drained_places
 from thalweg.query.reports.moved_copies import moved_copies
 from thalweg.query.reports.region_report import of_tenant, region_rows
 from thalweg.query.reports.saved_now import saved_now
@@ -230,6 +231,9 @@ class Reports:
                 f" WHERE state <> 'succeeded'{of_tenant(tenant)}) GROUP BY region, share['node_id']) u"
                 f" ON u.of_region = n.region AND u.of_node = n.node_id{where} ORDER BY n.region, n.node_id LIMIT 5000"
             )
+            drained = drained_places(reader)
+        for row in rows:
+            row["drained"] = row["region"] in drained.regions or (row["region"], row["node_id"]) in drained.nodes
         if tenant is not None:  # what is measured is everybody's
             rows = [{**row, **dict.fromkeys(_MEASURED)} for row in rows]
         return {"nodes": rows}

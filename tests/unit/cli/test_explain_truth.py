@@ -263,8 +263,9 @@ def test_elements_of_an_array_have_their_turn_by_their_numbers(world: Path) -> N
     put(world, DECISIONS, rows)
     put(world, TASKS, fold_ledger(rows)[0])
     assert not explained("sweep[2]", world)["waits"]["now"].startswith("array")
-    for later in ("sweep[3]", "sweep[10]"):
-        assert explained(later, world)["waits"]["now"] == "array: 3 elements are in front in sweep, which runs 3"
+    for later, ends in (("sweep[3]", "1 more element of sweep has"), ("sweep[10]", "8 more elements of sweep have")):
+        words = f"array: its turn comes when {ends} ended; at most 3 run at once"
+        assert explained(later, world)["waits"]["now"] == words
 
 
 def test_a_long_queue_is_a_long_wait_and_not_never() -> None:

@@ -1,7 +1,9 @@
 """`thalweg federate`: a run in one process, and what a wrong call is told."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -38,3 +40,24 @@ def test_a_warehouse_without_runs_shows_none_and_names_where_to_look(tmp_path: o
     assert json.loads(told.output) == {"runs": [], "refused": [], "participants": []}
     told = CliRunner().invoke(federate, ["history", "m", f"--warehouse={tmp_path}"])
     assert told.exit_code == 1 and "thalweg federate status lists the runs" in told.output
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "words"),
+    [
+        ("--secure", '{"large": 1}', "there is no 'large' among its terms; wanted is a JSON object of largest,"),
+        ("--secure", '{"largest": "1"}', 'largest is "1"; allowed are numbers'),
+        ("--secure", "{}", "largest must be said"),
+        ("--secure", "{largest: 1}", "it is no JSON"),
+        ("--secure", "[1]", "wanted is a JSON object"),
+        ("--private", '{"clip_norm": 1}', "noise_multiplier and sample_rate and delta and budget_epsilon must be said"),
+    ],
+)
+def test_terms_are_refused_in_their_own_words(tmp_path: Path, option: str, text: str, words: str) -> None:
+    initial = tmp_path / "initial.npy"
+    np.save(initial, np.zeros(4, np.float32))
+    rest = ["--quorum=3", "--codec=delta", "--bootstrap=127.0.0.1:9"]
+    told = CliRunner().invoke(federate, ["start", "m", f"--initial={initial}", *rest, option, text])
+    assert told.exit_code == 2
+    assert words in " ".join(told.output.split())
+    assert "Terms(" not in told.output and "__init__" not in told.output

@@ -171,7 +171,7 @@ def follow(steps: list[Callable[[], TaskRuns]], live: Callable[[PlacedRun], str 
     def read() -> TaskRuns:
         return next(left)()
 
-    return logs_command._print(printer, read, "t", follow=True)
+    return logs_command._print(printer, read, follow=True)
 
 
 def test_who_follows_a_log_that_cannot_be_read_from_here_is_told_at_once() -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 from click.testing import CliRunner, Result
 from deltalake import CommitProperties, Transaction, write_deltalake
 
@@ -94,3 +95,38 @@ def test_a_task_that_only_the_ledger_has_is_explained(tmp_path: Path) -> None:
     late = run("explain", "late", warehouse=place)
     assert (late.exit_code, late.stdout.startswith("late: waiting")) == (0, True), late.output
     assert run("explain", "nobody", warehouse=place).exit_code == 2
+
+
+@pytest.mark.parametrize("asked", [{}, {"not_before": 10**13}, {"after": ["other"]}])
+@pytest.mark.parametrize("folded", [1, 2, 3])
+def test_what_lets_a_task_start_that_was_held_a_moment_ago_is_told(
+    tmp_path: Path, asked: dict[str, object], folded: int
+) -> None:
+    commits = (
+        ledger(submitted("other"), batch_id=0),
+        ledger(submitted("new", **asked), happened("new", "waiting", reason="x"), batch_id=1),
+        ledger(happened("new", "held", reason="held: by request"), batch_id=2),
+    )
+    seen = run("explain", "new", warehouse=tables(tmp_path, *commits, folded=folded)).stdout
+    assert "Waits, as of now: held: by request" in seen
+    assert "What would change it:\n  thalweg release new" in seen
+
+
+NAMES = ("half", *(f"half[{index}]" for index in range(4)))
+HALF = (
+    ledger(submitted("alone"), batch_id=0),
+    ledger(*({**submitted("half", array={"count": 4}), "task_id": name} for name in NAMES), batch_id=1),
+)
+
+
+@pytest.mark.parametrize("folded", [1, 2])
+@pytest.mark.parametrize("command", ["explain", "wait", "logs", "results"])
+def test_an_element_that_its_array_does_not_have_is_told_which_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, folded: int
+) -> None:
+    monkeypatch.setattr("thalweg.cli.wait_command._LOOK_EVERY_S", 0.01)
+    place = tables(tmp_path, *HALF, folded=folded)
+    seen = run(command, "half[9]", warehouse=place)
+    assert seen.exit_code == 2
+    assert "half is an array of 4, half[0] to half[3]" in seen.output
+    assert "array of" not in run(command, "alone[9]", warehouse=place).output

@@ -13,10 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 from deltalake import write_deltalake
 
-from tests.ledger_rows import START, ledger, submitted
+from tests.ledger_rows import START, happened, ledger, submitted
 from tests.unit.cli.conftest import put
 from thalweg.cli.main import cli
 from thalweg.query.reports.region_report import region_rows
+from thalweg.scheduling.world.orders import Drain, OrderRow, subject_of, write_order_row
 from thalweg.sync.delta.contracts import DECISIONS, NODES, PLANS
 
 
@@ -117,11 +118,29 @@ def test_regions_show_capacity_use_and_prices(warehouse: Path) -> None:
             {"gpu_model": "A100", "spot": False, "usd_per_gpu_hour": 3.06},
             {"gpu_model": "A100", "spot": True, "usd_per_gpu_hour": 1.1},
         ],
+        "drained": False, "drained_nodes": [],
     }  # fmt: skip
     assert (west["region"], west["gpus"], west["used_gpus"], west["utilisation"]) == ("gcp:us-west1", 0, 8.0, None)
     assert west["last_heard_s"] is None
     assert unplaced["region"] == "z"
     assert "A100 3.06, A100 spot 1.1" in run("regions", "--warehouse", str(warehouse)).stdout
+
+
+def test_what_is_drained_is_named(warehouse: Path) -> None:
+    def ordered(order: Drain, *, stands: bool = True) -> dict[str, object]:
+        row = OrderRow(subject=subject_of(order), who="ann", after=order if stands else None)
+        return happened("", "ordered", ordered=write_order_row(row))
+
+    east = "aws:us-east-1"
+    orders = [Drain(region=east, node_id="n1"), Drain(region=east, node_id="n0"), Drain(region="z")]
+    assert "rained" not in run("regions", "--warehouse", str(warehouse)).stdout
+    put(warehouse, DECISIONS, ledger(*map(ordered, orders), ordered(orders[1], stands=False), batch_id=20))
+    found = {row["region"]: row for row in document("regions", "--warehouse", str(warehouse))["regions"]}
+    assert {name: (row["drained"], row["drained_nodes"]) for name, row in found.items()} == {
+        east: (False, ["n1"]), "gcp:us-west1": (False, []), "z": (True, [])
+    }  # fmt: skip
+    told = " ".join(run("regions", "--warehouse", str(warehouse)).stdout.split())
+    assert f"Drained, so that nothing new is placed there: {east}/n1, z; to let it take tasks again" in told
 
 
 def test_plans_come_newest_first_with_money_delay_and_counts_apart(warehouse: Path) -> None:

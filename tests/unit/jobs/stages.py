@@ -28,7 +28,8 @@ from thalweg.scheduling.world.world import NodeFacts, World
 from thalweg.streams.broker.publish import OutgoingRecord
 from thalweg.streams.broker.range_reader import SCHEMA
 from thalweg.streams.telemetry import intake
-from thalweg.streams.telemetry.parse import PARSED, to_records
+from thalweg.streams.telemetry.parse import PARSED
+from thalweg.streams.telemetry.record_rows import to_records
 from thalweg.streams.telemetry.rules import load_rules
 from thalweg.sync.centre import centre
 from thalweg.sync.delta import contracts

@@ -239,6 +239,19 @@ def test_what_has_ended_runs_again_above_all_its_epochs_and_what_lives_does_not(
     assert words(told) == ["rerun of task_id 'u': no such task was submitted"]
 
 
+@pytest.mark.parametrize("op", ["cancel", "hold", "release", "rerun"])
+def test_an_element_that_its_array_does_not_have_is_refused_with_those_that_it_has(line: Line, op: str) -> None:
+    line.take(asked("half", array={"count": 4}), asked("alone"))
+    one, other = ((REQUESTS, {"task_id": name, "op": op}) for name in ("half[9]", "alone[9]"))
+    told = [f"{op} of task_id 'half[9]': no such task was submitted; half is an array of 4, half[0] to half[3]"]
+    assert words(line.take(one)) == told
+    assert words(line.take(other)) == [f"{op} of task_id 'alone[9]': no such task was submitted"]
+    for index in range(4):
+        line.report("succeeded", f"half[{index}]")
+    assert "half" not in line.world.tasks
+    assert words(line.take(one)) == told, "when it has ended, too"
+
+
 def test_one_message_acts_on_many_and_twice_is_as_once(line: Line) -> None:
     line.take(*(asked(f"t{n}", per_worker={"gpus": 9}) for n in range(50)))
     many = {"task_ids": [f"t{n}" for n in range(40)] + ["nobody"], "op": "cancel"}
@@ -317,8 +330,8 @@ def test_the_tables_tell_what_keeps_each_task_from_starting(line: Line) -> None:
         "later": "time: not before 1970-01-01 00:01:30 UTC",
         "sweep": "array: waits for its 3 elements",
         "sweep[0]": None,
-        "sweep[1]": "array: 1 element is in front in sweep, which runs 1",
-        "sweep[2]": "array: 1 element is in front in sweep, which runs 1",
+        "sweep[1]": "array: its turn comes when 1 more element of sweep has ended; at most 1 run at once",
+        "sweep[2]": "array: its turn comes when 2 more elements of sweep have ended; at most 1 run at once",
         "kept": "parents: waits for sweep, which is waiting",
         "kept[0]": "parents: waits for sweep, which is waiting",
     }

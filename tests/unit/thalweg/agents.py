@@ -50,6 +50,8 @@ class World:
     preparation: str | None = None
     """Key under which it is declared how samples are prepared."""
     taken_away_by: Callable[[], int | None] = lambda: None
+    announced: list[str] = field(default_factory=list)
+    """What the agent has told its supervisor of what keeps it from its work."""
     broker: MemoryBroker = field(init=False)
     agent: RegionalAgent = field(init=False)
     store: AgentStore = field(init=False)
@@ -84,6 +86,7 @@ class World:
             steady=steady,
             declarations=self.declarations(),
             taken_away_by=self.taken_away_by,
+            announce=self.announced.append,
         )
         self.agent.resume()
 

@@ -54,7 +54,7 @@ class Column:
 STATE_COLOURS: Final[Mapping[str, str]] = {
     # Only what somebody should look at, or may be glad of; the rest is as the terminal writes.
     **dict.fromkeys(("running", "succeeded", "heard", "taken", "optimal"), "green"),
-    **dict.fromkeys(("waiting", "held", "feasible", "draining"), "yellow"),
+    **dict.fromkeys(("waiting", "held", "feasible", "draining", "drained"), "yellow"),
     **dict.fromkeys(("failed", "lost", "silent", "refused"), "red"),
     **dict.fromkeys(("cancelled", "gone"), "bright_black"),
 }

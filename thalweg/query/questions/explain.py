@@ -16,6 +16,7 @@ from thalweg.query.sql.as_of import AsOf
 from thalweg.query.sql.query import TableReader, quote
 from thalweg.query.sql.reading_ahead import ReadingAhead
 from thalweg.query.sql.sql_statement import QueryRefusedError
+from thalweg.scheduling.decisions.array_words import array_of
 from thalweg.sync.ledger.live_rows import FACTS, LIVE_TASKS, NEWEST_SAMPLES, ORDERS, PLACEMENTS
 
 LIVE_STATES: Final = ("waiting", "assigned", "running")
@@ -57,9 +58,11 @@ def explain_task(
             if as_of is None and told and (not rows or told[-1]["decided_at"] > rows[0]["changed_at"]):
                 newest = _as_the_ledger_has_it(task_id, warehouse)
                 if newest is not None and (not rows or newest["changed_at"] > rows[0]["changed_at"]):
-                    rows, found = [newest], None
+                    rows, found = [newest], _explained_outside(newest, ahead, history, now)
+            if not rows:
+                raise QueryRefusedError(_no_such_task(task_id, bool(told), warehouse, as_of))
             if found is None:
-                found = _explained(task_id, rows, told)
+                found = _explained(rows[0], told)
             if rows[0]["state"] not in LIVE_STATES:
                 return found
             worth = task_worth(rows[0], round(now.timestamp() * 1_000))
@@ -76,13 +79,18 @@ def _as_the_ledger_has_it(task_id: str, warehouse: str) -> dict[str, Any] | None
         return newest_rows(reader, warehouse, f"task_id = {quote(task_id)}").get(task_id)
 
 
-def _explained(task_id: str, rows: Sequence[dict[str, Any]], history: list[dict[str, Any]]) -> Explanation:
+def _no_such_task(task_id: str, has_history: bool, warehouse: str, as_of: AsOf | None) -> str:
+    """Say that there is no such task; of what looks like an element, which elements its array has."""
+    if has_history:
+        return f"there is no task {task_id!r}; the ledger knows it, the table follows within seconds"
+    from thalweg.query.reports.array_size import array_beside
+
+    refused = f"if its request was refused: thalweg refused --task {shlex.quote(task_id)}"
+    return f"there is no task {task_id!r}{array_beside(task_id, warehouse, as_of)}; {refused}. List them: thalweg tasks"
+
+
+def _explained(task: dict[str, Any], history: list[dict[str, Any]]) -> Explanation:
     """Say what the rows of a task say that does not live."""
-    if not rows:
-        hint = "; the ledger knows it, the table follows within seconds" if history else ""
-        refused = "" if history else f"; if its request was refused: thalweg refused --task {shlex.quote(task_id)}"
-        raise QueryRefusedError(f"there is no task {task_id!r}{hint}{refused}. List them: thalweg tasks")
-    (task,) = rows
     return Explanation(task=task, placed=[], waits=None, history=history, unread=_unread(task["request"]))
 
 
@@ -107,7 +115,7 @@ def _explained_outside(task: dict[str, Any], ahead: ReadingAhead, history_of: st
     why = closed_gate(task, request, history, states_of, met_of, now_ms)
     if why is None or ahead.ask(copies_of).dicts():
         return None
-    found = _explained(task["task_id"], [task], history)
+    found = _explained(task, history)
     waits = Waits(recorded=task["reason"], now=why, options=[], remedies=[], start=None)
     return replace(found, waits=waits)
 
@@ -126,7 +134,7 @@ def _column_of(column: str, names: Sequence[str], ahead: ReadingAhead) -> dict[s
 def _with_ways(found: Explanation, ahead: ReadingAhead, settings: "PlaceSettings | PlaceDefaults") -> Explanation:
     """Say of a task in front of the planner's queue what would let it in."""
     from thalweg.query.questions.closed_gate import parents_of, read_request
-    from thalweg.query.questions.gate_ways import array_of, start_in_words, ways_in
+    from thalweg.query.questions.gate_ways import start_in_words, ways_in
 
     waits, task_id = found.waits, found.task["task_id"]
     if waits is None or waits.now is None or start_in_words(waits.now) is None:
@@ -166,7 +174,7 @@ def _explained_alive(
 
     around = ExplainedWorld(task, ahead, settings, now)
     history = ahead.ask(history_of).dicts()
-    found = _explained(task_id, [task], history)
+    found = _explained(task, history)
     if task_id not in around.world.tasks:
         return found
     copies = ahead.ask(copies_of).dicts()

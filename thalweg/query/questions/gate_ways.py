@@ -1,11 +1,11 @@
 """What would let a task in that stands in front of the planner's queue: no change that a plan could try."""
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-_ELEMENT: Final = re.compile(r"(.+)\[(\d+)\]")
+from thalweg.scheduling.decisions.array_words import array_in_words, array_of
+
 _UPDATE: Final = "an update of its request"
 _START: Final = {
     "held": "none while it is held",
@@ -14,12 +14,6 @@ _START: Final = {
     "array": "with its array",
 }
 """By the first word of what keeps it."""
-
-
-def array_of(name: str) -> str | None:
-    """Name the array of which an id may be an element."""
-    found = _ELEMENT.fullmatch(name)
-    return None if found is None else found.group(1)
 
 
 def start_in_words(gate: str) -> str | None:
@@ -61,5 +55,4 @@ def _comes(name: str, counts: Mapping[str, int]) -> str:
     array = array_of(name)
     if array is None or array not in counts:
         return f"{name} is submitted"
-    count = counts[array]
-    return f"{name} can never come: {array} is an array of {count:,}, {array}[0] to {array}[{count - 1}]"
+    return f"{name} can never come: {array_in_words(array, counts[array])}"

@@ -1,9 +1,10 @@
-"""One row per region: what it has, what is used, what it costs, when it was last heard."""
+"""One row per region: what it has, what is used, what it costs, when it was last heard, what of it is drained."""
 
 from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from thalweg.query.reports.drained_places import drained_places
 from thalweg.query.sql.as_of import AsOf
 from thalweg.query.sql.query import TableReader, quote
 
@@ -70,6 +71,9 @@ def _report(reader: TableReader, now: datetime, whose: str) -> list[dict[str, An
         regions[region]["prices"] += [
             {"gpu_model": model, "spot": spot, "usd_per_gpu_hour": None} for model, spot in sorted(pools)
         ]
+    drained = drained_places(reader)
+    for region, known in regions.items():
+        known |= {"drained": region in drained.regions, "drained_nodes": drained.nodes_of(region)}
     newest = max(filter(None, (known["heard"] for known in regions.values())), default=None)
     return [_finished(name, regions[name], now, newest) for name in sorted(regions)]
 

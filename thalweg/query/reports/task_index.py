@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from thalweg.query.reports.task_list import TaskFilter, TaskOrder, like
 from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray
+from thalweg.scheduling.decisions.array_words import array_of
 from thalweg.sync.ledger.request_size import sizes_of
 
 READ_COLUMNS: Final = (
@@ -426,12 +427,6 @@ class TaskIndex:
             "submitted_at": _moment(whole["submitted"]),
             "changed_at": _moment(whole["changed"]),
         }
-
-
-def array_of(task_id: str) -> str | None:
-    """Name the array that a task is an element of."""
-    array, bracket, index = task_id.rpartition("[")
-    return array if bracket and index.endswith("]") and index[:-1].isdigit() else None
 
 
 def _moment(microseconds: int) -> datetime | None:

@@ -1,12 +1,12 @@
 """A task as the tables know it: its state, its runs that have ended with what they gave, and those that are placed."""
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from thalweg.query.reports.array_size import elements_asked
 from thalweg.query.reports.ended_runs import EndedRun, ended_runs
 from thalweg.query.reports.newest_rows import known_rows, newest_rows
 from thalweg.query.sql.as_of import AsOf, Version
@@ -115,10 +115,5 @@ def _task(
         reason=reason,
         placed=() if is_newer else tuple(placed),
         ended=tuple(ended),
-        is_array=known is not None and _has_array(known["request"]) and _INDEX.search(task_id) is None,
+        is_array=known is not None and elements_asked(known["request"]) is not None and _INDEX.search(task_id) is None,
     )
-
-
-def _has_array(request: str | None) -> bool:
-    """Tell whether a request asks for elements; the elements of an array have its request."""
-    return '"array"' in (request or "") and bool(json.loads(request or "{}").get("array"))

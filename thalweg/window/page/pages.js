@@ -142,7 +142,7 @@ function regionParts(found, region, context) {
     region ? null : mapCard(found.regions, found.links),
     card("Regions", table([
       ["Region", (row) => el("a", { href: row.region === region ? "#/regions" : `#/regions?region=${encodeURIComponent(row.region)}` }, row.region)],
-      ["", (row) => state(row.state)],
+      ["", (row) => state(row.drained && row.state === "heard" ? "drained" : row.state)],
       ["Nodes", (row) => amount(row.nodes), { right: true }],
       ["GPUs", (row) => amount(row.gpus), { right: true }],
       ["In use", (row) => bar(row.utilisation, row.utilisation === null ? "" : percent(row.utilisation), row.utilisation > 0.95 ? "full" : "")],
@@ -156,7 +156,7 @@ function regionParts(found, region, context) {
     ordersCard(found.orders, ["drain", "price"]),
     card(region ? `Nodes of ${region}` : "Nodes", table([
       ["Node", (row) => row.node_id], region ? null : ["Region", (row) => row.region],
-      ["", (row) => state(row.state || "ready")],
+      ["", (row) => state(row.drained ? "drained" : row.state || "ready")],
       ["Model", (row) => `${row.gpu_model || "CPU"}${row.spot ? " spot" : ""}`],
       ["Placed", (row) => bar(row.gpus ? row.used_gpus / row.gpus : 0, `${amount(row.used_gpus)} / ${amount(row.gpus)}`)],
       ["GPU busy", (row) => percent(row.gpu_utilisation), { right: true }],

@@ -16,6 +16,7 @@ pytest.importorskip("cryptography", reason="the extra `learning` is not installe
 from thalweg.federation.participant import Participant, Train, Trained
 from thalweg.federation.rehearsal import MODEL, PREFIX, REGIONS, RehearsalStage, RehearsedCentre, key_of, moved
 from thalweg.jobs.federation.fact_rows import facts_of, rows_of
+from thalweg.learning.privacy.terms import PrivacyTerms
 from thalweg.learning.rounds.facts import Fact, FactKind
 from thalweg.learning.rounds.run_spec import RunSpec, RunSpecError
 from thalweg.learning.secrecy.exchanges import EXCHANGES, KEYS, MASKED, SHARES, UNMASK
@@ -303,3 +304,17 @@ def test_its_facts_and_its_terms_are_read_back_as_they_were(tmp_path: Path) -> N
 def test_what_does_not_go_with_secret_updates_is_refused(fields: dict[str, object], words: str) -> None:
     with pytest.raises(RunSpecError, match=words):
         replace(SPEC, **fields).check()  # type: ignore[arg-type]
+
+
+def test_terms_that_are_refused_are_named_as_they_are_written() -> None:
+    private = PrivacyTerms(clip_norm=0, noise_multiplier=1.1, sample_rate=0.1, delta=1e-5, budget_epsilon=8)
+    for spec, words in (
+        (replace(SPEC, secrecy=SecrecyTerms(largest=0.0)), "secrecy (largest 0, threshold 0.6, neighbours 0): allowed"),
+        (
+            replace(SPEC, secrecy=None, privacy=private),
+            "privacy (clip_norm 0, noise_multiplier 1.1, sample_rate 0.1, delta 1e-05, budget_epsilon 8): allowed",
+        ),
+    ):
+        with pytest.raises(RunSpecError) as refused:
+            spec.check()
+        assert str(refused.value).startswith(words)

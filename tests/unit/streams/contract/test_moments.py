@@ -7,7 +7,8 @@ import pytest
 
 from thalweg.streams.contract.moments import objection
 from thalweg.streams.placement.requests import RequestError, read_request
-from thalweg.streams.telemetry.parse import RECORDS, parse
+from thalweg.streams.telemetry.parse import parse
+from thalweg.streams.telemetry.record_rows import RECORDS
 
 SECONDS, MS = 1_795_933_582, 1_795_933_582_000
 

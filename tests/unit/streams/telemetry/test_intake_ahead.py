@@ -14,7 +14,8 @@ from tests.unit.streams.telemetry.test_parse import NOW_MS, node, record
 from thalweg.streams.broker.range_reader import SCHEMA, RangeReader, Ranges
 from thalweg.streams.telemetry.intake import Intake, take_in
 from thalweg.streams.telemetry.intake_ahead import IntakeAhead
-from thalweg.streams.telemetry.parse import PARSED, to_records
+from thalweg.streams.telemetry.parse import PARSED
+from thalweg.streams.telemetry.record_rows import to_records
 from thalweg.streams.telemetry.rules import load_rules
 
 RULES = load_rules(Path("conf/rules/telemetry.yaml"), PARSED.names, {"future_limit_ms": 60_000})

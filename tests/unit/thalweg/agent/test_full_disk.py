@@ -58,10 +58,11 @@ def test_what_runs_goes_on_and_what_arrives_waits_until_there_is_space(
     words = [record.getMessage() for record in caplog.records if "cannot be written" in record.getMessage()]
     assert len(words) == 1, "said once"
     assert "Nothing new is taken" in words[0]
+    assert "nothing new is taken" in world.announced[0]
     world.steps(10, advance_ms=500)
     assert world.told("runs") == ["accepted", "running", "succeeded"]
     assert world.told("waits") == ["accepted", "running", "succeeded"]
-    assert states(world) == {"ready"}
+    assert states(world) == {"ready"} and world.announced[1:] == [""]
     assert any("can be written again" in record.getMessage() for record in caplog.records)
     sequences = [r.stamp.seq for r in world.reports() if r.stamp is not None and r.task_id is not None]
     assert sequences == list(range(1, len(sequences) + 1)), "no report is missing and none came twice"

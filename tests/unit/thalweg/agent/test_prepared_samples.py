@@ -9,7 +9,7 @@ import pytest
 from tests.unit.thalweg.agents import REGION, World, assign
 from thalweg.agent.prepared_samples import PreparedSamples, checked_for_samples
 from thalweg.edge.declaration import DeclarationError, read_declaration
-from thalweg.streams.contract.messages import Sample
+from thalweg.streams.contract.messages import Sample, StatusEvent
 
 KEY = "edge/telemetry"
 
@@ -25,6 +25,10 @@ def nodes(world: World) -> list[Sample]:
     return [sample for record in world.telemetry() for sample in record.samples if sample.kind == "node"]
 
 
+def beat(world: World) -> StatusEvent:
+    return [report for report in world.reports() if report.type == "heartbeat"][-1]
+
+
 def seconds(world: World, count: int) -> None:
     world.steps(count, advance_ms=1_000)
 
@@ -32,6 +36,43 @@ def seconds(world: World, count: int) -> None:
 def test_without_a_record_every_sample_leaves(world: World) -> None:
     seconds(world, 10)
     assert len(nodes(world)) == 10
+
+
+def test_a_record_that_is_missing_is_said_once_and_again_when_it_comes(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "thalweg.agent")
+
+    def said(words: str) -> int:
+        return sum(words in record.getMessage() for record in caplog.records)
+
+    missing = f"no record {KEY} (setting agent.preparation) that can be carried out is there: every sample of {REGION}"
+    seconds(world, 5)
+    assert said(missing) == 0, "the topic may not have been read to its end"
+    seconds(world, 60)
+    assert said(missing) == 1
+    assert [words.startswith(missing) for words in world.announced] == [True]
+    assert beat(world).detail == world.announced[0]
+    world.declare(KEY, revision=1, window_s=60)
+    seconds(world, 5)
+    assert (said(missing), said(f"the record {KEY} is there")) == (1, 1)
+    assert world.announced[1:] == [""]
+    assert beat(world).detail == ""
+    world.declare(KEY)
+    seconds(world, 2)
+    assert said(missing) == 2, "it was deleted"
+    world.declare(KEY, revision=2, window_s=60, figures={"gpus": "mean"})
+    seconds(world, 2)
+    assert said(missing) == 2 and world.announced[-1], "what cannot be carried out is as if it were not there"
+    world.declare(f"{KEY}/{REGION}", revision=3, window_s=60)
+    seconds(world, 2)
+    assert world.announced[-1] == ""
+
+
+def test_who_names_no_record_is_told_nothing(tmp_path: Path) -> None:
+    world = World(folder=tmp_path / "agent")
+    seconds(world, 60)
+    assert world.announced == [] and beat(world).detail == ""
 
 
 def test_a_window_leaves_as_one_sample_with_the_figure_that_is_declared(world: World) -> None:

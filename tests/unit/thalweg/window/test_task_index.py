@@ -11,9 +11,10 @@ import pytest
 
 from tests.ledger_rows import START
 from tests.unit.thalweg.window.histories import REGIONS, TENANTS, random_batches, write_tables
-from thalweg.query.reports.task_index import TaskGrouping, TaskIndex, array_of
+from thalweg.query.reports.task_index import TaskGrouping, TaskIndex
 from thalweg.query.reports.task_list import TaskFilter, TaskOrder, list_tasks
 from thalweg.query.sql.query import TableReader
+from thalweg.scheduling.decisions.array_words import array_of
 from thalweg.sync.ledger.folds import fold_ledger
 
 COMPARED = (

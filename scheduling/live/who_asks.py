@@ -1,72 +1,19 @@
 """Who asks for room now: a demand per waiting class, two where a fair share divides it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from thalweg.scheduling.ids import TaskId
+from thalweg.scheduling.live.demand import Demand
 from thalweg.scheduling.live.fairshare import entitlements, tasks_within_share
 from thalweg.scheduling.problem.model import Pools
-from thalweg.scheduling.world.hold import HoldEstimator, as_requested
-from thalweg.scheduling.world.occupancy import MICRO
 from thalweg.scheduling.world.tasks import MIB_PER_GB, MILLI
-from thalweg.scheduling.world.value import (
-    BEYOND_SHARE_TIMES,
-    RankRule,
-    deadline_times,
-    rank,
-    value_usd_per_hour,
-    wait_usd,
-)
-from thalweg.scheduling.world.waiting import ClassKey, Turn
+from thalweg.scheduling.world.waiting import Turn
 from thalweg.scheduling.world.world import Holding, TenantLimits, World
 
 _NO_LIMITS = TenantLimits()
 _NOTHING = Holding()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
-    """Tasks of one class that are planned alike.
-
-    Attributes:
-        tasks: ids, oldest first.
-        order: of arrival of the first; names the demand.
-        since_ms: when the oldest of the class began to wait.
-        beyond_share: above what its tenant is entitled to while others want it, too.
-        rank: as the queue has it; None where it is in none.
-        closed: pools that are kept for others.
-    """
-
-    key: ClassKey
-    tasks: tuple[TaskId, ...]
-    order: int
-    since_ms: int
-    beyond_share: bool = False
-    rank: float | None = None
-    closed: frozenset[int] = frozenset()
-
-    def wait_usd(self, now_ms: int, base_usd: float, rule: RankRule) -> float:
-        """Price, within a plan, of leaving one task of it waiting."""
-        own = rank_of(self.key, self.since_ms, now_ms, rule) if self.rank is None else self.rank
-        lowered = own / (BEYOND_SHARE_TIMES if self.beyond_share else 1.0)
-        return float(self.key.missing * wait_usd(lowered, self.key.spec.gpus, base_usd))
-
-
-def delay_usd_per_hour(key: ClassKey, now_ms: int) -> float:
-    """What an hour's delay of one task of a class costs now."""
-    spec, copies = key.spec, max(key.missing, 1)
-    given = np.nan if spec.value_usd_per_hour is None else spec.value_usd_per_hour
-    slack_ms = np.inf if spec.start_by_ms is None else spec.start_by_ms - now_ms
-    return float(value_usd_per_hour(spec.priority, spec.gpus * copies, given) * deadline_times(slack_ms))
-
-
-def rank_of(key: ClassKey, since_ms: int, now_ms: int, rule: RankRule, hold_of: HoldEstimator = as_requested) -> float:
-    """Rank of a class that is in no queue, where its data lie."""
-    spec, copies = key.spec, max(key.missing, 1)
-    value = delay_usd_per_hour(key, now_ms)
-    return float(rank(value, max(spec.gpus, 1.0) * copies * hold_of(spec).hours, now_ms - since_ms, rule))
 
 
 def demands_of(world: World, window: Sequence[Turn]) -> list[Demand]:
@@ -143,16 +90,6 @@ def over_share(world: World, waiting: Sequence[Demand], free: Pools) -> frozense
     with np.errstate(divide="ignore", invalid="ignore"):
         holds = np.where(held > 0, held / capacity, 0.0).max(axis=1, initial=0.0)
     return frozenset(name for name, row in index.items() if holds[row] > share[row] + 1e-9)
-
-
-def left_of(world: World, tenant: str) -> tuple[float, float]:
-    """GPUs and US dollars an hour that a tenant may still take."""
-    limits = world.tenants.get(tenant, _NO_LIMITS)
-    holding = world.holdings.get(tenant, _NOTHING)
-    return (
-        limits.quota_gpus - holding.gpu_milli / MILLI,
-        limits.budget_usd_per_hour - holding.micro_usd_per_hour / MICRO,
-    )
 
 
 def _amount(holding: Holding) -> tuple[float, float, float]:
