@@ -45,9 +45,7 @@ LONGEST_ERROR: Final = 500
 log = logging.getLogger("thalweg.roll_out")
 
 
-def live(
-    settings: Settings, clock: Clock, stop: Stop, until: Callable[[Conductor], bool] = lambda _: False
-) -> None:
+def live(settings: Settings, clock: Clock, stop: Stop, until: Callable[[Conductor], bool] = lambda _: False) -> None:
     """Live one life: from what is committed until asked to stop.
 
     Args:

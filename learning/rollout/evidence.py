@@ -72,7 +72,7 @@ def _harm_terms(share: float, margin: float) -> Matrix:
 
 @lru_cache(maxsize=256)
 def _safe_terms(share: float, margin: float) -> Matrix:
-    pairs = [(rate + times * margin, rate) for rate in RATES for times in NOT_WORSE if 0.0005 < rate + times * margin]
+    pairs = [(rate + times * margin, rate) for rate in RATES for times in NOT_WORSE if rate + times * margin > 0.0005]
     return np.array([_terms(pair, _nearest(pair, share, margin)) for pair in pairs if pair[1] + margin < 0.999])
 
 

@@ -67,7 +67,7 @@ class RolloutPlan:
             if self.last_version == self.version:
                 raise RolloutPlanError(f"version {self.version!r} is the last good one: allowed is another")
         rising = all(a < b for a, b in zip(self.waves, self.waves[1:], strict=False))
-        if not (self.waves and rising and 0 < self.waves[0] and self.waves[-1] == 1 and len(self.waves) <= 20):
+        if not (self.waves and rising and self.waves[0] > 0 and self.waves[-1] == 1 and len(self.waves) <= 20):
             raise RolloutPlanError(f"waves {self.waves}: allowed are shares that grow, the last of them 1")
         if not self.margins or set(self.margins) - set(MEASURES):
             raise RolloutPlanError(f"margins of {sorted(self.margins)}: allowed are some of {', '.join(MEASURES)}")

@@ -1,10 +1,11 @@
 """An edge's side of a roll-out: what a model server asks and tells, while the records go to and fro.
 
-    reporter = Reporter("digits", "edge-7", read=replica.read, write=put_into(replica))
-    wanted = reporter.desired()                       # what to serve; None: nothing is desired yet
-    arm = reporter.arm(request_id)                    # "new" or "last": which version is to answer
-    reporter.answered(arm, latency_ms=3.1, odd=False) # or reporter.failed(arm); later, of some: reporter.judged(arm, wrong=True)
-    reporter.reported(now_ms)                         # now and then: says how it stands
+    reporter = Reporter("digits", "edge-7", read=replica.read, write=replica.put_value)
+    wanted = reporter.desired()                        # what to serve; None: nothing is desired yet
+    arm = reporter.arm(request_id)                     # "new" or "last": which version is to answer
+    reporter.answered(arm, latency_ms=3.1, odd=False)  # or reporter.failed(arm)
+    reporter.judged(arm, wrong=True)                   # later, of the answers whose truth becomes known
+    reporter.reported(now_ms)                          # now and then: says how it stands
 
 Counts are kept in the record itself: a server that starts again goes on from what it had reported. Not for several
 threads.

@@ -54,7 +54,9 @@ class Reports:
     of: dict[str, ReportedModel] = field(default_factory=dict)
     _positions: dict[str, dict[str, int]] = field(default_factory=dict)
 
-    def take(self, run: Rollout | None, edge: str, value: Mapping[str, Any] | None, now_ms: int) -> RefusedReport | None:
+    def take(
+        self, run: Rollout | None, edge: str, value: Mapping[str, Any] | None, now_ms: int
+    ) -> RefusedReport | None:
         """Take what an edge reports; return why not.
 
         Args:
@@ -81,9 +83,7 @@ class Reports:
         positions = sorted(drawn[edge] for edge in self.of)
         told = [said for said in self.of.values() if said.number == run.number and said.beside is not None]
         heard = sum(1 for edge, said in self.of.items() if drawn[edge] <= run.cut and _tells(run, said))
-        return Seen(
-            tally=_sum(told), positions=positions, heard=heard, in_wave=bisect_right(positions, run.cut)
-        )
+        return Seen(tally=_sum(told), positions=positions, heard=heard, in_wave=bisect_right(positions, run.cut))
 
     def position(self, plan: RolloutPlan, edge: str) -> int:
         """Return an edge's position for a plan's version."""

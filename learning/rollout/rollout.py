@@ -84,7 +84,7 @@ def take(rollouts: Rollouts, fact: RolloutFact) -> None:
         rollouts.newest[fact.model] = Rollout(fact.plan, fact.number, told_ms=fact.at_ms)
         return
     run = rollouts.newest.get(fact.model)
-    if run is None or fact.number != run.number or fact.wish and fact.kind is RolloutKind.REFUSED:
+    if run is None or fact.number != run.number or (fact.wish and fact.kind is RolloutKind.REFUSED):
         return
     if fact.kind is RolloutKind.REFUSED:
         run.refused.add((fact.edge, fact.rule))
@@ -115,7 +115,15 @@ def decide(run: Rollout, seen: Seen, now_ms: int) -> RolloutFact | None:
     wave_s = (now_ms - run.since_ms) / MS
     if evidence["harm"] >= math.log10(len(plan.waves) / plan.false_alarm):
         worst = max(plan.watched(), key=lambda measure: evidence[f"harm_{MEASURES[measure]}"])
-        return _ended(run, seen, now_ms, RolloutKind.ROLLED_BACK, MEASURES[worst], _harm_words(run, seen, worst, evidence), evidence)
+        return _ended(
+            run,
+            seen,
+            now_ms,
+            RolloutKind.ROLLED_BACK,
+            MEASURES[worst],
+            _harm_words(run, seen, worst, evidence),
+            evidence,
+        )
     if wave_s >= plan.soak_s and seen.heard >= max(1, plan.quorum * seen.in_wave) and not _open(plan, evidence):
         if run.stage + 1 < len(plan.waves):
             return _widened(run, seen, now_ms, evidence, "all measures are within their margins")
@@ -127,7 +135,9 @@ def decide(run: Rollout, seen: Seen, now_ms: int) -> RolloutFact | None:
         reason = f"not shown to be safe within {plan.deadline_s:g} s: {', '.join(waits)}"
         return _ended(run, seen, now_ms, RolloutKind.ROLLED_BACK, "deadline", reason, evidence)
     if now_ms - run.told_ms >= TELL_EVERY_MS:
-        return _fact(run, seen, now_ms, RolloutKind.LOOKED, evidence, reason=_waiting_words(run, seen, evidence, wave_s))
+        return _fact(
+            run, seen, now_ms, RolloutKind.LOOKED, evidence, reason=_waiting_words(run, seen, evidence, wave_s)
+        )
     return None
 
 

@@ -45,9 +45,9 @@ class FleetTerms:
     """Mean over the edges of the last good version's share; they differ by 0.03."""
     failed: float = 0.002
     slow: float = 0.1
-    """Share of answers after the limit, of an edge like most; latencies are log-normal with σ = 0.5."""
+    """Share of answers after the limit, of an edge like most; latencies are log-normal (0.5)."""
     odd: float = 0.05
-    step_s: float = 60.0
+    step_s: float = 300.0
     """Between two reports of an edge, and two looks."""
     harm_points: float = 0.03
     """Added to the share of wrong answers by the harms `accuracy` and, in the end, `drift`."""

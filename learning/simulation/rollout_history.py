@@ -35,6 +35,8 @@ class RolloutHistory:
     """Share of all requests until `back_s` that the new version answered, 0 to 1."""
     exposed_in_all: float
     """Share until `converged_s`."""
+    requests: float
+    """Until `back_s`."""
     facts: Sequence[RolloutFact]
 
 
@@ -105,6 +107,7 @@ def _after(fleet: EdgeFleet, run: Rollout, seed: int, decided_s: float, facts: S
                 back_s=back_s,
                 converged_s=now_s,
                 exposed=exposed / requests,
+                requests=requests,
                 exposed_in_all=fleet.exposed / fleet.requests,
                 facts=facts,
             )

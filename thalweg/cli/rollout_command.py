@@ -103,7 +103,9 @@ def serve(config: Path | None, overrides: tuple[str, ...], bootstrap: str | None
     help=f"How much worse it may not be; of {', '.join(MEASURES)}. Given once, the others are not looked at. "
     f"By default {', '.join(f'{name}={margin:g}' for name, margin in MARGINS.items())}.",
 )
-@click.option("--false-alarm", type=float, default=0.01, show_default=True, help="Chance to take back what is no worse.")
+@click.option(
+    "--false-alarm", type=float, default=0.01, show_default=True, help="Chance to take back what is no worse."
+)
 @click.option(
     "--missed", type=float, default=0.05, show_default=True, help="Chance, for each wave, to go on with what is worse."
 )
@@ -158,9 +160,7 @@ def start(
 @click.argument("model")
 @_settings_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def stop(
-    model: str, config: Path | None, overrides: tuple[str, ...], bootstrap: str | None, as_json: bool
-) -> None:
+def stop(model: str, config: Path | None, overrides: tuple[str, ...], bootstrap: str | None, as_json: bool) -> None:
     """Ask for the end of a roll-out: every edge goes back to the last good version.
 
     \b
