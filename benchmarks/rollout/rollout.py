@@ -7,7 +7,7 @@ Each history has a seed of its own; seed 0 of two calls is the same history.
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import click
@@ -19,8 +19,9 @@ from thalweg.learning.simulation.edge_fleet import HARMS, FleetTerms, Harm
 from thalweg.learning.simulation.rollout_history import play
 from thalweg.stack.machine import describe
 
-FRONT_SOAKS_H: Final = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0)
+FRONT_SOAKS_H: Final = (1.0, 3.0, 6.0, 12.0, 24.0)
 FRONT_SHARES: Final = (0.1, 0.25, 0.5)
+FRONT_DRIFTS_H: Final = (4.0, 12.0, 24.0, 48.0)
 HOUR_S: Final = 3_600.0
 
 
@@ -35,8 +36,8 @@ class RolloutSize:
     edges: int = 1_000
     offline: float = 0.3
     """Share of the edges that cannot be reached, at any time."""
-    soak_h: float = 6.0
-    """Least time of a wave, hours."""
+    soak_h: float = 12.0
+    """Least time of the first wave, hours; each further one's is half of it."""
     share: float = 0.5
     """Of the requests of an edge in the wave that the new version answers."""
     harms: str = ",".join(HARMS)
@@ -46,7 +47,7 @@ class RolloutSize:
 
 
 def measure(size: RolloutSize) -> dict[str, Any]:
-    """Measure; all of it takes some twenty minutes of a processor.
+    """Measure; all of it takes some ten minutes of a processor.
 
     Raises:
         click.UsageError: a harm or part is unknown.
@@ -66,16 +67,12 @@ def measure(size: RolloutSize) -> dict[str, Any]:
     if "harms" in parts:
         found["harms"] = {harm: summed(plan, terms, harm, range(size.seeds)) for harm in wanted}
     if "front" in parts:
-        found["front"] = [
-            {"soak_h": soak_h, "share": size.share}
-            | _point(plan_of(soak_h, size.share), terms, range(size.front_seeds))
-            for soak_h in FRONT_SOAKS_H
-        ] + [
-            {"soak_h": size.soak_h, "share": share}
-            | _point(plan_of(size.soak_h, share), terms, range(size.front_seeds))
-            for share in FRONT_SHARES
-            if share != size.share
-        ]
+        seeds = range(size.front_seeds)
+        found["front"] = {
+            "soak": [{"soak_h": one} | _point(plan_of(one, size.share), terms, seeds) for one in FRONT_SOAKS_H],
+            "share": [{"share": one} | _point(plan_of(size.soak_h, one), terms, seeds) for one in FRONT_SHARES],
+            "drift": [{"drift_h": one} | _drifted(plan, terms, one, seeds) for one in FRONT_DRIFTS_H],
+        }
     return found
 
 
@@ -127,6 +124,11 @@ def _point(plan: RolloutPlan, terms: FleetTerms, seeds: Sequence[int]) -> dict[s
             found |= {f"{harm}_exposed_{name}": one[f"exposed_{name}"] for name in ("mean", "max")}
             found |= {f"{harm}_decided_h_median": one["decided_h_median"]}
     return found
+
+
+def _drifted(plan: RolloutPlan, terms: FleetTerms, drift_h: float, seeds: Sequence[int]) -> dict[str, Any]:
+    one = summed(plan, replace(terms, drift_s=drift_h * HOUR_S), "drift", seeds)
+    return {name: one[name] for name in ("exposed_mean", "exposed_max", "exposed_over_2_percent", "rolled_back_by")}
 
 
 def _hours(seconds: Sequence[float]) -> dict[str, float]:

@@ -43,8 +43,9 @@ class RolloutPlan:
     """Largest chance that a version which is no worse is taken back for its outcomes."""
     missed: float = 0.05
     """Largest chance, for each wave, that a version which is worse by a margin or more goes on to the next one."""
-    soak_s: float = 7_200.0
-    """Least time of a wave, seconds: what a version does only later must have time to show."""
+    soak_s: float = 43_200.0
+    """Least time of the first wave, seconds; of each further one it is half of that of the wave before. What a version
+    does only later must have time to show, and while few edges have it that costs least."""
     deadline_s: float = 7 * 86_400.0
     """Longest time of a wave, seconds; what has not been shown to be safe by then is taken back."""
     quorum: float = 0.5
@@ -83,6 +84,10 @@ class RolloutPlan:
             _within(name, getattr(self, name), least, most)
         for name, margin in self.margins.items():
             _within(f"margin of {name}", margin, 0.001, 0.5)
+
+    def least_s(self, stage: int) -> float:
+        """Return the least time of a wave, seconds, by its number from 0."""
+        return self.soak_s / float(2**stage)
 
     def watched(self) -> tuple[int, ...]:
         """Return the numbers of the measures that are looked at."""

@@ -104,7 +104,7 @@ class RolloutWish(msgspec.Struct, frozen=True, kw_only=True):
     margins: dict[str, float] = msgspec.field(default_factory=lambda: dict(MARGINS))
     false_alarm: float = 0.01
     missed: float = 0.05
-    soak_s: float = 21_600.0
+    soak_s: float = 43_200.0
     deadline_s: float = 604_800.0
     quorum: float = 0.5
     slow_ms: float = 1_000.0

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from thalweg.learning.rollout.evidence import log_harm, log_mean_exp, log_safe
+from thalweg.learning.rollout.evidence import Sums, log_harm, log_mean_exp, log_safe
 from thalweg.learning.rollout.facts import ENDS, NOTHING, RolloutFact, RolloutKind, Tally
 from thalweg.learning.rollout.plan import MEASURES, RolloutPlan
 from thalweg.learning.rollout.waves import NOBODY, cut_of
@@ -108,32 +108,24 @@ def decide(run: Rollout, seen: Seen, now_ms: int) -> RolloutFact | None:
     if run.end is not None:
         return None
     if not plan.last_version:
-        return _ended(run, seen, now_ms, RolloutKind.COMPLETED, "first", "there is no version to compare it with")
+        reason = "there is no version to compare it with"
+        return _fact(run, seen, now_ms, RolloutKind.COMPLETED, {}, rule="first", reason=reason)
     if run.stage < 0:
         return _widened(run, seen, now_ms, {}, "begins") if len(seen.positions) else None
     evidence = weighed(run, seen.tally)
     wave_s = (now_ms - run.since_ms) / MS
     if evidence["harm"] >= math.log10(len(plan.waves) / plan.false_alarm):
-        worst = max(plan.watched(), key=lambda measure: evidence[f"harm_{MEASURES[measure]}"])
-        return _ended(
-            run,
-            seen,
-            now_ms,
-            RolloutKind.ROLLED_BACK,
-            MEASURES[worst],
-            _harm_words(run, seen, worst, evidence),
-            evidence,
-        )
-    if wave_s >= plan.soak_s and seen.heard >= max(1, plan.quorum * seen.in_wave) and not _open(plan, evidence):
+        rule, reason = _harm(run, seen, evidence)
+        return _fact(run, seen, now_ms, RolloutKind.ROLLED_BACK, evidence, rule=rule, reason=reason)
+    if wave_s >= plan.least_s(run.stage) and _is_heard(run, seen) and not _open(plan, evidence):
+        reason = "all measures are within their margins"
         if run.stage + 1 < len(plan.waves):
-            return _widened(run, seen, now_ms, evidence, "all measures are within their margins")
-        return _ended(
-            run, seen, now_ms, RolloutKind.COMPLETED, "safe", "all measures are within their margins", evidence
-        )
+            return _widened(run, seen, now_ms, evidence, reason)
+        return _fact(run, seen, now_ms, RolloutKind.COMPLETED, evidence, rule="safe", reason=reason)
     if wave_s > plan.deadline_s:
         waits = _open(plan, evidence) or ["a quorum of edges"]
         reason = f"not shown to be safe within {plan.deadline_s:g} s: {', '.join(waits)}"
-        return _ended(run, seen, now_ms, RolloutKind.ROLLED_BACK, "deadline", reason, evidence)
+        return _fact(run, seen, now_ms, RolloutKind.ROLLED_BACK, evidence, rule="deadline", reason=reason)
     if now_ms - run.told_ms >= TELL_EVERY_MS:
         return _fact(
             run, seen, now_ms, RolloutKind.LOOKED, evidence, reason=_waiting_words(run, seen, evidence, wave_s)
@@ -142,19 +134,29 @@ def decide(run: Rollout, seen: Seen, now_ms: int) -> RolloutFact | None:
 
 
 def weighed(run: Rollout, tally: Tally) -> dict[str, float]:
-    """Weigh what the wave has brought: logarithms, base 10, of its e-values."""
-    plan, found = run.plan, {}
-    harms = []
+    """Weigh what was told: logarithms, base 10, of e-values.
+
+    `safe_…` is of what the wave has brought, and `harm_…` too; `harm_…_all` is of the whole roll-out, since edges that
+    got the version first show first what it does only later. `harm` is the mean of all of these: a mean of e-values is
+    one, so several measures cost a factor, and no more looks.
+    """
+    plan, harms = run.plan, {}
+    safe = {}
     for measure in plan.watched():
         name = MEASURES[measure]
-        now, before = tally[measure], run.base[measure]
-        sums = (now[0] - before[0], now[1] - before[1], now[2] - before[2], now[3] - before[3])
-        harms.append(log_harm(sums, plan.share, plan.margins[name]))
-        found[f"harm_{name}"] = harms[-1] / _LN10
-        found[f"safe_{name}"] = log_safe(sums, plan.share, plan.margins[name]) / _LN10
-    # The mean of e-values is one, so several measures cost a factor, and no more looks.
-    found["harm"] = log_mean_exp(np.array(harms)) / _LN10
-    return found
+        share, margin = plan.share, plan.margins[name]
+        sums = _since(run.base, tally, measure)
+        safe[f"safe_{name}"] = log_safe(sums, share, margin) / _LN10
+        harms[f"harm_{name}"] = log_harm(sums, share, margin)
+        if run.stage > 0:
+            harms[f"harm_{name}_all"] = log_harm(tally[measure], share, margin)
+    mean = log_mean_exp(np.array(list(harms.values()))) / _LN10
+    return {"harm": mean, **{name: log_e / _LN10 for name, log_e in harms.items()}, **safe}
+
+
+def _since(base: Tally, tally: Tally, measure: int) -> Sums:
+    before, now = base[measure], tally[measure]
+    return now[0] - before[0], now[1] - before[1], now[2] - before[2], now[3] - before[3]
 
 
 _LN10: Final = math.log(10)
@@ -185,18 +187,6 @@ def _widened(run: Rollout, seen: Seen, now_ms: int, evidence: dict[str, float], 
     )
 
 
-def _ended(
-    run: Rollout,
-    seen: Seen,
-    now_ms: int,
-    kind: RolloutKind,
-    rule: str,
-    reason: str,
-    evidence: dict[str, float] | None = None,
-) -> RolloutFact:
-    return _fact(run, seen, now_ms, kind, evidence or {}, rule=rule, reason=reason)
-
-
 def _fact(
     run: Rollout,
     seen: Seen,
@@ -225,21 +215,28 @@ def _fact(
     )
 
 
-def _harm_words(run: Rollout, seen: Seen, measure: int, evidence: dict[str, float]) -> str:
-    new, bad_new, last, bad_last = (a - b for a, b in zip(seen.tally[measure], run.base[measure], strict=True))
-    name = MEASURES[measure]
-    return (
+def _harm(run: Rollout, seen: Seen, evidence: dict[str, float]) -> tuple[str, str]:
+    """Name the measure that shows the harm, and say so in words."""
+    shown = max((name for name in evidence if name.startswith("harm_")), key=evidence.__getitem__)
+    name = shown.removeprefix("harm_").removesuffix("_all")
+    base = NOTHING if shown.endswith("_all") else run.base
+    new, bad_new, last, bad_last = _since(base, seen.tally, MEASURES.index(name))
+    return name, (
         f"{name}: {bad_new} of {new} with {run.plan.version}, {bad_last} of {last} with {run.plan.last_version}; "
-        f"e-value 10^{evidence[f'harm_{name}']:.1f} against no worse"
+        f"e-value 10^{evidence[shown]:.1f} against no worse"
     )
+
+
+def _is_heard(run: Rollout, seen: Seen) -> bool:
+    return seen.heard >= max(1, run.plan.quorum * seen.in_wave)
 
 
 def _waiting_words(run: Rollout, seen: Seen, evidence: dict[str, float], wave_s: float) -> str:
     waits = []
     if unsure := _open(run.plan, evidence):
         waits.append(f"not yet shown to be safe: {', '.join(unsure)}")
-    if wave_s < run.plan.soak_s:
-        waits.append(f"{run.plan.soak_s - wave_s:.0f} s until the wave's least time is over")
-    if seen.heard < max(1, run.plan.quorum * seen.in_wave):
+    if (left_s := run.plan.least_s(run.stage) - wave_s) > 0:
+        waits.append(f"{left_s:.0f} s until the wave's least time is over")
+    if not _is_heard(run, seen):
         waits.append(f"{seen.heard} of {seen.in_wave} edges have told outcomes")
     return "; ".join(waits)
