@@ -158,7 +158,7 @@ class EdgeFleet:
 
     def tally(self) -> Tally:
         """Return the sums over all that was told."""
-        return tuple(tuple(row) for row in self._sums.tolist())
+        return tuple((row[0], row[1], row[2], row[3]) for row in self._sums.tolist())
 
     def heard(self, within: Flags) -> int:
         """Count the edges among some that have told outcomes of the new version."""

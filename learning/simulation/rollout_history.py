@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from thalweg.learning.rollout.facts import RolloutFact, RolloutKind
 from thalweg.learning.rollout.plan import RolloutPlan
@@ -56,7 +57,7 @@ def play(plan: RolloutPlan, terms: FleetTerms, harm: Harm, seed: int) -> Rollout
     fleet = EdgeFleet(terms, harm, rng)
     # Who comes first is drawn by the version: another one for each seed.
     positions = np.array([position(plan.model, f"{plan.version}-{seed}", f"edge-{one}") for one in range(terms.edges)])
-    ascending = np.sort(positions)
+    ascending = tuple(np.sort(positions).tolist())
     started = RolloutFact(kind=RolloutKind.STARTED, model=plan.model, number=1, at_ms=0, plan=plan)
     rollouts = Rollouts()
     take(rollouts, started)
@@ -78,7 +79,7 @@ def play(plan: RolloutPlan, terms: FleetTerms, harm: Harm, seed: int) -> Rollout
     raise RuntimeError(f"seed {seed}: no end after {MOST_STEPS} steps")
 
 
-def _seen(fleet: EdgeFleet, run: Rollout, positions: np.ndarray, ascending: np.ndarray) -> Seen:
+def _seen(fleet: EdgeFleet, run: Rollout, positions: npt.NDArray[np.int64], ascending: Sequence[int]) -> Seen:
     within = positions <= run.cut
     return Seen(tally=fleet.tally(), positions=ascending, heard=fleet.heard(within), in_wave=int(within.sum()))
 
