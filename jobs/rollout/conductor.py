@@ -23,7 +23,7 @@ from thalweg.learning.rollout.records import (
     value_of,
     wish_key,
 )
-from thalweg.learning.rollout.reports import Reports, desired, refusal
+from thalweg.learning.rollout.reports import EdgeReports, desired, refusal
 from thalweg.learning.rollout.rollout import Rollouts, decide, take
 from thalweg.learning.rollout.wishes import obey
 from thalweg.streams.broker.consume import IncomingRecord
@@ -63,7 +63,7 @@ class Conductor:
         for fact in ledger.read():
             take(self.rollouts, fact)
             self._next_number += 1
-        self._reports: dict[str, Reports] = {}
+        self._reports: dict[str, EdgeReports] = {}
         self._wishes: dict[str, RolloutWish] = {}
         self._reported: dict[tuple[str, str], Any] = {}
         """Values of reports that have arrived and were not judged yet."""
@@ -145,8 +145,8 @@ class Conductor:
             except RolloutRecordError as error:
                 log.warning("what is wished for %s cannot be read: %s", model, error)
 
-    def _reports_of(self, model: str) -> Reports:
-        return self._reports.setdefault(model, Reports(model))
+    def _reports_of(self, model: str) -> EdgeReports:
+        return self._reports.setdefault(model, EdgeReports(model))
 
     def _tell(self, now_ms: int) -> None:
         """Write what is desired where the records say something else."""

@@ -47,7 +47,7 @@ class RefusedReport(NamedTuple):
 
 
 @dataclass(slots=True)
-class Reports:
+class EdgeReports:
     """The newest report of each edge of one model that was not refused."""
 
     model: str

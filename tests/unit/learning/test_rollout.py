@@ -23,7 +23,7 @@ from thalweg.learning.rollout.records import (
     read_reported,
     value_of,
 )
-from thalweg.learning.rollout.reports import Reports, desired
+from thalweg.learning.rollout.reports import EdgeReports, desired
 from thalweg.learning.rollout.rollout import Rollout, Rollouts, Seen, decide, take
 from thalweg.learning.rollout.waves import LAST, NOBODY, answers, cut_of, position
 from thalweg.learning.rollout.wishes import obey
@@ -285,7 +285,7 @@ def within(run: Rollout) -> str:
 )
 def test_a_report_that_cannot_be_believed_changes_nothing_and_says_why(value: dict[str, Any], rule: str) -> None:
     run = begun(cut=LAST // 20)
-    edge, reports = within(run), Reports("digits")
+    edge, reports = within(run), EdgeReports("digits")
     assert reports.take(run, edge, report(), 5) is None
     before = reports.seen(run)
     assert before.tally[0] == (20, 2, 21, 1) and before.heard == 1
@@ -295,7 +295,7 @@ def test_a_report_that_cannot_be_believed_changes_nothing_and_says_why(value: di
 
 
 def test_a_report_of_an_edge_that_nobody_has_asked_is_refused_and_an_earlier_roll_outs_counts_for_nothing() -> None:
-    run, reports = begun(cut=LAST // 20), Reports("digits")
+    run, reports = begun(cut=LAST // 20), EdgeReports("digits")
     outside = next(edge for edge in EDGES if position("digits", "8", edge) > run.cut)
     refused = reports.take(run, outside, report(), 5)
     assert refused is not None and refused.rule == "not_asked"
@@ -308,7 +308,7 @@ def test_a_report_of_an_edge_that_nobody_has_asked_is_refused_and_an_earlier_rol
 def test_order_and_repetition_of_reports_change_nothing(order: list[int], twice: list[int]) -> None:
     run = begun(cut=LAST)
     newest = [report(new=ArmCounts(requests=n, judged=n), last=ArmCounts(requests=n + 1, judged=n)) for n in range(8)]
-    reports = Reports("digits")
+    reports = EdgeReports("digits")
     for number in [*order, *twice]:
         assert reports.take(run, f"edge-{number}", newest[number], 5) is None
     assert reports.seen(run).tally[1] == (28, 0, 36, 0)
