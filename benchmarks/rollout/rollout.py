@@ -31,7 +31,7 @@ class RolloutSize:
 
     seeds: int = 1_000
     """Histories of each harm."""
-    front_seeds: int = 50
+    front_seeds: int = 40
     """Histories of each point of the fronts."""
     edges: int = 1_000
     offline: float = 0.3

@@ -53,7 +53,7 @@ def log_safe(sums: Sums, share: float, margin: float) -> float:
 def log_mean_exp(logs: Matrix) -> float:
     """Return the logarithm of the mean of numbers whose logarithms are given."""
     top = logs.max()
-    return float(top + np.log(np.exp(logs - top).mean()))
+    return float(top + np.log(np.exp(logs - top).sum() / logs.size))
 
 
 def _log_mean(terms: Matrix, sums: Sums) -> float:

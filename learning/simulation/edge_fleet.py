@@ -77,7 +77,7 @@ class EdgeFleet:
         self.ever: Flags = np.zeros(size, bool)
         """Who has ever held both."""
         self.requests = 0.0
-        self.exposed = 0
+        self.exposed = 0.0
         """Requests that the new version answered."""
         off_s = np.where(rng.random(size) < terms.long_share, terms.long_off_s, terms.short_off_s)
         on_s = off_s * (1 - terms.offline) / terms.offline if terms.offline > 0 else np.full(size, np.inf)
@@ -109,7 +109,9 @@ class EdgeFleet:
         self.online = np.where(self.online, drawn >= self._goes, drawn < self._comes)
         load = 1 + 0.5 * math.sin(2 * math.pi * now_s / DAY_S + self._phase)
         self.requests += self._rate_sum * load * terms.step_s
-        held = np.flatnonzero(self.candidate | self.only_new)
+        if self.only_new.any():
+            self.exposed += float(self._rate[self.only_new].sum()) * load * terms.step_s
+        held = np.flatnonzero(self.candidate)
         if held.size:
             self._serve(held, load, share)
             self._age_s[held] += terms.step_s
@@ -117,13 +119,9 @@ class EdgeFleet:
     def _serve(self, held: Numbers, load: float, share: float) -> None:
         rng, terms = self.rng, self.terms
         came = rng.poisson(self._rate[held] * load * terms.step_s)
-        alone = self.only_new[held]
-        new = np.where(alone, came, rng.binomial(came, share))
-        self.exposed += int(new.sum())
-        both = ~alone
-        if not both.any():
-            return
-        held, new, last = held[both], new[both], (came - new)[both]
+        new = rng.binomial(came, share)
+        last = came - new
+        self.exposed += float(new.sum())
         latency = self._latency[held] + 0.1 * (load - 1)  # slower where there is more to do, for both versions
         worse = self._worse(held)
         slower = math.log(terms.harm_latency) if self.harm == "latency" else 0.0
