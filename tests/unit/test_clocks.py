@@ -108,6 +108,7 @@ STEADY: Final = {
     "thalweg/cli/plan_command.py": "a plan ends at its deadline with the best it has",
     "thalweg/cli/replay_command.py": SHOWN,
     "thalweg/cli/sync_command.py": SHOWN,
+    "thalweg/federation/rollout_campaign.py": SHOWN,
     "thalweg/cli/reach/topic_reading.py": DEADLINE,
     "thalweg/client/client.py": DEADLINE,
     "thalweg/client/orders.py": DEADLINE,
