@@ -147,8 +147,8 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 def picture(points: Sequence[Mapping[str, Any]]) -> str:
     """Draw the most exposed history of each harm against the hours to everybody, a line for each harm."""
-    until = max(point["full_h_median"] for point in points) * 1.05
-    top = max(GOAL * 1.25, max(point[f"{harm}_exposed_max"] for point in points for harm in HARMFUL) * 1.1)
+    until: float = max(point["full_h_median"] for point in points) * 1.05
+    top: float = max(GOAL * 1.25, max(point[f"{harm}_exposed_max"] for point in points for harm in HARMFUL) * 1.1)
 
     def x(hours: float) -> float:
         return _LEFT + hours / until * (_WIDE - _LEFT - 20)

@@ -81,9 +81,12 @@ def rollout_sim(
         return
     fields = {"edges": edges, "offline": offline, "soak_h": soak_h, "share": share}
 
-    def play(kept: RolloutRecord, count: int) -> RolloutCampaign:
+    def check(kept: RolloutRecord) -> None:
         if different := [name for name, value in fields.items() if getattr(kept, name) != value]:
             raise click.UsageError(f"{record} has another {different[0]}; name another file")
+
+    def play(kept: RolloutRecord, count: int) -> RolloutCampaign:
+        check(kept)
         if sys.stderr.isatty():
             click.echo(f"\r{kept.done:,} of {seeds:,}", nl=False, err=True)
         return play_seeds(plan, terms, kept.seed + kept.done, count)
@@ -100,6 +103,7 @@ def rollout_sim(
         extended=extended,
         begin=fields,
     )
+    check(kept)
     told = msgspec.to_builtins(kept)
     _answer(summaries(kept), as_json, {name: value for name, value in told.items() if name != "ends"})
 

@@ -46,7 +46,7 @@ class RolloutEnd:
 
     def line(self) -> str:
         """Write it."""
-        figures = f"{self.decided_s:g} {self.converged_s:g} {self.exposed:.6f} {self.exposed_in_all:.6f}"
+        figures = f"{self.decided_s:.0f} {self.converged_s:.0f} {self.exposed:.6f} {self.exposed_in_all:.6f}"
         return f"{self.seed} {self.end.value} {self.rule} {self.stage} {figures}"
 
     @classmethod
@@ -172,7 +172,7 @@ def _played(plan: RolloutPlan, terms: FleetTerms, harm: Harm, seed: int) -> Roll
     one = play(plan, terms, harm, seed)
     return RolloutEnd(
         seed=seed, end=one.end, rule=one.rule, stage=one.stage, decided_s=one.decided_s, converged_s=one.converged_s,
-        exposed=one.exposed, exposed_in_all=one.exposed_in_all,
+        exposed=round(one.exposed, 6), exposed_in_all=round(one.exposed_in_all, 6),
     )  # fmt: skip
 
 
