@@ -33,7 +33,8 @@ def measured(result: Mapping[str, Any], name: str) -> str:
     return "\n".join(
         [
             f"`thalweg bench response --record`, [record](../../benchmarks/results/{name}), on "
-            f"{machine['cores']} cores ({machine['processor']}), load average {result['load_average']}: {result['requests']:,} requests, "
+            f"{machine['cores']} cores ({machine['processor']}), load average {result['load_average']}: "
+            f"{result['requests']:,} requests, "
             f"{given['service_ms']:g} ms each at the server, which is to be busy {100 * given['busy']:g} % of the "
             f"time; the longest queue had {result['longest_queue']}.",
             "",
