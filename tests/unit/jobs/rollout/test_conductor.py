@@ -1,16 +1,21 @@
 """A whole roll-out through the records: waves, harm, absences, deaths at every point, and reports that lie."""
 
+import json
 import random
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from tests.unit.jobs.rollout.small_plane import MODEL, MemoryFacts, SmallEdge, SmallPlane
+from tests.unit.jobs.rollout.small_plane import MODEL, PREFIX, MemoryFacts, SmallEdge, SmallPlane
 from thalweg.jobs.rollout.rollout_rows import facts_of, rows_of
 from thalweg.learning.rollout.facts import RolloutFact, RolloutKind
-from thalweg.learning.rollout.records import RolloutWish, desired_key, reported_key
+from thalweg.learning.rollout.records import RolloutWish, desired_key, reported_key, value_of, wish_key
 from thalweg.learning.rollout.rollout import Rollouts, take
+from thalweg.streams.contract.state_messages import StateInput, read_state
+from thalweg.streams.learning.rollout_writes import REGION, state_record
+from thalweg.sync.protocol.changes import Assign
+from thalweg.sync.protocol.entries import PlainWrite
 
 GOOD = {"7": 0.1, "8": 0.1}
 BAD = {"7": 0.1, "8": 0.6}
@@ -143,3 +148,17 @@ def test_a_reporter_that_starts_again_goes_on_from_what_it_had_reported() -> Non
     assert not [fact for fact in plane.ledger.facts if fact.kind is RolloutKind.REFUSED]
     counted = [plane.read(reported_key(MODEL, edge.name)) for edge in edges]
     assert sum(said["new"]["requests"] + said["last"]["requests"] for said in counted if said is not None) > 30
+
+
+def test_what_is_written_is_a_plain_write_as_the_centre_reads_it() -> None:
+    value = value_of(wish("8"))
+    record = state_record(wish_key(MODEL), value, 1_700_000_000_123, PREFIX)
+    said = StateInput(
+        topic=record.topic, partition=0, offset=4, timestamp_ms=5, key=record.key, value=record.value
+    )  # fmt: skip
+    (write,) = read_state(said, PREFIX, {})
+    assert isinstance(write, PlainWrite)
+    assert (write.key, write.stamp.region, write.stamp.ms) == (wish_key(MODEL), REGION, 1_700_000_000_123)
+    assert {change.field: change.value for change in write.changes if isinstance(change, Assign)} == json.loads(
+        json.dumps(value)
+    )
