@@ -30,7 +30,7 @@ from thalweg.learning.rollout.waves import answers
 Arm = Literal["new", "last"]
 Read = Callable[[str], Mapping[str, Any] | None]
 """Gives a record's value by its key, as a replica does."""
-Write = Callable[[str, Mapping[str, Any]], None]
+Write = Callable[[str, Mapping[str, Any]], object]
 """Takes a record's key and its value."""
 
 
