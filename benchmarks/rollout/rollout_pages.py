@@ -82,13 +82,13 @@ def measured(kept: RolloutRecord, front: Mapping[str, Any], name: str) -> str:
             "![share of requests that met harm, by hours to everybody](images/rollout-front.svg)",
             "",
             f"| first wave, hours | {_POINT_TITLES}",
-            _LINE,
+            f"{_LINE}---|",
             *(f"| {point['soak_h']:g} | {_point(point)}" for point in front["soak"]),
             "",
             "Share of an edge's requests that the new version answers in a wave:",
             "",
             f"| share | {_POINT_TITLES}",
-            _LINE,
+            f"{_LINE}---|",
             *(f"| {point['share']:g} | {_point(point)}" for point in front["shares"]),
             "",
             "Drift that takes longer to grow to its full size:",
@@ -107,7 +107,7 @@ def measured(kept: RolloutRecord, front: Mapping[str, Any], name: str) -> str:
 _LINE: Final = "|---|---|---|---|---|---|"
 _POINT_TITLES: Final = (
     "to everybody, hours | accuracy: most exposed | drift: most exposed | latency: most exposed | "
-    "taken back, though no worse |"
+    "drift: completed all the same | taken back, though no worse |"
 )
 
 
@@ -134,7 +134,7 @@ def _harms(harms: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _point(point: Mapping[str, Any]) -> str:
     exposed = " | ".join(_percent(point[f"{harm}_exposed_max"]) for harm in HARMFUL)
-    return f"{point['full_h_median']:.1f} | {exposed} | {point['false_roll_backs']} |"
+    return f"{point['full_h_median']:.1f} | {exposed} | {point['drift_completed']} | {point['false_roll_backs']} |"
 
 
 def _percent(share: float) -> str:
