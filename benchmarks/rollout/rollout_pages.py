@@ -75,7 +75,7 @@ def measured(kept: RolloutRecord, front: Mapping[str, Any], name: str) -> str:
             "",
             "## What speed costs",
             "",
-            f"`thalweg bench rollout --record`, [record](../../benchmarks/results/{name}), {front['seeds']} seeds "
+            f"`thalweg bench rollout --set seeds={front['seeds']} --record`, [record](../../benchmarks/results/{name}), {front['seeds']} seeds "
             f"each. First the least time of the first wave; the others' are a half, a quarter and an eighth of it. "
             f"Chosen: {plan.soak_s / HOUR_S:g} hours, share {plan.share:g}.",
             "",
