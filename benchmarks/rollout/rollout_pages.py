@@ -75,8 +75,9 @@ def measured(kept: RolloutRecord, front: Mapping[str, Any], name: str) -> str:
             "",
             "## What speed costs",
             "",
-            f"`thalweg bench rollout --set seeds={front['seeds']} --record`, [record](../../benchmarks/results/{name}), {front['seeds']} seeds "
-            f"each. First the least time of the first wave; the others' are a half, a quarter and an eighth of it. "
+            f"`thalweg bench rollout --set seeds={front['seeds']} --record`, "
+            f"[record](../../benchmarks/results/{name}), {front['seeds']} seeds each. First the least time of the "
+            "first wave; the others' are a half, a quarter and an eighth of it. "
             f"Chosen: {plan.soak_s / HOUR_S:g} hours, share {plan.share:g}.",
             "",
             "![share of requests that met harm, by hours to everybody](images/rollout-front.svg)",
