@@ -300,6 +300,15 @@ class FederateSettings(_Group):
         return f"{warehouse.rstrip('/').rpartition('/')[0] or '.'}/payloads"
 
 
+class RolloutSettings(_Group):
+    """`jobs/roll_out`: versions of models to edges, wave by wave."""
+
+    enabled: bool = False
+    """Whether `thalweg up` starts it, as a process of its own; off, because who serves no models needs none."""
+    look_every_ms: PositiveMs = 5_000
+    """How long it waits for records before it looks at what edges have reported. Looking often costs no certainty."""
+
+
 class AgentSettings(_Group):
     """The regional agent."""
 
@@ -435,6 +444,8 @@ class Settings(_Group):
     """`jobs/replicate`."""
     federate: FederateSettings = FederateSettings()
     """`jobs/federate`."""
+    rollout: RolloutSettings = RolloutSettings()
+    """`jobs/roll_out`."""
     agent: AgentSettings = AgentSettings()
     """The regional agent."""
     hooks: HookSettings = HookSettings()

@@ -705,6 +705,36 @@ MODEL_VERSIONS = TableContract(
     append_only=False,
     configuration=BUSY_LOG,
 )
+ROLLOUTS = TableContract(
+    name="rollouts",
+    columns=_schema(
+        ("number", pa.int64(), False),
+        ("at", TIMESTAMP, False),
+        ("kind", pa.string(), False),
+        ("model", pa.string(), False),
+        ("rollout", pa.int64(), False),
+        ("version", pa.string()),
+        ("stage", pa.int64()),
+        ("wave", pa.float64()),
+        ("cut", pa.int64()),
+        ("edges", pa.int64()),
+        ("heard", pa.int64()),
+        ("edge", pa.string()),
+        ("rule", pa.string()),
+        ("reason", pa.string()),
+        ("outcomes", pa.string()),
+        ("evidence", pa.string()),
+        ("wish", pa.string()),
+        ("plan", pa.string()),
+    ),
+    key=("number",),
+    writer="jobs/roll_out",
+    meaning="The ledger of roll-outs of models: every fact in its order, with its reason; refused reports and wishes "
+    "included. `outcomes` (of the new version and bad, of the last good one and bad), `evidence` (logarithms of "
+    "e-values, base 10) and `plan` are JSON.",
+    bounded=("number", "at"),
+    configuration=BUSY_LOG,
+)
 
 CONTRACTS: Final = (
     TELEMETRY,
@@ -728,5 +758,6 @@ CONTRACTS: Final = (
     ROUNDS,
     PARTICIPANTS,
     MODEL_VERSIONS,
+    ROLLOUTS,
     AUDIT,
 )

@@ -22,6 +22,7 @@ PACE: Final = "keeps a pace: so many steps or samples in a second"
 WALL: Final = {
     "sync/clock.py": "where it is read",
     "jobs/federate.py": ENTRY,
+    "jobs/roll_out.py": ENTRY,
     "jobs/local.py": ENTRY,
     "jobs/maintain.py": ENTRY,
     "jobs/placement/tables.py": COMMIT,
@@ -54,6 +55,7 @@ WALL: Final = {
     "thalweg/cli/refused_command.py": ENTRY,
     "thalweg/cli/replay_command.py": ENTRY,
     "thalweg/cli/sync_command.py": ENTRY,
+    "thalweg/cli/rollout_command.py": ENTRY,
     "thalweg/cli/serve_command.py": ENTRY,
     "thalweg/cli/submit_command.py": "--new names a task by its moment",
     "thalweg/cli/take_part_command.py": ENTRY,
@@ -106,6 +108,7 @@ STEADY: Final = {
     "thalweg/cli/plan_command.py": "a plan ends at its deadline with the best it has",
     "thalweg/cli/replay_command.py": SHOWN,
     "thalweg/cli/sync_command.py": SHOWN,
+    "thalweg/federation/rollout_campaign.py": SHOWN,
     "thalweg/cli/reach/topic_reading.py": DEADLINE,
     "thalweg/client/client.py": DEADLINE,
     "thalweg/client/orders.py": DEADLINE,

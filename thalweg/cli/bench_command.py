@@ -39,6 +39,8 @@ BENCHMARKS: Final[Mapping[str, tuple[str, str]]] = {
     "recovery": ("thalweg.benchmarks.recovery.recovery", "measure"),
     "replan": ("thalweg.benchmarks.placement.replan", "run"),
     "replay": ("thalweg.benchmarks.replay.replay", "run"),
+    "response": ("thalweg.benchmarks.response.response", "measure"),
+    "rollout": ("thalweg.benchmarks.rollout.rollout", "measure"),
     "scale": ("thalweg.benchmarks.placement.scale", "scale"),
     "startup": ("thalweg.benchmarks.startup.startup", "startup"),
     "sync": ("thalweg.benchmarks.sync.sync", "sync"),

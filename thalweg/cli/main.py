@@ -157,6 +157,16 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
         "results",
         "Show how each run of a task ended, and what it gave.",
     ),
+    "rollout": (
+        "thalweg.cli.rollout_command",
+        "rollout",
+        "Bring a version of a model to the edges wave by wave, and take it back where it does harm.",
+    ),
+    "rollout-sim": (
+        "thalweg.cli.rollout_sim_command",
+        "rollout_sim",
+        "Try roll-outs over simulated edges, harmless and harmful.",
+    ),
     "serve": ("thalweg.cli.serve_command", "serve", "Serve the page and the HTTP door."),
     "sql": ("thalweg.cli.read_commands", "sql", "Run one SQL query over the tables."),
     "submit": (

@@ -12,7 +12,7 @@ through restarts and outages, until the centre has confirmed it.
 import logging
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,6 +123,10 @@ class ReplicaClient:
                 raise ChangeRefusedError(f"field {wrong}")
         with self._lock:
             return self._replica.write(key, changes, self._now_ms())
+
+    def put_value(self, key: str, value: Mapping[str, Any]) -> Update:
+        """Assign every field of a value; fields that it does not name stay."""
+        return self.put(key, *(Assign(field, one) for field, one in value.items()))
 
     def delete(self, key: str) -> Update:
         """End a record."""

@@ -29,7 +29,15 @@ KAFKA_PORTS = BrokerPorts(clients=9092, controller=9093)
 JOBS_READY_SECONDS = 180.0
 # A micro-batch in flight may finish, then Spark stops.
 JOBS_STOP_SECONDS = 30.0
-_KNOWN_PORTS = ("kafka", "controller", "metrics", "metrics-place-1", "metrics-place-2", "metrics-centre")
+_KNOWN_PORTS = (
+    "kafka",
+    "controller",
+    "metrics",
+    "metrics-place-1",
+    "metrics-place-2",
+    "metrics-centre",
+    "metrics-rollouts",
+)
 
 
 def local_specs(
@@ -50,6 +58,11 @@ def local_specs(
         *(local_jobs(folder, settings, overrides, config, name=name, module="place") for name in drivers),
         local_maintenance(folder, settings, overrides, config),
         *([local_centre(folder, settings, overrides, config)] if settings.federate.enabled else []),
+        *(
+            [local_jobs(folder, settings, overrides, config, name="rollouts", module="roll_out")]
+            if settings.rollout.enabled
+            else []
+        ),
         *([local_window(folder, settings, overrides, config)] if settings.window.enabled else []),
     ]
 

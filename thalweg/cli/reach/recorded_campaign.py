@@ -1,9 +1,9 @@
 """Going on with a campaign that is kept in a file, a step at a time: for the commands that prove by simulation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -24,6 +24,7 @@ def go_on(
     step: int,
     run: Callable[[AnyRecord, int], Run],
     extended: Callable[[AnyRecord, Run, datetime], AnyRecord],
+    begin: Mapping[str, Any] | None = None,
 ) -> AnyRecord:
     """Play the next histories of a campaign, and keep its record after each step.
 
@@ -37,6 +38,7 @@ def go_on(
         step: histories between two writings of the record.
         run: plays so many that follow a record.
         extended: adds them to it.
+        begin: further fields of a record that is begun.
 
     Raises:
         click.UsageError: the file cannot be gone on with.
@@ -55,6 +57,7 @@ def go_on(
             code=code,
             commit=commit_of_clone(),
             machine=describe(),
+            **(begin or {}),
         )
     until = min(kept.done + at_most, histories)
     while kept.done < until:

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from thalweg.conf.settings import FederateSettings, PlaceSettings, Settings, WarehouseSettings, WindowSettings
+from thalweg.conf.settings import (
+    FederateSettings,
+    PlaceSettings,
+    RolloutSettings,
+    Settings,
+    WarehouseSettings,
+    WindowSettings,
+)
 from thalweg.processes.children import ProcessSpec
 from thalweg.stack import stack
 from thalweg.stack.state import StateFolder
@@ -49,6 +56,14 @@ def test_with_a_standby_two_drivers_run_alike_beside_the_other_jobs(
         assert driver.again().name == driver.name
     ports = [port for spec in (jobs, *drivers) for port in spec.ports.values()]
     assert len(set(ports)) == 3
+
+
+def test_a_setting_starts_the_process_of_roll_outs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = Settings(rollout=RolloutSettings(enabled=True))
+    *_, rollouts, window = specs(tmp_path, wanted, monkeypatch, "rollout.enabled=true")
+    assert (rollouts.name, window.name) == ("rollouts", "window")
+    assert {"thalweg.jobs.roll_out", "rollout.enabled=true"} <= set(rollouts.argv)
+    assert rollouts.again is not None and rollouts.again().argv == rollouts.argv
 
 
 def test_a_setting_starts_the_centre_of_learning_with_its_payloads_beside_the_tables(

@@ -1,0 +1,1 @@
+"""Response times over distance and queue, beside the model of the field."""
