@@ -86,6 +86,11 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
         "Kill processes of the running stack (kill -9), one after the other, wait until each is back, check the books.",
     ),
     "hooks": ("thalweg.cli.hooks_command", "hooks", "Tell web addresses of every task that ends."),
+    "model": (
+        "thalweg.cli.model_command",
+        "model",
+        "Make a model small, publish versions of it, serve them near their callers, and ask (docs/how-to/serving.md).",
+    ),
     "move": ("thalweg.cli.order_commands", "move", "Move a task that runs to another region."),
     "open": ("thalweg.cli.serve_command", "open_page", "Open the page of the running stack in a browser."),
     "opportunities": (
