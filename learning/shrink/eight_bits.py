@@ -1,4 +1,4 @@
-"""Weights of eight bits, by ONNX Runtime's dynamic quantisation: products of whole numbers, scales found while it runs."""
+"""Weights of eight bits, by ONNX Runtime's dynamic quantisation: products of whole numbers, scaled as it runs."""
 
 import logging
 from pathlib import Path

@@ -62,8 +62,8 @@ def _reasons(found: Judged, limits: Limits) -> Sequence[str]:
     reasons = []
     if found.times_smaller < limits.times_smaller:
         reasons.append(
-            f"{found.times_smaller:.2f} × smaller ({found.full.size_bytes:,} to {found.small.size_bytes:,} bytes); "
-            f"asked are {limits.times_smaller:g} ×"
+            f"{found.times_smaller:.2f} times smaller ({found.full.size_bytes:,} to {found.small.size_bytes:,} bytes); "
+            f"asked are {limits.times_smaller:g} times"
         )
     # A sample's share of the accuracy is a binary fraction; a loss of exactly the limit is none.
     if found.points_lost > limits.points + 1e-9:

@@ -1,8 +1,8 @@
 """Fewer units, fewer trees: what a model can do without is left out whole, so that it is smaller and quicker, too.
 
 Single weights that are set to zero save nothing where it matters: a dense layer multiplies by zero as slowly, and its
-file is as long. So a hidden unit is left out with all its weights, the least first by the product of the lengths of what
-comes in and what goes out of it (magnitude pruning of units; Li et al. 2017, arXiv:1608.08710, for filters).
+file is as long. So a hidden unit is left out with all its weights, the least first by the product of the lengths of
+what comes in and what goes out of it (magnitude pruning of units; Li et al. 2017, arXiv:1608.08710, for filters).
 """
 
 from collections.abc import Sequence
@@ -46,5 +46,5 @@ def without_units(layers: Sequence[Layer], share: float) -> list[Layer]:
 
 
 def trees_that_stay(trees: int, share: float) -> int:
-    """Say how many of a forest's trees stay: they were drawn alike, so any are as good, and the first ones are taken."""
+    """Say how many of a forest's trees stay. They were drawn alike, so any are as good: the first ones are taken."""
     return max(1, round(share * trees))

@@ -6,6 +6,7 @@ Every one of them takes `x`, float32 [samples, inputs], and gives `label`, the c
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -58,7 +59,7 @@ class NetworkSource:
     def _layers(self) -> list[Layer]:
         sizes = [self.network.inputs, *([self.network.hidden] if self.network.hidden else []), self.network.classes]
         layers, begin = [], 0
-        for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+        for inputs, outputs in pairwise(sizes):
             middle, end = begin + inputs * outputs, begin + (inputs + 1) * outputs
             weights = self.vector[begin:middle].reshape(inputs, outputs)
             layers.append(Layer(weights=weights, bias=self.vector[middle:end]))

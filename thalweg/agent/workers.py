@@ -96,9 +96,9 @@ def environment(
         event: the assignment; its `env` may set PATH and the like anew.
         worker: the process.
         workers: all of the run.
-        own: the agent's environment, of which `PASSED` is passed on, and `ROUNDS` to a participant and a model server; what lies beside
-            the agent's own Python is found last, so that a task finds `python` and `thalweg` on a machine that has no
-            others.
+        own: the agent's environment, of which `PASSED` is passed on, and `ROUNDS` to a participant and to a model
+            server; what lies beside the agent's own Python is found last, so that a task finds `python` and `thalweg`
+            on a machine that has no others.
         secrets: by name.
         files: variables that name the files by which a task tells something.
         master_port: where the workers of a run of several meet.

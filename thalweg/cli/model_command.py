@@ -184,7 +184,9 @@ def _announced(settings: Settings) -> Announced:
 @model.command(short_help="Ask a model, through whichever of its servers answers best.")
 @click.argument("name")
 @click.argument("request", type=click.File("rb"))
-@click.option("--server", "addresses", multiple=True, metavar="URL", help="A server; repeatable.  [default: the topic's]")
+@click.option(
+    "--server", "addresses", multiple=True, metavar="URL", help="A server; repeatable.  [default: the topic's]"
+)
 @click.option("--times", type=click.IntRange(min=1), default=1, show_default=True, help="Ask so many times.")
 @_config
 @_set

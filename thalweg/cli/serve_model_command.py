@@ -35,12 +35,12 @@ _PUBLISH_TIMEOUT_MS: Final = 5_000
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Port.  [default: a free one]")
 @click.option("--url", help="Where callers reach it.  [default: http://HOST:PORT]")
 @click.option(
-    "--keep", type=click.Path(file_okay=False, path_type=Path), help="Folder of what has served.  [default: the agent's]"
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of what has served.  [default: the agent's]",
 )
 @click.option("--cache-mb", type=click.FloatRange(min=0), default=16, show_default=True, help="Of repeated answers.")
-@click.option(
-    "--most-body-mb", type=click.FloatRange(min=0.001), default=8, show_default=True, help="Largest request."
-)
+@click.option("--most-body-mb", type=click.FloatRange(min=0.001), default=8, show_default=True, help="Largest request.")
 @click.option(
     "--most-in-flight", type=click.IntRange(min=1), default=64, show_default=True, help="Requests under way at once."
 )
@@ -137,9 +137,7 @@ def serve_model_command(
         announce_ready()
         click.echo(f"{model} is served at {at} in {where}", err=True)
 
-    serving = ModelHttp(
-        server, most_body_bytes=round(most_body_mb * MB), linger_s=linger, ready=ready, leave=stop.set
-    )
+    serving = ModelHttp(server, most_body_bytes=round(most_body_mb * MB), linger_s=linger, ready=ready, leave=stop.set)
     try:
         with listening:
             serving.serve_until_told(listening)

@@ -146,7 +146,9 @@ class ModelClient:
 
     def _over(self, connection: http.client.HTTPConnection, address: str, body: bytes) -> tuple[int, int | None, bytes]:
         try:
-            connection.request("POST", urlsplit(address).path.rstrip("/") + self._path, body, {"Content-Type": "application/json"})
+            connection.request(
+                "POST", urlsplit(address).path.rstrip("/") + self._path, body, {"Content-Type": "application/json"}
+            )
             answer = connection.getresponse()
             content = answer.read()
         except BaseException:

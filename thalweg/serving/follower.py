@@ -1,6 +1,7 @@
 """What goes on beside the requests: the declared version is followed, and the server says how it is.
 
-Neither is needed to answer. While the broker or the store of payloads is away, what serves goes on, and this tries again.
+Neither is needed to answer. While the broker or the store of payloads is away, what serves goes on, and this tries
+again.
 """
 
 import json

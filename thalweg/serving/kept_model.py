@@ -1,7 +1,7 @@
 """The last version that served well, on the region's own disk: what serves when the store and the broker are away.
 
 The bytes lie under their digest, and a file beside them says which of them it was; it is replaced at once, after the
-bytes are on the disk. So whatever moment a machine stops at, the folder holds one whole version, the old or the new one.
+bytes are on the disk. So whatever moment a machine stops at, the folder holds one whole version, the old or the new.
 """
 
 import fcntl

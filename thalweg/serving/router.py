@@ -108,8 +108,10 @@ class Router:
         seen.again_at = now + seen.pause_s
 
     def cost(self, address: str, now: float) -> float:
-        """Expected time of one more request there, in seconds; of a server that nothing is known of 0, and without end
-        while the first one is under way."""
+        """Say how long one more request there is expected to take, in seconds.
+
+        Of a server that nothing is known of it is 0, and without end while the first one is under way.
+        """
         return _cost(self.seen[address], now)
 
     def _ended(self, address: str) -> ServerSeen | None:

@@ -1,7 +1,7 @@
 """Which version a region is to serve, read from the sync plane: the record of the model, or the region's own.
 
-The topic `replica` is what every region agrees on, so nothing is joined and nothing written: a reader of it is enough. A
-record that declares nothing that can be served changes nothing; nor does one that is deleted, for who serves goes on.
+The topic `replica` is what every region agrees on, so nothing is joined and nothing written: a reader of it is enough.
+A record that declares nothing that can be served changes nothing; nor does one that is deleted, for who serves goes on.
 """
 
 import logging

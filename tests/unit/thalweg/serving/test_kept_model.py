@@ -25,7 +25,9 @@ def test_what_was_kept_last_is_found_again_and_nothing_beside_it(tmp_path: Path)
     kept.keep(FIRST, OLD)
     kept.keep(SECOND, NEW)
     assert KeptModel(tmp_path / "digits").newest() == (SECOND, NEW)
-    assert sorted(path.name for path in (tmp_path / "digits").iterdir()) == sorted([".lock", SECOND.sha256, "kept.json"])
+    assert sorted(path.name for path in (tmp_path / "digits").iterdir()) == sorted(
+        [".lock", SECOND.sha256, "kept.json"]
+    )
 
 
 @pytest.mark.parametrize("step", range(6))

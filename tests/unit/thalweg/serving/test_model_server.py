@@ -1,4 +1,4 @@
-"""A server's versions: what is wanted takes over when it has been tried, what does not fit is refused, with the reason."""
+"""A server's versions: what is wanted takes over when it has been tried; what does not fit is refused, and why."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A model over HTTP: versions are swapped under load and no request fails; the protocol's addresses; what is refused."""
+"""A model over HTTP: versions are swapped under load and no request fails; the protocol's paths; what is refused."""
 
 import http.client
 import json
@@ -31,22 +31,30 @@ def serve(server: ModelServer, number: int) -> None:
 
 
 @contextmanager
-def served(folder: Path, name: str = "m", linger_s: float = 0.2, **options: Any) -> Iterator[tuple[ModelServer, str]]:
-    """Serve a model from a thread."""
-    server = ModelServer(name, KeptModel(folder / "kept"), timer=iter(range(10**9)).__next__, **options)
+def over_http(folder: Path, **options: Any) -> Iterator[tuple[ModelServer, str, ModelHttp, threading.Thread]]:
+    """Serve a model from a thread, until the block ends or it is told to end."""
+    server = ModelServer("m", KeptModel(folder / "kept"), timer=iter(range(10**9)).__next__, **options)
     ready = threading.Event()
     listening = listening_at("127.0.0.1", 0)
-    over_http = ModelHttp(server, most_body_bytes=20_000, linger_s=linger_s, ready=ready.set)
-    thread = threading.Thread(target=over_http.serve_until_told, args=(listening,))
+    serving = ModelHttp(server, most_body_bytes=20_000, linger_s=0.2, ready=ready.set)
+    thread = threading.Thread(target=serving.serve_until_told, args=(listening,))
     with listening:
         thread.start()
         assert ready.wait(30)
         try:
-            yield server, f"http://127.0.0.1:{listening.getsockname()[1]}"
+            yield server, f"http://127.0.0.1:{listening.getsockname()[1]}", serving, thread
         finally:
-            over_http.handle_exit(SIGTERM, None)
+            for _ in range(2):  # the second time it does not linger
+                serving.handle_exit(SIGTERM, None)
             thread.join(30)
             assert not thread.is_alive()
+
+
+@contextmanager
+def served(folder: Path, **options: Any) -> Iterator[tuple[ModelServer, str]]:
+    """Serve a model."""
+    with over_http(folder, **options) as (server, url, *_):
+        yield server, url
 
 
 def call(url: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
@@ -100,31 +108,38 @@ def test_versions_are_swapped_under_load_and_no_request_fails(tmp_path: Path) ->
     assert len({number for number, _ in answers}) > SWAPS / 2
 
 
-def test_a_server_that_is_told_to_end_answers_until_its_callers_have_gone_elsewhere(tmp_path: Path) -> None:
-    with served(tmp_path / "stays") as (stays, there), served(tmp_path / "goes", linger_s=1.0) as (goes, here):
+def test_a_server_that_ends_fails_no_request(tmp_path: Path) -> None:
+    with served(tmp_path / "stays") as (stays, there), over_http(tmp_path / "goes") as (goes, here, serving, thread):
         serve(stays, 1)
         serve(goes, 1)
-        ended = threading.Event()
-        answers: list[dict[str, Any]] = []
+        asked, enough = threading.Semaphore(0), threading.Event()
         failures: list[BaseException] = []
 
-        def ask() -> None:
-            with ModelClient("m", [here, there], rng=random.Random(1)) as client:
-                while not ended.is_set() or len(answers) < 50:
+        def ask(seed: int) -> None:
+            with ModelClient("m", [here, there], rng=random.Random(seed)) as client:
+                while not enough.is_set():
                     try:
-                        answers.append(client.infer([question()]))
+                        client.infer([question()])
                     except BaseException as error:
                         failures.append(error)
-                        return
+                    asked.release()
 
-        asking = threading.Thread(target=ask)
-        asking.start()
-        goes.leaving = True
+        asking = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
+        for caller in asking:
+            caller.start()
+        for _ in range(100):
+            assert asked.acquire(timeout=30)
+        serving.handle_exit(SIGTERM, None)
         assert call(here, "/v2/health/ready") == (503, {"ready": False})
         assert call(here, "/v2/health/live") == (200, {"live": True})
-        goes.leaving = False
-        ended.set()
-        asking.join(30)
+        thread.join(30)
+        before = goes.told()["requests"]
+        for _ in range(100):
+            assert asked.acquire(timeout=30)
+        enough.set()
+        for caller in asking:
+            caller.join(30)
+        assert goes.told()["requests"] == before > 0
     assert failures == []
 
 
@@ -170,7 +185,8 @@ def test_the_protocols_addresses(tmp_path: Path) -> None:
         ("/v2/models/m/infer", b"{", 400, "not a request that can be answered"),
         ("/v2/models/m/infer", b"[]", 400, "Expected `object`"),
         ("/v2/models/m/infer", b"{}", 400, "missing required field `inputs`"),
-        ("/v2/models/m/infer", b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [NaN]}]}', 400, "not a"),
+        ("/v2/models/m/infer", b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [NaN]}]}', 400,
+         "not a request"),
         ("/v2/models/m/infer", b"[" * 19_000, 400, "not a request"),
         ("/v2/models/m/infer", b" " * 20_001, 413, "20,001 bytes; allowed are 20,000"),
         ("/v2/models/m/versions/2/infer", None, 405, "does not take this method"),
@@ -195,7 +211,8 @@ def test_a_body_without_a_length_is_not_read_without_end(tmp_path: Path) -> None
     with served(tmp_path) as (server, url):
         serve(server, 1)
         connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
-        connection.request("POST", "/v2/models/m/infer", iter([b" " * 9_000] * 4), encode_chunked=True, headers={"Transfer-Encoding": "chunked"})  # fmt: skip
+        headers = {"Transfer-Encoding": "chunked"}
+        connection.request("POST", "/v2/models/m/infer", iter([b" " * 9_000] * 4), headers, encode_chunked=True)
         answer = connection.getresponse()
         assert (answer.status, "more than 20,000 bytes" in json.loads(answer.read())["error"]) == (413, True)
         connection.close()
@@ -204,7 +221,10 @@ def test_a_body_without_a_length_is_not_read_without_end(tmp_path: Path) -> None
 def test_a_request_that_is_refused_for_what_it_is_goes_to_nobody_else(tmp_path: Path) -> None:
     with served(tmp_path) as (server, url):
         serve(server, 1)
-        with ModelClient("m", [url, url + "/"]) as client, pytest.raises(ModelAnswerError, match="allowed is FP32") as found:
+        with (
+            ModelClient("m", [url, url + "/"]) as client,
+            pytest.raises(ModelAnswerError, match="allowed is FP32") as found,
+        ):
             client.infer([question() | {"datatype": "FP64"}])
         assert found.value.status == 400
         assert server.told()["refused"] == 1

@@ -1,4 +1,4 @@
-"""A swap, by random histories: something always serves, nobody loses the version that it is on, nothing stays for ever."""
+"""A swap, by random histories: something always serves, nobody loses the version that it is on, nothing is left."""
 
 from collections import Counter
 
