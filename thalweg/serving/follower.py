@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+from thalweg.scheduling.ids import RegionId
 from thalweg.serving.announcements import write_gone, write_status
 from thalweg.serving.model_server import ModelServer
 from thalweg.serving.version_record import ModelVersion
@@ -129,7 +130,7 @@ class Follower:
         return ServerStatus(
             model=self.server.name,
             server=self.name,
-            region=self.region,
+            region=RegionId(self.region),
             url=self.url,
             version=0 if serving is None or self.server.leaving else serving.version.version,
             sha256=None if serving is None else serving.version.sha256,
