@@ -196,6 +196,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "wait": ("thalweg.cli.wait_command", "wait", "Wait until tasks have ended, and say how."),
 }
 _WRONG_CALL: Final = 2
+_EXTRAS: Final = {"onnxruntime": "serving", "onnx": "shrinking", "skl2onnx": "shrinking", "skops": "shrinking"}
+"""What brings a package that is not part of everything."""
 _INTERRUPTED: Final = 130
 """As a shell tells of what SIGINT has ended."""
 
@@ -283,10 +285,13 @@ def main() -> None:
         package = (error.name or "").partition(".")[0]
         if package == "thalweg" or importlib.util.find_spec(package) is not None:
             raise
-        click.echo(
-            f"thalweg: this needs {package}, and only the client is installed; all of it: pip install 'thalweg[plane]'",
-            err=True,
+        extra = _EXTRAS.get(package)
+        why = (
+            "and only the client is installed; all of it: pip install 'thalweg[plane]'"
+            if extra is None
+            else f"which comes with pip install 'thalweg[{extra}]'"
         )
+        click.echo(f"thalweg: this needs {package}, {why}", err=True)
         sys.exit(_WRONG_CALL)
 
 

@@ -78,10 +78,10 @@ def serve_model_command(
       thalweg model serve digits
       thalweg model serve digits --region bern --name here --port 8000 --keep /var/lib/models
     """
-    from thalweg.serving.follower import Follower, Wanted
     from thalweg.serving.kept_model import KeptModel
     from thalweg.serving.model_server import ModelServer
     from thalweg.serving.run_server import ModelHttp, listening_at
+    from thalweg.serving.version_follower import VersionFollower, Wanted
     from thalweg.serving.version_record import VersionRecordError, key_of
     from thalweg.serving.wanted_version import WantedVersion
     from thalweg.streams.broker.publish import Publisher
@@ -116,7 +116,7 @@ def serve_model_command(
         reader, publisher = _connected(settings.kafka)
         return WantedVersion(reader, model, where), publisher
 
-    follower = Follower(
+    follower = VersionFollower(
         server=server,
         # A task may have a copy in each of several regions, under one id.
         name=name or f"{task}@{where}",

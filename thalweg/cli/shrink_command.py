@@ -57,12 +57,10 @@ def shrink(
       thalweg model shrink forest.skops --held-out test.npz --out forest.onnx
       thalweg model shrink final.npy --hidden 32 --held-out test.npz --out digits.onnx --json
     """
-    try:
-        from thalweg.learning.shrink.gate import Limits
-        from thalweg.learning.shrink.shrink import shrink as shrunk_by
-        from thalweg.learning.shrink.sources import SourceError
-    except ModuleNotFoundError as error:
-        raise click.ClickException(f"{error}; it comes with pip install 'thalweg[shrinking]'") from error
+    from thalweg.learning.shrink.gate import Limits
+    from thalweg.learning.shrink.shrink import shrink as shrunk_by
+    from thalweg.learning.shrink.sources import SourceError
+
     try:
         x, y = _samples(held_out)
         source = _source(model, x.shape[1], y, hidden)

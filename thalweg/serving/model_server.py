@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import msgspec
 
-from thalweg.serving.answers import Answers, answer_key
+from thalweg.scheduling.counted import counted
 from thalweg.serving.figures import ServerFigures
 from thalweg.serving.kept_model import KeptModel
 from thalweg.serving.loaded_model import LoadedModel, ModelRefusedError
+from thalweg.serving.repeated_answers import RepeatedAnswers, answer_key
 from thalweg.serving.swap import Swap
 from thalweg.serving.tensors import InferRequest, TensorError, from_array
 from thalweg.serving.transfer import TransferError, fetched
@@ -57,7 +58,7 @@ class ModelServer:
         """
         self.name = name
         self.figures = ServerFigures()
-        self.answers = Answers(cache_bytes)
+        self.answers = RepeatedAnswers(cache_bytes)
         self.leaving = False
         """Whether the server is about to end: it answers, and says that it is not ready."""
         self._kept = kept
@@ -212,7 +213,7 @@ class ModelServer:
         with self._lock:
             if self.figures.in_flight >= self._most:
                 self.figures.shed += 1
-                raise TooBusyError(f"{self._most} requests are under way; allowed are no more")
+                raise TooBusyError(f"{counted(self._most, 'request')} under way; allowed are no more")
             serving = self._swap.serving
             if serving is None:
                 raise NothingServesError(self._why_nothing())

@@ -141,7 +141,7 @@ def test_more_requests_than_allowed_at_once_are_turned_away(tmp_path: Path, monk
     infer = serving.infer
 
     def meanwhile(*arguments: Any) -> Any:
-        with pytest.raises(TooBusyError, match="1 requests are under way"):
+        with pytest.raises(TooBusyError, match="1 request under way"):
             stage.server.answer(asked())
         return infer(*arguments)
 

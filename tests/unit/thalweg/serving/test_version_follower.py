@@ -8,9 +8,9 @@ import msgspec
 
 from tests.unit.thalweg.serving.models import model, version
 from thalweg.serving.announcements import GONE_AFTER_MS, Announced
-from thalweg.serving.follower import MOST_AGAIN_MS, TELL_EVERY_MS, Follower
 from thalweg.serving.kept_model import KeptModel
 from thalweg.serving.model_server import ModelServer
+from thalweg.serving.version_follower import MOST_AGAIN_MS, TELL_EVERY_MS, VersionFollower
 from thalweg.serving.version_record import FIELD, ModelVersion, key_of, written
 from thalweg.serving.wanted_version import WantedVersion
 from thalweg.streams.broker.errors import BrokerUnavailableError
@@ -42,7 +42,7 @@ class Stage:
         self.store_away = False
         self.metrics = folder / "metrics.json"
         self.server = ModelServer("m", KeptModel(folder / "kept"), timer=iter(range(10**9)).__next__)
-        self.follower = Follower(
+        self.follower = VersionFollower(
             server=self.server, name="s1", region=region, url="http://h:1", prefix=PREFIX, connect=self.connect,
             get=self.get, clock=lambda: self.now, steady=lambda: self.now, metrics=self.metrics,
         )  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg.serving.answers import OVERHEAD_BYTES, Answers, answer_key
+from thalweg.serving.repeated_answers import OVERHEAD_BYTES, RepeatedAnswers, answer_key
 
 KEYS = st.sampled_from([b"a", b"b", b"c", b"d"])
 ACTS = st.lists(st.tuples(KEYS, st.none() | st.binary(max_size=600)), max_size=60)
@@ -15,7 +15,7 @@ ACTS = st.lists(st.tuples(KEYS, st.none() | st.binary(max_size=600)), max_size=6
 
 @given(ACTS, st.integers(0, 2_500))
 def test_answers_are_those_of_a_plain_reckoning(acts: list[tuple[bytes, bytes | None]], limit: int) -> None:
-    answers, kept = Answers(limit), OrderedDict[bytes, bytes]()
+    answers, kept = RepeatedAnswers(limit), OrderedDict[bytes, bytes]()
     for key, content in acts:
         if content is None:
             assert answers.get(key) == kept.get(key)

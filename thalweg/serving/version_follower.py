@@ -46,7 +46,7 @@ class Wanted(Protocol):
 
 
 @dataclass(slots=True, kw_only=True)
-class Follower:
+class VersionFollower:
     """Of one server. One thread."""
 
     server: ModelServer

@@ -1,4 +1,4 @@
-"""Answers that were given before: bounded by bytes, the one that was used longest ago goes first.
+"""RepeatedAnswers that were given before: bounded by bytes, the one that was used longest ago goes first.
 
 An answer is known by the digests of the version and of the request, so a new version needs no forgetting: nobody asks
 for the old one's answers any more, and they are the first to go.
@@ -17,7 +17,7 @@ OVERHEAD_BYTES: Final = 256
 
 
 @dataclass(slots=True)
-class Answers:
+class RepeatedAnswers:
     """Not for several threads."""
 
     limit_bytes: int
