@@ -169,9 +169,10 @@ def test_a_task_serves_swaps_under_load_is_killed_and_serves_again_without_the_s
             caller.join(PATIENCE_S)
         assert failures == []
         assert set(answers) == {("1", 1), ("2", 2)}
-        until(lambda: any(report.metrics.get("version") == 2 for report in stage.told("progress")))
+        until(lambda: any(report.metrics.get("requests", 0) > 100 for report in stage.told("progress")))
         newest = stage.told("progress")[-1].metrics
-        assert newest["requests"] > 100 and newest["p99_ms"] > 0 and newest["failed"] == 0
+        assert (newest["version"], newest["failed"], newest["shed"]) == (2, 0, 0)
+        assert newest["p99_ms"] >= newest["p50_ms"] > 0
 
         # The store is gone, and the server killed: its next life serves what served last.
         os.rename(stage.payloads, f"{stage.payloads}-gone")
@@ -184,7 +185,7 @@ def test_a_task_serves_swaps_under_load_is_killed_and_serves_again_without_the_s
             assert label(client.infer([question()])) == ("2", 2)
 
         # Told to end, it says so before it does.
-        stage.order("revoke", 2)
+        stage.order("revoke", 3)
         until(lambda: stage.urls() == [])
         until(lambda: bool(stage.told("revoked")))
 
@@ -202,7 +203,7 @@ def test_a_server_without_broker_and_store_serves_what_served_last(stage: Stage)
 
     with ended(served(stage.kafka.bootstrap_servers, stage.payloads)):
         until(lambda: stage.serves(3))
-    assert stage.urls() == []
+    until(lambda: stage.urls() == [])
     with (
         ended(served(f"127.0.0.1:{free_port()}", stage.folder / "nowhere")) as server,
         ModelClient("m", [f"http://127.0.0.1:{port}"]) as client,

@@ -95,15 +95,22 @@ def publish(
                 raise click.ClickException(f"the centre of the sync plane does not answer: {replica.lag().trouble}")
             try:
                 found = publish_version(
-                    name, file.read_bytes(), replica, store_of(settings),
-                    number=number, region=region, other_inputs=other_inputs,
-                )  # fmt: skip
+                    name,
+                    file.read_bytes(),
+                    replica,
+                    store_of(settings),
+                    number=number,
+                    region=region,
+                    other_inputs=other_inputs,
+                )
             except (PublicationError, VersionRecordError) as error:
                 raise WrongCall(str(error)) from error
             except OSError as error:
                 raise click.ClickException(f"the store of payloads does not take it: {error}") from error
-            if not replica.leave(_JOIN_S):
-                raise click.ClickException("the centre has not confirmed the record; publish it again")
+            finally:  # a member that stays away for good would keep the centre from forgetting
+                confirmed = replica.leave(_JOIN_S)
+    if not confirmed:
+        raise click.ClickException("the centre has not confirmed the record; publish it again")
     version = found.version
     ways = {way.codec: way.size_bytes for way in version.ways}
     if as_json:
