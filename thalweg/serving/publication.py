@@ -1,6 +1,6 @@
 """A new version of a model, published: its bytes into the store of payloads, then the record that regions serve by."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +18,9 @@ class Records(Protocol):
     def read(self, key: str) -> Mapping[str, Any] | None:
         """Return a record's value; None if there is none."""
 
+    def keys(self, prefix: str = "") -> Sequence[str]:
+        """Return the keys of all live records that start with the prefix."""
+
     def put(self, key: str, *changes: Change) -> object:
         """Write."""
 
@@ -33,7 +36,7 @@ class Published:
     key: str
     version: ModelVersion
     before: int
-    """Number of the version until then; 0 for none."""
+    """Newest number until then, of any region; 0 for none."""
 
 
 def publish_version(
@@ -53,7 +56,7 @@ def publish_version(
         raw: an ONNX file.
         records: a replica that may write.
         store: where bytes lie.
-        number: of the version; None takes the one after the newest.
+        number: of the version; None takes the one after the newest of any region.
         region: that alone is to serve it; None for all that have no record of their own.
         other_inputs: whether it may ask for other inputs than the version before, which callers of that do not send.
 
@@ -65,7 +68,7 @@ def publish_version(
     """
     key = key_of(model, region)
     before = _declared(records, key) or _declared(records, key_of(model))
-    newest = 0 if before is None else before.version
+    newest = _newest(records, model)
     chosen = newest + 1 if number is None else number
     if chosen <= newest:
         raise PublicationError(f"version {chosen}: version {newest} is declared; allowed are numbers above it")
@@ -75,14 +78,21 @@ def publish_version(
         raise PublicationError(str(error)) from error
     if before is not None and inputs != before.inputs and not other_inputs:
         raise PublicationError(
-            f"it asks for other inputs than version {newest}, which is what callers send: give it another name, or "
-            "say that they know (--other-inputs)"
+            f"it asks for other inputs than version {before.version}, which is what callers send: give it another name, "
+            "or say that they know (--other-inputs)"
         )
     ways = ways_of(raw, _bytes_of(before, store))
     store.put(ways.values())
     version = ModelVersion(version=chosen, sha256=digest(raw), size_bytes=len(raw), ways=tuple(ways), inputs=inputs)
     records.put(key, Assign(FIELD, written(version)))
     return Published(key=key, version=version, before=newest)
+
+
+def _newest(records: Records, model: str) -> int:
+    """Return the largest number that is declared anywhere: one number is one version, whoever serves it."""
+    of_all = key_of(model)
+    keys = [key for key in records.keys(of_all) if key == of_all or key.startswith(f"{of_all}/")]
+    return max((found.version for key in keys if (found := _declared(records, key)) is not None), default=0)
 
 
 def _declared(records: Records, key: str) -> ModelVersion | None:

@@ -26,6 +26,9 @@ class Written:
     def read(self, key: str) -> dict[str, Any] | None:
         return self.values.get(key)
 
+    def keys(self, prefix: str = "") -> list[str]:
+        return [key for key in self.values if key.startswith(prefix)]
+
     def put(self, key: str, *changes: Change) -> None:
         (change,) = changes
         assert isinstance(change, Assign) and change.field == FIELD
@@ -45,7 +48,9 @@ def test_numbers_rise_and_bytes_are_there_before_the_record(records: Written) ->
     assert (first.key, first.version.version, first.before) == ("models/m", 1, 0)
     assert (second.key, second.version.version, second.before) == ("models/m/bern", 2, 1)
     assert read_version(records.values["models/m"]).version == 1, "the region's version is declared for all"
-    third = publish_version("m", TWO, records, records.store, number=7)
+    other = publish_version("m2", ONE, records, records.store, number=9)
+    assert publish_version("m", WIDE, records, records.store, other_inputs=True).version.version == 3, other
+    third = publish_version("m", ONE, records, records.store, number=7, other_inputs=True)
     assert third.version.version == 7
     assert [way.codec for way in second.version.ways][-1] == "delta"
     kept = {digest(ONE): ONE}
