@@ -78,8 +78,8 @@ def publish_version(
         raise PublicationError(str(error)) from error
     if before is not None and inputs != before.inputs and not other_inputs:
         raise PublicationError(
-            f"it asks for other inputs than version {before.version}, which is what callers send: give it another name, "
-            "or say that they know (--other-inputs)"
+            f"it asks for other inputs than version {before.version}, which is what callers send: give it another "
+            "name, or say that they know (--other-inputs)"
         )
     ways = ways_of(raw, _bytes_of(before, store))
     store.put(ways.values())
