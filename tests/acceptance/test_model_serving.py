@@ -230,8 +230,9 @@ def settings_for(broker: str, folder: Path) -> Settings:
 
 
 def test_a_version_is_published_from_the_command_line_and_declared_in_every_region(
-    spark: Any, broker: str, tmp_path: Path
+    spark: Any, broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("THALWEG_STATE", str(tmp_path / "state"))
     settings, stop = settings_for(broker, tmp_path), Stop()
     where = [
         f"--bootstrap={broker}",

@@ -1,7 +1,6 @@
 """`thalweg model …`: make a model small, publish a version of it, serve it, see who serves it, and ask it."""
 
 import json
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +14,7 @@ from thalweg.cli.terminal import words
 from thalweg.cli.terminal.render import Column, print_json, print_table
 from thalweg.client.model_client import ModelAnswerError, ModelClient, NoServerError
 from thalweg.client.replica_client import ReplicaClient
+from thalweg.conf.environment import state_folder
 from thalweg.conf.settings import Settings, SettingsError, load_settings
 from thalweg.federation.connection import placed, store_of, warehouse_of
 from thalweg.serving.announcements import Announced
@@ -28,7 +28,7 @@ from thalweg.streams.contract.topics import SERVERS, topic_name
 from thalweg.sync.clock import system_clock
 
 PUBLISHER: Final = "models"
-"""The region as which versions are published: it joins the sync plane, writes, and leaves."""
+"""The region as which versions are published; its replica lies in the state folder, for a region has one store."""
 _JOIN_S: Final = 60.0
 
 
@@ -88,27 +88,26 @@ def publish(
     from thalweg.serving.publication import PublicationError, publish_version
 
     settings = _settings(config, overrides, bootstrap)
-    with tempfile.TemporaryDirectory(prefix="thalweg-publish-") as folder:
-        store = Path(folder) / "replica.sqlite"
-        with ReplicaClient(PUBLISHER, store, settings.kafka) as replica:
-            if not replica.wait_joined(_JOIN_S):
-                raise click.ClickException(f"the centre of the sync plane does not answer: {replica.lag().trouble}")
-            try:
-                found = publish_version(
-                    name,
-                    file.read_bytes(),
-                    replica,
-                    store_of(settings),
-                    number=number,
-                    region=region,
-                    other_inputs=other_inputs,
-                )
-            except (PublicationError, VersionRecordError) as error:
-                raise WrongCall(str(error)) from error
-            except OSError as error:
-                raise click.ClickException(f"the store of payloads does not take it: {error}") from error
-            finally:  # a member that stays away for good would keep the centre from forgetting
-                confirmed = replica.leave(_JOIN_S)
+    place = state_folder() / f"{PUBLISHER}.sqlite"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with ReplicaClient(PUBLISHER, place, settings.kafka) as replica:
+        if not replica.wait_joined(_JOIN_S):
+            raise click.ClickException(f"the centre of the sync plane does not answer: {replica.lag().trouble}")
+        try:
+            found = publish_version(
+                name,
+                file.read_bytes(),
+                replica,
+                store_of(settings),
+                number=number,
+                region=region,
+                other_inputs=other_inputs,
+            )
+        except (PublicationError, VersionRecordError) as error:
+            raise WrongCall(str(error)) from error
+        except OSError as error:
+            raise click.ClickException(f"the store of payloads does not take it: {error}") from error
+        confirmed = replica.wait_confirmed(_JOIN_S)
     if not confirmed:
         raise click.ClickException("the centre has not confirmed the record; publish it again")
     version = found.version
