@@ -714,6 +714,31 @@ class ModelState(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Privacy spent so far; null where the run is not private."""
 
 
+class ServerStatus(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A model server as it is. Each message says all of it."""
+
+    model: Identifier
+    """Name of the model."""
+    server: Identifier
+    """Name of the server: its task's id, where it is a task."""
+    region: Region
+    """Where it runs."""
+    url: Uri
+    """Where it answers: the beginning of its addresses, without /v2."""
+    version: Count = 0
+    """Number of the version that answers; 0 for none yet."""
+    sha256: Digest | None = None
+    """SHA-256 of that version, in hex."""
+    wanted_version: Count = 0
+    """Number of the version that it is to serve; 0 where none is known."""
+    trouble: str = ""
+    """Why what is wanted is not served."""
+    figures: dict[Identifier, float] = {}
+    """What it has done since its start: requests, quantiles of their times in milliseconds, swaps."""
+    observed_at: EpochMs | None = None
+    """When, by its clock, milliseconds since 1970."""
+
+
 MESSAGES: Final = {
     "requests": TaskRequest,
     "control": ControlOrder,
@@ -724,5 +749,6 @@ MESSAGES: Final = {
     "results": TaskEnd,
     "updates": ModelUpdate,
     "models": ModelState,
+    "servers": ServerStatus,
 }
 """Message type by topic (`streams.contract.topics`), for topics whose record values are ours."""

@@ -152,6 +152,14 @@ MODELS = TopicContract(
     # 20,000 participants with the longest names, who are called by one message.
     max_message_bytes=8 * 1_048_576,
 )
+SERVERS = TopicContract(
+    topic="servers",
+    key="model name, a slash, the server's name",
+    writer="model servers",
+    meaning="Each model server as it is: where it answers, what it serves, what it has done; a null value says that it "
+    "has gone.",
+    compacted=True,
+)
 DEADLETTER = TopicContract(
     topic="deadletter",
     key="the refused record's key",
@@ -174,6 +182,7 @@ CONTRACTS: Final = (
     RESULTS,
     UPDATES,
     MODELS,
+    SERVERS,
     DEADLETTER,
 )
 

@@ -24,7 +24,7 @@ from thalweg.agent.run_watch import TASK_FOLDER, RunWatch
 from thalweg.agent.runners import CommandNotFoundError, Ended, RunKey, RunnerError, RunOutputs, RunProgress, key_of
 from thalweg.agent.secret_store import SecretStore
 from thalweg.agent.upkeep import RunUpkeep
-from thalweg.agent.workers import TABLES, RankedWorker, environment, workers_of
+from thalweg.agent.workers import MODELS, TABLES, RankedWorker, environment, workers_of
 from thalweg.processes.children import LEASH, kill_group
 from thalweg.processes.ports import NoFreePortError, free_port
 from thalweg.streams.contract.envelope import content_id
@@ -87,7 +87,12 @@ class ProcessRunner:
             raise RunnerError("the task has no command; the process runner needs one")
         workers = workers_of(event)
         secrets = self.secrets.values(event.secrets)
-        own = {**os.environ, **self.rounds, **({TABLES: self.warehouse} if self.warehouse else {})}
+        own = {
+            **os.environ,
+            **self.rounds,
+            **({TABLES: self.warehouse} if self.warehouse else {}),
+            MODELS: str(self.folder / "models"),
+        }
         run = self._new_run(event, workers, now_ms)
         self._running[run.key] = run  # before anything runs: what nobody knows of is taken for left over, and killed
         self._upkeep.begin()

@@ -18,6 +18,9 @@ TABLES: Final = "THALWEG_WAREHOUSE__PATH"
 PASSED: Final = ("PATH", "HOME", "LANG", "TZ", TABLES)
 """What a task gets of the agent's own environment, the rest of which may hold secrets."""
 FEDERATED: Final = "federated"
+INFER: Final = "infer"
+MODELS: Final = "THALWEG_MODELS"
+"""Where versions of models that have served are kept in this region, for tasks of the kind `infer`."""
 ROUNDS: Final = (
     "THALWEG_KAFKA__BOOTSTRAP_SERVERS",
     "THALWEG_KAFKA__TOPIC_PREFIX",
@@ -26,8 +29,9 @@ ROUNDS: Final = (
     "THALWEG_KAFKA__SSL_CAFILE",
     "THALWEG_FEDERATE__PAYLOADS",
 )
-"""What a task of the kind `federated` gets beside: where its rounds go on. Whom it is there as is not among it: the
-agent's name and password, or certificate, would let it speak as the agent."""
+"""What a task of the kind `federated` gets beside: where its rounds go on; one of the kind `infer` the same, for there
+it learns what to serve. Whom it is there as is not among it: the agent's name and password, or certificate, would let
+it speak as the agent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,14 +96,15 @@ def environment(
         event: the assignment; its `env` may set PATH and the like anew.
         worker: the process.
         workers: all of the run.
-        own: the agent's environment, of which `PASSED` is passed on, and `ROUNDS` to a participant; what lies beside
-            the agent's own Python is found last, so that a task finds `python` and `thalweg` on a machine that has no
-            others.
+        own: the agent's environment, of which `PASSED` is passed on, and `ROUNDS` to a participant and to a model
+            server; what lies beside the agent's own Python is found last, so that a task finds `python` and `thalweg`
+            on a machine that has no others.
         secrets: by name.
         files: variables that name the files by which a task tells something.
         master_port: where the workers of a run of several meet.
     """
-    names = (*PASSED, *ROUNDS) if event.kind == FEDERATED else PASSED
+    beside = {FEDERATED: ROUNDS, INFER: (*ROUNDS, MODELS)}
+    names = (*PASSED, *beside.get(event.kind, ()))
     passed = {name: own[name] for name in names if name in own}
     passed["PATH"] = with_own_programs(own.get("PATH", os.defpath))
     ranked = {

@@ -86,6 +86,11 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
         "Kill processes of the running stack (kill -9), one after the other, wait until each is back, check the books.",
     ),
     "hooks": ("thalweg.cli.hooks_command", "hooks", "Tell web addresses of every task that ends."),
+    "model": (
+        "thalweg.cli.model_command",
+        "model",
+        "Make a model small, publish versions of it, serve them near their callers, and ask (docs/how-to/serving.md).",
+    ),
     "move": ("thalweg.cli.order_commands", "move", "Move a task that runs to another region."),
     "open": ("thalweg.cli.serve_command", "open_page", "Open the page of the running stack in a browser."),
     "opportunities": (
@@ -201,6 +206,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "wait": ("thalweg.cli.wait_command", "wait", "Wait until tasks have ended, and say how."),
 }
 _WRONG_CALL: Final = 2
+_EXTRAS: Final = {"onnxruntime": "serving", "onnx": "shrinking", "skl2onnx": "shrinking", "skops": "shrinking"}
+"""What brings a package that is not part of everything."""
 _INTERRUPTED: Final = 130
 """As a shell tells of what SIGINT has ended."""
 
@@ -288,10 +295,13 @@ def main() -> None:
         package = (error.name or "").partition(".")[0]
         if package == "thalweg" or importlib.util.find_spec(package) is not None:
             raise
-        click.echo(
-            f"thalweg: this needs {package}, and only the client is installed; all of it: pip install 'thalweg[plane]'",
-            err=True,
+        extra = _EXTRAS.get(package)
+        why = (
+            "and only the client is installed; all of it: pip install 'thalweg[plane]'"
+            if extra is None
+            else f"which comes with pip install 'thalweg[{extra}]'"
         )
+        click.echo(f"thalweg: this needs {package}, {why}", err=True)
         sys.exit(_WRONG_CALL)
 
 

@@ -87,6 +87,9 @@ GOOD["models"] = [
         "run": {"parameters": 1, "rounds": 1},
     }
 ]
+GOOD["servers"] = [
+    {"model": "m", "server": "s", "region": "r", "url": "http://h:1", "version": 3, "figures": {"p99_ms": 1.5}},
+]
 GOOD["state"] = [
     {"value": {"size_gb": 12, "regions": ["a", "b"]}, "observed_at": 1, "version": 3},
     {"key": "k", "value": None, "observed_at": "2026-06-01T12:00:00Z", "policies": {"size_gb": "max"}},
@@ -154,6 +157,12 @@ BAD["updates"] = [
     {"kind": "start", "model": "m", "run": {"parameters": 1, "rounds": 1, "strategy": "hope"}},
 ]
 BAD["models"] = [{}, {"model": "m", "version": -1, "payload": {"sha256": "f" * 64, "size_bytes": 4}}]
+BAD["servers"] = [
+    {},
+    {"model": "m", "server": "s", "region": "r"},
+    {"model": "m", "server": "s", "region": "r", "url": "u", "version": -1},
+    {"model": "m", "server": "s", "region": "r", "url": "u", "sha256": "short"},
+]
 BAD["control"] = [
     {},
     {"order": "stop"},

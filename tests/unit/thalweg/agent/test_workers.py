@@ -102,22 +102,29 @@ def test_a_task_finds_the_agents_python_and_its_own_path_wins() -> None:
     assert environment_of(own={"PATH": "/bin"}, env={"PATH": "/mine"})["PATH"] == "/mine"
 
 
-def test_a_participant_is_told_where_its_rounds_go_on_and_not_as_whom_the_agent_speaks() -> None:
+def test_participants_and_model_servers_are_told_where_to_turn_and_not_as_whom_the_agent_speaks() -> None:
     own = {
         "THALWEG_KAFKA__BOOTSTRAP_SERVERS": "b:1",
         "THALWEG_KAFKA__TOPIC_PREFIX": "p",
         "THALWEG_FEDERATE__PAYLOADS": "/payloads",
         "THALWEG_KAFKA__SASL_PASSWORD": "agent's",
         "THALWEG_KAFKA__SSL_CERTFILE": "/agent.pem",
+        "THALWEG_MODELS": "/agent/models",
     }
 
     def told(kind: str) -> dict[str, str]:
         event = assign("t", kind=kind, env={"THALWEG_KAFKA__TOPIC_PREFIX": "said"} if kind == "federated" else {})
         workers = workers_of(event)
         values = environment(event, workers[0], workers, own=own, secrets={}, files={}, master_port=7)
-        return {name: value for name, value in values.items() if "__" in name}
+        return {name: value for name, value in values.items() if "__" in name or name == "THALWEG_MODELS"}
 
     assert told("batch") == {}
+    assert told("infer") == {
+        "THALWEG_KAFKA__BOOTSTRAP_SERVERS": "b:1",
+        "THALWEG_KAFKA__TOPIC_PREFIX": "p",
+        "THALWEG_FEDERATE__PAYLOADS": "/payloads",
+        "THALWEG_MODELS": "/agent/models",
+    }
     assert told("federated") == {
         "THALWEG_KAFKA__BOOTSTRAP_SERVERS": "b:1",
         "THALWEG_KAFKA__TOPIC_PREFIX": "said",

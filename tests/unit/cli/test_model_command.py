@@ -1,0 +1,98 @@
+"""`thalweg model`: what is refused is refused in words and by the exit code, and nothing is written then."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from sklearn.datasets import load_digits
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.svm import SVR
+from skops.io import dump
+
+from thalweg.cli.model_command import model
+from thalweg.learning.shrink.pruning import Layer
+from thalweg.learning.shrink.sources import written
+
+EASY = ["--smaller=1", "--points=100", "--repeats=100"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("models")
+    x, y = load_digits(return_X_y=True)
+    x = (x / 16).astype(np.float32)
+    np.savez(made / "test.npz", x=x[1_200:], y=y[1_200:])
+    np.savez(made / "few.npz", x=x[:19], y=y[:19])
+    np.savez(made / "words.npz", x=x[:50], y=np.array(["a"] * 50))
+    dump(RandomForestClassifier(16, random_state=0).fit(x[:1_200], y[:1_200]), made / "forest.skops")
+    dump(SVR().fit(x[:50], y[:50]), made / "regression.skops")
+    np.save(made / "final.npy", np.zeros(650, np.float32))
+    (made / "digits.onnx").write_bytes(
+        written([Layer(weights=np.ones((64, 10), np.float32), bias=np.zeros(10, np.float32))]).SerializeToString()
+    )
+    for name in ("model.joblib", "model.txt", "broken.onnx", "broken.skops"):
+        (made / name).write_bytes(b"cposix\nsystem\n")
+    return made
+
+
+def shrink(folder: Path, name: str, *more: str, held_out: str = "test.npz") -> Result:
+    out = folder / "out.onnx"
+    out.unlink(missing_ok=True)
+    options = ["--held-out", str(folder / held_out), "--out", str(out), *more]
+    return CliRunner().invoke(model, ["shrink", str(folder / name), *options])
+
+
+def test_what_passes_is_written_and_told(folder: Path) -> None:
+    told = shrink(folder, "forest.skops", "--json", "--points=30", "--smaller=3", "--repeats=500")
+    found: dict[str, Any] = json.loads(told.stdout)
+    assert (told.exit_code == 0) == found["passed"] == (folder / "out.onnx").exists()
+    assert found["passed"] or found["reasons"][0].startswith("p99"), "size and accuracy are what they are"
+    assert found["recipe"] == "0.25 of its trees"
+    assert found["small"]["size_bytes"] * found["times_smaller"] == pytest.approx(found["full"]["size_bytes"], rel=1e-3)
+    assert found["judged_by"] == 298 and found["held_out"] == 597
+
+
+@pytest.mark.parametrize("name", ["forest.skops", "final.npy", "digits.onnx"])
+def test_what_does_not_pass_is_not_written(name: str, folder: Path) -> None:
+    told = shrink(folder, name, "--smaller=100", "--repeats=100")
+    assert told.exit_code == 1, told.output
+    assert "is refused, nothing is written" in told.output and "asked are 100 times" in told.output
+    assert not (folder / "out.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "held_out", "more", "words"),
+    [
+        ("model.joblib", "test.npz", [], "a pickle runs what is in it"),
+        ("model.txt", "test.npz", [], "allowed are .npy, .skops and .onnx"),
+        ("broken.onnx", "test.npz", [], "no ONNX model"),
+        ("broken.skops", "test.npz", [], "no model of skops"),
+        ("regression.skops", "test.npz", [], "allowed are classifiers"),
+        ("final.npy", "test.npz", ["--hidden=7"], "no network of 64 inputs, 7 hidden"),
+        ("final.npy", "words.npz", [], "held-out classes that are whole numbers"),
+        ("digits.onnx", "few.npz", [], "of at least 20"),
+        ("digits.onnx", "broken.onnx", [], "wanted is a .npz file"),
+    ],
+)
+def test_what_cannot_be_read_is_a_wrong_call(
+    name: str, held_out: str, more: list[str], words: str, folder: Path
+) -> None:
+    told = shrink(folder, name, *EASY, *more, held_out=held_out)
+    assert (told.exit_code, words in told.output) == (2, True), told.output
+    assert not (folder / "out.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["serve", "m", "--bootstrap=h:1"], "who serves?"),
+        (["serve", "a/b", "--bootstrap=h:1", "--region=r", "--name=n"], "no slash"),
+        (["ask", "m", "-", "--server=http://h:1"], "wanted is JSON with `inputs`"),
+    ],
+)
+def test_calls_that_do_not_say_enough_are_wrong(arguments: list[str], words: str) -> None:
+    told = CliRunner().invoke(model, arguments, input="[]")
+    assert (told.exit_code, words in told.output) == (2, True), told.output

@@ -1,0 +1,93 @@
+"""A version is published: bytes first, then the record; numbers rise, and callers are not surprised by other inputs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.thalweg.serving.models import model
+from thalweg.learning.vectors.parameters import digest
+from thalweg.serving.publication import PublicationError, publish_version
+from thalweg.serving.transfer import fetched
+from thalweg.serving.version_record import FIELD, VersionRecordError, read_version
+from thalweg.streams.learning.payloads import PayloadStore
+from thalweg.sync.protocol.changes import Assign, Change
+
+ONE, TWO, WIDE = model(1), model(2), model(1, inputs=9)
+
+
+class Written:
+    """Records in memory."""
+
+    def __init__(self, store: PayloadStore) -> None:
+        self.store = store
+        self.values: dict[str, dict[str, Any]] = {}
+
+    def read(self, key: str) -> dict[str, Any] | None:
+        return self.values.get(key)
+
+    def keys(self, prefix: str = "") -> list[str]:
+        return [key for key in self.values if key.startswith(prefix)]
+
+    def put(self, key: str, *changes: Change) -> None:
+        (change,) = changes
+        assert isinstance(change, Assign) and change.field == FIELD
+        self.values.setdefault(key, {})[FIELD] = change.value
+        for way in read_version(self.values[key]).ways:
+            self.store.get(way.sha256)  # whoever reads the record finds the bytes
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Written:
+    return Written(PayloadStore(str(tmp_path)))
+
+
+def test_numbers_rise_and_bytes_are_there_before_the_record(records: Written) -> None:
+    first = publish_version("m", ONE, records, records.store)
+    second = publish_version("m", TWO, records, records.store, region="bern")
+    assert (first.key, first.version.version, first.before) == ("models/m", 1, 0)
+    assert (second.key, second.version.version, second.before) == ("models/m/bern", 2, 1)
+    assert read_version(records.values["models/m"]).version == 1, "the region's version is declared for all"
+    other = publish_version("m2", ONE, records, records.store, number=9)
+    assert publish_version("m", WIDE, records, records.store, other_inputs=True).version.version == 3, other
+    third = publish_version("m", ONE, records, records.store, number=7, other_inputs=True)
+    assert third.version.version == 7
+    assert [way.codec for way in second.version.ways][-1] == "delta"
+    kept = {digest(ONE): ONE}
+    raw, transferred = fetched(second.version, records.store.get, kept)
+    assert (raw, transferred < len(TWO) / 2) == (TWO, True)
+
+
+@pytest.mark.parametrize(
+    ("raw", "fields", "words"),
+    [
+        (TWO, {"number": 3}, "version 3: version 3 is declared; allowed are numbers above it"),
+        (b"no model", {}, "no ONNX model"),
+        (WIDE, {}, "other inputs than version 3"),
+    ],
+)
+def test_what_cannot_be_published_leaves_the_record_as_it_was(
+    raw: bytes, fields: dict[str, Any], words: str, records: Written
+) -> None:
+    publish_version("m", ONE, records, records.store, number=3)
+    before = dict(records.values["models/m"])
+    with pytest.raises(PublicationError, match=words):
+        publish_version("m", raw, records, records.store, **fields)
+    assert records.values == {"models/m": before}
+
+
+def test_other_inputs_are_taken_when_it_is_said_that_callers_know(records: Written) -> None:
+    publish_version("m", ONE, records, records.store)
+    found = publish_version("m", WIDE, records, records.store, other_inputs=True)
+    assert (found.version.version, found.version.inputs[0].shape) == (2, (-1, 9))
+
+
+def test_a_record_that_is_none_is_replaced(records: Written) -> None:
+    records.values["models/m"] = {FIELD: {"version": "one"}}
+    assert publish_version("m", ONE, records, records.store).version.version == 1
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a\n", "x" * 129])
+def test_a_name_that_cannot_be_part_of_a_key_is_refused(name: str, records: Written) -> None:
+    with pytest.raises(VersionRecordError, match="no slash"):
+        publish_version(name, ONE, records, records.store)

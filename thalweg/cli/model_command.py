@@ -1,0 +1,236 @@
+"""`thalweg model …`: make a model small, publish a version of it, serve it, see who serves it, and ask it."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from thalweg.cli.reach.reading import WrongCall
+from thalweg.cli.serve_model_command import serve_model_command
+from thalweg.cli.shrink_command import shrink
+from thalweg.cli.terminal import words
+from thalweg.cli.terminal.render import Column, print_json, print_table
+from thalweg.client.model_client import ModelAnswerError, ModelClient, NoServerError
+from thalweg.client.replica_client import ReplicaClient
+from thalweg.conf.environment import state_folder
+from thalweg.conf.settings import Settings, SettingsError, load_settings
+from thalweg.federation.connection import placed, store_of, warehouse_of
+from thalweg.serving.announcements import Announced
+from thalweg.serving.version_record import VersionRecordError
+from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
+from thalweg.streams.broker.admin import ensure_topics
+from thalweg.streams.broker.consume import KafkaReader
+from thalweg.streams.broker.errors import StreamError
+from thalweg.streams.contract.messages import ServerStatus
+from thalweg.streams.contract.topics import SERVERS, topic_name
+from thalweg.sync.clock import system_clock
+
+PUBLISHER: Final = "models"
+"""The region as which versions are published; its replica lies in the state folder, for a region has one store."""
+_JOIN_S: Final = 60.0
+
+
+@click.group()
+def model() -> None:
+    """Make a model small, publish versions of it, serve them near their callers, and ask (docs/how-to/serving.md)."""
+
+
+model.add_command(shrink)
+model.add_command(serve_model_command)
+
+
+def _settings(config: Path | None, overrides: tuple[str, ...], bootstrap: str | None) -> Settings:
+    try:
+        settings = with_broker(load_settings(config, with_bootstrap(overrides, bootstrap)))
+    except (SettingsError, NoBrokerError) as error:
+        raise WrongCall(str(error)) from error
+    return placed(settings, warehouse_of(settings))
+
+
+_config = click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="YAML settings file.")
+_set = click.option("--set", "overrides", multiple=True, metavar="GROUP.FIELD=VALUE", help="One setting; repeatable.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+@model.command(short_help="Publish a version: its bytes into the store, its record to every region.")
+@click.argument("name")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--version", "number", type=click.IntRange(min=1), help="Its number.  [default: the next one]")
+@click.option("--for-region", "region", help="Only this region is to serve it.")
+@click.option("--other-inputs", is_flag=True, help="It may ask for other inputs than the version before.")
+@_json
+@_config
+@_set
+@bootstrap_option
+def publish(
+    name: str,
+    file: Path,
+    number: int | None,
+    region: str | None,
+    other_inputs: bool,
+    as_json: bool,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    bootstrap: str | None,
+) -> None:
+    """Publish FILE (.onnx) as a version of model NAME.
+
+    Servers in all regions, or in the one that is named, take it up by themselves. Which ways its bytes are kept in
+    (plain, packed, as a difference to the version before) is chosen by what each saves.
+
+    \b
+    Examples:
+      thalweg model publish digits digits.onnx
+      thalweg model publish digits digits.onnx --for-region bern
+    """
+    from thalweg.serving.publication import PublicationError, publish_version
+
+    settings = _settings(config, overrides, bootstrap)
+    place = state_folder() / f"{PUBLISHER}.sqlite"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with ReplicaClient(PUBLISHER, place, settings.kafka) as replica:
+        if not replica.wait_joined(_JOIN_S):
+            raise click.ClickException(f"the centre of the sync plane does not answer: {replica.lag().trouble}")
+        try:
+            found = publish_version(
+                name,
+                file.read_bytes(),
+                replica,
+                store_of(settings),
+                number=number,
+                region=region,
+                other_inputs=other_inputs,
+            )
+        except (PublicationError, VersionRecordError) as error:
+            raise WrongCall(str(error)) from error
+        except OSError as error:
+            raise click.ClickException(f"the store of payloads does not take it: {error}") from error
+        confirmed = replica.wait_confirmed(_JOIN_S)
+    if not confirmed:
+        raise click.ClickException("the centre has not confirmed the record; publish it again")
+    version = found.version
+    ways = {way.codec: way.size_bytes for way in version.ways}
+    if as_json:
+        print_json({"model": name, "key": found.key, "version": version.version, "before": found.before,
+                    "sha256": version.sha256, "size_bytes": version.size_bytes, "ways": ways})  # fmt: skip
+        return
+    kept = ", ".join(f"{codec} {size:,}" for codec, size in ways.items())
+    click.echo(f"{name}: version {version.version} is declared in {found.key}; bytes in the store: {kept}")
+
+
+@model.command(short_help="Show who serves models, which version, and how they do.")
+@click.argument("name", required=False)
+@_json
+@_config
+@_set
+@bootstrap_option
+def servers(
+    name: str | None, as_json: bool, config: Path | None, overrides: tuple[str, ...], bootstrap: str | None
+) -> None:
+    """Show the servers of model NAME, or of all models, as they said of themselves last.
+
+    \b
+    Examples:
+      thalweg model servers
+      thalweg model servers digits --json
+    """
+    settings = _settings(config, overrides, bootstrap)
+    now = system_clock()
+    rows = [
+        _row(status, now - at)
+        for at, status in _announced(settings).all().values()
+        if name is None or status.model == name
+    ]
+    if as_json:
+        print_json({"servers": rows})
+        return
+    columns = [
+        *(Column(name=one) for one in ("model", "region", "server", "url", "version")),
+        *(Column(name=one, say=words.amount, right=True) for one in ("requests", "p50_ms", "p99_ms")),
+        Column(name="heard_s", title="heard before", say=words.seconds, right=True),
+        Column(name="trouble"),
+    ]
+    print_table(columns, rows)
+
+
+def _row(status: ServerStatus, ago_ms: int) -> dict[str, Any]:
+    return {
+        "model": status.model,
+        "region": status.region,
+        "server": status.server,
+        "url": status.url,
+        "version": status.version or None,
+        "wanted_version": status.wanted_version or None,
+        **status.figures,
+        "heard_s": max(0, ago_ms) / 1_000,
+        "trouble": status.trouble,
+    } | {"version": status.version or None, "wanted_version": status.wanted_version or None}
+
+
+def _announced(settings: Settings) -> Announced:
+    """Read what servers have said until now."""
+    kafka = settings.kafka
+    try:
+        ensure_topics(kafka, [], [SERVERS])
+        reader = KafkaReader(kafka, topics=(topic_name(SERVERS, kafka.topic_prefix),), client_id="thalweg-callers")
+        found = Announced(reader)
+        try:
+            ends = reader.end_offsets()
+            while any(reader.position(*place) < end for place, end in ends.items()):
+                found.refresh(100)
+        finally:
+            reader.close()
+    except StreamError as error:
+        raise click.ClickException(str(error)) from error
+    return found
+
+
+@model.command(short_help="Ask a model, through whichever of its servers answers best.")
+@click.argument("name")
+@click.argument("request", type=click.File("rb"))
+@click.option(
+    "--server", "addresses", multiple=True, metavar="URL", help="A server; repeatable.  [default: the topic's]"
+)
+@click.option("--times", type=click.IntRange(min=1), default=1, show_default=True, help="Ask so many times.")
+@_config
+@_set
+@bootstrap_option
+def ask(
+    name: str,
+    request: Any,
+    addresses: tuple[str, ...],
+    times: int,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    bootstrap: str | None,
+) -> None:
+    """Ask model NAME with REQUEST, a file with `inputs` as the Open Inference Protocol has them; - reads it from here.
+
+    Prints the last answer, as JSON.
+
+    \b
+    Examples:
+      thalweg model ask digits request.json
+      thalweg model ask digits - --server http://127.0.0.1:8000 < request.json
+    """
+    try:
+        asked = json.load(request)
+        inputs = asked["inputs"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise WrongCall(f"the request: {error!r}; wanted is JSON with `inputs`") from error
+    known = list(addresses)
+    if not known:
+        now = system_clock()
+        known = [status.url for status in _announced(_settings(config, overrides, bootstrap)).of(name, now)]
+    outputs = [output["name"] for output in asked.get("outputs", [])]
+    with ModelClient(name, known, clock=time.monotonic) as client:
+        try:
+            for _ in range(times):
+                answer = client.infer(inputs, outputs, asked.get("id", ""))
+        except ModelAnswerError as error:
+            raise WrongCall(str(error)) from error
+        except NoServerError as error:
+            raise click.ClickException(str(error)) from error
+    print_json(answer)

@@ -1,0 +1,158 @@
+"""`thalweg model serve`: answer for a model, as a task that the plane placed or by hand."""
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+import click
+
+from thalweg.cli.reach.reading import WrongCall
+from thalweg.conf.environment import state_folder
+from thalweg.conf.readiness import announce_ready
+from thalweg.conf.settings import KafkaSettings, SettingsError, load_settings
+from thalweg.federation.connection import placed, store_of, warehouse_of
+from thalweg.jobs.runtime.job import set_up_logs
+from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
+from thalweg.streams.broker.admin import ensure_topics
+from thalweg.streams.broker.consume import KafkaReader
+from thalweg.streams.broker.publish import KafkaPublisher
+from thalweg.streams.contract.topics import REPLICA, SERVERS, region_suffix, topic_name
+from thalweg.sync.clock import steady_clock, system_clock
+
+MODELS: Final = "THALWEG_MODELS"
+"""Tells a task where its agent keeps versions that have served."""
+MB: Final = 1_000_000
+_PUBLISH_TIMEOUT_MS: Final = 5_000
+
+
+@click.command("serve", short_help="Answer for a model over HTTP, by the version that is declared for the region.")
+@click.argument("model")
+@click.option("--region", help="Where it serves.  [default: the task's region]")
+@click.option("--name", help="Of the server.  [default: the task's id]")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to bind.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Port.  [default: a free one]")
+@click.option("--url", help="Where callers reach it.  [default: http://HOST:PORT]")
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of what has served.  [default: the agent's]",
+)
+@click.option("--cache-mb", type=click.FloatRange(min=0), default=16, show_default=True, help="Of repeated answers.")
+@click.option("--most-body-mb", type=click.FloatRange(min=0.001), default=8, show_default=True, help="Largest request.")
+@click.option(
+    "--most-in-flight", type=click.IntRange(min=1), default=64, show_default=True, help="Requests under way at once."
+)
+@click.option(
+    "--linger", type=click.FloatRange(min=0), default=1.0, show_default=True,
+    help="Seconds that it answers on after it was told to end, while callers turn to others.",
+)  # fmt: skip
+@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="YAML settings file.")
+@click.option("--set", "overrides", multiple=True, metavar="GROUP.FIELD=VALUE", help="One setting; repeatable.")
+@bootstrap_option
+def serve_model_command(
+    model: str,
+    region: str | None,
+    name: str | None,
+    host: str,
+    port: int,
+    url: str | None,
+    keep: Path | None,
+    cache_mb: float,
+    most_body_mb: float,
+    most_in_flight: int,
+    linger: float,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    bootstrap: str | None,
+) -> None:
+    """Answer for MODEL over HTTP (Open Inference Protocol, version 2) until it is told to end.
+
+    It serves the version that the record models/MODEL/REGION declares, or else models/MODEL, and takes up a new one
+    without dropping a request. What has served is kept on disk and serves while the broker or the store is away, also
+    after a restart.
+
+    \b
+    Examples:
+      thalweg model serve digits
+      thalweg model serve digits --region bern --name here --port 8000 --keep /var/lib/models
+    """
+    from thalweg.serving.kept_model import KeptModel
+    from thalweg.serving.model_server import ModelServer
+    from thalweg.serving.run_server import ModelHttp, listening_at
+    from thalweg.serving.version_follower import VersionFollower, Wanted
+    from thalweg.serving.version_record import VersionRecordError, key_of
+    from thalweg.serving.wanted_version import WantedVersion
+    from thalweg.streams.broker.publish import Publisher
+
+    where = region or os.environ.get("THALWEG_REGION", "")
+    task = os.environ.get("THALWEG_TASK_ID", "")
+    if not where or not (name or task):
+        raise WrongCall("who serves? Allowed are --name and --region, or that an agent starts this as a task")
+    try:
+        key_of(model)
+        settings = with_broker(load_settings(config, with_bootstrap(overrides, bootstrap)))
+        settings = placed(settings, warehouse_of(settings))
+        listening = listening_at(host, port)
+    except (SettingsError, NoBrokerError, VersionRecordError) as error:
+        raise WrongCall(str(error)) from error
+    except OSError as error:
+        raise WrongCall(f"{host}:{port}: {error.strerror or error}; --port 0 takes a free one") from error
+    set_up_logs(settings.logs)
+    at = url or f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    folder = keep or Path(os.environ.get(MODELS) or state_folder() / "models")
+    server = ModelServer(
+        model,
+        KeptModel(folder / region_suffix(model)),
+        timer=time.perf_counter,
+        cache_bytes=round(cache_mb * MB),
+        most_in_flight=most_in_flight,
+    )
+    server.take_up()
+    metrics = os.environ.get("THALWEG_METRICS")
+
+    def connect() -> tuple[Wanted, Publisher]:
+        reader, publisher = _connected(settings.kafka)
+        return WantedVersion(reader, model, where), publisher
+
+    follower = VersionFollower(
+        server=server,
+        # A task may have a copy in each of several regions, under one id.
+        name=name or f"{task}@{where}",
+        region=where,
+        url=at,
+        prefix=settings.kafka.topic_prefix,
+        connect=connect,
+        get=store_of(settings).get,
+        clock=system_clock,
+        steady=steady_clock,
+        metrics=None if not metrics else Path(metrics),
+    )
+    stop = threading.Event()
+    following = threading.Thread(target=follower.run, args=(stop,), name="follower", daemon=True)
+
+    def ready() -> None:
+        following.start()
+        announce_ready()
+        click.echo(f"{model} is served at {at} in {where}", err=True)
+
+    serving = ModelHttp(server, most_body_bytes=round(most_body_mb * MB), linger_s=linger, ready=ready, leave=stop.set)
+    try:
+        with listening:
+            serving.serve_until_told(listening)
+    finally:
+        stop.set()
+        if following.is_alive():
+            following.join(timeout=5)
+
+
+def _connected(kafka: KafkaSettings) -> tuple[KafkaReader, KafkaPublisher]:
+    ensure_topics(kafka, [], [REPLICA, SERVERS])
+    publisher = KafkaPublisher(kafka, timeout_ms=_PUBLISH_TIMEOUT_MS, client_id="thalweg-serving")
+    try:
+        topic = topic_name(REPLICA, kafka.topic_prefix)
+        return KafkaReader(kafka, topics=(topic,), client_id="thalweg-serving"), publisher
+    except BaseException:
+        publisher.close()
+        raise

@@ -1,0 +1,203 @@
+"""`thalweg model shrink`: make a model small for the edge, or refuse, with what was measured."""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from thalweg.cli.reach.ending import FAILED, end
+from thalweg.cli.reach.reading import WrongCall
+from thalweg.cli.terminal.render import Column, print_json, print_table
+
+if TYPE_CHECKING:
+    from thalweg.learning.shrink.gate import Judged
+    from thalweg.learning.shrink.sources import Source
+
+FEWEST: Final = 20
+"""Held-out samples: half of them judge, and of fewer than ten nothing follows."""
+NUMBERS_ALONE: Final = frozenset(
+    {
+        "sklearn.tree._tree.Tree",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    }
+)
+"""Parts of scikit-learn's classifiers beside those that skops trusts: arrays in, nothing run."""
+_PICKLES: Final = frozenset({".joblib", ".pkl", ".pickle"})
+
+
+@click.command(short_help="Make a model small for the edge, or refuse it with what was measured.")
+@click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--held-out", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A .npz file of samples that the model was not trained on: x and y.",
+)  # fmt: skip
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The small model (.onnx).")
+@click.option("--hidden", type=click.IntRange(min=0), default=0, show_default=True, help="Of a .npy: hidden width.")
+@click.option("--smaller", type=click.FloatRange(min=1), default=4.0, show_default=True, help="At least so many times.")
+@click.option("--points", type=click.FloatRange(0, 100), default=0.5, show_default=True, help="Most accuracy lost.")
+@click.option("--repeats", type=click.IntRange(min=100), default=5_000, show_default=True, help="Answers timed.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def shrink(
+    model: Path, held_out: Path, out: Path, hidden: int, smaller: float, points: float, repeats: int, as_json: bool
+) -> None:
+    """Write MODEL as a small ONNX file: fewer units or trees, weights of eight bits.
+
+    MODEL is a classifier: .skops of scikit-learn, .onnx, or .npy, the parameters of a federated run. Pickles are not
+    read: to open one is to run what is in it.
+
+    The mildest recipe that passes on half of the held-out samples is judged by the other half: at least --smaller times
+    smaller, at most --points of accuracy lost, p99 of an answer's processor time no worse. Otherwise nothing is
+    written, and the exit code is 1.
+
+    \b
+    Examples:
+      thalweg model shrink forest.skops --held-out test.npz --out forest.onnx
+      thalweg model shrink final.npy --hidden 32 --held-out test.npz --out digits.onnx --json
+    """
+    from thalweg.learning.shrink.gate import Limits
+    from thalweg.learning.shrink.shrink import shrink as shrunk_by
+    from thalweg.learning.shrink.sources import SourceError
+
+    try:
+        x, y = _samples(held_out)
+        source = _source(model, x.shape[1], y, hidden)
+        with tempfile.TemporaryDirectory(prefix="thalweg-shrink-") as scratch:
+            found = shrunk_by(
+                source, x, y, Limits(times_smaller=smaller, points=points),
+                repeats=repeats, timer=time.thread_time_ns, scratch=Path(scratch),
+            )  # fmt: skip
+    except SourceError as error:
+        raise WrongCall(f"{model}: {error}") from error
+    judged = found.judged
+    if judged.passed:
+        out.write_bytes(found.raw)
+    if as_json:
+        told = {"model": str(model), "held_out": int(y.size), "judged_by": int(y.size // 2), "repeats": repeats}
+        print_json({**told, **_told(judged), "tried": [_told(one) for one in found.tried]})
+    else:
+        _show(found.judged, found.tried)
+    if not judged.passed:
+        end(f"{model} is refused, nothing is written: {'; '.join(judged.reasons)}", FAILED)
+    if not as_json:
+        click.echo(f"{out}: {judged.small.size_bytes:,} bytes")
+
+
+def _samples(file: Path) -> tuple[Any, Any]:
+    import numpy as np
+
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            x, y = np.asarray(arrays["x"], np.float32), np.asarray(arrays["y"])
+    except (OSError, KeyError, ValueError) as error:
+        raise WrongCall(f"{file}: {error}; wanted is a .npz file with x and y") from error
+    if x.ndim != 2 or y.shape != x.shape[:1] or y.size < FEWEST or not np.isfinite(x).all():
+        raise WrongCall(
+            f"{file}: x is {x.shape}, y is {y.shape}; allowed are finite numbers, [samples, inputs] and [samples], of "
+            f"at least {FEWEST}"
+        )
+    return x, y
+
+
+def _source(file: Path, inputs: int, y: Any, hidden: int) -> "Source":
+    """Read a model.
+
+    Raises:
+        SourceError: it is none that can be made small.
+    """
+    from thalweg.learning.shrink import sources
+
+    kind = file.suffix.lower()
+    if kind in _PICKLES:
+        raise sources.SourceError(
+            "a pickle runs what is in it when it is opened, so none is; where you trust it, write it anew: "
+            "skops.io.dump(joblib.load(FILE), 'model.skops')"
+        )
+    if kind == ".npy":
+        return _of_parameters(file, inputs, y, hidden)
+    if kind == ".skops":
+        return _of_skops(file, inputs)
+    if kind == ".onnx":
+        import onnx
+        from google.protobuf.message import DecodeError
+
+        try:
+            found = onnx.ModelProto.FromString(file.read_bytes())
+            onnx.checker.check_model(found)
+        except (DecodeError, onnx.checker.ValidationError) as error:
+            raise sources.SourceError(f"no ONNX model: {str(error)[:300]}") from error
+        return sources.OnnxSource(model=found)
+    raise sources.SourceError(f"a file of the kind {kind!r}: allowed are .npy, .skops and .onnx")
+
+
+def _of_parameters(file: Path, inputs: int, y: Any, hidden: int) -> "Source":
+    import numpy as np
+
+    from thalweg.federation.local_samples import SamplesError, shape_of
+    from thalweg.learning.shrink import sources
+
+    try:
+        vector = np.load(file, allow_pickle=False)
+        if vector.ndim != 1 or not np.isfinite(vector).all() or not np.issubdtype(y.dtype, np.integer):
+            raise ValueError("wanted are one vector of finite numbers, and held-out classes that are whole numbers")
+        network = shape_of(vector.size, inputs, hidden, int(y.max()) + 1)
+    except (OSError, ValueError, TypeError, SamplesError) as error:
+        raise sources.SourceError(str(error)) from error
+    return sources.NetworkSource(network=network, vector=vector.astype(np.float32))
+
+
+def _of_skops(file: Path, inputs: int) -> "Source":
+    from skops.io import get_untrusted_types, load
+
+    from thalweg.learning.shrink import sources
+
+    try:
+        named = set(map(str, get_untrusted_types(file=file)))
+        strangers = sorted(named - NUMBERS_ALONE)
+        if strangers:
+            raise ValueError(f"it holds {', '.join(strangers)}: allowed are scikit-learn's own classifiers")
+        found = load(file, trusted=sorted(named))
+    except Exception as error:  # a damaged archive shows itself in many ways
+        raise sources.SourceError(f"no model of skops: {str(error)[:300]}") from error
+    if not hasattr(found, "classes_"):
+        raise sources.SourceError(f"{type(found).__name__}: allowed are classifiers that have been trained")
+    return sources.SklearnSource(model=found, inputs=inputs)
+
+
+def _told(judged: "Judged") -> dict[str, Any]:
+    def of(measured: Any) -> dict[str, Any]:
+        return {
+            "size_bytes": measured.size_bytes,
+            "accuracy": round(measured.accuracy, 5),
+            "p50_us": round(measured.p50_us, 2),
+            "p99_us": round(measured.p99_us, 2),
+        }
+
+    return {
+        "recipe": judged.recipe,
+        "passed": judged.passed,
+        "times_smaller": round(judged.times_smaller, 3),
+        "points_lost": round(judged.points_lost, 3),
+        "full": of(judged.full),
+        "small": of(judged.small),
+        "reasons": list(judged.reasons),
+    }
+
+
+def _show(judged: "Judged", tried: "tuple[Judged, ...]") -> None:
+    rows = [
+        {
+            "recipe": one.recipe,
+            "bytes": one.small.size_bytes,
+            "times smaller": f"{one.times_smaller:.2f}",
+            "points lost": f"{one.points_lost:.2f}",
+            "p99 µs": f"{one.small.p99_us:.1f} / {one.full.p99_us:.1f}",
+            "by": by,
+            "passes": "yes" if one.passed else "no",
+        }
+        for by, several in (("first half", tried), ("other half", () if judged in tried else (judged,)))
+        for one in several
+    ]
+    print_table([Column(name=name) for name in rows[0]], rows)

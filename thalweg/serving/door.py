@@ -1,0 +1,176 @@
+"""The model server's door: the Open Inference Protocol, version 2, over HTTP, with JSON tensors.
+
+The protocol: github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
+from importlib.metadata import version as version_of
+from typing import Any, Final
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from thalweg.serving.model_server import ModelServer, NothingServesError, TooBusyError, WrongVersionError
+from thalweg.serving.tensors import InferRequest, TensorError
+
+BODY_S: Final = 20.0
+"""A request that comes in drops is not waited for any longer."""
+AGAIN_S: Final = 1
+LOAD_HEADER: Final = "Thalweg-In-Flight"
+"""Requests under way when this one had been answered: by it, callers choose among servers."""
+_REQUEST: Final = msgspec.json.Decoder(InferRequest)
+
+_Handler = Callable[[Request], Awaitable[Response]]
+
+
+class BodyTooLargeError(Exception):
+    """A request is larger than allowed."""
+
+
+class TooSlowError(Exception):
+    """A request's body did not come in time."""
+
+
+class ModelDoor:
+    """The routes, and what they share."""
+
+    def __init__(self, server: ModelServer, workers: Executor, *, most_body_bytes: int) -> None:
+        """Put it together.
+
+        Args:
+            server: what answers.
+            workers: threads that compute.
+            most_body_bytes: largest request that is read.
+        """
+        self._server, self._workers, self._most = server, workers, most_body_bytes
+
+    def app(self) -> Starlette:
+        """Make the application."""
+        routes: Mapping[str, tuple[_Handler, str]] = {
+            "/v2": (self._about, "GET"),
+            "/v2/health/live": (self._live, "GET"),
+            "/v2/health/ready": (self._ready, "GET"),
+            "/v2/models/{name}": (self._named(self._model), "GET"),
+            "/v2/models/{name}/versions/{version}": (self._named(self._model), "GET"),
+            "/v2/models/{name}/ready": (self._named(self._ready), "GET"),
+            "/v2/models/{name}/versions/{version}/ready": (self._named(self._ready), "GET"),
+            "/v2/models/{name}/infer": (self._named(self._infer), "POST"),
+            "/v2/models/{name}/versions/{version}/infer": (self._named(self._infer), "POST"),
+            "/v2/models/{name}/figures": (self._named(self._figures), "GET"),
+        }
+        return Starlette(
+            routes=[Route(path, do, methods=[method]) for path, (do, method) in routes.items()],
+            exception_handlers={HTTPException: _no_such_path},
+        )
+
+    # What is told
+
+    async def _about(self, _: Request) -> Response:
+        return _json({"name": "thalweg", "version": version_of("thalweg"), "extensions": []})
+
+    async def _live(self, _: Request) -> Response:
+        return _json({"live": True})
+
+    async def _ready(self, request: Request) -> Response:
+        serving = self._server.serving
+        ready = serving is not None and not self._server.leaving
+        if serving is not None and "version" in request.path_params:
+            ready = ready and request.path_params["version"] == str(serving.version.version)
+        return _json({"ready": ready}, 200 if ready else 503)
+
+    async def _model(self, request: Request) -> Response:
+        serving = self._server.serving
+        if serving is None:
+            return _wrong(503, f"no version of {self._server.name} serves yet")
+        asked, number = request.path_params.get("version"), str(serving.version.version)
+        if asked not in (None, number):
+            return _wrong(404, f"version {asked} is asked for; version {number} serves")
+        return _json(
+            {
+                "name": self._server.name,
+                "versions": [number],
+                "platform": "onnx_onnxruntime",
+                "inputs": serving.inputs,
+                "outputs": serving.outputs,
+                "parameters": {"sha256": serving.version.sha256},
+            }
+        )
+
+    async def _figures(self, _: Request) -> Response:
+        return _json(self._server.told())
+
+    # Requests
+
+    async def _infer(self, request: Request) -> Response:
+        try:
+            asked = _REQUEST.decode(await asyncio.wait_for(self._body(request), BODY_S))
+            number = _number(request.path_params.get("version"))
+            loop = asyncio.get_running_loop()
+            answer = await loop.run_in_executor(self._workers, self._server.answer, asked, number)
+        except (TensorError, msgspec.MsgspecError, ValueError) as error:
+            return _wrong(400, f"not a request that can be answered: {error}")
+        except BodyTooLargeError as error:
+            return _wrong(413, str(error))
+        except WrongVersionError as error:
+            return _wrong(404, str(error))
+        except TimeoutError:
+            return _wrong(408, f"the request did not come within {BODY_S:g} s")
+        except (NothingServesError, TooBusyError) as error:
+            return _wrong(503, str(error), {"Retry-After": str(AGAIN_S)})
+        except ClientDisconnect:
+            return _wrong(400, "the caller has gone")
+        return Response(
+            answer,
+            media_type="application/json",
+            headers={LOAD_HEADER: str(self._server.figures.in_flight)},
+        )
+
+    async def _body(self, request: Request) -> bytes:
+        said = request.headers.get("content-length", "")
+        if said.isdecimal() and int(said) > self._most:
+            raise BodyTooLargeError(f"{int(said):,} bytes; allowed are {self._most:,}")
+        parts, size = [], 0
+        async for part in request.stream():
+            size += len(part)
+            if size > self._most:
+                raise BodyTooLargeError(f"more than {self._most:,} bytes; allowed are no more")
+            parts.append(part)
+        return b"".join(parts)
+
+    def _named(self, do: _Handler) -> _Handler:
+        async def answer(request: Request) -> Response:
+            name = request.path_params["name"]
+            if name != self._server.name:
+                return _wrong(404, f"model {name!r} is not served here; {self._server.name!r} is")
+            return await do(request)
+
+        return answer
+
+
+def _number(version: str | None) -> int | None:
+    if version is None:
+        return None
+    if not version.isdecimal() or len(version) > 18:
+        raise TensorError(f"version {version!r}: allowed are whole numbers")
+    return int(version)
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+
+def _wrong(status: int, words: str, headers: Mapping[str, str] | None = None) -> Response:
+    content = msgspec.json.encode({"error": words})
+    return Response(content, status, headers, media_type="application/json")
+
+
+async def _no_such_path(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    words = "no such path: allowed are /v2 and what the Open Inference Protocol has below it"
+    return _wrong(status, words if status == 404 else "the path does not take this method")

@@ -1,0 +1,113 @@
+"""A new version of a model, published: its bytes into the store of payloads, then the record that regions serve by."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from thalweg.learning.vectors.parameters import digest
+from thalweg.serving.loaded_model import ModelRefusedError, inputs_of, opened
+from thalweg.serving.transfer import TransferError, fetched, ways_of
+from thalweg.serving.version_record import FIELD, ModelVersion, VersionRecordError, key_of, read_version, written
+from thalweg.streams.learning.payloads import PayloadError, PayloadStore
+from thalweg.sync.protocol.changes import Assign, Change
+
+
+class Records(Protocol):
+    """A replica of the sync plane, as far as it is needed here (`client.replica_client`)."""
+
+    def read(self, key: str) -> Mapping[str, Any] | None:
+        """Return a record's value; None if there is none."""
+
+    def keys(self, prefix: str = "") -> Sequence[str]:
+        """Return the keys of all live records that start with the prefix."""
+
+    def put(self, key: str, *changes: Change) -> object:
+        """Write."""
+
+
+class PublicationError(ValueError):
+    """A version cannot be published; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What was published."""
+
+    key: str
+    version: ModelVersion
+    before: int
+    """Newest number until then, of any region; 0 for none."""
+
+
+def publish_version(
+    model: str,
+    raw: bytes,
+    records: Records,
+    store: PayloadStore,
+    *,
+    number: int | None = None,
+    region: str | None = None,
+    other_inputs: bool = False,
+) -> Published:
+    """Publish a version.
+
+    Args:
+        model: name of the model.
+        raw: an ONNX file.
+        records: a replica that may write.
+        store: where bytes lie.
+        number: of the version; None takes the one after the newest of any region.
+        region: that alone is to serve it; None for all that have no record of their own.
+        other_inputs: whether it may ask for other inputs than the version before, which callers of that do not send.
+
+    Raises:
+        PublicationError: the file is no model that can be served, the number is not above the newest, or its inputs
+            are others.
+        VersionRecordError: the model's name cannot be one.
+        OSError: the store does not take it.
+    """
+    key = key_of(model, region)
+    before = _declared(records, key) or _declared(records, key_of(model))
+    newest = _newest(records, model)
+    chosen = newest + 1 if number is None else number
+    if chosen <= newest:
+        raise PublicationError(f"version {chosen}: version {newest} is declared; allowed are numbers above it")
+    try:
+        inputs = inputs_of(opened(raw))
+    except ModelRefusedError as error:
+        raise PublicationError(str(error)) from error
+    if before is not None and inputs != before.inputs and not other_inputs:
+        raise PublicationError(
+            f"it asks for other inputs than version {before.version}, which is what callers send: give it another "
+            "name, or say that they know (--other-inputs)"
+        )
+    ways = ways_of(raw, _bytes_of(before, store))
+    store.put(ways.values())
+    version = ModelVersion(version=chosen, sha256=digest(raw), size_bytes=len(raw), ways=tuple(ways), inputs=inputs)
+    records.put(key, Assign(FIELD, written(version)))
+    return Published(key=key, version=version, before=newest)
+
+
+def _newest(records: Records, model: str) -> int:
+    """Return the largest number that is declared anywhere: one number is one version, whoever serves it."""
+    of_all = key_of(model)
+    keys = [key for key in records.keys(of_all) if key == of_all or key.startswith(f"{of_all}/")]
+    return max((found.version for key in keys if (found := _declared(records, key)) is not None), default=0)
+
+
+def _declared(records: Records, key: str) -> ModelVersion | None:
+    value = records.read(key)
+    try:
+        return None if value is None else read_version(value)
+    except VersionRecordError:
+        return None  # it is replaced
+
+
+def _bytes_of(version: ModelVersion | None, store: PayloadStore) -> bytes | None:
+    """Read the bytes of what is declared, to write the new ones as a difference; None where they are not there."""
+    if version is None:
+        return None
+    try:
+        return fetched(version, store.get, {})[0]
+    except (PayloadError, TransferError, OSError):
+        return None

@@ -1,0 +1,70 @@
+"""Which version a region is to serve, read from the sync plane: the record of the model, or the region's own.
+
+The topic `replica` is what every region agrees on, so nothing is joined and nothing written: a reader of it is enough.
+A record that declares nothing that can be served changes nothing; nor does one that is deleted, for who serves goes on.
+"""
+
+import logging
+from typing import Final
+
+from thalweg.serving.version_record import ModelVersion, VersionRecordError, key_of, read_version
+from thalweg.streams.broker.consume import IncomingRecord, Reader
+from thalweg.streams.replication.replica_log import read_entry
+from thalweg.sync.protocol.entries import ForgetEntry, RecordEntry
+from thalweg.sync.protocol.records import view
+
+log: Final = logging.getLogger("thalweg.serving")
+
+
+class WantedVersion:
+    """Of one model in one region, as far as has been read."""
+
+    def __init__(self, reader: Reader, model: str, region: str) -> None:
+        """Begin with none.
+
+        Args:
+            reader: of the topic `replica`, from its beginning.
+            model: name of the model.
+            region: where it is served.
+
+        Raises:
+            VersionRecordError: the name cannot be a model's.
+        """
+        self._reader = reader
+        self._all, self._own = key_of(model), key_of(model, region)
+        self._found: dict[str, ModelVersion] = {}
+        self.trouble = ""
+        """Why the newest record of the model says nothing; empty where it does."""
+
+    def refresh(self, timeout_ms: int) -> ModelVersion | None:
+        """Read what has arrived, and return what is to be served; None where nothing is declared.
+
+        Raises:
+            BrokerUnavailableError: nobody answers; what was read stays.
+        """
+        for record in self._reader.poll(timeout_ms):
+            self._take(record)
+        return self._found.get(self._own, self._found.get(self._all))
+
+    def close(self) -> None:
+        """Let the reader go."""
+        self._reader.close()
+
+    def _take(self, record: IncomingRecord) -> None:
+        entry = read_entry(record.key, record.value, record.headers)
+        if isinstance(entry, ForgetEntry):
+            self._found.pop(entry.key, None)
+            return
+        if not isinstance(entry, RecordEntry) or entry.record.key not in (self._all, self._own):
+            return
+        key = entry.record.key
+        value = view(entry.record)
+        if value is None:
+            self._found.pop(key, None)
+            return
+        try:
+            self._found[key] = read_version(value)
+            self.trouble = ""
+        except VersionRecordError as error:
+            self.trouble = f"the record {key} declares no version that can be served: {error}"
+            log.error("%s", self.trouble)
