@@ -26,7 +26,7 @@ def rounds_beside(python: str, base: Trial, turns: int) -> dict[str, Any]:
     """Measure both in turn, and the rounds of ours in this process after them.
 
     Args:
-        python: interpreter of an environment with `flwr[simulation]`, numpy and scikit-learn.
+        python: interpreter of an environment with thalweg[flower], `flwr[simulation]` and scikit-learn.
         base: clients and training; of its data the digits are taken.
         turns: of each.
 
@@ -35,8 +35,8 @@ def rounds_beside(python: str, base: Trial, turns: int) -> dict[str, Any]:
     """
     if not Path(python).is_file():
         raise click.UsageError(
-            f"--set flower={python!r}: wanted is the interpreter of an environment with 'flwr[simulation]', numpy and "
-            "scikit-learn"
+            f"--set flower={python!r}: wanted is the interpreter of an environment with thalweg[flower], "
+            "'flwr[simulation]' and scikit-learn"
         )
     raw: dict[str, list[dict[str, Any]]] = {"simulation": [], "grid": []}
     for turn in range(turns):

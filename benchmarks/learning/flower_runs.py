@@ -1,6 +1,6 @@
 """Rounds of Flower's FedAvg on the digits, by Flower's own simulation or by our grid: one program for both.
 
-It is run by an interpreter that has `flwr[simulation]`, numpy and scikit-learn (`thalweg bench federate --set
+It is run by an interpreter that has thalweg[flower], `flwr[simulation]` and scikit-learn (`thalweg bench federate --set
 parts=flower`), and prints one JSON object. App, strategy, training and dealing are the same objects in both; what
 differs is who brings the messages to the apps. It is imported and not run as a program, so that the processes of
 Flower's simulation find the app by its name.

@@ -1,5 +1,6 @@
 """What Flower's strategies rely on, asked of the grid in one process and of the one over topics alike."""
 
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from flwr.supercore.run import Run
 
 from tests.flower_stage import NAMES, STRATEGIES, FlowerStage, learning_app, names_and_configs, outcome
 from tests.flower_stage import threads_that_take_part as taking_part
+from tests.patience import PATIENCE_S
 from thalweg.conf.settings import KafkaSettings
 from thalweg.flower.client_node import ClientNode
 from thalweg.flower.connection import kafka_grid
@@ -90,10 +92,10 @@ def test_a_reply_is_pulled_once(make: Make) -> None:
     grid = make("r")
     ids = list(grid.push_messages([asked(number) for number in grid.get_node_ids()]))
     pulled: list[Message] = []
-    for _ in range(400):
+    ends = time.monotonic() + PATIENCE_S
+    while len(pulled) < len(ids) and time.monotonic() < ends:
         pulled += grid.pull_messages(ids)
-        if len(pulled) == len(ids):
-            break
+        time.sleep(0.01)
     assert sorted(one.metadata.reply_to_message_id for one in pulled) == sorted(ids)
     assert list(grid.pull_messages(ids)) == []
 

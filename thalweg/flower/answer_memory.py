@@ -1,7 +1,7 @@
 """What a participant keeps between its lives: its last reply until that is on the topic, and its client app's state.
 
-Both are in one file that appears whole, so a life that ends at any point leaves either what was before a message or what
-was after it: nothing is computed twice that was once written, and no state is one message ahead of its reply.
+Both are in one file that appears whole, so a life that ends at any point leaves what was before a message or what was
+after it: nothing is computed twice that was once written, and no state is one message ahead of its reply.
 """
 
 import os
