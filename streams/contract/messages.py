@@ -737,6 +737,7 @@ class FlowerReply(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What a participant says to a Flower server app: that it joins or leaves, or its reply to a call."""
 
     kind: Literal["join", "leave", "reply"]
+    """`join` and `leave`: whether the participant may be called."""
     run: Identifier
     """Name of the run."""
     participant: Identifier
