@@ -79,9 +79,9 @@ def learn(grid: Grid, clients: int, alpha: float, rounds: int, seed: int) -> dic
 
 
 def by_our_grid(clients: int, alpha: float, rounds: int, seed: int) -> dict[str, Any]:
-    """Run the apps in this process, by our grid."""
+    """Run the apps by our grid, in as many processes as Flower's simulation makes actors: one for each processor."""
     nodes = [ClientNode("digits", f"p{i}", app, node_config={"partition-id": i}) for i in range(clients)]
-    return learn(LocalGrid("digits", nodes), clients, alpha, rounds, seed)
+    return learn(LocalGrid("digits", nodes, processes=os.cpu_count() or 1), clients, alpha, rounds, seed)
 
 
 def by_simulation(clients: int, alpha: float, rounds: int, seed: int) -> dict[str, Any]:

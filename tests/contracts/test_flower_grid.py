@@ -1,5 +1,6 @@
 """What Flower's strategies rely on, asked of the grid in one process and of the one over topics alike."""
 
+import multiprocessing
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -9,32 +10,45 @@ import pytest
 
 pytest.importorskip("flwr", reason="Flower has an environment of its own: ./run test-flower")
 
-from flwr.app import ConfigRecord, Message, RecordDict
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
-from tests.flower_stage import NAMES, STRATEGIES, FlowerStage, learning_app, names_and_configs, outcome
+from tests.flower_stage import NAMES, SIZE, STRATEGIES, FlowerStage, learning_app, names_and_configs, outcome
 from tests.flower_stage import threads_that_take_part as taking_part
 from tests.patience import PATIENCE_S
 from thalweg.conf.settings import KafkaSettings
 from thalweg.flower.client_node import ClientNode
 from thalweg.flower.connection import kafka_grid
 from thalweg.flower.local_grid import LocalGrid
+from thalweg.flower.node_workers import WorkerGoneError
 from thalweg.flower.numbers import number_of
 
 Make = Callable[[str], Grid]
 
 
-def local_grid(run: str) -> LocalGrid:
+def local_grid(run: str, processes: int = 1) -> LocalGrid:
     made = learning_app()
-    return LocalGrid(run, [ClientNode(run, name, made, node_config=config) for name, config in names_and_configs()])
+    nodes = [ClientNode(run, name, made, node_config=config) for name, config in names_and_configs()]
+    return LocalGrid(run, nodes, processes=processes)
 
 
-@pytest.fixture(params=["local", "topics", pytest.param("kafka", marks=pytest.mark.acceptance)])
+@pytest.fixture(params=["local", "processes", "topics", pytest.param("kafka", marks=pytest.mark.acceptance)])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     """Make a grid with everybody there."""
     if request.param == "local":
         yield local_grid
+    elif request.param == "processes":
+        grids = []
+
+        def in_processes(run: str) -> LocalGrid:
+            grids.append(local_grid(run, processes=2))
+            return grids[-1]
+
+        yield in_processes
+        for grid in grids:
+            grid.close()
     elif request.param == "topics":
 
         def over_topics(run: str) -> Grid:
@@ -65,10 +79,6 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
 
 
 def asked(number: int, kind: str = "train", ttl: float | None = None, server_round: int = 1) -> Message:
-    import numpy as np
-    from flwr.app import ArrayRecord
-
-    from tests.flower_stage import SIZE
 
     arrays = ArrayRecord([np.ones(SIZE, np.float32)])
     content = RecordDict({"arrays": arrays, "config": ConfigRecord({"server-round": server_round})})
@@ -148,3 +158,15 @@ def test_a_strategy_learns_the_same_bits_wherever_the_apps_run(make: Make, name:
     assert made == outcome(local_grid("r"), STRATEGIES[name]())
     assert made[0] != outcome(local_grid("r"), STRATEGIES[name](), rounds=2)[0]
     assert made[2][3]["size"] > 0
+
+
+def test_a_process_that_is_gone_is_named_and_the_others_end_with_their_grid() -> None:
+    grid = local_grid("r", processes=2)
+    first, second = multiprocessing.active_children()
+    first.kill()
+    first.join(60)
+    with pytest.raises(WorkerGoneError, match="has ended"):
+        grid.send_and_receive([asked(number) for number in grid.get_node_ids()], timeout=60)
+    grid.close()
+    second.join(60)
+    assert second.exitcode == 0
