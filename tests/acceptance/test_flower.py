@@ -113,6 +113,7 @@ def test_a_strategy_over_kafka_learns_the_bits_of_one_process_through_a_kill_and
     with threads_that_take_part("r", HERE, kafka, tmp_path, app, wrap=True), killed_in_a_round(one, tmp_path):
         grid = kafka_grid("r", kafka, payloads=str(tmp_path / "payloads"), inline_bytes=200)
         grid._publisher = Repeating(grid._publisher)
+        grid.wait_for(len(NAMES), PATIENCE_S)
         made = outcome(grid, STRATEGIES[name]())
         grid.end()
         assert grid.repeated > 0 and grid.refused == 0

@@ -68,8 +68,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
             threads.__enter__()
             grid = kafka_grid(run, kafka, payloads=str(tmp_path / "payloads"), inline_bytes=200)
             opened.append((threads, grid))
-            while len(grid.get_node_ids()) < len(NAMES):
-                grid._look(50)
+            grid.wait_for(len(NAMES), PATIENCE_S)
             return grid
 
         yield over_kafka

@@ -31,7 +31,7 @@ from thalweg.sync.clock import Clock
 
 MOST_TTL_S: Final = 86_400
 """A call and its reply are kept by the broker for longer than this, so nobody answers again what was answered."""
-_LOOK_MS: Final = 100
+LOOK_MS: Final = 100
 """How long one look for replies waits: so late a given time may be noticed."""
 
 
@@ -142,9 +142,9 @@ class ExactGrid(Grid):  # type: ignore[misc]  # flwr is not installed where type
         ends_ms = None if timeout is None else self._steady() + timeout * 1_000
         found: dict[str, Message] = {}
         while True:
-            left_ms = _LOOK_MS if ends_ms is None else ends_ms - self._steady()
+            left_ms = LOOK_MS if ends_ms is None else ends_ms - self._steady()
             missing = {name for name in ids if name not in found}
-            for reply in self._pull(missing, wait_ms=int(min(max(left_ms, 0), _LOOK_MS))):
+            for reply in self._pull(missing, wait_ms=int(min(max(left_ms, 0), LOOK_MS))):
                 found[reply.metadata.reply_to_message_id] = reply
             if len(found) == len(ids) or left_ms <= 0:
                 return [found[name] for name in ids if name in found]

@@ -11,7 +11,7 @@ from typing import Final
 
 from flwr.app import Message
 
-from thalweg.flower.exact_grid import ExactGrid, OpenCall
+from thalweg.flower.exact_grid import LOOK_MS, ExactGrid, OpenCall
 from thalweg.flower.wire import WireError, WireMessage, from_wire
 from thalweg.learning.vectors.parameters import digest
 from thalweg.streams.broker.consume import IncomingRecord
@@ -108,6 +108,25 @@ class KafkaGrid(ExactGrid):
         """Names of who has joined and not left; one that died is among them, and does not reply."""
         self._look(0)
         return sorted(name for name, (_, there) in self._lives.items() if there)
+
+    def wait_for(self, participants: int, timeout_s: float | None = None) -> None:
+        """Wait until so many take part, before a strategy starts.
+
+        Flower's strategies count who is there before they wait for `min_available_nodes`: of a run that begins with
+        fewer, the first round draws fewer.
+
+        Args:
+            participants: how many.
+            timeout_s: after which it is given up; None waits for ever.
+
+        Raises:
+            TimeoutError: they are fewer.
+        """
+        ends_ms = None if timeout_s is None else self._steady() + timeout_s * 1_000
+        while (there := len(self.members())) < participants:
+            if ends_ms is not None and self._steady() >= ends_ms:
+                raise TimeoutError(f"{there} of {participants} participants have joined {self.name!r}")
+            self._look(LOOK_MS)
 
     def end(self) -> None:
         """Let the participants go. Call it when what was learned is safe: the run cannot be gone on with."""

@@ -262,6 +262,24 @@ def test_who_leaves_is_called_no_more_and_what_an_earlier_life_says_late_does_no
     assert list(grid.members()) == ["oslo"]
 
 
+def test_a_server_app_waits_for_as_many_as_it_wants_and_says_how_many_there_are(tmp_path: Path) -> None:
+    stage = FlowerStage(tmp_path)
+    stage.participant("r", "oslo", learning_app())
+    grid = stage.grid("r")
+    with pytest.raises(TimeoutError, match="1 of 2 participants have joined 'r'"):
+        grid.wait_for(2, timeout_s=1)
+    looks = []
+
+    def turn() -> None:
+        looks.append(1)
+        if len(looks) == 5:
+            stage.participant("r", "rome", learning_app())
+
+    grid._reader.turn = turn
+    grid.wait_for(2)
+    assert list(grid.members()) == ["oslo", "rome"] and len(looks) == 5
+
+
 def test_a_run_that_was_ended_lets_its_participants_go_and_is_not_gone_on_with(tmp_path: Path) -> None:
     stage = FlowerStage(tmp_path)
     one = stage.participant("r", "oslo", learning_app())
