@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, Final
 
 import click
@@ -43,10 +43,11 @@ def rounds_beside(python: str, base: Trial, turns: int) -> dict[str, Any]:
         for engine in raw:
             raw[engine].append(_run(python, engine, base.clients, turn))
     simulation, grid = (median(one["rounds_per_second"] for one in raw[engine]) for engine in raw)
+    simulation_s, grid_s = (median(one["processor_s_per_round"] for one in raw[engine]) for engine in raw)
     trial = replace(base, data="digits", alpha=ALPHA, rounds=ROUNDS)
-    began = perf_counter()
+    began, began_s = perf_counter(), process_time()
     carry_out(trial, central=False)
-    ours = round(ROUNDS / (perf_counter() - began), 2)
+    ours, ours_s = round(ROUNDS / (perf_counter() - began), 2), (process_time() - began_s) / ROUNDS
     return {
         "clients": base.clients,
         "alpha": ALPHA,
@@ -57,6 +58,11 @@ def rounds_beside(python: str, base: Trial, turns: int) -> dict[str, Any]:
         "grid_times_simulation": round(grid / simulation, 2),
         "own_rounds_per_second": ours,
         "own_times_simulation": round(ours / simulation, 2),
+        "simulation_processor_s_per_round": simulation_s,
+        "grid_processor_s_per_round": grid_s,
+        "own_processor_s_per_round": round(ours_s, 4),
+        "simulation_times_processor_of_grid": round(simulation_s / grid_s, 2),
+        "simulation_times_processor_of_own": round(simulation_s / ours_s, 2),
         "raw": raw,
     }
 
