@@ -2,6 +2,7 @@
 
 import multiprocessing
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from thalweg.flower.client_node import ClientNode
@@ -67,9 +68,7 @@ class NodeWorkers:
 def _answer_all(nodes: Mapping[str, ClientNode], connection: Connection, others: Sequence[Connection]) -> None:
     for other in others:
         other.close()
-    while True:
-        try:
+    with suppress(EOFError, OSError, KeyboardInterrupt):  # whoever asked has gone, while this waited or answered
+        while True:
             asked: list[Asked] = connection.recv()
-        except (EOFError, KeyboardInterrupt):
-            return
-        connection.send([nodes[name].answer(message) for name, message in asked])
+            connection.send([nodes[name].answer(message) for name, message in asked])
