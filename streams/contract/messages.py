@@ -739,6 +739,44 @@ class ServerStatus(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """When, by its clock, milliseconds since 1970."""
 
 
+class FlowerCall(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A message of a Flower server app to one participant, or the end of its run."""
+
+    kind: Literal["call", "end"]
+    """`end`: nobody is called any more, and participants may go."""
+    run: Identifier
+    """Name of the run."""
+    participant: Annotated[str, Meta(max_length=256)] = ""
+    """call: who is called."""
+    message_id: Annotated[str, Meta(pattern="^(?:[0-9a-f]{64})?$")] = ""
+    """call: follows from what is asked of whom, so the same call made again has the same id."""
+    metadata: Base64 = ""
+    """call: Flower's message without its content: `flwr.proto.Message`, in base64."""
+    content: Payload | None = None
+    """call: its content, `flwr.proto.RecordDict`."""
+    until: EpochMs = 0
+    """call: the broker's time until which a reply counts, milliseconds since 1970."""
+
+
+class FlowerReply(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What a participant says to a Flower server app: that it joins or leaves, or its reply to a call."""
+
+    kind: Literal["join", "leave", "reply"]
+    """`join` and `leave`: whether the participant may be called."""
+    run: Identifier
+    """Name of the run."""
+    participant: Identifier
+    """Who says it."""
+    life: Count = 0
+    """join and leave: number of the participant's life; what an earlier one still says does not count."""
+    message_id: Annotated[str, Meta(pattern="^(?:[0-9a-f]{64})?$")] = ""
+    """reply: of the call. The first one counts."""
+    metadata: Base64 = ""
+    """reply: Flower's message without its content: `flwr.proto.Message`, in base64; an error is in it."""
+    content: Payload | None = None
+    """reply: its content, `flwr.proto.RecordDict`; null for an error."""
+
+
 MESSAGES: Final = {
     "requests": TaskRequest,
     "control": ControlOrder,
@@ -750,5 +788,7 @@ MESSAGES: Final = {
     "updates": ModelUpdate,
     "models": ModelState,
     "servers": ServerStatus,
+    "calls": FlowerCall,
+    "replies": FlowerReply,
 }
 """Message type by topic (`streams.contract.topics`), for topics whose record values are ours."""

@@ -160,6 +160,25 @@ SERVERS = TopicContract(
     "has gone.",
     compacted=True,
 )
+CALLS = TopicContract(
+    topic="calls",
+    key="participant",
+    writer="Flower's server apps",
+    meaning="Flower's messages to participants (`thalweg.flower`), and the end of a run of them.",
+    # Longer than any call may be waited for, so whoever reads from the beginning finds the calls that are open.
+    retention_ms=2 * DAY_MS,
+)
+REPLIES = TopicContract(
+    topic="replies",
+    key="participant",
+    writer="Flower's client apps",
+    meaning="What a region's participants say to Flower's server apps: joined, left, replies to calls.",
+    per_region=True,
+    # A day longer than calls: one that is still there and was answered has its reply.
+    retention_ms=3 * DAY_MS,
+    # Which reply was late is judged by when it arrived, which is then part of the record.
+    stamped_by_broker=True,
+)
 DEADLETTER = TopicContract(
     topic="deadletter",
     key="the refused record's key",
@@ -183,6 +202,8 @@ CONTRACTS: Final = (
     UPDATES,
     MODELS,
     SERVERS,
+    CALLS,
+    REPLIES,
     DEADLETTER,
 )
 

@@ -46,6 +46,7 @@ WALL: Final = {
     "thalweg/cli/demo_command.py": ENTRY,
     "thalweg/cli/explain_command.py": ENTRY,
     "thalweg/cli/federate_command.py": ENTRY,
+    "thalweg/cli/flower_command.py": ENTRY,
     "thalweg/cli/terminal/outcomes.py": "says how long ago a task had ended",
     "thalweg/cli/logs_command.py": ENTRY,
     "thalweg/cli/model_command.py": ENTRY,
@@ -66,6 +67,8 @@ WALL: Final = {
     "thalweg/cli/reach/recorded_campaign.py": ENTRY,
     "thalweg/client/client.py": "an application's entry: stamps what it sends, unless it brings a clock",
     "thalweg/client/replica_client.py": "an application's entry: stamps what it writes",
+    "thalweg/flower/connection.py": ENTRY,
+    "thalweg/flower/local_grid.py": "an application's entry, unless it brings a clock",
     "thalweg/stack/process_table.py": "how long a process has been running",
 }
 
@@ -96,6 +99,7 @@ STEADY: Final = {
     "thalweg/audit/hurt.py": DEADLINE,
     "thalweg/audit/watch.py": DEADLINE,
     "thalweg/bootstrap/checks.py": SHOWN,
+    "thalweg/bootstrap/flower_environment.py": SHOWN,
     "thalweg/bootstrap/try_wheel.py": SHOWN,
     "thalweg/bootstrap/virtualenv.py": SHOWN,
     "thalweg/checkup/machine.py": "looks at the clocks themselves",
@@ -120,6 +124,8 @@ STEADY: Final = {
     "thalweg/client/orders.py": DEADLINE,
     "thalweg/demo/demo.py": PACE,
     "thalweg/demo/view.py": SHOWN,
+    "thalweg/flower/connection.py": ENTRY,
+    "thalweg/flower/local_grid.py": "an application's entry, unless it brings a clock",
     "thalweg/processes/children.py": DEADLINE,
     "thalweg/processes/supervisor.py": "how long a process has been well, and when it is started again",
     "thalweg/proof/campaign.py": SHOWN,

@@ -2,7 +2,8 @@
 
 What reads the code runs beside the tests, which are the longest by far. The wheel comes after them, alone: its demo is
 a newcomer's, with a broker, Spark and agents of its own, and beside the stacks of the test processes it showed nothing
-but how a machine with several of them on two cores stands still.
+but how a machine with several of them on two cores stands still. So do the tests of Flower's grids, which another
+environment runs.
 
 ``./run lint`` is the checks that read the code, alone: what a commit must pass (.pre-commit-config.yaml).
 """
@@ -67,8 +68,13 @@ def steps_before(pytest_arguments: Sequence[str]) -> list[Step]:
 
 
 def steps_after(pytest_arguments: Sequence[str]) -> list[Step]:
-    """Return the checks that need the machine for themselves; who chose some tests wants no wheel."""
-    return [] if pytest_arguments else [("wheel", [sys.executable, "-m", "thalweg.bootstrap.try_wheel"])]
+    """Return the checks that need the machine for themselves; who chose some tests wants neither wheel nor Flower."""
+    if pytest_arguments:
+        return []
+    return [
+        ("flower", [sys.executable, "-m", "thalweg.bootstrap.flower_environment"]),
+        ("wheel", [sys.executable, "-m", "thalweg.bootstrap.try_wheel"]),
+    ]
 
 
 def run_all(pytest_arguments: Sequence[str]) -> int:

@@ -20,6 +20,10 @@ def _module(name: str) -> Verb:
 
 VERBS: Final[Mapping[str, tuple[str, Verb]]] = {
     "test": ("every check; what follows goes to pytest", checks.run_all),
+    "test-flower": (
+        "the tests of Flower's grids, in an environment of their own; what follows goes to pytest",
+        _module("thalweg.bootstrap.flower_environment"),
+    ),
     "lint": ("the checks that run no code: what a commit must pass", lambda _: checks.run_steps(checks.lint_steps())),
     "format": ("lay the code out", _program("ruff", "format")),
     "wheel": ("build the wheel and use it where nothing of the tree is", _module("thalweg.bootstrap.try_wheel")),

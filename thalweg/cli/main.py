@@ -69,6 +69,11 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
         "federate",
         "Learn a model in rounds, from data that stay where they are.",
     ),
+    "flower": (
+        "thalweg.cli.flower_command",
+        "flower",
+        "Run Flower's client apps as participants of a server app whose grid is ours (docs/how-to/learning.md).",
+    ),
     "graph": ("thalweg.cli.contract_commands", "graph", "Print which job reads and writes what."),
     "hold": (
         "thalweg.cli.change_commands",

@@ -65,6 +65,22 @@ GOOD["results"] = [
         "metrics": {"loss": 0.5},
     },
 ]
+GOOD["calls"] = [
+    {"kind": "end", "run": "r"},
+    {
+        "kind": "call",
+        "run": "r",
+        "participant": "p",
+        "message_id": "a" * 64,
+        "metadata": "AAA=",
+        "content": {"sha256": "0" * 64, "size_bytes": 2, "inline": "AAA="},
+        "until": 1_790_000_000_000,
+    },
+]
+GOOD["replies"] = [
+    {"kind": "join", "run": "r", "participant": "p", "life": 5},
+    {"kind": "reply", "run": "r", "participant": "p", "message_id": "a" * 64, "metadata": "AAA=", "content": None},
+]
 GOOD["updates"] = [
     {"kind": "join", "model": "m", "participant": "p", "turn": 5},
     {"kind": "stop", "model": "m"},
@@ -148,6 +164,13 @@ BAD: dict[str, list[Any]] = {
     ],
 }
 
+BAD["calls"] = [{}, {"kind": "join", "run": "r"}, {"kind": "call", "run": "r", "message_id": "1"}]
+BAD["replies"] = [
+    {},
+    {"kind": "reply", "run": "r"},
+    {"kind": "join", "run": "r", "participant": "p", "life": -1},
+    {"kind": "reply", "run": "r", "participant": "p", "metadata": "no base64"},
+]
 BAD["updates"] = [
     {},
     {"kind": "dance", "model": "m"},

@@ -70,7 +70,7 @@ def test_the_wheel_has_the_machine_for_itself_after_all_others_whatever_they_sai
 
 def test_the_checks_are_the_linters_the_tests_and_where_all_are_run_the_wheel() -> None:
     assert [name for name, _ in checks.lint_steps()] == ["ruff check", "ruff format", "mypy", "import contract"]
-    assert [name for name, _ in checks.steps_after([])] == ["wheel"]
+    assert [name for name, _ in checks.steps_after([])] == ["flower", "wheel"]
     assert [name for name, _ in checks.steps_before([])] == ["class archives"]
     assert checks.steps_before(["-k", "fence"]) == checks.steps_after(["-k", "fence"]) == []
     assert checks.test_step(["-k", "fence"])[1][-2:] == ["-k", "fence"]
