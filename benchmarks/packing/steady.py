@@ -42,13 +42,19 @@ LOOKS: Final = 8
 
 
 def measure(
-    loads: str = "1.0,1.1", seeds: str = "42,43", days: float = 2.0, warm_up_days: float = 1.0, cycle_s: float = 60.0
+    loads: str = "1.0,1.1",
+    seeds: str = "42,43",
+    policies: str = f"{PLANNER},{ScoringRule.FILL},{ScoringRule.FGD}",
+    days: float = 2.0,
+    warm_up_days: float = 1.0,
+    cycle_s: float = 60.0,
 ) -> dict[str, Any]:
-    """Run every load with every seed through the planner, expected fill and FGD.
+    """Run every load with every seed through every policy.
 
     Args:
         loads: GPUs asked for by GPUs there are, commas between.
         seeds: of the draws.
+        policies: `flow`, which is the place job's planner, and its packer alone, by `fill` or `fgd`.
         days: that are measured, on the virtual clock.
         warm_up_days: before them.
         cycle_s: seconds between two plans; the references decide at once.
@@ -62,7 +68,7 @@ def measure(
         "load_average": round(os.getloadavg()[0], 2),
         "parameters": {"days": days, "warm_up_days": warm_up_days, "cycle_s": cycle_s},
         "runs": [
-            {"load": load, "seed": seed, **_one(machines, pods, load, seed, (warm_up_days * DAY_S, end_s), cycle_s)}
+            _one(machines, pods, load, seed, policies.split(","), (warm_up_days * DAY_S, end_s), cycle_s)
             for load in map(float, loads.split(","))
             for seed in map(int, seeds.split(","))
         ],
@@ -104,20 +110,22 @@ def _one(
     pods: Sequence[OpenbPod],
     load: float,
     seed: int,
+    policies: Sequence[str],
     span_s: tuple[float, float],
     cycle_s: float,
 ) -> dict[str, Any]:
+    """One load and seed, through each policy."""
     gpus = sum(machine.gpus for machine in machines)
     drawn = steady_pods(pods, gpus, load=load, until_s=span_s[1], seed=seed)
     scenario = pods_scenario(machines, drawn, until_s=span_s[1])
-    found: dict[str, Any] = {"pods": len(drawn)}
-    for name in (PLANNER, *ScoringRule):
+    found: dict[str, Any] = {"load": load, "seed": seed, "pods": len(drawn)}
+    for name in policies:
         began_s = time.process_time()
         own = scenario.own.get(name)
         policy = scenario.planner(name, place_settings(name, []), cycle_s) if own is None else own()
         done = replay(scenario.jobs, scenario.fleet, policy, begin_s=0.0)
         cpu_s = round(time.process_time() - began_s, 1)
-        found[str(name)] = {**figures(scenario, [pod.need for pod in drawn], done, span_s), "cpu_s": cpu_s}
+        found[name] = {**figures(scenario, [pod.need for pod in drawn], done, span_s), "cpu_s": cpu_s}
     return found
 
 
