@@ -1,6 +1,7 @@
 """`thalweg bench steady`: the openb cluster after weeks, as pods come and go, by the product's planner and beside FGD.
 
-python -m thalweg.benchmarks.packing.steady     measures, puts it into benchmarks/results/steady.json and prints it
+python -m thalweg.benchmarks.packing.steady [NAME=VALUE ...]     measures with these parameters of `measure`, puts it
+                                         into benchmarks/results/steady.json and prints that
 
 Pods are drawn from the published list, each with its own shape and running time, as many an hour as make the load: mean
 GPUs asked for by GPUs there are. The cluster does not begin empty, for the longest run for months: those that are there
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +24,7 @@ import numpy as np
 
 from thalweg.benchmarks.packing.pack import NODE_LIST
 from thalweg.benchmarks.placement.real_graph import published_folder
+from thalweg.cli.bench_command import parameters
 from thalweg.cli.replay_command import place_settings
 from thalweg.conf.environment import results_folder
 from thalweg.replay.scenario import Scenario, pods_scenario, timed_pods
@@ -175,12 +178,12 @@ def _look(
     )
 
 
-def main() -> None:
+def main(items: Sequence[str]) -> None:
     """Measure and keep it beside the code."""
-    text = json.dumps(measure(), indent=1) + "\n"
+    text = json.dumps(measure(**parameters(measure, items)), indent=1) + "\n"
     RESULT.write_text(text, encoding="utf-8")
     print(text)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
