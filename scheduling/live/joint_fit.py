@@ -4,13 +4,17 @@ The packer is quick and may miss what would fit; here every way is looked at, so
 is looked at once: nodes in the same state, devices with the same share free, workers with the same need.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby, islice
+from typing import Final
 
 from thalweg.scheduling.pack.nodes import GPU_MILLI, Need, Nodes
 
 NodeState = tuple[tuple[int, ...], int, int]
 """Shares free on the devices, ascending; CPUs and memory free."""
+NODES_PER_STEP: Final = 16
+"""A step goes through all nodes; one among more nodes counts as so many more steps."""
 
 
 @dataclass(slots=True)
@@ -26,7 +30,7 @@ class JointFit:
             return None  # which devices such a worker shares is not looked at in every way
         ordered = sorted(needs, key=lambda need: (-need.total_gpu_milli, -need.cpu_milli, -need.memory_mib))
         self._failed.clear()
-        return self._place(ordered, 0, tuple(sorted(nodes)))
+        return self._place(ordered, 0, tuple(_that_matter(ordered, nodes)))
 
     def _place(self, needs: Sequence[Need], at: int, nodes: tuple[NodeState, ...]) -> bool | None:
         if at == len(needs):
@@ -41,7 +45,7 @@ class JointFit:
                     continue
                 if self.steps <= 0:
                     return None
-                self.steps -= 1
+                self.steps -= 1 + len(nodes) // NODES_PER_STEP
                 tried.add((node, left))
                 found = self._place(needs, at + 1, tuple(sorted((*nodes[:row], left, *nodes[row + 1 :]))))
                 if found:
@@ -63,6 +67,14 @@ def states_of(nodes: Nodes, pool: int) -> list[NodeState]:
         )
         for row in rows
     ]
+
+
+def _that_matter(needs: Sequence[Need], nodes: Sequence[NodeState]) -> Iterator[NodeState]:
+    """Leave out nodes that none of the workers fits, and of the same state more than there are workers; in order."""
+    kinds = set(needs)
+    for state, alike in groupby(sorted(nodes)):
+        if any(_left(need, state) for need in kinds):
+            yield from islice(alike, len(needs))
 
 
 def _is_too_much(needs: Sequence[Need], nodes: Sequence[NodeState]) -> bool:

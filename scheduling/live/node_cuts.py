@@ -10,7 +10,7 @@ sums.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -64,6 +64,7 @@ class CutMaker:
     nodes: Nodes
     demands: Sequence[Demand]
     together: JointFit
+    _states: dict[int, list[NodeState]] = field(default_factory=dict)
 
     def cuts_of(self, missed: Mapping[int, Counter[int]], fitted: Mapping[int, int]) -> list[Cut]:
         """Make them.
@@ -77,7 +78,9 @@ class CutMaker:
         """
         proven, seen = list[Cut](), list[Cut]()
         for pool, planned in missed.items():
-            states = states_of(self.nodes, pool)
+            if pool not in self._states:
+                self._states[pool] = states_of(self.nodes, pool)
+            states = self._states[pool]
             least = _least(self.demands, planned, states, self.together)
             if least is None:
                 if fitted[pool] < planned.total():

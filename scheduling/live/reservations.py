@@ -5,10 +5,13 @@ their places. Until then that pool takes only those who will have left by then, 
 gang, and those who rank so far above it that they would not wait for it anyhow (EASY backfilling, Lifka 1995, by rank).
 So nobody below a gang delays it. Nothing is remembered from plan to plan: a reservation follows from what runs and
 waits, and what it lets pass leaves its start where it was.
+
+The longest wait is a promise about the order, and the order makes no room. So a gang that would break it, were it to
+start where it can start first, comes before all others here, and nobody passes it.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
@@ -21,8 +24,8 @@ from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.live.demand import Demand
 from thalweg.scheduling.pack.nodes import GPU_MILLI
 from thalweg.scheduling.world.hold import as_requested, left_h
-from thalweg.scheduling.world.value import HOUR_MS, RankRule
-from thalweg.scheduling.world.waiting import KeptRoom
+from thalweg.scheduling.world.value import HOUR_MS, OVERDUE, RankRule
+from thalweg.scheduling.world.waiting import KeptRoom, Turn
 from thalweg.scheduling.world.world import World
 
 MOST_RESERVED: Final = 8
@@ -32,6 +35,10 @@ MOST_LOOKED: Final = 8
 PASSES: Final = 4.5
 """Who ranks so many times above a gang goes before it, whatever is reserved: measured, it costs gangs little and spares
 the many small ones most of what gangs would cost them."""
+PROMISE_IN_SIGHT: Final = 0.5
+"""Share of the longest wait after which it is looked whether a gang can still start within the rest of it."""
+PROMISE_AT_RISK: Final = 0.9
+"""Share of the longest wait by which it has to start: what is let in meanwhile may put its start off once more."""
 _SLACK: Final = 1e-9
 
 
@@ -66,21 +73,49 @@ def reservations(world: World, free_gpus: FloatArray, now_ms: int, rule: RankRul
         now_ms: the moment.
         rule: of the ranks.
     """
-    found: dict[int, Reservation] = {}
-    ends_of = cache(_ends)
     open_gpus = free_gpus.astype(np.float64)
-    free = open_gpus.tolist()
+    rooms = _Rooms(world, free_gpus, now_ms)
+    found: dict[int, Reservation] = {}
+
+    def keep(one: Reservation) -> None:
+        found[one.pool] = one
+        open_gpus[one.pool] = min(open_gpus[one.pool], one.spare_gpus)
+
+    promised = set[int]()
+    for turn in world.waiting.gangs(open_gpus, now_ms, rule, waited_ms=rule.longest_wait_ms * PROMISE_IN_SIGHT):
+        first = rooms.first(turn, found)
+        if first is not None and len(found) < MOST_RESERVED:
+            waits_ms = now_ms - turn.waiting.oldest_ms + first.starts_in_h * HOUR_MS
+            if waits_ms >= rule.longest_wait_ms * PROMISE_AT_RISK:
+                keep(replace(first, rank=max(first.rank, OVERDUE)))
+                promised.add(turn.waiting.index)
     for turn in islice(world.waiting.gangs(open_gpus, now_ms, rule), MOST_RESERVED):
-        key, gpus = turn.waiting.key, turn.waiting.key.spec.gpus
-        usable = np.flatnonzero(world.usable_pools(key))
-        usable = usable[[pool not in found for pool in usable.tolist()]] if usable.size else usable
+        if turn.waiting.index not in promised and len(found) < MOST_RESERVED:
+            first = rooms.first(turn, found)
+            if first is not None:
+                keep(first)
+    return tuple(found.values())
+
+
+class _Rooms:
+    """Where gangs can start first; the ends of a pool are looked up once."""
+
+    def __init__(self, world: World, free_gpus: FloatArray, now_ms: int) -> None:
+        self._world, self._free_gpus, self._now_ms = world, free_gpus, now_ms
+        self._ends = cache(_ends)
+
+    def first(self, turn: Turn, taken: Collection[int]) -> Reservation | None:
+        """Find the pool, of those that are kept for nobody yet; None where no end makes room."""
+        free, gpus = self._free_gpus, turn.waiting.key.spec.gpus
+        usable = np.flatnonzero(self._world.usable_pools(turn.waiting.key))
+        usable = usable[[pool not in taken for pool in usable.tolist()]] if usable.size else usable
         first: Reservation | None = None
-        for pool in usable[np.argsort(-free_gpus[usable], kind="stable")][:MOST_LOOKED].tolist():
-            ends, back = ends_of(world, pool, now_ms)
-            short = gpus - free[pool]
+        for pool in usable[np.argsort(-free[usable], kind="stable")][:MOST_LOOKED].tolist():
+            ends, back = self._ends(self._world, pool, self._now_ms)
+            short = gpus - float(free[pool])
             at = bisect_left(back, short - _SLACK)
             if at < len(ends) and (first is None or ends[at] < first.starts_in_h):
-                (task_id,) = world.waiting.first(turn.waiting, 1)
+                (task_id,) = self._world.waiting.first(turn.waiting, 1)
                 first = Reservation(
                     pool=pool,
                     task_id=task_id,
@@ -88,10 +123,7 @@ def reservations(world: World, free_gpus: FloatArray, now_ms: int, rule: RankRul
                     starts_in_h=ends[at],
                     spare_gpus=back[at] - short,
                 )
-        if first is not None:
-            found[first.pool] = first
-            open_gpus[first.pool] = min(open_gpus[first.pool], first.spare_gpus)
-    return tuple(found.values())
+        return first
 
 
 def _ends(world: World, pool: int, now_ms: int) -> tuple[list[float], list[float]]:

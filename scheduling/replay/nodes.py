@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+from collections import deque
 from collections.abc import Sequence
 
 from thalweg.scheduling.pack.nodes import Slot
@@ -32,36 +34,47 @@ class PackNodes:
         self.jobs = jobs
         self.requests = requests
         self.tariff = tariff
-        self.waiting: dict[int, None] = {}
         self.slots: dict[int, Slot] = {}
-        self.hopeless: set[Request] = set()
+        kinds: dict[Request, int] = {}
+        self._kind = [kinds.setdefault(request, len(kinds)) for request in requests]
+        self._waiting: list[deque[int]] = [deque() for _ in kinds]
+        """By kind of request, in order of arrival: only the first of a kind can be the next."""
+        self._hopeless = [False] * len(kinds)
 
     def submit(self, job: int, now_s: float) -> None:
         """Let it wait for its turn at this moment."""
-        self.waiting[job] = None
+        self._waiting[self._kind[job]].append(job)
 
     def finish(self, job: int, region: int, now_s: float) -> None:
         """Give its slot back; what did not fit may fit now."""
         self.packer.nodes.release(self.slots.pop(job), self.requests[job][0])
-        self.hopeless.clear()
+        self._hopeless = [False] * len(self._hopeless)
 
     def withdraw(self, job: int, now_s: float) -> None:
         """Take it from the queue."""
-        del self.waiting[job]
+        self._waiting[self._kind[job]].remove(job)
 
     def decide(self, now_s: float) -> PolicyDecision:
         """Try every kind of waiting job until it fails once."""
-        starts = []
-        for job in list(self.waiting):
-            request = self.requests[job]
-            if request in self.hopeless:
-                continue
+        starts = list[JobStart]()
+        firsts = [
+            waiting[0]
+            for waiting, hopeless in zip(self._waiting, self._hopeless, strict=True)
+            if waiting and not hopeless
+        ]
+        heapq.heapify(firsts)
+        while firsts:
+            job = heapq.heappop(firsts)
+            kind, request = self._kind[job], self.requests[job]
             slots = self.packer.place(request[0], sorted(request[1]))
             if slots is None:
-                self.hopeless.add(request)
+                self._hopeless[kind] = True
                 continue
+            waiting = self._waiting[kind]
+            waiting.popleft()
+            if waiting:
+                heapq.heappush(firsts, waiting[0])
             self.slots[job] = slots[0]
-            del self.waiting[job]
             asked = self.jobs[job]
             starts.append(
                 JobStart(

@@ -261,7 +261,7 @@ def replay(
         while cancelled < len(cancels) and cancels[cancelled][0] <= now_s:
             job = cancels[cancelled][1]
             cancelled += 1
-            for region in sorted(r for j, r in where if j == job):
+            for region in [region for region in range(len(fleet.regions)) if (job, region) in where]:
                 busy -= end(job, region, Ending.CANCELLED)
                 policy.finish(job, region, now_s)
                 happened = True

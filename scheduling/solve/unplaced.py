@@ -20,15 +20,14 @@ if TYPE_CHECKING:
 def unplaced(problem: Problem, arcs: Arcs, plan: PartialPlan) -> tuple[Unplaced, ...]:
     """Reasons for every class with waiting tasks, by class."""
     left = problem.classes.count - plan.placed
+    # Where one region is enough, a place that has a price has passed every test of what is forbidden.
+    allowed = (problem.classes.replicas == 1) & np.isfinite(arcs.usd).any(axis=1)
     found = []
     for row in np.flatnonzero(left > 0):
-        reason, detail = _reason(problem, arcs, plan, int(row))
+        forbidden = None if allowed[row] else _forbidden(problem, arcs, int(row))
+        reason, detail = forbidden or _contended(problem, arcs, plan, int(row))
         found.append(Unplaced(class_index=int(row), count=int(left[row]), reason=reason, detail=detail))
     return tuple(found)
-
-
-def _reason(problem: Problem, arcs: Arcs, plan: PartialPlan, row: int) -> tuple[Reason, str]:
-    return _forbidden(problem, arcs, row) or _contended(problem, arcs, plan, row)
 
 
 def _forbidden(problem: Problem, arcs: Arcs, row: int) -> tuple[Reason, str] | None:

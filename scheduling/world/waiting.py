@@ -394,12 +394,15 @@ class WaitingQueue:
         # Those that are ranked anew wait in a heap; the others come in their order: thousands fit, few get room.
         order = deque(zip((-ranks[fits]).tolist(), fits.tolist(), strict=True))
         heap: list[tuple[float, int]] = []
-        while (order or heap) and (free > _SLACK).any():
+        least, most = (gpus - _SLACK).tolist(), float(free.max(initial=0.0))
+        while (order or heap) and most > _SLACK:
             negative, at = heapq.heappop(heap) if heap and not (order and order[0] < heap[0]) else order.popleft()
-            open_ = np.flatnonzero(may[at] & (free >= gpus[at] - _SLACK))
+            if least[at] > most:
+                continue  # thousands wait, and the largest room is soon gone
+            open_ = np.flatnonzero(may[at] & (free >= least[at]))
             if not open_.size:
                 continue
-            best = int(open_[np.lexsort((free[open_], fetch[at, open_]))[0]])
+            best = int(open_[0] if open_.size == 1 else open_[np.lexsort((free[open_], fetch[at, open_]))[0]])
             overdue = ranks[at] >= OVERDUE
             now = float(ranks[at] if overdue else worth[at] / (gpu_h[at] + fetch[at, best]))
             if now < -negative * (1.0 - 1e-9):
@@ -409,6 +412,7 @@ class WaitingQueue:
             assert waiting is not None
             each = max(float(gpus[at]), 1.0)
             free[best] -= each * min(len(waiting), max(free[best] // each, 1.0))
+            most = float(free.max())
             taken[at] = now
         for at in np.flatnonzero(self._tried[rows] < 0).tolist():
             taken.setdefault(at, float(ranks[at]))
@@ -423,7 +427,7 @@ class WaitingQueue:
         """Tell the highest priority of all that waits; -1 where nothing does."""
         return int(self._priority[self._live].max(initial=-1))
 
-    def gangs(self, open_gpus: FloatArray, now_ms: int, rule: RankRule) -> Iterator["Turn"]:
+    def gangs(self, open_gpus: FloatArray, now_ms: int, rule: RankRule, waited_ms: float = -np.inf) -> Iterator["Turn"]:
         """Go through the classes of several workers that no open pool has GPUs for now, the highest rank first.
 
         Args:
@@ -431,8 +435,9 @@ class WaitingQueue:
                 been kept for one is not taken for room by those that follow.
             now_ms: the moment.
             rule: of the ranks.
+            waited_ms: only those whose oldest has waited so long.
         """
-        rows = np.flatnonzero(self._live & ~self._parked & self._gang)
+        rows = np.flatnonzero(self._live & ~self._parked & self._gang & (now_ms - self._oldest_ms >= waited_ms))
         if not rows.size:
             return
         ranks = self._ranks(rows, now_ms, rule)

@@ -1,7 +1,10 @@
 """docs/measurements/packing.md shows the figures that were measured, and no others."""
 
+import json
+
 import pytest
 
+from thalweg.benchmarks.packing import steady, steady_pages
 from thalweg.benchmarks.packing.pack import RESULT
 from thalweg.benchmarks.packing.pack_pages import BEGIN, END, IMAGES, PAGE, SCALE_RESULT, measured, page, read
 
@@ -14,6 +17,15 @@ def test_the_page_shows_the_results_of_record() -> None:
     assert text.count(BEGIN) == text.count(END) == 1
     for name in ("packing-allocation.svg", "packing-ceiling.svg"):
         assert f"images/{name}" in text and (IMAGES / name).exists()
+
+
+def test_the_page_shows_the_steady_state_of_record() -> None:
+    result = json.loads(steady.RESULT.read_text(encoding="utf-8"))
+    text = PAGE.read_text(encoding="utf-8")
+    block = steady_pages.block(result)
+    assert f"{steady_pages.BEGIN}\n\n{block}\n\n{steady_pages.END}" in text
+    result["runs"][0]["fgd"]["allocation_percent"] += 1.0
+    assert steady_pages.block(result) != block
 
 
 def test_the_page_follows_the_results() -> None:

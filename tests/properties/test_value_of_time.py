@@ -167,3 +167,19 @@ def test_a_value_that_a_request_gives_counts_before_its_priority() -> None:
     ask(world, "dear", spec(priority=100, value_usd_per_hour=100.0))
     rows = placed(world)
     assert next(row.task_id for row in rows if str(row.change) == "assigned") == "dear"
+
+
+@pytest.mark.parametrize(("longest_h", "kept_from_all"), [(100, True), (400, False)])
+def test_a_gang_that_can_just_be_started_in_time_is_passed_by_nobody(longest_h: int, kept_from_all: bool) -> None:
+    world = world_of(node("east", "n1", 8))
+    ask(world, "gang", spec(workers=4, expected_s=36_000.0, priority=0))
+    for index, hours in enumerate((95, 95, 95, 300, 300, 300, 300)):
+        ask(world, f"runs{index}", spec(expected_s=3_600.0 * hours, priority=900))
+    rule = RankRule(longest_wait_ms=float(longest_h * HOUR_MS))
+    placed(world, rule=rule, most_preempted=0)
+    assert not where(world, "gang")
+    now_ms = 50 * HOUR_MS  # three of its four GPUs come in 45 hours: at 95 of 100
+    world.hear("east", now_ms)
+    ask(world, "dear", spec(expected_s=720_000.0, priority=1_000), now_ms=now_ms)
+    placed(world, now_ms=now_ms, rule=rule, most_preempted=0)
+    assert bool(where(world, "dear")) is not kept_from_all

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +15,7 @@ from thalweg.conf.settings import PlaceSettings
 from thalweg.jobs.placement.settings import plan_settings, tenants_of
 from thalweg.replay.estimates import Estimates, expected_s
 from thalweg.replay.openb import REGION, as_nodes, as_requests, popularity_of
-from thalweg.replay.traces import PhillyJob, TraceError, read_openb_nodes, read_openb_pods
+from thalweg.replay.traces import OpenbNode, OpenbPod, PhillyJob, TraceError, read_openb_nodes, read_openb_pods
 from thalweg.scheduling.ids import NodeId, RegionId
 from thalweg.scheduling.pack.nodes import Need
 from thalweg.scheduling.pack.packer import Packer, ScoringRule
@@ -159,13 +160,26 @@ def philly_scenario(
 
 def openb_scenario(nodes_path: Path, pods_path: Path) -> Scenario:
     """Take the openb pods with their own creation and deletion times on the openb nodes: one region."""
-    machines = read_openb_nodes(nodes_path)
-    pods = sorted(
-        (p for p in read_openb_pods(pods_path) if p.created_s is not None and p.deleted_s is not None),
-        key=lambda p: (p.created_s, p.name),
-    )
+    machines, pods = read_openb_nodes(nodes_path), timed_pods(read_openb_pods(pods_path))
     if not pods:
         raise TraceError(f"{pods_path.name} holds no pod with creation_time and deletion_time")
+    return pods_scenario(machines, pods)
+
+
+def timed_pods(pods: Sequence[OpenbPod]) -> list[OpenbPod]:
+    """Those of which both times are known, in order of creation."""
+    timed = (pod for pod in pods if pod.created_s is not None and pod.deleted_s is not None)
+    return sorted(timed, key=lambda pod: (pod.created_s, pod.name))
+
+
+def pods_scenario(machines: Sequence[OpenbNode], pods: Sequence[OpenbPod], until_s: float = math.inf) -> Scenario:
+    """Give pods machines, all in one region.
+
+    Args:
+        machines: the nodes.
+        pods: at least one, all with both times, in order of creation and name.
+        until_s: then all that are left are withdrawn.
+    """
     jobs = [
         ReplayJob(
             job_id=pod.name,
@@ -173,6 +187,7 @@ def openb_scenario(nodes_path: Path, pods_path: Path) -> Scenario:
             run_s=float((pod.deleted_s or 0) - (pod.created_s or 0)),
             gpus=pod.need.total_gpu_milli / MILLI,
             home=0,
+            cancel_s=until_s,
         )
         for pod in pods
     ]

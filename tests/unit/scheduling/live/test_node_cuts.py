@@ -118,3 +118,33 @@ def test_where_the_steps_do_not_suffice_nothing_is_said() -> None:
     needs = [Need(gpus=1, gpu_milli=milli) for milli in (510, 520, 530, 540, 550)]
     assert JointFit(3).fits(needs, nodes) is None
     assert JointFit(3).fits([Need(gpus=2, gpu_milli=500)], nodes) is None
+
+
+def test_nodes_that_hold_nobody_cost_no_steps() -> None:
+    needs = [Need(gpus=1, gpu_milli=milli) for milli in (700, 600, 300)]
+    open_ = [((1_000,), 10_000, 10_000), ((800,), 10_000, 10_000)]
+    full = [((100 + milli,), 10_000, 10_000) for milli in range(199)] * 20
+    assert JointFit(10).fits(needs, [*full, *open_]) is True
+    assert JointFit(30).fits([*needs, needs[0]], [*full, *open_]) is False
+
+
+def test_a_step_among_many_nodes_counts_as_many() -> None:
+    needs = [Need(gpus=1, gpu_milli=500)] * 3
+    nodes = [((500 + milli,), 10_000, 10_000) for milli in range(320)]
+    assert JointFit(40).fits(needs, nodes) is None
+    assert JointFit(63).fits(needs, nodes) is True
+
+
+@given(
+    st.lists(st.sampled_from((250, 400, 550, 700, 1_000)), min_size=1, max_size=4),
+    st.lists(st.sampled_from((0, 200, 400, 550, 800, 1_000)), max_size=6),
+)
+def test_what_is_left_out_changes_no_answer(asked: list[int], free: list[int]) -> None:
+    needs = [Need(gpus=1, gpu_milli=milli) for milli in asked]
+    nodes = [((milli,), 1_000, 1_000) for milli in free]
+    everywhere = product(range(len(nodes)), repeat=len(needs)) if nodes else ()
+    fits = any(
+        all(sum(a for a, at in zip(asked, places, strict=True) if at == node) <= free[node] for node in set(places))
+        for places in everywhere
+    )
+    assert JointFit(100_000).fits(needs, nodes) is fits

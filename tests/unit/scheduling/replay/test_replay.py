@@ -160,6 +160,21 @@ def test_the_packer_replays_shares_on_nodes_and_gives_everything_back() -> None:
     assert nodes.gpu_milli_free[0, 0] == 1000 and nodes.cpu_milli_free[0] == 4000
 
 
+def test_the_packer_takes_who_came_first_of_those_that_fit_and_forgets_who_is_withdrawn() -> None:
+    nodes = Nodes()
+    nodes.set_node("n", Pool("a", "T4"), gpus=1, cpu_milli=4000, memory_mib=100)
+    asked = (600, 600, 300, 600, 300)
+    requests = [(Need(gpus=1, gpu_milli=milli, cpu_milli=1000), frozenset({0})) for milli in asked]
+    ends = (np.inf, 5.0, np.inf, np.inf, np.inf)
+    jobs = [
+        ReplayJob(job_id=f"p{i}", arrive_s=0.0, run_s=10, gpus=milli / 1_000, home=0, cancel_s=ends[i])
+        for i, milli in enumerate(asked)
+    ]
+    one = RegionalSupply(regions=("a",), gpus=(1.0,))
+    result = replay(jobs, one, PackNodes(Packer(nodes), jobs, requests, TARIFF, name="fill"))
+    assert list(zip(result.job.tolist(), result.start_s.tolist(), strict=True)) == [(0, 0), (2, 0), (3, 10), (4, 10)]
+
+
 class Script:
     """A policy that does what it is told."""
 
