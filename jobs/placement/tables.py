@@ -106,14 +106,19 @@ class PlaceTables:
         """Hand over a plan."""
         self._new_plans.put(record)
 
+    def look_after(self, ledger: Ledger) -> None:
+        """Know the ledger: its files are compacted by the way, in `step`."""
+        self._ledger = ledger
+
     def start(self, ledger: Ledger) -> None:
         """Start writing; the ledger's files are compacted on the way."""
-        self._ledger = ledger
+        self.look_after(ledger)
         run_in_background("place-tables", self.step, every_s=self._every_s, stop=self._stop)
         if self._compact_every_s:
-            run_in_background("place-plans-upkeep", self._tidy_plans, every_s=self._compact_every_s, stop=self._stop)
+            run_in_background("place-plans-upkeep", self.tidy_plans, every_s=self._compact_every_s, stop=self._stop)
 
-    def _tidy_plans(self) -> None:
+    def tidy_plans(self) -> None:
+        """Prepare the upkeep of `plans`, on a thread of its own; `step` commits it."""
         self._plans_upkeep.step()
 
     def step(self) -> None:

@@ -40,6 +40,7 @@ BENCHMARKS: Final[Mapping[str, tuple[str, str]]] = {
     "replan": ("thalweg.benchmarks.placement.replan", "run"),
     "replay": ("thalweg.benchmarks.replay.replay", "run"),
     "scale": ("thalweg.benchmarks.placement.scale", "scale"),
+    "soak": ("thalweg.benchmarks.soak.soak", "measure"),
     "startup": ("thalweg.benchmarks.startup.startup", "startup"),
     "sync": ("thalweg.benchmarks.sync.sync", "sync"),
     "window": ("thalweg.benchmarks.window.window", "measure"),
