@@ -89,26 +89,26 @@ class _Finder(ast.NodeVisitor):
 
     # What is left alone
 
-    def visit_If(self, node: ast.If) -> None:  # noqa: N802 (the library's names)
+    def visit_If(self, node: ast.If) -> None:
         if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             return
         self._condition(node.test)
         self.generic_visit(node)
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:  # noqa: N802
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         if node.name in _SILENT:
             return
         for default in [*node.args.defaults, *(one for one in node.args.kw_defaults if one is not None)]:
             self.visit(default)
         self._body(node.body)
 
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:  # noqa: N802
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
         self._body(node.body)
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> None:  # noqa: N802
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
         self._body(node.body)
 
-    def visit_Module(self, node: ast.Module) -> None:  # noqa: N802
+    def visit_Module(self, node: ast.Module) -> None:
         for statement in node.body:
             if not _is_setting(statement):
                 self.visit(statement)
@@ -117,57 +117,57 @@ class _Finder(ast.NodeVisitor):
         for statement in body:
             self.visit(statement)
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:  # noqa: N802
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         if node.value is not None:
             self.visit(node.value)
 
-    def visit_Assert(self, node: ast.Assert) -> None:  # noqa: N802
+    def visit_Assert(self, node: ast.Assert) -> None:
         """Nothing: it tells the type checker, and readers."""
 
-    def visit_Raise(self, node: ast.Raise) -> None:  # noqa: N802
+    def visit_Raise(self, node: ast.Raise) -> None:
         """Only the statement: what is said is words."""
         self._note(node, "error not raised", "pass")
 
-    def visit_JoinedStr(self, node: ast.JoinedStr) -> None:  # noqa: N802
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
         """Nothing: words."""
 
-    def visit_Import(self, node: ast.Import) -> None:  # noqa: N802
+    def visit_Import(self, node: ast.Import) -> None:
         """Nothing."""
 
     visit_ImportFrom = visit_Import  # type: ignore[assignment]  # noqa: N815
 
     # What is replaced
 
-    def visit_Compare(self, node: ast.Compare) -> None:  # noqa: N802
+    def visit_Compare(self, node: ast.Compare) -> None:
         if len(node.ops) == 1 and (other := _COMPARED.get(type(node.ops[0]))) is not None:
             self._note_changed(node, "comparison", ast.Compare(node.left, [other()], node.comparators))
         self.generic_visit(node)
 
-    def visit_BoolOp(self, node: ast.BoolOp) -> None:  # noqa: N802
+    def visit_BoolOp(self, node: ast.BoolOp) -> None:
         other = ast.Or() if isinstance(node.op, ast.And) else ast.And()
         self._note_changed(node, "and / or", ast.BoolOp(other, node.values))
         self.generic_visit(node)
 
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> None:  # noqa: N802
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> None:
         if isinstance(node.op, ast.Not):
             self._note_changed(node, "not forgotten", node.operand)
         elif isinstance(node.op, ast.USub) and not isinstance(node.operand, ast.Constant):
             self._note_changed(node, "sign", node.operand)
         self.generic_visit(node)
 
-    def visit_BinOp(self, node: ast.BinOp) -> None:  # noqa: N802
+    def visit_BinOp(self, node: ast.BinOp) -> None:
         other = _COMPUTED.get(type(node.op))
         if other is not None and not (_is_words(node.left) or _is_words(node.right)):
             self._note_changed(node, "arithmetic", ast.BinOp(node.left, other(), node.right))
         self.generic_visit(node)
 
-    def visit_Constant(self, node: ast.Constant) -> None:  # noqa: N802
+    def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, bool):
             self._note(node, "constant", str(not node.value))
         elif isinstance(node.value, int):
             self._note(node, "constant", str(node.value + 1))
 
-    def visit_Call(self, node: ast.Call) -> None:  # noqa: N802
+    def visit_Call(self, node: ast.Call) -> None:
         if _speaks(node):
             return
         if isinstance(node.func, ast.Name) and node.func.id in _NAMES:
@@ -179,37 +179,37 @@ class _Finder(ast.NodeVisitor):
                 self._note_changed(node, "arguments swapped", swapped)
         self.generic_visit(node)
 
-    def visit_IfExp(self, node: ast.IfExp) -> None:  # noqa: N802
+    def visit_IfExp(self, node: ast.IfExp) -> None:
         self._note_changed(node, "branches swapped", ast.IfExp(node.test, node.orelse, node.body))
         self.generic_visit(node)
 
-    def visit_Return(self, node: ast.Return) -> None:  # noqa: N802
+    def visit_Return(self, node: ast.Return) -> None:
         if node.value is not None and not (isinstance(node.value, ast.Constant) and node.value.value is None):
             self._note(node.value, "nothing returned", "None")
             self.visit(node.value)
 
-    def visit_Expr(self, node: ast.Expr) -> None:  # noqa: N802
+    def visit_Expr(self, node: ast.Expr) -> None:
         if isinstance(node.value, ast.Call) and not _speaks(node.value):
             self._note(node, "call forgotten", "pass")
         if not isinstance(node.value, ast.Constant):  # a docstring
             self.generic_visit(node)
 
-    def visit_AugAssign(self, node: ast.AugAssign) -> None:  # noqa: N802
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
         self._note(node, "statement forgotten", "pass")
         self.visit(node.value)
 
-    def visit_Assign(self, node: ast.Assign) -> None:  # noqa: N802
+    def visit_Assign(self, node: ast.Assign) -> None:
         if all(isinstance(target, ast.Attribute | ast.Subscript) for target in node.targets):
             self._note(node, "statement forgotten", "pass")
         self.visit(node.value)
 
-    def visit_Continue(self, node: ast.Continue) -> None:  # noqa: N802
+    def visit_Continue(self, node: ast.Continue) -> None:
         self._note(node, "continue / break", "break")
 
-    def visit_Break(self, node: ast.Break) -> None:  # noqa: N802
+    def visit_Break(self, node: ast.Break) -> None:
         self._note(node, "continue / break", "continue")
 
-    def visit_While(self, node: ast.While) -> None:  # noqa: N802
+    def visit_While(self, node: ast.While) -> None:
         self._condition(node.test)
         self.generic_visit(node)
 
@@ -234,7 +234,13 @@ def _is_words(node: ast.expr) -> bool:
 
 
 def _takes_a_type(node: ast.Call) -> bool:
-    return isinstance(node.func, ast.Name) and node.func.id in {"isinstance", "issubclass", "getattr", "setattr", "cast"}
+    return isinstance(node.func, ast.Name) and node.func.id in {
+        "isinstance",
+        "issubclass",
+        "getattr",
+        "setattr",
+        "cast",
+    }
 
 
 def _speaks(node: ast.Call) -> bool:

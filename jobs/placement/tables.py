@@ -162,10 +162,12 @@ class PlaceTables:
 
     def _compact(self) -> None:
         assert self._ledger is not None
-        self._ledger.compact()
+        self._ledger.compact(self._pause)
         for table in (self._tasks, self._archive.table, self._placements, self._results):
             table.compact(system_clock())
         self._archive.move(system_clock())
+        for table in (self._archive.table, self._results):
+            table.merge_settled(system_clock(), self._pause)
         pending = {
             DECISIONS.name: self._ledger.pending,
             TASKS.name: self._tasks.pending,
@@ -176,6 +178,11 @@ class PlaceTables:
         for name, upkeep in self._upkeep.items():
             upkeep.checkpoint()
             upkeep.sweep(pending[name])
+
+    def _pause(self) -> bool:
+        """Let a batch go first; tell whether to stop."""
+        self._rest()
+        return self._stop.asked()
 
     # From where the tables were left
 

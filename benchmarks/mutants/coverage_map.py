@@ -1,0 +1,109 @@
+"""Which tests execute which lines: made once, folder of tests by folder of tests, and gone on with after a stop."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from thalweg.benchmarks.mutants.sampling import ROOMS
+
+FOLDERS: Final = (
+    "tests/unit/scheduling",
+    "tests/unit/streams",
+    "tests/unit/sync/protocol",
+    "tests/unit/sync/centre",
+    "tests/unit/sync/replica",
+    "tests/unit/sync/delta",
+    "tests/unit/sync/ledger",
+    "tests/unit/sync/tables",
+    "tests/unit/thalweg/agent",
+    "tests/unit/jobs",
+    "tests/contracts",
+    "tests/properties",
+    "tests/unit/sync/proof",
+    "tests/unit/thalweg/edge",
+    "tests/unit/thalweg/client",
+    "tests/unit/thalweg/audit",
+    "tests/unit/thalweg/federation",
+    "tests/unit/thalweg/window",
+    "tests/unit/cli",
+)
+"""Tests that need neither broker nor Spark, but for some that are left out one by one; the nearest first."""
+OPTIONS: Final = (
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    "--hypothesis-seed=0",
+    "-m",
+    "not spark and not acceptance and not benchmark",
+)
+_TRACING: Final = Path(__file__).with_name("tracing.py")
+
+
+@dataclass(slots=True)
+class CoverageMap:
+    """Tests with what they take, and the tests of each line."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    lines: dict[str, dict[int, set[str]]] = field(default_factory=dict)
+    """Path → line → tests."""
+    failed: set[str] = field(default_factory=set)
+    """Tests that fail without any mistake; never asked."""
+
+    def add(self, part: Mapping[str, object]) -> None:
+        """Take in what one run of `tracing.py` has written."""
+        tests: Sequence[tuple[str, float]] = part["tests"]  # type: ignore[assignment]
+        files: Mapping[str, Mapping[str, Sequence[int]]] = part["files"]  # type: ignore[assignment]
+        self.seconds |= dict(tests)
+        self.failed |= set(part["failed"])  # type: ignore[call-overload]
+        for path, lines in files.items():
+            known = self.lines.setdefault(path, {})
+            for line, numbers in lines.items():
+                known.setdefault(int(line), set()).update(tests[number][0] for number in numbers)
+
+    def tests_of(self, path: str, line: int, source: str) -> list[str]:
+        """Name the tests that execute a line, the fastest first.
+
+        Compiled code leaves no trace, and what runs at import belongs to nobody: there it is every test that executes
+        any line of the module.
+        """
+        of_file = self.lines.get(path, {})
+        found = of_file.get(line, set())
+        if not found and (line in of_file or "scheduling.compiled" in source):
+            found = set().union(*of_file.values())
+        return sorted(found, key=lambda test: (self.seconds[test], test))
+
+
+def read_map(folder: Path) -> CoverageMap:
+    """Read what is there of the map."""
+    whole = CoverageMap()
+    for part in sorted(folder.glob("*.json")):
+        whole.add(json.loads(part.read_text(encoding="utf-8")))
+    return whole
+
+
+def make_map(root: Path, folder: Path, say: Callable[[str], None], only: Sequence[str] = FOLDERS) -> None:
+    """Make the parts that are not there yet.
+
+    Args:
+        root: of the tree.
+        folder: for the parts.
+        say: told what is done.
+        only: folders of tests.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for tests in only:
+        part = folder / f"{tests.replace('/', '-')}.json"
+        if part.exists() or not (root / tests).exists():
+            continue
+        say(f"tracing {tests}")
+        draft = part.with_suffix(".new")
+        command = [sys.executable, str(_TRACING), str(draft), *ROOMS.values(), "--", *OPTIONS, tests]
+        subprocess.run(command, cwd=root, check=False, stdout=subprocess.DEVNULL)
+        if draft.exists():
+            draft.replace(part)
+        else:
+            say(f"{tests}: the run left nothing behind")
