@@ -35,6 +35,7 @@ _COMPUTED: Final[dict[type[ast.operator], type[ast.operator]]] = {
 _NAMES: Final = {"min": "max", "max": "min", "any": "all", "all": "any"}
 _ALIKE: Final = (ast.Name, ast.Attribute, ast.Subscript, ast.Call)
 """Arguments that may be taken for each other; a constant where a name belongs is noticed at once."""
+_ORDERED: Final = frozenset({"isinstance", "issubclass", "getattr", "setattr", "cast", "min", "max"})
 _WORDS: Final = frozenset({"log", "_log", "logging", "warnings", "console"})
 """Whose calls are words for people."""
 _SILENT: Final = frozenset({"__repr__", "__str__"})
@@ -172,7 +173,11 @@ class _Finder(ast.NodeVisitor):
             return
         if isinstance(node.func, ast.Name) and node.func.id in _NAMES:
             self._note(node.func, "the other function", _NAMES[node.func.id])
-        if len(node.args) >= 2 and all(isinstance(one, _ALIKE) for one in node.args[:2]) and not _takes_a_type(node):
+        if (
+            len(node.args) >= 2
+            and all(isinstance(one, _ALIKE) for one in node.args[:2])
+            and not _is_known_by_its_order(node)
+        ):
             first, second, *rest = node.args
             if ast.dump(first) != ast.dump(second):
                 swapped = ast.Call(node.func, [second, first, *rest], node.keywords)
@@ -233,14 +238,9 @@ def _is_words(node: ast.expr) -> bool:
     return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
-def _takes_a_type(node: ast.Call) -> bool:
-    return isinstance(node.func, ast.Name) and node.func.id in {
-        "isinstance",
-        "issubclass",
-        "getattr",
-        "setattr",
-        "cast",
-    }
+def _is_known_by_its_order(node: ast.Call) -> bool:
+    """Tell a call whose arguments nobody takes for each other, or that is the same either way."""
+    return isinstance(node.func, ast.Name) and node.func.id in _ORDERED
 
 
 def _speaks(node: ast.Call) -> bool:

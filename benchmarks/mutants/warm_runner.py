@@ -5,6 +5,7 @@ imports that anew. For each request, a JSON object on standard input, it forks; 
 fails, the parent answers with a JSON object. A child that takes too long is killed with all that it started.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -100,10 +101,8 @@ def _wait(child: int, deadline: float) -> int | None:
             code = os.waitstatus_to_exitcode(status)
             break
         time.sleep(0.02)
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     if code is None:
         os.waitpid(child, 0)
     return code

@@ -35,8 +35,6 @@ grows steadily comes to 1.8 times."""
 SPARE: Final = 8
 """Files that do not count: a compaction comes a little earlier or later."""
 COUNTED: Final = ("files", "files_on_disk", "log_entries", "checkpoints")
-KEEPS_ALL: Final = ("decisions", "tasks_archive", "results", "account")
-"""Tables whose rows are kept for good (the account's for 400 days): their bytes grow, their files do so slowly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +73,9 @@ def measure(parameters: PlaceSoak) -> dict[str, Any]:
         ValueError: fewer batches than can be judged.
     """
     if parameters.batches < 20 * parameters.sample_every:
-        raise ValueError(f"batches is {parameters.batches}: twenty samples, {20 * parameters.sample_every}, are judged")
+        raise ValueError(
+            f"batches is {parameters.batches}: twenty samples, {20 * parameters.sample_every:,}, are judged"
+        )
     samples: list[dict[str, Any]] = []
     cpu_ms: list[float] = []
     with tempfile.TemporaryDirectory(prefix="bench-soak-") as folder:
