@@ -118,7 +118,7 @@ def _try(copy: TreeCopy, entry: Entry, covered: CoverageMap, files: tuple[str, .
     mutation = entry.mutation_in(source)
     if mutation is None:
         raise click.ClickException(f"mutant {entry.number}: its line is gone from {entry.path}; begin a new record")
-    every = covered.tests_of(entry.path, mutation.line, source)
+    every = covered.tests_of(entry.path, mutation.line, copy.root)
     tests = list(files) or within(every, covered.seconds)
     if not tests:
         entry.outcome, entry.seconds = UNREACHED, 0.0

@@ -1,6 +1,7 @@
 """Which tests execute which lines: made once, folder of tests by folder of tests, and gone on with after a stop."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ FOLDERS: Final = (
     "tests/unit/thalweg/agent",
     "tests/unit/jobs",
     "tests/contracts",
-    "tests/properties",
+    "tests/properties/test_*.py",
     "tests/unit/sync/proof",
     "tests/unit/thalweg/edge",
     "tests/unit/thalweg/client",
@@ -31,7 +32,8 @@ FOLDERS: Final = (
     "tests/unit/thalweg/window",
     "tests/unit/cli",
 )
-"""Tests that need neither broker nor Spark, but for some that are left out one by one; the nearest first."""
+"""Tests that need neither broker nor Spark, but for some that are left out one by one; the nearest first. A pattern
+stands for the files that fit it, each traced in a process of its own."""
 OPTIONS: Final = (
     "-q",
     "-p",
@@ -64,17 +66,32 @@ class CoverageMap:
             for line, numbers in lines.items():
                 known.setdefault(int(line), set()).update(tests[number][0] for number in numbers)
 
-    def tests_of(self, path: str, line: int, source: str) -> list[str]:
+    def tests_of(self, path: str, line: int, root: Path) -> list[str]:
         """Name the tests that execute a line, the fastest first.
 
-        Compiled code leaves no trace, and what runs at import belongs to nobody: there it is every test that executes
-        any line of the module.
+        What runs at import belongs to nobody, and compiled code leaves no trace: there it is every test that executes
+        any line of the module, else of a module that imports it.
         """
         of_file = self.lines.get(path, {})
         found = of_file.get(line, set())
-        if not found and (line in of_file or "scheduling.compiled" in source):
+        is_compiled = "scheduling.compiled" in (root / path).read_text(encoding="utf-8")
+        if not found and (line in of_file or is_compiled):
             found = set().union(*of_file.values())
+        if not found and is_compiled:
+            found = set().union(
+                *(tests for user in users_of(path, root) for tests in self.lines.get(user, {}).values())
+            )
         return sorted(found, key=lambda test: (self.seconds[test], test))
+
+
+def users_of(path: str, root: Path) -> list[str]:
+    """List the product's modules that import one."""
+    package, _, name = path.removesuffix(".py").replace("/", ".").rpartition(".")
+    package = f"thalweg.{package.removeprefix('thalweg.')}"
+    wanted = re.compile(rf"from {re.escape(package)}\.{name} import|from {re.escape(package)} import [^\n]*\b{name}\b")
+    folders = [root / folder for folder in ROOMS.values()]
+    files = sorted(file for folder in folders for file in folder.rglob("*.py"))
+    return [file.relative_to(root).as_posix() for file in files if wanted.search(file.read_text(encoding="utf-8"))]
 
 
 def read_map(folder: Path) -> CoverageMap:
@@ -92,12 +109,12 @@ def make_map(root: Path, folder: Path, say: Callable[[str], None], only: Sequenc
         root: of the tree.
         folder: for the parts.
         say: told what is done.
-        only: folders of tests.
+        only: folders of tests, or patterns of such.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for tests in only:
+    for tests in (path.relative_to(root).as_posix() for pattern in only for path in sorted(root.glob(pattern))):
         part = folder / f"{tests.replace('/', '-')}.json"
-        if part.exists() or not (root / tests).exists():
+        if part.exists():
             continue
         say(f"tracing {tests}")
         draft = part.with_suffix(".new")
