@@ -6,7 +6,10 @@ why. Ctrl-C ends a run; the next one goes on. The product is never touched: mist
 """
 
 import json
+import signal
 import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -16,10 +19,12 @@ from thalweg.benchmarks.mutants.coverage_map import CoverageMap, make_map, read_
 from thalweg.benchmarks.mutants.mutations import lines_of
 from thalweg.benchmarks.mutants.record import FOUND, SURVIVED, UNREACHED, Entry, Record
 from thalweg.benchmarks.mutants.sampling import draw, sources
-from thalweg.benchmarks.mutants.trial import TreeCopy, within
+from thalweg.benchmarks.mutants.trial import FIRST_S, TreeCopy, Tried, nearest, within
 from thalweg.conf.environment import PROJECT_ROOT, results_folder
 
 MAP: Final = PROJECT_ROOT / ".thalweg" / "mutants" / "map"
+FOREIGN_S: Final = 60.0
+"""What a test may take that the map does not know."""
 _RECORD: Final = click.option(
     "--record",
     "path",
@@ -71,6 +76,7 @@ def run(
     as_json: bool,
 ) -> None:
     """Try mistakes that were not tried yet (with --again: that nobody noticed)."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the copy and its process go with this one
     record = Record.read(path) if path.exists() else _new_record(seed, count)
     covered = read_map(MAP)
     if not covered.seconds and not files:
@@ -123,15 +129,27 @@ def _try(copy: TreeCopy, entry: Entry, covered: CoverageMap, files: tuple[str, .
     if not tests:
         entry.outcome, entry.seconds = UNREACHED, 0.0
         return
-    expected_s = sum(covered.seconds.get(test, 60.0) for test in tests)
+    near = within(nearest(tests, entry.path), covered.seconds, FIRST_S)
+    others = [test for test in tests if test not in set(near)]
     with copy.with_mistake(entry.path, mutation):
-        tried = copy.run(tests, expected_s)
+        tried = _run_in_turn(copy, [near, others], covered.seconds)
     if stage:
         entry.later, entry.later_stage = (tried.by, stage) if tried.found else ("", "")
         return
     entry.outcome, entry.by = (FOUND, tried.by) if tried.found else (SURVIVED, "")
     entry.seconds, entry.ran = tried.seconds, tried.ran
     entry.left_out = 0 if files else len(every) - len(tests)
+
+
+def _run_in_turn(copy: TreeCopy, groups: Sequence[Sequence[str]], seconds: Mapping[str, float]) -> Tried:
+    """Run groups of tests, one after the other, until one fails."""
+    whole = Tried(found=False, by="", seconds=0.0, ran=0)
+    for tests in filter(None, groups):
+        tried = copy.run(tests, sum(seconds.get(test, FOREIGN_S) for test in tests))
+        whole = replace(tried, seconds=round(whole.seconds + tried.seconds, 2), ran=whole.ran + tried.ran)
+        if whole.found:
+            break
+    return whole
 
 
 def _in_words(entry: Entry, done: int, of: int) -> str:

@@ -1,10 +1,13 @@
 """Try one mistake: put it into a copy of the tree, run the tests that pass there, and take it out again."""
 
 import json
+import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,14 +15,20 @@ from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from thalweg.benchmarks.mutants.mutations import Mutation
 
+FIRST_S: Final = 10.0
+"""Of the nearest tests, which are run before all others."""
 MOST_TEST_S: Final = 120.0
 """Of tests for one mistake, by what they take without it; what is left out then is said."""
 PATIENCE: Final = 6.0
 """A run that takes so many times as long as it should is one that does not end: the mistake is found."""
-START_S: Final = 90.0
-"""What imports may take on a crowded machine."""
+START_CPU_S: Final = 20
+"""Of the processor, for imports and machine code that is made anew."""
+WAITS: Final = 20.0
+"""So many times as long it may take by the clock: a crowded machine, and tests that wait."""
 OPTIONS: Final = ("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-m", "not benchmark")
 _RUNNER: Final = Path(__file__).with_name("warm_runner.py")
 _INTERNAL: Final = frozenset({2, 3, 4, 99})
@@ -34,6 +43,17 @@ class Tried:
     by: str
     """The first test that failed, or why it counts as found."""
     seconds: float
+    ran: int
+
+
+class RunnerAnswer(msgspec.Struct):
+    """What the runner says of one run."""
+
+    code: int | None
+    """Exit code of pytest; negative where a signal ended it, None where it had to be killed."""
+    seconds: float
+    failed: str
+    """The first test that failed."""
     ran: int
 
 
@@ -88,15 +108,23 @@ class TreeCopy:
             RuntimeError: pytest itself did not get on, which says nothing of the mistake.
         """
         shutil.rmtree(self.root / ".hypothesis", ignore_errors=True)  # no example of an earlier mistake
-        limit_s = START_S + PATIENCE * expected_s
-        answer = self._ask({"arguments": [*OPTIONS, *tests], "seconds": limit_s, "note": str(self._note)})
-        code, failed = answer["code"], answer["failed"]
+        cpu_s = START_CPU_S + math.ceil(PATIENCE * expected_s)
+        answer = self._ask(
+            {
+                "arguments": [*OPTIONS, *tests],
+                "seconds": cpu_s * WAITS,
+                "cpu_seconds": cpu_s,
+                "note": str(self._note),
+            }
+        )
+        code, failed = answer.code, answer.failed
         if code in _INTERNAL and not failed:
             raise RuntimeError(f"pytest ended with {code}: {Path(f'{self._note}.log').read_text()[-2_000:]}")
-        by = failed or ("did not end" if code is None else f"ended with {code}" if code else "")
-        return Tried(found=bool(by), by=by, seconds=answer["seconds"], ran=answer["ran"])
+        endless = code is None or code in (-signal.SIGXCPU, -signal.SIGKILL)
+        by = failed or ("did not end" if endless else f"ended with {code}" if code else "")
+        return Tried(found=bool(by), by=by, seconds=answer.seconds, ran=answer.ran)
 
-    def _ask(self, request: dict[str, object]) -> dict[str, object]:
+    def _ask(self, request: dict[str, object]) -> RunnerAnswer:
         if self._runner is None:
             environ = os.environ | {"PYTHONPATH": str(self.root)}
             self._runner = subprocess.Popen(
@@ -110,8 +138,16 @@ class TreeCopy:
         assert self._runner.stdin is not None and self._runner.stdout is not None
         self._runner.stdin.write(json.dumps(request) + "\n")
         self._runner.stdin.flush()
-        answer: dict[str, object] = json.loads(self._runner.stdout.readline())
-        return answer
+        return msgspec.json.decode(self._runner.stdout.readline(), type=RunnerAnswer)
+
+
+def nearest(tests: Sequence[str], path: str) -> list[str]:
+    """Choose the tests that lie where a module's own do, of the two files that have most: to import few is quick."""
+    folder = f"tests/unit/{path.rpartition('/')[0]}"
+    near = [test for test in tests if test.startswith(f"{folder}/")]
+    files = Counter(test.partition("::")[0] for test in near)
+    chosen = {file for file, _ in files.most_common(2)}
+    return [test for test in near if test.partition("::")[0] in chosen]
 
 
 def within(tests: Sequence[str], seconds: dict[str, float], most_s: float = MOST_TEST_S) -> list[str]:

@@ -2,13 +2,15 @@
 
 It is started by its path, in the copy of the tree that is tried, and knows nothing of the product, so that each run
 imports that anew. For each request, a JSON object on standard input, it forks; the child runs the tests until one
-fails, the parent answers with a JSON object. A child that takes too long is killed with all that it started.
+fails, the parent answers with a JSON object. A child that takes too much of the processor, or far
+too long, is killed with all that it started.
 """
 
 import contextlib
 import importlib
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -74,15 +76,16 @@ def main() -> None:
     assert not [name for name in sys.modules if name.split(".")[0] == "thalweg"]
     for line in sys.stdin:
         request = json.loads(line)
-        print(json.dumps(_run(request["arguments"], request["seconds"], request["note"])), flush=True)
+        print(json.dumps(_run(**request)), flush=True)
 
 
-def _run(arguments: list[str], seconds: float, note: str) -> dict[str, Any]:
+def _run(arguments: list[str], seconds: float, cpu_seconds: int, note: str) -> dict[str, Any]:
     if os.path.exists(note):
         os.unlink(note)
     began = time.monotonic()
     child = os.fork()
     if child == 0:
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
         _be_pytest(arguments, note)
     code = _wait(child, began + seconds)
     answer: dict[str, Any] = {"code": code, "seconds": round(time.monotonic() - began, 2), "failed": "", "ran": 0}

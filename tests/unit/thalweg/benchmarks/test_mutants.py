@@ -12,7 +12,7 @@ from thalweg.benchmarks.mutants.coverage_map import CoverageMap
 from thalweg.benchmarks.mutants.mutations import lines_of, mutations
 from thalweg.benchmarks.mutants.record import FOUND, SURVIVED, Entry, Record
 from thalweg.benchmarks.mutants.sampling import draw, shares, sources
-from thalweg.benchmarks.mutants.trial import TreeCopy, within
+from thalweg.benchmarks.mutants.trial import TreeCopy, nearest, within
 from thalweg.conf.environment import PROJECT_ROOT
 
 SOURCE = '''"""Words of 3 lines."""
@@ -102,6 +102,17 @@ def test_tests_of_a_line_are_the_fastest_first_and_compiled_code_has_those_of_it
     assert within(["fast", "slow"], covered.seconds, most_s=5) == ["fast"]
 
 
+def test_the_nearest_tests_are_those_of_two_files_where_the_modules_own_lie() -> None:
+    near, far = "tests/unit/scheduling/live", "tests/properties/test_plan.py::b"
+    of = [f"{near}/test_a.py::one", far, f"{near}/test_b.py::x", f"{near}/test_a.py::two", f"{near}/test_c.py::x"]
+    of.append(f"{near}/test_c.py::y")
+    assert set(nearest(of, "scheduling/live/gangs.py")) == {*of} - {far, f"{near}/test_b.py::x"}
+    assert nearest(of, "scheduling/liveness/told.py") == []
+    assert nearest(["tests/unit/thalweg/agent/test_a.py::x"], "thalweg/agent/a.py") == [
+        "tests/unit/thalweg/agent/test_a.py::x"
+    ]
+
+
 CALC = """def larger(a: int, b: int) -> int:
     while a < 0:
         a += 10
@@ -115,7 +126,7 @@ def test_larger():
 
 
 def test_a_mistake_is_tried_in_a_copy_and_taken_out_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "START_S", 1.0)
+    monkeypatch.setattr(trial, "START_CPU_S", 1)
     tree, test = tmp_path / "tree", "test_calc.py::test_larger"
     tree.mkdir()
     (tree / "calc.py").write_text(CALC)
