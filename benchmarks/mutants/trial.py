@@ -21,11 +21,12 @@ from thalweg.benchmarks.mutants.mutations import Mutation
 
 FIRST_S: Final = 10.0
 """Of the nearest tests, which are run before all others."""
-MOST_TEST_S: Final = 120.0
+MOST_TEST_S: Final = 60.0
 """Of tests for one mistake, by what they take without it; what is left out then is said."""
-PATIENCE: Final = 6.0
-"""A run that takes so many times as long as it should is one that does not end: the mistake is found."""
-START_CPU_S: Final = 20
+PATIENCE: Final = 2.0
+"""A run that takes so many times as much of the processor as its tests took by the clock without the mistake does not
+end: the mistake is found."""
+START_CPU_S: Final = 15
 """Of the processor, for imports and machine code that is made anew."""
 WAITS: Final = 20.0
 """So many times as long it may take by the clock: a crowded machine, and tests that wait."""

@@ -78,12 +78,12 @@ class PassingTime:
         class TableInOurTime(DeltaTable):
             """Its retention ends when it is over by our clock."""
 
-            def vacuum(self, retention_hours: int | None = None, **rest: Any) -> list[str]:
+            def vacuum(self, retention_hours: int | None = None, *args: Any, **rest: Any) -> list[str]:
                 folder = Path(self.table_uri.removeprefix("file://"))
                 passing._date_new_files(folder)
                 kept_ms = _kept_ms(folder.name) if retention_hours is None else retention_hours * HOUR_MS
                 hours = -(-(kept_ms + passing.lag_ms) // HOUR_MS)  # whole hours, rather more
-                return super().vacuum(retention_hours=hours, **rest)
+                return super().vacuum(hours, *args, **rest)
 
             def cleanup_metadata(self) -> None:
                 folder = Path(self.table_uri.removeprefix("file://"))
