@@ -19,7 +19,7 @@ from thalweg.benchmarks.mutants.coverage_map import CoverageMap, make_map, read_
 from thalweg.benchmarks.mutants.mutations import lines_of
 from thalweg.benchmarks.mutants.record import FOUND, SURVIVED, UNREACHED, Entry, Record
 from thalweg.benchmarks.mutants.sampling import draw, sources
-from thalweg.benchmarks.mutants.trial import FIRST_S, TreeCopy, Tried, nearest, within
+from thalweg.benchmarks.mutants.trial import FIRST_S, MOST_TEST_S, TreeCopy, Tried, nearest, within
 from thalweg.conf.environment import PROJECT_ROOT, results_folder
 
 MAP: Final = PROJECT_ROOT / ".thalweg" / "mutants" / "map"
@@ -57,6 +57,9 @@ def map_command(folders: tuple[str, ...]) -> None:
 @click.option("--seed", default=0, show_default=True, help="Of the sample; only at its beginning.")
 @click.option("--mutants", "count", default=300, show_default=True, help="Size of the sample; only at its beginning.")
 @click.option("--at-most", default=0, metavar="N", help="Try so many and end; 0 tries all that is left.")
+@click.option(
+    "--most-s", default=MOST_TEST_S, show_default=True, help="Tests for one mistake take at most so long without it."
+)
 @click.option("--again", is_flag=True, help="Try survivors once more, with the tests and the map as they are now.")
 @click.option(
     "--with", "files", multiple=True, metavar="TEST", help="Run these tests instead of the map's; repeatable."
@@ -69,6 +72,7 @@ def run(
     seed: int,
     count: int,
     at_most: int,
+    most_s: float,
     again: bool,
     files: tuple[str, ...],
     stage: str,
@@ -88,7 +92,7 @@ def run(
         copy = TreeCopy(PROJECT_ROOT, Path(folder))
         try:
             for done, entry in enumerate(todo, 1):
-                _try(copy, entry, covered, files, stage if again else "")
+                _try(copy, entry, covered, files, most_s, stage if again else "")
                 record.write(path)
                 say(_in_words(entry, done, len(todo)))
         except KeyboardInterrupt:
@@ -119,13 +123,13 @@ def _new_record(seed: int, count: int) -> Record:
     return Record(seed=seed, asked=count, lines=lines, entries=entries)
 
 
-def _try(copy: TreeCopy, entry: Entry, covered: CoverageMap, files: tuple[str, ...], stage: str) -> None:
+def _try(copy: TreeCopy, entry: Entry, covered: CoverageMap, files: tuple[str, ...], most_s: float, stage: str) -> None:
     source = (copy.root / entry.path).read_text(encoding="utf-8")
     mutation = entry.mutation_in(source)
     if mutation is None:
         raise click.ClickException(f"mutant {entry.number}: its line is gone from {entry.path}; begin a new record")
     every = covered.tests_of(entry.path, mutation.line, copy.root)
-    tests = list(files) or within(every, covered.seconds)
+    tests = list(files) or within(every, covered.seconds, most_s)
     if not tests:
         entry.outcome, entry.seconds = UNREACHED, 0.0
         return

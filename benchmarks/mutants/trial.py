@@ -21,7 +21,7 @@ from thalweg.benchmarks.mutants.mutations import Mutation
 
 FIRST_S: Final = 10.0
 """Of the nearest tests, which are run before all others."""
-MOST_TEST_S: Final = 60.0
+MOST_TEST_S: Final = 120.0
 """Of tests for one mistake, by what they take without it; what is left out then is said."""
 PATIENCE: Final = 2.0
 """A run that takes so many times as much of the processor as its tests took by the clock without the mistake does not
