@@ -1,5 +1,6 @@
 """Which tests execute which lines: made once, folder of tests by folder of tests, and gone on with after a stop."""
 
+import ast
 import json
 import re
 import subprocess
@@ -69,19 +70,28 @@ class CoverageMap:
     def tests_of(self, path: str, line: int, root: Path) -> list[str]:
         """Name the tests that execute a line, the fastest first.
 
-        What runs at import belongs to nobody, and compiled code leaves no trace: there it is every test that executes
-        any line of the module, else of a module that imports it.
+        What runs at import belongs to nobody (or to the test that imports it first), and compiled code leaves no trace:
+        there it is every test that executes any line of the module, else of a module that imports it.
         """
-        of_file = self.lines.get(path, {})
-        found = of_file.get(line, set())
-        is_compiled = "scheduling.compiled" in (root / path).read_text(encoding="utf-8")
-        if not found and (line in of_file or is_compiled):
+        source = (root / path).read_text(encoding="utf-8")
+        of_file, at_import = self.lines.get(path, {}), line not in in_functions(source)
+        found = set() if at_import else of_file.get(line, set())
+        is_compiled = "scheduling.compiled" in source
+        if not found and (at_import or is_compiled):
             found = set().union(*of_file.values())
         if not found and is_compiled:
             found = set().union(
                 *(tests for user in users_of(path, root) for tests in self.lines.get(user, {}).values())
             )
         return sorted(found, key=lambda test: (self.seconds[test], test))
+
+
+def in_functions(source: str) -> set[int]:
+    """Number the lines that lie in bodies of functions: the others are executed when the module is imported."""
+    functions = [
+        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    return {line for one in functions for line in range(one.body[0].lineno, (one.end_lineno or one.lineno) + 1)}
 
 
 def users_of(path: str, root: Path) -> list[str]:

@@ -26,7 +26,7 @@ MOST_TEST_S: Final = 120.0
 PATIENCE: Final = 2.0
 """A run that takes so many times as much of the processor as its tests took by the clock without the mistake does not
 end: the mistake is found."""
-START_CPU_S: Final = 15
+START_CPU_S: Final = 45
 """Of the processor, for imports and machine code that is made anew."""
 WAITS: Final = 20.0
 """So many times as long it may take by the clock: a crowded machine, and tests that wait."""
