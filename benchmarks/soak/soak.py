@@ -202,6 +202,8 @@ def judged(parameters: PlaceSoak, samples: Sequence[Mapping[str, Any]], cpu_ms: 
     drift = _percent(last_ms, first_ms)
     per_thousand = _slope(settled, lambda one: one["rss_mb"])
     unbounded = growing(settled)
+    yardstick = _ends(settled, "yardstick_ms")
+    beside = _percent(last_ms / yardstick["last_tenth"], first_ms / yardstick["first_tenth"])
     why = [f"p95 of a batch drifts by {drift} %"] if drift > MOST_DRIFT_PERCENT else []
     why += [f"{name} grows: {first:,.0f}, then {last:,.0f}" for name, (first, last) in unbounded.items()]
     return {
@@ -209,7 +211,8 @@ def judged(parameters: PlaceSoak, samples: Sequence[Mapping[str, Any]], cpu_ms: 
         "why": why,
         "cpu_p95_drift_percent": drift,
         "cpu_p95_ms": {"first_tenth": first_ms, "last_tenth": last_ms},
-        "yardstick_ms": _ends(settled, "yardstick_ms"),
+        "yardstick_ms": yardstick,
+        "cpu_p95_drift_beside_yardstick_percent": beside,
         "beside_ms_per_batch": _ends(settled, "beside_ms_per_batch"),
         "rss_mb": {"settled": settled[0]["rss_mb"], "last": settled[-1]["rss_mb"]},
         "rss_mb_per_1000_batches": per_thousand,
