@@ -133,7 +133,7 @@ def _try(copy: TreeCopy, entry: Entry, covered: CoverageMap, files: tuple[str, .
     if not tests:
         entry.outcome, entry.seconds = UNREACHED, 0.0
         return
-    near = within(nearest(tests, entry.path), covered.seconds, FIRST_S)
+    near = [] if files else within(nearest(tests, entry.path), covered.seconds, FIRST_S)
     others = [test for test in tests if test not in set(near)]
     with copy.with_mistake(entry.path, mutation):
         tried = _run_in_turn(copy, [near, others], covered.seconds)
