@@ -106,14 +106,19 @@ class PlaceTables:
         """Hand over a plan."""
         self._new_plans.put(record)
 
+    def look_after(self, ledger: Ledger) -> None:
+        """Know the ledger: its files are compacted by the way, in `step`."""
+        self._ledger = ledger
+
     def start(self, ledger: Ledger) -> None:
         """Start writing; the ledger's files are compacted on the way."""
-        self._ledger = ledger
+        self.look_after(ledger)
         run_in_background("place-tables", self.step, every_s=self._every_s, stop=self._stop)
         if self._compact_every_s:
-            run_in_background("place-plans-upkeep", self._tidy_plans, every_s=self._compact_every_s, stop=self._stop)
+            run_in_background("place-plans-upkeep", self.tidy_plans, every_s=self._compact_every_s, stop=self._stop)
 
-    def _tidy_plans(self) -> None:
+    def tidy_plans(self) -> None:
+        """Prepare the upkeep of `plans`, on a thread of its own; `step` commits it."""
         self._plans_upkeep.step()
 
     def step(self) -> None:
@@ -157,10 +162,12 @@ class PlaceTables:
 
     def _compact(self) -> None:
         assert self._ledger is not None
-        self._ledger.compact()
+        self._ledger.compact(self._pause)
         for table in (self._tasks, self._archive.table, self._placements, self._results):
             table.compact(system_clock())
         self._archive.move(system_clock())
+        for table in (self._archive.table, self._results):
+            table.merge_settled(system_clock(), self._pause)
         pending = {
             DECISIONS.name: self._ledger.pending,
             TASKS.name: self._tasks.pending,
@@ -171,6 +178,11 @@ class PlaceTables:
         for name, upkeep in self._upkeep.items():
             upkeep.checkpoint()
             upkeep.sweep(pending[name])
+
+    def _pause(self) -> bool:
+        """Let a batch go first; tell whether to stop."""
+        self._rest()
+        return self._stop.asked()
 
     # From where the tables were left
 

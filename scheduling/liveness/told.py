@@ -43,6 +43,7 @@ class Told:
         self._keep(topic, task_id, self.hearing.latest)
 
     def _keep(self, topic: str, task_id: TaskId, number: int) -> None:
+        self._forget()  # here too: not every producer sends inventories
         self._told.pop((topic, task_id), None)  # so that the dictionary's order is that of the notes
         self._told[topic, task_id] = (number, self.hearing.now_ms)
 

@@ -6,7 +6,7 @@ thread: a table has one writer, and a second one would make its next append fail
 """
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -21,11 +21,17 @@ from thalweg.sync.delta.appender import Appender
 from thalweg.sync.delta.contracts import TableContract
 from thalweg.sync.delta.data_files import COMPRESSION, COMPRESSION_LEVEL, conformed, folder_of, settle
 from thalweg.sync.delta.file_bounds import FileBounds, bounds_of, merged
+from thalweg.sync.delta.store import RearrangedError
 
 # A file this large is read in one go at disk speed; merging it again would only cost.
 LARGE_BYTES: Final = 32 * 1_048_576
 # Fewer small files are not worth a rewrite: a reader opens this many in tens of milliseconds.
 FEW_FILES: Final = 32
+ALIKE: Final = 6
+"""Files are alike that differ by no more than this: minutes of a quiet and of a busy hour do, a minute and what half an
+hour's were merged to do not."""
+MOST_RUNS: Final = 4
+"""With more small files than so many times the few, all are merged."""
 # So many rows become one row group: large enough for readers, and one step short enough (tens of milliseconds) that
 # the stream beside does not feel it.
 _ROWS_PER_STEP: Final = 100_000
@@ -103,12 +109,76 @@ def groups_to_merge(
     return [group for group in groups.values() if len(group) >= few_files]
 
 
+def runs_to_merge(
+    files: Sequence[SmallFile], *, large_bytes: int = LARGE_BYTES, few_files: int = FEW_FILES
+) -> list[list[SmallFile]]:
+    """Choose what to merge once more of files that compaction has made: runs of neighbours that are alike. Pure.
+
+    Merging everything small each time would write the rows of the oldest of them again and again, and what was replaced
+    is kept for a day. In runs of files that are alike a row is written once for each step in size, as in a
+    log-structured merge tree (O'Neil and others, 1996). Where sizes go up and down so that nothing is alike, all are
+    merged before they become too many: there are never more than a hundred or so.
+
+    Args:
+        files: oldest first, without those that are still to be merged for the first time.
+        large_bytes: files at least this large are left alone.
+        few_files: shorter runs are left alone.
+    """
+    runs: list[list[SmallFile]] = []
+    for file in files:
+        if file.size_bytes >= large_bytes:
+            runs.append([])  # neighbours only: files that overlap are read together
+        elif runs and runs[-1] and _is_alike(file, runs[-1]):
+            runs[-1].append(file)
+        else:
+            runs.append([file])
+    if sum(map(len, runs)) > MOST_RUNS * few_files:
+        runs = [[file for file in files if file.size_bytes < large_bytes]]
+    return [run for run in runs if len(run) >= few_files]
+
+
+def _is_alike(file: SmallFile, run: Sequence[SmallFile]) -> bool:
+    mean = sum(one.size_bytes for one in run) / len(run)
+    return mean / ALIKE <= file.size_bytes <= mean * ALIKE
+
+
 def _age(file: SmallFile, contract: TableContract) -> int | None:
     """Number the tenth of the retention that a file's newest row lies in; None where partitions or nothing say it."""
     newest = file.bounds.highest.get(contract.ages_by) if contract.ages_by else None
     if contract.retention_days is None or not isinstance(newest, datetime):
         return None
     return int(newest.timestamp() // (contract.retention_days * 86_400 / 10))
+
+
+def merge_once_more(
+    table: Appender,
+    fresh: Collection[str],
+    now_ms: int,
+    pause: Callable[[], bool],
+    swap: Callable[[Rewrite], None],
+) -> int:
+    """Merge runs of files that are alike (`runs_to_merge`); return how many files were replaced.
+
+    Args:
+        table: the table's writer.
+        fresh: paths of files that are left alone: they are still to be merged for the first time, or may change.
+        now_ms: recorded as the time of the change.
+        pause: called between steps; True means stop.
+        swap: commits a rewrite.
+    """
+    files = [file for file in files_of(DeltaTable(table.uri)) if file.path not in fresh]
+    replaced = 0
+    for run in runs_to_merge(files):
+        made = rewrite(table, run, now_ms, pause)
+        if made is None:
+            break
+        try:
+            swap(made)
+        except RearrangedError:  # somebody else has merged some of them: what is left is looked at next time
+            table.abandon(made.actions)
+            break
+        replaced += len(run)
+    return replaced
 
 
 def rewrite(table: Appender, group: Sequence[SmallFile], now_ms: int, pause: Callable[[], bool]) -> Rewrite | None:

@@ -90,7 +90,7 @@ class TableContract:
     @property
     def reach_minutes(self) -> int:
         """How far back every version can be read: while its log entry and its files are both kept."""
-        return min(map(self._kept_minutes, ("logRetention", "deletedFileRetention")))
+        return min(map(self.kept_minutes, ("logRetention", "deletedFileRetention")))
 
     @property
     def lag_minutes(self) -> int:
@@ -99,9 +99,10 @@ class TableContract:
         Longer than the reach where replaced files are kept by their own age: a version may name a file that is older.
         """
         kept = int(self.configuration.get(REPLACED_KEPT, "0")) * 60
-        return min(self._kept_minutes("logRetention"), max(self._kept_minutes("deletedFileRetention"), kept))
+        return min(self.kept_minutes("logRetention"), max(self.kept_minutes("deletedFileRetention"), kept))
 
-    def _kept_minutes(self, what: str) -> int:
+    def kept_minutes(self, what: str) -> int:
+        """Say how long `logRetention` or `deletedFileRetention` is."""
         return _minutes(self.configuration[f"delta.{what}Duration"])
 
     @property

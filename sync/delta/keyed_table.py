@@ -9,7 +9,7 @@ One commit brings an update: readers see all of it or nothing. (Delta transactio
 File".)
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Self
@@ -22,6 +22,7 @@ from deltalake import DeltaTable, QueryBuilder, Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
 from thalweg.sync.delta.appender import Appender
+from thalweg.sync.delta.compaction import Rewrite, merge_once_more
 from thalweg.sync.delta.contracts import TableContract
 from thalweg.sync.delta.data_files import conformed, folder_of
 from thalweg.sync.delta.pending import Pending
@@ -346,6 +347,32 @@ class KeyedTable:
             return 0
         self._settled = []  # one file now, large enough: its rows are held no longer
         return len(replaced)
+
+    def merge_settled(self, now_ms: int, pause: Callable[[], bool]) -> int:
+        """Merge what compaction has made of settled rows where there is much of it; return how many were replaced.
+
+        For tables of which no file is ever taken away for its age: in a merged one the youngest row would keep the
+        others.
+
+        Args:
+            now_ms: the time of the files.
+            pause: called every few milliseconds; True means stop, and nothing is left behind.
+        """
+        if self._stale or self._old:
+            return 0  # the next write sees to it
+        held = [*self._changing.values(), *self._settled]
+        fresh = {file.action.path for file in held}
+
+        def swap(made: Rewrite) -> None:
+            try:
+                self._table.commit(made.actions, purpose="optimize")
+            except OSError:
+                self._stale = True  # it may have been made all the same
+                raise
+            for action in made.removed:
+                self._newest.pop(action.path, None)
+
+        return merge_once_more(self._table, fresh, now_ms, pause, swap)
 
     def _swap(
         self,

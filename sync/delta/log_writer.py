@@ -5,7 +5,7 @@ thread: the bulk of that work holds no lock, only the commit that swaps the file
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from thalweg.sync.clock import system_clock
 from thalweg.sync.delta.appender import Appender
+from thalweg.sync.delta.compaction import Rewrite, merge_once_more
 from thalweg.sync.delta.contracts import TableContract
 from thalweg.sync.delta.data_files import folder_of
 from thalweg.sync.delta.pending import Pending
@@ -118,6 +119,21 @@ class LogWriter:
             self._small = self._small[len(small) :]
             self._held_rows = sum(held.num_rows for _, held in self._small if held is not None)
         return len(small)
+
+    def merge_once_more(self, pause: Callable[[], bool]) -> int:
+        """Merge what compaction has made where there is much of it; return how many files were replaced.
+
+        Args:
+            pause: called every few milliseconds; True means stop, and nothing is left behind.
+        """
+        with self._lock:
+            fresh = {file.path for file, _ in self._small}
+
+        def swap(made: Rewrite) -> None:
+            with self._lock:
+                self._table.commit(made.actions, purpose="optimize")
+
+        return merge_once_more(self._table, fresh, system_clock(), pause, swap)
 
     def _read(self, file: AddAction) -> pa.Table:
         filesystem, folder = folder_of(self._table.uri)

@@ -181,9 +181,17 @@ class Ledger:
         """Files written and not committed."""
         return self._commits.pending
 
-    def compact(self) -> int:
-        """Merge the small files of the last batches; safe beside `commit`. Return how many were merged."""
-        return self._commits.compact(at_least=COMPACT_FILES)
+    def compact(self, pause: Callable[[], bool] = lambda: False) -> int:
+        """Merge the small files of the last batches, and what earlier calls have made of such; safe beside `commit`.
+
+        Args:
+            pause: called every few milliseconds of a long rewrite; True means stop.
+
+        Returns:
+            How many were merged.
+        """
+        merged = self._commits.compact(at_least=COMPACT_FILES)
+        return merged + self._commits.merge_once_more(pause)
 
 
 def to_rows(

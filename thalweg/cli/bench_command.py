@@ -42,6 +42,7 @@ BENCHMARKS: Final[Mapping[str, tuple[str, str]]] = {
     "response": ("thalweg.benchmarks.response.response", "measure"),
     "rollout": ("thalweg.benchmarks.rollout.rollout", "measure"),
     "scale": ("thalweg.benchmarks.placement.scale", "scale"),
+    "soak": ("thalweg.benchmarks.soak.soak", "measure"),
     "steady": ("thalweg.benchmarks.packing.steady", "measure"),
     "startup": ("thalweg.benchmarks.startup.startup", "startup"),
     "sync": ("thalweg.benchmarks.sync.sync", "sync"),

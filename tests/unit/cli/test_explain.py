@@ -125,6 +125,15 @@ def test_a_task_that_waits_for_room_says_so_and_what_would_help(world: Path) -> 
     assert "Estimated start: in " in text
 
 
+def test_a_gang_that_waits_for_room_is_told_how_many_of_its_workers_fit(world: Path) -> None:
+    put_waiting(world, "gang", workers=6, per_worker={"gpus": 1, "gpu_models": ["A100"]}, expected_s=3_600)
+    changes = {remedy["change"]: remedy for remedy in explained("gang", world)["waits"]["remedies"]}
+    # On the four that `busy` leaves of EAST: the same six GPU-hours at 3 USD, and longer.
+    assert changes["4 workers instead of 6"]["regions"] == [EAST]
+    assert changes["4 workers instead of 6"]["usd"] == pytest.approx(18.0)
+    assert not [change for change in changes if change.endswith("instead of 6") and not change.startswith("4 workers")]
+
+
 def test_what_no_node_has_is_not_tried_gpu_by_gpu(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_waiting(world, "huge", per_worker={"gpus": 512, "gpu_models": ["A100"]}, expected_s=3_600)
     tried: list[int] = []

@@ -5,12 +5,14 @@ import sys
 import sysconfig
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from thalweg.cli.pyfiles_command import pyfiles
-from thalweg.jobs.runtime.package import write_package
+from thalweg.jobs.runtime.package import give_to_executors, write_package
 
 PROGRAM = """
 import sys
@@ -55,3 +57,15 @@ def test_the_same_code_makes_the_same_file(tmp_path: Path) -> None:
 def test_a_file_that_spark_or_the_disk_would_not_take_is_refused(name: str, words: str, tmp_path: Path) -> None:
     refused = CliRunner().invoke(pyfiles, [str(tmp_path / name)])
     assert refused.exit_code == 2 and words in refused.output
+
+
+@pytest.mark.parametrize(("master", "given"), [("spark://host:7077", 1), ("local[2]", 0), ("local", 0), (None, 1)])
+def test_executors_elsewhere_are_given_the_package_and_those_of_this_process_are_not(
+    tmp_path: Path, master: str | None, given: int
+) -> None:
+    files: list[str] = []
+    context: Any = SimpleNamespace(master=master, addPyFile=files.append)
+    give_to_executors(context, tmp_path)
+    assert len(files) == given
+    for file in files:
+        assert "thalweg/__init__.py" in zipfile.ZipFile(file).namelist()

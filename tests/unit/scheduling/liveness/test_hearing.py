@@ -217,6 +217,14 @@ def test_what_was_told_long_ago_is_not_kept() -> None:
     assert ear.told._told == {}
 
 
+def test_what_was_told_long_ago_is_not_kept_of_regions_that_send_no_inventories_either() -> None:
+    ear = Ear()
+    for number in range(200):
+        ear.told.note(ASSIGNED, f"t{number}")
+        ear.seconds(1, speaks=True)
+    assert 15 <= len(ear.told._told) < 50
+
+
 def test_what_a_region_holds_too_much_is_judged_as_soon_as_it_knew() -> None:
     ear = Ear()
     ear.ends[ASSIGNED] = 1

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.unit.scheduling.worlds import ORIGIN, applied, ask, node, placed, spec, where, world_of
 from thalweg.scheduling.decisions import decide
+from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.scheduling.pack.nodes import MAX_DEVICES, Need, Nodes, Pool
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.pack.pool_ids import pool_name, pool_of
@@ -460,3 +461,17 @@ def test_copies_are_brought_back_to_as_many_as_asked_for_in_distinct_regions(
         usable = {name for name in "abcde" if world.open_region(name)} - task.done_regions
         wanted = replicas - len(task.done_copies)
         assert len(held) == min(wanted, len(usable)), "as many as there are regions for"
+
+
+def test_who_was_given_back_and_may_be_tried_again_comes_before_others_of_its_class() -> None:
+    world = world_of(node("east", "n1", 1))
+    east = RegionId("east")
+    for name in ("given back", "later"):
+        ask(world, name)
+    task = world.tasks[TaskId("given back")]
+    task.barred |= {east}
+    world.book.wait(task, first=False)
+    world.book.unbar(task, {east})
+    placed(world)
+    assert where(world, "given back") == ["east"]
+    assert where(world, "later") == []

@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.sync.centre.test_centre import NOW, Pair, put
 from thalweg.sync.protocol.changes import Add, Assign, Delete, Increment, Remove
-from thalweg.sync.protocol.entries import RegionEntry
+from thalweg.sync.protocol.entries import ForgetEntry, RegionEntry
 from thalweg.sync.replica.memory_store import MemoryStore
 from thalweg.sync.replica.replica import FencedError, Replica
 
@@ -176,3 +176,19 @@ def test_a_centre_that_has_lost_a_life_is_told_of_it_again() -> None:
     assert eu.must_join and eu.join(NOW).epoch == eu.state.epoch
     put(eu, "k", Assign("f", 1))
     assert eu.outgoing() == []
+
+
+def test_what_lies_under_an_unconfirmed_write_goes_once_all_of_it_is_forgotten_and_not_before() -> None:
+    shore = Shore()
+    eu, us = shore.join("eu"), shore.join("us")
+    put(us, "k", Assign("x", 1), shore.now)
+    shore.talk(us, eu)
+    put(eu, "k", Assign("y", 2), shore.now)
+    under = eu.store.base("k")
+    assert under is not None
+    earlier = {actor: seq - 1 for actor, seq in under.vector.items()}
+    eu.apply([ForgetEntry(key="k", vector=earlier)], eu.state.position, shore.now)
+    assert eu.store.base("k") == under
+    eu.apply([ForgetEntry(key="k", vector={**under.vector, "asia:1": 1})], eu.state.position, shore.now)
+    assert eu.store.base("k") is None
+    assert eu.read("k") == {"x": 1, "y": 2}, "what was written here is still to be sent"

@@ -84,6 +84,22 @@ def test_compaction_keeps_every_row_and_leaves_one_file(
     assert table.transaction_version("q") == 12
 
 
+@pytest.mark.parametrize(("most_held", "read_again"), [(1_000, 0), (5, 7), (0, 12)])
+def test_rows_are_held_until_they_are_merged_as_long_as_they_are_not_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_held: int, read_again: int
+) -> None:
+    monkeypatch.setattr("thalweg.sync.delta.log_writer.MOST_HELD_ROWS", most_held)
+    opened: list[str] = []
+    read_one = LogWriter._read
+    monkeypatch.setattr(LogWriter, "_read", lambda self, file: opened.append(file.path) or read_one(self, file))
+    writer = LogWriter(PLANS, str(tmp_path))
+    for turn in range(2):  # what was merged is held no longer
+        for batch in range(12):
+            writer.append(rows(12 * turn + batch), {})
+        writer.compact(at_least=10)
+        assert len(set(opened)) == len(opened) == read_again * (turn + 1)
+
+
 def test_reading_one_batch_opens_only_files_whose_statistics_allow_it(tmp_path: Path) -> None:
     writer = LogWriter(PLANS, str(tmp_path))
     for batch in range(5):

@@ -1,0 +1,1 @@
+"""Many batches of the place job with days passing meanwhile: what grows?"""
