@@ -59,7 +59,7 @@ def small_problem(seed: int) -> Problem:
     return random_problem(seed, classes=3, pools=3, tasks=2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_a_set_cannot_be_kept_and_without_any_one_of_its_limits_it_can(seed: int) -> None:
     problem = small_problem(seed)
@@ -74,21 +74,18 @@ def test_a_set_cannot_be_kept_and_without_any_one_of_its_limits_it_can(seed: int
             assert all_can_be_placed(keeping(problem, limits - {limit})), limit
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_no_two_sets_demand_the_same_class_and_all_other_tasks_can_be_placed(seed: int) -> None:
     problem = small_problem(seed)
     demands = [
-        limit
-        for conflict in conflicts(problem).found
-        for limit in conflict.limits
-        if limit.kind is LimitKind.DEMAND
+        limit for conflict in conflicts(problem).found for limit in conflict.limits if limit.kind is LimitKind.DEMAND
     ]
     assert len(set(demands)) == len(demands)
     assert all_can_be_placed(loosened(problem, demands))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), drops=st.integers(0, 2**31 - 1))
 def test_letting_limits_go_never_takes_a_place_away(seed: int, drops: int) -> None:
     problem = small_problem(seed)
