@@ -1,8 +1,8 @@
 """How far prices and capacities may move before an optimal plan, or a shadow price, is another.
 
 A plan's price range is of whole tasks: the cost of every plan is linear in a pool's price, so the plan at hand is the
-cheapest on one interval, whose ends are found by planning at them. A capacity's shadow price is, as everywhere here, of
-the linear relaxation: its optimum is convex in the capacity, and one unit more and one unit less are told apart, as they
+cheapest on one interval, whose ends are found by planning at them. A capacity's shadow price is of the
+linear relaxation, as everywhere here: its optimum is convex in the capacity, and one unit more and one unit less are told apart, as they
 differ wherever a pool is just full. What may go where at all is held as it is now: price limits and budgets keep the
 arcs and the rates of now, and a capacity that grows lets in no copy that was too large for the pool.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from thalweg.scheduling.arrays import FloatArray
-from thalweg.scheduling.problem.cost import Arcs, arc_costs, plan_usd
+from thalweg.scheduling.problem.cost import Arcs, arc_costs
 from thalweg.scheduling.problem.model import Problem
 from thalweg.scheduling.problem.solution import DEFAULT_LIMITS, Solution, SolveLimits
 from thalweg.scheduling.solve.formulation import Program, formulate, solve_integer

@@ -53,7 +53,7 @@ _LEAST_SHOWN_USD = 0.005
     "--why-not",
     "asks_why",
     is_flag=True,
-    help="Name the limits that keep the tasks from being all placed, none to spare.",
+    help="Name the limits that keep tasks from being all placed, none to spare.",
 )
 @click.option(
     "--ranges", "asks_ranges", is_flag=True, help="Tell how far prices and capacities may move before the plan changes."
