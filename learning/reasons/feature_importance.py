@@ -1,7 +1,7 @@
 """What a model's accuracy rests on: how much of it goes when one feature's values change places among the samples.
 
-Breiman 2001 (Machine Learning 45) for forests; for any model Fisher, Rudin, Dominici 2019 (JMLR 20). Of two features that
-say the same each looks unimportant, as the model still has the other one.
+Breiman 2001 (Machine Learning 45) for forests; for any model Fisher, Rudin, Dominici 2019 (JMLR 20). Of two features
+that say the same each looks unimportant, as the model still has the other one.
 """
 
 from collections.abc import Callable

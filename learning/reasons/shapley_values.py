@@ -1,7 +1,7 @@
 """What each feature adds to one answer of a model: Shapley values against a background of samples (SHAP).
 
-Features that are not known take the values of a background sample. Of a linear model the values have a closed form; of any
-other they are sampled over orders in which the features become known (Štrumbelj, Kononenko 2014, Knowledge and
+Features that are not known take the values of a background sample. Of a linear model the values have a closed form; of
+any other they are sampled over orders in which the features become known (Štrumbelj, Kononenko 2014, Knowledge and
 Information Systems 41), each order together with its reverse (Mitchell, Cooper, Frank, Holmes 2022, JMLR 23). Every
 background sample is taken equally often, so that the values sum to the answer less the background's mean, whatever
 orders are drawn.

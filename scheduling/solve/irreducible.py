@@ -24,7 +24,7 @@ Member = TypeVar("Member", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conflict:
+class InfeasibleSet:
     """Limits that no plan can keep together.
 
     Attributes:
@@ -38,7 +38,7 @@ class Conflict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conflicts:
+class InfeasibleSets:
     """What keeps the tasks of a problem from being all placed.
 
     Attributes:
@@ -46,11 +46,11 @@ class Conflicts:
         complete: whether all tasks that are in none of them can be placed together.
     """
 
-    found: tuple[Conflict, ...]
+    found: tuple[InfeasibleSet, ...]
     complete: bool
 
 
-def conflicts(problem: Problem, effort: SolveLimits = DEFAULT_LIMITS) -> Conflicts:
+def infeasible_sets(problem: Problem, effort: SolveLimits = DEFAULT_LIMITS) -> InfeasibleSets:
     """Name the limits that keep the tasks of a problem from being all placed, whatever the cost.
 
     After each set its demands are left out, and what remains is looked at, until all of that can be placed.
@@ -59,16 +59,16 @@ def conflicts(problem: Problem, effort: SolveLimits = DEFAULT_LIMITS) -> Conflic
         problem: one that `check_problem` passes.
         effort: its `mip_nodes` are for each question.
     """
-    found: list[Conflict] = []
+    found: list[InfeasibleSet] = []
     while True:
         all_fit = can_place_all(problem, effort)
         if all_fit is not False:
-            return Conflicts(found=tuple(found), complete=all_fit is True)
-        found.append(_conflict(problem, effort))
+            return InfeasibleSets(found=tuple(found), complete=all_fit is True)
+        found.append(_infeasible_set(problem, effort))
         problem = loosened(problem, (limit for limit in found[-1].limits if limit.kind is LimitKind.DEMAND))
 
 
-def _conflict(problem: Problem, effort: SolveLimits) -> Conflict:
+def _infeasible_set(problem: Problem, effort: SolveLimits) -> InfeasibleSet:
     every = limits_of(problem)
     undecided = False
 
@@ -79,7 +79,7 @@ def _conflict(problem: Problem, effort: SolveLimits) -> Conflict:
         undecided |= answer is None
         return answer is False
 
-    return Conflict(limits=irreducible(every, infeasible), irreducible=not undecided)
+    return InfeasibleSet(limits=irreducible(every, infeasible), irreducible=not undecided)
 
 
 def irreducible(members: Sequence[Member], infeasible: Callable[[Sequence[Member]], bool]) -> tuple[Member, ...]:

@@ -1,10 +1,10 @@
 """How far prices and capacities may move before an optimal plan, or a shadow price, is another.
 
 A plan's price range is of whole tasks: the cost of every plan is linear in a pool's price, so the plan at hand is the
-cheapest on one interval, whose ends are found by planning at them. A capacity's shadow price is of the
-linear relaxation, as everywhere here: its optimum is convex in the capacity, and one unit more and one unit less are told apart, as they
-differ wherever a pool is just full. What may go where at all is held as it is now: price limits and budgets keep the
-arcs and the rates of now, and a capacity that grows lets in no copy that was too large for the pool.
+cheapest on one interval, whose ends are found by planning at them. A capacity's shadow price is of the linear
+relaxation, as everywhere here: its optimum is convex in the capacity. One unit more and one less are told apart, as
+they differ wherever a pool is just full. What may go where at all is held as it is now: price limits and budgets keep
+the arcs and the rates of now, and a capacity that grows lets in no copy that was too large for the pool.
 """
 
 from __future__ import annotations

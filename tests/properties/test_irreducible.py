@@ -12,7 +12,7 @@ from tests.properties.random_problems import random_problem
 from tests.properties.reference_mip import arc_usd
 from thalweg.scheduling.problem.model import Problem
 from thalweg.scheduling.problem.named_limits import LimitKind, NamedLimit, limits_of, loosened
-from thalweg.scheduling.solve.irreducible import can_place_all, conflicts, irreducible
+from thalweg.scheduling.solve.irreducible import can_place_all, infeasible_sets, irreducible
 
 
 def all_can_be_placed(problem: Problem) -> bool:
@@ -63,12 +63,12 @@ def small_problem(seed: int) -> Problem:
 @given(seed=st.integers(0, 10**6))
 def test_a_set_cannot_be_kept_and_without_any_one_of_its_limits_it_can(seed: int) -> None:
     problem = small_problem(seed)
-    found = conflicts(problem)
+    found = infeasible_sets(problem)
     assert found.complete
     assert bool(found.found) is not all_can_be_placed(problem)
-    for conflict in found.found:
-        assert conflict.irreducible
-        limits = set(conflict.limits)
+    for one in found.found:
+        assert one.irreducible
+        limits = set(one.limits)
         assert not all_can_be_placed(keeping(problem, limits))
         for limit in limits:
             assert all_can_be_placed(keeping(problem, limits - {limit})), limit
@@ -79,7 +79,7 @@ def test_a_set_cannot_be_kept_and_without_any_one_of_its_limits_it_can(seed: int
 def test_no_two_sets_demand_the_same_class_and_all_other_tasks_can_be_placed(seed: int) -> None:
     problem = small_problem(seed)
     demands = [
-        limit for conflict in conflicts(problem).found for limit in conflict.limits if limit.kind is LimitKind.DEMAND
+        limit for one in infeasible_sets(problem).found for limit in one.limits if limit.kind is LimitKind.DEMAND
     ]
     assert len(set(demands)) == len(demands)
     assert all_can_be_placed(loosened(problem, demands))

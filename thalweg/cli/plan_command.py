@@ -135,13 +135,13 @@ def _show(read: ReadProblem, result: PlanResult) -> None:
 
 
 def _show_why_not(answer: dict[str, Any]) -> None:
-    if not answer["conflicts"] and answer["complete"]:
+    if not answer["sets"] and answer["complete"]:
         click.echo("\nAll tasks can be placed together: what waits here is dearer to place than to leave.")
-    for conflict in answer["conflicts"]:
+    for one in answer["sets"]:
         proven = "no plan can keep all of these; without any one of them the others can be kept"
         unproven = "no plan can keep all of these; whether each is needed was not proven within the limit of effort"
-        click.echo(f"\nWhy not all: {proven if conflict['irreducible'] else unproven}")
-        for limit in conflict["limits"]:
+        click.echo(f"\nWhy not all: {proven if one['irreducible'] else unproven}")
+        for limit in one["limits"]:
             others = len(limit.get("tasks", ())) - 1
             like = f" and {others} like it" if others > 0 else ""
             click.echo("  " + on_one_line(f"{limit['of']} {limit['name']}{like}: {limit['words']}"))

@@ -1,13 +1,16 @@
 """`thalweg federate`: a run in one process, and what a wrong call is told."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 pytest.importorskip("sklearn", reason="the extra `learning` is not installed")
 
 from thalweg.cli.federate_command import federate
+from thalweg.learning.local.network import LayeredNetwork
 
 
 def test_a_run_in_one_process_tells_its_figures_and_the_same_digest_again() -> None:
@@ -38,3 +41,14 @@ def test_a_warehouse_without_runs_shows_none_and_names_where_to_look(tmp_path: o
     assert json.loads(told.output) == {"runs": [], "refused": [], "participants": []}
     told = CliRunner().invoke(federate, ["history", "m", f"--warehouse={tmp_path}"])
     assert told.exit_code == 1 and "thalweg federate status lists the runs" in told.output
+
+
+def test_what_a_run_saves_is_the_network_that_it_tells_of_and_samples_that_nobody_had(tmp_path: Path) -> None:
+    file = tmp_path / "digits.npz"
+    call = ["run", "--clients=5", "--rounds=1", "--hidden=0", f"--save={file}", "--json"]
+    told = json.loads(CliRunner().invoke(federate, call).output)
+    with np.load(file) as saved:
+        network = LayeredNetwork(inputs=64, hidden=0, classes=10)
+        assert network.accuracy(saved["parameters"], saved["x"], saved["y"]) == told["accuracy"]
+        assert saved["y"].size == 359  # a fifth of the digits
+    assert CliRunner().invoke(federate, ["run", "--save=digits.npy"]).exit_code == 2

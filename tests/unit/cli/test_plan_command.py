@@ -33,7 +33,7 @@ def told(tmp_path: Path, asked: dict[str, Any], *options: str) -> Any:
 def test_what_cannot_be_placed_together_is_named_with_its_limits(tmp_path: Path) -> None:
     answer = json.loads(told(tmp_path, document(), "--why-not", "--json").output)["why_not"]
     assert answer["complete"] is True
-    kinds = [[(limit["kind"], limit["name"]) for limit in one["limits"]] for one in answer["conflicts"]]
+    kinds = [[(limit["kind"], limit["name"]) for limit in one["limits"]] for one in answer["sets"]]
     assert sorted(kinds) == [
         [("demand", "a0"), ("capacity", "east/A100"), ("residency", "a0")],
         [("demand", "b"), ("gpu_model", "b")],

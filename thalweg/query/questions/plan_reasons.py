@@ -8,7 +8,7 @@ from thalweg.scheduling.problem.document import ReadProblem
 from thalweg.scheduling.problem.limit_words import limit_subject, limit_words
 from thalweg.scheduling.problem.named_limits import LimitKind, NamedLimit
 from thalweg.scheduling.problem.solution import Solution
-from thalweg.scheduling.solve.irreducible import conflicts
+from thalweg.scheduling.solve.irreducible import infeasible_sets
 from thalweg.scheduling.solve.ranges import PriceRange, ranges
 
 _OF: Final[Mapping[LimitKind, str]] = {
@@ -23,18 +23,18 @@ def why_not(read: ReadProblem) -> dict[str, Any]:
     """Name the limits that keep the tasks of a document from being all placed, whatever that would cost.
 
     Returns:
-        `complete`: whether all tasks that are in no conflict can be placed together. `conflicts`: of each, whether it
+        `complete`: whether all tasks that are in none of them can be placed together. `sets`: of each, whether it
         is proven `irreducible`, and its `limits`.
     """
-    found = conflicts(read.problem)
+    found = infeasible_sets(read.problem)
     return {
         "complete": found.complete,
-        "conflicts": [
+        "sets": [
             {
-                "irreducible": conflict.irreducible,
-                "limits": [_limit(read, limit) for limit in conflict.limits],
+                "irreducible": one.irreducible,
+                "limits": [_limit(read, limit) for limit in one.limits],
             }
-            for conflict in found.found
+            for one in found.found
         ],
     }
 
