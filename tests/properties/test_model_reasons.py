@@ -120,3 +120,14 @@ def test_a_feature_that_decides_alone_loses_all_that_guessing_does_not_find_and_
     assert all((entry.points_lost, entry.deviation) == (0.0, 0.0) for entry in told[1:])
     again = permutation_importance(lambda rows: rows[:, 1].astype(np.int64), x, y, repeats=5, seed=3)
     assert again == told
+
+
+def test_a_feature_that_helped_only_on_the_way_is_left_out_again() -> None:
+    def scores(x: Numbers) -> Numbers:
+        """Features 1 and 2 together decide; feature 0 alone comes a little nearer, and is what is taken first."""
+        gain = 0.3 * x[:, 0] + 2.0 * x[:, 1] * x[:, 2] - 1.0
+        return np.stack([np.zeros(len(x)), gain], axis=1)
+
+    found = counterfactual(scores, np.zeros(3), np.ones((1, 3)))
+    assert found is not None
+    assert (found.features, found.values, found.was, found.becomes) == ((1, 2), (1.0, 1.0), 0, 1)
