@@ -70,11 +70,15 @@ class LayeredNetwork:
             gradients = [x.T @ back, back.sum(axis=0), *gradients]
         return loss, np.concatenate([gradient.ravel() for gradient in gradients])
 
-    def predict(self, vector: Vector, x: Features) -> Labels:
-        """Name the class of each sample."""
+    def scores(self, vector: Vector, x: Features) -> Features:
+        """[samples, classes] before the softmax; the highest one names the class."""
         layers = self._layers(vector)
         inner = np.maximum(x @ layers[0] + layers[1], 0) if self.hidden else x
-        return np.asarray(np.argmax(inner @ layers[-2] + layers[-1], axis=1), np.int64)
+        return np.asarray(inner @ layers[-2] + layers[-1])
+
+    def predict(self, vector: Vector, x: Features) -> Labels:
+        """Name the class of each sample."""
+        return np.asarray(np.argmax(self.scores(vector, x), axis=1), np.int64)
 
     def accuracy(self, vector: Vector, x: Features, y: Labels) -> float:
         """Share of the samples whose class is named rightly."""

@@ -125,10 +125,11 @@ class PlanDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadProblem:
-    """A problem and the task ids of each of its classes, sorted."""
+    """A problem, the task ids of each of its classes, sorted, and the field of each dimension."""
 
     problem: Problem
     members: tuple[tuple[str, ...], ...]
+    dimensions: tuple[str, ...]
 
 
 def read_problem(raw: bytes) -> ReadProblem:
@@ -257,7 +258,8 @@ def _to_problem(document: PlanDocument) -> ReadProblem:
         weights=Weights(rtt=weights.rtt, risk=weights.risk, move=weights.move, balance=weights.balance),
         tenants=_tenants(document, tenant_ids),
     )
-    return ReadProblem(problem=problem, members=tuple(tuple(t.task_id for t in group) for group in groups))
+    members = tuple(tuple(task.task_id for task in group) for group in groups)
+    return ReadProblem(problem=problem, members=members, dimensions=tuple(dimensions))
 
 
 def _named_regions(document: PlanDocument) -> set[str]:

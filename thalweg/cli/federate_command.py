@@ -19,7 +19,8 @@ from thalweg.conf.settings import Settings, SettingsError, load_settings
 from thalweg.federation.connection import placed, store_of, warehouse_of, with_publisher
 from thalweg.federation.operator import start_run, stop_run
 from thalweg.federation.participant_tasks import names_of, participant_tasks
-from thalweg.federation.trial import NoDataError, Trial, carry_out
+from thalweg.federation.trial import NoDataError, Trial, carry_out, load
+from thalweg.federation.versions import NoVersionError, read_version
 from thalweg.learning.aggregates.robust import AGGREGATES
 from thalweg.learning.aggregates.strategies import STRATEGIES
 from thalweg.learning.codecs.codec import CodecError, parse_codec
@@ -31,7 +32,7 @@ from thalweg.query.sql.as_of import AsOf
 from thalweg.query.sql.query import TableReader, quote
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
 from thalweg.streams.broker.errors import StreamError
-from thalweg.streams.learning.payloads import PayloadError, PayloadStore
+from thalweg.streams.learning.payloads import PayloadError
 from thalweg.streams.learning.updates import OPERATORS
 from thalweg.sync.clock import system_clock
 from thalweg.translate.recognise import translate
@@ -377,22 +378,12 @@ def export(
     Example:
       thalweg federate export digits digits.npy --version 7
     """
-    with TableReader(warehouse, as_of) as reader:
-        wanted = "" if version is None else f" AND version = {version}"
-        found = reader.dicts(
-            f"SELECT version, sha256, parameters FROM model_versions WHERE model = {quote(model)}{wanted} "
-            "ORDER BY version DESC LIMIT 1"
-        )
-    if not found:
-        raise click.ClickException(f"no such version of {model!r} in {warehouse}: thalweg federate history {model}")
-    row = found[0]
-    place = payloads if payloads is not None else placed(Settings(), warehouse).federate.payloads
     try:
-        raw = PayloadStore(place).get(row["sha256"])
-    except (PayloadError, OSError) as error:
+        number, parameters = read_version(model, version, payloads, warehouse, as_of)
+    except (NoVersionError, PayloadError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    np.save(file, from_bytes(raw, len(raw) // 4)[: row["parameters"]])
-    click.echo(f"{file}: version {row['version']} of {model}, {row['parameters']} parameters")
+    np.save(file, parameters)
+    click.echo(f"{file}: version {number} of {model}, {parameters.size} parameters")
 
 
 @federate.command(short_help="Try a whole run in this process, on data that everybody has.")
@@ -408,8 +399,13 @@ def export(
 @click.option("--epsilon", type=click.FloatRange(min=0.01), help="Privacy budget at delta 1e-3; none without it.")
 @click.option("--hidden", type=click.IntRange(min=0), default=32, show_default=True, help="Width of the hidden layer.")
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--save",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the parameters, and `x` and `y` that nobody was given, to a .npz file: thalweg explain-model reads it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def run(as_json: bool, **fields: Any) -> None:
+def run(as_json: bool, save: Path | None, **fields: Any) -> None:
     """Deal data out to clients, let them learn in rounds, and compare with training in one place.
 
     \b
@@ -418,7 +414,10 @@ def run(as_json: bool, **fields: Any) -> None:
       thalweg federate run --alpha 0.1 --compress delta+top=0.02+bits=4+zstd --json
       thalweg federate run --liars 0.2 --aggregate median
       thalweg federate run --epsilon 4
+      thalweg federate run --save digits.npz
     """
+    if save is not None and save.suffix != ".npz":
+        raise WrongCall(f"--save {save}: allowed is a file that ends in .npz")
     began = time.perf_counter()
     try:
         parse_codec(fields["compress"])
@@ -428,6 +427,9 @@ def run(as_json: bool, **fields: Any) -> None:
     except NoDataError as error:
         raise click.ClickException(str(error)) from error
     seconds = time.perf_counter() - began
+    if save is not None:
+        kept = load(fields["data"], fields["seed"])
+        np.savez(save, parameters=tried.parameters, x=kept.test_x, y=kept.test_y)
     document = {
         "accuracy": tried.accuracy,
         "central_accuracy": tried.central_accuracy,

@@ -64,6 +64,11 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
         "explain",
         "Explain a task: its cost and the next best region, or why it waits.",
     ),
+    "explain-model": (
+        "thalweg.cli.explain_model_command",
+        "explain_model",
+        "Explain a model: what it rests on, an answer, what would change it.",
+    ),
     "federate": (
         "thalweg.cli.federate_command",
         "federate",

@@ -77,6 +77,8 @@ class Tried:
     refused: Mapping[str, int]
     curve: tuple[tuple[int, int, float], ...]
     """Version, virtual milliseconds, accuracy."""
+    parameters: Vector = field(repr=False, compare=False)
+    """Of the network, as the last round left them; `final_sha256` stands for them, and for what a strategy adds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +216,7 @@ def carry_out(trial: Trial, *, central: bool = True, watch: Callable[[int, float
         virtual_ms=timeline.now_ms,
         refused=refused,
         curve=tuple(curve),
+        parameters=final[: network.parameters],
     )
 
 

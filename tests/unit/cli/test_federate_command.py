@@ -10,6 +10,7 @@ from click.testing import CliRunner
 pytest.importorskip("sklearn", reason="the extra `learning` is not installed")
 
 from thalweg.cli.federate_command import federate
+from thalweg.learning.local.network import LayeredNetwork
 
 
 def test_a_run_in_one_process_tells_its_figures_and_the_same_digest_again() -> None:
@@ -61,3 +62,14 @@ def test_terms_are_refused_in_their_own_words(tmp_path: Path, option: str, text:
     assert told.exit_code == 2
     assert words in " ".join(told.output.split())
     assert "Terms(" not in told.output and "__init__" not in told.output
+
+
+def test_what_a_run_saves_is_the_network_that_it_tells_of_and_samples_that_nobody_had(tmp_path: Path) -> None:
+    file = tmp_path / "digits.npz"
+    call = ["run", "--clients=5", "--rounds=1", "--hidden=0", f"--save={file}", "--json"]
+    told = json.loads(CliRunner().invoke(federate, call).output)
+    with np.load(file) as saved:
+        network = LayeredNetwork(inputs=64, hidden=0, classes=10)
+        assert network.accuracy(saved["parameters"], saved["x"], saved["y"]) == told["accuracy"]
+        assert saved["y"].size == 359  # a fifth of the digits
+    assert CliRunner().invoke(federate, ["run", "--save=digits.npy"]).exit_code == 2

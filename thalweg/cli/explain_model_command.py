@@ -1,0 +1,142 @@
+"""`thalweg explain-model MODEL`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from thalweg.cli.reach.reading import WrongCall, reading_command
+from thalweg.cli.terminal.reasons_plot import FORMATS, draw_reasons
+from thalweg.cli.terminal.render import Column, print_json, print_table
+from thalweg.federation.local_samples import SamplesError, read_samples
+from thalweg.federation.model_reasons import ReasonsAsked, explained, network_of
+from thalweg.federation.versions import NoVersionError, read_version
+from thalweg.learning.vectors.parameters import Vector, VectorError, check_finite
+from thalweg.query.sql.as_of import AsOf
+from thalweg.streams.learning.payloads import PayloadError
+
+
+@click.command("explain-model", short_help="Explain a model: what it rests on, an answer, what would change it.")
+@click.argument("model")
+@click.option(
+    "--samples",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File (.npz) with `x` and `y` that the model was not trained on; by default MODEL, if it has them.",
+)
+@click.option("--sample", type=click.IntRange(min=0), default=0, show_default=True, help="Its answer is explained.")
+@click.option("--hidden", type=click.IntRange(min=0), help="Width of the hidden layer; by default what fits `y`.")
+@click.option("--repeats", type=click.IntRange(2, 1_000), default=5, show_default=True, help="Shuffles of a feature.")
+@click.option(
+    "--background",
+    type=click.IntRange(1, 10_000),
+    default=50,
+    show_default=True,
+    help="Samples of what is usual.",
+)
+@click.option(
+    "--rounds", type=click.IntRange(2, 10_000), default=10, show_default=True, help="Orders drawn for each of these."
+)
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="So many features are shown.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw them, too: a .svg or .png file.")
+@click.option("--version", type=click.IntRange(min=0), help="Of a run; the newest without it.")
+@click.option("--payloads", metavar="URI", help="Folder or URI of the store of payloads; by default beside the tables.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with all features.")
+@reading_command
+def explain_model(
+    model: str,
+    samples: Path | None,
+    hidden: int | None,
+    top: int,
+    plot: Path | None,
+    version: int | None,
+    payloads: str | None,
+    as_json: bool,
+    warehouse: str,
+    as_of: AsOf | None,
+    **asked: int,
+) -> None:
+    """Explain a network of a federated run.
+
+    MODEL is the name of a run, whose newest version is explained, or a file: .npy from `thalweg federate export`, or
+    .npz from `thalweg federate run --save`. Shown are the points of accuracy that are lost when a feature's values are
+    shuffled; what each feature adds to the score of one answer (Shapley values: exact without a hidden layer, else
+    sampled, with their standard errors); and the fewest features with which that answer would be another.
+
+    \b
+    Examples:
+      thalweg federate run --save digits.npz && thalweg explain-model digits.npz --sample 3 --plot digits.svg
+      thalweg explain-model digits --samples held-out.npz --json
+      thalweg explain-model final.npy --samples held-out.npz --hidden 32 --repeats 20
+    """
+    if plot is not None and plot.suffix not in FORMATS:
+        raise WrongCall(f"--plot {plot}: allowed are files that end in {' or '.join(FORMATS)}")
+    file = Path(model) if model.endswith((".npy", ".npz")) else None
+    if samples is None and (file is None or file.suffix == ".npy"):
+        raise WrongCall("--samples is wanted: a .npz file with x and y that the model was not trained on")
+    try:
+        number, parameters = (
+            (None, _parameters(file)) if file else read_version(model, version, payloads, warehouse, as_of)
+        )
+        held_out = read_samples(samples or Path(model))
+        network = network_of(parameters.size, held_out, hidden)
+        told = explained(network, parameters, held_out, ReasonsAsked(**asked))
+    except (SamplesError, VectorError) as error:
+        raise WrongCall(str(error)) from error
+    except (NoVersionError, PayloadError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    told = {"model": model, "version": number, "parameters": int(parameters.size)} | told
+    if plot is not None:
+        draw_reasons(told, plot, top)
+    if as_json:
+        print_json(told)
+    else:
+        _show(told, top)
+
+
+def _parameters(file: Path) -> Vector:
+    """Read one vector of parameters: a .npy file, or `parameters` of a .npz file.
+
+    Raises:
+        VectorError: it is none.
+    """
+    try:
+        found = np.load(file, allow_pickle=False)
+        vector = found if file.suffix == ".npy" else found["parameters"]
+    except (OSError, KeyError, ValueError) as error:
+        raise VectorError(f"{file}: {error}; wanted is a vector, in a .npz file by the name `parameters`") from error
+    if vector.ndim != 1 or not np.issubdtype(vector.dtype, np.floating):
+        raise VectorError(f"{file}: {vector.dtype} of {vector.ndim} dimensions, allowed is one vector of floats")
+    vector = np.asarray(vector, np.float32)
+    check_finite(vector)
+    return vector
+
+
+def _show(told: dict[str, Any], top: int) -> None:
+    version = "" if told["version"] is None else f", version {told['version']}"
+    layer = f"{told['hidden']} hidden" if told["hidden"] else "no hidden layer"
+    click.echo(
+        f"{told['model']}{version}: {told['inputs']} inputs, {layer}, {told['classes']} classes; "
+        f"accuracy {told['accuracy']:.1%} of {told['samples']} samples"
+    )
+    click.echo("\nPoints of accuracy lost when a feature is shuffled")
+    points = Column(name="points_lost", title="points", say="{:.2f}".format, right=True)
+    deviation = Column(name="deviation", title="±", say="{:.2f}".format, right=True)
+    print_table(("feature", points, deviation), told["importance"][:top])
+    answer = told["answer"]
+    right = "rightly" if answer["named"] == answer["is"] else f"it is {answer['is']}"
+    click.echo(
+        f"\nSample {answer['sample']} is named {answer['named']} ({right}): score {answer['score']:.3f}, "
+        f"usually {answer['base']:.3f}; of the difference each feature adds"
+    )
+    adds = Column(name="shapley", title="adds", say="{:+.3f}".format, right=True)
+    error = Column(name="error", title="±", say="{:.3f}".format, right=True)
+    print_table(("feature", "value", adds, error), answer["values"][:top])
+    change = told["counterfactual"]
+    if change is None:
+        click.echo("\nNo change of few features was found with which it would be named otherwise.")
+        return
+    click.echo(f"\nIt would be named {change['named']} if, and none of these can be left out,")
+    for entry in change["changes"]:
+        click.echo(f"  feature {entry['feature']} were {entry['would_be']:g} instead of {entry['value']:g}")
