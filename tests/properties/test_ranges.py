@@ -149,7 +149,7 @@ def test_each_unit_of_capacity_is_worth_its_price_within_the_range_and_less_beyo
     for entry in told.capacities:
         pool, dimension, now = entry.pool_index, entry.dimension, entry.capacity
         here = optimum(pool, dimension, now)
-        until = min(entry.more_until, now + 100.0)
+        until = entry.more_until if np.isfinite(entry.more_until) else now + 100.0
         assert here - optimum(pool, dimension, until) == pytest.approx(entry.more_usd * (until - now), abs=1e-5)
         lower = entry.fewer_until
         assert optimum(pool, dimension, lower) - here == pytest.approx(entry.fewer_usd * (now - lower), abs=1e-5)
