@@ -149,11 +149,13 @@ def test_each_unit_of_capacity_is_worth_its_price_within_the_range_and_less_beyo
     for entry in told.capacities:
         pool, dimension, now = entry.pool_index, entry.dimension, entry.capacity
         here = optimum(pool, dimension, now)
-        until = min(entry.more_until, now + 100.0)
+        until = entry.more_until if np.isfinite(entry.more_until) else now + 100.0
         assert here - optimum(pool, dimension, until) == pytest.approx(entry.more_usd * (until - now), abs=1e-5)
         lower = entry.fewer_until
         assert optimum(pool, dimension, lower) - here == pytest.approx(entry.fewer_usd * (now - lower), abs=1e-5)
-        assert entry.fewer_usd >= entry.more_usd - 1e-7
+        assert entry.more_until > now
+        assert lower < now or not now
+        assert entry.fewer_usd >= entry.more_usd - 1e-7 or not now
         if np.isfinite(entry.more_until):
             assert here - optimum(pool, dimension, until + 0.1) < entry.more_usd * (until + 0.1 - now) - 1e-7
         if lower > 0.1:
