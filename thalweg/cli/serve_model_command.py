@@ -93,7 +93,7 @@ def serve_model_command(
     from thalweg.serving.rollout_follower import RolloutFollower
     from thalweg.serving.run_server import ModelHttp, listening_at
     from thalweg.serving.version_follower import VersionFollower, Wanted
-    from thalweg.serving.version_record import VersionRecordError, key_of
+    from thalweg.serving.version_record import key_of
     from thalweg.serving.wanted_version import WantedVersion
     from thalweg.streams.broker.publish import Publisher
 
@@ -111,7 +111,7 @@ def serve_model_command(
         settings = with_broker(load_settings(config, with_bootstrap(overrides, bootstrap)))
         settings = placed(settings, warehouse_of(settings))
         listening = listening_at(host, port)
-    except (SettingsError, NoBrokerError, VersionRecordError) as error:
+    except (SettingsError, NoBrokerError, ValueError) as error:
         raise WrongCall(str(error)) from error
     except OSError as error:
         raise WrongCall(f"{host}:{port}: {error.strerror or error}; --port 0 takes a free one") from error

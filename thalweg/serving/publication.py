@@ -113,9 +113,7 @@ def store_version(
     """
     before = _declared(records, key_of(model))
     newest = max(_newest(records, model), _newest_rolled(records, model))
-    is_declared = before is not None and (before.version, before.sha256) == (number, digest(raw))
-    chosen = before.version if before is not None and is_declared else _chosen(newest, number)
-    inputs = _inputs(raw, before, other_inputs=other_inputs)
+    chosen, inputs = _chosen(newest, number), _inputs(raw, before, other_inputs=other_inputs)
     store.put([raw])
     plain = Way(codec="plain", sha256=digest(raw), size_bytes=len(raw))
     return ModelVersion(version=chosen, sha256=digest(raw), size_bytes=len(raw), ways=(plain,), inputs=inputs)
