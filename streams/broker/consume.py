@@ -60,9 +60,6 @@ class Reader(Protocol):
     def end_offsets(self) -> dict[tuple[str, int], int]:
         """Offset after the newest record, of each partition read."""
 
-    def position(self, topic: str, partition: int) -> int:
-        """Next offset to read."""
-
     def close(self) -> None:
         """Give up the connection."""
 

@@ -5,7 +5,7 @@ A record that declares nothing that can be served changes nothing; nor does one 
 """
 
 import logging
-from typing import Final
+from typing import Final, Protocol
 
 from thalweg.learning.rollout.records import PREFIX
 from thalweg.serving.edge_records import EdgeRecords
@@ -18,10 +18,17 @@ from thalweg.sync.protocol.records import Record, view
 log: Final = logging.getLogger("thalweg.serving")
 
 
+class PlaceReader(Reader, Protocol):
+    """A reader that says how far it has read."""
+
+    def position(self, topic: str, partition: int) -> int:
+        """Next offset to read."""
+
+
 class WantedVersion:
     """Of one model in one region, as far as has been read."""
 
-    def __init__(self, reader: Reader, model: str, region: str, edge: EdgeRecords | None = None) -> None:
+    def __init__(self, reader: PlaceReader, model: str, region: str, edge: EdgeRecords | None = None) -> None:
         """Begin with none.
 
         Args:
