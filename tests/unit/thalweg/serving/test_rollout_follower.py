@@ -187,6 +187,21 @@ def test_while_the_new_version_is_on_its_way_nothing_is_counted(edge: RolloutEdg
     assert set(by(edge, range(40))) == {1, 2}
 
 
+def test_two_versions_that_are_not_those_desired_are_not_compared(edge: RolloutEdge) -> None:
+    edge.desire(wanted(1, V1, V2))
+    edge.desire(wanted(2, named(4, model(5)), V2))
+    assert set(by(edge, range(40))) == {1}, "the version to compare with is not here yet"
+    edge.steps(1)
+    assert edge.reported().new.requests == edge.reported().last.requests == 0
+
+
+def test_a_truth_that_is_told_after_the_end_does_not_count(edge: RolloutEdge) -> None:
+    edge.desire(wanted(1, V1, V2))
+    by(edge, range(1))
+    edge.desire(wanted(1, V1))
+    assert not edge.server.judged("r0", correct=False)
+
+
 def test_names_that_cannot_be_part_of_a_record_are_refused() -> None:
     for name in ("", "a/b", "a b", "x" * 181):
         with pytest.raises(VersionRecordError, match="no blank and no slash"):
