@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from thalweg.serving.model_server import ModelServer, NothingServesError, TooBusyError, WrongVersionError
 from thalweg.serving.tensors import InferRequest, TensorError
-from thalweg.serving.trial import MOST_ID
+from thalweg.serving.version_trial import MOST_ID
 
 BODY_S: Final = 20.0
 """A request that comes in drops is not waited for any longer."""
@@ -38,7 +38,7 @@ class TooSlowError(Exception):
     """A request's body did not come in time."""
 
 
-class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ToldTruth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What became known of an answer."""
 
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_ID)]
@@ -143,7 +143,7 @@ class ModelDoor:
 
     async def _outcome(self, request: Request) -> Response:
         try:
-            found = msgspec.json.decode(await asyncio.wait_for(self._body(request), BODY_S), type=Outcome)
+            found = msgspec.json.decode(await asyncio.wait_for(self._body(request), BODY_S), type=ToldTruth)
         except msgspec.MsgspecError as error:
             return _wrong(400, f"not an outcome: {error}; wanted are id and correct")
         except BodyTooLargeError as error:

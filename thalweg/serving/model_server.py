@@ -19,8 +19,8 @@ from thalweg.serving.repeated_answers import RepeatedAnswers, answer_key
 from thalweg.serving.swap import Swap
 from thalweg.serving.tensors import Array, InferRequest, TensorError, from_array
 from thalweg.serving.transfer import TransferError, fetched
-from thalweg.serving.trial import Trial
 from thalweg.serving.version_record import ModelVersion
+from thalweg.serving.version_trial import VersionTrial
 
 log: Final = logging.getLogger("thalweg.serving")
 
@@ -70,7 +70,7 @@ class ModelServer:
         self._swap: Swap[ModelVersion] = Swap()
         self._loaded: dict[ModelVersion, LoadedModel] = {}
         self._candidate: Candidate | None = None
-        self._trial: Trial | None = None
+        self._trial: VersionTrial | None = None
 
     # Versions
 
@@ -161,7 +161,7 @@ class ModelServer:
 
     # A version that is tried beside the one that serves
 
-    def watch(self, trial: Trial) -> None:
+    def watch(self, trial: VersionTrial) -> None:
         """Let a trial say which version answers, whenever two are here."""
         with self._lock:
             self._trial = trial

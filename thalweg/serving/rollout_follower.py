@@ -9,8 +9,8 @@ from thalweg.serving.candidate import candidate, declared
 from thalweg.serving.edge_records import EdgeRecords
 from thalweg.serving.loaded_model import ModelRefusedError
 from thalweg.serving.model_server import ModelServer
-from thalweg.serving.trial import Trial
 from thalweg.serving.version_record import ModelVersion
+from thalweg.serving.version_trial import VersionTrial
 from thalweg.streams.broker.publish import OutgoingRecord
 from thalweg.streams.learning.rollout_writes import state_record
 from thalweg.sync.clock import Clock
@@ -32,7 +32,7 @@ class RolloutFollower:
     clock: Clock
     new_id: Callable[[], str]
     """Names a request that has no id."""
-    _trial: Trial | None = None
+    _trial: VersionTrial | None = None
     _wanted: DesiredModel | None = None
     _refused: dict[ServedVersion, str] = field(default_factory=dict)
     """Why what is desired does not serve: the last one alone."""
@@ -53,7 +53,7 @@ class RolloutFollower:
         if not self.records.complete:
             return False
         if self._trial is None:
-            self._trial = Trial(self.records, new_id=self.new_id)
+            self._trial = VersionTrial(self.records, new_id=self.new_id)
             self.server.watch(self._trial)
         before, self._wanted = self._wanted, self._trial.look()
         return self._wanted != before

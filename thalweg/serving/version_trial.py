@@ -29,7 +29,7 @@ class Toss(NamedTuple):
     """Its id."""
 
 
-class Trial:
+class VersionTrial:
     """Of one model on one edge. Threads may share it; nothing in it waits for anybody."""
 
     def __init__(self, records: EdgeRecords, *, new_id: Callable[[], str], remembered: int = REMEMBERED) -> None:
