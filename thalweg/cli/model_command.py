@@ -18,7 +18,7 @@ from thalweg.conf.environment import state_folder
 from thalweg.conf.settings import Settings, SettingsError, load_settings
 from thalweg.federation.connection import placed, store_of, warehouse_of
 from thalweg.serving.announcements import Announced
-from thalweg.serving.version_record import VersionRecordError
+from thalweg.serving.version_record import ModelVersion, VersionRecordError
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.broker.consume import KafkaReader
@@ -60,6 +60,9 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON doc
 @click.option("--version", "number", type=click.IntRange(min=1), help="Its number.  [default: the next one]")
 @click.option("--for-region", "region", help="Only this region is to serve it.")
 @click.option("--other-inputs", is_flag=True, help="It may ask for other inputs than the version before.")
+@click.option(
+    "--for-rollout", is_flag=True, help="Only store the bytes, and print what `thalweg rollout start` is to be told."
+)
 @_json
 @_config
 @_set
@@ -70,6 +73,7 @@ def publish(
     number: int | None,
     region: str | None,
     other_inputs: bool,
+    for_rollout: bool,
     as_json: bool,
     config: Path | None,
     overrides: tuple[str, ...],
@@ -84,9 +88,12 @@ def publish(
     Examples:
       thalweg model publish digits digits.onnx
       thalweg model publish digits digits.onnx --for-region bern
+      thalweg model publish digits digits.onnx --for-rollout
     """
-    from thalweg.serving.publication import PublicationError, publish_version
+    from thalweg.serving.publication import PublicationError, publish_version, store_version
 
+    if for_rollout and region is not None:
+        raise WrongCall("--for-rollout declares nothing of a region: allowed without --for-region")
     settings = _settings(config, overrides, bootstrap)
     place = state_folder() / f"{PUBLISHER}.sqlite"
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +101,12 @@ def publish(
         if not replica.wait_joined(_JOIN_S):
             raise click.ClickException(f"the centre of the sync plane does not answer: {replica.lag().trouble}")
         try:
+            if for_rollout:
+                stored = store_version(
+                    name, file.read_bytes(), replica, store_of(settings), number=number, other_inputs=other_inputs
+                )
+                _say_stored(name, stored, as_json=as_json)
+                return
             found = publish_version(
                 name,
                 file.read_bytes(),
@@ -118,6 +131,15 @@ def publish(
         return
     kept = ", ".join(f"{codec} {size:,}" for codec, size in ways.items())
     click.echo(f"{name}: version {version.version} is declared in {found.key}; bytes in the store: {kept}")
+
+
+def _say_stored(name: str, version: ModelVersion, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"model": name, "version": version.version, "sha256": version.sha256,
+                    "size_bytes": version.size_bytes})  # fmt: skip
+        return
+    click.echo(f"{name}: version {version.version} is in the store, and nobody serves it; next:")
+    click.echo(f"thalweg rollout start {name} --version {version.version} --digest {version.sha256}")
 
 
 @model.command(short_help="Show who serves models, which version, and how they do.")

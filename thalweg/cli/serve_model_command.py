@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import uuid
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_boots
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.broker.consume import KafkaReader
 from thalweg.streams.broker.publish import KafkaPublisher
-from thalweg.streams.contract.topics import REPLICA, SERVERS, region_suffix, topic_name
+from thalweg.streams.contract.topics import REPLICA, SERVERS, STATE, region_suffix, topic_name
 from thalweg.sync.clock import steady_clock, system_clock
 
 MODELS: Final = "THALWEG_MODELS"
@@ -48,6 +49,8 @@ _PUBLISH_TIMEOUT_MS: Final = 5_000
     "--linger", type=click.FloatRange(min=0), default=1.0, show_default=True,
     help="Seconds that it answers on after it was told to end, while callers turn to others.",
 )  # fmt: skip
+@click.option("--rollouts", is_flag=True, help="Take part in roll-outs of the model, as an edge.")
+@click.option("--edge", help="The edge's name, of no other server.  [default: the server's, as in names of topics]")
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="YAML settings file.")
 @click.option("--set", "overrides", multiple=True, metavar="GROUP.FIELD=VALUE", help="One setting; repeatable.")
 @bootstrap_option
@@ -63,6 +66,8 @@ def serve_model_command(
     most_body_mb: float,
     most_in_flight: int,
     linger: float,
+    rollouts: bool,
+    edge: str | None,
     config: Path | None,
     overrides: tuple[str, ...],
     bootstrap: str | None,
@@ -73,16 +78,22 @@ def serve_model_command(
     without dropping a request. What has served is kept on disk and serves while the broker or the store is away, also
     after a restart.
 
+    With --rollouts it is an edge: what `thalweg rollout` desires of it goes before these records. While a version is
+    tried, both are held, a coin drawn from the request's id says which one answers, and what comes of it is reported.
+
     \b
     Examples:
       thalweg model serve digits
       thalweg model serve digits --region bern --name here --port 8000 --keep /var/lib/models
+      thalweg model serve digits --region bern --name edge-7 --rollouts
     """
+    from thalweg.serving.edge_records import EdgeRecords
     from thalweg.serving.kept_model import KeptModel
     from thalweg.serving.model_server import ModelServer
+    from thalweg.serving.rollout_follower import RolloutFollower
     from thalweg.serving.run_server import ModelHttp, listening_at
     from thalweg.serving.version_follower import VersionFollower, Wanted
-    from thalweg.serving.version_record import VersionRecordError, key_of
+    from thalweg.serving.version_record import key_of
     from thalweg.serving.wanted_version import WantedVersion
     from thalweg.streams.broker.publish import Publisher
 
@@ -90,12 +101,17 @@ def serve_model_command(
     task = os.environ.get("THALWEG_TASK_ID", "")
     if not where or not (name or task):
         raise WrongCall("who serves? Allowed are --name and --region, or that an agent starts this as a task")
+    if edge is not None and not rollouts:
+        raise WrongCall("--edge names who takes part in roll-outs: allowed with --rollouts")
+    # A task may have a copy in each of several regions, under one id.
+    called = name or f"{task}@{where}"
     try:
         key_of(model)
+        records = EdgeRecords(model, edge or region_suffix(called)) if rollouts else None
         settings = with_broker(load_settings(config, with_bootstrap(overrides, bootstrap)))
         settings = placed(settings, warehouse_of(settings))
         listening = listening_at(host, port)
-    except (SettingsError, NoBrokerError, VersionRecordError) as error:
+    except (SettingsError, NoBrokerError, ValueError) as error:
         raise WrongCall(str(error)) from error
     except OSError as error:
         raise WrongCall(f"{host}:{port}: {error.strerror or error}; --port 0 takes a free one") from error
@@ -113,21 +129,38 @@ def serve_model_command(
     metrics = os.environ.get("THALWEG_METRICS")
 
     def connect() -> tuple[Wanted, Publisher]:
-        reader, publisher = _connected(settings.kafka)
-        return WantedVersion(reader, model, where), publisher
+        reader, publisher = _connected(settings.kafka, where if rollouts else None)
+        try:
+            return WantedVersion(reader, model, where, records), publisher
+        except BaseException:
+            reader.close()
+            publisher.close()
+            raise
+
+    prefix = settings.kafka.topic_prefix
+    rollout = None
+    if records is not None:
+        rollout = RolloutFollower(
+            server=server,
+            records=records,
+            region=where,
+            prefix=prefix,
+            clock=system_clock,
+            new_id=lambda: uuid.uuid4().hex,
+        )
 
     follower = VersionFollower(
         server=server,
-        # A task may have a copy in each of several regions, under one id.
-        name=name or f"{task}@{where}",
+        name=called,
         region=where,
         url=at,
-        prefix=settings.kafka.topic_prefix,
+        prefix=prefix,
         connect=connect,
         get=store_of(settings).get,
         clock=system_clock,
         steady=steady_clock,
         metrics=None if not metrics else Path(metrics),
+        rollout=rollout,
     )
     stop = threading.Event()
     following = threading.Thread(target=follower.run, args=(stop,), name="follower", daemon=True)
@@ -147,8 +180,12 @@ def serve_model_command(
             following.join(timeout=5)
 
 
-def _connected(kafka: KafkaSettings) -> tuple[KafkaReader, KafkaPublisher]:
-    ensure_topics(kafka, [], [REPLICA, SERVERS])
+def _connected(kafka: KafkaSettings, reports_from: str | None) -> tuple[KafkaReader, KafkaPublisher]:
+    """Reach the broker; the topic `state` of a region is wanted where an edge reports from it."""
+    if reports_from is None:
+        ensure_topics(kafka, [], [REPLICA, SERVERS])
+    else:
+        ensure_topics(kafka, [reports_from], [REPLICA, SERVERS, STATE])
     publisher = KafkaPublisher(kafka, timeout_ms=_PUBLISH_TIMEOUT_MS, client_id="thalweg-serving")
     try:
         topic = topic_name(REPLICA, kafka.topic_prefix)

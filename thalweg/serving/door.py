@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from importlib.metadata import version as version_of
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from starlette.applications import Starlette
@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from thalweg.serving.model_server import ModelServer, NothingServesError, TooBusyError, WrongVersionError
 from thalweg.serving.tensors import InferRequest, TensorError
+from thalweg.serving.version_trial import MOST_ID
 
 BODY_S: Final = 20.0
 """A request that comes in drops is not waited for any longer."""
@@ -35,6 +36,14 @@ class BodyTooLargeError(Exception):
 
 class TooSlowError(Exception):
     """A request's body did not come in time."""
+
+
+class ToldTruth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What became known of an answer."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_ID)]
+    """Of the request, as it came back with the answer."""
+    correct: bool
 
 
 class ModelDoor:
@@ -62,6 +71,7 @@ class ModelDoor:
             "/v2/models/{name}/versions/{version}/ready": (self._named(self._ready), "GET"),
             "/v2/models/{name}/infer": (self._named(self._infer), "POST"),
             "/v2/models/{name}/versions/{version}/infer": (self._named(self._infer), "POST"),
+            "/v2/models/{name}/outcome": (self._named(self._outcome), "POST"),
             "/v2/models/{name}/figures": (self._named(self._figures), "GET"),
         }
         return Starlette(
@@ -130,6 +140,21 @@ class ModelDoor:
             media_type="application/json",
             headers={LOAD_HEADER: str(self._server.figures.in_flight)},
         )
+
+    async def _outcome(self, request: Request) -> Response:
+        try:
+            found = msgspec.json.decode(await asyncio.wait_for(self._body(request), BODY_S), type=ToldTruth)
+        except msgspec.MsgspecError as error:
+            return _wrong(400, f"not an outcome: {error}; wanted are id and correct")
+        except BodyTooLargeError as error:
+            return _wrong(413, str(error))
+        except TimeoutError:
+            return _wrong(408, f"the outcome did not come within {BODY_S:g} s")
+        except ClientDisconnect:
+            return _wrong(400, "the caller has gone")
+        if not self._server.judged(found.id, correct=found.correct):
+            return _wrong(404, f"request {found.id!r} is not one that a version on trial has answered lately")
+        return _json({"id": found.id})
 
     async def _body(self, request: Request) -> bytes:
         said = request.headers.get("content-length", "")

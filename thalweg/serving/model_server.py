@@ -5,20 +5,22 @@ Everything that is shared is under one lock; loading and computing are outside o
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from thalweg.scheduling.counted import counted
+from thalweg.serving.candidate import Candidate
 from thalweg.serving.figures import ServerFigures
 from thalweg.serving.kept_model import KeptModel
 from thalweg.serving.loaded_model import LoadedModel, ModelRefusedError
 from thalweg.serving.repeated_answers import RepeatedAnswers, answer_key
 from thalweg.serving.swap import Swap
-from thalweg.serving.tensors import InferRequest, TensorError, from_array
+from thalweg.serving.tensors import Array, InferRequest, TensorError, from_array
 from thalweg.serving.transfer import TransferError, fetched
 from thalweg.serving.version_record import ModelVersion
+from thalweg.serving.version_trial import VersionTrial
 
 log: Final = logging.getLogger("thalweg.serving")
 
@@ -67,6 +69,8 @@ class ModelServer:
         self._lock = threading.Lock()
         self._swap: Swap[ModelVersion] = Swap()
         self._loaded: dict[ModelVersion, LoadedModel] = {}
+        self._candidate: Candidate | None = None
+        self._trial: VersionTrial | None = None
 
     # Versions
 
@@ -108,7 +112,7 @@ class ModelServer:
         if version is None:
             return False
         try:
-            raw, transferred = fetched(version, get, self._bases())
+            raw, transferred = fetched(version, get, self.known())
             loaded = LoadedModel(version, raw)
         except (TransferError, ModelRefusedError) as error:
             log.error("version %d of %s is refused: %s", version.version, self.name, error)
@@ -121,9 +125,11 @@ class ModelServer:
         self._keep(version, raw)
         return True
 
-    def _bases(self) -> Mapping[str, bytes]:
-        found = None if self._kept is None else self._kept.newest()
-        return {} if found is None else {found[0].sha256: found[1]}
+    def known(self) -> Mapping[str, bytes]:
+        """Return the bytes of versions that are here, by their digest."""
+        found, tried = None if self._kept is None else self._kept.newest(), self.candidate
+        here = {} if tried is None else {tried.sha256: tried.raw}
+        return here if found is None else here | {found[0].sha256: found[1]}
 
     def _switch(self, loaded: LoadedModel) -> bool:
         """Let it take over; return whether it serves, which it does not where another one is wanted by now."""
@@ -153,6 +159,36 @@ class ModelServer:
         if version is not None:
             self._loaded.pop(version, None)
 
+    # A version that is tried beside the one that serves
+
+    def watch(self, trial: VersionTrial) -> None:
+        """Let a trial say which version answers, whenever two are here."""
+        with self._lock:
+            self._trial = trial
+
+    def hold(self, candidate: Candidate | None) -> None:
+        """Hold a version beside the one that serves; None for none. Requests that are on the one before end on it."""
+        with self._lock:
+            self._candidate = candidate
+
+    @property
+    def candidate(self) -> Candidate | None:
+        """What is held beside."""
+        with self._lock:
+            return self._candidate
+
+    @property
+    def candidate_trouble(self) -> str:
+        """Why what is held beside cannot answer; empty where it can, or nothing is."""
+        held = self.candidate
+        return "" if held is None else held.trouble
+
+    def judged(self, request: str, *, correct: bool) -> bool:
+        """Take the truth of an answer; return whether it counts: the request is remembered, and of a trial."""
+        with self._lock:
+            trial = self._trial
+        return trial is not None and trial.judged(request, correct=correct)
+
     # Requests
 
     def answer(self, asked: InferRequest, version: int | None = None) -> bytes:
@@ -174,7 +210,7 @@ class ModelServer:
         began = self._timer()
         loaded = self._begin(version)
         try:
-            outputs = self._outputs(loaded, asked)
+            answering, outputs, request = self._tried(loaded, asked) if version is None else self._plain(loaded, asked)
         except TensorError:
             with self._lock:
                 self.figures.refused += 1
@@ -188,13 +224,42 @@ class ModelServer:
                 self.figures.answered((self._timer() - began) * 1_000)
         finally:
             self._end(loaded)
-        told: dict[str, Any] = {"model_name": self.name, "model_version": str(loaded.version.version)}
-        if asked.id:
-            told["id"] = asked.id
+        told: dict[str, Any] = {"model_name": self.name, "model_version": str(answering.version.version)}
+        if request:
+            told["id"] = request
         return msgspec.json.encode({**told, "outputs": msgspec.Raw(outputs)})
 
-    def _outputs(self, loaded: LoadedModel, asked: InferRequest) -> bytes:
-        arrays, wanted = loaded.taken(asked.inputs), [output.name for output in asked.outputs]
+    def _plain(self, loaded: LoadedModel, asked: InferRequest) -> tuple[LoadedModel, bytes, str]:
+        return loaded, self._outputs(loaded, loaded.taken(asked.inputs), _names(asked)), asked.id
+
+    def _tried(self, last: LoadedModel, asked: InferRequest) -> tuple[LoadedModel, bytes, str]:
+        """Let the version answer that the coin says, and the last good one where the new one cannot.
+
+        Returns:
+            The version that has answered, its outputs, and the request's id, under which its truth may be told.
+        """
+        with self._lock:
+            trial, held = self._trial, self._candidate
+        if trial is None or held is None:
+            return self._plain(last, asked)
+        arrays = last.taken(asked.inputs)  # what no version can take says nothing of any
+        toss = trial.toss(asked.id, last.version.sha256, held.sha256)
+        if toss is None:
+            return self._plain(last, asked)
+        chosen, began = held.loaded if toss.arm == "new" else last, self._timer()
+        try:
+            if chosen is None:
+                raise TensorError(held.trouble)
+            outputs = self._outputs(chosen, arrays, _names(asked))
+        except BaseException as error:
+            trial.failed(toss)
+            if toss.arm == "last" or not isinstance(error, TensorError):
+                raise
+            return last, self._outputs(last, arrays, _names(asked)), toss.request
+        trial.answered(toss, (self._timer() - began) * 1_000)
+        return chosen, outputs, toss.request
+
+    def _outputs(self, loaded: LoadedModel, arrays: Mapping[str, Array], wanted: Sequence[str]) -> bytes:
         key = b""
         if self.answers.limit_bytes:
             key = answer_key(loaded.version.sha256, arrays, wanted)
@@ -245,10 +310,12 @@ class ModelServer:
     def told(self) -> dict[str, float]:
         """Say what it has done, as figures by name."""
         with self._lock:
-            serving, wanted, figures = self._swap.serving, self._swap.wanted, self.figures
+            serving, wanted, tried = self._swap.serving, self._swap.wanted, self._candidate
+            figures = self.figures
             return {
                 "version": 0 if serving is None else serving.version,
                 "wanted_version": 0 if wanted is None else wanted.version,
+                "tried_version": 0 if tried is None or tried.loaded is None else tried.loaded.version.version,
                 "requests": figures.requests,
                 "refused": figures.refused,
                 "failed": figures.failed,
@@ -267,3 +334,7 @@ class ModelServer:
             return f"no version of {self.name} has been declared here"
         refused = self._swap.refused.get(wanted)
         return f"version {wanted.version} of {self.name} " + (f"is refused: {refused}" if refused else "is on its way")
+
+
+def _names(asked: InferRequest) -> list[str]:
+    return [output.name for output in asked.outputs]

@@ -4,10 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from thalweg.learning.rollout.records import PREFIX, RolloutRecordError, read_desired, read_wish, wish_key
 from thalweg.learning.vectors.parameters import digest
 from thalweg.serving.loaded_model import ModelRefusedError, inputs_of, opened
 from thalweg.serving.transfer import TransferError, fetched, ways_of
-from thalweg.serving.version_record import FIELD, ModelVersion, VersionRecordError, key_of, read_version, written
+from thalweg.serving.version_record import (
+    FIELD,
+    ModelVersion,
+    TensorSpec,
+    VersionRecordError,
+    Way,
+    key_of,
+    read_version,
+    written,
+)
 from thalweg.streams.learning.payloads import PayloadError, PayloadStore
 from thalweg.sync.protocol.changes import Assign, Change
 
@@ -69,9 +79,54 @@ def publish_version(
     key = key_of(model, region)
     before = _declared(records, key) or _declared(records, key_of(model))
     newest = _newest(records, model)
+    chosen, inputs = _chosen(newest, number), _inputs(raw, before, other_inputs=other_inputs)
+    ways = ways_of(raw, _bytes_of(before, store))
+    store.put(ways.values())
+    version = ModelVersion(version=chosen, sha256=digest(raw), size_bytes=len(raw), ways=tuple(ways), inputs=inputs)
+    records.put(key, Assign(FIELD, written(version)))
+    return Published(key=key, version=version, before=newest)
+
+
+def store_version(
+    model: str,
+    raw: bytes,
+    records: Records,
+    store: PayloadStore,
+    *,
+    number: int | None = None,
+    other_inputs: bool = False,
+) -> ModelVersion:
+    """Put a version's bytes into the store and declare nothing: what a roll-out then names by number and digest.
+
+    Args:
+        model: name of the model.
+        raw: an ONNX file.
+        records: a replica; nothing is written there.
+        store: where bytes lie. They lie plain: a roll-out's record says no other way.
+        number: of the version; None takes the one after the newest that was declared or rolled out.
+        other_inputs: whether it may ask for other inputs than the version that is declared.
+
+    Raises:
+        PublicationError: as for `publish_version`.
+        VersionRecordError: the model's name cannot be one.
+        OSError: the store does not take it.
+    """
+    before = _declared(records, key_of(model))
+    newest = max(_newest(records, model), _newest_rolled(records, model))
+    chosen, inputs = _chosen(newest, number), _inputs(raw, before, other_inputs=other_inputs)
+    store.put([raw])
+    plain = Way(codec="plain", sha256=digest(raw), size_bytes=len(raw))
+    return ModelVersion(version=chosen, sha256=digest(raw), size_bytes=len(raw), ways=(plain,), inputs=inputs)
+
+
+def _chosen(newest: int, number: int | None) -> int:
     chosen = newest + 1 if number is None else number
     if chosen <= newest:
         raise PublicationError(f"version {chosen}: version {newest} is declared; allowed are numbers above it")
+    return chosen
+
+
+def _inputs(raw: bytes, before: ModelVersion | None, *, other_inputs: bool) -> tuple[TensorSpec, ...]:
     try:
         inputs = inputs_of(opened(raw))
     except ModelRefusedError as error:
@@ -81,11 +136,7 @@ def publish_version(
             f"it asks for other inputs than version {before.version}, which is what callers send: give it another "
             "name, or say that they know (--other-inputs)"
         )
-    ways = ways_of(raw, _bytes_of(before, store))
-    store.put(ways.values())
-    version = ModelVersion(version=chosen, sha256=digest(raw), size_bytes=len(raw), ways=tuple(ways), inputs=inputs)
-    records.put(key, Assign(FIELD, written(version)))
-    return Published(key=key, version=version, before=newest)
+    return inputs
 
 
 def _newest(records: Records, model: str) -> int:
@@ -93,6 +144,24 @@ def _newest(records: Records, model: str) -> int:
     of_all = key_of(model)
     keys = [key for key in records.keys(of_all) if key == of_all or key.startswith(f"{of_all}/")]
     return max((found.version for key in keys if (found := _declared(records, key)) is not None), default=0)
+
+
+def _newest_rolled(records: Records, model: str) -> int:
+    """Return the largest number that a roll-out was asked for or is desired of an edge."""
+    names = []
+    for key in [wish_key(model), *records.keys(f"{PREFIX}{model}/desired/")]:
+        value = records.read(key)
+        try:
+            if value is None:
+                continue
+            if key == wish_key(model):
+                names.append(read_wish(value).version)
+            else:
+                wanted = read_desired(value)
+                names += [one.version for one in (wanted.serve, wanted.beside) if one is not None]
+        except RolloutRecordError:
+            continue  # nothing was rolled out by it
+    return max((int(name) for name in names if name.isascii() and name.isdecimal()), default=0)
 
 
 def _declared(records: Records, key: str) -> ModelVersion | None:

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from thalweg.scheduling.ids import RegionId
 from thalweg.serving.announcements import write_gone, write_status
 from thalweg.serving.model_server import ModelServer
+from thalweg.serving.rollout_follower import REPORT_EVERY_MS, RolloutFollower
 from thalweg.serving.version_record import ModelVersion
 from thalweg.streams.broker.errors import StreamError
 from thalweg.streams.broker.publish import Publisher
@@ -66,6 +67,8 @@ class VersionFollower:
     """For when something is done again."""
     metrics: Path | None = None
     """Where a task tells its figures; None where it is none."""
+    rollout: RolloutFollower | None = None
+    """What the edge does in roll-outs, before what is declared for all; None where it takes part in none."""
     _connected: tuple[Wanted, Publisher] | None = None
     _declared: ModelVersion | None = None
     _trouble: dict[str, str] = field(default_factory=dict)
@@ -88,12 +91,15 @@ class VersionFollower:
         if self._is_due("tell", TELL_EVERY_MS):
             self._write_figures()
             self._try("tell", self._tell, StreamError)
+        if self.rollout is not None and self.rollout.records.complete and self._is_due("report", REPORT_EVERY_MS):
+            self._try("report", self._report, StreamError)
 
     def say_gone(self) -> None:
         """Say that the server goes, so that callers ask others; the broker may be away, and then silence tells."""
         self._write_figures()
         if self._connected is not None:
             try:
+                self._report()
                 self._connected[1].publish([write_gone(self.server.name, self.name, self.prefix)])
             except StreamError as error:
                 log.warning("ends without a word: %s", error)
@@ -110,23 +116,35 @@ class VersionFollower:
         if self._connected is None:
             self._connected = self.connect()
         version = self._connected[0].refresh(LOOK_MS)
+        if self.rollout is not None:
+            if self.rollout.look():
+                self._forgive("store")
+            if self.rollout.leads:
+                return
         if version is not None and version != self._declared:
             self._declared = version
             self.server.want(version)
             self._forgive("store")
 
     def _load(self) -> None:
-        if self.server.load(self.get):
+        is_other = self.rollout is not None and self.rollout.carry_out(self.get)
+        if self.server.load(self.get) or is_other:
             self._due.pop("tell", None)  # callers want to know
+            self._due.pop("report", None)
 
     def _tell(self) -> None:
         if self._connected is not None:
             self._connected[1].publish([write_status(self.status(), self.prefix, self.clock())])
 
+    def _report(self) -> None:
+        if self._connected is not None and self.rollout is not None and (records := self.rollout.report()):
+            self._connected[1].publish(records)
+
     def status(self) -> ServerStatus:
         """Say how the server is."""
         figures, serving = self.server.told(), self.server.serving
         declared = "" if self._connected is None else self._connected[0].trouble
+        desired = "" if self.rollout is None else self.rollout.trouble
         return ServerStatus(
             model=self.server.name,
             server=self.name,
@@ -135,7 +153,7 @@ class VersionFollower:
             version=0 if serving is None or self.server.leaving else serving.version.version,
             sha256=None if serving is None else serving.version.sha256,
             wanted_version=int(figures["wanted_version"]),
-            trouble=(self.server.trouble or declared or self._trouble.get("store", ""))[:1_000],
+            trouble=(self.server.trouble or desired or declared or self._trouble.get("store", ""))[:1_000],
             figures=figures,
             observed_at=self.clock(),
         )

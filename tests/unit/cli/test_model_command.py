@@ -96,3 +96,16 @@ def test_what_cannot_be_read_is_a_wrong_call(
 def test_calls_that_do_not_say_enough_are_wrong(arguments: list[str], words: str) -> None:
     told = CliRunner().invoke(model, arguments, input="[]")
     assert (told.exit_code, words in told.output) == (2, True), told.output
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (["serve", "m", "--name=s", "--region=bern", "--edge=e"], "allowed with --rollouts"),
+        (["serve", "m", "--name=s", "--region=bern", "--rollouts", "--edge=a/b"], "edge 'a/b'"),
+        (["publish", "m", "digits.onnx", "--for-rollout", "--for-region=bern"], "allowed without --for-region"),
+    ],
+)
+def test_roll_outs_are_refused_what_they_cannot_do(call: list[str], words: str, folder: Path) -> None:
+    told = CliRunner().invoke(model, [str(folder / one) if one == "digits.onnx" else one for one in call])
+    assert (told.exit_code, words in told.output) == (2, True), told.output

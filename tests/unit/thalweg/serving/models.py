@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto, helper
 
 from thalweg.learning.shrink.pruning import Layer
 from thalweg.learning.shrink.sources import written
@@ -35,3 +36,21 @@ def version(number: int, raw: bytes, **fields: Any) -> ModelVersion:
 def question(values: list[float] | None = None) -> dict[str, Any]:
     """Ask with one sample."""
     return {"name": "x", "shape": [1, INPUTS], "datatype": "FP32", "data": values or [0.0] * INPUTS}
+
+
+def fragile(limit: int) -> bytes:
+    """Write a model that names the class 0 while its largest input is below the limit, and fails at any other."""
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["most"], axes=[1], keepdims=0),
+        helper.make_node("Cast", ["most"], ["place"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["classes", "place"], ["label"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "fragile",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, INPUTS])],
+        [helper.make_tensor_value_info("label", TensorProto.INT64, [None])],
+        [helper.make_tensor("classes", TensorProto.INT64, [limit], [0] * limit)],
+    )
+    built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    return bytes(built.SerializeToString())

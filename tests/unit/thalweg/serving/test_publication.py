@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from tests.unit.thalweg.serving.models import model
+from thalweg.learning.rollout.records import DesiredModel, RolloutWish, ServedVersion, desired_key, value_of, wish_key
 from thalweg.learning.vectors.parameters import digest
-from thalweg.serving.publication import PublicationError, publish_version
+from thalweg.serving.publication import PublicationError, publish_version, store_version
 from thalweg.serving.transfer import fetched
 from thalweg.serving.version_record import FIELD, VersionRecordError, read_version
 from thalweg.streams.learning.payloads import PayloadStore
@@ -91,3 +92,24 @@ def test_a_record_that_is_none_is_replaced(records: Written) -> None:
 def test_a_name_that_cannot_be_part_of_a_key_is_refused(name: str, records: Written) -> None:
     with pytest.raises(VersionRecordError, match="no slash"):
         publish_version(name, ONE, records, records.store)
+
+
+def test_for_a_roll_out_bytes_are_stored_and_nothing_is_declared(records: Written) -> None:
+    publish_version("m", ONE, records, records.store)
+    before = {key: dict(value) for key, value in records.values.items()}
+    stored = store_version("m", TWO, records, records.store)
+    assert (stored.version, stored.sha256) == (2, digest(TWO))
+    assert records.store.get(stored.sha256) == TWO
+    assert records.values == before
+    wish = RolloutWish(wish="w", op="start", version="2", sha256=stored.sha256)
+    records.values[wish_key("m")] = value_of(wish)
+    assert store_version("m", TWO, records, records.store).version == 3, "one number is one version"
+    last = ServedVersion(version="7", sha256=digest(ONE))
+    records.values[desired_key("m", "e")] = value_of(
+        DesiredModel(number=1, serve=last, beside=None, share=0.0, slow_ms=1.0)
+    )
+    assert store_version("m", TWO, records, records.store).version == 8
+    with pytest.raises(PublicationError, match="allowed are numbers above it"):
+        store_version("m", TWO, records, records.store, number=7)
+    with pytest.raises(PublicationError, match="other inputs than version 1"):
+        store_version("m", WIDE, records, records.store)

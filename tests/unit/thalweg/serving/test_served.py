@@ -34,6 +34,13 @@ def serve(server: ModelServer, number: int) -> None:
 def over_http(folder: Path, **options: Any) -> Iterator[tuple[ModelServer, str, ModelHttp, threading.Thread]]:
     """Serve a model from a thread, until the block ends or it is told to end."""
     server = ModelServer("m", KeptModel(folder / "kept"), timer=iter(range(10**9)).__next__, **options)
+    with at_http(server) as (url, serving, thread):
+        yield server, url, serving, thread
+
+
+@contextmanager
+def at_http(server: ModelServer) -> Iterator[tuple[str, ModelHttp, threading.Thread]]:
+    """Let a server answer over HTTP."""
     ready = threading.Event()
     listening = listening_at("127.0.0.1", 0)
     serving = ModelHttp(server, most_body_bytes=20_000, linger_s=0.2, ready=ready.set)
@@ -42,7 +49,7 @@ def over_http(folder: Path, **options: Any) -> Iterator[tuple[ModelServer, str, 
         thread.start()
         assert ready.wait(30)
         try:
-            yield server, f"http://127.0.0.1:{listening.getsockname()[1]}", serving, thread
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}", serving, thread
         finally:
             for _ in range(2):  # the second time it does not linger
                 serving.handle_exit(SIGTERM, None)
