@@ -175,4 +175,4 @@ def _split(said: ReportedModel, share: float) -> RefusedReport | None:
     # One more on both sides: a report of very few is never too far.
     if abs(new - share * all_) <= UNLIKELY * math.sqrt(all_ * share * (1 - share)) + 1:
         return None
-    return RefusedReport("not_split", f"{new} of {all_} requests, asked was a share of {share:g}")
+    return RefusedReport("not_split", f"of {all_} asked the new version answered {new}; its share was to be {share:g}")

@@ -72,7 +72,9 @@ _WORDS: Final[Mapping[LimitKind, Callable[[Problem, int], str]]] = {
     LimitKind.DATA: lambda p, row: "where all of its data can be brought",
     LimitKind.SPOT: lambda p, row: "not on spot",
     LimitKind.PRICE_LIMIT: lambda p, row: f"a copy for at most {p.classes.max_usd_per_hour[row]:g} USD an hour",
-    LimitKind.REPLICAS: lambda p, row: f"{p.classes.replicas[row]} copies in as many regions",
+    LimitKind.REPLICAS: lambda p, row: (
+        f"{counted(p.classes.replicas[row], 'copy', 'copies')}, each in a region of its own"
+    ),
     LimitKind.QUOTA: lambda p, row: f"may hold {counted(p.tenants.quota_gpus[row], 'GPU')}",
     LimitKind.BUDGET: lambda p, row: f"may spend {p.tenants.budget_usd_per_hour[row]:g} USD an hour",
 }

@@ -26,6 +26,7 @@ TIME_COLUMN: Final = {
     "audit": "at",
     "sync_refused": "at",
     "learning": "at",
+    "rollouts": "at",
 }
 """For append-only tables: when a row came to be."""
 

@@ -27,7 +27,7 @@ def beside(world: World, folder: Path, agent_id: str = "agent-2") -> World:
     """Start another agent of the same region, on another folder."""
     other = World.__new__(World)
     other.folder, other.clock, other.runner, other.broker = folder, world.clock, SimulateRunner(), world.broker
-    other.agent_id, other.ended = agent_id, ""
+    other.agent_id, other.ended, other.announced = agent_id, "", []
     other.preparation, other.taken_away_by = None, lambda: None
     other.start()
     return other

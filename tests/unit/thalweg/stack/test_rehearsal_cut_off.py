@@ -12,10 +12,11 @@ from tests.patience import PATIENCE_S
 from thalweg.stack.rehearsal import SCRATCH
 
 REHEARSING = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from thalweg.stack import rehearsal
 folder = Path(sys.argv[1])
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have asked not to hear it
 def rehearse(_java, scratch, _missing):
     (scratch / "half an archive").write_text("of 50 MB")
     print("begun", flush=True)
