@@ -44,7 +44,7 @@ def damaged(tmp_path: Path, good: Path) -> list[Path]:
     with found[-1].open("wb") as file:
         np.save(file, X)
     middle = bytearray(raw)
-    middle[200:260] = bytes(60)
+    middle[200:260] = b"\x01" * 60
     found.append(tmp_path / "middle.npz")
     found[-1].write_bytes(bytes(middle))
     return found
