@@ -25,7 +25,7 @@ class FiniteRange(click.FloatRange):
 FINITE: Final = _Finite()
 
 
-def _finite(kind: click.ParamType, number: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+def _finite(kind: click.ParamType[Any], number: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
     if not math.isfinite(number):
         kind.fail(f"{number} is no finite number.", param, ctx)
     return float(number)
