@@ -92,7 +92,8 @@ class Conductor:
         facts = [*self._obeyed(now_ms), *self._judged(now_ms)]
         for model, run in sorted(self.rollouts.newest.items()):
             reports = self._reports_of(model)
-            while run.end is None and (fact := decide(run, reports.seen(run), now_ms)) is not None:
+            # A first version goes to all edges at once: where there is none yet, it waits for one as a wave does.
+            while reports.of and run.end is None and (fact := decide(run, reports.seen(run), now_ms)) is not None:
                 take(self.rollouts, fact)
                 facts.append(fact)
         if facts:

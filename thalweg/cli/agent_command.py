@@ -23,6 +23,7 @@ from thalweg.agent.spot_notice import SpotWatch
 from thalweg.agent.steady import counted_from
 from thalweg.agent.store import AgentStore, new_agent_id
 from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
+from thalweg.cli.reach.finite import FiniteRange
 from thalweg.conf.environment import state_folder
 from thalweg.conf.readiness import announce_ready, announce_trouble
 from thalweg.conf.settings import (
@@ -76,10 +77,10 @@ _T = TypeVar("_T")
 @click.option("--fleet", type=click.Path(dir_okay=False, path_type=Path), help="YAML file with the region's nodes.")
 @click.option("--host", is_flag=True, help="The region's one node is this machine, with its real load.")
 @click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="Folder of the agent's memory.")
-@click.option("--time-scale", type=click.FloatRange(min=0, min_open=True), help="Simulated seconds per real second.")
+@click.option("--time-scale", type=FiniteRange(min=0, min_open=True), help="Simulated seconds per real second.")
 @click.option(
     "--failure-share",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.0,
     show_default=True,
     help="Share of simulated runs that fail.",

@@ -10,6 +10,7 @@ from thalweg.agent.figures import load_figures
 from thalweg.bootstrap.runtime import ensure_runtime
 from thalweg.chaos.run import ChaosFailedError, ChaosPlan, ChaosReport, run_chaos
 from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
+from thalweg.cli.reach.finite import FiniteRange
 from thalweg.cli.terminal.render import print_json
 from thalweg.conf.environment import CHAOS, state_folder
 from thalweg.conf.settings import Settings
@@ -25,11 +26,11 @@ from thalweg.sync.clock import system_clock
 @click.command(short_help="Hurt a stack under load in every way we know, and audit what was lost or doubled.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same programme.")
 @click.option("--kills", type=click.IntRange(min=0), default=8, show_default=True, help="Processes killed (kill -9).")
-@click.option("--minutes", type=click.FloatRange(min=0.5), default=3.0, show_default=True, help="In what time.")
-@click.option("--rate", type=click.FloatRange(0.1, 100), default=4.0, show_default=True, help="Mean tasks a second.")
+@click.option("--minutes", type=FiniteRange(min=0.5), default=3.0, show_default=True, help="In what time.")
+@click.option("--rate", type=FiniteRange(0.1, 100), default=4.0, show_default=True, help="Mean tasks a second.")
 @click.option(
     "--graph-rate",
-    type=click.FloatRange(0, 100),
+    type=FiniteRange(0, 100),
     default=12.0,
     show_default=True,
     help="Mean tasks a second in graphs.",

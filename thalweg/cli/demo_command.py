@@ -12,6 +12,7 @@ from thalweg.agent.figures import load_figures
 from thalweg.agent.fleet import FleetError
 from thalweg.bootstrap.runtime import ensure_runtime
 from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
+from thalweg.cli.reach.finite import FiniteRange
 from thalweg.conf.environment import DEMO, state_folder
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.demo.demo import DemoFailedError, DemoPlan, run_demo
@@ -32,10 +33,10 @@ DEFAULT_TIME_SCALE: Final = 600.0
 
 
 @click.command()
-@click.option("--seconds", type=click.FloatRange(min=1), help="End by itself so long after the first assignment.")
+@click.option("--seconds", type=FiniteRange(min=1), help="End by itself so long after the first assignment.")
 @click.option("--headless", is_flag=True, help="Draw nothing; progress goes to standard error.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output at the end.")
-@click.option("--rate", type=click.FloatRange(0.1, 5_000), default=50.0, show_default=True, help="Mean tasks a second.")
+@click.option("--rate", type=FiniteRange(0.1, 5_000), default=50.0, show_default=True, help="Mean tasks a second.")
 @click.option("--regions", "count", type=click.IntRange(min=1), default=8, show_default=True, help="How many regions.")
 @click.option("--nodes", type=click.IntRange(min=1), help="Nodes per region instead of the usual 14.")
 @click.option(
@@ -43,10 +44,8 @@ DEFAULT_TIME_SCALE: Final = 600.0
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Replay a published trace (openb pod list or Philly job list, .csv or .csv.gz) instead.",
 )
-@click.option(
-    "--time-scale", type=click.FloatRange(min=0, min_open=True), help="Trace or task seconds per real second."
-)
-@click.option("--failure-share", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Runs that fail.")
+@click.option("--time-scale", type=FiniteRange(min=0, min_open=True), help="Trace or task seconds per real second.")
+@click.option("--failure-share", type=FiniteRange(0, 1), default=0.01, show_default=True, help="Runs that fail.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed sends the same messages.")
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="YAML settings file.")
 @click.option("--set", "overrides", multiple=True, metavar="GROUP.FIELD=VALUE", help="One setting; repeatable.")

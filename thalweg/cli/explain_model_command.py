@@ -1,20 +1,25 @@
 """`thalweg explain-model MODEL`."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import numpy as np
 
+from thalweg.cli.reach.output_file import check_output
 from thalweg.cli.reach.reading import WrongCall, reading_command
 from thalweg.cli.terminal.reasons_plot import FORMATS, draw_reasons
 from thalweg.cli.terminal.render import Column, print_json, print_table
 from thalweg.federation.local_samples import SamplesError, read_samples
 from thalweg.federation.model_reasons import ReasonsAsked, explained, network_of
+from thalweg.federation.numpy_file import NumpyFileError, read_array, read_arrays
 from thalweg.federation.versions import NoVersionError, read_version
 from thalweg.learning.vectors.parameters import Vector, VectorError, check_finite
 from thalweg.query.sql.as_of import AsOf
 from thalweg.streams.learning.payloads import PayloadError
+
+_OTHER_KINDS: Final = frozenset({".skops", ".onnx", ".joblib", ".pkl", ".pickle"})
+"""Of models that are no network of a federated run."""
 
 
 @click.command("explain-model", short_help="Explain a model: what it rests on, an answer, what would change it.")
@@ -72,6 +77,9 @@ def explain_model(
     """
     if plot is not None and plot.suffix not in FORMATS:
         raise WrongCall(f"--plot {plot}: allowed are files that end in {' or '.join(FORMATS)}")
+    check_output("--plot", plot)
+    if Path(model).suffix.lower() in _OTHER_KINDS:
+        raise WrongCall(f"{model}: a file of a kind that is not read; allowed are .npy, .npz and the name of a run")
     file = Path(model) if model.endswith((".npy", ".npz")) else None
     if samples is None and (file is None or file.suffix == ".npy"):
         raise WrongCall("--samples is wanted: a .npz file with x and y that the model was not trained on")
@@ -102,10 +110,9 @@ def _parameters(file: Path) -> Vector:
         VectorError: it is none.
     """
     try:
-        found = np.load(file, allow_pickle=False)
-        vector = found if file.suffix == ".npy" else found["parameters"]
-    except (OSError, KeyError, ValueError) as error:
-        raise VectorError(f"{file}: {error}; wanted is a vector, in a .npz file by the name `parameters`") from error
+        vector = read_array(file) if file.suffix == ".npy" else read_arrays(file, "parameters")[0]
+    except NumpyFileError as error:
+        raise VectorError(str(error)) from error
     if vector.ndim != 1 or not np.issubdtype(vector.dtype, np.floating):
         raise VectorError(f"{file}: {vector.dtype} of {vector.ndim} dimensions, allowed is one vector of floats")
     vector = np.asarray(vector, np.float32)

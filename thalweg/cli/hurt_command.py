@@ -10,6 +10,7 @@ import click
 
 from thalweg.audit.hurt import HurtError, hurt, names_of, settle_and_balance
 from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
+from thalweg.cli.reach.finite import FiniteRange
 from thalweg.conf.environment import state_folder
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.query.sql.query import WarehouseUnreadableError
@@ -19,9 +20,9 @@ from thalweg.streams.broker.errors import StreamError
 
 @click.command(name="hurt")
 @click.argument("names", nargs=-1, metavar="[PROCESS...]")
-@click.option("--freeze", "freeze_s", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Freeze, do not kill.")
+@click.option("--freeze", "freeze_s", type=FiniteRange(min=0.1), metavar="SECONDS", help="Freeze, do not kill.")
 @click.option("--rounds", type=click.IntRange(min=1), default=1, show_default=True, help="How often to go through all.")
-@click.option("--pause", "pause_s", type=click.FloatRange(min=0), default=5.0, show_default=True, help="In between.")
+@click.option("--pause", "pause_s", type=FiniteRange(min=0), default=5.0, show_default=True, help="In between.")
 @click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="State folder of the stack.")
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="YAML settings file.")
 @click.option("--set", "overrides", multiple=True, metavar="GROUP.FIELD=VALUE", help="One setting; repeatable.")

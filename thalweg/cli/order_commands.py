@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
+from thalweg.cli.reach.finite import FINITE, FiniteRange
 from thalweg.cli.reach.reading import WrongCall, find_warehouse, reading_command
 from thalweg.cli.terminal import words
 from thalweg.cli.terminal.moment import parse_moment
@@ -63,7 +64,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--answer",
             "answer_s",
-            type=click.FloatRange(min=0),
+            type=FiniteRange(min=0),
             default=_ANSWER_S,
             show_default=True,
             metavar="SECONDS",
@@ -141,9 +142,9 @@ def move(call: _Call, task: str, region: str, copy: int | None) -> None:
 
 @click.command(short_help="Change a tenant while the plane runs: hold it, or set its weight, quota and budget.")
 @click.argument("name")
-@click.option("--weight", type=float, help="Its fair share, against the weights of the others.")
-@click.option("--quota", type=float, metavar="GPUS", help="Most GPUs it holds at any moment.")
-@click.option("--budget", type=float, metavar="USD", help="Most that all its copies together cost an hour.")
+@click.option("--weight", type=FINITE, help="Its fair share, against the weights of the others.")
+@click.option("--quota", type=FINITE, metavar="GPUS", help="Most GPUs it holds at any moment.")
+@click.option("--budget", type=FINITE, metavar="USD", help="Most that all its copies together cost an hour.")
 @click.option("--most-tasks", type=int, metavar="N", help="So many of its tasks may not have ended at once.")
 @click.option("--hold", "hold", is_flag=True, help="Let nothing of it start; what runs goes on.")
 @click.option("--release", "release", is_flag=True, help="Let it start again.")
@@ -185,7 +186,7 @@ def tenant(
 @click.command(short_help="Set what a GPU-hour of a pool costs, whatever its region says.")
 @click.argument("region")
 @click.argument("gpu_model")
-@click.argument("usd", type=float, required=False)
+@click.argument("usd", type=FINITE, required=False)
 @click.option("--spot", is_flag=True, help="Of spot capacity rather than on-demand.")
 @click.option("--reset", is_flag=True, help="Believe the region's own price again.")
 @_options

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
+from thalweg.cli.reach.finite import FiniteRange
 from thalweg.conf.environment import SetupIncompleteError
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.replay.openb import PackAll, pack_here, pack_trace
@@ -25,7 +26,7 @@ from thalweg.scheduling.pack.packer import ScoringRule
     "--arrive",
     default=1.3,
     show_default=True,
-    type=click.FloatRange(min=0.0, min_open=True),
+    type=FiniteRange(min=0.0, min_open=True),
     help="GPU demand that arrives, as a multiple of the GPUs there are.",
 )
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Arrivals decided jointly.")
@@ -33,7 +34,7 @@ from thalweg.scheduling.pack.packer import ScoringRule
     "--moves",
     default=0.0,
     show_default=True,
-    type=click.FloatRange(0.0, 1.0),
+    type=FiniteRange(0.0, 1.0),
     help="Share of the running pods that may be moved in all.",
 )
 @click.option(

@@ -13,7 +13,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
+from thalweg.cli.reach.finite import FiniteRange
+from thalweg.cli.reach.reading import WrongCall
 from thalweg.cli.reach.solver_output import solvers_to_stderr
 from thalweg.cli.terminal import words
 from thalweg.cli.terminal.render import Column, Fit, on_one_line, print_table
@@ -45,7 +46,7 @@ _LEAST_SHOWN_USD = 0.005
 @click.option(
     "--deadline",
     "deadline_s",
-    type=click.FloatRange(min=0.0),
+    type=FiniteRange(min=0.0),
     help="Seconds to stop after, with the best plan so far. Without it only problem and seed decide.",
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="For strategies that draw.")
@@ -88,15 +89,15 @@ def plan(
             asked: dict[str, Any] = {"why_not": why_not(read)} if asks_why else {}
             asked |= {"ranges": plan_ranges(read, solution)} if asks_ranges else {}
     except (ProblemFormatError, ProblemError) as error:
-        end(f"{problem_path}: {error}", WRONG_CALL)
+        raise WrongCall(f"{problem_path}: {error}") from error
     except RangesError as error:
-        end(f"{problem_path}: {error}", FAILED)
+        raise click.ClickException(f"{problem_path}: {error}") from error
     if as_json:
         click.echo(msgspec.json.encode(msgspec.to_builtins(result) | asked).decode())
         return
     _show(read, result)
     if asks_why:
-        _show_why_not(asked["why_not"])
+        _show_why_not(asked["why_not"], len(result.unplaced))
     if asks_ranges:
         _show_ranges(asked["ranges"])
 
@@ -134,7 +135,10 @@ def _show(read: ReadProblem, result: PlanResult) -> None:
         console.print(waiting)
 
 
-def _show_why_not(answer: dict[str, Any]) -> None:
+def _show_why_not(answer: dict[str, Any], waiting: int) -> None:
+    if not waiting:
+        click.echo("\nNothing waits: all tasks are placed.")
+        return
     if not answer["sets"] and answer["complete"]:
         click.echo("\nAll tasks can be placed together: what waits here is dearer to place than to leave.")
     for one in answer["sets"]:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from thalweg.cli.reach.finite import FiniteRange
 from thalweg.cli.reach.reading import WrongCall, find_warehouse
 from thalweg.cli.reach.solver_output import solvers_to_stderr
 from thalweg.conf.settings import PlaceSettings, SettingsError, load_settings
@@ -104,20 +105,20 @@ def check_policies(scenario: Scenario, policies: Sequence[str], settings: Sequen
 @click.option("--set", "settings", multiple=True, metavar="place.NAME=VALUE", help="A setting of all strategies.")
 @click.option("--regions", default=8, show_default=True, type=click.IntRange(min=1), help="philly: home regions.")
 @click.option(
-    "--load", default=1.0, show_default=True, type=click.FloatRange(0.01, 10.0), help="philly: demand / GPUs there are."
+    "--load", default=1.0, show_default=True, type=FiniteRange(0.01, 10.0), help="philly: demand / GPUs there are."
 )
 @click.option("--all-clusters", is_flag=True, help="philly: deal the jobs of the other clusters to the homes as well.")
 @click.option(
     "--cycle",
     "cycle_s",
-    type=click.FloatRange(min=0.0),
+    type=FiniteRange(min=0.0),
     help="Seconds between micro-batches of a strategy; 0 plans after every event.  [default: 60; ledger: 1]",
 )
 @click.option(
     "--patience",
     "patience_s",
     default=float("inf"),
-    type=click.FloatRange(min=0.0),
+    type=FiniteRange(min=0.0),
     help="home, spread, gravity: seconds after which a gang that is passed by smaller jobs gets GPUs kept for it. "
     "Default: never.",
 )

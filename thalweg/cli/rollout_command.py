@@ -1,13 +1,15 @@
 """`thalweg rollout …`: bring a version of a model to the edges wave by wave, stop that, and look at it."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from thalweg.cli.reach.reading import WrongCall, reading_command
+from thalweg.cli.reach.finite import FINITE
+from thalweg.cli.reach.reading import WrongCall, reading_command, reading_errors
 from thalweg.cli.terminal.render import Column, print_json, print_table, state_colour
 from thalweg.conf.settings import Settings, SettingsError, load_settings
 from thalweg.federation.connection import placed, warehouse_of
@@ -34,7 +36,11 @@ _STATUS_COLUMNS: Final = (
     Column(name="serving"),
     Column(name="at"),
     Column(name="reason"),
+    Column(name="refusal", title="last refusal"),
 )
+_NOTHING_TO_STOP: Final = "(r.rollout = 0 AND r.rule = 'not_running')"
+"""What is left of a stop of a model that had no roll-out: no roll-out."""
+_WAITS: Final = "waits for the first edge that reports: thalweg model serve MODEL --rollouts"
 _HISTORY_COLUMNS: Final = ("at", "rollout", "version", "kind", "wave", "edges", "heard", "edge", "rule", "reason")
 
 
@@ -94,7 +100,7 @@ def serve(config: Path | None, overrides: tuple[str, ...], bootstrap: str | None
     show_default=True,
     help="Shares of the edges, growing to 1.",
 )
-@click.option("--share", type=float, default=0.5, show_default=True, help="Of requests on an edge of the wave.")
+@click.option("--share", type=FINITE, default=0.5, show_default=True, help="Of requests on an edge of the wave.")
 @click.option(
     "--margin",
     "margins",
@@ -104,17 +110,17 @@ def serve(config: Path | None, overrides: tuple[str, ...], bootstrap: str | None
     f"By default {', '.join(f'{name}={margin:g}' for name, margin in MARGINS.items())}.",
 )
 @click.option(
-    "--false-alarm", type=float, default=0.01, show_default=True, help="Chance to take back what is no worse."
+    "--false-alarm", type=FINITE, default=0.01, show_default=True, help="Chance to take back what is no worse."
 )
 @click.option(
-    "--missed", type=float, default=0.05, show_default=True, help="Chance, for each wave, to go on with what is worse."
+    "--missed", type=FINITE, default=0.05, show_default=True, help="Chance, for each wave, to go on with what is worse."
 )
-@click.option("--soak", "soak_s", type=float, default=21_600, show_default=True, help="Least time of a wave, seconds.")
+@click.option("--soak", "soak_s", type=FINITE, default=21_600, show_default=True, help="Least time of a wave, seconds.")
 @click.option(
-    "--deadline", "deadline_s", type=float, default=604_800, show_default=True, help="Longest time of a wave, seconds."
+    "--deadline", "deadline_s", type=FINITE, default=604_800, show_default=True, help="Longest time of a wave, seconds."
 )
-@click.option("--quorum", type=float, default=0.5, show_default=True, help="Share of a wave that must have reported.")
-@click.option("--slow-ms", type=float, default=1_000, show_default=True, help="An answer after this is slow.")
+@click.option("--quorum", type=FINITE, default=0.5, show_default=True, help="Share of a wave that must have reported.")
+@click.option("--slow-ms", type=FINITE, default=1_000, show_default=True, help="An answer after this is slow.")
 @_settings_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def start(
@@ -129,22 +135,24 @@ def start(
 ) -> None:
     """Ask for a roll-out of a version; what becomes of that is in `thalweg rollout status`.
 
-    The first version of a model goes to all edges at once: there is nothing to compare it with. A later one answers a
-    share of the requests on the edges of a wave, the last good version the others.
+    The first version of a model goes to all edges at once: there is nothing to compare it with. It waits for the first
+    edge that reports (`thalweg model serve --rollouts`). A later one answers a share of the requests on the edges of a
+    wave, the last good version the others.
 
     \b
     Examples:
       thalweg rollout start digits --version 8 --digest "$(sha256sum digits-8.onnx | cut -d' ' -f1)"
-      thalweg rollout start digits --version 8 --digest 9f86d0…0a08 --waves 0.05,1 --margin wrong=0.02 --margin slow=0.1
+      thalweg rollout start digits --version 8 --waves 0.05,1 --margin wrong=0.02 --margin slow=0.1 \\
+        --digest 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
     """
     now_ms = system_clock()
     try:
         wish = RolloutWish(
             wish=f"start-{fields['version'][:20]}-{now_ms}",
             op="start",
-            waves=tuple(float(wave) for wave in waves.split(",")),
+            waves=_waves(waves),
             margins=_margins(margins) or dict(MARGINS),
-            **fields,
+            **fields | {"sha256": fields["sha256"].lower()},
         )
         _checked(model, wish)
     except (ValueError, RolloutPlanError, RolloutRecordError) as error:
@@ -170,7 +178,10 @@ def stop(model: str, config: Path | None, overrides: tuple[str, ...], bootstrap:
     now_ms = system_clock()
     wish = RolloutWish(wish=f"stop-{now_ms}", op="stop")
     _named(model)
-    _ask(model, wish, now_ms, _settings(config, overrides, bootstrap))
+    settings = _settings(config, overrides, bootstrap)
+    with reading_errors():
+        _known(model, settings.warehouse.path)
+    _ask(model, wish, now_ms, settings)
     if as_json:
         print_json({"model": model, "wish": wish.wish})
     else:
@@ -193,7 +204,7 @@ def status(model: str | None, as_json: bool, warehouse: str, as_of: AsOf | None)
         rows = reader.dicts(
             "WITH newest AS (SELECT model, max(rollout) AS rollout FROM rollouts GROUP BY model) "
             "SELECT r.* FROM rollouts r JOIN newest n ON n.model = r.model AND n.rollout = r.rollout "
-            f"WHERE true{_of(model, 'r.')} ORDER BY r.model, r.number"
+            f"WHERE NOT {_NOTHING_TO_STOP}{_of(model, 'r.')} ORDER BY r.model, r.number"
         )
     if model is not None and not rows:
         raise click.ClickException(f"no roll-out of {model!r} is known in {warehouse}: thalweg rollout status")
@@ -229,16 +240,20 @@ def history(model: str, limit: int, as_json: bool, warehouse: str, as_of: AsOf |
 def _status(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Sum one roll-out up from its facts, in their order."""
     plan = next((_opened(row)["plan"] for row in rows if row["kind"] == "started"), None)
+    refusals = [row for row in rows if row["kind"] == "refused"]
     told = [row for row in rows if row["kind"] != "refused"] or rows
     last = _opened(told[-1])
     ended = last["kind"] if last["kind"] in ("completed", "rolled_back", "stopped") else None
     is_new = ended == "completed"
+    reason = _WAITS if last["kind"] == "started" and not last["edges"] else last["reason"]
     return {
-        **{name: last[name] for name in ("model", "rollout", "wave", "edges", "heard", "at", "rule", "reason")},
+        **{name: last[name] for name in ("model", "rollout", "wave", "edges", "heard", "at", "rule")},
+        "reason": reason,
         "version": plan["version"] if plan else last["version"],
         "state": ended or ("refused" if plan is None else "running"),
         "serving": (plan["version"] if is_new else plan["last_version"]) if plan else None,
-        "refused": sum(row["kind"] == "refused" for row in rows),
+        "refused": len(refusals),
+        "refusal": refusals[-1]["reason"] if refusals else None,
         "outcomes": last["outcomes"],
         "evidence": last["evidence"],
         "plan": plan,
@@ -255,7 +270,22 @@ def _margins(items: tuple[str, ...]) -> dict[str, float]:
         name, separator, share = item.partition("=")
         if not separator:
             raise ValueError(f"--margin {item!r}: allowed is MEASURE=SHARE, of {', '.join(MEASURES)}")
-        found[name] = float(share)
+        found[name] = _share("--margin", item, share)
+    return found
+
+
+def _waves(text: str) -> tuple[float, ...]:
+    return tuple(_share("--waves", text, wave) for wave in text.split(","))
+
+
+def _share(option: str, text: str, number: str) -> float:
+    try:
+        found = float(number)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        allowed = "shares that grow, the last of them 1, as 0.05,0.25,1" if option == "--waves" else "MEASURE=SHARE"
+        raise ValueError(f"{option} {text!r}: {number!r} is no number; allowed is {allowed}")
     return found
 
 
@@ -270,6 +300,12 @@ def _named(model: str) -> None:
 
     if re.fullmatch(NAME, model) is None:
         raise WrongCall(f"model {model!r}: allowed are 1 to 180 characters, no blank and no slash")
+
+
+def _known(model: str, warehouse: str) -> None:
+    with TableReader(warehouse, None) as reader:
+        if not reader.dicts(f"SELECT 1 FROM rollouts WHERE model = {quote(model)} AND rollout > 0 LIMIT 1"):
+            raise click.ClickException(f"no roll-out of {model!r} is known in {warehouse}: thalweg rollout status")
 
 
 def _ask(model: str, wish: RolloutWish, now_ms: int, settings: Settings) -> None:

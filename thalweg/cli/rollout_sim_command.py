@@ -7,6 +7,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from thalweg.cli.reach.finite import FINITE, FiniteRange
 from thalweg.cli.reach.recorded_campaign import go_on
 from thalweg.cli.terminal.render import print_json
 from thalweg.federation.rollout_campaign import (
@@ -33,10 +34,10 @@ _STEP: Final = 20
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="The first.")
 @click.option("--edges", default=1_000, show_default=True, type=click.IntRange(min=1), help="How many.")
 @click.option(
-    "--offline", default=0.3, show_default=True, type=click.FloatRange(0, 0.95), help="Share of them that is away."
+    "--offline", default=0.3, show_default=True, type=FiniteRange(0, 0.95), help="Share of them that is away."
 )
-@click.option("--soak", "soak_h", default=12.0, show_default=True, type=float, help="Of the first wave, hours.")
-@click.option("--share", default=0.5, show_default=True, type=float, help="Of requests on an edge of the wave.")
+@click.option("--soak", "soak_h", default=12.0, show_default=True, type=FINITE, help="Of the first wave, hours.")
+@click.option("--share", default=0.5, show_default=True, type=FINITE, help="Of requests on an edge of the wave.")
 @click.option(
     "--record",
     type=click.Path(dir_okay=False, path_type=Path),

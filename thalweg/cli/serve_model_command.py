@@ -9,6 +9,7 @@ from typing import Final
 
 import click
 
+from thalweg.cli.reach.finite import FiniteRange
 from thalweg.cli.reach.reading import WrongCall
 from thalweg.conf.environment import state_folder
 from thalweg.conf.readiness import announce_ready
@@ -40,13 +41,13 @@ _PUBLISH_TIMEOUT_MS: Final = 5_000
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of what has served.  [default: the agent's]",
 )
-@click.option("--cache-mb", type=click.FloatRange(min=0), default=16, show_default=True, help="Of repeated answers.")
-@click.option("--most-body-mb", type=click.FloatRange(min=0.001), default=8, show_default=True, help="Largest request.")
+@click.option("--cache-mb", type=FiniteRange(min=0), default=16, show_default=True, help="Of repeated answers.")
+@click.option("--most-body-mb", type=FiniteRange(min=0.001), default=8, show_default=True, help="Largest request.")
 @click.option(
     "--most-in-flight", type=click.IntRange(min=1), default=64, show_default=True, help="Requests under way at once."
 )
 @click.option(
-    "--linger", type=click.FloatRange(min=0), default=1.0, show_default=True,
+    "--linger", type=FiniteRange(min=0), default=1.0, show_default=True,
     help="Seconds that it answers on after it was told to end, while callers turn to others.",
 )  # fmt: skip
 @click.option("--rollouts", is_flag=True, help="Take part in roll-outs of the model, as an edge.")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from thalweg.cli.reach.ending import FAILED, end
+from thalweg.cli.reach.finite import FiniteRange
+from thalweg.cli.reach.output_file import check_output
 from thalweg.cli.reach.reading import WrongCall
 from thalweg.cli.terminal.render import Column, print_json, print_table
 
@@ -36,8 +38,8 @@ _PICKLES: Final = frozenset({".joblib", ".pkl", ".pickle"})
 )  # fmt: skip
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The small model (.onnx).")
 @click.option("--hidden", type=click.IntRange(min=0), default=0, show_default=True, help="Of a .npy: hidden width.")
-@click.option("--smaller", type=click.FloatRange(min=1), default=4.0, show_default=True, help="At least so many times.")
-@click.option("--points", type=click.FloatRange(0, 100), default=0.5, show_default=True, help="Most accuracy lost.")
+@click.option("--smaller", type=FiniteRange(min=1), default=4.0, show_default=True, help="At least so many times.")
+@click.option("--points", type=FiniteRange(0, 100), default=0.5, show_default=True, help="Most accuracy lost.")
 @click.option("--repeats", type=click.IntRange(min=100), default=5_000, show_default=True, help="Answers timed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def shrink(
@@ -61,8 +63,13 @@ def shrink(
     from thalweg.learning.shrink.shrink import shrink as shrunk_by
     from thalweg.learning.shrink.sources import SourceError
 
+    if out.suffix != ".onnx":
+        raise WrongCall(f"--out {out}: allowed is a file that ends in .onnx")
+    check_output("--out", out)
+    x, y = _samples(held_out)
+    if model.suffix.lower() == ".npy" and (y.dtype.kind not in "iu" or y.min() < 0):
+        raise WrongCall(f"{held_out}: y is of {y.dtype}; for a .npy model allowed are whole numbers from 0")
     try:
-        x, y = _samples(held_out)
         source = _source(model, x.shape[1], y, hidden)
         with tempfile.TemporaryDirectory(prefix="thalweg-shrink-") as scratch:
             found = shrunk_by(
@@ -88,16 +95,22 @@ def shrink(
 def _samples(file: Path) -> tuple[Any, Any]:
     import numpy as np
 
+    from thalweg.federation.numpy_file import NumpyFileError, read_arrays
+
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            x, y = np.asarray(arrays["x"], np.float32), np.asarray(arrays["y"])
-    except (OSError, KeyError, ValueError) as error:
-        raise WrongCall(f"{file}: {error}; wanted is a .npz file with x and y") from error
+        x, y = read_arrays(file, "x", "y")
+        x = x.astype(np.float32)
+    except NumpyFileError as error:
+        raise WrongCall(str(error)) from error
+    except (TypeError, ValueError) as error:
+        raise WrongCall(f"{file}: x is of {x.dtype}; allowed are numbers") from error
     if x.ndim != 2 or y.shape != x.shape[:1] or y.size < FEWEST or not np.isfinite(x).all():
         raise WrongCall(
             f"{file}: x is {x.shape}, y is {y.shape}; allowed are finite numbers, [samples, inputs] and [samples], of "
             f"at least {FEWEST}"
         )
+    if y.dtype.kind == "f" and not (y == np.floor(y)).all():
+        raise WrongCall(f"{file}: y is of {y.dtype} with fractions; classes are whole numbers or names")
     return x, y
 
 
@@ -136,14 +149,18 @@ def _of_parameters(file: Path, inputs: int, y: Any, hidden: int) -> "Source":
     import numpy as np
 
     from thalweg.federation.local_samples import SamplesError, shape_of
+    from thalweg.federation.numpy_file import NumpyFileError, read_array
     from thalweg.learning.shrink import sources
 
     try:
-        vector = np.load(file, allow_pickle=False)
-        if vector.ndim != 1 or not np.isfinite(vector).all() or not np.issubdtype(y.dtype, np.integer):
-            raise ValueError("wanted are one vector of finite numbers, and held-out classes that are whole numbers")
+        vector = read_array(file)
+    except NumpyFileError as error:
+        raise WrongCall(str(error)) from error
+    if vector.ndim != 1 or vector.dtype.kind not in "fiu" or not np.isfinite(vector).all():
+        raise sources.SourceError("wanted is one vector of finite numbers")
+    try:
         network = shape_of(vector.size, inputs, hidden, int(y.max()) + 1)
-    except (OSError, ValueError, TypeError, SamplesError) as error:
+    except SamplesError as error:
         raise sources.SourceError(str(error)) from error
     return sources.NetworkSource(network=network, vector=vector.astype(np.float32))
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from thalweg.bootstrap.progress import say
 from thalweg.bootstrap.runtime import ensure_runtime
+from thalweg.cli.reach.finite import FINITE
 from thalweg.conf.environment import SetupIncompleteError, state_folder
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.stack import process_table, stack
@@ -85,7 +86,12 @@ def _up_detached(folder: StateFolder, config: Path | None, overrides: tuple[str,
 
 @click.command()
 @click.option(
-    "--timeout", "timeout_seconds", default=90.0, show_default=True, help="Seconds to wait for an orderly end."
+    "--timeout",
+    "timeout_seconds",
+    type=FINITE,
+    default=90.0,
+    show_default=True,
+    help="Seconds to wait for an orderly end.",
 )
 def down(timeout_seconds: float) -> None:
     """End the local stack in order; what does not end in time, and what a killed stack left, is killed.

@@ -1,7 +1,6 @@
 """`thalweg submit`: tasks from a file of ours or of another system, or one from options."""
 
 import json
-import math
 import re
 import shlex
 import sys
@@ -15,6 +14,7 @@ import msgspec
 
 from thalweg.cli.reach.broker_calls import broker_options, call_broker
 from thalweg.cli.reach.ending import WRONG_CALL, end
+from thalweg.cli.reach.finite import FINITE
 from thalweg.cli.terminal.outcomes import report
 from thalweg.cli.terminal.render import print_json
 from thalweg.client.client import Client, InvalidRequestError, checked_request
@@ -35,14 +35,14 @@ _MOST_TOLD: Final = 5
 @click.option("--gpus", type=click.IntRange(min=0), help="Whole GPUs per worker.")
 @click.option("--gpu-milli", type=click.IntRange(0, 1000), help="Thousandths of one GPU per worker.")
 @click.option("--gpu-model", "gpu_models", multiple=True, help="GPU model that will do; repeatable.")
-@click.option("--cpus", type=float, help="CPUs per worker.")
-@click.option("--memory-gb", type=float, help="Memory per worker.")
+@click.option("--cpus", type=FINITE, help="CPUs per worker.")
+@click.option("--memory-gb", type=FINITE, help="Memory per worker.")
 @click.option("--workers", type=click.IntRange(min=1), help="Workers, placed together.")
-@click.option("--expected-s", type=float, help="Seconds it is expected to run.")
+@click.option("--expected-s", type=FINITE, help="Seconds it is expected to run.")
 @click.option("--priority", type=int, help="0 to 1000, higher goes first.")
 @click.option(
     "--value-usd-per-hour",
-    type=float,
+    type=FINITE,
     help="What an hour's delay of it costs, in US dollars; without it, what its GPUs and priority say.",
 )
 @click.option("--tenant", help="Who pays.")
@@ -50,7 +50,7 @@ _MOST_TOLD: Final = 5
 @click.option("--deadline", metavar="TIME", help="When it should have finished: 2026-12-31T18:00:00+01:00.")
 @click.option("--data", multiple=True, metavar="REGION=GB", help="Input that lies in a region; repeatable.")
 @click.option("--origin", help="Region the round trip is measured from.")
-@click.option("--max-rtt-ms", type=float, help="Round trip allowed from --origin.")
+@click.option("--max-rtt-ms", type=FINITE, help="Round trip allowed from --origin.")
 @click.option("--allowed-region", "allowed_regions", multiple=True, help="Region it may run in; repeatable.")
 @click.option("--replicas", type=click.IntRange(min=1), help="Full copies in as many regions.")
 @click.option("--spot", is_flag=True, help="Spot capacity will do.")
@@ -202,9 +202,6 @@ def _of_options(options: Mapping[str, Any]) -> Translation:
 
 
 def _from_options(**options: Any) -> dict[str, Any]:
-    for name, value in options.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"--{name.replace('_', '-')} {value}: wanted is a number")
     per_worker = {name: options[name] for name in ("gpus", "gpu_milli", "cpus", "memory_gb")}
     per_worker["gpu_models"] = list(options["gpu_models"]) or None
     data = []

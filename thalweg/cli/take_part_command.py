@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 
 import click
 
+from thalweg.cli.reach.finite import FiniteRange
 from thalweg.cli.reach.reading import WrongCall
 from thalweg.conf.settings import Settings, SettingsError, load_settings
 from thalweg.federation.connection import models_reader, placed, publisher_for, store_of, warehouse_of
@@ -40,8 +41,8 @@ KEY: Final = "THALWEG_PARTICIPANT_KEY"
 @click.option("--hidden", type=click.IntRange(min=0), default=0, show_default=True, help="Width of a hidden layer.")
 @click.option("--epochs", type=click.IntRange(min=1), default=5, show_default=True, help="Of each round.")
 @click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Samples of a step.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=0.1, show_default=True)
-@click.option("--proximal", type=click.FloatRange(min=0), default=0.0, help="FedProx: pull to the round's version.")
+@click.option("--rate", type=FiniteRange(min=0, min_open=True), default=0.1, show_default=True)
+@click.option("--proximal", type=FiniteRange(min=0), default=0.0, help="FedProx: pull to the round's version.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the order of the samples.")
 @click.option("--name", help="Who takes part.  [default: the task's id]")
 @click.option("--region", help="Whose topic it sends by.  [default: the task's region]")

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 
+from thalweg.cli.reach.finite import FiniteRange
 from thalweg.cli.reach.reading import find_warehouse, reading_errors
 from thalweg.cli.terminal import words
 from thalweg.cli.terminal.render import on_one_line, print_json
@@ -31,7 +32,7 @@ _WRONG_CALL: Final = 2
 
 @click.command()
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="SECONDS", help="Give up after so long.")
+@click.option("--timeout", "timeout_s", type=FiniteRange(min=0), metavar="SECONDS", help="Give up after so long.")
 @click.option("--warehouse", metavar="URI", help="Folder or URI of the tables; by default those of the stack here.")
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="YAML settings file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document when all have ended.")

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from thalweg.federation.numpy_file import NumpyFileError, read_arrays
 from thalweg.federation.participant import Train, Trained
 from thalweg.learning.local.network import Features, Labels, LayeredNetwork
 from thalweg.learning.local.training import LocalTraining, scaffold_change, trained
@@ -34,10 +35,12 @@ def read_samples(file: Path) -> LocalSamples:
         SamplesError: it is no such file.
     """
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            x, y = np.asarray(arrays["x"], np.float32), np.asarray(arrays["y"])
-    except (OSError, KeyError, ValueError) as error:
-        raise SamplesError(f"{file}: {error}; wanted is a .npz file of numbers `x` and `y`") from error
+        x, y = read_arrays(file, "x", "y")
+        x = x.astype(np.float32)
+    except NumpyFileError as error:
+        raise SamplesError(str(error)) from error
+    except (TypeError, ValueError) as error:
+        raise SamplesError(f"{file}: x is of {x.dtype}; allowed are numbers") from error
     if x.ndim != 2 or y.shape != x.shape[:1] or not y.size:
         raise SamplesError(f"{file}: x is {x.shape}, y is {y.shape}; allowed are [samples, inputs] and [samples]")
     if not np.isfinite(x).all() or not np.issubdtype(y.dtype, np.integer) or y.min() < 0:

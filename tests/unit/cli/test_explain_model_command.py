@@ -89,7 +89,7 @@ def test_a_wrong_call_is_told_what_is_allowed(saved: Path, options: list[str], c
 def test_a_file_that_holds_no_vector_and_a_run_that_nobody_knows_are_told(saved: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", x=np.zeros((2, 2)), y=np.zeros(2, int))
     answer = told(tmp_path / "other.npz")
-    assert answer.exit_code == 2 and "by the name `parameters`" in answer.output
+    assert answer.exit_code == 2 and "a .npz file with `parameters`" in answer.output
     assert told(Path("digits")).exit_code == 2  # a run has no samples of its own
     unknown = CliRunner().invoke(explain_model, ["digits", f"--samples={saved}", f"--warehouse={tmp_path}"])
     assert unknown.exit_code == 1 and "thalweg federate history digits" in unknown.output

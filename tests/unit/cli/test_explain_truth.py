@@ -1,5 +1,6 @@
 """What explain says is what is: starts that can be told, reasons that name what is missing, fields nobody reads."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -307,3 +308,15 @@ def test_nothing_that_runs_and_a_queue_before_it_is_never() -> None:
 def test_what_others_wrote_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
     _say("  a task\x1b[2J of\nsomebody\r: waits")
     assert capsys.readouterr().out == "  a task\N{REPLACEMENT CHARACTER}[2J of somebody : waits\n"
+
+
+def test_who_waits_for_a_drained_place_is_told_to_undrain_it(world: Path) -> None:
+    """`Estimated start: never` and `Nothing that was tried would let it in` stood below the command that would."""
+    order = {"subject": f"drain/{NORTH}", "who": "ann", "after": {"type": "drain", "region": NORTH}}
+    put(world, DECISIONS, ledger({"task_id": "", "transition": "ordered", "ordered": json.dumps(order)}, batch_id=49))
+    waiting(world, per_worker={"gpus": 8, "gpu_models": ["T4"]})
+    waits = explained("new", world)["waits"]
+    assert waits["now"].startswith("drained:") and waits["ways"] == [f"thalweg undrain {NORTH}"]
+    said = told("new", world)
+    assert "Estimated start: not before its place takes tasks again" in said
+    assert "never" not in said and "Nothing that was tried" not in said

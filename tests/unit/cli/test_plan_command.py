@@ -71,3 +71,11 @@ def test_ranges_of_a_balanced_plan_are_refused(tmp_path: Path) -> None:
     answer = told(tmp_path, document({"balance": 1.0}), "--ranges")
     assert answer.exit_code == 1
     assert "weights.balance is above 0" in answer.output
+
+
+def test_where_nothing_waits_why_not_says_so_and_a_wrong_file_is_an_error(tmp_path: Path) -> None:
+    asked = document()
+    asked["tasks"] = asked["tasks"][:1]
+    assert "Nothing waits: all tasks are placed." in told(tmp_path, asked, "--why-not").output
+    wrong = told(tmp_path, {"tasks": 3})
+    assert wrong.exit_code == 2 and wrong.output.startswith("Error: "), wrong.output

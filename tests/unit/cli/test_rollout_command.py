@@ -1,18 +1,20 @@
 """`thalweg rollout`: what a wrong call is told, and what the table's rows are shown as."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from tests.unit.jobs.rollout.small_plane import MODEL
-from tests.unit.jobs.rollout.test_conductor import BAD, GOOD, played
+from tests.unit.jobs.rollout.small_plane import MODEL, SmallPlane
+from tests.unit.jobs.rollout.test_conductor import BAD, GOOD, played, wish
 from thalweg.cli.rollout_command import rollout
 from thalweg.jobs.rollout.rollout_rows import facts_of, rows_of
 from thalweg.jobs.runtime.fact_ledger import DeltaFacts
 from thalweg.learning.rollout.facts import RolloutFact
+from thalweg.learning.rollout.records import RolloutWish
 from thalweg.sync.delta.contracts import ROLLOUTS
 from thalweg.sync.delta.store import AnotherWriterError
 
@@ -40,7 +42,10 @@ def told(call: list[str]) -> Any:
         (["m", "--version=8", "--digest=abc"], "64 digits of hex"),
         (["a/b", "--version=8", f"--digest={DIGEST}"], "no slash"),
         (["m", "--version=8", f"--digest={DIGEST}", "--waves=0.5,0.1,1"], "shares that grow"),
-        (["m", "--version=8", f"--digest={DIGEST}", "--waves=some"], "could not convert"),
+        (["m", "--version=8", f"--digest={DIGEST}", "--waves=some"], "--waves 'some'"),
+        (["m", "--version=8", f"--digest={DIGEST}", "--waves="], "--waves ''"),
+        (["m", "--version=8", f"--digest={DIGEST}", "--waves=nan,1"], "shares that grow, the last of them 1"),
+        (["m", "--version=8", f"--digest={DIGEST}", "--margin=wrong=nan"], "--margin 'wrong=nan'"),
         (["m", "--version=8", f"--digest={DIGEST}", "--margin=ugly=0.1"], "allowed are some of"),
         (["m", "--version=8", f"--digest={DIGEST}", "--margin=wrong"], "MEASURE=SHARE"),
         (["m", "--version=8", f"--digest={DIGEST}", "--share=nan"], "finite"),
@@ -49,6 +54,49 @@ def told(call: list[str]) -> Any:
 def test_a_wrong_call_ends_with_2_and_says_what_is_allowed(call: list[str], words: str) -> None:
     result = CliRunner().invoke(rollout, ["start", *call])
     assert result.exit_code == 2 and words in result.output, result.output
+
+
+def test_a_digest_in_upper_case_is_taken_and_the_helps_own_example_is_one(tmp_path: Path) -> None:
+    shown = CliRunner().invoke(rollout, ["start", "--help"]).output
+    (example,) = re.findall(r"--digest ([0-9a-f]+)\b", shown)
+    for digest in (example, example.upper()):
+        call = ["start", "m", "--version=8", f"--digest={digest}", f"--config={tmp_path / 'none.yaml'}"]
+        result = CliRunner().invoke(rollout, call)
+        assert result.exit_code == 2 and "none.yaml" in result.output, result.output  # read after the digest is
+
+
+def test_a_first_version_that_waits_for_an_edge_says_so(tmp_path: Path) -> None:
+    plane = SmallPlane()
+    plane.wish(wish("7"))
+    plane.look()
+    ledger(tmp_path).append(plane.ledger.facts, 1)
+    (found,) = told(["status", "--json", f"--warehouse={tmp_path}"])["rollouts"]
+    assert (found["state"], found["edges"]) == ("running", 0) and "first edge" in found["reason"]
+
+
+def test_a_refusal_is_shown_with_its_reason(tmp_path: Path) -> None:
+    plane = SmallPlane()
+    plane.wish(wish("7"))
+    plane.look()
+    plane.wish(wish("8"))
+    plane.look()
+    ledger(tmp_path).append(plane.ledger.facts, 1)
+    (found,) = told(["status", "--json", f"--warehouse={tmp_path}"])["rollouts"]
+    assert found["refused"] == 1 and "goes on: of version 7" in found["refusal"]
+    shown = CliRunner().invoke(rollout, ["status", f"--warehouse={tmp_path}"], env={"COLUMNS": "300"})
+    assert "goes on: of version 7" in shown.output
+
+
+def test_a_stop_of_no_roll_out_is_refused_and_leaves_no_model_behind(tmp_path: Path) -> None:
+    plane = SmallPlane()
+    plane.wish(RolloutWish(wish="stop-1", op="stop"))
+    plane.look()
+    ledger(tmp_path).append(plane.ledger.facts, 1)
+    assert [fact.rule for fact in plane.ledger.facts] == ["not_running"]
+    assert told(["status", "--json", f"--warehouse={tmp_path}"]) == {"rollouts": []}
+    options = [f"--set=warehouse.path={tmp_path}", "--bootstrap=127.0.0.1:9"]
+    result = CliRunner().invoke(rollout, ["stop", MODEL, *options])
+    assert result.exit_code == 1 and f"no roll-out of '{MODEL}'" in result.output, result.output
 
 
 def test_status_and_history_say_how_it_stands_and_why(tmp_path: Path) -> None:

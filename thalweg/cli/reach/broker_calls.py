@@ -8,6 +8,7 @@ from typing import NoReturn
 import click
 
 from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
+from thalweg.cli.reach.finite import FINITE, FiniteRange
 from thalweg.client.client import Client, ClientError, InvalidRequestError
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
@@ -23,11 +24,11 @@ def broker_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--answer",
             "answer_s",
-            type=click.FloatRange(min=0),
+            type=FiniteRange(min=0),
             metavar="SECONDS",
             help="Wait so long to hear what became of it; 0 does not.  [default: 5, more for many]",
         ),
-        click.option("--wait", "wait_s", type=float, metavar="SECONDS", help="Wait so long for the task to end."),
+        click.option("--wait", "wait_s", type=FINITE, metavar="SECONDS", help="Wait so long for the task to end."),
         click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output."),
     ):
         command = option(command)

@@ -1,5 +1,6 @@
 """What would let a task in that stands in front of the planner's queue: no change that a plan could try."""
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -12,6 +13,7 @@ _START: Final = {
     "parents": "not before its parents have ended",
     "time": "not before that moment",
     "array": "with its array",
+    "drained": "not before its place takes tasks again",
 }
 """By the first word of what keeps it."""
 
@@ -48,6 +50,8 @@ def ways_in(
             return missing + ([f"{_UPDATE} without it"] if alone and len(missing) == 1 else [])
         case "time":
             return [_UPDATE] if alone else []
+        case "drained":
+            return re.findall("`([^`]+)`", gate)  # none where its region or its cloud has drained it
     return []
 
 

@@ -61,6 +61,19 @@ def test_a_good_version_reaches_every_edge_wave_by_wave_though_a_third_is_always
     assert serving(plane) == {("8", "8", None)}
 
 
+def test_a_first_version_waits_for_an_edge_and_then_goes_to_all() -> None:
+    plane = SmallPlane()
+    plane.wish(wish("7"))
+    plane.look()
+    assert [fact.kind for fact in plane.ledger.facts] == [RolloutKind.STARTED]
+    SmallEdge("edge-1", plane, GOOD).tick(0)
+    plane.look()
+    last = plane.ledger.facts[-1]
+    assert (last.kind, last.rule, last.edges) == (RolloutKind.COMPLETED, "first", 1)
+    wanted = plane.read(desired_key(MODEL, "edge-1"))
+    assert wanted is not None and wanted["serve"]["version"] == "7"
+
+
 def test_a_harmful_version_is_taken_back_in_its_first_wave_and_every_edge_returns_to_the_last_good_one() -> None:
     plane = played(BAD, away=3)
     last = [fact for fact in plane.ledger.facts if fact.kind is not RolloutKind.LOOKED][-1]
