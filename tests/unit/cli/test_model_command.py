@@ -15,6 +15,7 @@ from skops.io import dump
 from thalweg.cli.model_command import PUBLISHER, begin_life, model
 from thalweg.learning.shrink.pruning import Layer
 from thalweg.learning.shrink.sources import written
+from thalweg.streams.broker.errors import BrokerUnavailableError
 from thalweg.sync.protocol.entries import RegionEntry
 from thalweg.sync.replica.replica import Replica
 from thalweg.sync.replica.sqlite_store import SqliteStore
@@ -153,3 +154,14 @@ def test_a_new_store_of_a_region_that_had_one_begins_a_life_above_it(tmp_path: P
     after = Replica(PUBLISHER, store)
     assert not after.fenced and after.must_join and after.join(9_001).epoch == 9_000
     store.close()
+
+
+def test_a_broker_that_is_away_is_told_before_anything_is_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any) -> None:
+        raise BrokerUnavailableError("127.0.0.1:1", OSError("nobody"))
+
+    monkeypatch.setattr("thalweg.cli.model_command.ensure_topics", away)
+    monkeypatch.setenv("THALWEG_STATE", str(folder / "state"))
+    told = CliRunner().invoke(model, ["publish", "m", str(folder / "digits.onnx"), "--bootstrap=127.0.0.1:1"])
+    assert (told.exit_code, "127.0.0.1:1" in told.output) == (1, True), told.output
+    assert not list(folder.rglob("models.sqlite"))
