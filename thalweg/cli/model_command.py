@@ -2,10 +2,13 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import click
+import msgspec
 
 from thalweg.cli.reach.reading import WrongCall
 from thalweg.cli.serve_model_command import serve_model_command
@@ -18,14 +21,18 @@ from thalweg.conf.environment import state_folder
 from thalweg.conf.settings import Settings, SettingsError, load_settings
 from thalweg.federation.connection import placed, store_of, warehouse_of
 from thalweg.serving.announcements import Announced
-from thalweg.serving.version_record import ModelVersion, VersionRecordError
+from thalweg.serving.tensors import InferRequest
+from thalweg.serving.version_record import ModelVersion, VersionRecordError, key_of
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.broker.consume import KafkaReader
 from thalweg.streams.broker.errors import StreamError
 from thalweg.streams.contract.messages import ServerStatus
-from thalweg.streams.contract.topics import SERVERS, topic_name
+from thalweg.streams.contract.topics import REPLICA, SERVERS, STATE, topic_name
 from thalweg.sync.clock import system_clock
+from thalweg.sync.replica.errors import ReplicaError
+from thalweg.sync.replica.replica import Replica
+from thalweg.sync.replica.sqlite_store import SqliteStore
 
 PUBLISHER: Final = "models"
 """The region as which versions are published; its replica lies in the state folder, for a region has one store."""
@@ -94,12 +101,14 @@ def publish(
 
     if for_rollout and region is not None:
         raise WrongCall("--for-rollout declares nothing of a region: allowed without --for-region")
+    try:
+        key_of(name, region)
+    except VersionRecordError as error:
+        raise WrongCall(str(error)) from error
     settings = _settings(config, overrides, bootstrap)
     place = state_folder() / f"{PUBLISHER}.sqlite"
     place.parent.mkdir(parents=True, exist_ok=True)
-    with ReplicaClient(PUBLISHER, place, settings.kafka) as replica:
-        if not replica.wait_joined(_JOIN_S):
-            raise click.ClickException(f"the centre of the sync plane does not answer: {replica.lag().trouble}")
+    with _replica(place, settings) as replica:
         try:
             if for_rollout:
                 stored = store_version(
@@ -120,6 +129,8 @@ def publish(
             raise WrongCall(str(error)) from error
         except OSError as error:
             raise click.ClickException(f"the store of payloads does not take it: {error}") from error
+        except ReplicaError as error:
+            raise click.ClickException(str(error)) from error
         confirmed = replica.wait_confirmed(_JOIN_S)
     if not confirmed:
         raise click.ClickException("the centre has not confirmed the record; publish it again")
@@ -131,6 +142,60 @@ def publish(
         return
     kept = ", ".join(f"{codec} {size:,}" for codec, size in ways.items())
     click.echo(f"{name}: version {version.version} is declared in {found.key}; bytes in the store: {kept}")
+
+
+@contextmanager
+def _replica(place: Path, settings: Settings) -> Iterator[ReplicaClient]:
+    """Open the publisher's replica and wait until it may write."""
+    try:
+        ensure_topics(settings.kafka, [PUBLISHER], [STATE, REPLICA])  # a broker that is away is told in seconds
+        with ReplicaClient(PUBLISHER, place, settings.kafka) as replica:
+            is_obsolete = _joins_not(replica)
+        if is_obsolete:
+            begin_life(place, system_clock())
+        with ReplicaClient(PUBLISHER, place, settings.kafka) as replica:
+            if not replica.wait_joined(_JOIN_S):
+                trouble = replica.lag().trouble or "does the job `replicate` run? (thalweg stack status)"
+                raise click.ClickException(f"the centre of the sync plane does not answer: {trouble}")
+            if replica.lag().fenced:
+                raise click.ClickException(obsolete_words(place))
+            yield replica
+    except (StreamError, ReplicaError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _joins_not(replica: ReplicaClient) -> bool:
+    """Wait until the replica may write, or has read that an earlier store holds its region; return the latter."""
+    end = time.monotonic() + _JOIN_S
+    while time.monotonic() < end and not replica.wait_joined(0.1):
+        told = replica.lag()
+        if told.fenced and told.behind == 0:
+            return True
+    return False
+
+
+def begin_life(place: Path, now_ms: int) -> None:
+    """Let a new store of the region, which has read of an earlier one, begin a life above that (`Replica.join`).
+
+    The earlier store is obsolete once the centre has taken it.
+
+    Args:
+        place: the store's file, which nobody has open.
+        now_ms: wall clock.
+    """
+    store = SqliteStore(place)
+    try:
+        Replica(PUBLISHER, store).join(now_ms)
+    finally:
+        store.close()
+
+
+def obsolete_words(place: Path) -> str:
+    """Say that another store has taken the region over, and what is to be done."""
+    return (
+        f"another store holds the region {PUBLISHER!r} by now, and {place} is obsolete: publish from there, or move "
+        "this file away: a new store takes the region over (docs/explanation/sync.md, One store per region)"
+    )
 
 
 def _say_stored(name: str, version: ModelVersion, *, as_json: bool) -> None:
@@ -216,6 +281,7 @@ def _announced(settings: Settings) -> Announced:
     "--server", "addresses", multiple=True, metavar="URL", help="A server; repeatable.  [default: the topic's]"
 )
 @click.option("--times", type=click.IntRange(min=1), default=1, show_default=True, help="Ask so many times.")
+@click.option("--json", "as_json", is_flag=True, help="Print an error as JSON as well.")
 @_config
 @_set
 @bootstrap_option
@@ -224,6 +290,7 @@ def ask(
     request: Any,
     addresses: tuple[str, ...],
     times: int,
+    as_json: bool,
     config: Path | None,
     overrides: tuple[str, ...],
     bootstrap: str | None,
@@ -237,20 +304,24 @@ def ask(
       thalweg model ask digits request.json
       thalweg model ask digits - --server http://127.0.0.1:8000 < request.json
     """
+    del as_json  # the answer always is; what ends a command looks for the option
     try:
+        key_of(name)
         asked = json.load(request)
-        inputs = asked["inputs"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise WrongCall(f"the request: {error!r}; wanted is JSON with `inputs`") from error
+        wanted = msgspec.convert(asked, InferRequest)
+    except VersionRecordError as error:
+        raise WrongCall(str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise WrongCall(f"the request: {error}; wanted is JSON with `inputs`") from error
     known = list(addresses)
     if not known:
         now = system_clock()
         known = [status.url for status in _announced(_settings(config, overrides, bootstrap)).of(name, now)]
-    outputs = [output["name"] for output in asked.get("outputs", [])]
+    outputs = [output.name for output in wanted.outputs]
     with ModelClient(name, known, clock=time.monotonic) as client:
         try:
             for _ in range(times):
-                answer = client.infer(inputs, outputs, asked.get("id", ""))
+                answer = client.infer(asked["inputs"], outputs, wanted.id)
         except ModelAnswerError as error:
             raise WrongCall(str(error)) from error
         except NoServerError as error:

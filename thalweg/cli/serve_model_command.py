@@ -84,7 +84,7 @@ def serve_model_command(
 
     \b
     Examples:
-      thalweg model serve digits
+      thalweg model serve digits --region bern --name here
       thalweg model serve digits --region bern --name here --port 8000 --keep /var/lib/models
       thalweg model serve digits --region bern --name edge-7 --rollouts
     """
@@ -107,7 +107,7 @@ def serve_model_command(
     # A task may have a copy in each of several regions, under one id.
     called = name or f"{task}@{where}"
     try:
-        key_of(model)
+        key_of(model, where)
         records = EdgeRecords(model, edge or region_suffix(called)) if rollouts else None
         settings = with_broker(load_settings(config, with_bootstrap(overrides, bootstrap)))
         settings = placed(settings, warehouse_of(settings))

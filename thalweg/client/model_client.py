@@ -86,7 +86,11 @@ class ModelClient:
             asked["outputs"] = [{"name": name} for name in outputs]
         if id:
             asked["id"] = id
-        return self._ask(json.dumps(asked).encode())
+        try:
+            body = json.dumps(asked).encode()
+        except RecursionError as error:
+            raise ModelAnswerError(400, "the request is nested too deeply") from error
+        return self._ask(body)
 
     def close(self) -> None:
         """Give the connections up."""
@@ -121,12 +125,15 @@ class ModelClient:
                 words = f"{address}: {type(error).__name__}: {error}"
                 status, load, answer = 503, None, b""
             else:
-                if status not in _OTHERS_MAY:
+                found = _read(status, answer)
+                if status not in _OTHERS_MAY and found is not None:
                     now = self._clock()
                     with self._lock:
                         self._router.answered(address, now - began, now, load)
-                    return _read(status, answer)
-                words = f"{address}: {status} {_words(answer)}"
+                    if status != 200:
+                        raise ModelAnswerError(status, str(found["error"]))
+                    return found
+                words = f"{address}: {status} {_words(found, answer)}"
             failed.add(address)
             with self._lock:
                 self._router.failed(address, self._clock())
@@ -163,26 +170,32 @@ class ModelClient:
         return answer.status, int(load) if load.isdecimal() else None, content
 
     def _connected(self, address: str) -> http.client.HTTPConnection:
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(address)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise OSError(f"{address!r} is no address: {error}; allowed is http://HOST:PORT") from error
+        if parts.scheme not in ("http", "https") or not host:
             raise OSError(f"{address!r} is no address: allowed is http://HOST:PORT")
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        return kind(parts.hostname, parts.port, timeout=self._timeout_s)
+        return kind(host, port, timeout=self._timeout_s)
 
 
 def _always(servers: tuple[str, ...]) -> Callable[[], Iterable[str]]:
     return lambda: servers
 
 
-def _read(status: int, answer: bytes) -> dict[str, Any]:
-    if status != 200:
-        raise ModelAnswerError(status, _words(answer))
-    found: dict[str, Any] = json.loads(answer)
-    return found
-
-
-def _words(answer: bytes) -> str:
+def _read(status: int, answer: bytes) -> dict[str, Any] | None:
+    """Read what a model server says; None where it is none that speaks: any page may answer at an address."""
     try:
-        return str(json.loads(answer)["error"])
-    except (ValueError, KeyError, TypeError):
-        return answer[:200].decode(errors="replace")
+        found = json.loads(answer)
+    except (ValueError, RecursionError):
+        return None
+    wanted = "outputs" if status == 200 else "error"
+    return found if isinstance(found, dict) and wanted in found else None
+
+
+def _words(found: dict[str, Any] | None, answer: bytes) -> str:
+    if found is not None:
+        return str(found["error"])
+    return f"and no answer of a model server: {' '.join(answer[:200].decode(errors='replace').split())}"

@@ -123,7 +123,7 @@ class ModelDoor:
             number = _number(request.path_params.get("version"))
             loop = asyncio.get_running_loop()
             answer = await loop.run_in_executor(self._workers, self._server.answer, asked, number)
-        except (TensorError, msgspec.MsgspecError, ValueError) as error:
+        except (TensorError, msgspec.MsgspecError, ValueError, RecursionError) as error:
             return _wrong(400, f"not a request that can be answered: {error}")
         except BodyTooLargeError as error:
             return _wrong(413, str(error))
@@ -144,7 +144,7 @@ class ModelDoor:
     async def _outcome(self, request: Request) -> Response:
         try:
             found = msgspec.json.decode(await asyncio.wait_for(self._body(request), BODY_S), type=ToldTruth)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             return _wrong(400, f"not an outcome: {error}; wanted are id and correct")
         except BodyTooLargeError as error:
             return _wrong(413, str(error))

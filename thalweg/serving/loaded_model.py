@@ -1,5 +1,6 @@
 """A version in memory, ready to answer: loaded by ONNX Runtime, compared with what was declared, and warm."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -11,6 +12,10 @@ from thalweg.serving.version_record import ModelVersion, TensorSpec
 
 WARM_RUNS: Final = 3
 """The first run of a session allocates what later ones reuse."""
+MOST_WARM_VALUES: Final = 2**24
+"""Of all inputs together: a model that asks for more at once, no request within the door's limit could feed."""
+_SILENT: Final = 4
+"""ONNX Runtime logs fatal errors alone: what a caller's values cause is the answer to that caller, not a line here."""
 
 
 class ModelRefusedError(Exception):
@@ -73,15 +78,20 @@ class LoadedModel:
         return {name: np.asarray(value) for name, value in zip(asked, found, strict=True)}
 
     def _warm(self) -> None:
-        zeros = {
-            spec.name: np.full([max(length, 1) for length in spec.shape], "" if spec.datatype == "BYTES" else 0,
-                               DTYPES[spec.datatype])
-            for spec in self.inputs
-        }  # fmt: skip
+        shapes = {spec.name: [max(length, 1) for length in spec.shape] for spec in self.inputs}
+        values = sum(math.prod(shape) for shape in shapes.values())
+        if values > MOST_WARM_VALUES:
+            raise ModelRefusedError(
+                f"version {self.version.version} asks for {values:,} values at least; allowed are {MOST_WARM_VALUES:,}"
+            )
         try:
+            zeros = {
+                spec.name: np.full(shapes[spec.name], "" if spec.datatype == "BYTES" else 0, DTYPES[spec.datatype])
+                for spec in self.inputs
+            }
             for _ in range(WARM_RUNS):
                 self.infer(zeros)
-        except TensorError as error:
+        except (TensorError, MemoryError, ValueError) as error:
             raise ModelRefusedError(f"version {self.version.version} does not run: {error}") from error
 
 
@@ -93,7 +103,7 @@ def opened(raw: bytes) -> ort.InferenceSession:
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = _SILENT
     try:
         return ort.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own errors share no class but this

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from thalweg.learning.rollout.records import PREFIX, RolloutRecordError, read_desired, read_wish, wish_key
 from thalweg.learning.vectors.parameters import digest
-from thalweg.serving.loaded_model import ModelRefusedError, inputs_of, opened
+from thalweg.serving.loaded_model import LoadedModel, ModelRefusedError, inputs_of, opened
 from thalweg.serving.transfer import TransferError, fetched, ways_of
 from thalweg.serving.version_record import (
     FIELD,
@@ -71,18 +71,20 @@ def publish_version(
         other_inputs: whether it may ask for other inputs than the version before, which callers of that do not send.
 
     Raises:
-        PublicationError: the file is no model that can be served, the number is not above the newest, or its inputs
-            are others.
+        PublicationError: the file is no model that can be served, the number is not above the newest, its inputs
+            are others, or a record that is there cannot be read and no number is given.
         VersionRecordError: the model's name cannot be one.
         OSError: the store does not take it.
     """
     key = key_of(model, region)
-    before = _declared(records, key) or _declared(records, key_of(model))
-    newest = _newest(records, model)
+    given = number is not None
+    before = _declared(records, key, given=given) or _declared(records, key_of(model), given=given)
+    newest = _newest(records, model, given=given)
     chosen, inputs = _chosen(newest, number), _inputs(raw, before, other_inputs=other_inputs)
     ways = ways_of(raw, _bytes_of(before, store))
-    store.put(ways.values())
     version = ModelVersion(version=chosen, sha256=digest(raw), size_bytes=len(raw), ways=tuple(ways), inputs=inputs)
+    _check_served(version, raw)
+    store.put(ways.values())
     records.put(key, Assign(FIELD, written(version)))
     return Published(key=key, version=version, before=newest)
 
@@ -111,12 +113,24 @@ def store_version(
         VersionRecordError: the model's name cannot be one.
         OSError: the store does not take it.
     """
-    before = _declared(records, key_of(model))
-    newest = max(_newest(records, model), _newest_rolled(records, model))
+    given = number is not None
+    before = _declared(records, key_of(model), given=given)
+    newest = max(_newest(records, model, given=given), _newest_rolled(records, model))
     chosen, inputs = _chosen(newest, number), _inputs(raw, before, other_inputs=other_inputs)
-    store.put([raw])
     plain = Way(codec="plain", sha256=digest(raw), size_bytes=len(raw))
-    return ModelVersion(version=chosen, sha256=digest(raw), size_bytes=len(raw), ways=(plain,), inputs=inputs)
+    version = ModelVersion(version=chosen, sha256=digest(raw), size_bytes=len(raw), ways=(plain,), inputs=inputs)
+    _check_served(version, raw)
+    store.put([raw])
+    return version
+
+
+def _check_served(version: ModelVersion, raw: bytes) -> None:
+    """Read the record as a server will, and load what it declares: what servers would refuse is not published."""
+    try:
+        read_version({FIELD: written(version)})
+        LoadedModel(version, raw)
+    except (VersionRecordError, ModelRefusedError) as error:
+        raise PublicationError(f"no server could serve it: {error}") from error
 
 
 def _chosen(newest: int, number: int | None) -> int:
@@ -139,11 +153,13 @@ def _inputs(raw: bytes, before: ModelVersion | None, *, other_inputs: bool) -> t
     return inputs
 
 
-def _newest(records: Records, model: str) -> int:
+def _newest(records: Records, model: str, *, given: bool) -> int:
     """Return the largest number that is declared anywhere: one number is one version, whoever serves it."""
     of_all = key_of(model)
     keys = [key for key in records.keys(of_all) if key == of_all or key.startswith(f"{of_all}/")]
-    return max((found.version for key in keys if (found := _declared(records, key)) is not None), default=0)
+    return max(
+        (found.version for key in keys if (found := _declared(records, key, given=given)) is not None), default=0
+    )
 
 
 def _newest_rolled(records: Records, model: str) -> int:
@@ -164,12 +180,18 @@ def _newest_rolled(records: Records, model: str) -> int:
     return max((int(name) for name in names if name.isascii() and name.isdecimal()), default=0)
 
 
-def _declared(records: Records, key: str) -> ModelVersion | None:
+def _declared(records: Records, key: str, *, given: bool) -> ModelVersion | None:
+    """Read what a record declares; one that cannot be read is passed over only where the number is given."""
     value = records.read(key)
     try:
         return None if value is None else read_version(value)
-    except VersionRecordError:
-        return None  # it is replaced
+    except VersionRecordError as error:
+        if given:
+            return None
+        raise PublicationError(
+            f"the record {key} cannot be read, so which number comes next is not known: {error}; "
+            "say the number (--version), above all that were served"
+        ) from error
 
 
 def _bytes_of(version: ModelVersion | None, store: PayloadStore) -> bytes | None:

@@ -89,7 +89,7 @@ class VersionFollower:
         self._try("broker", self._look, StreamError)
         self._try("store", self._load, PayloadError, OSError)
         if self._is_due("tell", TELL_EVERY_MS):
-            self._write_figures()
+            self._try("figures", self._write_figures)
             self._try("tell", self._tell, StreamError)
         if self.rollout is not None and self.rollout.records.complete and self._is_due("report", REPORT_EVERY_MS):
             self._try("report", self._report, StreamError)
@@ -153,10 +153,14 @@ class VersionFollower:
             version=0 if serving is None or self.server.leaving else serving.version.version,
             sha256=None if serving is None else serving.version.sha256,
             wanted_version=int(figures["wanted_version"]),
-            trouble=(self.server.trouble or desired or declared or self._trouble.get("store", ""))[:1_000],
+            trouble=(self.server.trouble or desired or declared or self._own_trouble)[:1_000],
             figures=figures,
             observed_at=self.clock(),
         )
+
+    @property
+    def _own_trouble(self) -> str:
+        return self._trouble.get("store", "") or self._trouble.get("broker", "")
 
     def _write_figures(self) -> None:
         """Leave figures where the agent reads them: they go into the task's reports."""
@@ -170,18 +174,23 @@ class VersionFollower:
             log.warning("figures are not told: %s", error)
 
     def _try(self, what: str, do: Callable[[], None], *errors: type[Exception]) -> None:
-        """Do something, unless it has failed so lately that it is not worth it yet."""
+        """Do something, unless it has failed so lately that it is not worth it yet.
+
+        What nobody expects is logged whole and told as well: a follower that ended would look like one without news.
+        """
         now = self.steady()
         if now < self._due.get(f"{what} again", now):
             return
         try:
             do()
-        except errors as error:
+        except Exception as error:
+            expected = isinstance(error, errors)
             pause = min(MOST_AGAIN_MS, 2 * self._pause.get(what, AGAIN_MS // 2))
             if what not in self._pause:
-                log.warning("%s: what serves goes on; tried again: %s", what, error)
+                words = "%s: what serves goes on; tried again: %s"
+                log.warning(words, what, error, exc_info=not expected)
             self._pause[what], self._due[f"{what} again"] = pause, self.steady() + pause
-            self._trouble[what] = str(error)
+            self._trouble[what] = str(error) if expected else f"{what}: {type(error).__name__}: {error}"
         else:
             self._forgive(what)
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from thalweg.sync.protocol.stamps import StampError, check_region
+
 PREFIX: Final = "models"
 """Records are models/NAME for all regions, and models/NAME/REGION for one."""
 FIELD: Final = "served"
@@ -91,8 +93,15 @@ def key_of(model: str, region: str | None = None) -> str:
     """Name the record of a model, or the one that a region has for itself.
 
     Raises:
-        VersionRecordError: the name cannot be part of a key.
+        VersionRecordError: the model's or the region's name cannot be part of a key.
     """
     if not model or "/" in model or not model.isprintable() or len(model) > 128:
         raise VersionRecordError(f"model {model!r}: allowed are 1 to 128 characters that can be seen, and no slash")
+    if region is not None:
+        try:
+            check_region(region)
+        except StampError as error:
+            raise VersionRecordError(str(error)) from error
+        if "/" in region:
+            raise VersionRecordError(f"region {region!r}: allowed is no slash, which parts a record's key")
     return f"{PREFIX}/{model}" if region is None else f"{PREFIX}/{model}/{region}"

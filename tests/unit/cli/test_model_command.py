@@ -12,9 +12,13 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.svm import SVR
 from skops.io import dump
 
-from thalweg.cli.model_command import model
+from thalweg.cli.model_command import PUBLISHER, begin_life, model
 from thalweg.learning.shrink.pruning import Layer
 from thalweg.learning.shrink.sources import written
+from thalweg.streams.broker.errors import BrokerUnavailableError
+from thalweg.sync.protocol.entries import RegionEntry
+from thalweg.sync.replica.replica import Replica
+from thalweg.sync.replica.sqlite_store import SqliteStore
 
 EASY = ["--smaller=1", "--points=100", "--repeats=100"]
 
@@ -109,3 +113,55 @@ def test_calls_that_do_not_say_enough_are_wrong(arguments: list[str], words: str
 def test_roll_outs_are_refused_what_they_cannot_do(call: list[str], words: str, folder: Path) -> None:
     told = CliRunner().invoke(model, [str(folder / one) if one == "digits.onnx" else one for one in call])
     assert (told.exit_code, words in told.output) == (2, True), told.output
+
+
+@pytest.mark.parametrize(
+    ("name", "request_", "words"),
+    [
+        ("m", '{"inputs": [], "outputs": [{}]}', "name"),
+        ("m", '{"inputs": [], "outputs": 3}', "outputs"),
+        ("m", '{"inputs": 5}', "inputs"),
+        ("m", '{"inputs": ' + "[" * 99_999, "wanted is JSON"),
+        ("a/b", '{"inputs": []}', "no slash"),
+    ],
+)
+def test_a_question_that_is_none_is_a_wrong_call(name: str, request_: str, words: str) -> None:
+    told = CliRunner().invoke(model, ["ask", name, "-", "--json", "--server=http://127.0.0.1:abc"], input=request_)
+    assert (told.exit_code, words in told.output) == (2, True), told.output
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:abc", "http://127.0.0.1:99999", "http://[::1"])
+def test_an_address_that_is_none_is_told(url: str) -> None:
+    told = CliRunner().invoke(model, ["ask", "m", "-", f"--server={url}"], input='{"inputs": []}')
+    assert (told.exit_code, "is no address" in told.output) == (1, True), told.output
+
+
+@pytest.mark.parametrize("region", ["", "a/b", "a b"])
+def test_a_region_that_cannot_be_one_is_a_wrong_call(region: str, folder: Path) -> None:
+    told = CliRunner().invoke(model, ["publish", "m", str(folder / "digits.onnx"), f"--for-region={region}"])
+    assert (told.exit_code, "region" in told.output) == (2, True), told.output
+
+
+def test_a_new_store_of_a_region_that_had_one_begins_a_life_above_it(tmp_path: Path) -> None:
+    place = tmp_path / "models.sqlite"
+    store = SqliteStore(place)
+    before = Replica(PUBLISHER, store)
+    before.apply([RegionEntry(region=PUBLISHER, epoch=5_000, confirmed=3)], 1, 10_000)
+    assert before.fenced
+    store.close()
+    begin_life(place, 9_000)
+    store = SqliteStore(place)
+    after = Replica(PUBLISHER, store)
+    assert not after.fenced and after.must_join and after.join(9_001).epoch == 9_000
+    store.close()
+
+
+def test_a_broker_that_is_away_is_told_before_anything_is_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any) -> None:
+        raise BrokerUnavailableError("127.0.0.1:1", OSError("nobody"))
+
+    monkeypatch.setattr("thalweg.cli.model_command.ensure_topics", away)
+    monkeypatch.setenv("THALWEG_STATE", str(folder / "state"))
+    told = CliRunner().invoke(model, ["publish", "m", str(folder / "digits.onnx"), "--bootstrap=127.0.0.1:1"])
+    assert (told.exit_code, "127.0.0.1:1" in told.output) == (1, True), told.output
+    assert not list(folder.rglob("models.sqlite"))

@@ -38,6 +38,34 @@ def question(values: list[float] | None = None) -> dict[str, Any]:
     return {"name": "x", "shape": [1, INPUTS], "datatype": "FP32", "data": values or [0.0] * INPUTS}
 
 
+def identity(shape: list[int], name: str = "x", *, inputs: int = 1, kind: int = TensorProto.FLOAT) -> bytes:
+    """Write a model that gives back its first input; without inputs it gives a constant."""
+    asked = [helper.make_tensor_value_info(name if place == 0 else f"x{place}", kind, shape) for place in range(inputs)]
+    constant = [] if inputs else [helper.make_tensor(name, kind, [1], [0])]
+    graph = helper.make_graph(
+        [helper.make_node("Identity", [name], ["y"])],
+        "identity",
+        asked,
+        [helper.make_tensor_value_info("y", kind, shape)],
+        constant,
+    )
+    built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 16)], ir_version=8)
+    return bytes(built.SerializeToString())
+
+
+def listing() -> bytes:
+    """Write a model whose output is a list of tensors, which the protocol cannot carry."""
+    tensor = helper.make_tensor_type_proto(TensorProto.FLOAT, [1, INPUTS])
+    graph = helper.make_graph(
+        [helper.make_node("SequenceConstruct", ["x"], ["y"])],
+        "listing",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, INPUTS])],
+        [helper.make_value_info("y", helper.make_sequence_type_proto(tensor))],
+    )
+    built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 16)], ir_version=8)
+    return bytes(built.SerializeToString())
+
+
 def fragile(limit: int) -> bytes:
     """Write a model that names the class 0 while its largest input is below the limit, and fails at any other."""
     nodes = [

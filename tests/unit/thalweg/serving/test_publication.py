@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from tests.unit.thalweg.serving.models import model
+from tests.unit.thalweg.serving.models import identity, listing, model
 from thalweg.learning.rollout.records import DesiredModel, RolloutWish, ServedVersion, desired_key, value_of, wish_key
 from thalweg.learning.vectors.parameters import digest
 from thalweg.serving.publication import PublicationError, publish_version, store_version
 from thalweg.serving.transfer import fetched
 from thalweg.serving.version_record import FIELD, VersionRecordError, read_version
-from thalweg.streams.learning.payloads import PayloadStore
+from thalweg.streams.learning.payloads import PayloadError, PayloadStore
 from thalweg.sync.protocol.changes import Assign, Change
 
 ONE, TWO, WIDE = model(1), model(2), model(1, inputs=9)
@@ -83,9 +83,40 @@ def test_other_inputs_are_taken_when_it_is_said_that_callers_know(records: Writt
     assert (found.version.version, found.version.inputs[0].shape) == (2, (-1, 9))
 
 
-def test_a_record_that_is_none_is_replaced(records: Written) -> None:
-    records.values["models/m"] = {FIELD: {"version": "one"}}
-    assert publish_version("m", ONE, records, records.store).version.version == 1
+@pytest.mark.parametrize("key", ["models/m", "models/m/bern"])
+def test_numbers_do_not_begin_anew_over_a_record_that_cannot_be_read(key: str, records: Written) -> None:
+    records.values[key] = {FIELD: {"version": "one"}}
+    for publish in (publish_version, store_version):
+        with pytest.raises(PublicationError, match=f"the record {key} cannot be read, so which number comes next"):
+            publish("m", ONE, records, records.store)
+    assert records.values == {key: {FIELD: {"version": "one"}}}
+    assert publish_version("m", ONE, records, records.store, number=8).version.version == 8
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (identity([1], inputs=0), "length"),
+        (identity([1, 3], "x" * 300), "length"),
+        (identity([1], inputs=65), "length"),
+        (identity([1, 2**50]), "values at least; allowed are"),
+        (listing(), r"y: the model has seq"),
+    ],
+)
+def test_what_no_server_could_serve_is_not_published(raw: bytes, words: str, records: Written) -> None:
+    for publish in (publish_version, store_version):
+        with pytest.raises(PublicationError, match=words):
+            publish("m", raw, records, records.store)
+    assert records.values == {}
+    with pytest.raises((PayloadError, OSError)):
+        records.store.get(digest(raw))
+
+
+@pytest.mark.parametrize("region", ["", "a/b", "a b", "a#b", "x" * 181])
+def test_a_region_that_cannot_be_one_is_refused(region: str, records: Written) -> None:
+    with pytest.raises(VersionRecordError, match="region"):
+        publish_version("m", ONE, records, records.store, region=region)
+    assert records.values == {}
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a\n", "x" * 129])

@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
@@ -235,3 +236,57 @@ def test_a_request_that_is_refused_for_what_it_is_goes_to_nobody_else(tmp_path: 
             client.infer([question() | {"datatype": "FP64"}])
         assert found.value.status == 400
         assert server.told()["refused"] == 1
+
+
+def test_a_request_nested_too_deeply_is_refused_in_words(tmp_path: Path) -> None:
+    deep = b'{"inputs": ' + b"[" * 9_000 + b"]" * 9_000 + b"}"
+    with over_http(tmp_path) as (server, url, _, _):
+        serve(server, 1)
+        for path in ("infer", "outcome"):
+            connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+            connection.request("POST", f"/v2/models/m/{path}", deep)
+            answer = connection.getresponse()
+            assert (answer.status, "error" in json.loads(answer.read())) == (400, True)
+            connection.close()
+
+
+@contextmanager
+def foreign(status: int, body: bytes) -> Iterator[str]:
+    """Answer everything with this, as a server of something else does."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join(30)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(200, b"<html>hello"), (404, b"<html>no"), (200, b"[" * 99_999), (200, b"3"), (400, b"{}")]
+)
+def test_who_is_no_model_server_is_passed_over_and_told(status: int, body: bytes, tmp_path: Path) -> None:
+    with foreign(status, body) as url, over_http(tmp_path) as (server, right, _, _):
+        serve(server, 1)
+        with ModelClient("m", [url]) as client, pytest.raises(NoServerError, match="no answer of a model server"):
+            client.infer([question()])
+        with ModelClient("m", [url, right], rng=random.Random(1)) as client:
+            assert client.infer([question()])["model_version"] == "1"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:abc", "http://127.0.0.1:99999", "http://[::1", "ftp://h", "h"])
+def test_an_address_that_is_none_is_named(url: str) -> None:
+    with ModelClient("m", [url]) as client, pytest.raises(NoServerError, match="is no address"):
+        client.infer([question()])

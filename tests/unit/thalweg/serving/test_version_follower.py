@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
-from tests.unit.thalweg.serving.models import model, version
+from tests.unit.thalweg.serving.models import identity, model, version
 from thalweg.serving.announcements import GONE_AFTER_MS, Announced
 from thalweg.serving.kept_model import KeptModel
 from thalweg.serving.model_server import ModelServer
 from thalweg.serving.version_follower import MOST_AGAIN_MS, TELL_EVERY_MS, VersionFollower
-from thalweg.serving.version_record import FIELD, ModelVersion, key_of, written
+from thalweg.serving.version_record import FIELD, ModelVersion, TensorSpec, key_of, written
 from thalweg.serving.wanted_version import WantedVersion
 from thalweg.streams.broker.errors import BrokerUnavailableError
 from thalweg.streams.broker.memory import MemoryBroker, MemoryReader
@@ -189,6 +189,40 @@ def test_a_refused_version_is_told_and_fetched_once(tmp_path: Path) -> None:
     assert "no ONNX model" in status.trouble
 
 
+def test_a_version_that_asks_for_more_than_memory_has_is_refused_and_the_next_one_serves(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.declare(key_of("m"), version(1, ONE))
+    stage.steps()
+    huge = identity([1, 2**50])
+    stage.store.put([huge])
+    asked = (TensorSpec(name="x", datatype="FP32", shape=(1, 2**50)),)
+    stage.declare(key_of("m"), version(2, huge, inputs=asked))
+    stage.steps(30)
+    assert stage.serves == 1
+    assert "1,125,899,906,842,624 values at least" in stage.follower.status().trouble
+    stage.declare(key_of("m"), version(3, THREE))
+    stage.steps()
+    assert (stage.serves, stage.follower.status().trouble) == (3, "")
+
+
+def test_what_nobody_expects_is_told_and_the_follower_goes_on(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.declare(key_of("m"), version(1, ONE))
+    right = stage.follower.get
+
+    def wrong(name: str) -> bytes:
+        raise RuntimeError(f"nobody thought of {name[:2]}")
+
+    stage.follower.get = wrong
+    stage.steps(2 * TELL_EVERY_MS // 100)
+    assert stage.follower.status().trouble.startswith("store: RuntimeError: nobody thought of")
+    (said,) = stage.announced().all().values()
+    assert said[1].trouble.startswith("store: RuntimeError")
+    stage.follower.get = right
+    stage.steps(2, MOST_AGAIN_MS)
+    assert (stage.serves, stage.follower.status().trouble) == (1, "")
+
+
 def test_servers_are_known_by_what_they_say_until_they_go_or_fall_silent(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     stage.steps(1)
@@ -212,7 +246,7 @@ def test_servers_are_known_by_what_they_say_until_they_go_or_fall_silent(tmp_pat
 
 
 def test_a_server_that_leaves_tells_no_version(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, "zürich/1")
+    stage = Stage(tmp_path, "zürich")
     stage.declare(key_of("m"), version(1, ONE))
     stage.steps()
     stage.server.leaving = True
