@@ -76,7 +76,7 @@ def test_what_does_not_pass_is_not_written(name: str, folder: Path) -> None:
         ("broken.skops", "test.npz", [], "no model of skops"),
         ("regression.skops", "test.npz", [], "allowed are classifiers"),
         ("final.npy", "test.npz", ["--hidden=7"], "no network of 64 inputs, 7 hidden"),
-        ("final.npy", "words.npz", [], "held-out classes that are whole numbers"),
+        ("final.npy", "words.npz", [], "allowed are whole numbers from 0"),
         ("digits.onnx", "few.npz", [], "of at least 20"),
         ("digits.onnx", "broken.onnx", [], "wanted is a .npz file"),
     ],
