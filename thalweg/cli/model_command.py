@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -131,7 +131,9 @@ def publish(
             raise click.ClickException(f"the store of payloads does not take it: {error}") from error
         except ReplicaError as error:
             raise click.ClickException(str(error)) from error
-        confirmed = replica.wait_confirmed(_JOIN_S)
+        confirmed, told = replica.wait_confirmed(_JOIN_S), replica.lag()
+    if not confirmed and told.fenced:
+        raise click.ClickException(obsolete_words(place))
     if not confirmed:
         raise click.ClickException("the centre has not confirmed the record; publish it again")
     version = found.version
@@ -149,23 +151,26 @@ def _replica(place: Path, settings: Settings) -> Iterator[ReplicaClient]:
     """Open the publisher's replica and wait until it may write."""
     try:
         ensure_topics(settings.kafka, [PUBLISHER], [STATE, REPLICA])  # a broker that is away is told in seconds
-        with ReplicaClient(PUBLISHER, place, settings.kafka) as replica:
-            is_obsolete = _joins_not(replica)
-        if is_obsolete:
-            begin_life(place, system_clock())
-        with ReplicaClient(PUBLISHER, place, settings.kafka) as replica:
-            if not replica.wait_joined(_JOIN_S):
-                trouble = replica.lag().trouble or "does the job `replicate` run? (thalweg stack status)"
-                raise click.ClickException(f"the centre of the sync plane does not answer: {trouble}")
-            if replica.lag().fenced:
+        with ExitStack() as opened:
+            replica = opened.enter_context(ReplicaClient(PUBLISHER, place, settings.kafka))
+            if _is_overtaken(replica):
+                opened.close()
+                begin_life(place, system_clock())
+                replica = opened.enter_context(ReplicaClient(PUBLISHER, place, settings.kafka))
+                replica.wait_joined(_JOIN_S)
+            told = replica.lag()
+            if told.joined and told.fenced:
                 raise click.ClickException(obsolete_words(place))
+            if not told.joined:
+                why = told.trouble or "does the job `replicate` run?"
+                raise click.ClickException(f"the centre of the sync plane does not answer: {why}")
             yield replica
     except (StreamError, ReplicaError) as error:
         raise click.ClickException(str(error)) from error
 
 
-def _joins_not(replica: ReplicaClient) -> bool:
-    """Wait until the replica may write, or has read that an earlier store holds its region; return the latter."""
+def _is_overtaken(replica: ReplicaClient) -> bool:
+    """Wait until the replica may write, or has read all, and in it that an earlier store holds its region."""
     end = time.monotonic() + _JOIN_S
     while time.monotonic() < end and not replica.wait_joined(0.1):
         told = replica.lag()
