@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -117,7 +118,7 @@ def check_policies(scenario: Scenario, policies: Sequence[str], settings: Sequen
 @click.option(
     "--patience",
     "patience_s",
-    default=float("inf"),
+    default=None,
     type=FiniteRange(min=0.0),
     help="home, spread, gravity: seconds after which a gang that is passed by smaller jobs gets GPUs kept for it. "
     "Default: never.",
@@ -153,7 +154,7 @@ def replay_trace(
     load: float,
     all_clusters: bool,
     cycle_s: float | None,
-    patience_s: float,
+    patience_s: float | None,
     seed: int,
     estimates: str,
     plot_path: Path | None,
@@ -186,7 +187,7 @@ def replay_trace(
                 load=load,
                 seed=seed,
                 all_clusters=all_clusters,
-                patience_s=patience_s,
+                patience_s=math.inf if patience_s is None else patience_s,
                 estimates=Estimates(estimates),
             )
         else:

@@ -54,7 +54,9 @@ def test_what_passes_is_written_and_told(folder: Path) -> None:
     found: dict[str, Any] = json.loads(told.stdout)
     assert (told.exit_code == 0) == found["passed"] == (folder / "out.onnx").exists()
     assert found["passed"] or found["reasons"][0].startswith("p99"), "size and accuracy are what they are"
-    assert found["recipe"] == "0.25 of its trees"
+    share, _, of = found["recipe"].partition(" ")
+    # A recipe may be passed over for its p99, which a busy machine moves.
+    assert 0 < float(share) <= 0.25 and of == "of its trees"
     assert found["small"]["size_bytes"] * found["times_smaller"] == pytest.approx(found["full"]["size_bytes"], rel=1e-3)
     assert found["judged_by"] == 298 and found["held_out"] == 597
 

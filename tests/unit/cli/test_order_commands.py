@@ -92,7 +92,7 @@ def test_an_empty_place_moves_nothing_and_a_node_is_told_from_its_region(
         (["tenant", "x", "--weight", "0"], "weight"),
         (["tenant", "x", "--weight", "nan"], "weight"),
         (["price", EAST, "A100"], "wanted is a price"),
-        (["price", EAST, "A100", "nan"], "usd_per_gpu_hour"),
+        (["price", EAST, "A100", "nan"], "no finite number"),
     ],
 )
 def test_a_call_that_makes_no_sense_ends_with_2_and_says_why(

@@ -44,7 +44,7 @@ def test_a_campaign_in_two_calls_is_the_campaign_in_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("call", "words"),
-    [(["--at-most=3"], "needs --record"), (["--share=1"], "0.05 to 0.95"), (["--soak=nan"], "soak_s nan")],
+    [(["--at-most=3"], "needs --record"), (["--share=1"], "0.05 to 0.95"), (["--soak=nan"], "no finite number")],
 )
 def test_a_wrong_call_ends_with_2(call: list[str], words: str) -> None:
     result = CliRunner().invoke(rollout_sim, call)
