@@ -1,5 +1,6 @@
 """What the tests share: a real broker and a Spark session for each process that runs them, started on first use."""
 
+import logging
 import os
 import signal
 import sys
@@ -69,6 +70,16 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Let what the tests' processes leave, killed ones above all, lie in pytest's folder, which it clears away."""
     os.environ["SPARK_SUBMIT_OPTS"] = " ".join(filter(None, (SHORT_LIVED_JVM, os.environ.get("SPARK_SUBMIT_OPTS"))))
     os.environ |= scratch_environment(tmp_path_factory.mktemp("scratch"), os.environ)
+
+
+@pytest.fixture(autouse=True)
+def logs_as_found() -> Iterator[None]:
+    """Put the root logger's level and outputs back: a command that a test calls sets up its process's logs."""
+    root = logging.getLogger()
+    outputs, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = outputs
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
