@@ -66,6 +66,7 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     if not (window or growing or impossible):
         return None
     packer = packer or Packer(world.nodes)
+    packer.learn_from(world.waiting.seen)
     demands = kept_free(demands_of(world, window), kept)
     if settings.fair_share:
         demands = split_by_share(world, demands, pools)

@@ -65,6 +65,7 @@ class CutMaker:
     demands: Sequence[Demand]
     together: JointFit
     _states: dict[int, list[NodeState]] = field(default_factory=dict)
+    _known_apart: dict[tuple[int, frozenset[tuple[Part, ...]]], bool] = field(default_factory=dict)
 
     def cuts_of(self, missed: Mapping[int, Counter[int]], fitted: Mapping[int, int]) -> list[Cut]:
         """Make them.
@@ -87,22 +88,27 @@ class CutMaker:
                     uses = tuple((row, 1.0) for row in sorted(planned))
                     seen.append(Cut(pool=pool, uses=uses, most=float(fitted[pool]), proven=False))
             elif least.total() == 2:
-                proven.append(self._one_of_them(pool, least, states))
+                proven.append(self._one_of_them(pool, least))
             else:
                 proven.append(self._cover(pool, least))
         return proven or seen
 
-    def _one_of_them(self, pool: int, least: Counter[int], states: Sequence[NodeState]) -> Cut:
+    def _one_of_them(self, pool: int, least: Counter[int]) -> Cut:
         """Of classes of which no two fit side by side there is one at most; alone it may have as many as fit."""
         rows = sorted(least)
         for row in sorted(set(range(len(self.demands))) - set(rows), key=lambda row: (_size(self.demands[row]), row)):
-            if all(self._apart(row, other, states) for other in rows):
+            if all(self._apart(row, other, pool) for other in rows):
                 rows.append(row)
         uses = tuple((row, 1.0 / (1 if least[row] > 1 else self._alone(row, pool))) for row in sorted(rows))
         return Cut(pool=pool, uses=uses, most=1.0, proven=True)
 
-    def _apart(self, row: int, other: int, states: Sequence[NodeState]) -> bool:
-        return self.together.fits(_needs(self.demands, Counter([row, other])), states) is False
+    def _apart(self, row: int, other: int, pool: int) -> bool:
+        """Whether copies of two classes do not fit side by side; asked once of any that are alike."""
+        alike = pool, frozenset(self.demands[one].key.spec.parts for one in (row, other))
+        if alike not in self._known_apart:
+            fit = self.together.fits(_needs(self.demands, Counter([row, other])), self._states[pool])
+            self._known_apart[alike] = fit is False
+        return self._known_apart[alike]
 
     def _alone(self, row: int, pool: int) -> int:
         """Most copies of a class that there can be in a pool."""

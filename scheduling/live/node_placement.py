@@ -14,7 +14,7 @@ from thalweg.scheduling.live.gangs import Search, orders
 from thalweg.scheduling.live.live_plan import CopyAssignment, IntoFree, LeftWaiting
 from thalweg.scheduling.live.tenant_allowance import TenantAllowance
 from thalweg.scheduling.pack.nodes import Need, Nodes, Slot
-from thalweg.scheduling.pack.packer import Packer
+from thalweg.scheduling.pack.packer import Packer, Request
 from thalweg.scheduling.pack.pool_ids import pool_name
 from thalweg.scheduling.problem.cost import arc_costs, components, hourly_usd
 from thalweg.scheduling.problem.model import Problem
@@ -26,6 +26,9 @@ from thalweg.scheduling.world.world import World
 
 MOST_STEPS = 1_000
 """Steps that one plan may search for gangs of unlike workers; a thousand take some ten milliseconds."""
+
+SAME_USD = 1e-9
+"""Costs that differ by less than this share are the same."""
 
 Fit = tuple[list[tuple[Slot, Need]], list[Share]]
 """What a copy takes of the nodes, and the same as the ledger records it."""
@@ -47,7 +50,12 @@ class NodePlacement:
     """Places demands' tasks on nodes, pool by pool."""
 
     def __init__(
-        self, world: World, demands: Sequence[Demand], problem: Problem, packer: Packer, allowance: TenantAllowance
+        self,
+        world: World,
+        demands: Sequence[Demand],
+        problem: Problem,
+        packer: Packer,
+        allowance: TenantAllowance,
     ) -> None:
         """Start with nothing placed; row i of the problem's classes is demands[i]."""
         self.world = world
@@ -77,8 +85,13 @@ class NodePlacement:
             spread = spread_copies(region, counts, placed, demand.key.missing)
             into = pools[spread].tolist()
             tasks = self.queues[row][:placed]
-            place = self._place_alike if is_one_worker(demand.key) else self._place_each
-            self.queues[row] = place(row, tasks, into) + self.queues[row][placed:]
+            if is_one_worker(demand.key):
+                left = list[TaskId]()
+                for pool, run in groupby(zip(tasks, into, strict=True), key=lambda one: one[1][0]):
+                    left += self._place_alike(row, [task_id for task_id, _ in run], self._alike(row, pool), set())
+            else:
+                left = self._place_each(row, tasks, into)
+            self.queues[row] = left + self.queues[row][placed:]
 
     def missed(self, solution: Solution) -> dict[int, Counter[int]]:
         """Name the pools that did not hold all that the strategy put there, with the copies by row; after `follow`."""
@@ -88,20 +101,29 @@ class NodePlacement:
         ):
             planned.setdefault(pool, Counter())[row] += count
         done = Counter((placed.row, placed.pool) for placed in self.done)
+        copies_done = Counter(placed.row for placed in self.done)
+        copies_planned = Counter[int]()
+        for copies in planned.values():
+            copies_planned.update(copies)
         self.fitted = Counter(placed.pool for placed in self.done)
         return {
             pool: copies
             for pool, copies in sorted(planned.items())
-            if any(done[row, pool] < count for row, count in copies.items())
+            if any(done[row, pool] < count and copies_done[row] < copies_planned[row] for row, count in copies.items())
         }
 
     def mend(self) -> None:
         """Give tasks that did not fit on their pool's nodes the cheapest pools that do hold them."""
-        for row in range(len(self.demands)):
+        full = set[Request]()  # nothing is given back meanwhile: what had no room has none
+        for row, demand in enumerate(self.demands):
             left = self.queues[row]
-            while left and self.place_anywhere(row, left[0]):
-                left = left[1:]
-            # Tasks of a class are alike: where one does not fit, the next does not either.
+            if is_one_worker(demand.key):
+                for pools in self._choices(row) if left else ():
+                    left = self._place_alike(row, left, pools, full)
+            else:
+                while left and self.place_anywhere(row, left[0]):
+                    left = left[1:]
+                # Tasks of a class are alike: where one does not fit, the next does not either.
             self.queues[row] = left
 
     def place_anywhere(self, row: int, task_id: TaskId) -> bool:
@@ -199,6 +221,20 @@ class NodePlacement:
         cheapest: IntArray = order[np.isfinite(usd[order])]
         return cheapest
 
+    def _choices(self, row: int) -> list[tuple[int, ...]]:
+        """Where a class of one worker may go, cheapest first: pools of a region that cost the same are one place."""
+        places: dict[tuple[int, ...], None] = {}
+        for pool in self.cheapest_pools(row).tolist():
+            if not any(pool in place for place in places):
+                places[self._alike(row, pool)] = None
+        return list(places)
+
+    def _alike(self, row: int, pool: int) -> tuple[int, ...]:
+        """Pools of the same region that cost the class the same: which of them it is, the nodes decide."""
+        usd, region = self.usd(row), self.problem.pools.region
+        near = np.abs(usd - usd[pool]) <= SAME_USD * abs(float(usd[pool]))
+        return tuple(np.flatnonzero(near & (region == region[pool])).tolist())
+
     def fit(self, spec: TaskSpec, pool: int, avoid: Sequence[int] = ()) -> Fit | None:
         """Take slots for every worker of a copy in one pool, or none; never on nodes of `avoid`, by row."""
         for order in orders(spec.parts):
@@ -245,18 +281,33 @@ class NodePlacement:
         """Place tasks, each into the pools of its line; returns those that do not fit."""
         return [task_id for task_id, pools in zip(tasks, into, strict=True) if not self._place(row, task_id, pools)]
 
-    def _place_alike(self, row: int, tasks: Sequence[TaskId], into: Sequence[Sequence[int]]) -> list[TaskId]:
-        """Do the same for tasks of one worker each, those of one pool in one call of the packer."""
-        left: list[TaskId] = []
+    def _place_alike(self, row: int, tasks: list[TaskId], pools: tuple[int, ...], full: set[Request]) -> list[TaskId]:
+        """Place tasks of one worker each on the best nodes of these pools of a region; returns those that do not fit.
+
+        Args:
+            row: their class.
+            tasks: in this order.
+            pools: where they cost the same.
+            full: what had no room before, as it has none now; what has none is added.
+        """
         (part,) = self.demands[row].key.spec.parts
-        for pool, run in groupby(zip(tasks, into, strict=True), key=lambda one: one[1][0]):
-            alike = [task_id for task_id, _ in run]
-            slots = self.packer.place_each([(part.need, frozenset((pool,)))] * len(alike))
-            for task_id, slot in zip(alike, slots, strict=True):
-                fit = None if slot is None else ([(slot, part.need)], shares_of(self.world.nodes, part.need, [slot]))
-                if fit is None or not self.keep(row, task_id, [(pool, fit)]):
-                    left.append(task_id)
-                    self.release([] if fit is None else [fit])
+        request = part.need, frozenset(pools)
+        if request in full:
+            return tasks
+        left: list[TaskId] = []
+        given_back = False
+        slots = self.packer.place_each([request] * len(tasks))
+        for task_id, slot in zip(tasks, slots, strict=True):
+            if slot is None:
+                left.append(task_id)
+                continue
+            fit = [(slot, part.need)], shares_of(self.world.nodes, part.need, [slot])
+            if not self.keep(row, task_id, [(int(self.world.nodes.pool[slot.node]), fit)]):
+                left.append(task_id)
+                self.release([fit])
+                given_back = True
+        if None in slots and not given_back:
+            full.add(request)
         return left
 
     def _place(self, row: int, task_id: TaskId, pools: Sequence[int]) -> bool:

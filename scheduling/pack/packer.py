@@ -20,6 +20,7 @@ from thalweg.scheduling.pack import kernels
 from thalweg.scheduling.pack.fragmentation import typical_shapes
 from thalweg.scheduling.pack.nodes import MAX_DEVICES, Need, Nodes, Slot
 from thalweg.scheduling.pack.popularity import WORTH_UNIT, Popularity, sample_futures
+from thalweg.scheduling.pack.seen_shapes import SeenShapes
 
 FUTURES = 64  # 32 lose 0.05 points of allocation on openb and vary more, 128 gain nothing and cost twice the time
 GRAIN_MILLI = 2  # scores closer than this are a tie, decided by best fit
@@ -27,6 +28,7 @@ _MEMO = 1 << 18  # places for states per board: 4 MiB; the openb runs visit up t
 _OFFERS = 1 << 14  # places for states of devices alone: 24 MiB, touched as they come; the openb runs visit up to 9,700
 _KINDS = 256  # distinct (need, pools) with kept scores per board
 _FIRST_REFRESH = 64  # arrivals after which a board without given popularity looks at what it has seen
+_LAST_REFRESH = 1 << 15  # after twice as many it looks again, and at last after so many more
 
 
 class ScoringRule(StrEnum):
@@ -148,10 +150,25 @@ class Packer:
         self._rule = rule
         self._futures = futures
         self._seed = seed
-        self._boards: dict[str, Board] = {}
+        self._boards: dict[RegionId, Board] = {}
         self._expected: dict[str, Popularity] = {}
         self._counted: dict[str, dict[Request, float]] = {}
         self._arrivals: dict[str, int] = {}
+        self._seen: SeenShapes | None = None
+        self._asked_when_valued: dict[str, int] = {}
+
+    def learn_from(self, seen: SeenShapes) -> None:
+        """Take what was asked for as what will come, from now on, instead of what the calls of `place` bring.
+
+        Values one region anew if much more was asked for than when it was valued last. One, since a thousand nodes take
+        some ten milliseconds; the others have their turns in later calls.
+        """
+        self._seen = seen
+        for region, board in self._boards.items():
+            before = self._asked_when_valued.get(region, 0)
+            if seen.asked >= _FIRST_REFRESH and seen.asked - before >= min(before, _LAST_REFRESH):
+                self._value_anew(region, board)
+                return
 
     def expect(self, region: RegionId, popularity: Popularity) -> None:
         """Set what will arrive in a region (weights by need and allowed pools); it is no longer learnt there."""
@@ -318,7 +335,7 @@ class Packer:
         if board is None or board.layout != self.nodes.layout:
             board = self._boards[region] = Board(self.nodes, region)
             self._value_anew(region, board)
-        if region not in self._expected:
+        if self._seen is None and region not in self._expected:
             counted = self._counted.setdefault(region, {})
             before = self._arrivals.get(region, 0)
             for request in requests:
@@ -330,5 +347,8 @@ class Packer:
         return board
 
     def _value_anew(self, region: RegionId, board: Board) -> None:
-        popularity = self._expected.get(region) or self._counted.get(region) or {}
+        popularity: Popularity = self._expected.get(region) or self._counted.get(region, {})
+        if self._seen is not None and region not in self._expected:
+            popularity = self._seen.within(board.local_pool)
+            self._asked_when_valued[region] = self._seen.asked
         board.expect(self.nodes, popularity, rule=self._rule, futures=self._futures, seed=self._seed)

@@ -16,6 +16,7 @@ import numpy as np
 
 from thalweg.scheduling.arrays import BoolArray, FloatArray, IntArray
 from thalweg.scheduling.ids import RegionId, TaskId
+from thalweg.scheduling.pack.seen_shapes import SeenShapes, Shape
 from thalweg.scheduling.world.hold import HoldEstimator, as_requested
 from thalweg.scheduling.world.tasks import TaskSpec
 from thalweg.scheduling.world.value import (
@@ -60,6 +61,8 @@ class WaitingClass:
     oldest_ms: int = 0
     impossible: str | None = None
     """Why not even an empty fleet could hold one; such a class is in no window until the fleet has grown."""
+    shapes: tuple[tuple[Shape, int], ...] = ()
+    """Workers of one of its tasks, all missing copies, with the pools that they may use."""
     left: set[TaskId] = field(default_factory=set)
     """Ids that left while still in `tasks`; they are dropped when they come to the front."""
 
@@ -159,6 +162,7 @@ class WaitingQueue:
         self._start_by_ms = np.zeros(0, np.int64)
         self._live = np.zeros(0, bool)
         self._parked = np.zeros(0, bool)
+        self.seen = SeenShapes()
         self._untold: list[TaskId] = []  # tasks that came to a parked class and were not told why they wait
 
     def __len__(self) -> int:
@@ -179,6 +183,7 @@ class WaitingQueue:
             waiting = self._open(key, order, since_ms)
         self._entries[task_id] = (waiting, order, since_ms)  # the class itself: a key's hash goes through all it needs
         self._tasks[waiting.index] += 1
+        self.seen.count(waiting.shapes)
         if task_id in waiting.left:
             # Still in the deque from an earlier wait: take it out for good, so that it stands there once.
             waiting.left.discard(task_id)
@@ -198,6 +203,7 @@ class WaitingQueue:
             self._entries[task_id] = (waiting, order, since_ms)
             waiting.tasks.append(task_id)
         self._tasks[waiting.index] += len(entries)
+        self.seen.count(waiting.shapes, len(entries))
         self._note_oldest(waiting)
         self._tried[waiting.index] = -1
 
@@ -231,8 +237,10 @@ class WaitingQueue:
 
     def forget_pools(self) -> None:
         """Ask again which pools every class may use: pools, links or prices have changed. Everything may be tried."""
+        self.seen.clear()
         for waiting in self._classes.values():
             self._ask_pools(waiting)
+            self.seen.count(waiting.shapes, len(waiting))
         self._tried[:] = -1
         self.unpark()
 
@@ -549,6 +557,9 @@ class WaitingQueue:
             self._pools = np.zeros((len(self._live), len(mask)), bool)
             self._fetch_gpu_h = np.zeros((len(self._live), len(mask)))
         self._pools[waiting.index] = mask
+        usable = frozenset(np.flatnonzero(mask).tolist())
+        copies = max(waiting.key.missing, 1)
+        waiting.shapes = tuple(((part.need, usable), part.workers * copies) for part in waiting.key.spec.parts)
         if self._fetch_usd_of is not None:
             self._fetch_gpu_h[waiting.index] = self._fetch_usd_of(waiting.key) * GPU_HOURS_PER_USD
 
