@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 
-from thalweg.scheduling.compiled import compiled, compiles, telling
+from thalweg.scheduling.compiled import compiles, telling
 
 ROOT = Path(__file__).parents[3]
 MODULE = """
@@ -47,6 +48,7 @@ def test_machine_code_kept_by_a_version_that_named_a_type_otherwise_is_made_anew
 
 ROOM = """
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from thalweg.scheduling import compiled
 
@@ -103,16 +105,25 @@ def test_machine_code_is_kept_by_what_the_room_says_wherever_it_lies(tmp_path: P
     assert not list((tmp_path / "one").rglob("*.nbi"))
 
 
+_TRIPLED = """
+from thalweg.scheduling.compiled import compiled
+
 @compiled
-def _tripled(value: int) -> int:
+def tripled(value):
     return value * 3
+"""
 
 
 @pytest.mark.skipif(not compiles(), reason="numba cannot compile here: nothing is told")
-def test_what_is_compiled_is_told_as_it_begins() -> None:
+def test_what_is_compiled_is_told_as_it_begins(tmp_path: Path) -> None:
     told: list[str] = []
+    (tmp_path / "kernel.py").write_text(_TRIPLED)  # a new file: a run before this one has kept no machine code of it
+    spec = spec_from_file_location("kernel", tmp_path / "kernel.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
     compiles()  # the kernel above is younger than the last time somebody asked
     with telling(told.append):
-        _tripled(2)
-    _tripled(2.0)  # type: ignore[arg-type]  # compiled again, and told nobody
-    assert told.count("_tripled") == 1
+        assert module.tripled(2) == 6
+    assert module.tripled(2.0) == 6.0  # compiled again, and told nobody
+    assert told.count("tripled") == 1
