@@ -16,7 +16,7 @@ from thalweg.cli.shrink_command import shrink
 from thalweg.cli.terminal import words
 from thalweg.cli.terminal.render import Column, print_json, print_table
 from thalweg.client.model_client import ModelAnswerError, ModelClient, NoServerError
-from thalweg.client.replica_client import ReplicaClient
+from thalweg.client.replica_client import ReplicaClient, ReplicaLag
 from thalweg.conf.environment import state_folder
 from thalweg.conf.settings import Settings, SettingsError, load_settings
 from thalweg.federation.connection import placed, store_of, warehouse_of
@@ -37,6 +37,7 @@ from thalweg.sync.replica.sqlite_store import SqliteStore
 PUBLISHER: Final = "models"
 """The region as which versions are published; its replica lies in the state folder, for a region has one store."""
 _JOIN_S: Final = 60.0
+_LOOK_S: Final = 0.02
 
 
 @click.group()
@@ -148,20 +149,21 @@ def publish(
 
 @contextmanager
 def _replica(place: Path, settings: Settings) -> Iterator[ReplicaClient]:
-    """Open the publisher's replica and wait until it may write."""
+    """Open the publisher's replica and wait until it may write, and has read what was written before."""
     try:
         ensure_topics(settings.kafka, [PUBLISHER], [STATE, REPLICA])  # a broker that is away is told in seconds
         with ExitStack() as opened:
             replica = opened.enter_context(ReplicaClient(PUBLISHER, place, settings.kafka))
-            if _is_overtaken(replica):
+            told = _told_when_read(replica)
+            if told.fenced and not told.joined:
+                # A new store, and an earlier one of the region's is known.
                 opened.close()
                 begin_life(place, system_clock())
                 replica = opened.enter_context(ReplicaClient(PUBLISHER, place, settings.kafka))
-                replica.wait_joined(_JOIN_S)
-            told = replica.lag()
+                told = _told_when_read(replica)
             if told.joined and told.fenced:
                 raise click.ClickException(obsolete_words(place))
-            if not told.joined:
+            if not told.joined or told.behind != 0:
                 why = told.trouble or "does the job `replicate` run?"
                 raise click.ClickException(f"the centre of the sync plane does not answer: {why}")
             yield replica
@@ -169,14 +171,18 @@ def _replica(place: Path, settings: Settings) -> Iterator[ReplicaClient]:
         raise click.ClickException(str(error)) from error
 
 
-def _is_overtaken(replica: ReplicaClient) -> bool:
-    """Wait until the replica may write, or has read all, and in it that an earlier store holds its region."""
+def _told_when_read(replica: ReplicaClient) -> ReplicaLag:
+    """Wait until a replica has read all that there is, and may write or is obsolete; return what it says then.
+
+    A store that is not new has joined long ago, and knows nothing of what others wrote since: which number comes next
+    follows from that.
+    """
     end = time.monotonic() + _JOIN_S
-    while time.monotonic() < end and not replica.wait_joined(0.1):
+    while True:
         told = replica.lag()
-        if told.fenced and told.behind == 0:
-            return True
-    return False
+        if (told.behind == 0 and (told.joined or told.fenced)) or time.monotonic() >= end:
+            return told
+        time.sleep(_LOOK_S)
 
 
 def begin_life(place: Path, now_ms: int) -> None:

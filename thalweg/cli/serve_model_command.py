@@ -52,6 +52,10 @@ _PUBLISH_TIMEOUT_MS: Final = 5_000
 )  # fmt: skip
 @click.option("--rollouts", is_flag=True, help="Take part in roll-outs of the model, as an edge.")
 @click.option("--edge", help="The edge's name, of no other server.  [default: the server's, as in names of topics]")
+@click.option(
+    "--report-every", "report_every_s", type=FiniteRange(min=0.1, max=3_600), default=10.0, show_default=True,
+    help="Seconds between two reports of an edge: a harm is seen that much later.",
+)  # fmt: skip
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="YAML settings file.")
 @click.option("--set", "overrides", multiple=True, metavar="GROUP.FIELD=VALUE", help="One setting; repeatable.")
 @bootstrap_option
@@ -69,6 +73,7 @@ def serve_model_command(
     linger: float,
     rollouts: bool,
     edge: str | None,
+    report_every_s: float,
     config: Path | None,
     overrides: tuple[str, ...],
     bootstrap: str | None,
@@ -162,6 +167,7 @@ def serve_model_command(
         steady=steady_clock,
         metrics=None if not metrics else Path(metrics),
         rollout=rollout,
+        report_every_ms=round(report_every_s * 1_000),
     )
     stop = threading.Event()
     following = threading.Thread(target=follower.run, args=(stop,), name="follower", daemon=True)
