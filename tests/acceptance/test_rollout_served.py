@@ -31,7 +31,11 @@ HARMFUL: Final = 3
 """Version whose answers are wrong, each of them."""
 NAMES: Final = [f"edge-{number}" for number in range(50)]
 AWAY: Final = next(  # a wave's first edges have to be there, or nobody would try the version
-    name for name in NAMES if all(position("m", str(v), name) == max(position("m", str(v), n) for n in ("edge-0", "edge-1", name)) for v in (3, 4))
+    name
+    for name in NAMES
+    if all(
+        position("m", str(v), name) == max(position("m", str(v), n) for n in ("edge-0", "edge-1", name)) for v in (3, 4)
+    )
 )
 EDGES: Final = ("edge-0", "edge-1", AWAY)
 PACE_S: Final = 0.02

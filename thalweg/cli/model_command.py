@@ -1,6 +1,7 @@
 """`thalweg model …`: make a model small, publish a version of it, serve it, see who serves it, and ask it."""
 
 import json
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -291,6 +292,10 @@ def _announced(settings: Settings) -> Announced:
 @click.option(
     "--server", "addresses", multiple=True, metavar="URL", help="A server; repeatable.  [default: the topic's]"
 )
+@click.option("--key-file", type=click.Path(dir_okay=False, path_type=Path), help="The key that the servers ask for.")
+@click.option(
+    "--ca-file", type=click.Path(dir_okay=False, path_type=Path), help="PEM file of their authority, for https."
+)
 @click.option("--times", type=click.IntRange(min=1), default=1, show_default=True, help="Ask so many times.")
 @click.option("--json", "as_json", is_flag=True, help="Print an error as JSON as well.")
 @_config
@@ -300,6 +305,8 @@ def ask(
     name: str,
     request: Any,
     addresses: tuple[str, ...],
+    key_file: Path | None,
+    ca_file: Path | None,
     times: int,
     as_json: bool,
     config: Path | None,
@@ -314,6 +321,7 @@ def ask(
     Examples:
       thalweg model ask digits request.json
       thalweg model ask digits - --server http://127.0.0.1:8000 < request.json
+      thalweg model ask digits request.json --key-file edge.key --ca-file authority.pem
     """
     del as_json  # the answer always is; what ends a command looks for the option
     try:
@@ -324,12 +332,13 @@ def ask(
         raise WrongCall(str(error)) from error
     except (ValueError, RecursionError) as error:
         raise WrongCall(f"the request: {error}; wanted is JSON with `inputs`") from error
+    key, tls = _key_in(key_file), _authority_in(ca_file)
     known = list(addresses)
     if not known:
         now = system_clock()
         known = [status.url for status in _announced(_settings(config, overrides, bootstrap)).of(name, now)]
     outputs = [output.name for output in wanted.outputs]
-    with ModelClient(name, known, clock=time.monotonic) as client:
+    with ModelClient(name, known, key=key, tls=tls, clock=time.monotonic) as client:
         try:
             for _ in range(times):
                 answer = client.infer(asked["inputs"], outputs, wanted.id)
@@ -338,3 +347,22 @@ def ask(
         except NoServerError as error:
             raise click.ClickException(str(error)) from error
     print_json(answer)
+
+
+def _key_in(file: Path | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        key = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongCall(f"--key-file {file}: {error}") from error
+    if not (key and key.isascii() and key.isprintable()):
+        raise WrongCall(f"--key-file {file}: allowed is one line of signs of ASCII")
+    return key
+
+
+def _authority_in(file: Path | None) -> ssl.SSLContext | None:
+    try:
+        return None if file is None else ssl.create_default_context(cafile=file)
+    except OSError as error:  # ssl's errors are among them
+        raise WrongCall(f"--ca-file {file}: {error.strerror or error}; wanted is a PEM file") from error
