@@ -86,8 +86,8 @@ def prepare(
         return
     less = f"{found.bytes_in / found.bytes_out:.1f} times fewer bytes" if found.bytes_out else "nothing is left"
     click.echo(
-        f"{target}: {counted(found.rows_out, 'row')} of {found.rows_in:,}, {found.bytes_out:,} bytes of {found.bytes_in:,} "
-        f"({less}), by revision {found.revision}"
+        f"{target}: {counted(found.rows_out, 'row')} of {found.rows_in:,}, {found.bytes_out:,} bytes of "
+        f"{found.bytes_in:,} ({less}), by revision {found.revision}"
     )
     for name, how in found.figures.items():
         click.echo(f"  {name}: {how}")

@@ -32,8 +32,9 @@ class PreparedFileError(ValueError):
 class Table(Protocol):
     """A file's rows, and how such are written."""
 
-    fields: Mapping[str, np.dtype[Any] | None]
-    """By name, their type where they are numbers."""
+    @property
+    def fields(self) -> Mapping[str, np.dtype[Any] | None]:
+        """Their type where they are numbers, by name."""
 
     def columns(self, names: Sequence[str]) -> list[list[Any]]:
         """Return columns as Python's values."""
