@@ -33,6 +33,7 @@ BENCHMARKS: Final[Mapping[str, tuple[str, str]]] = {
     "ingest": ("thalweg.benchmarks.ingest.ingest", "ingest"),
     "latency": ("thalweg.benchmarks.latency.latency", "measure"),
     "live": ("thalweg.benchmarks.live.live", "measure"),
+    "model-transfer": ("thalweg.benchmarks.serving.model_transfer", "measure"),
     "pack": ("thalweg.benchmarks.packing.pack", "run"),
     "plan": ("thalweg.benchmarks.placement.plan", "run"),
     "questions": ("thalweg.benchmarks.startup.questions", "questions"),

@@ -3,8 +3,9 @@
 import json
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -110,23 +111,10 @@ def publish(
     settings = _settings(config, overrides, bootstrap)
     place = state_folder() / f"{PUBLISHER}.sqlite"
     place.parent.mkdir(parents=True, exist_ok=True)
+    how: Callable[..., Any] = partial(publish_version, region=region) if not for_rollout else store_version
     with _replica(place, settings) as replica:
         try:
-            if for_rollout:
-                stored = store_version(
-                    name, file.read_bytes(), replica, store_of(settings), number=number, other_inputs=other_inputs
-                )
-                _say_stored(name, stored, as_json=as_json)
-                return
-            found = publish_version(
-                name,
-                file.read_bytes(),
-                replica,
-                store_of(settings),
-                number=number,
-                region=region,
-                other_inputs=other_inputs,
-            )
+            found = how(name, file.read_bytes(), replica, store_of(settings), number=number, other_inputs=other_inputs)
         except (PublicationError, VersionRecordError) as error:
             raise WrongCall(str(error)) from error
         except OSError as error:
@@ -138,8 +126,11 @@ def publish(
         raise click.ClickException(obsolete_words(place))
     if not confirmed:
         raise click.ClickException("the centre has not confirmed the record; publish it again")
+    if for_rollout:
+        _say_stored(name, found, as_json=as_json)
+        return
     version = found.version
-    ways = {way.codec: way.size_bytes for way in version.ways}
+    ways = _sizes(version)
     if as_json:
         print_json({"model": name, "key": found.key, "version": version.version, "before": found.before,
                     "sha256": version.sha256, "size_bytes": version.size_bytes, "ways": ways})  # fmt: skip
@@ -210,10 +201,14 @@ def obsolete_words(place: Path) -> str:
     )
 
 
+def _sizes(version: ModelVersion) -> dict[str, int]:
+    return {way.codec: way.size_bytes for way in version.ways}
+
+
 def _say_stored(name: str, version: ModelVersion, *, as_json: bool) -> None:
     if as_json:
         print_json({"model": name, "version": version.version, "sha256": version.sha256,
-                    "size_bytes": version.size_bytes})  # fmt: skip
+                    "size_bytes": version.size_bytes, "ways": _sizes(version)})  # fmt: skip
         return
     click.echo(f"{name}: version {version.version} is in the store, and nobody serves it; next:")
     click.echo(f"thalweg rollout start {name} --version {version.version} --digest {version.sha256}")

@@ -109,23 +109,45 @@ class ModelServer:
             PayloadError: the store does not have it; it is worth trying again.
             OSError: the store does not answer; it is worth trying again.
         """
-        with self._lock:
-            version = self._swap.wanted if self._swap.must_load else None
+        version = self._to_load()
         if version is None:
             return False
         try:
             raw, transferred = fetched(version, get, self.known())
-            loaded = LoadedModel(version, raw)
-        except (TransferError, ModelRefusedError) as error:
-            log.error("version %d of %s is refused: %s", version.version, self.name, error)
-            self._refuse(version, str(error))
+        except TransferError as error:
+            self._say_refused(version, error)
             return False
+        self.transferred(transferred)
+        return self._take_over(version, raw)
+
+    def load_bytes(self, raw: bytes) -> bool:
+        """Try what is wanted, whose bytes are at hand and have its digest, as `load` does."""
+        version = self._to_load()
+        return version is not None and self._take_over(version, raw)
+
+    def transferred(self, size_bytes: int) -> None:
+        """Count bytes of a version that were fetched."""
         with self._lock:
-            self.figures.fetched_bytes += transferred
+            self.figures.fetched_bytes += size_bytes
+
+    def _to_load(self) -> ModelVersion | None:
+        with self._lock:
+            return self._swap.wanted if self._swap.must_load else None
+
+    def _take_over(self, version: ModelVersion, raw: bytes) -> bool:
+        try:
+            loaded = LoadedModel(version, raw)
+        except ModelRefusedError as error:
+            self._say_refused(version, error)
+            return False
         if not self._switch(loaded):
             return False
         self._keep(version, raw)
         return True
+
+    def _say_refused(self, version: ModelVersion, error: Exception) -> None:
+        log.error("version %d of %s is refused: %s", version.version, self.name, error)
+        self._refuse(version, str(error))
 
     def known(self) -> Mapping[str, bytes]:
         """Return the bytes of versions that are here, by their digest."""

@@ -200,6 +200,12 @@ class _Known:
             return None
         return value_of(RolloutWish(wish="w", op="start", version="2", sha256="0" * 64))
 
+    def put(self, *_: Any) -> None:
+        """Nobody reads it."""
+
+    def wait_confirmed(self, timeout_s: float) -> bool:
+        return True
+
 
 def test_the_next_number_follows_from_all_that_was_written_before(
     folder: Path, monkeypatch: pytest.MonkeyPatch
