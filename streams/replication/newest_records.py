@@ -1,14 +1,14 @@
 """What the sync plane says under some keys now: for whoever asks once and keeps nothing."""
 
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from thalweg.streams.broker.consume import IncomingRecord
 from thalweg.streams.replication.replica_log import read_entry
 from thalweg.sync.protocol.entries import ForgetEntry, RecordEntry
 from thalweg.sync.protocol.records import view
 
-_LOOK_MS = 200
+_LOOK_MS: Final = 200
 
 
 class WholeReader(Protocol):
@@ -37,7 +37,8 @@ def newest_records(reader: WholeReader, keys: Collection[str]) -> dict[str, Mapp
     Raises:
         BrokerUnavailableError: nobody answers.
     """
-    ends, found = reader.end_offsets(), {}
+    ends = reader.end_offsets()
+    found: dict[str, Mapping[str, Any]] = {}
     while any(reader.position(*place) < end for place, end in ends.items()):
         for one in reader.poll(_LOOK_MS):
             entry = read_entry(one.key, one.value, one.headers)
