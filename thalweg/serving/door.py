@@ -131,7 +131,9 @@ class ModelDoor:
         return _json(self._server.told())
 
     async def _metrics(self, _: Request) -> Response:
-        shown = self._shown.of(self._server.told(), trouble=bool(self._server.trouble))
+        shown = self._shown.of(
+            self._server.told(), trouble=bool(self._server.trouble or self._server.candidate_trouble)
+        )
         return Response(shown, media_type=CONTENT_TYPE_LATEST)
 
     # Requests

@@ -23,7 +23,9 @@ VERSION: Final = Gauge(
     "thalweg_model_version", "Version by its part: serving, wanted, tried; 0 for none.", ["model", "part"]
 )
 TROUBLE: Final = Gauge(
-    "thalweg_model_trouble", "1 where what is wanted is not what serves, for a reason, else 0.", ["model"]
+    "thalweg_model_trouble",
+    "1 where what is wanted does not serve, or what is to be tried cannot be, else 0.",
+    ["model"],
 )
 COUNTED: Final[Mapping[str, str]] = {"requests": "answered", "refused": "refused", "failed": "failed", "shed": "shed"}
 
