@@ -427,6 +427,34 @@ class WindowSettings(_Group):
     """Most requests to submit or to act that are under way at once; one more is told to come back (429)."""
 
 
+class ServingKey(_Group):
+    """A key of a model server."""
+
+    secret_file: str | None = None
+    """File with the secret, of 16 characters and more."""
+    secret: SecretStr | None = None
+    """The secret itself, only from the environment (THALWEG_SERVING__KEYS__NAME__SECRET); never logged."""
+
+
+class ServingSettings(_Group):
+    """`thalweg model serve`: who may ask a model, and by what."""
+
+    open: bool | None = None
+    """Whether it may be asked without a key; null means: on loopback, and nowhere else."""
+    keys: dict[str, ServingKey] = {}
+    """Keys by name; each asks, tells outcomes and reads figures. Whether a server is ready is told to anybody."""
+    tls_certfile: str | None = None
+    """PEM file with the server's certificate and those up to the authority's; null speaks HTTP without TLS."""
+    tls_keyfile: str | None = None
+    """PEM file with the certificate's private key, not encrypted; null where it is in `tls_certfile`."""
+
+    @model_validator(mode="after")
+    def _belongs_to_a_certificate(self) -> Self:
+        if self.tls_keyfile is not None and self.tls_certfile is None:
+            raise ValueError("tls_keyfile is the key of tls_certfile: allowed beside it")
+        return self
+
+
 class Settings(_Group):
     """Everything an operator may change."""
 
@@ -452,6 +480,8 @@ class Settings(_Group):
     """`thalweg hooks`."""
     window: WindowSettings = WindowSettings()
     """`thalweg serve`."""
+    serving: ServingSettings = ServingSettings()
+    """`thalweg model serve`."""
     metrics: MetricSettings = MetricSettings()
     """Prometheus metrics."""
     logs: LogSettings = LogSettings()

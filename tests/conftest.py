@@ -21,6 +21,8 @@ from thalweg.stack.stack import scratch_environment
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from thalweg.benchmarks.sync.proxied_broker import ProxiedBroker
+
 if sys.modules["__main__"].__spec__ is None:  # a process of xdist, which pyspark would take for doctests, and end
     sys.modules["__main__"].__spec__ = ModuleSpec("__main__", None)
 
@@ -83,13 +85,18 @@ def logs_as_found() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Give the bootstrap address of a real Kafka broker; topics are the test's own, so name them uniquely."""
-    from thalweg.stack.broker import Broker
+def links(tmp_path_factory: pytest.TempPathFactory) -> Iterator["ProxiedBroker"]:
+    """Give a real Kafka broker, and two regions whose ways to it can be cut; topics are as `broker` says."""
+    from thalweg.benchmarks.sync.proxied_broker import proxied_broker
 
-    ensure_jars(find_java())
-    with Broker(tmp_path_factory.mktemp("broker")) as running:
-        yield running.bootstrap
+    with proxied_broker(tmp_path_factory.mktemp("broker"), ("eu", "us")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def broker(links: "ProxiedBroker") -> str:
+    """Give the bootstrap address of a real Kafka broker; topics are the test's own, so name them uniquely."""
+    return links.bootstrap
 
 
 @pytest.fixture(scope="session")

@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import psutil
 import pytest
 from click.testing import CliRunner
 
-from tests.acceptance.placing import until
+from tests.acceptance.placing import REGIONS, Setting, until
 from tests.patience import PATIENCE_S
 from tests.unit.thalweg.serving.models import model, question, version
 from thalweg.cli.main import cli
+from thalweg.client.found_servers import FoundServers
 from thalweg.client.model_client import ModelClient
 from thalweg.conf.settings import KafkaSettings, Settings, load_settings
-from thalweg.jobs import replicate
+from thalweg.jobs import place, replicate
 from thalweg.jobs.runtime.job import Stop
 from thalweg.learning.vectors.parameters import digest
 from thalweg.processes.ports import free_port
@@ -37,10 +39,11 @@ from thalweg.streams.broker.consume import KafkaReader
 from thalweg.streams.broker.publish import KafkaPublisher, OutgoingRecord, outgoing
 from thalweg.streams.contract.envelope import Envelope
 from thalweg.streams.contract.messages import AssignmentEvent, StatusEvent
-from thalweg.streams.contract.topics import ASSIGNMENTS, REPLICA, SERVERS, STATUS, topic_name
+from thalweg.streams.contract.topics import ASSIGNMENTS, REPLICA, SERVERS, STATE, STATUS, topic_name
 from thalweg.streams.learning.payloads import PayloadStore
+from thalweg.streams.learning.rollout_writes import state_record
 from thalweg.streams.replication.replica_log import write_entry
-from thalweg.sync.clock import system_clock
+from thalweg.sync.clock import steady_clock, system_clock
 from thalweg.sync.protocol.entries import RecordEntry
 from thalweg.sync.protocol.records import Record, Register
 from thalweg.sync.protocol.stamps import Hlc
@@ -80,12 +83,7 @@ class Stage:
 
     def declare(self, wanted: ModelVersion) -> None:
         """Write the record as the centre does, once the bytes are in the store."""
-        at = Hlc(system_clock(), 0, "x")
-        entry = write_entry(
-            RecordEntry(Record(key=key_of("m"), written=at, last={FIELD: Register(written(wanted), at)}))
-        )
-        topic = topic_name(REPLICA, self.kafka.topic_prefix)
-        self.publisher.publish([OutgoingRecord(topic=topic, key=entry.key, value=entry.value)])
+        self.publisher.publish([record_of(wanted, self.kafka.topic_prefix)])
 
     def order(self, kind: str, epoch: int = 1) -> None:
         event = AssignmentEvent(
@@ -112,6 +110,12 @@ class Stage:
     def close(self) -> None:
         for closing in (self.publisher, self.servers.reader, self.status):
             closing.close()
+
+
+def record_of(wanted: ModelVersion, prefix: str) -> OutgoingRecord:
+    at = Hlc(system_clock(), 0, "x")
+    entry = write_entry(RecordEntry(Record(key=key_of("m"), written=at, last={FIELD: Register(written(wanted), at)})))
+    return OutgoingRecord(topic=topic_name(REPLICA, prefix), key=entry.key, value=entry.value)
 
 
 @pytest.fixture
@@ -256,16 +260,100 @@ def test_a_version_is_published_from_the_command_line_and_declared_in_every_regi
         assert wide.exit_code == 2 and "other inputs than version 1" in wide.output, wide.output
         old = publish("one", "--version", "1")
         assert old.exit_code == 2 and "allowed are numbers above it" in old.output, old.output
+
+        # Another machine with a new state folder takes the region over; this one's store is obsolete, and says so.
+        monkeypatch.setenv("THALWEG_STATE", str(tmp_path / "another"))
+        third = publish("one")
+        assert third.exit_code == 0, third.output
+        assert (json.loads(third.output)["version"], json.loads(third.output)["before"]) == (3, 2)
+        monkeypatch.setenv("THALWEG_STATE", str(tmp_path / "state"))
+        overtaken = publish("one")
+        assert overtaken.exit_code == 1 and "is obsolete" in overtaken.output, overtaken.output
+
+        # Training data are prepared by what is declared for all, too.
+        how = {"revision": 5, "window_s": 1, "keep": [{"field": "y", "one_of": [1]}]}
+        prefix = settings.kafka.topic_prefix
+        ensure_topics(settings.kafka, ["oslo"], [STATE])
+        with KafkaPublisher(settings.kafka) as publisher:
+            publisher.publish([state_record("edge/training", how, system_clock(), prefix, "oslo")])
+        np.savez(tmp_path / "in.npz", x=np.eye(3), y=np.arange(3))
+        prepare = ["edge", "prepare", str(tmp_path / "in.npz"), str(tmp_path / "out.npz"), "--record=edge/training"]
+        until(lambda: CliRunner().invoke(cli, [*prepare, *where]).exit_code == 0)
+        assert np.load(tmp_path / "out.npz")["y"].tolist() == [1]
+        assert json.loads((tmp_path / "out.npz.prepared.json").read_text())["revision"] == 5
     finally:
         query.stop()
         stop.finish()
     told = json.loads(second.output)
     assert (told["key"], told["version"], told["before"], told["sha256"]) == ("models/m/bern", 2, 1, digest(TWO))
     topic = topic_name(REPLICA, settings.kafka.topic_prefix)
-    for region, number in (("bern", 2), ("oslo", 1)):
+    for region, number in (("bern", 2), ("oslo", 3)):
         wanted = WantedVersion(KafkaReader(settings.kafka, topics=[topic]), "m", region)
         deadline = time.monotonic() + PATIENCE_S
         while (found := wanted.refresh(100)) is None or found.version != number:
             assert time.monotonic() < deadline
         assert PayloadStore(str(tmp_path / "payloads")).get(found.sha256) in (ONE, TWO)
         wanted.close()
+
+
+CHEAP, NEAR = REGIONS
+"""Of two regions that both have room: the cheaper one, and the one where the callers are, 100 ms away from it."""
+
+
+def test_a_server_is_placed_where_its_callers_are_and_copies_in_a_region_each(
+    spark: Any, broker: str, tmp_path: Path
+) -> None:
+    setting, stop = Setting(broker, tmp_path, gpus=16), Stop()
+    kafka = setting.settings.kafka
+    PayloadStore(str(tmp_path / "payloads")).put([ONE])
+    ensure_topics(kafka, [], [REPLICA, SERVERS])
+    with KafkaPublisher(kafka) as publisher:
+        publisher.publish([record_of(version(1, ONE), kafka.topic_prefix)])
+    nodes = [
+        {"node_id": f"n{number}", "gpu_model": "A100", "gpus": 8, "cpus": 96, "memory_gb": 512} for number in (0, 1)
+    ]
+    (tmp_path / "fleet.yaml").write_text(json.dumps({"nodes": nodes}))
+
+    def agent(region: str) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-m", "thalweg", "agent", f"--region={region}", "--runner=process"]
+        command += [f"--fleet={tmp_path / 'fleet.yaml'}", f"--state={tmp_path / f'agent-{REGIONS.index(region)}'}"]
+        command += [f"--set=kafka.bootstrap_servers={broker}", f"--set=kafka.topic_prefix={kafka.topic_prefix}"]
+        command += [f"--set=federate.payloads={tmp_path / 'payloads'}", "--set=agent.kill_grace_s=20"]
+        with (tmp_path / f"agent-{REGIONS.index(region)}.log").open("ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log)
+
+    reader = KafkaReader(kafka, topics=[topic_name(SERVERS, kafka.topic_prefix)])
+    announced = Announced(reader)
+    needs = {"kind": "infer", "origin_region": NEAR, "per_worker": {"gpus": 1, "cpus": 1}, "command": SERVE}
+
+    def serving(count: int) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+
+        def are_there() -> bool:
+            announced.refresh(100)
+            found[:] = [(one.server, one.region) for one in announced.of("m", system_clock())]
+            return len(found) == count
+
+        until(are_there)
+        return sorted(found)
+
+    query = place.start(spark, setting.settings, system_clock, stop)
+    try:
+        with ended(agent(NEAR)), ended(agent(CHEAP)):
+            setting.request({"task_id": "m/near", "max_rtt_ms": 30, "expected_s": 86_400, **needs})
+            assert serving(1) == [(f"m/near@{NEAR}", NEAR)], "the price is not what decides"
+            setting.request({"task_id": "m/each", "replicas": 2, "max_rtt_ms": 200, "expected_s": 86_400, **needs})
+            assert serving(3) == [(f"m/each@{CHEAP}", CHEAP), (f"m/each@{NEAR}", NEAR), (f"m/near@{NEAR}", NEAR)]
+            servers = KafkaReader(kafka, topics=[topic_name(SERVERS, kafka.topic_prefix)])
+            found = FoundServers("m", servers, clock=system_clock, steady=steady_clock)
+            with servers, ModelClient("m", found) as client:
+                until(lambda: len(found()) == 3)
+                assert {label(client.infer([question()])) for _ in range(20)} == {("1", 1)}
+            until(lambda: {row["task_id"]: row["state"] for row in setting.table("tasks")} == {
+                "m/near": "running", "m/each": "running"
+            })  # fmt: skip
+    finally:
+        query.stop()
+        stop.finish()
+        reader.close()
+        setting.close()

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from tests.patience import PATIENCE_S
-from thalweg.benchmarks.sync.proxied_broker import ProxiedBroker, proxied_broker
+from thalweg.benchmarks.sync.proxied_broker import ProxiedBroker
 from thalweg.benchmarks.sync.proxy import Proxy
 from thalweg.cli.sync_command import sync as sync_command
 from thalweg.client.replica_client import ReplicaClient
@@ -34,12 +34,6 @@ from thalweg.sync.protocol.stamps import Hlc, Stamp
 from thalweg.sync.replica.replica import FencedError
 
 pytestmark = pytest.mark.acceptance
-
-
-@pytest.fixture(scope="module")
-def links(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxiedBroker]:
-    with proxied_broker(tmp_path_factory.mktemp("proxied"), ("eu", "us")) as running:
-        yield running
 
 
 def settings_for(bootstrap: str, folder: Path, prefix: str, **replicate_options: object) -> Settings:

@@ -28,6 +28,8 @@ def checked_for_samples(declaration: Declaration) -> Declaration:
     Raises:
         DeclarationError: it would make samples that nobody believes.
     """
+    if declaration.thing or declaration.time is not None:
+        raise DeclarationError("thing and time are of files: what a sample is of, and when, is known")
     if strangers := sorted(declaration.figures.keys() - MEASURED):
         raise DeclarationError(f"a figure of {strangers[0]}: allowed are those of {', '.join(sorted(MEASURED))}")
     if others := sorted(set(declaration.figures.values()) - WITHIN):

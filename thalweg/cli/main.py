@@ -59,6 +59,11 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
         "drain",
         "Empty a region or a node: it takes nothing new, and what runs there moves elsewhere.",
     ),
+    "edge": (
+        "thalweg.cli.edge_command",
+        "edge",
+        "Prepare data before they leave a region, as it is declared for all (docs/how-to/learning.md).",
+    ),
     "explain": (
         "thalweg.cli.explain_command",
         "explain",

@@ -1,9 +1,11 @@
 """`thalweg model …`: make a model small, publish a version of it, serve it, see who serves it, and ask it."""
 
 import json
+import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +18,7 @@ from thalweg.cli.shrink_command import shrink
 from thalweg.cli.terminal import words
 from thalweg.cli.terminal.render import Column, print_json, print_table
 from thalweg.client.model_client import ModelAnswerError, ModelClient, NoServerError
-from thalweg.client.replica_client import ReplicaClient
+from thalweg.client.replica_client import ReplicaClient, ReplicaLag
 from thalweg.conf.environment import state_folder
 from thalweg.conf.settings import Settings, SettingsError, load_settings
 from thalweg.federation.connection import placed, store_of, warehouse_of
@@ -37,6 +39,7 @@ from thalweg.sync.replica.sqlite_store import SqliteStore
 PUBLISHER: Final = "models"
 """The region as which versions are published; its replica lies in the state folder, for a region has one store."""
 _JOIN_S: Final = 60.0
+_LOOK_S: Final = 0.02
 
 
 @click.group()
@@ -108,23 +111,10 @@ def publish(
     settings = _settings(config, overrides, bootstrap)
     place = state_folder() / f"{PUBLISHER}.sqlite"
     place.parent.mkdir(parents=True, exist_ok=True)
+    how: Callable[..., Any] = partial(publish_version, region=region) if not for_rollout else store_version
     with _replica(place, settings) as replica:
         try:
-            if for_rollout:
-                stored = store_version(
-                    name, file.read_bytes(), replica, store_of(settings), number=number, other_inputs=other_inputs
-                )
-                _say_stored(name, stored, as_json=as_json)
-                return
-            found = publish_version(
-                name,
-                file.read_bytes(),
-                replica,
-                store_of(settings),
-                number=number,
-                region=region,
-                other_inputs=other_inputs,
-            )
+            found = how(name, file.read_bytes(), replica, store_of(settings), number=number, other_inputs=other_inputs)
         except (PublicationError, VersionRecordError) as error:
             raise WrongCall(str(error)) from error
         except OSError as error:
@@ -136,8 +126,11 @@ def publish(
         raise click.ClickException(obsolete_words(place))
     if not confirmed:
         raise click.ClickException("the centre has not confirmed the record; publish it again")
+    if for_rollout:
+        _say_stored(name, found, as_json=as_json)
+        return
     version = found.version
-    ways = {way.codec: way.size_bytes for way in version.ways}
+    ways = _sizes(version)
     if as_json:
         print_json({"model": name, "key": found.key, "version": version.version, "before": found.before,
                     "sha256": version.sha256, "size_bytes": version.size_bytes, "ways": ways})  # fmt: skip
@@ -148,20 +141,21 @@ def publish(
 
 @contextmanager
 def _replica(place: Path, settings: Settings) -> Iterator[ReplicaClient]:
-    """Open the publisher's replica and wait until it may write."""
+    """Open the publisher's replica and wait until it may write, and has read what was written before."""
     try:
         ensure_topics(settings.kafka, [PUBLISHER], [STATE, REPLICA])  # a broker that is away is told in seconds
         with ExitStack() as opened:
             replica = opened.enter_context(ReplicaClient(PUBLISHER, place, settings.kafka))
-            if _is_overtaken(replica):
+            told = _told_when_read(replica)
+            if told.fenced and not told.joined:
+                # A new store, and an earlier one of the region's is known.
                 opened.close()
                 begin_life(place, system_clock())
                 replica = opened.enter_context(ReplicaClient(PUBLISHER, place, settings.kafka))
-                replica.wait_joined(_JOIN_S)
-            told = replica.lag()
+                told = _told_when_read(replica)
             if told.joined and told.fenced:
                 raise click.ClickException(obsolete_words(place))
-            if not told.joined:
+            if not told.joined or told.behind != 0:
                 why = told.trouble or "does the job `replicate` run?"
                 raise click.ClickException(f"the centre of the sync plane does not answer: {why}")
             yield replica
@@ -169,14 +163,18 @@ def _replica(place: Path, settings: Settings) -> Iterator[ReplicaClient]:
         raise click.ClickException(str(error)) from error
 
 
-def _is_overtaken(replica: ReplicaClient) -> bool:
-    """Wait until the replica may write, or has read all, and in it that an earlier store holds its region."""
+def _told_when_read(replica: ReplicaClient) -> ReplicaLag:
+    """Wait until a replica has read all that there is, and may write or is obsolete; return what it says then.
+
+    A store that is not new has joined long ago, and knows nothing of what others wrote since: which number comes next
+    follows from that.
+    """
     end = time.monotonic() + _JOIN_S
-    while time.monotonic() < end and not replica.wait_joined(0.1):
+    while True:
         told = replica.lag()
-        if told.fenced and told.behind == 0:
-            return True
-    return False
+        if (told.behind == 0 and (told.joined or told.fenced)) or time.monotonic() >= end:
+            return told
+        time.sleep(_LOOK_S)
 
 
 def begin_life(place: Path, now_ms: int) -> None:
@@ -203,10 +201,14 @@ def obsolete_words(place: Path) -> str:
     )
 
 
+def _sizes(version: ModelVersion) -> dict[str, int]:
+    return {way.codec: way.size_bytes for way in version.ways}
+
+
 def _say_stored(name: str, version: ModelVersion, *, as_json: bool) -> None:
     if as_json:
         print_json({"model": name, "version": version.version, "sha256": version.sha256,
-                    "size_bytes": version.size_bytes})  # fmt: skip
+                    "size_bytes": version.size_bytes, "ways": _sizes(version)})  # fmt: skip
         return
     click.echo(f"{name}: version {version.version} is in the store, and nobody serves it; next:")
     click.echo(f"thalweg rollout start {name} --version {version.version} --digest {version.sha256}")
@@ -285,6 +287,10 @@ def _announced(settings: Settings) -> Announced:
 @click.option(
     "--server", "addresses", multiple=True, metavar="URL", help="A server; repeatable.  [default: the topic's]"
 )
+@click.option("--key-file", type=click.Path(dir_okay=False, path_type=Path), help="The key that the servers ask for.")
+@click.option(
+    "--ca-file", type=click.Path(dir_okay=False, path_type=Path), help="PEM file of their authority, for https."
+)
 @click.option("--times", type=click.IntRange(min=1), default=1, show_default=True, help="Ask so many times.")
 @click.option("--json", "as_json", is_flag=True, help="Print an error as JSON as well.")
 @_config
@@ -294,6 +300,8 @@ def ask(
     name: str,
     request: Any,
     addresses: tuple[str, ...],
+    key_file: Path | None,
+    ca_file: Path | None,
     times: int,
     as_json: bool,
     config: Path | None,
@@ -308,6 +316,7 @@ def ask(
     Examples:
       thalweg model ask digits request.json
       thalweg model ask digits - --server http://127.0.0.1:8000 < request.json
+      thalweg model ask digits request.json --key-file edge.key --ca-file authority.pem
     """
     del as_json  # the answer always is; what ends a command looks for the option
     try:
@@ -318,12 +327,13 @@ def ask(
         raise WrongCall(str(error)) from error
     except (ValueError, RecursionError) as error:
         raise WrongCall(f"the request: {error}; wanted is JSON with `inputs`") from error
+    key, tls = _key_in(key_file), _authority_in(ca_file)
     known = list(addresses)
     if not known:
         now = system_clock()
         known = [status.url for status in _announced(_settings(config, overrides, bootstrap)).of(name, now)]
     outputs = [output.name for output in wanted.outputs]
-    with ModelClient(name, known, clock=time.monotonic) as client:
+    with ModelClient(name, known, key=key, tls=tls, clock=time.monotonic) as client:
         try:
             for _ in range(times):
                 answer = client.infer(asked["inputs"], outputs, wanted.id)
@@ -332,3 +342,22 @@ def ask(
         except NoServerError as error:
             raise click.ClickException(str(error)) from error
     print_json(answer)
+
+
+def _key_in(file: Path | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        key = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongCall(f"--key-file {file}: {error}") from error
+    if not (key and key.isascii() and key.isprintable()):
+        raise WrongCall(f"--key-file {file}: allowed is one line of signs of ASCII")
+    return key
+
+
+def _authority_in(file: Path | None) -> ssl.SSLContext | None:
+    try:
+        return None if file is None else ssl.create_default_context(cafile=file)
+    except OSError as error:  # ssl's errors are among them
+        raise WrongCall(f"--ca-file {file}: {error.strerror or error}; wanted is a PEM file") from error

@@ -35,7 +35,7 @@ _PUBLISH_TIMEOUT_MS: Final = 5_000
 @click.option("--name", help="Of the server.  [default: the task's id]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to bind.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Port.  [default: a free one]")
-@click.option("--url", help="Where callers reach it.  [default: http://HOST:PORT]")
+@click.option("--url", help="Where callers reach it.  [default: http(s)://HOST:PORT]")
 @click.option(
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),
@@ -52,6 +52,10 @@ _PUBLISH_TIMEOUT_MS: Final = 5_000
 )  # fmt: skip
 @click.option("--rollouts", is_flag=True, help="Take part in roll-outs of the model, as an edge.")
 @click.option("--edge", help="The edge's name, of no other server.  [default: the server's, as in names of topics]")
+@click.option(
+    "--report-every", "report_every_s", type=FiniteRange(min=0.1, max=3_600), default=10.0, show_default=True,
+    help="Seconds between two reports of an edge: a harm is seen that much later.",
+)  # fmt: skip
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="YAML settings file.")
 @click.option("--set", "overrides", multiple=True, metavar="GROUP.FIELD=VALUE", help="One setting; repeatable.")
 @bootstrap_option
@@ -69,6 +73,7 @@ def serve_model_command(
     linger: float,
     rollouts: bool,
     edge: str | None,
+    report_every_s: float,
     config: Path | None,
     overrides: tuple[str, ...],
     bootstrap: str | None,
@@ -82,12 +87,16 @@ def serve_model_command(
     With --rollouts it is an edge: what `thalweg rollout` desires of it goes before these records. While a version is
     tried, both are held, a coin drawn from the request's id says which one answers, and what comes of it is reported.
 
+    Where others reach the address, callers need a key (serving.keys), unless serving.open is true; with
+    serving.tls_certfile it speaks HTTPS. /metrics is for Prometheus.
+
     \b
     Examples:
       thalweg model serve digits --region bern --name here
       thalweg model serve digits --region bern --name here --port 8000 --keep /var/lib/models
       thalweg model serve digits --region bern --name edge-7 --rollouts
     """
+    from thalweg.serving.callers import ServingSettingsError
     from thalweg.serving.edge_records import EdgeRecords
     from thalweg.serving.kept_model import KeptModel
     from thalweg.serving.model_server import ModelServer
@@ -117,7 +126,8 @@ def serve_model_command(
     except OSError as error:
         raise WrongCall(f"{host}:{port}: {error.strerror or error}; --port 0 takes a free one") from error
     set_up_logs(settings.logs)
-    at = url or f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    scheme = "http" if settings.serving.tls_certfile is None else "https"
+    at = url or f"{scheme}://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     folder = keep or Path(os.environ.get(MODELS) or state_folder() / "models")
     server = ModelServer(
         model,
@@ -162,6 +172,7 @@ def serve_model_command(
         steady=steady_clock,
         metrics=None if not metrics else Path(metrics),
         rollout=rollout,
+        report_every_ms=round(report_every_s * 1_000),
     )
     stop = threading.Event()
     following = threading.Thread(target=follower.run, args=(stop,), name="follower", daemon=True)
@@ -171,7 +182,18 @@ def serve_model_command(
         announce_ready()
         click.echo(f"{model} is served at {at} in {where}", err=True)
 
-    serving = ModelHttp(server, most_body_bytes=round(most_body_mb * MB), linger_s=linger, ready=ready, leave=stop.set)
+    try:
+        serving = ModelHttp(
+            server,
+            most_body_bytes=round(most_body_mb * MB),
+            linger_s=linger,
+            settings=settings.serving,
+            host=host,
+            ready=ready,
+            leave=stop.set,
+        )
+    except ServingSettingsError as error:
+        raise WrongCall(str(error)) from error
     try:
         with listening:
             serving.serve_until_told(listening)

@@ -9,6 +9,7 @@ A model's answer changes nothing, so what one server does not answer another one
 import http.client
 import json
 import random
+import ssl
 import threading
 import time
 from collections import defaultdict
@@ -48,6 +49,8 @@ class ModelClient:
         servers: Iterable[str] | Callable[[], Iterable[str]],
         *,
         timeout_s: float = 10.0,
+        key: str | None = None,
+        tls: ssl.SSLContext | None = None,
         rng: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -57,6 +60,8 @@ class ModelClient:
             model: its name.
             servers: their addresses, or what returns them, which is asked before each request.
             timeout_s: how long one server is waited for.
+            key: secret that the servers ask for (serving.keys); None sends none.
+            tls: how servers with https are known; None takes the system's authorities.
             rng: draws servers.
             clock: steady, in seconds.
         """
@@ -64,6 +69,10 @@ class ModelClient:
         self._model = model
         self._servers = servers if callable(servers) else _always(tuple(servers))
         self._timeout_s = timeout_s
+        self._tls = tls
+        self._headers = {"Content-Type": "application/json"}
+        if key is not None:
+            self._headers["Authorization"] = f"Bearer {key}"
         self._clock = clock
         self._router = Router(rng or random.Random())
         self._lock = threading.Lock()
@@ -153,9 +162,7 @@ class ModelClient:
 
     def _over(self, connection: http.client.HTTPConnection, address: str, body: bytes) -> tuple[int, int | None, bytes]:
         try:
-            connection.request(
-                "POST", urlsplit(address).path.rstrip("/") + self._path, body, {"Content-Type": "application/json"}
-            )
+            connection.request("POST", urlsplit(address).path.rstrip("/") + self._path, body, self._headers)
             answer = connection.getresponse()
             content = answer.read()
         except BaseException:
@@ -177,8 +184,9 @@ class ModelClient:
             raise OSError(f"{address!r} is no address: {error}; allowed is http://HOST:PORT") from error
         if parts.scheme not in ("http", "https") or not host:
             raise OSError(f"{address!r} is no address: allowed is http://HOST:PORT")
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        return kind(host, port, timeout=self._timeout_s)
+        if parts.scheme == "https":
+            return http.client.HTTPSConnection(host, port, timeout=self._timeout_s, context=self._tls)
+        return http.client.HTTPConnection(host, port, timeout=self._timeout_s)
 
 
 def _always(servers: tuple[str, ...]) -> Callable[[], Iterable[str]]:

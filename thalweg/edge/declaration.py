@@ -31,6 +31,15 @@ class Criterion(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Largest value that is kept."""
 
 
+class Moment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where a row of a file says when it was observed."""
+
+    field: _Name
+    """Of the row: a number, or a time of a format that has such."""
+    unit: Literal["s", "ms"] = "ms"
+    """Of a number, since 1970."""
+
+
 class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One preparation."""
 
@@ -46,6 +55,10 @@ class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Fields whose change does not wait for the window's end."""
     error: Annotated[float, msgspec.Meta(gt=0, lt=0.5)] = 0.01
     """Largest share of a quantile by which it is told wrong."""
+    thing: tuple[_Name, ...] = ()
+    """Of a file: the fields that say what a row is of. Of samples it is known."""
+    time: Moment | None = None
+    """Of a file: when a row was observed; without it there are no windows, and rows are only kept or not."""
 
 
 def read_declaration(value: Mapping[str, Any]) -> Declaration:

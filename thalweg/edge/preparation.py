@@ -4,6 +4,9 @@ A row is a mapping from fields to values; what it is of (a node, a link) is its 
 window each thing has one row, which leaves when the window ends. A change that must not wait (`at_once`) lets what was
 gathered leave before it, and the new row with it. Nothing else is remembered, so what leaves follows from what came in
 and from when.
+
+Of samples somebody waits for what is new; of a table (`prepared_rows`) nobody does: there such a change only begins
+another row of the same window.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -54,9 +57,15 @@ class _Window:
 class Preparation:
     """Carries one declaration out, for as long as it is the one."""
 
-    def __init__(self, declaration: Declaration) -> None:
-        """Begin with nothing gathered."""
+    def __init__(self, declaration: Declaration, *, live: bool = True) -> None:
+        """Begin with nothing gathered.
+
+        Args:
+            declaration: to carry out.
+            live: whether somebody waits: then a thing's first row, and a change that must not wait, leave at once.
+        """
         self.declaration = declaration
+        self._live = live
         self._windows: dict[Thing, _Window] = {}
         self._number: int | None = None
         """Of the window that is open."""
@@ -73,18 +82,18 @@ class Preparation:
             yield from self.rest()
             self._number = number
         for thing, row in rows:
-            if not all(_satisfies(row, demand) for demand in self.declaration.keep):
+            if not is_kept(row, self.declaration):
                 continue
             window = self._windows.get(thing)
             if window is None:
                 window = self._windows[thing] = _Window(self.declaration)
-                at_once = True  # what was never told does not wait
+                is_new = True  # what was never told does not wait
             else:
-                at_once = window.differs(row)
-                if at_once and window.waits:
+                is_new = window.differs(row)
+                if is_new and window.waits:
                     yield window.told()
             window.add(row)
-            if at_once:
+            if is_new and self._live:
                 yield window.told()
 
     def rest(self) -> Iterator[dict[str, Any]]:
@@ -96,6 +105,11 @@ class Preparation:
                 window.seen = False
             else:
                 del self._windows[thing]
+
+
+def is_kept(row: Row, declaration: Declaration) -> bool:
+    """Tell whether a row satisfies all that is demanded of it."""
+    return all(_satisfies(row, demand) for demand in declaration.keep)
 
 
 def _satisfies(row: Row, demand: Criterion) -> bool:

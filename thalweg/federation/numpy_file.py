@@ -38,6 +38,25 @@ def read_arrays(file: Path, *names: str) -> tuple[NDArray[Any], ...]:
         raise NumpyFileError(f"{file}: {_why(file, error)}; {wanted}") from error
 
 
+def read_all_arrays(file: Path) -> dict[str, NDArray[Any]]:
+    """Read every array of a .npz file, by name.
+
+    Raises:
+        NumpyFileError: it is no such file.
+    """
+    wanted = "wanted is a .npz file of arrays of numbers or text"
+    try:
+        found = np.load(file, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            raise NumpyFileError(f"{file}: one array without a name; {wanted}")
+        with found:
+            return {name: np.asarray(found[name]) for name in found.files}
+    except NumpyFileError:
+        raise
+    except _DAMAGED as error:
+        raise NumpyFileError(f"{file}: {_why(file, error)}; {wanted}") from error
+
+
 def read_array(file: Path) -> NDArray[Any]:
     """Read the one array of a .npy file.
 

@@ -4,18 +4,23 @@ The protocol: github.com/kserve/open-inference-protocol, specification/protocol/
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Executor
+from contextlib import asynccontextmanager
 from importlib.metadata import version as version_of
 from typing import Annotated, Any, Final
 
 import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from thalweg.conf.bearer_keys import KeyNeededError, NoSuchKeyError
+from thalweg.serving.callers import ModelCallers
+from thalweg.serving.metrics import ShownFigures
 from thalweg.serving.model_server import ModelServer, NothingServesError, TooBusyError, WrongVersionError
 from thalweg.serving.tensors import InferRequest, TensorError
 from thalweg.serving.version_trial import MOST_ID
@@ -23,6 +28,8 @@ from thalweg.serving.version_trial import MOST_ID
 BODY_S: Final = 20.0
 """A request that comes in drops is not waited for any longer."""
 AGAIN_S: Final = 1
+BODIES: Final = 8
+"""Bodies of all requests together, in largest ones: what is read beside what waits must not fill the memory."""
 LOAD_HEADER: Final = "Thalweg-In-Flight"
 """Requests under way when this one had been answered: by it, callers choose among servers."""
 _REQUEST: Final = msgspec.json.Decoder(InferRequest)
@@ -49,30 +56,38 @@ class ToldTruth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 class ModelDoor:
     """The routes, and what they share."""
 
-    def __init__(self, server: ModelServer, workers: Executor, *, most_body_bytes: int) -> None:
+    def __init__(self, server: ModelServer, workers: Executor, *, most_body_bytes: int, callers: ModelCallers) -> None:
         """Put it together.
 
         Args:
             server: what answers.
             workers: threads that compute.
             most_body_bytes: largest request that is read.
+            callers: who may ask.
         """
         self._server, self._workers, self._most = server, workers, most_body_bytes
+        self._callers = callers
+        self._shown = ShownFigures(server.name)
+        self._held = 0
+        """Bytes of bodies."""
 
     def app(self) -> Starlette:
         """Make the application."""
+        named, told = self._named, self._told_to
         routes: Mapping[str, tuple[_Handler, str]] = {
-            "/v2": (self._about, "GET"),
+            "/v2": (told(self._about), "GET"),
+            # Who watches over a server has no key.
             "/v2/health/live": (self._live, "GET"),
             "/v2/health/ready": (self._ready, "GET"),
-            "/v2/models/{name}": (self._named(self._model), "GET"),
-            "/v2/models/{name}/versions/{version}": (self._named(self._model), "GET"),
-            "/v2/models/{name}/ready": (self._named(self._ready), "GET"),
-            "/v2/models/{name}/versions/{version}/ready": (self._named(self._ready), "GET"),
-            "/v2/models/{name}/infer": (self._named(self._infer), "POST"),
-            "/v2/models/{name}/versions/{version}/infer": (self._named(self._infer), "POST"),
-            "/v2/models/{name}/outcome": (self._named(self._outcome), "POST"),
-            "/v2/models/{name}/figures": (self._named(self._figures), "GET"),
+            "/v2/models/{name}": (told(named(self._model)), "GET"),
+            "/v2/models/{name}/versions/{version}": (told(named(self._model)), "GET"),
+            "/v2/models/{name}/ready": (told(named(self._ready)), "GET"),
+            "/v2/models/{name}/versions/{version}/ready": (told(named(self._ready)), "GET"),
+            "/v2/models/{name}/infer": (told(named(self._infer)), "POST"),
+            "/v2/models/{name}/versions/{version}/infer": (told(named(self._infer)), "POST"),
+            "/v2/models/{name}/outcome": (told(named(self._outcome)), "POST"),
+            "/v2/models/{name}/figures": (told(named(self._figures)), "GET"),
+            "/metrics": (told(self._metrics), "GET"),
         }
         return Starlette(
             routes=[Route(path, do, methods=[method]) for path, (do, method) in routes.items()],
@@ -115,14 +130,26 @@ class ModelDoor:
     async def _figures(self, _: Request) -> Response:
         return _json(self._server.told())
 
+    async def _metrics(self, _: Request) -> Response:
+        shown = self._shown.of(
+            self._server.told(), trouble=bool(self._server.trouble or self._server.candidate_trouble)
+        )
+        return Response(shown, media_type=CONTENT_TYPE_LATEST)
+
     # Requests
 
     async def _infer(self, request: Request) -> Response:
+        server = self._server
         try:
-            asked = _REQUEST.decode(await asyncio.wait_for(self._body(request), BODY_S))
             number = _number(request.path_params.get("version"))
-            loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(self._workers, self._server.answer, asked, number)
+            async with self._body(request) as body:
+                began = server.timer()
+                # Counted here, not where it is computed: those that wait for a thread are the queue.
+                with server.admitted():
+                    loop = asyncio.get_running_loop()
+                    answer = await loop.run_in_executor(
+                        self._workers, lambda: server.answer(_REQUEST.decode(body), number, began)
+                    )
         except (TensorError, msgspec.MsgspecError, ValueError, RecursionError) as error:
             return _wrong(400, f"not a request that can be answered: {error}")
         except BodyTooLargeError as error:
@@ -135,38 +162,60 @@ class ModelDoor:
             return _wrong(503, str(error), {"Retry-After": str(AGAIN_S)})
         except ClientDisconnect:
             return _wrong(400, "the caller has gone")
-        return Response(
-            answer,
-            media_type="application/json",
-            headers={LOAD_HEADER: str(self._server.figures.in_flight)},
-        )
+        self._shown.answers.observe(server.timer() - began)
+        return Response(answer, media_type="application/json", headers={LOAD_HEADER: str(server.figures.in_flight)})
 
     async def _outcome(self, request: Request) -> Response:
         try:
-            found = msgspec.json.decode(await asyncio.wait_for(self._body(request), BODY_S), type=ToldTruth)
+            async with self._body(request) as body:
+                found = msgspec.json.decode(body, type=ToldTruth)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             return _wrong(400, f"not an outcome: {error}; wanted are id and correct")
         except BodyTooLargeError as error:
             return _wrong(413, str(error))
         except TimeoutError:
             return _wrong(408, f"the outcome did not come within {BODY_S:g} s")
+        except TooBusyError as error:
+            return _wrong(503, str(error), {"Retry-After": str(AGAIN_S)})
         except ClientDisconnect:
             return _wrong(400, "the caller has gone")
         if not self._server.judged(found.id, correct=found.correct):
             return _wrong(404, f"request {found.id!r} is not one that a version on trial has answered lately")
         return _json({"id": found.id})
 
-    async def _body(self, request: Request) -> bytes:
+    @asynccontextmanager
+    async def _body(self, request: Request) -> AsyncIterator[bytes]:
+        """Read a body, and hold its place in what all bodies may take until the block ends."""
         said = request.headers.get("content-length", "")
         if said.isdecimal() and int(said) > self._most:
             raise BodyTooLargeError(f"{int(said):,} bytes; allowed are {self._most:,}")
         parts, size = [], 0
-        async for part in request.stream():
-            size += len(part)
-            if size > self._most:
-                raise BodyTooLargeError(f"more than {self._most:,} bytes; allowed are no more")
-            parts.append(part)
-        return b"".join(parts)
+        try:
+            async with asyncio.timeout(BODY_S):
+                async for part in request.stream():
+                    size += len(part)
+                    self._held += len(part)
+                    if size > self._most:
+                        raise BodyTooLargeError(f"more than {self._most:,} bytes; allowed are no more")
+                    if self._held > BODIES * self._most:
+                        self._server.turned_away()
+                        raise TooBusyError(f"requests of {BODIES * self._most:,} bytes are here; allowed are no more")
+                    parts.append(part)
+            yield b"".join(parts)
+        finally:
+            self._held -= size
+
+    def _told_to(self, do: _Handler) -> _Handler:
+        """Let in whoever may ask."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                self._callers.check(request.headers.get("authorization"))
+            except (NoSuchKeyError, KeyNeededError) as error:
+                return _wrong(401, str(error), {"WWW-Authenticate": "Bearer"})
+            return await do(request)
+
+        return answer
 
     def _named(self, do: _Handler) -> _Handler:
         async def answer(request: Request) -> Response:

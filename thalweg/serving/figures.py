@@ -23,6 +23,7 @@ class ServerFigures:
     failed: int = 0
     """That the server failed."""
     in_flight: int = 0
+    """That wait, or are being answered."""
     swaps: int = 0
     fetched_bytes: int = 0
     """Of models, as they were transferred."""

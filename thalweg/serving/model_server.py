@@ -5,7 +5,8 @@ Everything that is shared is under one lock; loading and computing are outside o
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
@@ -64,7 +65,8 @@ class ModelServer:
         self.leaving = False
         """Whether the server is about to end: it answers, and says that it is not ready."""
         self._kept = kept
-        self._timer = timer
+        self.timer = timer
+        """Steady, in seconds."""
         self._most = most_in_flight
         self._lock = threading.Lock()
         self._swap: Swap[ModelVersion] = Swap()
@@ -107,23 +109,45 @@ class ModelServer:
             PayloadError: the store does not have it; it is worth trying again.
             OSError: the store does not answer; it is worth trying again.
         """
-        with self._lock:
-            version = self._swap.wanted if self._swap.must_load else None
+        version = self._to_load()
         if version is None:
             return False
         try:
             raw, transferred = fetched(version, get, self.known())
-            loaded = LoadedModel(version, raw)
-        except (TransferError, ModelRefusedError) as error:
-            log.error("version %d of %s is refused: %s", version.version, self.name, error)
-            self._refuse(version, str(error))
+        except TransferError as error:
+            self._say_refused(version, error)
             return False
+        self.transferred(transferred)
+        return self._take_over(version, raw)
+
+    def load_bytes(self, raw: bytes) -> bool:
+        """Try what is wanted, whose bytes are at hand and have its digest, as `load` does."""
+        version = self._to_load()
+        return version is not None and self._take_over(version, raw)
+
+    def transferred(self, size_bytes: int) -> None:
+        """Count bytes of a version that were fetched."""
         with self._lock:
-            self.figures.fetched_bytes += transferred
+            self.figures.fetched_bytes += size_bytes
+
+    def _to_load(self) -> ModelVersion | None:
+        with self._lock:
+            return self._swap.wanted if self._swap.must_load else None
+
+    def _take_over(self, version: ModelVersion, raw: bytes) -> bool:
+        try:
+            loaded = LoadedModel(version, raw)
+        except ModelRefusedError as error:
+            self._say_refused(version, error)
+            return False
         if not self._switch(loaded):
             return False
         self._keep(version, raw)
         return True
+
+    def _say_refused(self, version: ModelVersion, error: Exception) -> None:
+        log.error("version %d of %s is refused: %s", version.version, self.name, error)
+        self._refuse(version, str(error))
 
     def known(self) -> Mapping[str, bytes]:
         """Return the bytes of versions that are here, by their digest."""
@@ -191,23 +215,46 @@ class ModelServer:
 
     # Requests
 
-    def answer(self, asked: InferRequest, version: int | None = None) -> bytes:
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Count a request as under way until the block ends: from its arrival on, not only while it is computed.
+
+        Raises:
+            TooBusyError: too many are under way.
+        """
+        with self._lock:
+            if self.figures.in_flight >= self._most:
+                self.figures.shed += 1
+                raise TooBusyError(f"{counted(self._most, 'request')} under way; allowed are no more")
+            self.figures.in_flight += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.figures.in_flight -= 1
+
+    def turned_away(self) -> None:
+        """Count a request that was not let in."""
+        with self._lock:
+            self.figures.shed += 1
+
+    def answer(self, asked: InferRequest, version: int | None = None, began: float | None = None) -> bytes:
         """Answer a request.
 
         Args:
             asked: the request.
             version: number that must serve it; None takes what serves.
+            began: when it arrived, by `timer`; None for now.
 
         Returns:
             The answer as JSON.
 
         Raises:
             NothingServesError: there is no version yet.
-            TooBusyError: too many are under way.
             WrongVersionError: another version serves.
             TensorError: the model cannot answer this.
         """
-        began = self._timer()
+        began = self.timer() if began is None else began
         loaded = self._begin(version)
         try:
             answering, outputs, request = self._tried(loaded, asked) if version is None else self._plain(loaded, asked)
@@ -221,7 +268,7 @@ class ModelServer:
             raise
         else:
             with self._lock:
-                self.figures.answered((self._timer() - began) * 1_000)
+                self.figures.answered((self.timer() - began) * 1_000)
         finally:
             self._end(loaded)
         told: dict[str, Any] = {"model_name": self.name, "model_version": str(answering.version.version)}
@@ -246,7 +293,7 @@ class ModelServer:
         toss = trial.toss(asked.id, last.version.sha256, held.sha256)
         if toss is None:
             return self._plain(last, asked)
-        chosen, began = held.loaded if toss.arm == "new" else last, self._timer()
+        chosen, began = held.loaded if toss.arm == "new" else last, self.timer()
         try:
             if chosen is None:
                 raise TensorError(held.trouble)
@@ -256,7 +303,7 @@ class ModelServer:
             if toss.arm == "last" or not isinstance(error, TensorError):
                 raise
             return last, self._outputs(last, arrays, _names(asked)), toss.request
-        trial.answered(toss, (self._timer() - began) * 1_000)
+        trial.answered(toss, (self.timer() - began) * 1_000)
         return chosen, outputs, toss.request
 
     def _outputs(self, loaded: LoadedModel, arrays: Mapping[str, Array], wanted: Sequence[str]) -> bytes:
@@ -276,21 +323,16 @@ class ModelServer:
 
     def _begin(self, number: int | None) -> LoadedModel:
         with self._lock:
-            if self.figures.in_flight >= self._most:
-                self.figures.shed += 1
-                raise TooBusyError(f"{counted(self._most, 'request')} under way; allowed are no more")
             serving = self._swap.serving
             if serving is None:
                 raise NothingServesError(self._why_nothing())
             if number is not None and number != serving.version:
                 raise WrongVersionError(f"version {number} is asked for; version {serving.version} serves")
             self._swap.begin()
-            self.figures.in_flight += 1
             return self._loaded[serving]
 
     def _end(self, loaded: LoadedModel) -> None:
         with self._lock:
-            self.figures.in_flight -= 1
             self._let_go(self._swap.end(loaded.version))
 
     # What is told

@@ -1,10 +1,12 @@
 """A new version of a model, published: its bytes into the store of payloads, then the record that regions serve by."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from thalweg.learning.rollout.records import PREFIX, RolloutRecordError, read_desired, read_wish, wish_key
+from thalweg.learning.rollout.records import PREFIX, DesiredModel, RolloutRecordError, read_desired, read_wish, wish_key
 from thalweg.learning.vectors.parameters import digest
 from thalweg.serving.loaded_model import LoadedModel, ModelRefusedError, inputs_of, opened
 from thalweg.serving.transfer import TransferError, fetched, ways_of
@@ -13,9 +15,9 @@ from thalweg.serving.version_record import (
     ModelVersion,
     TensorSpec,
     VersionRecordError,
-    Way,
     key_of,
     read_version,
+    stored_key,
     written,
 )
 from thalweg.streams.learning.payloads import PayloadError, PayloadStore
@@ -98,14 +100,16 @@ def store_version(
     number: int | None = None,
     other_inputs: bool = False,
 ) -> ModelVersion:
-    """Put a version's bytes into the store and declare nothing: what a roll-out then names by number and digest.
+    """Put a version's bytes into the store and say where they lie; nothing is declared that anybody serves.
+
+    A roll-out then names it by number and digest.
 
     Args:
         model: name of the model.
         raw: an ONNX file.
-        records: a replica; nothing is written there.
-        store: where bytes lie. They lie plain: a roll-out's record says no other way.
-        number: of the version; None takes the one after the newest that was declared or rolled out.
+        records: a replica that may write.
+        store: where bytes lie: as they are, and by the ways that save something against what edges serve now.
+        number: of the version; None takes the one after the newest that was declared, rolled out or stored.
         other_inputs: whether it may ask for other inputs than the version that is declared.
 
     Raises:
@@ -115,12 +119,14 @@ def store_version(
     """
     given = number is not None
     before = _declared(records, key_of(model), given=given)
-    newest = max(_newest(records, model, given=given), _newest_rolled(records, model))
+    rolled = _newest_rolled(records, model)
+    newest = max(_newest(records, model, given=given), rolled, *(one.version for one in _stored(records, model)), 0)
     chosen, inputs = _chosen(newest, number), _inputs(raw, before, other_inputs=other_inputs)
-    plain = Way(codec="plain", sha256=digest(raw), size_bytes=len(raw))
-    version = ModelVersion(version=chosen, sha256=digest(raw), size_bytes=len(raw), ways=(plain,), inputs=inputs)
+    ways = ways_of(raw, _bytes_of_served(records, model, store) or _bytes_of(before, store))
+    version = ModelVersion(version=chosen, sha256=digest(raw), size_bytes=len(raw), ways=tuple(ways), inputs=inputs)
     _check_served(version, raw)
-    store.put([raw])
+    store.put(ways.values())
+    records.put(stored_key(model, version.sha256), Assign(FIELD, written(version)))
     return version
 
 
@@ -164,20 +170,39 @@ def _newest(records: Records, model: str, *, given: bool) -> int:
 
 def _newest_rolled(records: Records, model: str) -> int:
     """Return the largest number that a roll-out was asked for or is desired of an edge."""
-    names = []
-    for key in [wish_key(model), *records.keys(f"{PREFIX}{model}/desired/")]:
-        value = records.read(key)
-        try:
-            if value is None:
-                continue
-            if key == wish_key(model):
-                names.append(read_wish(value).version)
-            else:
-                wanted = read_desired(value)
-                names += [one.version for one in (wanted.serve, wanted.beside) if one is not None]
-        except RolloutRecordError:
-            continue  # nothing was rolled out by it
+    names = [one.version for wanted in _desired(records, model) for one in (wanted.serve, wanted.beside) if one]
+    value = records.read(wish_key(model))
+    with suppress(RolloutRecordError):  # nothing was rolled out by it
+        names += [read_wish(value).version] if value is not None else []
     return max((int(name) for name in names if name.isascii() and name.isdecimal()), default=0)
+
+
+def _desired(records: Records, model: str) -> Iterator[DesiredModel]:
+    """Yield what is desired of each edge."""
+    for key in records.keys(f"{PREFIX}{model}/desired/"):
+        value = records.read(key)
+        with suppress(RolloutRecordError):  # no edge serves by it
+            if value is not None:
+                yield read_desired(value)
+
+
+def _stored(records: Records, model: str) -> list[ModelVersion]:
+    """Return the versions whose bytes were stored for roll-outs."""
+    found = []
+    for key in records.keys(stored_key(model)):
+        value = records.read(key)
+        with suppress(VersionRecordError):  # it says nothing, and was no number
+            found += [read_version(value)] if value is not None else []
+    return found
+
+
+def _bytes_of_served(records: Records, model: str, store: PayloadStore) -> bytes | None:
+    """Read the bytes that most edges serve by a roll-out; None where there are none."""
+    served = Counter(wanted.serve.sha256 for wanted in _desired(records, model))
+    for sha256, _ in served.most_common(1):
+        with suppress(PayloadError, OSError):  # then the new ones are written without a difference
+            return store.get(sha256)
+    return None
 
 
 def _declared(records: Records, key: str, *, given: bool) -> ModelVersion | None:

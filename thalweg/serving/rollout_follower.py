@@ -1,5 +1,6 @@
 """An edge in a roll-out: what is desired of it is carried out by its model server, and what came of it is reported."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -9,11 +10,15 @@ from thalweg.serving.candidate import candidate, declared
 from thalweg.serving.edge_records import EdgeRecords
 from thalweg.serving.loaded_model import ModelRefusedError
 from thalweg.serving.model_server import ModelServer
+from thalweg.serving.transfer import TransferError, fetched
 from thalweg.serving.version_record import ModelVersion
 from thalweg.serving.version_trial import VersionTrial
 from thalweg.streams.broker.publish import OutgoingRecord
+from thalweg.streams.learning.payloads import PayloadError
 from thalweg.streams.learning.rollout_writes import state_record
 from thalweg.sync.clock import Clock
+
+log: Final = logging.getLogger("thalweg.serving")
 
 REPORT_EVERY_MS: Final = 10_000
 """A roll-out looks at sums of hours: what is told more often only fills the topics."""
@@ -111,14 +116,28 @@ class RolloutFollower:
         except ModelRefusedError as error:
             self._refused[wanted] = str(error)
             return False
-        is_new = self.server.want(version) and self.server.load(lambda _: raw)
+        is_new = self.server.want(version) and self.server.load_bytes(raw)
         if not is_new:
             self._refused[wanted] = self.server.trouble or f"version {wanted.version} cannot be served"
         return is_new
 
     def _bytes(self, sha256: str, get: Callable[[str], bytes]) -> bytes:
+        """Fetch a version's bytes: by the smallest way that is said, else as they are."""
         known = self.server.known()
-        return known[sha256] if sha256 in known else get(sha256)
+        if sha256 in known:
+            return known[sha256]
+        said = self.records.stored(sha256)
+        if said is not None:
+            try:
+                raw, transferred = fetched(said, get, known)
+            except (TransferError, PayloadError) as error:
+                log.warning("version %d of %s is fetched as it is: %s", said.version, self.server.name, error)
+            else:
+                self.server.transferred(transferred)
+                return raw
+        raw = get(sha256)
+        self.server.transferred(len(raw))
+        return raw
 
 
 def _is(version: ModelVersion, wanted: ServedVersion) -> bool:

@@ -12,6 +12,8 @@ from typing import Final
 
 import uvicorn
 
+from thalweg.conf.settings import ServingSettings
+from thalweg.serving.callers import ModelCallers, ServingSettingsError
 from thalweg.serving.door import ModelDoor
 from thalweg.serving.model_server import ModelServer
 
@@ -46,6 +48,8 @@ class ModelHttp(uvicorn.Server):
         *,
         most_body_bytes: int,
         linger_s: float,
+        settings: ServingSettings,
+        host: str,
         ready: Callable[[], None] = lambda: None,
         leave: Callable[[], None] = lambda: None,
     ) -> None:
@@ -54,23 +58,34 @@ class ModelHttp(uvicorn.Server):
         Args:
             server: what answers.
             most_body_bytes: largest request that is read.
+            settings: who may ask, and by which certificate.
+            host: address that it binds.
             linger_s: how long it goes on after it was told to end, so that callers have turned to others by then.
             ready: called when it answers over HTTP.
             leave: called when it is told to end; says so to callers.
+
+        Raises:
+            ServingSettingsError: keys or certificate cannot be used.
         """
+        callers = ModelCallers(settings, host)
         self._workers = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="model")
         self._model, self._linger_s, self._ready, self._leave = server, linger_s, ready, leave
-        door = ModelDoor(server, self._workers, most_body_bytes=most_body_bytes)
-        super().__init__(
-            uvicorn.Config(
-                door.app(),
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                timeout_graceful_shutdown=GRACE_S,
-                server_header=False,
-            )
+        door = ModelDoor(server, self._workers, most_body_bytes=most_body_bytes, callers=callers)
+        config = uvicorn.Config(
+            door.app(),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=GRACE_S,
+            server_header=False,
+            ssl_certfile=settings.tls_certfile,
+            ssl_keyfile=settings.tls_keyfile,
         )
+        try:
+            config.load()  # reads the certificate, which uvicorn would do when it is too late for words
+        except OSError as error:  # ssl's errors are among them
+            raise ServingSettingsError(f"serving.tls_certfile {settings.tls_certfile}: {_short(error)}") from error
+        super().__init__(config)
 
     def serve_until_told(self, listening: socket.socket) -> None:
         """Serve until SIGINT or SIGTERM, in the main thread; in another one until `handle_exit` is called."""
@@ -99,3 +114,7 @@ class ModelHttp(uvicorn.Server):
 
     def _end(self) -> None:
         self.should_exit = True
+
+
+def _short(error: OSError) -> str:
+    return error.strerror or str(error)

@@ -69,6 +69,8 @@ class VersionFollower:
     """Where a task tells its figures; None where it is none."""
     rollout: RolloutFollower | None = None
     """What the edge does in roll-outs, before what is declared for all; None where it takes part in none."""
+    report_every_ms: int = REPORT_EVERY_MS
+    """Between two reports of an edge, where nothing else makes one due."""
     _connected: tuple[Wanted, Publisher] | None = None
     _declared: ModelVersion | None = None
     _trouble: dict[str, str] = field(default_factory=dict)
@@ -91,7 +93,7 @@ class VersionFollower:
         if self._is_due("tell", TELL_EVERY_MS):
             self._try("figures", self._write_figures)
             self._try("tell", self._tell, StreamError)
-        if self.rollout is not None and self.rollout.records.complete and self._is_due("report", REPORT_EVERY_MS):
+        if self.rollout is not None and self.rollout.records.complete and self._is_due("report", self.report_every_ms):
             self._try("report", self._report, StreamError)
 
     def say_gone(self) -> None:

@@ -13,6 +13,9 @@ from thalweg.sync.protocol.stamps import StampError, check_region
 PREFIX: Final = "models"
 """Records are models/NAME for all regions, and models/NAME/REGION for one."""
 FIELD: Final = "served"
+STORED: Final = "models-stored"
+"""Records are models-stored/NAME/DIGEST: where the bytes of a version lie that a roll-out may name. Nobody serves by
+them."""
 
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 """SHA-256, in hexadecimal digits."""
@@ -105,3 +108,8 @@ def key_of(model: str, region: str | None = None) -> str:
         if "/" in region:
             raise VersionRecordError(f"region {region!r}: allowed is no slash, which parts a record's key")
     return f"{PREFIX}/{model}" if region is None else f"{PREFIX}/{model}/{region}"
+
+
+def stored_key(model: str, sha256: str = "") -> str:
+    """Name the record that says where a version's bytes lie; without a digest, what all of a model's begin with."""
+    return f"{STORED}/{model}/{sha256}"

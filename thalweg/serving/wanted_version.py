@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from thalweg.learning.rollout.records import PREFIX
 from thalweg.serving.edge_records import EdgeRecords
-from thalweg.serving.version_record import ModelVersion, VersionRecordError, key_of, read_version
+from thalweg.serving.version_record import STORED, ModelVersion, VersionRecordError, key_of, read_version
 from thalweg.streams.broker.consume import IncomingRecord, Reader
 from thalweg.streams.replication.replica_log import read_entry
 from thalweg.sync.protocol.entries import ForgetEntry, RecordEntry
@@ -89,5 +89,5 @@ class WantedVersion:
             log.error("%s", self.trouble)
 
     def _tell_edge(self, key: str, record: Record | None) -> None:
-        if self._edge is not None and key.startswith(PREFIX):
+        if self._edge is not None and key.startswith((PREFIX, STORED)):
             self._edge.take(key, None if record is None else view(record))

@@ -23,6 +23,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from thalweg.client.client import InvalidRequestError
+from thalweg.conf.bearer_keys import KeyNeededError, NoSuchKeyError
 from thalweg.conf.environment import ALERTS
 from thalweg.conf.settings import WindowSettings
 from thalweg.query.reports.account_report import AccountBy
@@ -42,7 +43,7 @@ from thalweg.window.assets import Asset, assets
 from thalweg.window.discretion import check_names, without_others
 from thalweg.window.feed import Feed, event_id, place_named
 from thalweg.window.foresight import CrowdedError, Foresight, StillMakingError
-from thalweg.window.keys import Caller, KeyNeededError, Keys, NoSuchKeyError, is_own_name
+from thalweg.window.keys import Caller, Keys, is_own_name
 from thalweg.window.openapi import document, parameters_of
 from thalweg.window.reports import Reports
 from thalweg.window.watch import LedgerWatch

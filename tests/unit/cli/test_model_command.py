@@ -13,6 +13,8 @@ from sklearn.svm import SVR
 from skops.io import dump
 
 from thalweg.cli.model_command import PUBLISHER, begin_life, model
+from thalweg.client.replica_client import ReplicaLag
+from thalweg.learning.rollout.records import RolloutWish, value_of, wish_key
 from thalweg.learning.shrink.pruning import Layer
 from thalweg.learning.shrink.sources import written
 from thalweg.streams.broker.errors import BrokerUnavailableError
@@ -169,3 +171,48 @@ def test_a_broker_that_is_away_is_told_before_anything_is_opened(folder: Path, m
     told = CliRunner().invoke(model, ["publish", "m", str(folder / "digits.onnx"), "--bootstrap=127.0.0.1:1"])
     assert (told.exit_code, "127.0.0.1:1" in told.output) == (1, True), told.output
     assert not list(folder.rglob("models.sqlite"))
+
+
+class _Known:
+    """A replica that has joined in an earlier life, and reads what others wrote since while it is looked at."""
+
+    def __init__(self, *_: Any) -> None:
+        self.behind: int | None = 3
+
+    def __enter__(self) -> "_Known":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+    def lag(self) -> ReplicaLag:
+        self.behind = None if self.behind == 3 else 1 if self.behind is None else 0
+        return ReplicaLag(
+            joined=True, waiting=0, behind=self.behind, heard_ms_ago=0, clock_offset_ms=0, digests_agree=None,
+            fenced=False, trouble=None,
+        )  # fmt: skip
+
+    def keys(self, prefix: str = "") -> list[str]:
+        return []
+
+    def read(self, key: str) -> Any:
+        if key != wish_key("m") or self.behind != 0:
+            return None
+        return value_of(RolloutWish(wish="w", op="start", version="2", sha256="0" * 64))
+
+    def put(self, *_: Any) -> None:
+        """Nobody reads it."""
+
+    def wait_confirmed(self, timeout_s: float) -> bool:
+        return True
+
+
+def test_the_next_number_follows_from_all_that_was_written_before(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thalweg.cli.model_command.ReplicaClient", _Known)
+    monkeypatch.setattr("thalweg.cli.model_command.ensure_topics", lambda *_: None)
+    monkeypatch.setenv("THALWEG_STATE", str(folder / "another"))
+    call = ["publish", "m", str(folder / "digits.onnx"), "--for-rollout", "--bootstrap=h:1", "--json"]
+    told = CliRunner().invoke(model, [*call, f"--set=federate.payloads={folder / 'payloads'}"])
+    assert (told.exit_code, json.loads(told.output)["version"]) == (0, 3), told.output

@@ -133,21 +133,16 @@ def test_a_repeated_question_is_answered_from_what_was_said_and_by_the_version_t
     assert msgspec.json.decode(stage.server.answer(asked([1, 2, 3], id="mine")))["id"] == "mine"
 
 
-def test_more_requests_than_allowed_at_once_are_turned_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_requests_than_allowed_at_once_are_turned_away(tmp_path: Path) -> None:
     stage = Stage(tmp_path, most_in_flight=1)
     stage.serve(version(1, ONE))
-    serving = stage.server.serving
-    assert serving is not None
-    infer = serving.infer
-
-    def meanwhile(*arguments: Any) -> Any:
-        with pytest.raises(TooBusyError, match="1 request under way"):
-            stage.server.answer(asked())
-        return infer(*arguments)
-
-    monkeypatch.setattr(serving, "infer", meanwhile)
-    assert label(stage.server.answer(asked())) == ("1", 1)
-    assert stage.server.told()["shed"] == 1
+    with stage.server.admitted():
+        assert stage.server.told()["in_flight"] == 1
+        with pytest.raises(TooBusyError, match="1 request under way"), stage.server.admitted():
+            raise AssertionError("not to be reached")
+        assert label(stage.server.answer(asked())) == ("1", 1)
+    with stage.server.admitted():
+        assert stage.server.told()["shed"] == 1
 
 
 def test_a_request_ends_on_the_version_it_began_on(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,11 @@ from thalweg.learning.rollout.records import DesiredModel, RolloutWish, ServedVe
 from thalweg.learning.vectors.parameters import digest
 from thalweg.serving.publication import PublicationError, publish_version, store_version
 from thalweg.serving.transfer import fetched
-from thalweg.serving.version_record import FIELD, VersionRecordError, read_version
+from thalweg.serving.version_record import FIELD, VersionRecordError, read_version, stored_key
 from thalweg.streams.learning.payloads import PayloadError, PayloadStore
 from thalweg.sync.protocol.changes import Assign, Change
 
-ONE, TWO, WIDE = model(1), model(2), model(1, inputs=9)
+ONE, TWO, THREE, WIDE = model(1), model(2), model(3), model(1, inputs=9)
 
 
 class Written:
@@ -131,6 +131,7 @@ def test_for_a_roll_out_bytes_are_stored_and_nothing_is_declared(records: Writte
     stored = store_version("m", TWO, records, records.store)
     assert (stored.version, stored.sha256) == (2, digest(TWO))
     assert records.store.get(stored.sha256) == TWO
+    assert read_version(records.values.pop(stored_key("m", stored.sha256))) == stored
     assert records.values == before
     wish = RolloutWish(wish="w", op="start", version="2", sha256=stored.sha256)
     records.values[wish_key("m")] = value_of(wish)
@@ -144,3 +145,21 @@ def test_for_a_roll_out_bytes_are_stored_and_nothing_is_declared(records: Writte
         store_version("m", TWO, records, records.store, number=7)
     with pytest.raises(PublicationError, match="other inputs than version 1"):
         store_version("m", WIDE, records, records.store)
+
+
+def test_what_is_stored_twice_and_never_rolled_out_has_two_numbers(records: Written) -> None:
+    assert [store_version("m", raw, records, records.store).version for raw in (ONE, TWO)] == [1, 2]
+
+
+def test_bytes_for_a_roll_out_lie_also_as_what_they_differ_by_from_those_that_most_edges_serve(
+    records: Written,
+) -> None:
+    publish_version("m", THREE, records, records.store)
+    records.store.put([ONE, TWO])
+    for edge, raw in (("a", ONE), ("b", TWO), ("c", TWO)):
+        serve = ServedVersion(version="2", sha256=digest(raw))
+        wanted = DesiredModel(number=1, serve=serve, beside=None, share=0.0, slow_ms=1.0)
+        records.values[desired_key("m", edge)] = value_of(wanted)
+    stored = store_version("m", ONE, records, records.store)
+    assert [way.base for way in stored.ways if way.codec == "delta"] == [digest(TWO)]
+    assert fetched(stored, records.store.get, {digest(TWO): TWO})[1] < len(ONE) / 2

@@ -12,9 +12,19 @@ from tests.unit.thalweg.serving.rollout_edge import RolloutEdge, named, wanted
 from thalweg.learning.rollout.facts import RolloutKind
 from thalweg.learning.rollout.records import RolloutWish, desired_key
 from thalweg.learning.rollout.waves import answers
+from thalweg.learning.vectors.parameters import digest
 from thalweg.serving.edge_records import EdgeRecords
 from thalweg.serving.tensors import InferRequest, RequestTensor, TensorError
-from thalweg.serving.version_record import FIELD, VersionRecordError, key_of, written
+from thalweg.serving.transfer import difference, ways_of
+from thalweg.serving.version_record import (
+    FIELD,
+    ModelVersion,
+    VersionRecordError,
+    Way,
+    key_of,
+    stored_key,
+    written,
+)
 
 ONE, TWO, THREE = model(1), model(2), model(3)
 WIDE, FRAGILE = model(3, inputs=5), fragile(5)
@@ -270,3 +280,42 @@ def _cost(edge: RolloutEdge, loaded: Any, cost_s: float, monkeypatch: pytest.Mon
         return infer(loaded, *arguments)
 
     monkeypatch.setattr(loaded, "infer", slowly)
+
+
+def stored(edge: RolloutEdge, number: int, raw: bytes, base: bytes) -> ModelVersion:
+    """Store a version as `publish --for-rollout` does, and say where its bytes lie."""
+    ways = ways_of(raw, base)
+    edge.store.put(ways.values())
+    found = version(number, raw, ways=tuple(ways))
+    edge.plane.write(stored_key(MODEL, found.sha256), {FIELD: written(found)})
+    return found
+
+
+def test_a_version_on_trial_is_fetched_as_what_it_differs_by_from_what_serves(edge: RolloutEdge) -> None:
+    edge.desire(wanted(1, V1))
+    edge.fetches.clear()
+    before = edge.server.told()["fetched_bytes"]
+    (way,) = (one for one in stored(edge, 2, TWO, ONE).ways if one.codec == "delta")
+    edge.desire(wanted(2, V1, V2))
+    assert edge.fetches == [way.sha256]
+    assert edge.server.told()["fetched_bytes"] - before == way.size_bytes < len(TWO) / 2
+    edge.desire(wanted(2, V2))
+    assert (edge.serves, edge.fetches) == (2, [way.sha256]), "its bytes are at hand"
+
+
+def test_where_the_way_is_not_there_or_leads_elsewhere_the_bytes_are_fetched_as_they_are(edge: RolloutEdge) -> None:
+    edge.desire(wanted(1, V1))
+    for number, (raw, named_) in enumerate(((TWO, V2), (THREE, V3)), start=2):
+        found = stored(edge, number, raw, ONE)
+        (way,) = (one for one in found.ways if one.codec == "delta")
+        if raw is TWO:
+            edge.store.drop([way.sha256])
+        else:
+            wrong = difference(ONE, TWO)
+            edge.store.put([wrong])
+            another = Way(codec="delta", sha256=digest(wrong), size_bytes=1, base=digest(TWO))
+            edge.plane.write(
+                stored_key(MODEL, found.sha256), {FIELD: written(version(number, raw, ways=(*found.ways, another)))}
+            )
+        edge.desire(wanted(number, named_))
+        assert (edge.serves, edge.fetches[-1]) == (number, digest(raw))

@@ -15,6 +15,7 @@ import pytest
 
 from tests.unit.thalweg.serving.models import model, question, version
 from thalweg.client.model_client import ModelAnswerError, ModelClient, NoServerError
+from thalweg.conf.settings import ServingSettings
 from thalweg.learning.vectors.parameters import digest
 from thalweg.serving.kept_model import KeptModel
 from thalweg.serving.model_server import ModelServer
@@ -22,6 +23,7 @@ from thalweg.serving.run_server import ModelHttp, listening_at
 
 RAW = [model(number) for number in range(8)]
 STORE = {digest(raw): raw for raw in RAW}
+OPEN = ServingSettings()
 CALLERS, SWAPS, EACH = 6, 40, 10
 
 
@@ -40,11 +42,13 @@ def over_http(folder: Path, **options: Any) -> Iterator[tuple[ModelServer, str, 
 
 
 @contextmanager
-def at_http(server: ModelServer) -> Iterator[tuple[str, ModelHttp, threading.Thread]]:
+def at_http(server: ModelServer, settings: ServingSettings = OPEN) -> Iterator[tuple[str, ModelHttp, threading.Thread]]:
     """Let a server answer over HTTP."""
     ready = threading.Event()
     listening = listening_at("127.0.0.1", 0)
-    serving = ModelHttp(server, most_body_bytes=20_000, linger_s=0.2, ready=ready.set)
+    serving = ModelHttp(
+        server, most_body_bytes=20_000, linger_s=0.2, settings=settings, host="127.0.0.1", ready=ready.set
+    )
     thread = threading.Thread(target=serving.serve_until_told, args=(listening,))
     with listening:
         thread.start()

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from thalweg.conf.bearer_keys import KeyNeededError, NoSuchKeyError
 from thalweg.conf.settings import WindowSettings, load_settings
-from thalweg.window.keys import KeyNeededError, Keys, NoSuchKeyError, WindowSettingsError, is_own_name
+from thalweg.window.keys import Keys, WindowSettingsError, is_own_name
 
 SECRET = "a-secret-of-many-letters"
 

@@ -1,0 +1,109 @@
+"""`thalweg edge prepare`: by a file or by a record of the sync plane, the region's own first."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.unit.jobs.rollout.small_plane import PREFIX, SmallPlane
+from thalweg.cli import edge_command
+from thalweg.cli.edge_command import edge
+from thalweg.streams.broker.consume import IncomingRecord
+from thalweg.streams.broker.errors import BrokerUnavailableError
+
+OF_ALL = {"revision": 1, "window_s": 1, "keep": [{"field": "y", "one_of": [1]}]}
+OF_BERN = {"revision": 2, "window_s": 1, "keep": [{"field": "y", "one_of": [0, 2]}]}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    np.savez(tmp_path / "in.npz", x=np.eye(3), y=np.arange(3))
+    return tmp_path
+
+
+def call(folder: Path, *more: str) -> Any:
+    return CliRunner().invoke(edge, ["prepare", str(folder / "in.npz"), str(folder / "out.npz"), *more])
+
+
+def test_by_a_file(folder: Path) -> None:
+    (folder / "how.json").write_text(json.dumps(OF_ALL))
+    told = call(folder, f"--declaration={folder / 'how.json'}")
+    assert (told.exit_code, "1 row of 3" in told.output) == (0, True), told.output
+    assert np.load(folder / "out.npz")["y"].tolist() == [1]
+
+
+class Topic:
+    """The plane's topic `replica`, read to its end."""
+
+    def __init__(self, plane: SmallPlane) -> None:
+        self._plane, self._next = plane, 0
+
+    def __enter__(self) -> "Topic":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+    def poll(self, timeout_ms: int) -> list[IncomingRecord]:
+        found = self._plane.log[self._next : self._next + 1]
+        self._next += len(found)
+        return found
+
+    def end_offsets(self) -> Mapping[tuple[str, int], int]:
+        return {(f"{PREFIX}.replica", 0): len(self._plane.log)}
+
+    def position(self, topic: str, partition: int) -> int:
+        return self._next
+
+
+def test_by_a_record_that_of_the_region_before_that_of_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plane = SmallPlane()
+    plane.write("edge/training", {**OF_ALL, "revision": 7})
+    plane.write("edge/training", OF_ALL)
+    plane.write("edge/other", OF_BERN)
+    plane.write("edge/training/bern", OF_BERN)
+    monkeypatch.setattr(edge_command, "KafkaReader", lambda *_, **__: Topic(plane))
+    monkeypatch.setattr(edge_command, "ensure_topics", lambda *_: None)
+    for region, left in ((["--region=bern"], [0, 2]), (["--region=oslo"], [1]), ([], [1])):
+        told = call(folder, "--record=edge/training", "--bootstrap=h:1", "--json", *region)
+        assert told.exit_code == 0, told.output
+        assert np.load(folder / "out.npz")["y"].tolist() == left
+        found = json.loads(told.output)
+        assert (found["record"], found["revision"]) == (
+            ("edge/training/bern", 2) if region == ["--region=bern"] else ("edge/training", 1)
+        )
+    told = call(folder, "--record=edge/none", "--bootstrap=h:1", "--region=bern")
+    assert (told.exit_code, "no record edge/none/bern nor edge/none" in told.output) == (1, True), told.output
+
+
+def test_a_broker_that_is_away_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any) -> None:
+        raise BrokerUnavailableError("h:1", OSError("nobody"))
+
+    monkeypatch.setattr(edge_command, "ensure_topics", away)
+    told = call(folder, "--record=edge/training", "--bootstrap=h:1")
+    assert (told.exit_code, "h:1" in told.output, (folder / "out.npz").exists()) == (1, True, False), told.output
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "wanted is JSON"),
+        ("[]", "wanted is a JSON object"),
+        ('{"window_s": 1}', "revision"),
+        ('{"revision": 1, "window_s": 1, "keep": [{"field": "z", "min": 1}]}', "the file has x.0, x.1, x.2, y"),
+    ],
+)
+def test_what_declares_nothing_that_can_be_carried_out_is_a_wrong_call(content: str, words: str, folder: Path) -> None:
+    (folder / "how.json").write_text(content)
+    told = call(folder, f"--declaration={folder / 'how.json'}")
+    assert (told.exit_code, words in told.output, (folder / "out.npz").exists()) == (2, True, False), told.output
+
+
+def test_one_of_record_and_declaration_is_named(folder: Path) -> None:
+    told = call(folder)
+    assert (told.exit_code, "Allowed is one of --record" in told.output) == (2, True), told.output
