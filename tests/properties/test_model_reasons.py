@@ -113,13 +113,16 @@ def test_a_feature_that_decides_alone_loses_all_that_guessing_does_not_find_and_
     generator = np.random.default_rng(7)
     y = generator.integers(0, 2, 2_000)
     x = np.stack([generator.standard_normal(2_000), y + 0.0, generator.standard_normal(2_000)], axis=1)
-    told = permutation_importance(lambda rows: rows[:, 1].astype(np.int64), x, y, repeats=5, seed=3)
+
+    def points_wrong(rows: Numbers) -> float:
+        return 100.0 * float(np.mean(rows[:, 1].astype(np.int64) != y))
+
+    told = permutation_importance(points_wrong, x, repeats=5, seed=3)
     assert [entry.feature for entry in told] == [1, 0, 2]
-    assert told[0].points_lost == pytest.approx(50.0, abs=3.0)
+    assert told[0].added == pytest.approx(50.0, abs=3.0)
     assert 0.0 < told[0].deviation < 3.0
-    assert all((entry.points_lost, entry.deviation) == (0.0, 0.0) for entry in told[1:])
-    again = permutation_importance(lambda rows: rows[:, 1].astype(np.int64), x, y, repeats=5, seed=3)
-    assert again == told
+    assert all((entry.added, entry.deviation) == (0.0, 0.0) for entry in told[1:])
+    assert permutation_importance(points_wrong, x, repeats=5, seed=3) == told
 
 
 def test_a_feature_that_helped_only_on_the_way_is_left_out_again() -> None:
