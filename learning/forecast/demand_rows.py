@@ -19,6 +19,9 @@ AHEAD_H: Final = DAY_H
 """Hours that are forecast; the same hour of the day before is always known."""
 FEWEST_H: Final = 2 * WEEK_H
 """A week goes before the first row, and another one is to learn from."""
+STRIDE_H: Final = 29
+"""Between origins: each hour is forecast once at most, and origins go round the clock, or how far ahead an hour is
+would say which hour it is."""
 LEAST_GPU_H: Final = 1.0
 """What is less counts as this: below a GPU-hour nothing is planned by it."""
 SMOOTHING: Final = 0.2
@@ -44,7 +47,7 @@ DEMAND_BASES: Final = tuple(at for at, column in enumerate(DEMAND_COLUMNS) if co
 
 
 def demand_history(regions: Sequence[str], asked: Numbers, first_hour: int) -> History:
-    """Lay out what is known of the demand of some weeks: origins at the hours, a day apart.
+    """Lay out what is known of the demand of some weeks: origins, each with the 24 hours after it.
 
     Args:
         regions: names, sorted.
@@ -60,8 +63,8 @@ def demand_history(regions: Sequence[str], asked: Numbers, first_hour: int) -> H
         raise ForecastInputError(
             f"{hours} hours of {len(regions)} regions; allowed are {FEWEST_H} hours (two weeks) and more"
         )
-    # Whole days from the end, so that the newest hours are learnt from.
-    origins = np.arange(hours - AHEAD_H, WEEK_H - 1, -AHEAD_H)[::-1]
+    # From the end, so that the newest hours are learnt from.
+    origins = np.arange(hours - AHEAD_H, WEEK_H - 1, -STRIDE_H)[::-1]
     rows = [demand_rows(asked, first_hour, int(origin)) for origin in origins]
     truths = [asked[:, origin : origin + AHEAD_H].reshape(-1) for origin in origins]
     began = np.repeat(first_hour + origins.astype(np.float64), len(regions) * AHEAD_H)

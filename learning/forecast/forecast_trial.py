@@ -139,5 +139,7 @@ def tried(history: History, held_out: float, references: Mapping[str, Reference]
 
 def _together(judges: Rows, began: Numbers, steps: int) -> list[Rows]:
     """Cut rows into steps; what begins at one moment is in one step."""
-    ends = np.searchsorted(began[judges], began[judges][np.linspace(0, len(judges) - 1, steps + 1).astype(int)], "right")
+    ends = np.searchsorted(
+        began[judges], began[judges][np.linspace(0, len(judges) - 1, steps + 1).astype(int)], "right"
+    )
     return [part for part in np.split(judges, np.unique(ends[1:-1])) if len(part)]

@@ -78,8 +78,7 @@ def durations(
     """Learn how long tasks hold their places, from those that have ended by themselves.
 
     What had ended when the last part (--held-out) began is learnt from; what began then judges it, beside the request's
-    word and what was usual. Then all is learnt from, for the file: `thalweg explain-model FILE` says what it rests on,
-    and `place.durations: FILE` lets the planner use it.
+    word and what was usual. Then all is learnt from, for the file: `thalweg explain-model FILE` says what it rests on.
 
     \b
     Examples:
@@ -126,8 +125,8 @@ def demand(
     """Forecast the GPU-hours that will be asked for, by region and hour, for 24 hours.
 
     A task counts in the hour in which it came, in the region where it was placed first, with the hours that its request
-    says. Once a day the next 24 hours are forecast from what was known then; the last part of these days (--held-out)
-    judges what was learnt from the others, beside what it was before and exponential smoothing.
+    says. Every 29 hours the next 24 are forecast from what was known then; the last part of these (--held-out) judges
+    what was learnt from the others, beside what it was before and exponential smoothing.
 
     \b
     Examples:
@@ -148,9 +147,7 @@ def demand(
             raise WrongCall(f"--region {region!r}: nothing was asked for there; there are {', '.join(asked.regions)}")
         history = demand_history(asked.regions, asked.gpu_hours, asked.first_hour)
         now = demand_rows(asked.gpu_hours, asked.first_hour, asked.gpu_hours.shape[1])
-        file, trial = forecast_file(
-            "demand", history, held_out, demand_references(), unit_s=_HOUR_S, usual=now
-        )
+        file, trial = forecast_file("demand", history, held_out, demand_references(), unit_s=_HOUR_S, usual=now)
     except (ForecastInputError, TraceError) as error:
         raise WrongCall(str(error)) from error
     _write(file, out)
@@ -195,7 +192,9 @@ def _told(file: ForecastFile) -> dict[str, Any]:
         "scores": {name: _score(score) for name, score in file.scores.items()},
         "base": file.columns[file.base].name,
         "chain": [file.columns[at].name for at in file.chain],
-        "importance": [{"column": one.column, "added": one.added, "deviation": one.deviation} for one in file.importance],
+        "importance": [
+            {"column": one.column, "added": one.added, "deviation": one.deviation} for one in file.importance
+        ],
     }
 
 
@@ -258,5 +257,9 @@ def _show_sums(asked: AskedDemand, hours: Sequence[Mapping[str, Any]]) -> None:
                 **{end: largest[end] for end in ("least", "middle", "most")},
             }
         )
-    columns = [Column(name="region"), Column(name="medians, sum", say=words.amount, right=True), Column(name="largest hour")]
+    columns = [
+        Column(name="region"),
+        Column(name="medians, sum", say=words.amount, right=True),
+        Column(name="largest hour"),
+    ]
     print_table([*columns, *_ENDS], rows)

@@ -1,1 +1,1 @@
-"""Forecasts as people ask for them: from the tables or a job list to a file, tried on what came later; and their reasons."""
+"""Forecasts from the tables or a job list to a file, tried on what came later; and their reasons."""

@@ -6,17 +6,36 @@ from typing import Any, Final
 
 import numpy as np
 
-from thalweg.learning.forecast.columns import ForecastInputError, Numbers, encoded, with_names
+from thalweg.learning.forecast.columns import (
+    ColumnKind,
+    ForecastColumn,
+    ForecastInputError,
+    Numbers,
+    encoded,
+    with_names,
+)
 from thalweg.learning.forecast.forecast_trial import History, Reference
 from thalweg.query.sql.query import TableReader
 from thalweg.replay.estimates import Estimates, expected_s
 from thalweg.replay.traces import PhillyJob
 from thalweg.scheduling.pack.need import Need
 from thalweg.scheduling.world.hold import SIGMA
-from thalweg.scheduling.world.learnt_hold import HOLD_BASES, HOLD_COLUMNS, hold_row
 from thalweg.scheduling.world.tasks import Part, TaskSpec
 from thalweg.streams.placement.task_specs import read_spec
 
+HOLD_COLUMNS: Final = (
+    ForecastColumn(name="expected_s", kind=ColumnKind.SIZE),
+    ForecastColumn(name="tenant", kind=ColumnKind.NAME),
+    ForecastColumn(name="gpus", kind=ColumnKind.SIZE, unit=0.125),
+    ForecastColumn(name="workers", kind=ColumnKind.SIZE),
+    ForecastColumn(name="gpu_models", kind=ColumnKind.NAME),
+    ForecastColumn(name="priority", kind=ColumnKind.STEP, unit=100.0),
+    ForecastColumn(name="data_gb", kind=ColumnKind.SIZE),
+    ForecastColumn(name="spot_ok", kind=ColumnKind.STEP),
+)
+"""Of what makes specs equal, and no more: tasks of one class hold their places for the same time."""
+HOLD_BASES: Final = (0,)
+"""Ratios are of what the request says."""
 LEAST_S: Final = 1.0
 """What took less counts as a second."""
 _EIGHTY_PERCENT: Final = 1.2816 * SIGMA
@@ -33,9 +52,23 @@ class EndedHold:
     """A run that has ended; moments are seconds since 1970."""
 
     row: Mapping[str, Any]
-    """`scheduling.world.learnt_hold.hold_row`."""
+    """See `hold_row`."""
     began_s: float
     ended_s: float
+
+
+def hold_row(spec: TaskSpec) -> Mapping[str, Any]:
+    """Say what is known of a task before it runs, by the columns' names."""
+    return {
+        "expected_s": spec.expected_s,
+        "tenant": spec.tenant,
+        "gpus": spec.gpus,
+        "workers": spec.workers,
+        "gpu_models": ", ".join(sorted(spec.gpu_models)) if spec.gpu_models else "any",
+        "priority": spec.priority,
+        "data_gb": sum(one.size_gb for one in spec.data),
+        "spot_ok": int(spec.spot_ok),
+    }
 
 
 def holds_in_tables(reader: TableReader) -> list[EndedHold]:

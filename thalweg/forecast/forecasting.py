@@ -75,6 +75,5 @@ def _importance(trial: ForecastTrial, seed: int) -> tuple[FiledImportance, ...]:
     )
     columns = trial.models[0][0].columns
     return tuple(
-        FiledImportance(column=columns[one.feature].name, added=one.added, deviation=one.deviation)
-        for one in found
+        FiledImportance(column=columns[one.feature].name, added=one.added, deviation=one.deviation) for one in found
     )
