@@ -30,15 +30,19 @@ _LEAST_LEAF: Final = 100
 _LEAVES: Final = 15
 
 
-def measure(held_out: float = 0.3, seed: int = 42, boosted: bool = True) -> dict[str, Any]:
+def measure(
+    parts: str = "exact,noisy,hostile,demand", held_out: float = 0.3, seed: int = 42, boosted: bool = True
+) -> dict[str, Any]:
     """Measure both.
 
     Args:
+        parts: kinds of requests, and demand.
         held_out: share of the rows that judge.
         seed: of what requests say.
         boosted: whether boosted trees are learnt, too.
     """
     jobs = read_philly_jobs(published_folder() / "philly" / "philly_jobs_to_2017-11.csv.gz")
+    wanted = parts.split(",")
     history = hold_history(holds_in_jobs(jobs, Estimates.EXACT, seed))
     hostile = hold_history(holds_in_jobs(jobs, Estimates.HOSTILE, seed))
     off = np.exp(np.random.default_rng([seed, 2]).standard_normal(len(history.y)))
@@ -57,8 +61,9 @@ def measure(held_out: float = 0.3, seed: int = 42, boosted: bool = True) -> dict
         "durations": {
             name: _trial(one, held_out, references)
             for name, one in {"exact": history, "noisy": noisy, "hostile": hostile}.items()
+            if name in wanted
         },
-        "demand": _trial(demand, held_out, demand_references()),
+        "demand": _trial(demand, held_out, demand_references()) if "demand" in wanted else {},
     }
 
 
