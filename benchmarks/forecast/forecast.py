@@ -18,7 +18,7 @@ from thalweg.forecast.asked_demand import demand_in_jobs, demand_references
 from thalweg.forecast.ended_holds import HOLD_BASES, hold_history, hold_references, holds_in_jobs
 from thalweg.learning.forecast.columns import ColumnKind, Numbers
 from thalweg.learning.forecast.demand_rows import demand_history
-from thalweg.learning.forecast.forecast_trial import ForecastTrial, History, Reference, tried
+from thalweg.learning.forecast.forecast_trial import STEPS, ForecastTrial, History, Reference, tried
 from thalweg.learning.forecast.group_quantiles import LATER
 from thalweg.learning.forecast.scores import COVERED, QUANTILES
 from thalweg.replay.estimates import Estimates
@@ -31,13 +31,18 @@ _LEAVES: Final = 15
 
 
 def measure(
-    parts: str = "exact,noisy,hostile,demand", held_out: float = 0.3, seed: int = 42, boosted: bool = True
+    parts: str = "exact,noisy,hostile,demand",
+    held_out: float = 0.3,
+    steps: int = STEPS,
+    seed: int = 42,
+    boosted: bool = True,
 ) -> dict[str, Any]:
     """Measure both.
 
     Args:
         parts: kinds of requests, and demand.
         held_out: share of the rows that judge.
+        steps: in which the moment goes through them.
         seed: of what requests say.
         boosted: whether boosted trees are learnt, too.
     """
@@ -57,21 +62,22 @@ def measure(
         "machine": describe(),
         "load_average": round(os.getloadavg()[0], 1),
         "held_out": held_out,
+        "steps": steps,
         "seed": seed,
         "durations": {
-            name: _trial(one, held_out, references)
+            name: _trial(one, held_out, references, steps)
             for name, one in {"exact": history, "noisy": noisy, "hostile": hostile}.items()
             if name in wanted
         },
-        "demand": _trial(demand, held_out, demand_references()) if "demand" in wanted else {},
+        "demand": _trial(demand, held_out, demand_references(), steps) if "demand" in wanted else {},
     }
 
 
-def _trial(history: History, held_out: float, references: Mapping[str, Reference]) -> dict[str, Any]:
+def _trial(history: History, held_out: float, references: Mapping[str, Reference], steps: int) -> dict[str, Any]:
     begun = time.process_time()
     history.learnt()
     learnt_s = time.process_time() - begun
-    trial = tried(history, held_out, references)
+    trial = tried(history, held_out, references, steps)
     return {
         "rows": len(history.y),
         "learnt_from": trial.learnt_from,
