@@ -18,7 +18,7 @@ from thalweg.forecast.asked_demand import demand_in_jobs, demand_references
 from thalweg.forecast.ended_holds import HOLD_BASES, hold_history, hold_references, holds_in_jobs
 from thalweg.learning.forecast.columns import ColumnKind, Numbers
 from thalweg.learning.forecast.demand_rows import demand_history
-from thalweg.learning.forecast.forecast_trial import STEPS, ForecastTrial, History, Reference, tried
+from thalweg.learning.forecast.forecast_trial import STEPS, ForecastHistory, ForecastTrial, Reference, tried
 from thalweg.learning.forecast.group_quantiles import LATER
 from thalweg.learning.forecast.scores import COVERED, QUANTILES
 from thalweg.replay.estimates import Estimates
@@ -73,7 +73,9 @@ def measure(
     }
 
 
-def _trial(history: History, held_out: float, references: Mapping[str, Reference], steps: int) -> dict[str, Any]:
+def _trial(
+    history: ForecastHistory, held_out: float, references: Mapping[str, Reference], steps: int
+) -> dict[str, Any]:
     begun = time.process_time()
     history.learnt()
     learnt_s = time.process_time() - begun
@@ -102,7 +104,7 @@ def _scores(trial: ForecastTrial) -> dict[str, Any]:
     }
 
 
-def boosted_trees(past: History) -> Callable[[Numbers], Numbers]:
+def boosted_trees(past: ForecastHistory) -> Callable[[Numbers], Numbers]:
     """Learn gradient-boosted trees for each quantile, names as categories; amounts by their logarithms."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 

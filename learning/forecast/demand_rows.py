@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thalweg.learning.forecast.columns import ColumnKind, ForecastColumn, ForecastInputError, Numbers, check_finite
-from thalweg.learning.forecast.forecast_trial import History, Reference
+from thalweg.learning.forecast.forecast_trial import ForecastHistory, Reference
 from thalweg.learning.forecast.scores import QUANTILES
 
 DAY_H: Final = 24
@@ -46,7 +46,7 @@ smoothed."""
 DEMAND_BASES: Final = tuple(at for at, column in enumerate(DEMAND_COLUMNS) if column.unit == LEAST_GPU_H and at >= 4)
 
 
-def demand_history(regions: Sequence[str], asked: Numbers, first_hour: int) -> History:
+def demand_history(regions: Sequence[str], asked: Numbers, first_hour: int) -> ForecastHistory:
     """Lay out what is known of the demand of some weeks: origins, each with the 24 hours after it.
 
     Args:
@@ -69,7 +69,7 @@ def demand_history(regions: Sequence[str], asked: Numbers, first_hour: int) -> H
     truths = [asked[:, origin : origin + AHEAD_H].reshape(-1) for origin in origins]
     began = np.repeat(first_hour + origins.astype(np.float64), len(regions) * AHEAD_H)
     ahead = np.tile(np.arange(1.0, AHEAD_H + 1), len(regions) * len(origins))
-    return History(
+    return ForecastHistory(
         columns=tuple(
             ForecastColumn(name=one.name, kind=one.kind, unit=one.unit, names=tuple(regions))
             if one.kind is ColumnKind.NAME
@@ -137,7 +137,7 @@ def naive(column: str) -> Reference:
     def said(x: Numbers) -> Numbers:
         return np.asarray(np.log(np.maximum(x[:, at], LEAST_GPU_H)))
 
-    def learn(past: History) -> Callable[[Numbers], Numbers]:
+    def learn(past: ForecastHistory) -> Callable[[Numbers], Numbers]:
         off = past.y - said(past.x)
         least, most = min(float(np.quantile(off, QUANTILES[0])), 0.0), max(float(np.quantile(off, QUANTILES[-1])), 0.0)
         return lambda x: np.stack([said(x) + least, said(x), said(x) + most], axis=1)

@@ -24,7 +24,7 @@ STEPS: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class History:
+class ForecastHistory:
     """What is known.
 
     Attributes:
@@ -54,12 +54,12 @@ class History:
         """
         return learnt(self.x, self.y, self.ended, self.columns, self.bases, chain)
 
-    def of(self, rows: npt.NDArray[np.bool_]) -> "History":
+    def of(self, rows: npt.NDArray[np.bool_]) -> "ForecastHistory":
         """Keep some rows."""
         return replace(self, x=self.x[rows], y=self.y[rows], began=self.began[rows], ended=self.ended[rows])
 
 
-Reference = Callable[[History], Callable[[Numbers], Numbers]]
+Reference = Callable[[ForecastHistory], Callable[[Numbers], Numbers]]
 """Learns from what had ended; what it gives forecasts [N, 3] quantiles."""
 
 
@@ -89,7 +89,9 @@ class ForecastTrial:
         return np.concatenate([model.quantiles(part) for (model, _), part in zip(self.models, parts, strict=True)])
 
 
-def tried(history: History, held_out: float, references: Mapping[str, Reference], steps: int = STEPS) -> ForecastTrial:
+def tried(
+    history: ForecastHistory, held_out: float, references: Mapping[str, Reference], steps: int = STEPS
+) -> ForecastTrial:
     """Try a forecast.
 
     Which columns it looks at is found once, by what had ended before all that judges; its groups and its interval are

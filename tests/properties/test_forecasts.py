@@ -24,7 +24,7 @@ from thalweg.learning.forecast.columns import (
 )
 from thalweg.learning.forecast.demand_rows import AHEAD_H, DEMAND_COLUMNS, WEEK_H, demand_history, demand_rows, naive
 from thalweg.learning.forecast.forecast_file import read_forecast, written
-from thalweg.learning.forecast.forecast_trial import History, tried
+from thalweg.learning.forecast.forecast_trial import ForecastHistory, tried
 from thalweg.learning.forecast.group_quantiles import grouped, learnt
 from thalweg.learning.forecast.scores import QUANTILES, pinball, scored
 
@@ -36,14 +36,14 @@ COLUMNS = (
 )
 
 
-def a_history(seed: int, many: int = 400, *, noise: float = 1.0, spread: float = 0.5) -> History:
+def a_history(seed: int, many: int = 400, *, noise: float = 1.0, spread: float = 0.5) -> ForecastHistory:
     """Durations that are usual for who asks (e², e⁴, e⁶), and requests that are that far from them."""
     chance = np.random.default_rng(seed)
     who = chance.integers(0, 3, many)
     y = 2.0 + 2.0 * who + spread * chance.standard_normal(many)
     said = np.exp(y + noise * chance.standard_normal(many))
     began = np.sort(chance.uniform(0.0, 1e6, many))
-    return History(
+    return ForecastHistory(
         columns=COLUMNS,
         bases=(0,),
         x=np.stack([said, who.astype(float), chance.uniform(0, 50, many)], axis=1),

@@ -14,7 +14,7 @@ from thalweg.learning.forecast.columns import (
     encoded,
     with_names,
 )
-from thalweg.learning.forecast.forecast_trial import History, Reference
+from thalweg.learning.forecast.forecast_trial import ForecastHistory, Reference
 from thalweg.query.sql.query import TableReader
 from thalweg.replay.estimates import Estimates, expected_s
 from thalweg.replay.traces import PhillyJob
@@ -106,7 +106,7 @@ def holds_in_jobs(jobs: Sequence[PhillyJob], estimates: Estimates, seed: int) ->
     return found
 
 
-def hold_history(holds: Sequence[EndedHold]) -> History:
+def hold_history(holds: Sequence[EndedHold]) -> ForecastHistory:
     """Lay holds out to learn from.
 
     Raises:
@@ -118,7 +118,7 @@ def hold_history(holds: Sequence[EndedHold]) -> History:
     columns = with_names(HOLD_COLUMNS, rows)
     began = np.array([hold.began_s for hold in holds])
     ended = np.array([hold.ended_s for hold in holds])
-    return History(
+    return ForecastHistory(
         columns=columns,
         bases=HOLD_BASES,
         x=encoded(columns, rows),
@@ -128,7 +128,7 @@ def hold_history(holds: Sequence[EndedHold]) -> History:
     )
 
 
-def hold_references() -> Mapping[str, Reference]:
+def hold_references() -> dict[str, Reference]:
     """Forecasts that learn less: the request's word, what is usual for a tenant, what is usual."""
     tenant = next(at for at, column in enumerate(HOLD_COLUMNS) if column.name == "tenant")
     return {
@@ -138,7 +138,7 @@ def hold_references() -> Mapping[str, Reference]:
     }
 
 
-def as_requested(past: History) -> Callable[[Numbers], Numbers]:
+def as_requested(past: ForecastHistory) -> Callable[[Numbers], Numbers]:
     """Take the request's word, as `scheduling.world.hold` does, below a minute, too."""
     del past  # nothing is learnt
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from thalweg.learning.forecast.columns import Numbers
 from thalweg.learning.forecast.forecast_file import FiledImportance, ForecastFile, filed_groups
-from thalweg.learning.forecast.forecast_trial import ForecastTrial, History, Reference, tried
+from thalweg.learning.forecast.forecast_trial import ForecastHistory, ForecastTrial, Reference, tried
 from thalweg.learning.forecast.scores import pinball
 from thalweg.learning.reasons.feature_importance import permutation_importance
 
@@ -19,7 +19,7 @@ _REPEATS: Final = 5
 
 def forecast_file(
     what: Literal["durations", "demand"],
-    history: History,
+    history: ForecastHistory,
     held_out: float,
     references: Mapping[str, Reference],
     *,

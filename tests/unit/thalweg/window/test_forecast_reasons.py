@@ -11,7 +11,7 @@ from tests.unit.thalweg.window.histories import random_batches, write_ledger, wr
 from thalweg.forecast.forecasting import forecast_file
 from thalweg.learning.forecast.columns import ColumnKind, ForecastColumn
 from thalweg.learning.forecast.forecast_file import written
-from thalweg.learning.forecast.forecast_trial import History
+from thalweg.learning.forecast.forecast_trial import ForecastHistory
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -26,7 +26,7 @@ def forecasting(serving: Serving, tmp_path_factory: pytest.TempPathFactory) -> O
         ForecastColumn(name="said", kind=ColumnKind.SIZE),
         ForecastColumn(name="<b>who</b>", kind=ColumnKind.NAME, names=("a", "b")),
     )
-    history = History(
+    history = ForecastHistory(
         columns=columns,
         bases=(0,),
         x=np.stack([said, who], axis=1),
