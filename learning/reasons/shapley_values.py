@@ -1,19 +1,24 @@
 """What each feature adds to one answer of a model: Shapley values against a background of samples (SHAP).
 
 Features that are not known take the values of a background sample. Of a linear model the values have a closed form; of
-any other they are sampled over orders in which the features become known (Štrumbelj, Kononenko 2014, Knowledge and
-Information Systems 41), each order together with its reverse (Mitchell, Cooper, Frank, Holmes 2022, JMLR 23). Every
-background sample is taken equally often, so that the values sum to the answer less the background's mean, whatever
-orders are drawn.
+few features all coalitions are asked; else they are sampled over orders in which the features become known (Štrumbelj,
+Kononenko 2014, Knowledge and Information Systems 41), each order together with its reverse (Mitchell, Cooper, Frank,
+Holmes 2022, JMLR 23). Every background sample is taken equally often, so that the values sum to the answer less the
+background's mean, whatever orders are drawn.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import comb
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 Numbers = npt.NDArray[np.float64]
+
+MOST_EXACT: Final = 12
+"""Features of which all coalitions are asked, 4,096 of twelve."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,38 @@ def of_linear(weights: Numbers, intercept: float, sample: Numbers, background: N
         errors=np.zeros(len(sample)),
         base=float(mean @ weights) + intercept,
         answer=float(sample @ weights) + intercept,
+    )
+
+
+def of_all_coalitions(
+    model: Callable[[Numbers], Numbers], sample: Numbers, background: Numbers, features: Sequence[int]
+) -> ShapleyValues:
+    """Shapley values of any model that looks at few features, exactly.
+
+    Args:
+        model: answers [samples] of [samples, features].
+        sample: [features] that is explained.
+        background: [samples, features].
+        features: that the model looks at, at most MOST_EXACT; the values of all others are 0.
+    """
+    many = len(features)
+    if many > MOST_EXACT:
+        raise ValueError(f"{many} features; allowed are {MOST_EXACT}: all their coalitions are asked")
+    known = (np.arange(2**many)[:, None] >> np.arange(many)) & 1 > 0  # [coalitions, features]
+    told = np.empty(len(known))
+    for coalition, is_known in enumerate(known):
+        rows = background.copy()
+        inside = [feature for feature, one in zip(features, is_known, strict=True) if one]
+        rows[:, inside] = sample[inside]
+        told[coalition] = model(rows).mean()
+    sizes = known.sum(axis=1)
+    values = np.zeros(len(sample))
+    for place, feature in enumerate(features):
+        without = np.flatnonzero(~known[:, place])
+        weight = np.array([1.0 / (many * comb(many - 1, int(size))) for size in sizes[without]])
+        values[feature] = float((weight * (told[without | (1 << place)] - told[without])).sum())
+    return ShapleyValues(
+        values=values, errors=np.zeros(len(sample)), base=float(told[0]), answer=float(model(sample[None])[0])
     )
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from thalweg.learning.local.network import LayeredNetwork
 from thalweg.learning.reasons.counterfactual import counterfactual
 from thalweg.learning.reasons.feature_importance import permutation_importance
-from thalweg.learning.reasons.shapley_values import Numbers, of_linear, sampled
+from thalweg.learning.reasons.lower_answer import lower_answers
+from thalweg.learning.reasons.shapley_values import Numbers, of_all_coalitions, of_linear, sampled
 
 SEEDS = st.integers(0, 10**6)
 
@@ -113,13 +114,16 @@ def test_a_feature_that_decides_alone_loses_all_that_guessing_does_not_find_and_
     generator = np.random.default_rng(7)
     y = generator.integers(0, 2, 2_000)
     x = np.stack([generator.standard_normal(2_000), y + 0.0, generator.standard_normal(2_000)], axis=1)
-    told = permutation_importance(lambda rows: rows[:, 1].astype(np.int64), x, y, repeats=5, seed=3)
+
+    def points_wrong(rows: Numbers) -> float:
+        return 100.0 * float(np.mean(rows[:, 1].astype(np.int64) != y))
+
+    told = permutation_importance(points_wrong, x, repeats=5, seed=3)
     assert [entry.feature for entry in told] == [1, 0, 2]
-    assert told[0].points_lost == pytest.approx(50.0, abs=3.0)
+    assert told[0].added == pytest.approx(50.0, abs=3.0)
     assert 0.0 < told[0].deviation < 3.0
-    assert all((entry.points_lost, entry.deviation) == (0.0, 0.0) for entry in told[1:])
-    again = permutation_importance(lambda rows: rows[:, 1].astype(np.int64), x, y, repeats=5, seed=3)
-    assert again == told
+    assert all((entry.added, entry.deviation) == (0.0, 0.0) for entry in told[1:])
+    assert permutation_importance(points_wrong, x, repeats=5, seed=3) == told
 
 
 def test_a_feature_that_helped_only_on_the_way_is_left_out_again() -> None:
@@ -131,3 +135,40 @@ def test_a_feature_that_helped_only_on_the_way_is_left_out_again() -> None:
     found = counterfactual(scores, np.zeros(3), np.ones((1, 3)))
     assert found is not None
     assert (found.features, found.values, found.was, found.becomes) == ((1, 2), (1.0, 1.0), 0, 1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=SEEDS)
+def test_of_all_coalitions_the_values_are_the_definitions_and_sum_exactly(seed: int) -> None:
+    case = Case(seed)
+    told = of_all_coalitions(case.first, case.x[0], case.x[1:6], range(5))
+    assert told.values == pytest.approx(by_definition(case, case.x[0], case.x[1:6]), abs=1e-9)
+    assert told.values.sum() == pytest.approx(told.answer - told.base, abs=1e-9)
+    some = of_all_coalitions(lambda rows: case.first(rows * [1, 0, 1, 0, 1]), case.x[0], case.x[1:6], [0, 2, 4])
+    assert some.values.sum() == pytest.approx(some.answer - some.base, abs=1e-9)
+    assert some.values[[1, 3]].tolist() == [0.0, 0.0]
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=SEEDS)
+def test_of_each_feature_the_smallest_change_that_suffices_is_told(seed: int) -> None:
+    case = Case(seed)
+
+    def model(rows: Numbers) -> Numbers:
+        return np.asarray(np.exp(case.first(rows)))
+
+    sample, others = case.x[0], case.x[1:]
+    told = {one.feature: one for one in lower_answers(model, sample, others, 0.5)}
+    wanted = 0.5 * model(sample[None])[0]
+    for feature in range(len(sample)):
+        far = []
+        for value in others[:, feature]:
+            changed = sample.copy()
+            changed[feature] = value
+            if value != sample[feature] and model(changed[None])[0] <= wanted:
+                low, high = sorted((value, sample[feature]))
+                far.append(((others[:, feature] >= low) & (others[:, feature] < high)).mean())
+        assert (feature in told) == bool(far)
+        if far:
+            assert told[feature].passed_by == pytest.approx(min(far))
+            assert told[feature].answer <= wanted

@@ -47,6 +47,7 @@ WALL: Final = {
     "thalweg/cli/explain_command.py": ENTRY,
     "thalweg/cli/federate_command.py": ENTRY,
     "thalweg/cli/flower_command.py": ENTRY,
+    "thalweg/cli/forecast_command.py": ENTRY,
     "thalweg/cli/terminal/outcomes.py": "says how long ago a task had ended",
     "thalweg/cli/logs_command.py": ENTRY,
     "thalweg/cli/model_command.py": ENTRY,

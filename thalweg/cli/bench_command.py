@@ -31,6 +31,7 @@ BENCHMARKS: Final[Mapping[str, tuple[str, str]]] = {
     "ended": ("thalweg.benchmarks.ended.ended", "measure"),
     "federate": ("thalweg.benchmarks.learning.learning", "measure"),
     "explain": ("thalweg.benchmarks.placement.explain", "run"),
+    "forecast": ("thalweg.benchmarks.forecast.forecast", "measure"),
     "ingest": ("thalweg.benchmarks.ingest.ingest", "ingest"),
     "latency": ("thalweg.benchmarks.latency.latency", "measure"),
     "live": ("thalweg.benchmarks.live.live", "measure"),

@@ -8,12 +8,16 @@ import numpy as np
 
 from thalweg.cli.reach.output_file import check_output
 from thalweg.cli.reach.reading import WrongCall, reading_command
-from thalweg.cli.terminal.reasons_plot import FORMATS, draw_reasons
+from thalweg.cli.terminal.durations import in_words
+from thalweg.cli.terminal.reasons_plot import FORMATS, draw_forecast_reasons, draw_reasons
 from thalweg.cli.terminal.render import Column, print_json, print_table
 from thalweg.federation.local_samples import SamplesError, read_samples
 from thalweg.federation.model_reasons import ReasonsAsked, explained, network_of
 from thalweg.federation.numpy_file import NumpyFileError, read_array, read_arrays
 from thalweg.federation.versions import NoVersionError, read_version
+from thalweg.forecast.forecast_reasons import explained_forecast
+from thalweg.learning.forecast.columns import ForecastInputError
+from thalweg.learning.forecast.forecast_file import read_forecast
 from thalweg.learning.vectors.parameters import Vector, VectorError, check_finite
 from thalweg.query.sql.as_of import AsOf
 from thalweg.streams.learning.payloads import PayloadError
@@ -44,6 +48,13 @@ _OTHER_KINDS: Final = frozenset({".skops", ".onnx", ".joblib", ".pkl", ".pickle"
 )
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="So many features are shown.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--with",
+    "changed",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Of a forecast: explain the row with this; repeatable.",
+)
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw them, too: a .svg or .png file.")
 @click.option("--version", type=click.IntRange(min=0), help="Of a run; the newest without it.")
 @click.option("--payloads", metavar="URI", help="Folder or URI of the store of payloads; by default beside the tables.")
@@ -54,6 +65,7 @@ def explain_model(
     samples: Path | None,
     hidden: int | None,
     top: int,
+    changed: tuple[str, ...],
     plot: Path | None,
     version: int | None,
     payloads: str | None,
@@ -62,24 +74,36 @@ def explain_model(
     as_of: AsOf | None,
     **asked: int,
 ) -> None:
-    """Explain a network of a federated run.
+    """Explain a network of a federated run, or a forecast.
 
     MODEL is the name of a run, whose newest version is explained, or a file: .npy from `thalweg federate export`, or
     .npz from `thalweg federate run --save`. Shown are the points of accuracy that are lost when a feature's values are
     shuffled; what each feature adds to the score of one answer (Shapley values: exact without a hidden layer, else
     sampled, with their standard errors); and the fewest features with which that answer would be another.
 
+    Or MODEL is a .json file from `thalweg forecast --out`. Shown are the loss that is added on what came later when a
+    column is shuffled; by how many times each column makes one answer longer or shorter (exact Shapley values of its
+    logarithm); and the smallest change of one column that halves it. --sample names a row that the file keeps.
+
     \b
     Examples:
       thalweg federate run --save digits.npz && thalweg explain-model digits.npz --sample 3 --plot digits.svg
       thalweg explain-model digits --samples held-out.npz --json
       thalweg explain-model final.npy --samples held-out.npz --hidden 32 --repeats 20
+      thalweg explain-model durations.json --with tenant=research --with gpus=8 --plot why.svg
     """
     if plot is not None and plot.suffix not in FORMATS:
         raise WrongCall(f"--plot {plot}: allowed are files that end in {' or '.join(FORMATS)}")
     check_output("--plot", plot)
     if Path(model).suffix.lower() in _OTHER_KINDS:
-        raise WrongCall(f"{model}: a file of a kind that is not read; allowed are .npy, .npz and the name of a run")
+        raise WrongCall(
+            f"{model}: a file of a kind that is not read; allowed are .npy, .npz, .json and the name of a run"
+        )
+    if model.endswith(".json"):
+        _explain_forecast(Path(model), changed, asked["sample"], asked["background"], top, plot, as_json)
+        return
+    if changed:
+        raise WrongCall("--with: allowed for forecasts alone, .json files from thalweg forecast --out")
     file = Path(model) if model.endswith((".npy", ".npz")) else None
     if samples is None and (file is None or file.suffix == ".npy"):
         raise WrongCall("--samples is wanted: a .npz file with x and y that the model was not trained on")
@@ -101,6 +125,64 @@ def explain_model(
         print_json(told)
     else:
         _show(told, top)
+
+
+def _explain_forecast(
+    file: Path, changed: tuple[str, ...], sample: int, background: int, top: int, plot: Path | None, as_json: bool
+) -> None:
+    try:
+        pairs = dict(one.split("=", 1) for one in changed)
+    except ValueError as error:
+        raise WrongCall(f"--with {' '.join(changed)}: allowed is NAME=VALUE") from error
+    try:
+        told = explained_forecast(read_forecast(file.read_bytes()), sample, pairs, background)
+    except ForecastInputError as error:
+        raise WrongCall(f"{file}: {error}") from error
+    except OSError as error:
+        raise WrongCall(f"{file}: {error.strerror}") from error
+    told = {"model": str(file)} | told
+    if plot is not None:
+        draw_forecast_reasons(told, plot, top)
+    if as_json:
+        print_json(told)
+    else:
+        _show_forecast(told, top)
+
+
+_UNITS: Final = {"durations": ("holds its place for", in_words), "demand": ("is for", "{:.3g} GPU-hours".format)}
+
+
+def _show_forecast(told: dict[str, Any], top: int) -> None:
+    says, unit = _UNITS[told["what"]]
+    looks = " > ".join(told["chain"]) or "nothing: all rows are one group"
+    click.echo(
+        f"{told['model']}: {told['what']}, learnt from {told['rows']:,} rows of {told['since']} to {told['until']}; "
+        f"groups by {looks}; ratios to {told['base']}"
+    )
+    click.echo(f"\nLoss added when a column is shuffled, on {told['tried_on']:,} later rows")
+    added = Column(name="added", say="{:.4f}".format, right=True)
+    deviation = Column(name="deviation", title="±", say="{:.4f}".format, right=True)
+    print_table(("feature", added, deviation), told["importance"][:top])
+    answer = told["answer"]
+    click.echo(
+        f"\nRow {answer['sample']} {says} {unit(answer['middle'])}, 80 of 100 between {unit(answer['least'])} and "
+        f"{unit(answer['most'])}; usual is {unit(answer['usual'])}, and each column makes that so many times as much"
+    )
+    times = Column(name="times", say="{:.3g}".format, right=True)
+    print_table(("feature", "value", times), answer["values"][:top])
+    if not told["halved"]:
+        click.echo("\nNo value of one column that was seen would halve it.")
+        return
+    click.echo("\nIt would be half of that or less if, the smallest change first, any one of these")
+    for entry in told["halved"]:
+        click.echo(
+            f"  {entry['feature']} were {_plain(entry['would_be'])} instead of {_plain(entry['value'])}: "
+            f"{unit(entry['answer'])}"
+        )
+
+
+def _plain(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _parameters(file: Path) -> Vector:

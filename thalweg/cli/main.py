@@ -84,6 +84,11 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
         "flower",
         "Run Flower's client apps as participants of a server app whose grid is ours (docs/how-to/learning.md).",
     ),
+    "forecast": (
+        "thalweg.cli.forecast_command",
+        "forecast",
+        "Forecast how long tasks hold their places, and what will be asked for (docs/how-to/forecast.md).",
+    ),
     "graph": ("thalweg.cli.contract_commands", "graph", "Print which job reads and writes what."),
     "hold": (
         "thalweg.cli.change_commands",

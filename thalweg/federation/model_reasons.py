@@ -65,6 +65,9 @@ def explained(
     def predict(rows: Numbers) -> Any:
         return scores(rows).argmax(axis=1)
 
+    def points_wrong(rows: Numbers) -> float:
+        return 100.0 * float(np.mean(predict(rows) != samples.y))
+
     named = int(predict(x[[asked.sample]])[0])
     return {
         "inputs": network.inputs,
@@ -73,8 +76,8 @@ def explained(
         "samples": int(samples.y.size),
         "accuracy": float(np.mean(predict(x) == samples.y)),
         "importance": [
-            {"feature": entry.feature, "points_lost": entry.points_lost, "deviation": entry.deviation}
-            for entry in permutation_importance(predict, x, samples.y, repeats=asked.repeats, seed=asked.seed)
+            {"feature": entry.feature, "points_lost": entry.added, "deviation": entry.deviation}
+            for entry in permutation_importance(points_wrong, x, repeats=asked.repeats, seed=asked.seed)
         ],
         "answer": {
             "sample": asked.sample,

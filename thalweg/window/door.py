@@ -42,6 +42,7 @@ from thalweg.window.acts import ACTS, ORDERS, Acted, ActSender, NotAllowedError,
 from thalweg.window.assets import Asset, assets
 from thalweg.window.discretion import check_names, without_others
 from thalweg.window.feed import Feed, event_id, place_named
+from thalweg.window.forecast_reasons import forecast_reasons
 from thalweg.window.foresight import CrowdedError, Foresight, StillMakingError
 from thalweg.window.keys import Caller, Keys, is_own_name
 from thalweg.window.openapi import document, parameters_of
@@ -137,6 +138,7 @@ class Door:
             ("/v1/regions", self._regions),
             ("/v1/nodes", self._nodes),
             ("/v1/plans", self._plans),
+            ("/v1/forecasts", self._forecasts),
             ("/v1/tenants", self._tenants),
             ("/v1/sync", self._sync),
             ("/v1/quality", self._quality),
@@ -378,6 +380,10 @@ class Door:
         self._whole(caller)
         limit = _number(request.query_params, "limit", 50, 1, MOST_ROWS)
         return await self._report(("plans", limit), lambda: self._reports.plans(limit))
+
+    async def _forecasts(self, _: Request, caller: Caller) -> Response:
+        self._whole(caller)
+        return await self._report("forecasts", lambda: forecast_reasons(self._settings.forecasts))
 
     async def _tenants(self, _: Request, caller: Caller) -> Response:
         self._whole(caller)

@@ -241,6 +241,31 @@ const DEAREST_GPU = 1000; // prices of an older version hold its price of waitin
 // How much less the same copies could cost, as far as is proven; nothing where nothing was placed.
 function moneyGap(plan) { return plan.placed_usd ? 1 - plan.least_usd / plan.placed_usd : null; }
 
+function plans(context, body) {
+  let forecasts = null; // asked for once: they are files that change when somebody learns anew
+  return {
+    every: 3,
+    load: async () => ({ ...(await context.ask("/v1/plans?limit=60")), forecasts: (forecasts ??= (await context.ask("/v1/forecasts")).forecasts) }),
+    draw: (found) => morph(body, [...planParts(found), ...found.forecasts.map(forecastCard)]),
+  };
+}
+
+// How much worse a forecast is without a column, and than what knows less: the longest bar is the largest of each.
+function forecastCard(one) {
+  const title = `Forecast: ${one.name}`;
+  if (one.trouble) return card(title, el("p.empty", {}, one.trouble));
+  const most = Math.max(...one.importance.map((row) => row.added), 1e-9), worst = Math.max(...one.scores.map((row) => row.loss), 1e-9);
+  return card(title,
+    el("p.faint", {}, `${one.what}, learnt from ${count(one.rows)} rows up to `, moment(one.until), `, tried on ${count(one.tried_on)} later ones`),
+    table([
+      ["Rests on", (row) => row.column], ["Loss added without it", (row) => bar(row.added / most, row.added.toFixed(3))],
+    ], one.importance, { caption: `What ${one.name} rests on`, narrow: true }),
+    table([
+      ["Forecast", (row) => row.forecast], ["Loss", (row) => bar(row.loss / worst, row.loss.toFixed(3))],
+      ["In its interval", (row) => percent(row.coverage), { right: true, title: "80 % is meant" }],
+    ], one.scores, { caption: `How good ${one.name} was`, narrow: true }));
+}
+
 function planParts(found) {
   const plans = found.plans;
   if (!plans.length) return [el("p.empty", {}, "No plan yet: the place job plans when a task waits. Is it running? thalweg ps")];
@@ -444,7 +469,7 @@ function auditParts(found) {
 
 export const PAGES = {
   overview, regions, money, tenants, "what-if": whatIfPage,
-  plans: simple("/v1/plans?limit=60", planParts, 3),
+  plans,
   sync: simple("/v1/sync", syncParts, 5),
   quality: simple("/v1/quality", qualityParts, 10),
   audit: simple("/v1/audit", auditParts, 10),

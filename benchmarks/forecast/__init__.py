@@ -1,0 +1,1 @@
+"""Forecasts on a public trace, beside boosted trees and what knows less."""
