@@ -78,7 +78,7 @@ class Timeline:
         )
         for learner in self.learners:
             self._hear(Statement(kind="join", model=MODEL, at_ms=0, region=_REGION, participant=learner.name))
-        director = Director(self._payloads.__getitem__, self._keep, self.secret, self._announced)
+        director = Director(lambda name: self._payloads[name], self._keep, self.secret, self._announced)
         while not self._runs[MODEL].ended and (until_ms is None or self.now_ms < until_ms):
             opened = self._direct(director)
             self._call(opened, by_name)
@@ -112,6 +112,9 @@ class Timeline:
             self.facts.append(fact)
             if fact.kind is FactKind.CLOSED and self._watch is not None:
                 self._watch(fact, from_bytes(self._payloads[fact.sha256], self.spec.size))
+            if fact.kind in (FactKind.CLOSED, FactKind.MISSED):
+                newest = self._runs[MODEL].sha256
+                self._payloads = {newest: self._payloads[newest]}  # updates of a round that is over are spent
             if fact.kind is FactKind.OPENED:
                 opened.append(fact)
         return opened
