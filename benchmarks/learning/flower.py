@@ -20,10 +20,13 @@ _PROGRAM: Final = "from thalweg.benchmarks.learning.flower_runs import main; mai
 _ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """For everybody: Flower's simulation has a process for each core."""
 PATIENCE_S: Final = 1_800
+_FIGURES: Final = ("rounds_per_second", "processor_s_per_round")
 
 
 def rounds_beside(python: str, base: Trial, turns: int) -> dict[str, Any]:
-    """Measure both in turn, and the rounds of ours in this process after them.
+    """Measure both in turn, and as often the rounds of ours in this process.
+
+    The first round of each is left out: it brings up what carries the rest, and loads the data.
 
     Args:
         python: interpreter of an environment with thalweg[flower], `flwr[simulation]` and scikit-learn.
@@ -42,17 +45,15 @@ def rounds_beside(python: str, base: Trial, turns: int) -> dict[str, Any]:
     for turn in range(turns):
         for engine in raw:
             raw[engine].append(_run(python, engine, base.clients, turn))
-    simulation, grid = (median(one["rounds_per_second"] for one in raw[engine]) for engine in raw)
-    simulation_s, grid_s = (median(one["processor_s_per_round"] for one in raw[engine]) for engine in raw)
-    trial = replace(base, data="digits", alpha=ALPHA, rounds=ROUNDS)
-    began, began_s = perf_counter(), process_time()
-    carry_out(trial, central=False)
-    ours, ours_s = round(ROUNDS / (perf_counter() - began), 2), (process_time() - began_s) / ROUNDS
+    simulation, grid = (median(one[_FIGURES[0]] for one in raw[engine]) for engine in raw)
+    simulation_s, grid_s = (median(one[_FIGURES[1]] for one in raw[engine]) for engine in raw)
+    raw["own"] = [_own(replace(base, data="digits", alpha=ALPHA, rounds=ROUNDS, seed=turn)) for turn in range(turns)]
+    ours, ours_s = (median(one[figure] for one in raw["own"]) for figure in _FIGURES)
     return {
         "clients": base.clients,
         "alpha": ALPHA,
         "rounds": ROUNDS,
-        "training": asdict(base.training),
+        "training": asdict(base.how),
         "simulation_rounds_per_second": simulation,
         "grid_rounds_per_second": grid,
         "grid_times_simulation": round(grid / simulation, 2),
@@ -64,6 +65,18 @@ def rounds_beside(python: str, base: Trial, turns: int) -> dict[str, Any]:
         "simulation_times_processor_of_grid": round(simulation_s / grid_s, 2),
         "simulation_times_processor_of_own": round(simulation_s / ours_s, 2),
         "raw": raw,
+    }
+
+
+def _own(trial: Trial) -> dict[str, Any]:
+    at: list[tuple[float, float]] = []
+    tried = carry_out(trial, central=False, watch=lambda version, accuracy: at.append((perf_counter(), process_time())))
+    (first, first_s), (last, last_s) = at[0], at[-1]
+    return {
+        "later_rounds_s": round(last - first, 3),
+        "rounds_per_second": round((tried.rounds - 1) / (last - first), 3),
+        "processor_s_per_round": round((last_s - first_s) / (tried.rounds - 1), 4),
+        "accuracy": round(tried.accuracy, 4),
     }
 
 

@@ -8,6 +8,7 @@ codec that leaves something out works on changes, and what it leaves out is sent
 import re
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -136,6 +137,7 @@ def _unpacked(raw: bytes, most: int) -> bytes:
         raise VectorError(f"not zstd: {error}") from error
 
 
+@lru_cache
 def parse_codec(name: str) -> Codec:
     """Read a codec's name.
 

@@ -4,6 +4,8 @@ Everything is float32; the gradients are written out, so that the room needs not
 """
 
 from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate, pairwise
 from math import prod
 
 import numpy as np
@@ -29,46 +31,67 @@ class LayeredNetwork:
     @property
     def parameters(self) -> int:
         """How many numbers its vector has."""
-        return sum(prod(shape) for shape in self._shapes())
+        return _spans(self)[-1][1]
 
-    def _shapes(self) -> list[tuple[int, ...]]:
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Name the layers' shapes, in their order in the vector."""
         if not self.hidden:
             return [(self.inputs, self.classes), (self.classes,)]
         return [(self.inputs, self.hidden), (self.hidden,), (self.hidden, self.classes), (self.classes,)]
 
-    def _layers(self, vector: Vector) -> list[Vector]:
-        layers, begin = [], 0
-        for shape in self._shapes():
-            end = begin + prod(shape)
-            layers.append(vector[begin:end].reshape(shape))
-            begin = end
-        return layers
+    def _layers(self, vectors: Vector) -> list[Vector]:
+        """Give each layer of a vector, or of a stack of vectors; what is written to a layer is in the vector."""
+        above = vectors.shape[:-1]
+        return [vectors[..., begin:end].reshape(above + shape) for begin, end, shape in _spans(self)]
 
     def initial(self, seed: int) -> Vector:
         """Draw the parameters to begin with (He et al. 2015); biases are zero."""
         generator = np.random.default_rng(seed)
         parts = [
             generator.standard_normal(shape) * np.sqrt(2 / shape[0]) if len(shape) == 2 else np.zeros(shape)
-            for shape in self._shapes()
+            for shape in self.shapes()
         ]
         return np.concatenate([part.ravel() for part in parts]).astype(np.float32)
 
-    def loss_and_gradient(self, vector: Vector, x: Features, y: Labels) -> tuple[float, Vector]:
-        """Mean cross-entropy of a batch, and its gradient."""
-        layers = self._layers(vector)
+    def losses_and_gradients(self, vectors: Vector, x: Features, y: Labels) -> tuple[Vector, Vector]:
+        """Compute the mean cross-entropy of a batch for each of some networks of this shape, and its gradient.
+
+        Many small networks cost one call of numpy here and not one each. Nothing of one comes into another: a network's
+        numbers are the same bits alone and among others.
+
+        Args:
+            vectors: [networks, parameters].
+            x: [networks, samples, inputs], each network's own batch.
+            y: [networks, samples] their classes.
+
+        Returns:
+            [networks] losses, and [networks, parameters] gradients.
+        """
+        layers = self._layers(vectors)
+        gradients = np.empty_like(vectors)
+        into = self._layers(gradients)
         inner = x
         if self.hidden:
-            inner = np.maximum(x @ layers[0] + layers[1], 0)
-        shares = _softmax(inner @ layers[-2] + layers[-1])
-        rows = np.arange(y.size)
-        loss = -float(np.mean(np.log(np.maximum(shares[rows, y], 1e-12))))
-        shares[rows, y] -= 1
-        shares /= y.size
-        gradients = [inner.T @ shares, shares.sum(axis=0)]
+            inner = x @ layers[0]
+            inner += layers[1][:, None]
+            np.maximum(inner, 0, out=inner)
+        scores = inner @ layers[-2]
+        scores += layers[-1][:, None]
+        shares = _softmax(scores)
+        flat = shares.reshape(-1)
+        named = np.arange(0, flat.size, self.classes) + y.reshape(-1)
+        right = flat[named]
+        losses = np.add.reduce(np.log(np.maximum(right, 1e-12)).reshape(y.shape), axis=1) / -np.float32(y.shape[1])
+        flat[named] = right - 1
+        shares /= y.shape[1]
+        np.matmul(inner.swapaxes(1, 2), shares, out=into[-2])
+        np.add.reduce(shares, axis=1, out=into[-1])
         if self.hidden:
-            back = shares @ layers[2].T * (inner > 0)
-            gradients = [x.T @ back, back.sum(axis=0), *gradients]
-        return loss, np.concatenate([gradient.ravel() for gradient in gradients])
+            back = shares @ layers[2].swapaxes(1, 2)
+            back *= inner > 0
+            np.matmul(x.swapaxes(1, 2), back, out=into[0])
+            np.add.reduce(back, axis=1, out=into[1])
+        return losses, gradients
 
     def scores(self, vector: Vector, x: Features) -> Features:
         """[samples, classes] before the softmax; the highest one names the class."""
@@ -85,7 +108,19 @@ class LayeredNetwork:
         return float(np.mean(self.predict(vector, x) == y))
 
 
+@cache
+def _spans(network: LayeredNetwork) -> list[tuple[int, int, tuple[int, ...]]]:
+    """Where each layer begins and ends in the vector, and its shape: looked at in every step."""
+    shapes = network.shapes()
+    return [
+        (*span, shape) for span, shape in zip(pairwise(accumulate(map(prod, shapes), initial=0)), shapes, strict=True)
+    ]
+
+
 def _softmax(scores: Features) -> Features:
-    scores = scores - scores.max(axis=1, keepdims=True)
-    exponentials = np.exp(scores)
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), np.float32)
+    """Turn scores into shares, in their place."""
+    # The reductions are asked of numpy's functions themselves: its methods take longer than so little work.
+    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= np.add.reduce(scores, axis=-1, keepdims=True)
+    return scores

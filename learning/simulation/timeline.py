@@ -16,7 +16,7 @@ from thalweg.learning.rounds.referee import judge
 from thalweg.learning.rounds.run import Runs, take
 from thalweg.learning.rounds.run_spec import RunSpec
 from thalweg.learning.rounds.said import Statement
-from thalweg.learning.simulation.world import Learner
+from thalweg.learning.simulation.world import Learner, TrainedAnswer, answers
 from thalweg.learning.vectors.parameters import Vector, digest, from_bytes, to_bytes
 
 MODEL: Final = "model"
@@ -78,7 +78,7 @@ class Timeline:
         )
         for learner in self.learners:
             self._hear(Statement(kind="join", model=MODEL, at_ms=0, region=_REGION, participant=learner.name))
-        director = Director(self._payloads.__getitem__, self._keep, self.secret, self._announced)
+        director = Director(lambda name: self._payloads[name], self._keep, self.secret, self._announced)
         while not self._runs[MODEL].ended and (until_ms is None or self.now_ms < until_ms):
             opened = self._direct(director)
             self._call(opened, by_name)
@@ -87,7 +87,7 @@ class Timeline:
                 self._hear(said)
                 if self.spec.way.asynchronous:
                     self._call([fact for fact in self._direct(director) if fact.kind is FactKind.OPENED], by_name)
-                    self._ask(by_name[said.participant])
+                    self._ask([by_name[said.participant]])
             elif (open_ := self._runs[MODEL].open) is not None:
                 self.now_ms = open_.deadline_ms + 1
         return from_bytes(self._payloads[self._runs[MODEL].sha256], self.spec.size)
@@ -112,6 +112,9 @@ class Timeline:
             self.facts.append(fact)
             if fact.kind is FactKind.CLOSED and self._watch is not None:
                 self._watch(fact, from_bytes(self._payloads[fact.sha256], self.spec.size))
+            if fact.kind in (FactKind.CLOSED, FactKind.MISSED):
+                newest = self._runs[MODEL].sha256
+                self._payloads = {newest: self._payloads[newest]}  # updates of a round that is over are spent
             if fact.kind is FactKind.OPENED:
                 opened.append(fact)
         return opened
@@ -122,22 +125,25 @@ class Timeline:
 
     def _call(self, opened: Sequence[Fact], by_name: dict[str, Learner]) -> None:
         for fact in opened:
-            if self.spec.way.asynchronous:
-                for learner in self.learners if not self._turns else ():
-                    self._ask(learner)
-            else:
-                for name in fact.called:
-                    self._ask(by_name[name], fact.round_number)
+            if not self.spec.way.asynchronous:
+                self._ask([by_name[name] for name in fact.called], fact.round_number)
+            elif not self._turns:
+                self._ask(self.learners)
 
-    def _ask(self, learner: Learner, number: int = 0) -> None:
-        """Let a participant train from the newest version; its answer arrives when it is done."""
+    def _ask(self, learners: Sequence[Learner], number: int = 0) -> None:
+        """Let participants train from the newest version; the answer of each arrives when it is done."""
         run = self._runs[MODEL]
-        if run.ended:
+        if run.ended or not learners:
             return
-        turn = self._turns[learner.name] = self._turns.get(learner.name, 0) + 1
+        for learner in learners:
+            self._turns[learner.name] = self._turns.get(learner.name, 0) + 1
         vector = from_bytes(self._payloads[run.sha256], self.spec.size)
-        sent = learner.answer(vector, number or turn)
-        payload = sent.payload
+        found = answers([(learner, number or self._turns[learner.name]) for learner in learners], vector)
+        for learner, sent in zip(learners, found, strict=True):
+            self._send(learner, sent, vector, number, run.version)
+
+    def _send(self, learner: Learner, sent: TrainedAnswer, vector: Vector, number: int, version: int) -> None:
+        turn, payload = self._turns[learner.name], sent.payload
         if self.corrupt is not None and learner.name in self.liars:
             payload = self.corrupt(learner, vector, payload)
         self.uplink_bytes += len(payload)
@@ -148,7 +154,7 @@ class Timeline:
             region=_REGION,
             participant=learner.name,
             round_number=number,
-            version=run.version,
+            version=version,
             turn=0 if number else turn,
             samples=sent.samples,
             sha256=digest(payload),
@@ -156,7 +162,7 @@ class Timeline:
             metrics={"loss": sent.loss},
         )
         self.asked += 1
-        self.downlink_bytes += self._told_bytes.get(run.version, 4 * self.spec.size)
+        self.downlink_bytes += self._told_bytes.get(version, 4 * self.spec.size)
         heapq.heappush(self._queue, (said.at_ms, self.asked, said))
 
     def _takes(self, name: str, number: int) -> int:

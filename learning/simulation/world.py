@@ -8,7 +8,7 @@ import numpy as np
 
 from thalweg.learning.codecs.feedback import Feedback
 from thalweg.learning.local.network import Features, Labels, LayeredNetwork
-from thalweg.learning.local.training import LocalTraining, scaffold_change, trained
+from thalweg.learning.local.training import LocalTraining, Pupil, scaffold_together, trained_together
 from thalweg.learning.rounds.run_spec import RunSpec
 from thalweg.learning.vectors.parameters import Vector, digest
 
@@ -42,24 +42,35 @@ class Learner:
         self.feedback = Feedback(self.spec.writing, self.spec.size)
         self.control = np.zeros(self.spec.parameters, np.float32)
 
-    def answer(self, vector: Vector, number: int) -> TrainedAnswer:
-        """Train from a version and write what comes of it.
-
-        Args:
-            vector: the version's.
-            number: of the round, or of the participant's turn: with the name it gives the order of the samples.
-        """
+    def pupil(self, number: int) -> Pupil:
+        """Give what it trains on; with its name the number gives the order of the samples."""
         seed = int(digest(f"{self.seed}\0{self.name}\0{number}".encode())[:16], 16) % 2**_SEED_BITS
-        if self.spec.strategy == "scaffold":
-            change, self.control, loss = scaffold_change(
-                self.network, vector, self.control, self.x, self.y, self.how, seed
-            )
-            payload = self.feedback.encode(change)
-        else:
-            after, loss, _ = trained(self.network, vector, self.x, self.y, self.how, seed)
-            said = after - vector if self.spec.writing.delta else after
-            payload = self.feedback.encode(said)
-        return TrainedAnswer(payload=payload, samples=int(self.y.size), loss=loss)
+        return Pupil(x=self.x, y=self.y, seed=seed)
+
+
+def answers(asked: Sequence[tuple[Learner, int]], vector: Vector) -> list[TrainedAnswer]:
+    """Train participants of one run from a version, and write what comes of it.
+
+    Args:
+        asked: each with the number of the round, or of its turn.
+        vector: the version's.
+    """
+    first = asked[0][0]
+    cast = [learner for learner, _ in asked]
+    pupils = [learner.pupil(number) for learner, number in asked]
+    if first.spec.strategy == "scaffold":
+        found = scaffold_together(first.network, vector, pupils, [learner.control for learner in cast], first.how)
+        for learner, one in zip(cast, found, strict=True):
+            learner.control = one.control
+        said = [(one.change, one.loss) for one in found]
+    else:
+        begin = vector if first.spec.writing.delta else np.float32(0)
+        trained = trained_together(first.network, vector, pupils, first.how)
+        said = [(one.vector - begin, one.loss) for one in trained]
+    return [
+        TrainedAnswer(payload=learner.feedback.encode(numbers), samples=int(learner.y.size), loss=loss)
+        for learner, (numbers, loss) in zip(cast, said, strict=True)
+    ]
 
 
 def learners(

@@ -8,6 +8,7 @@ idea of a long accumulator: U. Kulisch, "Computer Arithmetic and Validity".)
 Only powers of two, truncation and integers are used, so the result is the same on every machine, too.
 """
 
+from math import frexp
 from typing import Final
 
 import numpy as np
@@ -49,14 +50,17 @@ class ExactSum:
         if not 0 <= weight <= LARGEST_WEIGHT:
             raise ValueError(f"weight {weight}: allowed are 0 to {LARGEST_WEIGHT}")
         self._count(1)
-        rest = vector.astype(np.float64) * weight
-        for place in range(_HIGHEST, _LOWEST - 1, -1):
-            if not rest.any():
-                break
-            piece = np.trunc(rest * 2.0 ** (-_LIMB_BITS * place))
-            if piece.any():
-                rest -= piece * 2.0 ** (_LIMB_BITS * place)
-                self._limb(place)[:] += piece.astype(np.int64)
+        rest = vector.astype(np.float64)
+        rest *= weight
+        # The limbs above the largest number are zero. Of an update all of whose numbers are below one, those are most.
+        place = _place_of(float(max(rest.max(initial=0.0), -rest.min(initial=0.0))))
+        while rest.any():
+            piece = rest * 2.0 ** (-_LIMB_BITS * place)
+            np.trunc(piece, out=piece)
+            self._limb(place)[:] += piece.astype(np.int64)
+            piece *= 2.0 ** (_LIMB_BITS * place)
+            rest -= piece
+            place -= 1
         self.weight += weight
 
     def merge(self, other: "ExactSum") -> None:
@@ -100,6 +104,11 @@ class ExactSum:
         for place, limb in enumerate([*limbs, top], start=_LOWEST):
             total += limb * 2.0 ** (_LIMB_BITS * place)
         return np.where(negative, -total, total)
+
+
+def _place_of(number: float) -> int:
+    """Name the limb that a positive number's first bit is in."""
+    return (frexp(number)[1] - 1) // _LIMB_BITS
 
 
 def _zeros(size: int) -> npt.NDArray[np.int64]:

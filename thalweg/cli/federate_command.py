@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -20,9 +20,9 @@ from thalweg.client.client import Client, checked_request
 from thalweg.conf.settings import Settings, SettingsError, load_settings
 from thalweg.federation.connection import placed, store_of, warehouse_of, with_publisher
 from thalweg.federation.numpy_file import read_array
-from thalweg.federation.operator import start_run, stop_run
+from thalweg.federation.operator import start_record, start_run, stop_record, stop_run
 from thalweg.federation.participant_tasks import names_of, participant_tasks
-from thalweg.federation.trial import NoDataError, Trial, carry_out, load
+from thalweg.federation.trial import BATCH, CAREFUL_RATE, RATES, NoDataError, Trial, carry_out, load, training_for
 from thalweg.federation.versions import NoVersionError, read_version
 from thalweg.learning.aggregates.robust import AGGREGATES
 from thalweg.learning.aggregates.strategies import STRATEGIES
@@ -30,11 +30,12 @@ from thalweg.learning.codecs.codec import CodecError, parse_codec
 from thalweg.learning.privacy.terms import PrivacyTerms
 from thalweg.learning.rounds.run_spec import MOST_SAMPLES, RunSpec, RunSpecError
 from thalweg.learning.secrecy.secret_terms import SecrecyTerms
-from thalweg.learning.vectors.parameters import VectorError, from_bytes
+from thalweg.learning.vectors.parameters import VectorError, check_finite
 from thalweg.query.sql.as_of import AsOf
 from thalweg.query.sql.query import TableReader, quote
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
 from thalweg.streams.broker.errors import StreamError
+from thalweg.streams.contract.decode import UndecodableError
 from thalweg.streams.learning.payloads import PayloadError
 from thalweg.streams.learning.updates import OPERATORS
 from thalweg.sync.clock import system_clock
@@ -205,19 +206,16 @@ def start(
             **fields,
         )
         begin = np.concatenate([vector, *[np.zeros_like(vector)] * (parts - 1)])
+        said: dict[str, Any] = {
+            "topic_prefix": settings.kafka.topic_prefix,
+            "now_ms": system_clock(),
+            "inline_bytes": settings.federate.inline_bytes,
+            "asked": names_of(tasks),
+        }
+        start_record(model, spec, begin, **said)  # a wrong call is told before a broker is looked for
 
         def ask(publisher: Any) -> str:
-            return start_run(
-                model,
-                spec,
-                begin,
-                publisher=publisher,
-                topic_prefix=settings.kafka.topic_prefix,
-                now_ms=system_clock(),
-                store=store_of(settings),
-                inline_bytes=settings.federate.inline_bytes,
-                asked=names_of(tasks),
-            )
+            return start_run(model, spec, begin, publisher=publisher, store=store_of(settings), **said)
 
         name = with_publisher(settings, OPERATORS, ask)
         refused = _submit(settings, tasks) if tasks else []
@@ -277,14 +275,12 @@ def stop(model: str, config: Path | None, overrides: tuple[str, ...], bootstrap:
       thalweg federate stop digits
     """
     settings = _settings(config, overrides, bootstrap)
+    said: dict[str, Any] = {"topic_prefix": settings.kafka.topic_prefix, "now_ms": system_clock()}
     try:
-        with_publisher(
-            settings,
-            OPERATORS,
-            lambda publisher: stop_run(
-                model, publisher=publisher, topic_prefix=settings.kafka.topic_prefix, now_ms=system_clock()
-            ),
-        )
+        stop_record(model, **said)
+        with_publisher(settings, OPERATORS, lambda publisher: stop_run(model, publisher=publisher, **said))
+    except UndecodableError as error:
+        raise WrongCall(str(error)) from error
     except StreamError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{model}: asked to stop")
@@ -356,10 +352,10 @@ def history(model: str, limit: int, as_json: bool, warehouse: str, as_of: AsOf |
     """
     with TableReader(warehouse, as_of) as reader:
         rounds = reader.dicts(f"SELECT * FROM rounds WHERE model = {quote(model)} ORDER BY round DESC")
+    if not rounds:
+        raise click.ClickException(f"no round of {model!r} in {warehouse}: thalweg federate status lists the runs")
     if as_json:
         print_json({"model": model, "rounds": rounds})
-    elif not rounds:
-        raise click.ClickException(f"no round of {model!r} in {warehouse}: thalweg federate status lists the runs")
     else:
         print_table(_ROUND_COLUMNS, rounds[:limit])
 
@@ -379,11 +375,14 @@ def export(
     Example:
       thalweg federate export digits digits.npy --version 7
     """
+    if file.suffix != ".npy":
+        raise WrongCall(f"FILE {file}: allowed is a file that ends in .npy")
+    check_output("FILE", file)
     try:
         number, parameters = read_version(model, version, payloads, warehouse, as_of)
+        np.save(file, parameters)
     except (NoVersionError, PayloadError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    np.save(file, parameters)
     click.echo(f"{file}: version {number} of {model}, {parameters.size} parameters")
 
 
@@ -403,17 +402,27 @@ def export(
 @click.option("--downlink", default="whole", show_default=True, help="How versions are told, as delta+bits=8+zstd.")
 @click.option("--aggregate", type=click.Choice(sorted(AGGREGATES)), default="mean", show_default=True)
 @click.option("--liars", type=FiniteRange(0, 0.49), default=0.0, help="Share of clients that lie.")
-@click.option("--epsilon", type=FiniteRange(min=0.01), help="Privacy budget at delta 1e-3; none without it.")
-@click.option("--hidden", type=click.IntRange(min=0), default=32, show_default=True, help="Width of the hidden layer.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--epsilon", type=FiniteRange(0.01, 100), help="Privacy budget at delta 1e-3; none without it.")
+@click.option("--hidden", type=click.IntRange(0, 4_096), default=32, show_default=True, help="Width of a hidden layer.")
+@click.option("--epochs", type=click.IntRange(1, 1_000), default=5, show_default=True, help="Of a client, in a round.")
+@click.option("--batch", type=click.IntRange(min=1), default=BATCH, show_default=True, help="Samples of a step.")
+@click.option(
+    "--rate",
+    type=FiniteRange(min=0, min_open=True),
+    help=f"Of a client's steps.  [default: {RATES['digits']:g}; of mnist5k {RATES['mnist5k']:g}; of scaffold, "
+    f"fedbuff and median {CAREFUL_RATE:g}]",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
     "--save",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the parameters, and `x` and `y` that nobody was given, to a .npz file: thalweg explain-model reads it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def run(as_json: bool, save: Path | None, **fields: Any) -> None:
+def run(as_json: bool, save: Path | None, epochs: int, batch: int, rate: float | None, **fields: Any) -> None:
     """Deal data out to clients, let them learn in rounds, and compare with training in one place.
+
+    There all samples are seen as often as each client sees its own, at the rate that was best there.
 
     \b
     Examples:
@@ -421,6 +430,7 @@ def run(as_json: bool, save: Path | None, **fields: Any) -> None:
       thalweg federate run --alpha 0.1 --compress delta+top=0.02+bits=4+zstd --json
       thalweg federate run --liars 0.2 --aggregate median
       thalweg federate run --epsilon 4
+      thalweg federate run --rate 0.1 --batch 16 --epochs 1
       thalweg federate run --save digits.npz
     """
     if save is not None and save.suffix != ".npz":
@@ -429,7 +439,10 @@ def run(as_json: bool, save: Path | None, **fields: Any) -> None:
     began = time.perf_counter()
     try:
         parse_codec(fields["compress"])
-        tried = carry_out(Trial(**fields))
+        training = replace(
+            training_for(fields["data"], fields["strategy"], fields["aggregate"]), epochs=epochs, batch=batch
+        )
+        tried = carry_out(Trial(training=training if rate is None else replace(training, rate=rate), **fields))
     except (RunSpecError, CodecError, NoDataError, ValueError) as error:
         raise WrongCall(str(error)) from error
     seconds = time.perf_counter() - began
@@ -465,7 +478,10 @@ def _submit(settings: Settings, tasks: Sequence[dict[str, Any]]) -> list[str]:
 
 def _declared(file: Path) -> list[dict[str, Any]]:
     """Read participants as they are declared."""
-    found = translate(file.read_text(encoding="utf-8"))
+    try:
+        found = translate(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file}: {error}") from error
     if found.format != "thalweg":
         raise ValueError(f"{file} is of {found.format}: allowed are fields of requests")
     return list(found.requests)
@@ -477,9 +493,20 @@ def _vector(file: Path) -> Any:
         found = read_array(file)
         if found.ndim != 1 or found.dtype.kind not in "fiu":
             raise VectorError(f"{file}: {found.dtype} of {found.ndim} dimensions, allowed is one vector of numbers")
-        return found.astype(np.float32)
-    raw = file.read_bytes()
-    return from_bytes(raw, len(raw) // 4)
+        with np.errstate(over="ignore"):  # what is too large is refused below
+            vector = found.astype(np.float32)
+    else:
+        raw = file.read_bytes()
+        if len(raw) % 4:
+            raise VectorError(f"{file}: {len(raw)} bytes; allowed are numbers of 4 bytes each, float32, or a .npy file")
+        vector = np.frombuffer(raw, "<f4").astype(np.float32)
+    if not vector.size:
+        raise VectorError(f"{file}: no numbers; a model has at least one")
+    try:
+        check_finite(vector)
+    except VectorError as error:
+        raise VectorError(f"{file}: {error}") from error
+    return vector
 
 
 def _of(model: str | None, prefix: str = "") -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from thalweg.federation.numpy_file import NumpyFileError, read_arrays
 from thalweg.federation.participant import Train, Trained
 from thalweg.learning.local.network import Features, Labels, LayeredNetwork
-from thalweg.learning.local.training import LocalTraining, scaffold_change, trained
+from thalweg.learning.local.training import LocalTraining, Pupil, scaffold_together, trained
 from thalweg.learning.vectors.parameters import Vector, digest
 from thalweg.streams.contract.messages import ModelState
 
@@ -90,9 +90,10 @@ def on_samples(samples: LocalSamples, how: LocalTraining, hidden: int, name: str
         number = int(digest(f"{seed}\0{name}\0{state.round}\0{state.version}".encode())[:16], 16) % 2**_SEED_BITS
         if state.run.strategy == "scaffold":
             own = control.pop() if control else np.zeros(network.parameters, np.float32)
-            change, new, loss = scaffold_change(network, vector, own, samples.x, samples.y, how, number)
-            control.append(new)
-            return Trained(parameters=change, samples=samples.y.size, metrics={"loss": loss}, is_change=True)
+            pupil = Pupil(x=samples.x, y=samples.y, seed=number)
+            (one,) = scaffold_together(network, vector, [pupil], [own], how)
+            control.append(one.control)
+            return Trained(parameters=one.change, samples=samples.y.size, metrics={"loss": one.loss}, is_change=True)
         after, loss, _ = trained(network, vector, samples.x, samples.y, how, number)
         return Trained(parameters=after, samples=samples.y.size, metrics={"loss": loss})
 
