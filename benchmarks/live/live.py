@@ -9,29 +9,35 @@ nodes each (on 64 cores) is the size that is meant.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from thalweg.benchmarks.latency.latency import steps, while_it_lives
+from thalweg.benchmarks.latency.latency import STEPS, while_it_lives
 from thalweg.benchmarks.recovery.history import write_history
 from thalweg.benchmarks.recovery.recovery import Driver, make_snapshot, said
 from thalweg.conf.settings import KafkaSettings
 from thalweg.stack import machine
 from thalweg.stack.broker import Broker
 from thalweg.streams.broker.admin import ensure_topics
-from thalweg.sync.delta.contracts import LINKS, NODES, PRICES
+from thalweg.sync.delta.contracts import LINKS, NODES, PLANS, PRICES
 from thalweg.sync.delta.store import append, open_or_create
 
 PREFIX: Final = "bench-live"
 GPUS_PER_NODE: Final = 16
+END_S: Final = 60.0
+"""The job's last steps may take this long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +89,8 @@ def measure(parameters: Parameters) -> dict[str, Any]:
         figures["snapshot"] = make_snapshot(warehouse)
         with Broker(base / "broker") as broker:
             figures |= _served(base, broker.bootstrap, names, parameters)
-        figures["steps_ms"] = steps(str(warehouse))
+        latency = figures["latency"]
+        figures |= batches(str(warehouse), latency.pop("from_ms"), latency.pop("to_ms"))
     return {
         "bench": "live",
         "machine": machine.describe(),
@@ -130,6 +137,9 @@ def _served(base: Path, bootstrap: str, regions: list[str], parameters: Paramete
             timeout_s=parameters.start_s + parameters.warm_up_s + parameters.seconds + 120,
         )
         rebuilt = said(path, "world rebuilt")
+        process.send_signal(signal.SIGTERM)  # in order, so that its last plans are written
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(END_S)
     finally:
         ended.set()
         watch.join()
@@ -140,6 +150,32 @@ def _served(base: Path, bootstrap: str, regions: list[str], parameters: Paramete
         "latency": json.loads(load),
         "rebuilt": {name: rebuilt[name] for name in ("tasks", "rows", "rows_read", "seconds") if name in rebuilt},
         "peak_mb": {name: round(mb) for name, mb in sorted(driver.peak_mb.items())},
+    }
+
+
+def batches(warehouse: str, from_ms: int, to_ms: int) -> dict[str, Any]:
+    """Say of the micro-batches of a while how many had a plan, how often they came, and what their steps took.
+
+    Args:
+        warehouse: in which `plans` lies.
+        from_ms: when the while began.
+        to_ms: and when it ended.
+    """
+    plans = open_or_create(PLANS, warehouse).to_pyarrow_table()
+    at_ms = plans.column("planned_at").cast(pa.int64()).to_numpy() // 1_000
+    within = plans.filter(pa.array((at_ms >= from_ms) & (at_ms <= to_ms))).sort_by("planned_at")
+    if within.num_rows < 2:
+        return {"batches": within.num_rows, "steps_ms": {}}
+    period = np.diff(within.column("planned_at").cast(pa.int64()).to_numpy()) / 1_000
+    columns = {name: within.column(f"{name}_ms").to_numpy() for name in STEPS}
+    columns |= {"all": np.sum(list(columns.values()), axis=0), "period": period}
+    return {
+        "batches": within.num_rows,
+        "placed": pc.sum(within.column("placed")).as_py(),
+        "steps_ms": {
+            name: {f"p{share}": round(float(np.percentile(column, share)), 1) for share in (50, 99)}
+            for name, column in columns.items()
+        },
     }
 
 
