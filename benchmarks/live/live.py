@@ -1,6 +1,7 @@
 """`bench live`: the real place job with its ledger, at the size of the largest fleets that are reported of.
 
-A ledger is written in which as many tasks run and wait as is asked for, and its snapshot made as the product makes it.
+A ledger is written in which as many tasks run and wait as is asked for, and its snapshot and tables made as the product
+makes them.
 Then a real broker, the real job (`python -m thalweg.jobs.place`) and a load in a process of its own share this machine.
 What is measured is the load's: from the producer's clock before send to a region's after receipt; every task that is
 placed is reported as succeeded, so there are as many reports as requests. Karmada's report at 100 clusters of 5,000
@@ -9,6 +10,7 @@ nodes each (on 64 cores) is the size that is meant.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,10 +56,13 @@ class Parameters:
     rate_per_s: int = 1_000
     """Requests, and as many reports."""
     seconds: float = 60.0
-    warm_up_s: float = 40.0
+    warm_up_s: float = 60.0
     task_seconds: float = 2.0
     start_s: float = 900.0
     """The job has started and placed something in this time, or the measurement has failed."""
+    past: str = ""
+    """A folder in which ledger, snapshot and tables are kept: made where it is empty, and used by later runs of
+    the same sizes, which go on with a copy of it. Nothing keeps none."""
 
 
 def measure(parameters: Parameters) -> dict[str, Any]:
@@ -73,20 +78,7 @@ def measure(parameters: Parameters) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="bench-live-") as folder:
         base = Path(folder)
         warehouse = base / "warehouse"
-        warehouse.mkdir()
-        began = time.perf_counter()
-        rows = write_history(
-            str(warehouse),
-            parameters.running,
-            parameters.running,
-            names,
-            int(time.time() * 1000),
-            waiting=parameters.waiting,
-            per_node=per_node,
-        )
-        _write_world(str(warehouse), names, -(-parameters.nodes // parameters.regions))
-        figures: dict[str, Any] = {"ledger": {"rows": rows, "written_s": round(time.perf_counter() - began, 1)}}
-        figures["snapshot"] = make_snapshot(warehouse)
+        figures: dict[str, Any] = _past(warehouse, names, parameters, per_node)
         with Broker(base / "broker") as broker:
             figures |= _served(base, broker.bootstrap, names, parameters)
         latency = figures["latency"]
@@ -97,6 +89,33 @@ def measure(parameters: Parameters) -> dict[str, Any]:
         "parameters": {name: getattr(parameters, name) for name in Parameters.__slots__},
         **figures,
     }
+
+
+def _past(warehouse: Path, names: list[str], parameters: Parameters, per_node: int) -> dict[str, Any]:
+    """Write the ledger and the world around it, or take those that are kept, with their snapshot and tables."""
+    if parameters.past and (kept := Path(parameters.past) / "warehouse").exists():
+        shutil.copytree(kept, warehouse)
+        return {"ledger": {"kept": True}}
+    warehouse.mkdir()
+    began = time.perf_counter()
+    rows = write_history(
+        str(warehouse),
+        parameters.running,
+        parameters.running,
+        names,
+        int(time.time() * 1000),
+        waiting=parameters.waiting,
+        per_node=per_node,
+    )
+    _write_world(str(warehouse), names, -(-parameters.nodes // parameters.regions))
+    figures: dict[str, Any] = {"ledger": {"rows": rows, "written_s": round(time.perf_counter() - began, 1)}}
+    with subprocess.Popen([sys.executable, "-m", "thalweg.benchmarks.live.tables", str(warehouse)]) as tables:
+        figures["snapshot"] = make_snapshot(warehouse, again=False)
+    if tables.returncode:
+        raise RuntimeError("the tables could not be made; see the lines above")
+    if parameters.past:
+        shutil.copytree(warehouse, Path(parameters.past) / "warehouse")
+    return figures
 
 
 def _served(base: Path, bootstrap: str, regions: list[str], parameters: Parameters) -> dict[str, Any]:
