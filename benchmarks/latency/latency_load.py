@@ -62,11 +62,10 @@ def run(parameters: dict[str, Any]) -> dict[str, Any]:
                         continue
                     if event.task_id not in sent_at:
                         told["others"] += 1
-                        continue
-                    if event.task_id in received_at:
+                    elif event.task_id in received_at:
                         told["again"] += 1
-                        continue
-                    received_at[event.task_id] = now
+                    else:
+                        received_at[event.task_id] = now
                     finishing.append((now + parameters["task_seconds"], event.task_id, event.region, event.epoch))
 
     def report() -> None:
@@ -138,7 +137,7 @@ def run(parameters: dict[str, Any]) -> dict[str, Any]:
         "received": len(latency),
         # Told once more under the same id, which every consumer leaves out.
         "duplicates": told["duplicates"],
-        # Of tasks that ran before: the planner moves some, with an event that revokes and one that assigns.
+        # Of tasks that were there before: some that wait get room, some that run are moved, by two events.
         "revoked": told["revoked"],
         "assigned_of_others": told["others"],
         # Assigned a second time under an id of its own.
