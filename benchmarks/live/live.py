@@ -86,7 +86,7 @@ def measure(parameters: Parameters) -> dict[str, Any]:
     return {
         "bench": "live",
         "machine": machine.describe(),
-        "parameters": {name: getattr(parameters, name) for name in Parameters.__slots__},
+        "parameters": {name: getattr(parameters, name) for name in Parameters.__slots__ if name != "past"},
         **figures,
     }
 

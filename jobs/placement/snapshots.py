@@ -19,8 +19,8 @@ LOOK_EVERY_S: Final = 2.0
 AT_MOST_EVERY_S: Final = 30.0
 """From the beginning of one to that of the next."""
 TIMES_AS_LONG: Final = 2
-"""And so many times as long as the last one took: with millions of live tasks a snapshot takes a core for minutes, and a
-copy of the world's memory, so it would be made all the time. The rows of twice that time a start follows in less."""
+"""And so many times as long as the last one took: with millions of live tasks a snapshot takes a core for minutes, and
+a copy of the world's memory, so it would be made all the time. The rows of twice that time a start follows in less."""
 
 log = logging.getLogger("thalweg.place")
 
