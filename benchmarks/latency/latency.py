@@ -78,6 +78,8 @@ def measure(parameters: Parameters) -> dict[str, Any]:
     }
 
 
+STEPS: Final = ("read", "plan", "commit", "publish")
+"""Of a batch, as `plans` has them."""
 _COMPARED: Final = ("p50_ms", "p95_ms", "p99_ms", "max_ms")
 
 
@@ -198,8 +200,4 @@ def write_world(warehouse: str, nodes: int) -> None:
 def steps(warehouse: str) -> dict[str, float]:
     """Return the median of each step of the plans in a warehouse, in milliseconds."""
     plans = open_or_create(PLANS, warehouse).to_pyarrow_table()
-    return {
-        name.removesuffix("_ms"): round(float(np.median(plans.column(name).to_numpy())), 2)
-        for name in ("read_ms", "plan_ms", "commit_ms", "publish_ms")
-        if plans.num_rows
-    }
+    return {name: round(float(np.median(plans.column(f"{name}_ms").to_numpy())), 2) for name in STEPS if plans.num_rows}

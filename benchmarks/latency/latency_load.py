@@ -4,6 +4,7 @@ import json
 import sys
 import threading
 import time
+from collections import Counter
 from typing import Any, Final
 
 import msgspec
@@ -20,17 +21,20 @@ TICK_S: Final = 0.005
 class Event(msgspec.Struct):
     """What a region needs to read of an assignment."""
 
+    event_id: str
+    type: str
     task_id: str
     region: str
     epoch: int
 
 
 def run(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Ask, receive, report, and return the figures."""
+    """Ask, receive, report, and return the figures; `from_ms` and `to_ms` are when the measured requests were sent."""
     prefix, regions = parameters["prefix"], parameters["regions"]
     sent_at: dict[str, float] = {}
     received_at: dict[str, float] = {}
-    duplicates = 0
+    seen: set[str] = set()
+    told = Counter[str]()
     stop = threading.Event()
     producer = KafkaProducer(bootstrap_servers=parameters["bootstrap"], acks=1, linger_ms=2)
     consumer = KafkaConsumer(
@@ -44,16 +48,24 @@ def run(parameters: dict[str, Any]) -> dict[str, Any]:
     decode = msgspec.json.Decoder(Event).decode
 
     def receive() -> None:
-        nonlocal duplicates
         while not stop.is_set():
             for records in consumer.poll(timeout_ms=20).values():
                 now = time.time()
                 for record in records:
                     event = decode(record.value)
-                    if event.task_id in received_at:
-                        duplicates += 1
+                    if event.event_id in seen:
+                        told["duplicates"] += 1
                         continue
-                    received_at[event.task_id] = now
+                    seen.add(event.event_id)
+                    if event.type != "assign":
+                        told["revoked"] += 1
+                        continue
+                    if event.task_id not in sent_at:
+                        told["others"] += 1
+                    elif event.task_id in received_at:
+                        told["again"] += 1
+                    else:
+                        received_at[event.task_id] = now
                     finishing.append((now + parameters["task_seconds"], event.task_id, event.region, event.epoch))
 
     def report() -> None:
@@ -123,13 +135,21 @@ def run(parameters: dict[str, Any]) -> dict[str, Any]:
     return {
         "requests": len(wanted),
         "received": len(latency),
-        "duplicates": duplicates,
+        # Told once more under the same id, which every consumer leaves out.
+        "duplicates": told["duplicates"],
+        # Of tasks that were there before: some that wait get room, some that run are moved, by two events.
+        "revoked": told["revoked"],
+        "assigned_of_others": told["others"],
+        # Assigned a second time under an id of its own.
+        "assigned_again": told["again"],
         "p50_ms": round(float(np.percentile(latency, 50)), 1),
         "p95_ms": round(float(np.percentile(latency, 95)), 1),
         "p99_ms": round(float(np.percentile(latency, 99)), 1),
         "max_ms": round(float(latency.max()), 1),
         "mean_ms": round(float(latency.mean()), 1),
         "producer_behind_p99_ms": round(float(np.percentile(behind, 99)), 1),
+        "from_ms": round(sent_at[wanted[0]] * 1_000),
+        "to_ms": round(sent_at[wanted[-1]] * 1_000),
     }
 
 

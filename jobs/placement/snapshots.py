@@ -17,7 +17,10 @@ from thalweg.jobs.runtime.job import Stop
 
 LOOK_EVERY_S: Final = 2.0
 AT_MOST_EVERY_S: Final = 30.0
-"""Between two: a ledger that grows by thousands of rows a second gets as many as the other core has time for."""
+"""From the beginning of one to that of the next."""
+TIMES_AS_LONG: Final = 2
+"""And so many times as long as the last one took: with millions of live tasks a snapshot takes a core for minutes, and
+a copy of the world's memory, so it would be made all the time. The rows of twice that time a start follows in less."""
 
 log = logging.getLogger("thalweg.place")
 
@@ -51,6 +54,7 @@ class SnapshotKeeper:
         self._rows = 0
         self._lock = threading.Lock()
         self._last_s = time.monotonic()
+        self._took_s = 0.0
 
     def note(self, rows: int) -> None:
         """Count rows that were committed."""
@@ -65,13 +69,16 @@ class SnapshotKeeper:
     def step(self) -> None:
         """Let a snapshot be made if it is time."""
         waited_s = time.monotonic() - self._last_s
+        least_s = max(AT_MOST_EVERY_S, TIMES_AS_LONG * self._took_s)
         with self._lock:
             rows = self._rows
-        due = rows >= self._every_rows and waited_s >= AT_MOST_EVERY_S
-        if self._stop.asked() or not (due or (rows and waited_s >= self._every_s)):
+        due = rows >= self._every_rows and waited_s >= least_s
+        if self._stop.asked() or not (due or (rows and waited_s >= max(self._every_s, TIMES_AS_LONG * self._took_s))):
             return
         self._last_s = time.monotonic()
-        if code := self._make(self._command, self._stop):
+        code = self._make(self._command, self._stop)
+        self._took_s = time.monotonic() - self._last_s
+        if code:
             if not self._stop.asked():
                 log.error("no snapshot of the world was made", extra={"fields": {"exit_code": code}})
             return

@@ -27,13 +27,18 @@ _COLLECTING: Final = threading.Lock()
 
 @contextmanager
 def without_collections() -> Iterator[None]:
-    """Make many objects that live long: looking through those made so far, again and again, would take as long."""
+    """Make many objects that live long: looking through those made so far, again and again, would take as long.
+
+    At the end they are out of sight like what has survived (`Garbage`): the first look at millions would stop everybody
+    for seconds, in the middle of the first batches.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was_enabled:
+            gc.freeze()
             gc.enable()
 
 

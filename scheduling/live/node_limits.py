@@ -9,7 +9,7 @@ of a pool that is a capacity no packing can exceed, so plan and bound both know 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,15 +22,44 @@ _UNLIMITED = 1 << 31
 _ENDLESS = np.iinfo(np.int32).max
 
 
+@dataclass(frozen=True, slots=True)
+class _WorkersNow:
+    """Most workers of one need that a node could take now, were nothing else placed."""
+
+    need: Need
+
+    def of(self, nodes: Nodes, rows: IntArray | slice) -> IntArray:
+        """Count them, [rows, 1]."""
+        need, room = self.need, _endless(nodes, rows)
+        if need.gpus:
+            devices = nodes.gpu_milli_free[rows].clip(min=0) // need.gpu_milli
+            # A worker of several GPUs needs distinct devices; each device serves at most as many workers as it has
+            # slices.
+            room = np.minimum(room, devices.sum(axis=1) // need.gpus)
+            room[(devices > 0).sum(axis=1) < need.gpus] = 0
+        return _on_ready(nodes, rows, need, room, nodes.cpu_milli_free, nodes.memory_mib_free)
+
+
+@dataclass(frozen=True, slots=True)
+class _WorkersOfEmpty:
+    """Most workers of one need that a node could take if nothing ran there; `apart` is one at most."""
+
+    need: Need
+    apart: bool
+
+    def of(self, nodes: Nodes, rows: IntArray | slice) -> IntArray:
+        """Count them, [rows, 1]."""
+        need, room = self.need, np.minimum(_endless(nodes, rows), 1 if self.apart else _ENDLESS)
+        if need.gpus:
+            gpus = nodes.gpus[rows]
+            slices = gpus * (GPU_MILLI // need.gpu_milli)
+            room = np.minimum(room, np.where(gpus >= need.gpus, slices // need.gpus, 0))
+        return _on_ready(nodes, rows, need, room, nodes.cpu_milli, nodes.memory_mib)
+
+
 def workers_by_pool(nodes: Nodes, need: Need) -> IntArray:
     """Most workers of one need that each pool's ready nodes could take now, were nothing else placed: [P]."""
-    room = np.full(len(nodes), _ENDLESS, np.int64)
-    if need.gpus:
-        devices = nodes.gpu_milli_free.clip(min=0) // need.gpu_milli
-        # A worker of several GPUs needs distinct devices; each device serves at most as many workers as it has slices.
-        room = np.minimum(room, devices.sum(axis=1) // need.gpus)
-        room[(devices > 0).sum(axis=1) < need.gpus] = 0
-    return _by_pool(nodes, need, room, nodes.cpu_milli_free, nodes.memory_mib_free)
+    return nodes.sums.of(_WorkersNow(need))[:, 0]
 
 
 def workers_of_empty_pools(nodes: Nodes, need: Need, *, apart: bool = False) -> IntArray:
@@ -41,20 +70,21 @@ def workers_of_empty_pools(nodes: Nodes, need: Need, *, apart: bool = False) -> 
         need: of one worker.
         apart: each worker on a node of its own.
     """
-    room = np.full(len(nodes), 1 if apart else _ENDLESS, np.int64)
-    if need.gpus:
-        slices = nodes.gpus * (GPU_MILLI // need.gpu_milli)
-        room = np.minimum(room, np.where(nodes.gpus >= need.gpus, slices // need.gpus, 0))
-    return _by_pool(nodes, need, room, nodes.cpu_milli, nodes.memory_mib)
+    return nodes.sums.of(_WorkersOfEmpty(need, apart))[:, 0]
 
 
-def _by_pool(nodes: Nodes, need: Need, room: IntArray, cpu_milli: IntArray, memory_mib: IntArray) -> IntArray:
+def _endless(nodes: Nodes, rows: IntArray | slice) -> IntArray:
+    return np.full(len(nodes.pool[rows]), _ENDLESS, np.int64)
+
+
+def _on_ready(
+    nodes: Nodes, rows: IntArray | slice, need: Need, room: IntArray, cpu_milli: IntArray, memory_mib: IntArray
+) -> IntArray:
     if need.cpu_milli:
-        room = np.minimum(room, cpu_milli.clip(min=0) // need.cpu_milli)
+        room = np.minimum(room, cpu_milli[rows].clip(min=0) // need.cpu_milli)
     if need.memory_mib:
-        room = np.minimum(room, memory_mib.clip(min=0) // need.memory_mib)
-    room[~nodes.ready] = 0
-    return np.bincount(nodes.pool, room, len(nodes.pools)).astype(np.int64)
+        room = np.minimum(room, memory_mib[rows].clip(min=0) // need.memory_mib)
+    return np.where(nodes.ready[rows], room, 0)[:, None]
 
 
 def contained(large: Need, small: Need) -> int:

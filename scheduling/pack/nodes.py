@@ -21,6 +21,7 @@ from thalweg.scheduling.pack.need import GPU_MILLI as GPU_MILLI
 from thalweg.scheduling.pack.need import MAX_DEVICES as MAX_DEVICES
 from thalweg.scheduling.pack.need import Need as Need
 from thalweg.scheduling.pack.need import Pool as Pool
+from thalweg.scheduling.pack.pool_sums import PoolSums
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,6 +75,7 @@ class Nodes:
         self.pool_index: dict[Pool, int] = {}
         self.clock = 0  # total changes so far; equal clocks mean nothing changed
         self.layout = 0  # changes of which nodes there are, in which pool, with how many devices
+        self.sums = PoolSums(self)
         self._members: dict[int, IntArray | list[int]] = {}
         self._store: dict[str, NDArray[np.int64] | NDArray[np.bool_]] = {
             name: np.zeros(_FIRST_ROWS, np.int64) for name in self._COLUMNS

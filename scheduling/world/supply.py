@@ -84,27 +84,39 @@ def empty_pools(pools: Sequence[Pool], geography: Geography) -> Pools:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Amounts:
+    """What a node that is ready has and what of it is free: GPU-milli, CPU-milli, MiB."""
+
+    def of(self, nodes: Nodes, rows: IntArray | slice) -> IntArray:
+        """Say it, [rows, 6]: free, then whole."""
+        amounts = (
+            nodes.gpu_milli_free[rows].clip(min=0).sum(axis=1),
+            nodes.cpu_milli_free[rows].clip(min=0),
+            nodes.memory_mib_free[rows].clip(min=0),
+            nodes.gpus[rows] * MILLI,
+            nodes.cpu_milli[rows],
+            nodes.memory_mib[rows],
+        )
+        return np.stack(amounts, axis=1) * nodes.ready[rows][:, None]
+
+
+_AMOUNTS: Final = _Amounts()
+_UNITS: Final = np.array([MILLI, MILLI, MIB_PER_GB], np.float64)
+
+
 def with_free_capacity(pools: Pools, nodes: Nodes, are_open: BoolArray) -> Pools:
     """Pools with what is free on their nodes now (GPUs, CPUs, GB); closed ones have none."""
-    count = len(nodes.pools)
+    amounts = nodes.sums.of(_AMOUNTS)
     priced = np.isfinite(pools.usd_per_gpu_hour)
-    usable = nodes.ready & are_open[nodes.pool]
-    gpus = nodes.gpu_milli_free.clip(min=0).sum(axis=1)
-
-    def by_pool(column: IntArray, unit: float) -> FloatArray:
-        return np.bincount(nodes.pool, np.where(usable, column.clip(min=0), 0), count) / unit
-
-    held = np.bincount(nodes.pool, np.where(nodes.ready, nodes.gpus * MILLI - gpus, 0), count) / MILLI
     return replace(
         pools,
-        capacity=np.stack(
-            [
-                by_pool(gpus, MILLI),
-                by_pool(nodes.cpu_milli_free, MILLI),
-                by_pool(nodes.memory_mib_free, MIB_PER_GB),
-            ],
-            axis=1,
-        ),
+        capacity=np.where(are_open[:, None], amounts[:, :3], 0) / _UNITS,
         usd_per_gpu_hour=np.where(priced, pools.usd_per_gpu_hour, 0.0),
-        busy_gpus=held,
+        busy_gpus=(amounts[:, 3] - amounts[:, 0]) / MILLI,
     )
+
+
+def whole_capacity(nodes: Nodes, are_open: BoolArray) -> FloatArray:
+    """What the ready nodes of each pool have, taken or not (GPUs, CPUs, GB); closed ones have none: [P, 3]."""
+    return np.asarray(np.where(are_open[:, None], nodes.sums.of(_AMOUNTS)[:, 3:], 0) / _UNITS)

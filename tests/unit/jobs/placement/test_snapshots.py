@@ -62,6 +62,24 @@ def test_one_is_made_after_enough_rows_or_long_enough_and_not_too_often(monkeypa
     assert maker.made == 2
 
 
+def test_one_that_takes_long_is_made_half_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    made_s = list[float]()
+
+    def make(command: Sequence[str], stop: Stop) -> int:
+        made_s.append(clock[0])
+        clock[0] += 400.0
+        return 0
+
+    clock = [0.0]
+    monkeypatch.setattr("thalweg.jobs.placement.snapshots.time.monotonic", lambda: clock[0])
+    kept = SnapshotKeeper("/w", every_rows=10, every_s=600, stop=Stop(), make=make)
+    while clock[0] < 3_000:
+        kept.note(10)
+        kept.step()
+        clock[0] += 10.0
+    assert made_s == [30.0, 830.0, 1_630.0, 2_430.0], "not each ten minutes either"
+
+
 def test_one_that_failed_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     maker = Maker()
     maker.code = 1

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from thalweg.jobs.runtime.garbage import BATCHES_BETWEEN, Garbage
+from thalweg.jobs.runtime.garbage import BATCHES_BETWEEN, Garbage, without_collections
 from thalweg.jobs.runtime.job import Stop
 
 
@@ -59,3 +59,10 @@ def test_a_second_job_in_the_process_leaves_the_timetable_to_the_first(stop: Sto
     while freed() is not None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert freed() is None
+
+
+def test_what_was_made_without_collections_is_out_of_sight_at_once(stop: Stop) -> None:
+    with without_collections():
+        made = [[number] for number in range(1_000)]
+    assert gc.isenabled()
+    assert gc.get_freeze_count() >= len(made)
