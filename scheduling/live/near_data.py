@@ -101,9 +101,9 @@ def far_pools(world: World, free_gpus: FloatArray, now_ms: int, rule: RankRule, 
     far = FarPools(
         closed=np.zeros((rows, pools), bool), waits_h=np.zeros(rows), saves_usd=np.zeros(rows), now_ms=now_ms
     )
-    far.closed[line.index] = closed
-    far.waits_h[line.index] = waits_h
-    far.saves_usd[line.index] = np.where(closed, more_usd, np.inf).min(axis=1)
+    far.closed[line.rows] = closed
+    far.waits_h[line.rows] = waits_h
+    far.saves_usd[line.rows] = np.where(closed, more_usd, np.inf).min(axis=1)
     return far
 
 

@@ -88,7 +88,8 @@ class Turn(NamedTuple):
 class Line(NamedTuple):
     """All classes that may wait for a place, the highest rank first; columns over them, [N]."""
 
-    index: IntArray
+    rows: IntArray
+    """Index of each class."""
     tasks: IntArray
     gpus: FloatArray
     """Of one copy, the least it starts with."""
@@ -435,7 +436,7 @@ class WaitingQueue:
         ranks = self._ranks(rows, now_ms, rule)
         rows = rows[np.lexsort((self._oldest[rows], -ranks))]
         return Line(
-            index=rows,
+            rows=rows,
             tasks=self._tasks[rows],
             gpus=self._gpus[rows],
             hours=self._gpu_h[rows] / np.maximum(self._all_gpus[rows], 1.0),
