@@ -28,6 +28,7 @@ class Demand:
         beyond_share: above what its tenant is entitled to while others want it, too.
         rank: as the queue has it; None where it is in none.
         closed: pools that are kept for others.
+        far: pools that are further from its data than waiting for nearer ones costs (`near_data`).
     """
 
     key: ClassKey
@@ -37,6 +38,7 @@ class Demand:
     beyond_share: bool = False
     rank: float | None = None
     closed: frozenset[int] = frozenset()
+    far: frozenset[int] = frozenset()
 
     def wait_usd(self, now_ms: int, base_usd: float, rule: RankRule) -> float:
         """Price, within a plan, of leaving one task of it waiting."""

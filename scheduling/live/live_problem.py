@@ -109,12 +109,12 @@ def _classes(world: World, demands: Sequence[Demand], settings: PlanSettings, no
 
 
 def _closed(demands: Sequence[Demand], pools: int) -> BoolArray | None:
-    """Pools that are kept for others; None where none is."""
-    if not any(demand.closed for demand in demands):
+    """Pools that are kept for others, or lie too far from its data; None where none is."""
+    if not any(demand.closed or demand.far for demand in demands):
         return None
     mask = np.zeros((len(demands), pools), bool)
     for row, demand in enumerate(demands):
-        mask[row, sorted(demand.closed)] = True
+        mask[row, sorted(demand.closed | demand.far)] = True
     return mask
 
 

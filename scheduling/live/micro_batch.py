@@ -20,7 +20,9 @@ from thalweg.scheduling.live.empty_fleet import EmptyFleet
 from thalweg.scheduling.live.free_room import place_into_free
 from thalweg.scheduling.live.live_plan import LeftWaiting, Plan, PlanSettings
 from thalweg.scheduling.live.making_room import MakingRoom, could_make_room, nobody_gives_way
+from thalweg.scheduling.live.near_data import FarPools, far_pools
 from thalweg.scheduling.live.node_limits import workers_by_pool
+from thalweg.scheduling.live.pool_ends import PoolEnds
 from thalweg.scheduling.live.reservations import Reservation, kept_free, kept_room, reservations
 from thalweg.scheduling.live.tenant_allowance import TenantAllowance
 from thalweg.scheduling.live.unpriced import Unpriced
@@ -60,14 +62,16 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     # Where nothing fits and nobody gives way, there is no room that could be kept from anybody.
     free_gpus = pools.capacity[:, GPUS]
     moot = not world.waiting.fits(free_gpus) and nobody_gives_way(world, settings)
-    kept = () if moot else reservations(world, free_gpus, now_ms, settings.rule)
-    window = _possible_window(world, settings, now_ms, pools, kept)
+    ends = PoolEnds(world, now_ms)
+    kept = () if moot else reservations(world, free_gpus, now_ms, settings.rule, ends)
+    far = None if moot else far_pools(world, free_gpus, now_ms, settings.rule, ends)
+    window = _possible_window(world, settings, now_ms, pools, kept, far)
     impossible = dict(world.waiting.impossible())
     if not (window or growing or impossible):
         return None
     packer = packer or Packer(world.nodes)
     packer.learn_from(world.waiting.seen)
-    demands = kept_free(demands_of(world, window), kept)
+    demands = kept_free(demands_of(world, window, far), kept)
     if settings.fair_share:
         demands = split_by_share(world, demands, pools)
     demands, hopeless = _split_hopeless(world, demands)
@@ -77,11 +81,21 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
     held = {task_id: _NO_ROOM for demand in hopeless for task_id in demand.tasks}
     if free is not None:
         held |= {one.task_id: one.reason for one in free.placement.held(free.solution)}
+    if far is not None:
+        held |= {
+            task_id: far.words(waiting.index)
+            for waiting, count, _ in window
+            if far.closed[waiting.index].any()
+            for task_id in world.waiting.first(waiting, count)
+            if task_id in held and held[task_id].startswith("capacity:")
+        }
     left = [replace(demand, tasks=rest) for demand in [*demands, *hopeless] if (rest := _left(demand, held))]
     making_room: MakingRoom | None = None
     if growing or could_make_room(world, settings, left):
         left.sort(key=lambda demand: (-demand.wait_usd(now_ms, settings.wait_usd, settings.rule), demand.order))
-        making_room = MakingRoom(world, left, settings, now_ms, packer, limits, pools)
+        # Who is held back has room elsewhere, if at a price: nobody gives way for that.
+        stuck_for_room = [demand for demand in left if not demand.far]
+        making_room = MakingRoom(world, stuck_for_room, settings, now_ms, packer, limits, pools)
         for task_id in making_room.try_all():
             del held[task_id]
         if growing:
@@ -98,7 +112,8 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
         # Room elsewhere that others took in this plan: in the next one it may go where it failed.
         and not (waiting.key.avoid and elsewhere.is_open(waiting.key))
     ]
-    world.waiting.tried(np.array(stuck, np.int64), world.clock)
+    tried = np.array(stuck, np.int64)
+    world.waiting.tried(tried, world.clock, None if far is None else far.again_ms(tried))
     unpriced = Unpriced(world)
     held = {task_id: _told(world, unpriced, task_id, reason, now_ms) for task_id, reason in held.items()} | impossible
     outdone = _outdone(world, demands, held)
@@ -123,7 +138,7 @@ def plan(world: World, settings: PlanSettings, now_ms: int, seed: int, packer: P
 
 
 def _possible_window(
-    world: World, settings: PlanSettings, now_ms: int, pools: Pools, kept: Sequence[Reservation]
+    world: World, settings: PlanSettings, now_ms: int, pools: Pools, kept: Sequence[Reservation], far: FarPools | None
 ) -> list[Turn]:
     """Choose what is considered; what not even an empty fleet could hold is set apart and takes nobody's turn."""
     fleet = EmptyFleet(world)
@@ -136,6 +151,7 @@ def _possible_window(
             settings.rule,
             pools.capacity[:, GPUS],
             kept_room(kept, len(pools)),
+            None if far is None else far.closed,
         )
         objections = [
             (waiting, world.orders.objection_to_tenant(waiting.key.spec.tenant) or fleet.objection(waiting.key))

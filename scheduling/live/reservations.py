@@ -2,9 +2,9 @@
 
 A gang that fits nowhere gets the pool where it can start first, as far as is known how long those who run there hold
 their places. Until then that pool takes only those who will have left by then, those for whom there is room beside the
-gang, and those who rank so far above it that they would not wait for it anyhow (EASY backfilling, Lifka 1995, by rank).
-So nobody below a gang delays it. Nothing is remembered from plan to plan: a reservation follows from what runs and
-waits, and what it lets pass leaves its start where it was.
+gang, and those who rank above it (EASY backfilling, Lifka 1995, by rank). So nobody below a gang delays it. Nothing is
+remembered from plan to plan: a reservation follows from what runs and waits, and what it lets pass leaves its start
+where it was.
 
 The longest wait is a promise about the order, and the order makes no room. So a gang that would break it, were it to
 start where it can start first, comes before all others here, and nobody passes it.
@@ -13,7 +13,6 @@ start where it can start first, comes before all others here, and nobody passes 
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from itertools import islice
 from typing import Final
 
@@ -22,8 +21,8 @@ import numpy as np
 from thalweg.scheduling.arrays import FloatArray
 from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.live.demand import Demand
-from thalweg.scheduling.pack.nodes import GPU_MILLI
-from thalweg.scheduling.world.hold import as_requested, left_h
+from thalweg.scheduling.live.pool_ends import PoolEnds
+from thalweg.scheduling.world.hold import as_requested
 from thalweg.scheduling.world.value import HOUR_MS, OVERDUE, RankRule
 from thalweg.scheduling.world.waiting import KeptRoom, Turn
 from thalweg.scheduling.world.world import World
@@ -32,9 +31,6 @@ MOST_RESERVED: Final = 8
 """Gangs for which room is kept at once: each keeps GPUs from others for a while."""
 MOST_LOOKED: Final = 8
 """Pools that are looked at for one gang, those with the most free GPUs first."""
-PASSES: Final = 4.5
-"""Who ranks so many times above a gang goes before it, whatever is reserved: measured, it costs gangs little and spares
-the many small ones most of what gangs would cost them."""
 PROMISE_IN_SIGHT: Final = 0.5
 """Share of the longest wait after which it is looked whether a gang can still start within the rest of it."""
 PROMISE_AT_RISK: Final = 0.9
@@ -61,7 +57,9 @@ class Reservation:
     spare_gpus: float
 
 
-def reservations(world: World, free_gpus: FloatArray, now_ms: int, rule: RankRule) -> tuple[Reservation, ...]:
+def reservations(
+    world: World, free_gpus: FloatArray, now_ms: int, rule: RankRule, ends: PoolEnds | None = None
+) -> tuple[Reservation, ...]:
     """Find room for the highest-ranked gangs that fit nowhere now, one in each pool at most.
 
     What is kept for one counts as taken for those that rank below it: else a gang that would fit there, and may not go
@@ -72,9 +70,10 @@ def reservations(world: World, free_gpus: FloatArray, now_ms: int, rule: RankRul
         free_gpus: [P] free now.
         now_ms: the moment.
         rule: of the ranks.
+        ends: of those who run, where they are known already.
     """
     open_gpus = free_gpus.astype(np.float64)
-    rooms = _Rooms(world, free_gpus, now_ms)
+    rooms = _Rooms(world, free_gpus, PoolEnds(world, now_ms) if ends is None else ends)
     found: dict[int, Reservation] = {}
 
     def keep(one: Reservation) -> None:
@@ -98,11 +97,10 @@ def reservations(world: World, free_gpus: FloatArray, now_ms: int, rule: RankRul
 
 
 class _Rooms:
-    """Where gangs can start first; the ends of a pool are looked up once."""
+    """Where gangs can start first."""
 
-    def __init__(self, world: World, free_gpus: FloatArray, now_ms: int) -> None:
-        self._world, self._free_gpus, self._now_ms = world, free_gpus, now_ms
-        self._ends = cache(_ends)
+    def __init__(self, world: World, free_gpus: FloatArray, ends: PoolEnds) -> None:
+        self._world, self._free_gpus, self._ends = world, free_gpus, ends
 
     def first(self, turn: Turn, taken: Collection[int]) -> Reservation | None:
         """Find the pool, of those that are kept for nobody yet; None where no end makes room."""
@@ -111,7 +109,7 @@ class _Rooms:
         usable = usable[[pool not in taken for pool in usable.tolist()]] if usable.size else usable
         first: Reservation | None = None
         for pool in usable[np.argsort(-free[usable], kind="stable")][:MOST_LOOKED].tolist():
-            ends, back = self._ends(self._world, pool, self._now_ms)
+            ends, back = self._ends.of(pool)
             short = gpus - float(free[pool])
             at = bisect_left(back, short - _SLACK)
             if at < len(ends) and (first is None or ends[at] < first.starts_in_h):
@@ -126,24 +124,13 @@ class _Rooms:
         return first
 
 
-def _ends(world: World, pool: int, now_ms: int) -> tuple[list[float], list[float]]:
-    """Hours until those who run in a pool leave, ordered, and the GPUs that they have given back by then."""
-    occupancy = world.occupancy
-    rows = np.flatnonzero(occupancy.column("pool") == pool)
-    attained = (now_ms - occupancy.column("assigned_ms")[rows]) / HOUR_MS
-    ends = left_h(occupancy.column("expected_ms")[rows] / HOUR_MS, attained)
-    order = np.argsort(ends, kind="stable")
-    back = np.cumsum(occupancy.column("gpu_milli")[rows][order]) / GPU_MILLI
-    return ends[order].tolist(), back.tolist()
-
-
 def kept_room(kept: Sequence[Reservation], pools: int) -> KeptRoom | None:
     """Lay reservations out by pool; None where there are none."""
     if not kept:
         return None
     room = KeptRoom(np.zeros(pools), np.full(pools, np.inf), np.zeros(pools))
     for one in kept:
-        room.rank[one.pool], room.starts_in_h[one.pool] = one.rank * PASSES, one.starts_in_h
+        room.rank[one.pool], room.starts_in_h[one.pool] = one.rank, one.starts_in_h
         room.spare_gpus[one.pool] = one.spare_gpus
     return room
 
@@ -167,7 +154,7 @@ def kept_free(demands: Sequence[Demand], kept: Sequence[Reservation]) -> list[De
             passes = (
                 one.task_id in demand.tasks
                 or hours <= one.starts_in_h
-                or (demand.rank is not None and demand.rank >= PASSES * one.rank)
+                or (demand.rank is not None and demand.rank >= one.rank)
             )
             if passes:
                 continue

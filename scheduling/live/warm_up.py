@@ -7,6 +7,7 @@ nothing can be written, every process compiles anew.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import scipy.optimize  # noqa: F401 (here, so that no plan is the first to import it)
 
@@ -15,7 +16,7 @@ from thalweg.scheduling.ids import NodeId, RegionId, TaskId
 from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.pack.nodes import Need
-from thalweg.scheduling.world.tasks import MILLI, Change, Part, TaskSpec, Transition
+from thalweg.scheduling.world.tasks import MILLI, Change, DataNeed, Part, TaskSpec, Transition
 from thalweg.scheduling.world.world import NodeFacts, World
 
 compiles()  # with the import: a job does that while its JVM starts
@@ -52,6 +53,7 @@ def warm_up(settings: PlanSettings, tell: Callable[[str], None] = lambda _: None
         TaskSpec(parts=(Part(workers=workers, need=need),), replicas=replicas)
         for workers, need, replicas in ((1, whole, 1), (1, shared, 1), (2, whole, 1), (1, whole, 2), (4, whole, 1))
     ]
+    kinds.append(replace(kinds[0], data=(DataNeed(dataset=None, region=a, size_gb=100.0),)))
     for index, spec in enumerate(kinds * 2):
         world.follow(
             Transition(change=Change.SUBMITTED, task_id=TaskId(f"t{index}"), decided_ms=0, spec=spec, request="{}")

@@ -7,6 +7,7 @@ import numpy as np
 
 from thalweg.scheduling.live.demand import Demand
 from thalweg.scheduling.live.fairshare import entitlements, tasks_within_share
+from thalweg.scheduling.live.near_data import FarPools
 from thalweg.scheduling.problem.model import Pools
 from thalweg.scheduling.world.tasks import MIB_PER_GB, MILLI
 from thalweg.scheduling.world.waiting import Turn
@@ -16,13 +17,22 @@ _NO_LIMITS = TenantLimits()
 _NOTHING = Holding()
 
 
-def demands_of(world: World, window: Sequence[Turn]) -> list[Demand]:
-    """One demand per class of the window."""
+def demands_of(world: World, window: Sequence[Turn], far: FarPools | None = None) -> list[Demand]:
+    """One demand per class of the window; pools may be closed to who waits for room near its data."""
     found = []
     for waiting, count, ranked in window:
         tasks = tuple(world.waiting.first(waiting, count))
         order = world.tasks[tasks[0]].order
-        found.append(Demand(key=waiting.key, tasks=tasks, order=order, since_ms=waiting.oldest_ms, rank=ranked))
+        found.append(
+            Demand(
+                key=waiting.key,
+                tasks=tasks,
+                order=order,
+                since_ms=waiting.oldest_ms,
+                rank=ranked,
+                far=frozenset() if far is None else far.of(waiting.index),
+            )
+        )
     return found
 
 

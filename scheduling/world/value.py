@@ -41,10 +41,6 @@ MOST_TIMES: Final = 65_536.0
 BEYOND_SHARE_TIMES: Final = 16.0
 """What is above its tenant's fair share ranks as if an hour's delay of it cost a sixteenth."""
 
-GPU_HOURS_PER_USD: Final = 15.0
-"""What a dollar of egress counts in GPU-hours when ranks are compared. A dollar buys half a GPU-hour; but bytes that
-were fetched for a short task are gone with it, while the same GPU would have taken a task whose data lie there."""
-
 PROMISE_POWER: Final = 0.5
 """A rank is divided by this power of the share of the longest wait that is left. With 1 the old ones rise so early that
 many of them come at once and hold up all that is short; later than with the root, they come all at the last moment."""

@@ -4,7 +4,6 @@ A class that could not be placed is not looked at again until capacity it could 
 wait for a full world cost a micro-batch nothing but a mask.
 """
 
-import heapq
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,9 +20,8 @@ from thalweg.scheduling.world.hold import HoldEstimator, as_requested
 from thalweg.scheduling.world.tasks import TaskSpec
 from thalweg.scheduling.world.value import (
     DEFAULT_RULE,
-    GPU_HOURS_PER_USD,
+    HOUR_MS,
     NO_DEADLINE_MS,
-    OVERDUE,
     RankRule,
     deadline_times,
     rank,
@@ -87,7 +85,28 @@ class Turn(NamedTuple):
     tasks: int
     """So many of it, the oldest."""
     rank: float
-    """`scheduling.world.value.rank`, where the room that is free would have it go."""
+    """`scheduling.world.value.rank`."""
+
+
+class Line(NamedTuple):
+    """All classes that may wait for a place, the highest rank first; columns over them, [N]."""
+
+    rows: IntArray
+    """Index of each class."""
+    tasks: IntArray
+    gpus: FloatArray
+    """Of one copy, the least it starts with."""
+    hours: FloatArray
+    """For which a task holds its place."""
+    is_one_copy: BoolArray
+    usd_per_hour: FloatArray
+    """What an hour's delay of one task costs now."""
+    waited_h: FloatArray
+    """Since when the oldest has waited."""
+    pools: BoolArray
+    """[N, P] that it may use at all."""
+    fetch_usd: FloatArray
+    """[N, P] of bringing its data there."""
 
 
 class Dearest(NamedTuple):
@@ -149,11 +168,13 @@ class WaitingQueue:
         self._entries: dict[TaskId, tuple[WaitingClass, int, int]] = {}  # class, order, waiting since ms
         self._pools = np.zeros((0, 0), bool)  # [rows, P]
         self._tried = np.zeros(0, np.int64)  # clock of the last fruitless try; -1 never tried
-        self._fetch_gpu_h = np.zeros((0, 0))  # [rows, P] what fetching its data is worth, in GPU-hours
+        self._again_ms = np.zeros(0, np.int64)  # when it is looked at again, whatever has happened by then
+        self._fetch_usd = np.zeros((0, 0))  # [rows, P] what fetching its data costs
         self._tasks = np.zeros(0, np.int64)  # that wait, 0 in a free row
         self._gpus = np.zeros(0)  # of one task, the least it starts with
         self._all_gpus = np.zeros(0)  # of one task, all its missing copies
         self._gpu_h = np.zeros(0)  # that one task holds
+        self._one_copy = np.zeros(0, bool)
         self._gang = np.zeros(0, bool)  # several workers
         self._value = np.zeros(0)  # US dollars an hour of its delay, deadline aside
         self._priority = np.zeros(0, np.int64)
@@ -273,9 +294,16 @@ class WaitingQueue:
         for waiting in self._by_tenant.get(tenant, ()):
             self._tried[waiting.index] = -1
 
-    def tried(self, indices: IntArray, clock: int) -> None:
-        """Note that these classes were considered at this clock and did not all fit."""
+    def tried(self, indices: IntArray, clock: int, again_ms: IntArray | None = None) -> None:
+        """Note that these classes were considered at this clock and did not all fit.
+
+        Args:
+            indices: of the classes.
+            clock: of the loosening that was known then.
+            again_ms: when each is looked at again, even if nothing has loosened by then; None for never.
+        """
         self._tried[indices] = clock
+        self._again_ms[indices] = NO_DEADLINE_MS if again_ms is None else again_ms
 
     def window(
         self,
@@ -286,6 +314,7 @@ class WaitingQueue:
         rule: RankRule = DEFAULT_RULE,
         free_gpus: FloatArray | None = None,
         kept: "KeptRoom | None" = None,
+        far: BoolArray | None = None,
     ) -> list["Turn"]:
         """Choose what the next plan considers.
 
@@ -301,6 +330,7 @@ class WaitingQueue:
             rule: of the ranks.
             free_gpus: [P] GPUs that are free now; None where that is no matter.
             kept: of these, those that are kept for gangs.
+            far: [classes, P] by index, pools that a class does not take now (`scheduling.live.near_data`).
 
         Returns:
             Whose turn it is, the highest rank first, then the oldest task.
@@ -308,7 +338,7 @@ class WaitingQueue:
         if not self._classes:
             return []
         live = self._live & ~self._parked
-        may = live & (self._tried < 0)
+        may = live & ((self._tried < 0) | (self._again_ms <= now_ms))
         stuck = np.flatnonzero(live & (self._tried >= 0))
         if len(stuck) and len(loosened):
             # Per class the newest loosening among its pools, taken pool by pool: few pools loosen in one batch.
@@ -316,7 +346,7 @@ class WaitingQueue:
             for pool in newer:
                 hit = stuck[self._pools[stuck, pool] & (self._tried[stuck] < loosened[pool])]
                 may[hit] = True
-        return self._by_rank(np.flatnonzero(may), max_classes, max_tasks, now_ms, rule, free_gpus, kept)
+        return self._by_rank(np.flatnonzero(may), max_classes, max_tasks, now_ms, rule, free_gpus, kept, far)
 
     def _by_rank(
         self,
@@ -327,15 +357,16 @@ class WaitingQueue:
         rule: RankRule,
         free_gpus: FloatArray | None = None,
         kept: "KeptRoom | None" = None,
+        far: BoolArray | None = None,
     ) -> list["Turn"]:
         if not rows.size:
             return []
-        nearest = self._nearest(rows, free_gpus)
-        ranks = self._ranks(rows, now_ms, rule, nearest)
+        ranks = self._ranks(rows, now_ms, rule)
         order = np.lexsort((self._oldest[rows], -ranks))
         rows, ranks = rows[order], ranks[order]
         if free_gpus is not None and len(rows) > FEW_CLASSES:
-            rows, ranks = self._for_room(rows, ranks, nearest[order], free_gpus, kept)
+            chosen_rows = self._for_room(rows, ranks, free_gpus, kept, far)
+            rows, ranks = rows[chosen_rows], ranks[chosen_rows]
         chosen: list[Turn] = []
         room = max_tasks
         most = self._most_of_each(rows[:max_classes], free_gpus)
@@ -360,72 +391,79 @@ class WaitingQueue:
         fit = np.where(self._pools[rows], np.floor(free_gpus / each[:, None] + _SLACK), 0.0).sum(axis=1)
         return np.where(self._gpus[rows] > 0.0, np.maximum(fit, LEAST_TURN), np.inf).clip(max=2**62).astype(np.int64)
 
-    def _ranks(self, rows: IntArray, now_ms: int, rule: RankRule, nearest: FloatArray | None = None) -> FloatArray:
-        """Ranks of classes where their data cost so much to fetch (`_nearest`); None for the cheapest place of all."""
-        fetch = self._nearest(rows, None) if nearest is None else nearest
-        return rank(self._values(rows, now_ms), self._gpu_h[rows] + fetch, now_ms - self._oldest_ms[rows], rule)
-
-    def _nearest(self, rows: IntArray, free_gpus: FloatArray | None) -> FloatArray:
-        """What fetching data is worth for the cheapest place, among those with room if there are any, in GPU-hours."""
-        if not self._fetch_gpu_h.shape[1] or self._fetch_usd_of is None:
-            return np.zeros(len(rows))
-        of_pools = np.where(self._pools[rows], self._fetch_gpu_h[rows], np.inf)
-        nearest = of_pools.min(axis=1)
-        if free_gpus is not None:
-            with_room = np.where(free_gpus >= self._gpus[rows, None] - _SLACK, of_pools, np.inf).min(axis=1)
-            nearest = np.where(np.isfinite(with_room), with_room, nearest)
-        return np.where(np.isfinite(nearest), nearest, 0.0)
+    def _ranks(self, rows: IntArray, now_ms: int, rule: RankRule) -> FloatArray:
+        return rank(self._values(rows, now_ms), self._gpu_h[rows], now_ms - self._oldest_ms[rows], rule)
 
     def _for_room(
         self,
         rows: IntArray,
         ranks: FloatArray,
-        nearest: FloatArray,
         free_gpus: FloatArray,
         kept: "KeptRoom | None",
-    ) -> tuple[IntArray, FloatArray]:
-        """Hand the room out by rank, in thought: who loses the place near its data to another ranks anew, elsewhere."""
+        far: BoolArray | None,
+    ) -> IntArray:
+        """Hand the room out by rank, in thought, and say which of these rows get some or are looked at anyhow."""
         free = free_gpus.astype(np.float64).copy()
-        gpus, gpu_h, fetch = self._gpus[rows], self._gpu_h[rows], self._fetch_gpu_h[rows]
+        gpus = self._gpus[rows]
         may = self._pools[rows] & (free >= gpus[:, None] - _SLACK)
+        if far is not None:
+            may &= ~far[rows]
         if kept is not None:
-            hours = gpu_h / np.maximum(gpus, 1.0)
+            hours = self._gpu_h[rows] / np.maximum(gpus, 1.0)
             may &= ~(
                 (ranks[:, None] < kept.rank)
                 & (hours[:, None] > kept.starts_in_h)
                 & (gpus[:, None] > kept.spare_gpus + _SLACK)
             )
         fits = np.flatnonzero(may.any(axis=1))
-        # Rank times what is held: what stays the same where the data come from further away.
-        worth = ranks * (gpu_h + nearest)
-        taken = {at: float(ranks[at]) for at in range(min(MOST_FIRST, len(rows)))}
-        # Those that are ranked anew wait in a heap; the others come in their order: thousands fit, few get room.
-        order = deque(zip((-ranks[fits]).tolist(), fits.tolist(), strict=True))
-        heap: list[tuple[float, int]] = []
+        taken = self._tried[rows] < 0
+        taken[:MOST_FIRST] = True
         least, most = (gpus - _SLACK).tolist(), float(free.max(initial=0.0))
-        while (order or heap) and most > _SLACK:
-            negative, at = heapq.heappop(heap) if heap and not (order and order[0] < heap[0]) else order.popleft()
+        for at in fits.tolist():
+            if most <= _SLACK:
+                break
             if least[at] > most:
                 continue  # thousands wait, and the largest room is soon gone
             open_ = np.flatnonzero(may[at] & (free >= least[at]))
             if not open_.size:
                 continue
-            best = int(open_[0] if open_.size == 1 else open_[np.lexsort((free[open_], fetch[at, open_]))[0]])
-            overdue = ranks[at] >= OVERDUE
-            now = float(ranks[at] if overdue else worth[at] / (gpu_h[at] + fetch[at, best]))
-            if now < -negative * (1.0 - 1e-9):
-                heapq.heappush(heap, (-now, at))
-                continue
+            best = int(open_[0])
+            if open_.size > 1:
+                best = int(open_[np.lexsort((free[open_], self._fetch_usd[rows[at], open_]))[0]])
             waiting = self._by_index[rows[at]]
             assert waiting is not None
             each = max(float(gpus[at]), 1.0)
             free[best] -= each * min(len(waiting), max(free[best] // each, 1.0))
             most = float(free.max())
-            taken[at] = now
-        for at in np.flatnonzero(self._tried[rows] < 0).tolist():
-            taken.setdefault(at, float(ranks[at]))
-        chosen = np.array(sorted(taken, key=lambda at: (-taken[at], at)), np.int64)
-        return rows[chosen], np.array([taken[at] for at in chosen.tolist()], np.float64)
+            taken[at] = True
+        return np.flatnonzero(taken)
+
+    def line(self, now_ms: int, rule: RankRule) -> Line:
+        """Lay out all that may wait for a place, the highest rank first, then the oldest."""
+        rows = np.flatnonzero(self._live & ~self._parked)
+        ranks = self._ranks(rows, now_ms, rule)
+        rows = rows[np.lexsort((self._oldest[rows], -ranks))]
+        return Line(
+            rows=rows,
+            tasks=self._tasks[rows],
+            gpus=self._gpus[rows],
+            hours=self._gpu_h[rows] / np.maximum(self._all_gpus[rows], 1.0),
+            is_one_copy=self._one_copy[rows],
+            usd_per_hour=self._values(rows, now_ms),
+            waited_h=np.maximum(now_ms - self._oldest_ms[rows], 0) / HOUR_MS,
+            pools=self._pools[rows],
+            fetch_usd=self._fetch_usd[rows],
+        )
+
+    @property
+    def rows(self) -> int:
+        """So many classes have an index, whether they wait or not."""
+        return len(self._live)
+
+    @property
+    def carries(self) -> bool:
+        """Whether bringing data costs something for anybody who waits."""
+        return bool(self._fetch_usd[self._live].any())
 
     def fits(self, free_gpus: FloatArray) -> bool:
         """Say whether the GPUs that are free in one pool, [P], are enough for anything that waits."""
@@ -538,6 +576,7 @@ class WaitingQueue:
         self._tasks[index] = 0
         self._gpus[index] = gpus * least
         self._all_gpus[index] = gpus * copies
+        self._one_copy[index] = copies == 1
         self._gang[index] = spec.workers > 1 and gpus > 1.0
         self._gpu_h[index] = max(gpus, 1.0) * copies * self._hold_of(spec).hours
         given = np.nan if spec.value_usd_per_hour is None else spec.value_usd_per_hour
@@ -549,19 +588,20 @@ class WaitingQueue:
         self._by_tenant.setdefault(key.spec.tenant, {})[waiting] = None
         self._live[index] = True
         self._tried[index] = -1
+        self._again_ms[index] = NO_DEADLINE_MS
         return waiting
 
     def _ask_pools(self, waiting: WaitingClass) -> None:
         mask = self._pools_of(waiting.key)
         if self._pools.shape[1] != len(mask):
             self._pools = np.zeros((len(self._live), len(mask)), bool)
-            self._fetch_gpu_h = np.zeros((len(self._live), len(mask)))
+            self._fetch_usd = np.zeros((len(self._live), len(mask)))
         self._pools[waiting.index] = mask
         usable = frozenset(np.flatnonzero(mask).tolist())
         copies = max(waiting.key.missing, 1)
         waiting.shapes = tuple(((part.need, usable), part.workers * copies) for part in waiting.key.spec.parts)
         if self._fetch_usd_of is not None:
-            self._fetch_gpu_h[waiting.index] = self._fetch_usd_of(waiting.key) * GPU_HOURS_PER_USD
+            self._fetch_usd[waiting.index] = self._fetch_usd_of(waiting.key)
 
     def _note_oldest(self, waiting: WaitingClass) -> None:
         _, order, since_ms = self._entries[waiting.tasks[0]]
@@ -586,11 +626,13 @@ class WaitingQueue:
         more = max(rows, 2 * have, 64) - have
         self._pools = np.concatenate([self._pools, np.zeros((more, self._pools.shape[1]), bool)])
         self._tried = np.concatenate([self._tried, np.full(more, -1, np.int64)])
-        self._fetch_gpu_h = np.concatenate([self._fetch_gpu_h, np.zeros((more, self._fetch_gpu_h.shape[1]))])
+        self._again_ms = np.concatenate([self._again_ms, np.full(more, NO_DEADLINE_MS, np.int64)])
+        self._fetch_usd = np.concatenate([self._fetch_usd, np.zeros((more, self._fetch_usd.shape[1]))])
         self._tasks = np.concatenate([self._tasks, np.zeros(more, np.int64)])
         self._gpus = np.concatenate([self._gpus, np.zeros(more)])
         self._all_gpus = np.concatenate([self._all_gpus, np.zeros(more)])
         self._gpu_h = np.concatenate([self._gpu_h, np.zeros(more)])
+        self._one_copy = np.concatenate([self._one_copy, np.zeros(more, bool)])
         self._gang = np.concatenate([self._gang, np.zeros(more, bool)])
         self._value = np.concatenate([self._value, np.zeros(more)])
         self._priority = np.concatenate([self._priority, np.zeros(more, np.int64)])
