@@ -61,7 +61,7 @@ def demand_history(regions: Sequence[str], asked: Numbers, first_hour: int) -> F
     hours = asked.shape[1] if asked.ndim == 2 else 0
     if hours < FEWEST_H or not regions:
         raise ForecastInputError(
-            f"{hours} hours of {len(regions)} regions; allowed are {FEWEST_H} hours (two weeks) and more"
+            f"hours: {hours}, regions: {len(regions)}; allowed are {FEWEST_H} hours (two weeks) and more"
         )
     # From the end, so that the newest hours are learnt from.
     origins = np.arange(hours - AHEAD_H, WEEK_H - 1, -STRIDE_H)[::-1]

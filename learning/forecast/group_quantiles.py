@@ -121,7 +121,7 @@ def learnt(
         ForecastInputError: there are too few rows, or some are no finite numbers.
     """
     if len(x) < FEWEST:
-        raise ForecastInputError(f"{len(x)} rows; allowed are {FEWEST} and more: an interval follows from no fewer")
+        raise ForecastInputError(f"rows: {len(x)}; allowed are {FEWEST} and more: an interval follows from no fewer")
     check_finite(x, "the rows")
     check_finite(y, "the truths")
     order = np.argsort(when, kind="stable")

@@ -118,9 +118,12 @@ def test_the_interval_holds_as_many_as_it_claims() -> None:
 @given(seed=SEEDS)
 def test_what_had_not_ended_is_not_learnt_from(seed: int) -> None:
     history = a_history(seed)
+    history = replace(history, ended=history.began + 100.0 * np.exp(history.y))
     trial = tried(history, 0.3, {})
     cutoff = np.quantile(history.began, 0.7)
     future = history.ended > cutoff
+    assert (trial.learnt_from, trial.left_out) == ((~future).sum(), (future & (history.began <= cutoff)).sum())
+    assert trial.left_out > 0
     other = replace(history, y=np.where(future, 99.0, history.y))
     assert tried(other, 0.3, {}).models[0][0] == trial.models[0][0]
     known = replace(history, y=np.where(future, history.y, 99.0))

@@ -20,6 +20,7 @@ from thalweg.learning.forecast.columns import ForecastInputError
 from thalweg.learning.forecast.forecast_file import read_forecast
 from thalweg.learning.vectors.parameters import Vector, VectorError, check_finite
 from thalweg.query.sql.as_of import AsOf
+from thalweg.scheduling.counted import counted
 from thalweg.streams.learning.payloads import PayloadError
 
 _OTHER_KINDS: Final = frozenset({".skops", ".onnx", ".joblib", ".pkl", ".pickle"})
@@ -156,8 +157,8 @@ def _show_forecast(told: dict[str, Any], top: int) -> None:
     says, unit = _UNITS[told["what"]]
     looks = " > ".join(told["chain"]) or "nothing: all rows are one group"
     click.echo(
-        f"{told['model']}: {told['what']}, learnt from {told['rows']:,} rows of {told['since']} to {told['until']}; "
-        f"groups by {looks}; ratios to {told['base']}"
+        f"{told['model']}: {told['what']}, learnt from {counted(told['rows'], 'row')} of {told['since']} to "
+        f"{told['until']}; groups by {looks}; ratios to {told['base']}"
     )
     click.echo(f"\nLoss added when a column is shuffled, on {told['tried_on']:,} later rows")
     added = Column(name="added", say="{:.4f}".format, right=True)
