@@ -130,6 +130,8 @@ def run(parameters: dict[str, Any]) -> dict[str, Any]:
     while time.time() < limit and sum(task in received_at for task in wanted) < len(wanted):
         time.sleep(0.2)
     stop.set()
+    if received_at.keys().isdisjoint(wanted):
+        raise SystemExit(f"none of {len(wanted)} measured requests was answered; {len(received_at)} before them were")
     latency = np.array([received_at[task] - sent_at[task] for task in wanted if task in received_at]) * 1000
     behind = np.array([sent_at[task] - (start + (first + i) / rate) for i, task in enumerate(wanted)]) * 1000
     return {
