@@ -79,13 +79,18 @@ def place_into_free(
         solution = solve(with_cuts(limited, cuts), strategy=settings.strategy, limits=limits, seed=seed)
         if all(cut.proven for cut in cuts):
             bound = max(bound, solution.bound)
-        placement = NodePlacement(world, demands, problem, packer, TenantAllowance(world))
-        placement.follow(solution)
-        missed = placement.missed(solution)
-        placement.mend()
-        objective = placement.objective()
-        if best is None or objective < best.objective * (1.0 - 1e-9):
-            best = PlacedFree(placement=placement, solution=solution, objective=objective, bound=bound)
+        for alike in (True, False):
+            placement = NodePlacement(world, demands, problem, packer, TenantAllowance(world))
+            placement.follow(solution, alike=alike)
+            missed = placement.missed(solution)
+            placement.mend()
+            objective = placement.objective()
+            if best is None or objective < best.objective * (1.0 - 1e-9):
+                best = PlacedFree(placement=placement, solution=solution, objective=objective, bound=bound)
+            if not missed:
+                break
+            if alike:  # whoever may go to several pools has perhaps taken the room of one who may not
+                placement.undo()
         is_near = best.objective - bound <= LIVE_LIMITS.mip_gap * abs(best.objective)
         if not missed or is_near or again == ROUNDS or len(demands) * len(pools) > MOST_ARCS or limits.expired():
             break

@@ -70,8 +70,13 @@ class NodePlacement:
         self._usd: FloatArray | None = None
         self._search = Search(world.nodes, MOST_STEPS)
 
-    def follow(self, solution: Solution) -> None:
-        """Place what the strategy decided, the largest workers first: where sizes divide each other, all of it fits."""
+    def follow(self, solution: Solution, *, alike: bool = True) -> None:
+        """Place what the strategy decided, the largest workers first: where sizes divide each other, all of it fits.
+
+        Args:
+            solution: of the strategy.
+            alike: a task of one worker may go to any pool of the region that costs it the same; else to its own only.
+        """
         starts = np.searchsorted(solution.class_index, np.arange(len(self.demands) + 1))
         largest = [max(part.need.total_gpu_milli for part in demand.key.spec.parts) for demand in self.demands]
         for row in sorted(range(len(self.demands)), key=lambda row: -largest[row]):
@@ -88,7 +93,8 @@ class NodePlacement:
             if is_one_worker(demand.key):
                 left = list[TaskId]()
                 for pool, run in groupby(zip(tasks, into, strict=True), key=lambda one: one[1][0]):
-                    left += self._place_alike(row, [task_id for task_id, _ in run], self._alike(row, pool), set())
+                    pools_alike = self._alike(row, pool) if alike else (pool,)
+                    left += self._place_alike(row, [task_id for task_id, _ in run], pools_alike, set())
             else:
                 left = self._place_each(row, tasks, into)
             self.queues[row] = left + self.queues[row][placed:]

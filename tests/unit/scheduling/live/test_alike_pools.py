@@ -69,6 +69,16 @@ def test_nothing_waits_for_a_pool_while_one_that_costs_the_same_has_room() -> No
     assert made.held == ()
 
 
+def test_who_may_go_to_either_pool_takes_nobody_the_only_one_he_may_use() -> None:
+    # Whatever the packer likes better for the first, who may use both, the second has the other one alone.
+    for model in ("A100", "H100"):
+        world = world_of(node("east", "n1", 2), node("east", "n2", 2, model="H100"))
+        ask(world, "either", spec(gpus=2))
+        ask(world, "only", spec(gpus=2, gpu_models=(model,), expected_s=3_000.0))
+        made = planned(world)
+        assert len(made.assignments) == 2, made.held
+
+
 def test_a_tenant_that_may_have_no_more_takes_no_room_from_others_of_the_same_shape() -> None:
     world = world_of(node("east", "n1", 2))
     world.set_tenants({"small": TenantLimits(quota_gpus=1.0)})
