@@ -74,7 +74,7 @@ def test_who_may_go_to_either_pool_takes_nobody_the_only_one_he_may_use() -> Non
     for model in ("A100", "H100"):
         world = world_of(node("east", "n1", 2), node("east", "n2", 2, model="H100"))
         ask(world, "either", spec(gpus=2))
-        ask(world, "only", spec(gpus=2, gpu_models=(model,), expected_s=3_000.0))
+        ask(world, "only", spec(gpus=2, gpu_models=(model,), expected_s=7_200.0))
         made = planned(world)
         assert len(made.assignments) == 2, made.held
 
