@@ -12,7 +12,7 @@ from thalweg.scheduling.live.micro_batch import plan
 from thalweg.scheduling.live.node_placement import NodePlacement
 from thalweg.scheduling.live.tenant_allowance import TenantAllowance
 from thalweg.scheduling.live.who_asks import demands_of
-from thalweg.scheduling.pack.nodes import Need
+from thalweg.scheduling.pack.nodes import Need, Pool
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.world.tasks import Part, TaskSpec
 from thalweg.scheduling.world.world import TenantLimits, World
@@ -70,13 +70,17 @@ def test_nothing_waits_for_a_pool_while_one_that_costs_the_same_has_room() -> No
 
 
 def test_who_may_go_to_either_pool_takes_nobody_the_only_one_he_may_use() -> None:
-    # Whatever the packer likes better for the first, who may use both, the second has the other one alone.
-    for model in ("A100", "H100"):
-        world = world_of(node("east", "n1", 2), node("east", "n2", 2, model="H100"))
-        ask(world, "either", spec(gpus=2))
-        ask(world, "only", spec(gpus=2, gpu_models=(model,), expected_s=7_200.0))
-        made = planned(world)
-        assert len(made.assignments) == 2, made.held
+    # The packer expects others in the pool of the H100, and would put the first, who may use both, beside the second.
+    world = world_of(node("east", "n1", 2), node("east", "n2", 2, model="H100"))
+    packer = Packer(world.nodes)
+    packer.expect(
+        RegionId("east"), {(Need(gpus=2), frozenset({world.nodes.pools.index(Pool(RegionId("east"), "H100"))})): 1.0}
+    )
+    ask(world, "either", spec(gpus=2))
+    ask(world, "only", spec(gpus=2, gpu_models=("A100",), expected_s=7_200.0))
+    made = plan(world, PlanSettings(), 0, 0, packer)
+    assert made is not None
+    assert {one.task_id for one in made.assignments} == {"either", "only"}, made.held
 
 
 def test_a_tenant_that_may_have_no_more_takes_no_room_from_others_of_the_same_shape() -> None:
