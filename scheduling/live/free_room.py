@@ -91,6 +91,7 @@ def place_into_free(
                 break
             if alike:  # whoever may go to several pools has perhaps taken the room of one who may not
                 placement.undo()
+        assert best is not None
         is_near = best.objective - bound <= LIVE_LIMITS.mip_gap * abs(best.objective)
         if not missed or is_near or again == ROUNDS or len(demands) * len(pools) > MOST_ARCS or limits.expired():
             break
