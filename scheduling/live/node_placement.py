@@ -229,11 +229,15 @@ class NodePlacement:
 
     def _choices(self, row: int) -> list[tuple[int, ...]]:
         """Where a class of one worker may go, cheapest first: pools of a region that cost the same are one place."""
-        places: dict[tuple[int, ...], None] = {}
-        for pool in self.cheapest_pools(row).tolist():
-            if not any(pool in place for place in places):
-                places[self._alike(row, pool)] = None
-        return list(places)
+        pools = self.cheapest_pools(row)
+        usd = self.usd(row)[pools]
+        dearer = np.cumsum(np.diff(usd, prepend=usd[:1]) > SAME_USD * np.abs(usd))
+        places: dict[tuple[int, int], list[int]] = {}
+        for pool, step, region in zip(
+            pools.tolist(), dearer.tolist(), self.problem.pools.region[pools].tolist(), strict=True
+        ):
+            places.setdefault((step, region), []).append(pool)
+        return [tuple(place) for place in places.values()]
 
     def _alike(self, row: int, pool: int) -> tuple[int, ...]:
         """Pools of the same region that cost the class the same: which of them it is, the nodes decide."""
