@@ -26,8 +26,10 @@ from thalweg.scheduling.live.empty_fleet import EmptyFleet
 from thalweg.scheduling.live.live_plan import CopyAssignment, PlanSettings
 from thalweg.scheduling.live.live_problem import live_problem
 from thalweg.scheduling.live.making_room import MakingRoom
+from thalweg.scheduling.live.near_data import far_pools
 from thalweg.scheduling.live.node_limits import with_node_limits, workers_by_pool
 from thalweg.scheduling.live.node_placement import NodePlacement, copy_assignment
+from thalweg.scheduling.live.pool_ends import PoolEnds
 from thalweg.scheduling.live.tenant_allowance import TenantAllowance, left_of
 from thalweg.scheduling.live.unpriced import Unpriced
 from thalweg.scheduling.live.whole_pools import whole_pools
@@ -36,8 +38,9 @@ from thalweg.scheduling.pack.nodes import Need, Slot
 from thalweg.scheduling.pack.packer import Packer
 from thalweg.scheduling.pack.pool_ids import pool_name
 from thalweg.scheduling.problem.cost import arc_costs, components, hourly_usd
-from thalweg.scheduling.problem.model import Pools, Problem
+from thalweg.scheduling.problem.model import GPUS, Pools, Problem
 from thalweg.scheduling.solve.solve import left_by_greedy
+from thalweg.scheduling.world.hold import EIGHTY_PERCENT, SIGMA
 from thalweg.scheduling.world.tasks import MILLI, Task, TaskSpec, sized
 from thalweg.scheduling.world.value import HOUR_MS
 from thalweg.scheduling.world.waiting import ClassKey
@@ -187,6 +190,8 @@ class Explainer:
         if not task.spec.has_command and task.reason and task.reason.startswith("command:"):
             placed = task.reason  # of how regions run tasks a copy of the world knows what the ledger says alone
         if not isinstance(placed, str):
+            if (near_data := self._held_back(task, now_ms)) is not None:
+                return near_data
             now = StartEstimate(p10_h=0.0, p50_h=0.0, p90_h=0.0)
             return Wait(reason=None, remedies=(), start=now)
         return Wait(
@@ -194,6 +199,22 @@ class Explainer:
             remedies=tuple(sorted(self._remedies(task, placed, now_ms), key=lambda one: (one.usd, one.change))),
             start=self._start_after(placed, task, now_ms),
         )
+
+    def _held_back(self, task: Task, now_ms: int) -> Wait | None:
+        """Say that a task does better to wait for room near its data; None where it has some, or goes further away."""
+        index = self.world.waiting.index_of(task.task_id)
+        if index is None:
+            return None
+        free_gpus = (self._free or self.world.pools()).capacity[:, GPUS]
+        far = far_pools(self.world, free_gpus, now_ms, self.settings.rule, PoolEnds(self.world, now_ms))
+        if far is None or not (closed := far.of(index)):
+            return None
+        if not isinstance(self.place(task.spec, task.placed_together, _taken(task), now_ms, closed), str):
+            return None
+        hours = float(far.later_h[index])
+        spread = float(np.exp(EIGHTY_PERCENT * SIGMA))
+        start = StartEstimate(p10_h=hours / spread, p50_h=hours, p90_h=hours * spread)
+        return Wait(reason=far.words(index), remedies=(), start=start if np.isfinite(hours) else None)
 
     def _start_after(self, reason: str, task: Task, now_ms: int) -> StartEstimate | None:
         """Estimate the start of a task that waits for this reason."""
@@ -205,14 +226,19 @@ class Explainer:
         return None if kind not in ("capacity", "replicas") or start.p50_h == 0.0 else start
 
     def place(
-        self, spec: TaskSpec, missing: int, taken: frozenset[RegionId], now_ms: int
+        self,
+        spec: TaskSpec,
+        missing: int,
+        taken: frozenset[RegionId],
+        now_ms: int,
+        far: frozenset[int] = frozenset(),
     ) -> tuple[CopyAssignment, ...] | str:
-        """Place a task of these needs as if nothing else waited: its copies, or the reason it would wait."""
+        """Place a task of these needs as if nothing else waited, in none of `far`: its copies, or why it would wait."""
         if (held := self.world.orders.objection_to_tenant(spec.tenant)) is not None:
             return held
         if not self.world.nodes.pools:
             return "capacity: no region has sent a node yet"
-        demand = self._demand(replace(spec, replicas=missing), missing, taken, now_ms)
+        demand = replace(self._demand(replace(spec, replicas=missing), missing, taken, now_ms), far=far)
         placement = self._node_placement(demand, now_ms)
         with self._probe(demand):
             if placement.place_anywhere(0, _PROBE):

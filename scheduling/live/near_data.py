@@ -40,13 +40,15 @@ class FarPools:
 
     Attributes:
         closed: [classes, P] by index in the queue.
-        waits_h: [classes] until room near its data is expected.
+        waits_h: [classes] until room near its data is expected for its oldest task.
+        later_h: [classes] the same for the oldest of those for whom there is none now.
         saves_usd: [classes] at least, of egress.
         now_ms: the moment.
     """
 
     closed: BoolArray
     waits_h: FloatArray
+    later_h: FloatArray
     saves_usd: FloatArray
     now_ms: int
 
@@ -64,11 +66,21 @@ class FarPools:
 
     def words(self, index: int) -> str:
         """Say why a class waits although there is room."""
-        minutes = ceil(max(float(self.waits_h[index]), LEAST_HOLD_H) * 60.0)
+        hours = float(self.later_h[index])
+        when = (
+            f"is expected in {_in_words(hours)}"
+            if np.isfinite(hours)
+            else "comes later than can be told from who waits"
+        )
         return (
-            f"capacity: it waits for room near its data, which is expected in {minutes} min; the room that there is "
+            f"capacity: it waits for room near its data, which {when}; the room that there is "
             f"lies where bringing them costs {self.saves_usd[index]:.2f} USD more"
         )
+
+
+def _in_words(hours: float) -> str:
+    minutes = ceil(max(hours, LEAST_HOLD_H) * 60.0)
+    return f"{minutes} min" if minutes < 120 else f"{hours:.1f} h"
 
 
 def far_pools(world: World, free_gpus: FloatArray, now_ms: int, rule: RankRule, ends: PoolEnds) -> FarPools | None:
@@ -91,7 +103,7 @@ def far_pools(world: World, free_gpus: FloatArray, now_ms: int, rule: RankRule, 
     tempted = is_far & (free_gpus >= line.gpus[:, None] - _SLACK) & line.is_one_copy[:, None]
     if not tempted.any():
         return None
-    waits_h = _waits_h(line, usable & ~is_far, free_gpus, ends)
+    waits_h, later_h = _waits_h(line, usable & ~is_far, free_gpus, ends)
     worth_usd = EGRESS_TIMES * more_usd
     closed = tempted & ((line.usd_per_hour * waits_h)[:, None] < worth_usd)
     closed &= (line.usd_per_hour * line.waited_h)[:, None] < MOST_TIMES_WAITED * worth_usd
@@ -99,16 +111,20 @@ def far_pools(world: World, free_gpus: FloatArray, now_ms: int, rule: RankRule, 
         return None
     rows, pools = world.waiting.rows, len(free_gpus)
     far = FarPools(
-        closed=np.zeros((rows, pools), bool), waits_h=np.zeros(rows), saves_usd=np.zeros(rows), now_ms=now_ms
+        closed=np.zeros((rows, pools), bool),
+        waits_h=np.zeros(rows),
+        later_h=np.zeros(rows),
+        saves_usd=np.zeros(rows),
+        now_ms=now_ms,
     )
     far.closed[line.rows] = closed
-    far.waits_h[line.rows] = waits_h
+    far.waits_h[line.rows], far.later_h[line.rows] = waits_h, later_h
     far.saves_usd[line.rows] = np.where(closed, more_usd, np.inf).min(axis=1)
     return far
 
 
-def _waits_h(line: Line, near: BoolArray, free_gpus: FloatArray, ends: PoolEnds) -> FloatArray:
-    """Hours until the first task of each class starts in a pool near its data; inf where none is expected to."""
+def _waits_h(line: Line, near: BoolArray, free_gpus: FloatArray, ends: PoolEnds) -> tuple[FloatArray, FloatArray]:
+    """Hours until tasks of each class start in a pool near its data, as `in_line` has them."""
     pools = len(free_gpus)
     of_pool = [ends.ends(pool) for pool in range(pools)]
     most = max((len(one.hours) for one in of_pool), default=0)
@@ -134,7 +150,7 @@ def in_line(
     ends_gpus: FloatArray,
     count: IntArray,
     listed: int,
-) -> FloatArray:
+) -> tuple[FloatArray, FloatArray]:
     """Start one task after the other where it can start first, each no sooner than those before it in that pool.
 
     Args:
@@ -149,16 +165,17 @@ def in_line(
         listed: so many tasks are put in line.
 
     Returns:
-        [N] hours until the first task of each class starts; inf where it does not, or comes after so many.
+        [N] hours until the first task of each class starts, and until the first of those that do not start at once;
+        inf where it does not, or comes after so many.
     """
     pools = len(free)
-    starts_h = np.full(len(gpus), np.inf)
+    starts_h, later_h = np.full(len(gpus), np.inf), np.full(len(gpus), np.inf)
     clock = np.zeros(pools)
     head = np.zeros(pools, np.int64)
     for row in range(len(gpus)):
         for task in range(tasks[row]):
             if listed == 0:
-                return starts_h
+                return starts_h, later_h
             best, best_h = -1, np.inf
             for pool in range(pools):
                 if near[row, pool]:
@@ -171,6 +188,8 @@ def in_line(
                         best, best_h = pool, at_h
             if task == 0:
                 starts_h[row] = best_h
+            if 0.0 < best_h < later_h[row]:
+                later_h[row] = best_h
             if best < 0:
                 break
             while free[best] < gpus[row] - 1e-9:
@@ -187,4 +206,4 @@ def in_line(
             ends_h[best, at], ends_gpus[best, at] = end_h, gpus[row]
             count[best] += 1
             listed -= 1
-    return starts_h
+    return starts_h, later_h

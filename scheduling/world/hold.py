@@ -15,7 +15,7 @@ from thalweg.scheduling.world.value import LEAST_HOLD_H, MOST_HOLD_H
 
 SIGMA: Final = 1.0
 """Standard deviation of the logarithm of a duration around what was expected, as explanations take it, too."""
-_EIGHTY_PERCENT: Final = 1.2816
+EIGHTY_PERCENT: Final = 1.2816
 """So many standard deviations lie on each side of the middle 80 %."""
 OUTLIVED_SHARE: Final = 0.5
 """What has run longer than expected is expected to run on for half as long again as it has: an estimate that was wrong
@@ -37,7 +37,7 @@ HoldEstimator = Callable[[TaskSpec], HoldEstimate]
 def as_requested(spec: TaskSpec) -> HoldEstimate:
     """Take the request's word for it; zero, and a year and more, are brought within reason; NaN is an hour."""
     hours = 1.0 if np.isnan(spec.expected_s) else float(np.clip(spec.expected_s / 3_600.0, LEAST_HOLD_H, MOST_HOLD_H))
-    spread = float(np.exp(_EIGHTY_PERCENT * SIGMA))
+    spread = float(np.exp(EIGHTY_PERCENT * SIGMA))
     return HoldEstimate(hours=hours, least_h=hours / spread, most_h=hours * spread)
 
 

@@ -192,6 +192,11 @@ class WaitingQueue:
     def __contains__(self, task_id: TaskId) -> bool:
         return task_id in self._entries
 
+    def index_of(self, task_id: TaskId) -> int | None:
+        """Index of a waiting task's class; None where it does not wait."""
+        entry = self._entries.get(task_id)
+        return None if entry is None else entry[0].index
+
     def classes(self) -> Iterator[WaitingClass]:
         """All classes with waiting tasks."""
         return iter(self._classes.values())

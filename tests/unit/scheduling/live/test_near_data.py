@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from tests.unit.scheduling.worlds import applied, ask, node, placed, planned, spec, where, world_of
 from thalweg.scheduling.decisions import decide
+from thalweg.scheduling.explain.reasons import Explainer
+from thalweg.scheduling.live.live_plan import PlanSettings
 from thalweg.scheduling.live.near_data import in_line
 from thalweg.scheduling.world.tasks import DataNeed, TaskSpec
 from thalweg.scheduling.world.world import World
@@ -146,7 +148,7 @@ def test_in_line_everybody_starts_when_so_many_gpus_are_free_and_nobody_before_w
     ends_h, ends_gpus = (np.zeros((1, len(ends) + listed)) for _ in range(2))
     for at, (hours, gpus) in enumerate(ends):
         ends_h[0, at], ends_gpus[0, at] = hours, gpus
-    starts = in_line(
+    starts, later = in_line(
         np.ones((len(asks), 1), bool),
         np.array([gpus for gpus, _, _ in asks], np.float64),
         np.array([hours for _, hours, _ in asks]),
@@ -158,7 +160,7 @@ def test_in_line_everybody_starts_when_so_many_gpus_are_free_and_nobody_before_w
         listed,
     )
     # Plainly: all moments at which something ends, and what is free at each.
-    runs, clock, expected = list(ends), 0.0, []
+    runs, clock, expected, expected_later = list(ends), 0.0, [], []
     room = float(free)
     for gpus, hours, tasks in asks:
         for task in range(tasks):
@@ -169,6 +171,9 @@ def test_in_line_everybody_starts_when_so_many_gpus_are_free_and_nobody_before_w
             start = clock if room >= gpus else np.inf
             if task == 0:
                 expected.append(start)
+                expected_later.append(np.inf)
+            if 0.0 < start < expected_later[-1]:
+                expected_later[-1] = start
             if start == np.inf:
                 # Who does not fit takes nothing, and those who end are there for the next.
                 break
@@ -177,3 +182,32 @@ def test_in_line_everybody_starts_when_so_many_gpus_are_free_and_nobody_before_w
         if start == np.inf:
             break
     assert starts[: len(expected)] == pytest.approx(expected)
+    assert later[: len(expected)] == pytest.approx(expected_later)
+
+
+def test_of_a_crowd_of_which_some_are_placed_the_others_are_told_when_these_end() -> None:
+    world = world_of(node("east", "n1", 2), node("west", "n1", 8))
+    for at in range(4):
+        ask(world, f"task-{at}", with_data(300.0, expected_s=20 * 3_600.0))
+    placed(world)
+    assert [where(world, f"task-{at}") for at in range(4)] == [["east"], ["east"], [], []]
+    assert "which is expected in 20.0 h; the room that there is lies where" in (world.tasks["task-2"].reason or "")
+
+
+def test_explain_says_so_too_and_when() -> None:
+    world = busy_east(10.0)
+    ask(world, "task", with_data(300.0))
+    placed(world)
+    reason = world.tasks["task"].reason
+    wait = Explainer(world, PlanSettings()).wait(world.tasks["task"], 0)
+    assert wait.reason == reason
+    assert wait.start is not None
+    assert wait.start.p10_h < wait.start.p50_h < wait.start.p90_h
+    assert wait.start.p50_h == pytest.approx(10.0)
+
+
+def test_explain_says_nothing_of_data_where_the_next_plan_carries_them() -> None:
+    world = busy_east(10.0)
+    ask(world, "task", with_data(1.0))
+    wait = Explainer(world, PlanSettings()).wait(world.tasks["task"], 0)
+    assert wait.reason is None
