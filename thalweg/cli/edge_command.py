@@ -2,12 +2,14 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from thalweg.cli.reach.output_file import check_output
 from thalweg.cli.reach.reading import WrongCall
 from thalweg.cli.terminal.render import print_json
 from thalweg.conf.settings import SettingsError, load_settings
@@ -36,7 +38,7 @@ def edge() -> None:
 @click.option("--record", "key", help="Key of the record of the sync plane that declares how.")
 @click.option(
     "--declaration", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A JSON file with the record's value, in its place.",
+    help="A JSON file with the record or its value, in its place.",
 )  # fmt: skip
 @click.option("--region", help="Whose own record KEY/REGION goes before that of all.  [default: the task's region]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -66,6 +68,7 @@ def prepare(
     """
     if (key is None) == (file is None):
         raise WrongCall("how is it prepared? Allowed is one of --record KEY and --declaration FILE")
+    check_output("OUT", target)
     try:
         from thalweg.federation.prepared_file import PreparedFileError, prepare_file  # late: numpy
     except ModuleNotFoundError as error:
@@ -84,13 +87,22 @@ def prepare(
     if as_json:
         print_json(asdict(found))
         return
-    less = f"{found.bytes_in / found.bytes_out:.1f} times fewer bytes" if found.bytes_out else "nothing is left"
     click.echo(
         f"{target}: {counted(found.rows_out, 'row')} of {found.rows_in:,}, {found.bytes_out:,} bytes of "
-        f"{found.bytes_in:,} ({less}), by revision {found.revision}"
+        f"{found.bytes_in:,} ({_less(found.bytes_in, found.bytes_out)}), by revision {found.revision}"
     )
     for name, how in found.figures.items():
         click.echo(f"  {name}: {how}")
+
+
+def _less(before: int, after: int) -> str:
+    """Compare bytes in words that are true of a file that grew, too."""
+    if not after:
+        return "nothing is left"
+    fewer, more = f"{before / after:.1f}", f"{after / before:.1f}" if before else "many"
+    if "1.0" in (fewer, more):
+        return "about as many"
+    return f"{fewer} times fewer bytes" if after < before else f"{more} times as many bytes"
 
 
 def _in_file(file: Path) -> Declaration:
@@ -100,7 +112,16 @@ def _in_file(file: Path) -> Declaration:
         raise DeclarationError(f"{file}: {error}; wanted is JSON") from error
     if not isinstance(value, dict):
         raise DeclarationError(f"{file}: wanted is a JSON object with revision, window_s, …")
-    return read_declaration(value)
+    if value.keys() == {"key", "value"} and isinstance(value["value"], dict):
+        value = value["value"]  # a whole record, as it is written to the plane
+    return _declared(str(file), value)
+
+
+def _declared(where: str, value: Mapping[str, Any]) -> Declaration:
+    try:
+        return read_declaration(value)
+    except DeclarationError as error:
+        raise DeclarationError(f"{where}: {error}") from error
 
 
 def _in_record(key: str, region: str | None, settings: "Settings") -> tuple[str, Declaration]:
@@ -112,5 +133,5 @@ def _in_record(key: str, region: str | None, settings: "Settings") -> tuple[str,
         found = newest_records(reader, keys)
     for one in keys:
         if one in found:
-            return one, read_declaration(found[one])
+            return one, _declared(f"record {one}", found[one])
     raise click.ClickException(f"there is no record {' nor '.join(keys)}: write one (docs/how-to/learning.md)")

@@ -57,6 +57,8 @@ _ROUND_COLUMNS: Final = (
 )
 _ANSWER_S: Final = 5.0
 """What the place job answers in as a rule, when it runs; a request that is not answered is with the broker."""
+_MOST_RATE: Final = 100.0
+"""Two hundred times the rate that did best: nothing is learnt there, but numbers stay finite."""
 _MEMBER_COLUMNS: Final = ("participant", "region", "state", "accepted", "refused", "samples", "last_round", "last_rule")
 
 
@@ -408,7 +410,7 @@ def export(
 @click.option("--batch", type=click.IntRange(min=1), default=BATCH, show_default=True, help="Samples of a step.")
 @click.option(
     "--rate",
-    type=FiniteRange(min=0, min_open=True),
+    type=FiniteRange(0, _MOST_RATE, min_open=True),
     help=f"Of a client's steps.  [default: {RATES['digits']:g}; of mnist5k {RATES['mnist5k']:g}; of scaffold, "
     f"fedbuff and median {CAREFUL_RATE:g}]",
 )
@@ -442,7 +444,8 @@ def run(as_json: bool, save: Path | None, epochs: int, batch: int, rate: float |
         training = replace(
             training_for(fields["data"], fields["strategy"], fields["aggregate"]), epochs=epochs, batch=batch
         )
-        tried = carry_out(Trial(training=training if rate is None else replace(training, rate=rate), **fields))
+        with np.errstate(over="ignore", invalid="ignore"):  # what has diverged is refused, and said below
+            tried = carry_out(Trial(training=training if rate is None else replace(training, rate=rate), **fields))
     except (RunSpecError, CodecError, NoDataError, ValueError) as error:
         raise WrongCall(str(error)) from error
     seconds = time.perf_counter() - began
@@ -462,11 +465,15 @@ def run(as_json: bool, save: Path | None, epochs: int, batch: int, rate: float |
     }
     if as_json:
         print_json(document)
-        return
-    for name, value in document.items():
-        click.echo(f"{name.replace('_', ' '):18}{value}")
+    else:
+        for name, value in document.items():
+            click.echo(f"{name.replace('_', ' '):18}{value}")
     if not tried.rounds:
-        sys.exit(1)
+        why = ", ".join(f"{rule} {times} times" for rule, times in tried.refused.items()) or "none came"
+        hint = (
+            "; clients that diverge send no numbers: choose a smaller --rate" if "bad_payload" in tried.refused else ""
+        )
+        raise click.ClickException(f"no round was closed: of the updates were refused {why}{hint}")
 
 
 def _submit(settings: Settings, tasks: Sequence[dict[str, Any]]) -> list[str]:

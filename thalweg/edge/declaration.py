@@ -70,7 +70,7 @@ def read_declaration(value: Mapping[str, Any]) -> Declaration:
     try:
         found = msgspec.convert(value, Declaration)
     except msgspec.ValidationError as error:
-        raise DeclarationError(str(error)) from error
+        raise DeclarationError(f"{error}{_allowed(str(error))}") from error
     for demand in found.keep:
         bounds = (demand.min, demand.max)
         if (demand.one_of is None) == (bounds == (None, None)):
@@ -80,3 +80,11 @@ def read_declaration(value: Mapping[str, Any]) -> Declaration:
     if both := sorted(set(found.at_once) & found.figures.keys()):
         raise DeclarationError(f"{both[0]} is a figure, and at_once: allowed is one of them")
     return found
+
+
+def _allowed(words: str) -> str:
+    """Name the fields there are, where one was said that is not."""
+    if "unknown field" not in words:
+        return ""
+    kind = Criterion if "`$.keep" in words else Moment if "`$.time" in words else Declaration
+    return f"; allowed are {', '.join(field.name for field in msgspec.structs.fields(kind))}"

@@ -9,6 +9,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -23,6 +24,10 @@ from thalweg.edge.prepared_rows import RowError, checked_for_rows, moment_ms, na
 from thalweg.federation.numpy_file import NumpyFileError, read_all_arrays
 
 SIDECAR: Final = ".prepared.json"
+LONGEST_LINE: Final = 2**20
+"""Bytes of a line of a CSV file: it is read in blocks of this size, and a line lies in two of them at most."""
+_NO_VALUES: Final = "null"
+"""Type of a column of which no row says anything: any figure of it is none."""
 
 
 class PreparedFileError(ValueError):
@@ -35,6 +40,10 @@ class Table(Protocol):
     @property
     def fields(self) -> Mapping[str, np.dtype[Any] | None]:
         """Their type where they are numbers, by name."""
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """What each field's type is called in such a file."""
 
     def columns(self, names: Sequence[str]) -> list[list[Any]]:
         """Return columns as Python's values."""
@@ -79,8 +88,11 @@ def prepare_file(source: Path, target: Path, declaration: Declaration, *, record
     table = read(source)
     checked_for_rows(declaration, table.fields)
     for name in declaration.figures:
-        if table.fields[name] is None:
-            raise DeclarationError(f"a figure of {name}: allowed are fields whose values are numbers")
+        if table.fields[name] is None and table.kinds[name] != _NO_VALUES:
+            raise DeclarationError(
+                f"a figure of {name}: in {source} its type is {table.kinds[name]}; allowed are whole numbers "
+                "(int8 to int64, uint8 to uint64) and floating ones (float16 to float64, float, double)"
+            )
     taken, rows = _rows(table, declaration)
     left = list(prepared(declaration, rows))
     _written(target, lambda draft: table.write(left, declaration.figures, draft))
@@ -125,7 +137,8 @@ def _written(file: Path, write: Callable[[Path], object]) -> None:
         write(draft)
         os.replace(draft, file)
     except OSError as error:
-        raise PreparedFileError(f"{file}: {error.strerror or error}") from error
+        words = str(error.strerror or error).replace(draft.name, file.name)  # the draft is nobody's business
+        raise PreparedFileError(f"{file}: it cannot be written: {words}") from error
     finally:
         draft.unlink(missing_ok=True)
 
@@ -146,6 +159,10 @@ def _type_of(figure: Figure, own: np.dtype[Any]) -> np.dtype[Any]:
 class _ArraysFile:
     arrays: Mapping[str, NDArray[Any]]
     fields: Mapping[str, np.dtype[Any] | None]
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        return {one: str(array.dtype) for name, array in self.arrays.items() for one in _names(name, array)}
 
     @classmethod
     def read(cls, file: Path) -> "_ArraysFile":
@@ -196,9 +213,14 @@ def _names(array_name: str, array: NDArray[Any]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _ArrowFile:
+    file: Path
     table: Any
     save: Callable[[Any, Path], None]
     fields: Mapping[str, np.dtype[Any] | None]
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        return {one.name: str(one.type) for one in self.table.schema}
 
     @classmethod
     def of(cls, file: Path, load: Callable[[Any], Any], save: Callable[[Any, Path], None]) -> "_ArrowFile":
@@ -206,32 +228,49 @@ class _ArrowFile:
             import pyarrow as pa
         except ModuleNotFoundError as error:
             raise PreparedFileError(f"{file}: {error}; Parquet and CSV need pip install 'thalweg[plane]'") from error
-        try:
-            table = load(file)
-        except (OSError, pa.ArrowException) as error:
-            raise PreparedFileError(f"{file}: {error}") from error
         numbers = pa.types.is_integer, pa.types.is_floating
-        fields = {
-            one.name: np.dtype(one.type.to_pandas_dtype()) if any(is_one(one.type) for is_one in numbers) else None
-            for one in table.schema
-        }
+        with _arrow_words(file):
+            table = load(file)
+            fields = {
+                one.name: np.dtype(one.type.to_pandas_dtype()) if any(is_one(one.type) for is_one in numbers) else None
+                for one in table.schema
+            }
         if len(fields) != len(table.schema):
             raise PreparedFileError(f"{file}: two columns of one name; allowed is one of each")
-        return cls(table, save, fields)
+        return cls(file, table, save, fields)
 
     def columns(self, names: Sequence[str]) -> list[list[Any]]:
-        return [self.table.column(name).to_pylist() for name in names]
+        with _arrow_words(self.file):
+            return [self.table.column(name).to_pylist() for name in names]
 
     def write(self, rows: Sequence[Row], figures: Mapping[str, Figure], file: Path) -> None:
         import pyarrow as pa
 
         kinds = dict(zip(self.table.schema.names, self.table.schema.types, strict=True))
         for name, figure in figures.items():
-            own = self.fields[name]
-            assert own is not None
-            kinds[name] = pa.from_numpy_dtype(_type_of(figure, own))
-        arrays = [pa.array([row[name] for row in rows], kind) for name, kind in kinds.items()]
-        self.save(pa.Table.from_arrays(arrays, names=list(kinds)), file)
+            if (own := self.fields[name]) is not None:
+                kinds[name] = pa.from_numpy_dtype(_type_of(figure, own))
+        with _arrow_words(self.file):
+            arrays = [pa.array([row[name] for row in rows], kind) for name, kind in kinds.items()]
+            table = pa.Table.from_arrays(arrays, names=list(kinds))
+        with _arrow_words(self.file, written=True):
+            self.save(table, file)
+
+
+@contextmanager
+def _arrow_words(file: Path, *, written: bool = False) -> Iterator[None]:
+    """Turn what Arrow raises at a file's contents into words with its name; what the disk says stays when it writes."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise PreparedFileError(f"{file}: the names of its fields are not UTF-8 ({error.object!r})") from error
+    except (OSError, pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        if isinstance(error, PreparedFileError) or (written and isinstance(error, OSError)):
+            raise
+        did = "its rows cannot be written in this format" if written else "it cannot be read"
+        raise PreparedFileError(f"{file}: {did}: {error}") from error
 
 
 def _read_parquet(file: Path) -> Table:
@@ -250,9 +289,26 @@ def _read_parquet(file: Path) -> Table:
 
 def _read_csv(file: Path) -> Table:
     def load(file: Path) -> Any:
+        import pyarrow as pa
         from pyarrow import csv
 
-        return csv.read_csv(file)
+        try:
+            table = csv.read_csv(
+                file,
+                read_options=csv.ReadOptions(block_size=LONGEST_LINE),
+                parse_options=csv.ParseOptions(newlines_in_values=True),
+            )
+        except pa.ArrowInvalid as error:
+            if "straddl" not in str(error):
+                raise
+            raise PreparedFileError(
+                f"{file}: it has a line of more than {LONGEST_LINE:,} bytes; allowed are lines up to that in CSV, and "
+                "values of any length in Parquet"
+            ) from error
+        for one, column in zip(table.schema, table.columns, strict=True):
+            if pa.types.is_binary(one.type):  # what is not UTF-8 is not text to Arrow
+                _check_text(file, one.name, column.to_pylist())
+        return table
 
     def save(table: Any, file: Path) -> None:
         import pyarrow as pa
@@ -262,6 +318,18 @@ def _read_csv(file: Path) -> Table:
             csv.write_csv(table, stream)
 
     return _ArrowFile.of(file, load, save)
+
+
+def _check_text(file: Path, column: str, values: Sequence[bytes | None]) -> None:
+    for number, value in enumerate(values, 1):
+        try:
+            (value or b"").decode()
+        except UnicodeDecodeError as error:
+            seen = bytes(error.object[max(0, error.start - 20) : error.start + 20])
+            raise PreparedFileError(
+                f"{file}: row {number}: {column} is not UTF-8 ({seen!r}); allowed is text in UTF-8, as made by "
+                f"iconv -f latin1 -t utf-8"
+            ) from error
 
 
 _FORMATS: Final[Mapping[str, Callable[[Path], Table]]] = {

@@ -107,3 +107,39 @@ def test_what_declares_nothing_that_can_be_carried_out_is_a_wrong_call(content: 
 def test_one_of_record_and_declaration_is_named(folder: Path) -> None:
     told = call(folder)
     assert (told.exit_code, "Allowed is one of --record" in told.output) == (2, True), told.output
+
+
+@pytest.mark.parametrize("json_too", [True, False])
+def test_a_value_without_figure_is_one_refusal_and_no_file(folder: Path, json_too: bool) -> None:
+    np.savez(folder / "in.npz", x=np.array([1.0, np.inf]), at=np.array([0, 1]))
+    how = {"revision": 1, "window_s": 1, "time": {"field": "at"}, "figures": {"x": "p95"}}
+    (folder / "how.json").write_text(json.dumps(how))
+    told = call(folder, f"--declaration={folder / 'how.json'}", *(["--json"] if json_too else []))
+    assert (told.exit_code, "row 2: x is inf; allowed are finite" in told.output) == (2, True), told.output
+    assert not list(folder.glob("*out*"))
+
+
+def test_a_whole_record_is_taken_and_errors_name_the_file(folder: Path) -> None:
+    how = folder / "how.json"
+    how.write_text(json.dumps({"key": "edge/training", "value": OF_ALL}))
+    assert call(folder, f"--declaration={how}").exit_code == 0
+    how.write_text(json.dumps({"key": "edge/training", "value": OF_ALL, "more": 1}))
+    told = call(folder, f"--declaration={how}")
+    assert told.exit_code == 2 and str(how) in told.output and "allowed are revision, keep" in told.output
+    told = CliRunner().invoke(
+        edge, ["prepare", str(folder / "in.npz"), str(folder / "no/o.npz"), f"--declaration={how}"]
+    )
+    assert (told.exit_code, f"there is no folder {folder / 'no'}" in told.output) == (2, True), told.output
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (30, 10, "3.0 times fewer bytes"),
+        (9, 10, "1.1 times as many bytes"),
+        (100, 101, "about as many"),
+        (9, 0, "nothing is left"),
+    ],
+)
+def test_bytes_are_compared_in_words_that_are_true(before: int, after: int, words: str) -> None:
+    assert edge_command._less(before, after) == words

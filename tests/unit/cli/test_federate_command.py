@@ -1,6 +1,7 @@
 """`thalweg federate`: a run in one process, and what a wrong call is told."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ from click.testing import CliRunner
 
 pytest.importorskip("sklearn", reason="the extra `learning` is not installed")
 
+from thalweg.cli import federate_command
 from thalweg.cli.federate_command import federate
 from thalweg.learning.local.network import LayeredNetwork
+from thalweg.learning.local.training import LocalTraining
 
 
 def test_a_run_in_one_process_tells_its_figures_and_the_same_digest_again() -> None:
@@ -27,6 +30,7 @@ def test_a_run_in_one_process_tells_its_figures_and_the_same_digest_again() -> N
     [
         (["run", "--compress=half"], "allowed are `whole` or `delta`"),
         (["run", "--strategy=fedbuff", "--aggregate=median", "--compress=delta"], "fedbuff takes whoever comes"),
+        (["run", "--rate=1e308"], "0<x<=100"),
         (["start", "m"], "Missing option '--initial'"),
     ],
 )
@@ -160,3 +164,14 @@ def test_how_clients_train_can_be_said_and_changes_what_is_learned() -> None:
     ]
     assert told[0] == told[1], "what is said here is what it does by itself"
     assert len(set(told)) == 4
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_clients_that_diverge_are_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch, more: list[str]) -> None:
+    monkeypatch.setattr(federate_command, "training_for", lambda *_: LocalTraining(batch=4, rate=1e308))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        told = CliRunner().invoke(federate, ["run", "--clients=3", "--rounds=1", "--hidden=0", *more])
+    assert told.exit_code == 1, told.exception
+    assert told.stderr.count("no round was closed") == 1 and "choose a smaller --rate" in told.stderr
+    assert not more or json.loads(told.stdout)["rounds"] == 0

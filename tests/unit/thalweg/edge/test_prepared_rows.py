@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from datetime import date
 from fractions import Fraction
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from thalweg.agent.prepared_samples import checked_for_samples
 from thalweg.edge.declaration import QUANTILES, Declaration, DeclarationError, read_declaration
-from thalweg.edge.prepared_rows import RowError, checked_for_rows, named_figures, prepared
+from thalweg.edge.prepared_rows import MOST, RowError, checked_for_rows, named_figures, prepared
 from thalweg.edge.sketch import LEAST
 
 FIELDS = ("device", "at", "load", "label")
@@ -106,6 +107,48 @@ def test_a_row_that_cannot_be_prepared_is_named() -> None:
         carried_out(declaration, [("a", None, 1.0, "x")])
     kept = declared(figures={"load": "mean"}, keep=[{"field": "load", "min": 0}])
     assert carried_out(kept, [("a", None, math.nan, "x")]) == []
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan, 1e308])
+def test_numbers_that_no_figure_can_be_made_of_are_named_in_figures_and_in_times(number: float) -> None:
+    for figure in ("mean", "p95", "sum"):
+        with pytest.raises(RowError, match=r"row 2: load is .*; allowed are finite numbers up to 1e\+300"):
+            carried_out(declared(figures={"load": figure}), [("a", 1, 1.0, "x"), ("a", 2, number, "x")])
+    with pytest.raises(RowError, match=r"row 2: at is .*; allowed are numbers up to 253402300799 \(the year 9999"):
+        carried_out(declared(figures={"load": "mean"}), [("a", 1, 1.0, "x"), ("a", number, 1.0, "x")])
+
+
+@pytest.mark.parametrize("figure", ["mean", "p95", "sum"])
+def test_the_largest_numbers_that_are_allowed_have_every_figure(figure: str) -> None:
+    (row,) = carried_out(declared(figures={"load": figure}), [("a", 1, MOST, "x"), ("a", 2, MOST, "x")])
+    assert row["load"] == pytest.approx(MOST * (2 if figure == "sum" else 1), rel=0.01)
+
+
+def test_times_in_text_are_read_and_zones_are_in_every_row_or_in_none() -> None:
+    declaration = declared(figures={"load": "count"}, window_s=3600)
+    zoned = [("a", "2024-01-01T01:00:00+01:00", 1.0, "x"), ("a", "2024-01-01T00:30:00Z", 1.0, "x")]
+    assert [row["load"] for row in carried_out(declaration, zoned)] == [2]
+    bare = [
+        ("a", "2024-01-01T00:00:00", 1.0, "x"),
+        ("a", "2024-01-01 00:59:59.5", 1.0, "x"),
+        ("a", date(2024, 1, 2), 1.0, "x"),
+    ]
+    assert [row["load"] for row in carried_out(declaration, bare)] == [2, 1]
+    for mixed, number in (([*zoned, bare[1]], 3), ([bare[0], zoned[1]], 1)):
+        with pytest.raises(RowError, match=rf"row {number}: at is '2024-01-01.*', without a zone, and in row [12] "):
+            carried_out(declaration, mixed)
+    with pytest.raises(RowError, match="row 1: at is 'noon'; allowed is a time"):
+        carried_out(declaration, [("a", "noon", 1.0, "x")])
+
+
+def test_a_field_that_there_is_not_is_told_with_those_there_are() -> None:
+    for fields, words in (
+        ({"kind": 1}, "`kind`; allowed are revision, keep, window_s"),
+        ({"keep": [{"field": "load", "least": 1}]}, "allowed are field, one_of, min, max"),
+        ({"time": {"field": "at", "zone": "UTC"}}, "allowed are field, unit"),
+    ):
+        with pytest.raises(DeclarationError, match=words):
+            declared(**fields)
 
 
 def test_samples_are_declared_without_what_is_of_files() -> None:

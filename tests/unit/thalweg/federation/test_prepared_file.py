@@ -1,7 +1,9 @@
 """Files of training data in each format: what is written is of the same kind, whole, and says what it was made by."""
 
+import gzip
 import json
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from pyarrow import csv, parquet
 
 from thalweg.edge.declaration import Declaration, DeclarationError, read_declaration
-from thalweg.federation.prepared_file import SIDECAR, PreparedFileError, prepare_file
+from thalweg.federation.prepared_file import LONGEST_LINE, SIDECAR, PreparedFileError, prepare_file
 
 ROWS = 600
 RANDOM = np.random.default_rng(3)
@@ -133,6 +135,95 @@ def test_what_cannot_be_prepared_is_told_and_nothing_is_written(tmp_path: Path) 
     ):
         with pytest.raises(PreparedFileError, match=words):
             prepare_file(tmp_path / source, tmp_path / target, plain)
-    with pytest.raises(DeclarationError, match="a figure of note: allowed are fields whose values are numbers"):
+    with pytest.raises(
+        DeclarationError, match=r"a figure of note: in .*in\.parquet its type is string; allowed are whole"
+    ):
         prepare_file(tmp_path / "in.parquet", tmp_path / "out.parquet", declared(figures={"note": "max"}))
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def refused(folder: Path, name: str, content: bytes, **fields: Any) -> str:
+    """Prepare a file of this content, which cannot be; nothing but the file is there afterwards."""
+    (folder / name).write_bytes(content)
+    before = sorted(path.name for path in folder.iterdir())
+    with pytest.raises((PreparedFileError, DeclarationError)) as told:
+        prepare_file(folder / name, folder / f"out.{name}", declared(**fields))
+    assert sorted(path.name for path in folder.iterdir()) == before
+    assert name in str(told.value)
+    return str(told.value)
+
+
+def test_what_is_not_utf_8_is_named_by_row_and_field(tmp_path: Path) -> None:
+    rows = b"device,at,load,count,note\n1,0,1.5,2,ok\n1,1,1.5,2,caf\xe9\n"
+    assert "row 2: note is not UTF-8 (b'caf\\xe9')" in refused(tmp_path, "rows.csv", rows)
+    assert "not UTF-8" in refused(tmp_path, "names.csv", b"device,at,load,count,caf\xe9\n1,0,1.5,2,ok\n")
+
+
+def test_what_arrow_cannot_read_is_told_with_the_files_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = read_declaration({"revision": 1, "window_s": 1})
+    odd = pa.table({"at": pa.array([2**62], pa.timestamp("ms"))})  # of a year that Python has not
+    parquet.write_table(odd, tmp_path / "odd.parquet")
+    with pytest.raises(PreparedFileError, match=r"odd.parquet: it cannot be read"):
+        prepare_file(tmp_path / "odd.parquet", tmp_path / "out.parquet", kept)
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"a,b\n" * 1_000)[:-12])
+    with pytest.raises(PreparedFileError, match=r"cut.csv.gz: it cannot be read"):
+        prepare_file(tmp_path / "cut.csv.gz", tmp_path / "out.csv.gz", kept)
+    (tmp_path / "in.csv").write_text("a\n1\n")
+    with pytest.raises(PreparedFileError, match=r"/in.csv: its rows cannot be written in this format: .*in no way"):
+        monkeypatch.setattr(csv, "write_csv", _in_no_way)
+        prepare_file(tmp_path / "in.csv", tmp_path / "out.csv", kept)
+    assert not list(tmp_path.glob("*out*"))
+
+
+def _in_no_way(*_: object) -> None:
+    raise pa.ArrowInvalid("in no way")
+
+
+def test_the_longest_line_is_said_and_may_be_so_long(tmp_path: Path) -> None:
+    head = b"device,at,load,count,note\n1,0,1.5,2,"
+    assert "a line of more than 1,048,576 bytes" in refused(tmp_path, "long.csv", head + b"n" * 3 * LONGEST_LINE)
+    (tmp_path / "in.csv").write_bytes(head + b"n" * (LONGEST_LINE - 100) + b"\n" + head.split(b"\n")[1] + b"n\n")
+    assert prepare_file(tmp_path / "in.csv", tmp_path / "out.csv", declared()).rows_in == 2
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.parquet"])
+def test_a_file_without_rows_or_values_gives_one_without(name: str, tmp_path: Path) -> None:
+    columns = ["device", "at", "load", "count"]
+    if name == "in.csv":
+        (tmp_path / name).write_text(",".join(columns) + "\n")
+    else:
+        parquet.write_table(pa.table({column: pa.nulls(0) for column in columns}), tmp_path / name)
+    found = prepare_file(tmp_path / name, tmp_path / f"out.{name}", declared())
+    assert (found.rows_in, found.rows_out) == (0, 0)
+    (tmp_path / "some.csv").write_text("device,at,load,count\n1,5,,2\n1,6,,3\n")
+    prepare_file(tmp_path / "some.csv", tmp_path / "left.csv", declared())
+    assert csv.read_csv(tmp_path / "left.csv").to_pylist() == [{"device": 1, "at": 6, "load": None, "count": 5}]
+
+
+def test_decimals_are_refused_by_their_type(tmp_path: Path) -> None:
+    columns = {name: pa.array([1]) for name in ("device", "at", "count")}
+    made = pa.table({**columns, "load": pa.array([Decimal("1.10")])})
+    parquet.write_table(made, tmp_path / "made.parquet")
+    content = (tmp_path / "made.parquet").read_bytes()
+    assert "its type is decimal128(3, 2); allowed are whole numbers" in refused(tmp_path, "dec.parquet", content)
+
+
+def test_a_place_that_cannot_be_written_is_told_by_its_own_name(tmp_path: Path) -> None:
+    parquet.write_table(arrow_table(), tmp_path / "in.parquet")
+    with pytest.raises(PreparedFileError) as told:
+        prepare_file(tmp_path / "in.parquet", tmp_path / "no" / "out.parquet", declared())
+    assert "/no/out.parquet" in str(told.value) and "/." not in str(told.value)
+
+
+def test_two_columns_of_one_name_are_told(tmp_path: Path) -> None:
+    assert "two columns of one name" in refused(tmp_path, "in.csv", b"device,at,load,load\n1,0,1.5,2\n")
+
+
+def test_a_line_break_in_a_value_begins_no_row_where_a_block_ends_in_it_either(tmp_path: Path) -> None:
+    note = "\n".join("ab" * 20)
+    rows = "".join(f'1,{at},1.5,2,"{note}"\n' for at in range(3 * LONGEST_LINE // len(note)))
+    (tmp_path / "in.csv").write_text("device,at,load,count,note\n" + rows)
+    prepare_file(tmp_path / "in.csv", tmp_path / "out.csv", declared())
+    left = csv.read_csv(tmp_path / "out.csv", parse_options=csv.ParseOptions(newlines_in_values=True))
+    assert sum(left["count"].to_pylist()) == 2 * (3 * LONGEST_LINE // len(note))
+    assert set(left["note"].to_pylist()) == {note}
