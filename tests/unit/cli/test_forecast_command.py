@@ -184,7 +184,7 @@ def test_the_same_history_gives_the_same_file(job_list: Path, tmp_path: Path) ->
         (
             ["demand", "--jobs", "LONG"],
             2,
-            "1 region in 2,016,120 hours are 2,016,120 regions by hours; allowed are 500,000",
+            "1 region by 2,016,120 hours: 2,016,120 in all; allowed are 500,000",
         ),
         (["demand", "--jobs", "WIDE"], 2, "Learn from one region alone (--region NAME), or a shorter history"),
         (
