@@ -108,8 +108,8 @@ def _by_hour(asked: Sequence[tuple[str, float, float]], until_hour: int, only: s
     if len(regions) * hours > MOST_CELLS:
         smaller = "a shorter history" if len(regions) == 1 else "one region alone (--region NAME), or a shorter history"
         raise ForecastInputError(
-            f"{counted(len(regions), 'region')} by {counted(hours, 'hour')}: {len(regions) * hours:,} in all; allowed are "
-            f"{MOST_CELLS:,}. Learn from {smaller}"
+            f"{counted(len(regions), 'region')} by {counted(hours, 'hour')}: {len(regions) * hours:,} in all; "
+            f"allowed are {MOST_CELLS:,}. Learn from {smaller}"
         )
     gpu_hours = np.zeros((len(regions), hours))
     for region, hour, gpu_h in kept:
