@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -96,11 +97,16 @@ def read_forecast(raw: bytes) -> ForecastFile:
     return found
 
 
+def no_forecast_yet(file: Path) -> str:
+    """Say what to do where a forecast's file is not there."""
+    return f"{file}: there is no such file; write it with thalweg forecast durations (or demand) --out {file}"
+
+
 def _wrong(file: ForecastFile) -> str | None:
     """Say what does not fit together; the planner would find out in the middle of a plan."""
     width = len(file.columns)
     if not all(at < width for at in (file.base, *file.chain)) or len(set(file.chain)) < len(file.chain):
-        return f"base {file.base} and chain {list(file.chain)} do not name {width} columns"
+        return f"base {file.base} and chain ({_said(file.chain)}) do not name {width} columns"
     if any(not column.unit > 0 for column in file.columns):
         return "a column's unit is not above 0"
     if len(file.groups) != len(file.chain) + 1 or len(file.groups[0]) != 1:
@@ -108,12 +114,16 @@ def _wrong(file: ForecastFile) -> str | None:
     for depth, level in enumerate(file.groups):
         for group in level:
             if len(group.key) != depth:
-                return f"group {list(group.key)} at depth {depth}"
+                return f"group ({_said(group.key)}) at depth {depth}"
             if not _rising(group.quantiles):
-                return f"group {list(group.key)} has quantiles {list(group.quantiles)}"
+                return f"group ({_said(group.key)}) has quantiles {_said(group.quantiles)}"
     if any(len(row) != width or not all(map(math.isfinite, row)) for row in file.usual) or not file.usual:
         return "usual rows that are none of its columns"
     return None if math.isfinite(file.widen) else f"widen is {file.widen}"
+
+
+def _said(values: Sequence[float]) -> str:
+    return ", ".join(map(str, values))
 
 
 def _rising(values: Sequence[float]) -> bool:

@@ -67,6 +67,11 @@ class GroupQuantiles:
     cells: tuple[Cells, ...]
     widen: float = 0.0
 
+    @property
+    def has_ratios(self) -> bool:
+        """Whether the quantiles of any group are of a ratio; of none, the base says nothing."""
+        return any(cell.of_ratio for cells in self.cells for cell in cells.values())
+
     def quantiles(self, x: Numbers) -> Numbers:
         """Forecast [N, columns] rows.
 

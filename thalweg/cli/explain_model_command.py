@@ -1,10 +1,12 @@
 """`thalweg explain-model MODEL`."""
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
 import click
 import numpy as np
+from click.core import ParameterSource
 
 from thalweg.cli.reach.output_file import check_output
 from thalweg.cli.reach.reading import WrongCall, reading_command
@@ -17,7 +19,7 @@ from thalweg.federation.numpy_file import NumpyFileError, read_array, read_array
 from thalweg.federation.versions import NoVersionError, read_version
 from thalweg.forecast.forecast_reasons import explained_forecast
 from thalweg.learning.forecast.columns import ForecastInputError
-from thalweg.learning.forecast.forecast_file import read_forecast
+from thalweg.learning.forecast.forecast_file import no_forecast_yet, read_forecast
 from thalweg.learning.vectors.parameters import Vector, VectorError, check_finite
 from thalweg.query.sql.as_of import AsOf
 from thalweg.scheduling.counted import counted
@@ -25,6 +27,9 @@ from thalweg.streams.learning.payloads import PayloadError
 
 _OTHER_KINDS: Final = frozenset({".skops", ".onnx", ".joblib", ".pkl", ".pickle"})
 """Of models that are no network of a federated run."""
+_READ_KINDS: Final = frozenset({".npy", ".npz", ".json"})
+_FOR_NETWORKS: Final = ("samples", "hidden", "repeats", "rounds", "seed", "version", "payloads")
+"""Options that say nothing of a forecast: it keeps its rows, and its values are exact."""
 
 
 @click.command("explain-model", short_help="Explain a model: what it rests on, an answer, what would change it.")
@@ -96,11 +101,17 @@ def explain_model(
     if plot is not None and plot.suffix not in FORMATS:
         raise WrongCall(f"--plot {plot}: allowed are files that end in {' or '.join(FORMATS)}")
     check_output("--plot", plot)
-    if Path(model).suffix.lower() in _OTHER_KINDS:
+    ending = Path(model).suffix.lower()
+    if ending in _OTHER_KINDS or (ending not in _READ_KINDS and os.path.isfile(model)):
         raise WrongCall(
             f"{model}: a file of a kind that is not read; allowed are .npy, .npz, .json and the name of a run"
         )
     if model.endswith(".json"):
+        given = click.get_current_context().get_parameter_source
+        if idle := [f"--{name}" for name in _FOR_NETWORKS if given(name) is ParameterSource.COMMANDLINE]:
+            raise WrongCall(
+                f"{', '.join(idle)}: allowed for networks alone; for forecasts --sample, --background, --top and --with"
+            )
         _explain_forecast(Path(model), changed, asked["sample"], asked["background"], top, plot, as_json)
         return
     if changed:
@@ -139,6 +150,8 @@ def _explain_forecast(
         told = explained_forecast(read_forecast(file.read_bytes()), sample, pairs, background)
     except ForecastInputError as error:
         raise WrongCall(f"{file}: {error}") from error
+    except FileNotFoundError as error:
+        raise WrongCall(no_forecast_yet(file)) from error
     except OSError as error:
         raise WrongCall(f"{file}: {error.strerror}") from error
     told = {"model": str(file)} | told
@@ -150,17 +163,25 @@ def _explain_forecast(
         _show_forecast(told, top)
 
 
-_UNITS: Final = {"durations": ("holds its place for", in_words), "demand": ("is for", "{:.3g} GPU-hours".format)}
+def _gpu_hours(number: float) -> str:
+    return counted(float(f"{number:.3g}"), "GPU-hour")
+
+
+_UNITS: Final = {"durations": ("holds its place for", in_words), "demand": ("is for", _gpu_hours)}
 
 
 def _show_forecast(told: dict[str, Any], top: int) -> None:
     says, unit = _UNITS[told["what"]]
     looks = " > ".join(told["chain"]) or "nothing: all rows are one group"
+    ratios = f"; ratios to {told['base']}" if told["has_ratios"] else ""
     click.echo(
         f"{told['model']}: {told['what']}, learnt from {counted(told['rows'], 'row')} of {told['since']} to "
-        f"{told['until']}; groups by {looks}; ratios to {told['base']}"
+        f"{told['until']}; groups by {looks}{ratios}"
     )
-    click.echo(f"\nLoss added when a column is shuffled, on {told['tried_on']:,} later rows")
+    click.echo(
+        f"\nLoss added when a column is shuffled, on {told['tried_on']:,} later rows, to the forecasts that were tried "
+        "on\nthese: learnt from what came before them, so that their groups may be others than those above"
+    )
     added = Column(name="added", say="{:.4f}".format, right=True)
     deviation = Column(name="deviation", title="±", say="{:.4f}".format, right=True)
     print_table(("feature", added, deviation), told["importance"][:top])

@@ -16,6 +16,7 @@ from thalweg.cli.terminal.render import Column, print_json, print_table
 from thalweg.forecast.asked_demand import AskedDemand, demand_in_jobs, demand_in_tables, demand_references
 from thalweg.forecast.ended_holds import hold_history, hold_references, holds_in_jobs, holds_in_tables
 from thalweg.forecast.forecasting import forecast_file
+from thalweg.forecast.job_lists import read_job_list
 from thalweg.learning.forecast.columns import ForecastInputError
 from thalweg.learning.forecast.demand_rows import AHEAD_H, LEAST_GPU_H, demand_history, demand_rows
 from thalweg.learning.forecast.forecast_file import ForecastFile, written
@@ -23,7 +24,7 @@ from thalweg.learning.forecast.scores import ForecastScore
 from thalweg.query.sql.as_of import AsOf
 from thalweg.query.sql.query import TableReader
 from thalweg.replay.estimates import Estimates
-from thalweg.replay.traces import TraceError, read_philly_jobs
+from thalweg.replay.traces import TraceError
 
 _HOUR_S: Final = 3_600.0
 _FORMATS: Final = (".svg", ".png")
@@ -88,7 +89,7 @@ def durations(
     _check(out, (".json",), "--out")
     try:
         if jobs_path is not None:
-            holds = holds_in_jobs(read_philly_jobs(jobs_path), Estimates(estimates), seed)
+            holds = holds_in_jobs(read_job_list(jobs_path), Estimates(estimates), seed)
         else:
             with TableReader(warehouse, as_of) as reader:
                 holds = holds_in_tables(reader)
@@ -107,7 +108,7 @@ def durations(
 @forecast.command(short_help="Forecast what will be asked for in the next 24 hours.")
 @_jobs
 @_held_out
-@click.option("--region", help="Show this region's hours; by default every region's sum of medians.")
+@click.option("--region", help="Learn from this region alone and show its hours; by default all, and sums of medians.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw it, too: a .svg or .png file.")
 @_out
 @_json
@@ -126,7 +127,8 @@ def demand(
 
     A task counts in the hour in which it came, in the region where it was placed first, with the hours that its request
     says. Every 29 hours the next 24 are forecast from what was known then; the last part of these (--held-out) judges
-    what was learnt from the others, beside what it was before and exponential smoothing.
+    what was learnt from the others, beside what it was before and exponential smoothing. With --region nothing is
+    learnt from other regions, and --out and --json hold that region alone.
 
     \b
     Examples:
@@ -139,12 +141,10 @@ def demand(
     until = as_of if isinstance(as_of, datetime) else datetime.now(UTC)
     try:
         if jobs_path is not None:
-            asked = demand_in_jobs(read_philly_jobs(jobs_path))
+            asked = demand_in_jobs(read_job_list(jobs_path), region)
         else:
             with TableReader(warehouse, as_of) as reader:
-                asked = demand_in_tables(reader, until)
-        if region is not None and region not in asked.regions:
-            raise WrongCall(f"--region {region!r}: nothing was asked for there; there are {', '.join(asked.regions)}")
+                asked = demand_in_tables(reader, until, region)
         history = demand_history(asked.regions, asked.gpu_hours, asked.first_hour)
         now = demand_rows(asked.gpu_hours, asked.first_hour, asked.gpu_hours.shape[1])
         file, trial = forecast_file("demand", history, held_out, demand_references(), unit_s=_HOUR_S, usual=now)
@@ -163,7 +163,7 @@ def demand(
     if region is None:
         _show_sums(asked, hours)
     else:
-        print_table(["hour", *_ENDS], [row for row in hours if row["region"] == region])
+        print_table(["hour", *_ENDS], hours)
     click.echo(f"\nTried on {file.tried_on:,} later hours:\n")
     _show(file, out)
 
@@ -221,7 +221,8 @@ def _show(file: ForecastFile, out: Path | None) -> None:
     ]
     print_table([Column(name=name, right=name != "forecast") for name in rows[0]], rows)
     groups = " > ".join(file.columns[at].name for at in file.chain) or "none: all rows are one group"
-    click.echo(f"\nGroups, coarse to fine: {groups}. Ratios are to {file.columns[file.base].name}.")
+    ratios = f" Ratios are to {file.columns[file.base].name}." if file.model.has_ratios else ""
+    click.echo(f"\nGroups, coarse to fine: {groups}.{ratios}")
     best = min(file.scores, key=lambda name: file.scores[name].pinball)
     if best != "learnt":
         click.echo(f"The least loss had '{best}': what was learnt is no better than that here.")

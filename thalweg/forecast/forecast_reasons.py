@@ -59,6 +59,7 @@ def explained_forecast(file: ForecastFile, sample: int, changed: Mapping[str, st
         "loss": file.scores["learnt"].pinball if "learnt" in file.scores else None,
         "chain": [file.columns[at].name for at in model.chain],
         "base": file.columns[model.base].name,
+        "has_ratios": model.has_ratios,
         "importance": [
             {"feature": one.column, "added": one.added, "deviation": one.deviation} for one in file.importance
         ],

@@ -133,7 +133,8 @@ def read_rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, Mappin
             reader = csv.DictReader(text)
             missing = [column for column in needed if column not in (reader.fieldnames or ())]
             if missing:
-                raise TraceError(f"{path.name} has no column {', '.join(missing)}; it has {reader.fieldnames}")
+                has = f"it has {', '.join(reader.fieldnames)}" if reader.fieldnames else "it is empty"
+                raise TraceError(f"{path.name} has no column {', '.join(missing)}; {has}")
             for row in reader:
                 if None in row or None in row.values():
                     raise TraceError(f"{path.name} line {reader.line_num}: not as many values as columns")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from thalweg.learning.forecast.columns import ForecastInputError
-from thalweg.learning.forecast.forecast_file import ForecastFile, read_forecast
+from thalweg.learning.forecast.forecast_file import ForecastFile, no_forecast_yet, read_forecast
 
 _SHOWN: Final = 6
 """Columns of each, the most important first."""
@@ -19,7 +19,11 @@ def forecast_reasons(files: Sequence[str]) -> dict[str, Any]:
 def _told(file: Path) -> dict[str, Any]:
     try:
         found = read_forecast(file.read_bytes())
-    except (OSError, ForecastInputError) as error:
+    except FileNotFoundError:
+        return {"name": file.stem, "trouble": no_forecast_yet(file)}
+    except OSError as error:
+        return {"name": file.stem, "trouble": f"{file} cannot be read: {error.strerror}"}
+    except ForecastInputError as error:
         return {"name": file.stem, "trouble": str(error)}
     return {"name": file.stem, "trouble": None} | _reasons(found)
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from tests.ledger_rows import START, assigned, ledger, request, submitted
 from tests.unit.cli.conftest import put
+from thalweg.cli.explain_model_command import _gpu_hours
 from thalweg.cli.main import cli
 from thalweg.forecast.asked_demand import NOWHERE, demand_in_tables
 from thalweg.forecast.ended_holds import hold_history, holds_in_tables
@@ -170,6 +171,27 @@ def test_the_same_history_gives_the_same_file(job_list: Path, tmp_path: Path) ->
         (["durations", "--jobs", "SHORT"], 2, "allowed are 50 and 10 and more"),
         (["durations", "--jobs", "WRONG"], 2, "duration is 'long'"),
         (["demand", "--jobs", "JOBS", "--region", "z"], 2, "nothing was asked for there; there are x, y"),
+        (["durations", "--jobs", "BLANK"], 2, "no column timestamp, duration, num_gpus, cluster; it is empty"),
+        (["durations", "--jobs", "OTHER"], 2, "it has a, b\n"),
+        (["durations", "--jobs", "HUGE"], 2, "line 3: duration is '1e300'; allowed are 0 to 1,000,000,000 seconds"),
+        (["demand", "--jobs", "HUGE"], 2, "line 3: duration is '1e300'"),
+        (
+            ["demand", "--jobs", "ANCIENT"],
+            2,
+            "line 2: timestamp is '0001-01-01 00:00:00'; allowed are the years 1970 to",
+        ),
+        (["durations", "--jobs", "LATE"], 2, "line 2: timestamp is '2200-01-01 00:00:00'; allowed are the years"),
+        (
+            ["demand", "--jobs", "LONG"],
+            2,
+            "1 region by 2,016,120 hours: 2,016,120 in all; allowed are 500,000",
+        ),
+        (["demand", "--jobs", "WIDE"], 2, "Learn from one region alone (--region NAME), or a shorter history"),
+        (
+            ["demand", "--jobs", "WIDE", "--region", "z"],
+            2,
+            "there are 0, 10, 100, 1000, 1002, 1004, 1006, 1008, 1010, 1012 and 990 more",
+        ),
         (["durations", "--warehouse", "/nowhere"], 1, "there is no warehouse"),
     ],
 )
@@ -181,10 +203,17 @@ def test_a_wrong_call_is_told_what_is_allowed(
         "EMPTY": "",
         "SHORT": "2017-09-01 00:00:00,60,1,60,x\n2017-09-01 09:00:00,60,1,60,x\n",
         "WRONG": "2017-09-01 00:00:00,long,1,60,x\n",
+        "HUGE": "2017-09-01 00:00:00,1e9,1,60,x\n2017-09-01 00:00:00,1e300,1,60,x\n",
+        "ANCIENT": "0001-01-01 00:00:00,60,1,60,x\n",
+        "LATE": "2200-01-01 00:00:00,60,1,60,x\n",
+        "LONG": "1970-01-01 00:00:00,60,1,60,x\n2199-12-31 00:00:00,60,1,60,x\n",
+        "WIDE": "".join(f"2017-{9 + name % 2:02}-01 00:00:00,60,1,60,{name}\n" for name in range(2_000)),
+        "BLANK": "",
+        "OTHER": "",
     }
     files = {name: tmp_path / f"{name}.csv" for name in texts} | {"JOBS": job_list}
     for name, text in texts.items():
-        files[name].write_text(head + text)
+        files[name].write_text({"BLANK": "", "OTHER": "a,b\n"}.get(name, head + text))
     answer = call(
         "forecast",
         *[files.get(one, one) for one in arguments],
@@ -202,6 +231,8 @@ def test_a_wrong_call_is_told_what_is_allowed(
         (None, ["--with", "colour=red"], "no column; there are expected_s, tenant"),
         (None, ["--with", "gpus"], "allowed is NAME=VALUE"),
         (None, ["--sample", "999"], "there are 200"),
+        (None, ["--hidden", "3", "--seed", "0"], "--hidden, --seed: allowed for networks alone"),
+        (None, ["--samples", __file__], "--samples: allowed for networks alone"),
     ],
 )
 def test_a_file_or_a_question_that_is_no_good_is_told_so(
@@ -214,4 +245,39 @@ def test_a_file_or_a_question_that_is_no_good_is_told_so(
         file.write_text(text)
     answer = call("explain-model", file, *options)
     assert answer.exit_code == 2 and words in answer.output, answer.output
-    assert call("explain-model", tmp_path / "none.json").exit_code == 2
+    none = call("explain-model", tmp_path / "none.json")
+    assert none.exit_code == 2 and f"--out {tmp_path / 'none.json'}" in none.output
+
+
+def test_a_region_is_learnt_from_alone_as_if_the_list_held_no_other(job_list: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.csv"
+    lines = job_list.read_text().splitlines(keepends=True)
+    alone.write_text("".join(line for line in lines if not line.endswith(",y\n")))
+    last = [next(line for line in reversed(lines) if line.endswith(f",{name}\n"))[:13] for name in "xy"]
+    assert last[0] == last[1], "or the histories end in different hours"
+    one, other = (
+        json.loads(call("forecast", "demand", "--jobs", file, "--region", "x", "--json").output)
+        for file in (job_list, alone)
+    )
+    assert one == other and [row["region"] for row in one["hours"]] == ["x"] * 24
+
+
+@pytest.mark.parametrize(("always_s", "ratios"), [(60.0, False), (None, True)])
+def test_ratios_are_spoken_of_where_a_group_is_one(always_s: float | None, ratios: bool, tmp_path: Path) -> None:
+    said = np.random.default_rng(3).lognormal(5.0, 1.0, 200).tolist()
+    put(tmp_path, TASKS, [task(f"t{at}", 600.0 * at, expected_s=one) for at, one in enumerate(said)])
+    put(tmp_path, RESULTS, [run(f"t{at}", 600.0 * at, always_s or 2.0 * one) for at, one in enumerate(said)])
+    out = tmp_path / "durations.json"
+    learnt = call("forecast", "durations", "--warehouse", tmp_path, "--out", out)
+    why = call("explain-model", out)
+    assert learnt.exit_code == why.exit_code == 0, learnt.output + why.output
+    assert ("Ratios are to expected_s" in learnt.output, "ratios to expected_s" in why.output) == (ratios, ratios)
+    assert "to the forecasts that were tried on\nthese" in why.output
+
+
+def test_gpu_hours_are_counted_in_words() -> None:
+    assert [_gpu_hours(number) for number in (1.0, 8.126, 123_456.0)] == [
+        "1 GPU-hour",
+        "8.13 GPU-hours",
+        "123,000 GPU-hours",
+    ]
