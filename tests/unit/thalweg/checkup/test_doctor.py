@@ -11,12 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from tests.ledger_rows import ledger, submitted
+from thalweg.bootstrap.jars import ensure_jars
 from thalweg.checkup import brokers, checkpoints, installed, leases, machine, stacks
 from thalweg.checkup.checkpoints import Look
 from thalweg.checkup.doctor import doctor
 from thalweg.checkup.finding import Severity
 from thalweg.checkup.tables import table_findings
-from thalweg.conf.environment import JarSet, jar_paths
+from thalweg.conf.environment import JarSet, find_java, jar_paths
 from thalweg.conf.settings import KafkaSettings
 from thalweg.processes.ports import free_port
 from thalweg.stack.state import MARKER, StateFolder
@@ -81,6 +82,7 @@ def test_python_below_the_minimum_is_a_problem() -> None:
 def test_missing_and_altered_jars_are_named(tmp_path: Path) -> None:
     assert "never fetched" in installed.jar_finding(folder=tmp_path / "nowhere").seen
     for jar_set in JarSet:
+        ensure_jars(find_java(), lock=jar_set.lock)
         (tmp_path / jar_set).mkdir()
         for jar in jar_paths(jar_set):
             (tmp_path / jar_set / jar.name).symlink_to(jar)
