@@ -96,7 +96,7 @@ def start(
     )
 
     # The world in memory: what the ledger's rows lead to, and what the tables say of places.
-    world = recover(ledger, warehouse, tenants_of(place), clock(), host.take_followed())
+    world = recover(ledger, warehouse, tenants_of(place), clock(), host.take_followed(), behind=snapshots.behind)
     world.assume_price(assumed_price(place))
     driver = Driver.of(settings, ledger, world, tables, snapshots, checkpoint=checkpoint, clock=clock, host=host)
 

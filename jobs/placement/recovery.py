@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from thalweg.conf.readiness import announce_progress
@@ -23,7 +23,12 @@ log = logging.getLogger("thalweg.place")
 
 
 def recover(
-    ledger: Ledger, warehouse: str, tenants: Mapping[str, TenantLimits], now_ms: int, followed: Follower | None = None
+    ledger: Ledger,
+    warehouse: str,
+    tenants: Mapping[str, TenantLimits],
+    now_ms: int,
+    followed: Follower | None = None,
+    behind: Callable[[int], None] = lambda _: None,
 ) -> World:
     """Make the world that a ledger leads to; what the tables say of places is learned by the first batch.
 
@@ -33,6 +38,7 @@ def recover(
         tenants: who may hold only so much.
         now_ms: the moment at which regions are expected from.
         followed: what a standby has followed of this ledger.
+        behind: told how many rows had to be followed, where no snapshot has been made of them since.
     """
     began = time.perf_counter()
     now = ledger.now()
@@ -44,6 +50,8 @@ def recover(
     world = follower.world
     if follower.unused is not None and follower.read >= WORTH_A_SNAPSHOT:
         keep_snapshot(warehouse, follower, now)
+    else:
+        behind(follower.read)
     log.info(
         "world rebuilt",
         extra={

@@ -18,6 +18,8 @@ from thalweg.jobs.runtime.job import Stop
 LOOK_EVERY_S: Final = 2.0
 AT_MOST_EVERY_S: Final = 30.0
 """From the beginning of one to that of the next."""
+FIRST_AFTER_S: Final = 10.0
+"""A start that had rows to follow makes the first one so soon: this life may be as short as the one before."""
 TIMES_AS_LONG: Final = 2
 """And so many times as long as the last one took: with millions of live tasks a snapshot takes a core for minutes, and
 a copy of the world's memory, so it would be made all the time. The rows of twice that time a start follows in less."""
@@ -60,6 +62,12 @@ class SnapshotKeeper:
         """Count rows that were committed."""
         with self._lock:
             self._rows += rows
+
+    def behind(self, rows: int) -> None:
+        """Count rows that a start had to follow: where they are many, no life before this one was long enough."""
+        self.note(rows)
+        if self._every_rows and rows >= self._every_rows:
+            self._last_s = min(self._last_s, time.monotonic() - AT_MOST_EVERY_S + FIRST_AFTER_S)
 
     def start(self) -> None:
         """Look now and then whether it is time."""

@@ -80,6 +80,37 @@ def test_one_that_takes_long_is_made_half_of_the_time_at_most(monkeypatch: pytes
     assert made_s == [30.0, 830.0, 1_630.0, 2_430.0], "not each ten minutes either"
 
 
+def test_lives_too_short_for_a_snapshot_do_not_let_the_next_start_read_more_and_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "FIRST_AFTER_S", 0.0)  # so long each life lives, and no longer
+    rows_read = list[int]()
+    for life in range(6):
+        held = Ledger.claim(str(tmp_path))
+        kept = SnapshotKeeper(str(tmp_path), every_rows=5, every_s=1e9, stop=Stop())
+        recover(held, str(tmp_path), {}, 0, behind=lambda rows, kept=kept: (rows_read.append(rows), kept.behind(rows)))  # type: ignore[misc]
+        held.commit(ledger(*(submitted(f"{life}-{n}") for n in range(3)), batch_id=life), "q", life, life)
+        kept.note(3)
+        kept.step()
+    assert max(rows_read) < 9, rows_read
+
+
+def test_a_start_that_follows_few_rows_makes_none_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    maker = Maker()
+    kept, clock = keeper(maker, monkeypatch)
+    kept.behind(9)
+    clock[0] += snapshots.FIRST_AFTER_S
+    kept.note(5)
+    kept.step()
+    assert maker.made == 0
+    kept.behind(10)
+    kept.step()
+    assert maker.made == 0, "not while the first batches are taken"
+    clock[0] += snapshots.FIRST_AFTER_S
+    kept.step()
+    assert maker.made == 1
+
+
 def test_one_that_failed_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     maker = Maker()
     maker.code = 1
