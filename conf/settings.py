@@ -202,6 +202,9 @@ class PlaceSettings(_Group):
     """A snapshot of the world is made when the ledger has grown by so many rows, seconds of a restart; 0 never."""
     snapshot_every_s: Annotated[float, Field(gt=0)] = 600.0
     """A snapshot is made after this long, too, where the ledger has grown at all."""
+    snapshot_niceness: Annotated[int, Field(ge=0, le=19)] = 10
+    """Of the process that makes one: placement on the same machine goes first. The first of a life that had to follow
+    twice `snapshot_every_rows` is not niced."""
     standby: bool = False
     """Two drivers: the second follows the ledger and takes over in seconds when the first is gone. `up` starts both."""
     takeover_ms: PositiveMs = 10_000

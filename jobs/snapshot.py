@@ -4,7 +4,6 @@ Anybody may run it at any time: it reads the ledger, claims nothing, and replace
 """
 
 import os
-from typing import Final
 
 from deltalake import DeltaTable
 
@@ -16,13 +15,10 @@ from thalweg.sync.delta.contracts import DECISIONS
 from thalweg.sync.delta.store import table_uri
 from thalweg.sync.ledger.reading import LedgerVersion
 
-NICENESS: Final = 10
-"""Placement on the same machine goes first."""
-
 
 def run(settings: Settings) -> None:
     """Make one."""
-    os.nice(NICENESS)
+    os.nice(settings.place.snapshot_niceness)
     warehouse = settings.warehouse.path
     uri = table_uri(warehouse, DECISIONS.name)
     if not DeltaTable.is_deltatable(uri):

@@ -20,9 +20,14 @@ AT_MOST_EVERY_S: Final = 30.0
 """From the beginning of one to that of the next."""
 FIRST_AFTER_S: Final = 10.0
 """A start that had rows to follow makes the first one so soon: this life may be as short as the one before."""
+LATE_TIMES: Final = 2
+"""Times as many rows as one is made after: where a start had to follow so many, the last lives made none, and the first
+of this one waits for nothing that is more urgent. A niced one gets no turn where a machine is never idle."""
 TIMES_AS_LONG: Final = 2
 """And so many times as long as the last one took: with millions of live tasks a snapshot takes a core for minutes, and
 a copy of the world's memory, so it would be made all the time. The rows of twice that time a start follows in less."""
+
+NOT_NICED: Final = ("--set", "place.snapshot_niceness=0")
 
 log = logging.getLogger("thalweg.place")
 
@@ -57,6 +62,7 @@ class SnapshotKeeper:
         self._lock = threading.Lock()
         self._last_s = time.monotonic()
         self._took_s = 0.0
+        self._is_late = False
 
     def note(self, rows: int) -> None:
         """Count rows that were committed."""
@@ -68,6 +74,7 @@ class SnapshotKeeper:
         self.note(rows)
         if self._every_rows and rows >= self._every_rows:
             self._last_s = min(self._last_s, time.monotonic() - AT_MOST_EVERY_S + FIRST_AFTER_S)
+            self._is_late = rows >= LATE_TIMES * self._every_rows
 
     def start(self) -> None:
         """Look now and then whether it is time."""
@@ -84,12 +91,13 @@ class SnapshotKeeper:
         if self._stop.asked() or not (due or (rows and waited_s >= max(self._every_s, TIMES_AS_LONG * self._took_s))):
             return
         self._last_s = time.monotonic()
-        code = self._make(self._command, self._stop)
+        code = self._make((*self._command, *(NOT_NICED if self._is_late else ())), self._stop)
         self._took_s = time.monotonic() - self._last_s
         if code:
             if not self._stop.asked():
                 log.error("no snapshot of the world was made", extra={"fields": {"exit_code": code}})
             return
+        self._is_late = False
         with self._lock:
             self._rows -= rows
 

@@ -22,14 +22,17 @@ from thalweg.sync.ledger.snapshot import read_snapshot
 
 
 class Maker:
-    """Notes when a snapshot is made; it may fail."""
+    """Notes when a snapshot is made, and which of them were not niced; it may fail."""
 
     def __init__(self) -> None:
         self.made = 0
         self.code = 0
+        self.urgent = list[int]()
 
     def __call__(self, command: Sequence[str], stop: Stop) -> int:
         self.made += 1
+        if "place.snapshot_niceness=0" in command:
+            self.urgent.append(self.made)
         return self.code
 
 
@@ -109,6 +112,19 @@ def test_a_start_that_follows_few_rows_makes_none_at_once(monkeypatch: pytest.Mo
     clock[0] += snapshots.FIRST_AFTER_S
     kept.step()
     assert maker.made == 1
+
+
+def test_a_start_that_follows_very_many_lets_the_first_one_wait_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    maker = Maker()
+    maker.code = 1
+    kept, clock = keeper(maker, monkeypatch)
+    kept.behind(snapshots.LATE_TIMES * 10)
+    for code in (1, 0, 0):
+        maker.code = code
+        clock[0] += snapshots.AT_MOST_EVERY_S
+        kept.note(10)
+        kept.step()
+    assert (maker.made, maker.urgent) == (3, [1, 2]), "until one was made, and no longer"
 
 
 def test_one_that_failed_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
