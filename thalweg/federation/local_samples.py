@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thalweg.federation.numpy_file import NumpyFileError, read_arrays
 from thalweg.federation.participant import Train, Trained
@@ -34,6 +35,18 @@ def read_samples(file: Path) -> LocalSamples:
     Raises:
         SamplesError: it is no such file.
     """
+    x, y = read_named_samples(file)
+    if not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
+        raise SamplesError(f"{file}: allowed are finite numbers, and classes that are whole numbers from 0")
+    return LocalSamples(x=x, y=y.astype(np.int64))
+
+
+def read_named_samples(file: Path) -> tuple[Features, NDArray[Any]]:
+    """Read samples from a file of numpy's (.npz) that has `x`, [samples, inputs], and `y`, whatever classes are called.
+
+    Raises:
+        SamplesError: it is no such file.
+    """
     try:
         x, y = read_arrays(file, "x", "y")
         x = x.astype(np.float32)
@@ -43,9 +56,9 @@ def read_samples(file: Path) -> LocalSamples:
         raise SamplesError(f"{file}: x is of {x.dtype}; allowed are numbers") from error
     if x.ndim != 2 or y.shape != x.shape[:1] or not y.size:
         raise SamplesError(f"{file}: x is {x.shape}, y is {y.shape}; allowed are [samples, inputs] and [samples]")
-    if not np.isfinite(x).all() or not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
+    if not np.isfinite(x).all():
         raise SamplesError(f"{file}: allowed are finite numbers, and classes that are whole numbers from 0")
-    return LocalSamples(x=x, y=y.astype(np.int64))
+    return x, y
 
 
 def shape_of(parameters: int, inputs: int, hidden: int, classes: int) -> LayeredNetwork:
