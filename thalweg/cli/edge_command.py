@@ -70,7 +70,8 @@ def prepare(
         raise WrongCall("how is it prepared? Allowed is one of --record KEY and --declaration FILE")
     check_output("OUT", target)
     try:
-        from thalweg.federation.prepared_file import PreparedFileError, prepare_file  # late: numpy
+        from thalweg.federation.prepared_file import prepare_file  # late: numpy
+        from thalweg.federation.table_files import PreparedFileError
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error}; this needs pip install 'thalweg[serving]'") from error
     try:

@@ -1,4 +1,4 @@
-"""What forecasts and classifiers rest on and how good they were, from their files: as it was told when it was measured."""
+"""What forecasts and classifiers rest on and how good they were, from their files: as it was told when measured."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,12 +14,16 @@ _SHOWN: Final = 6
 
 def forecast_reasons(files: Sequence[str]) -> dict[str, Any]:
     """Read forecasts; of one that cannot be read it is said why, and the others are shown."""
-    return {"forecasts": [_told(Path(file), lambda raw: _forecast(read_forecast(raw)), no_forecast_yet) for file in files]}
+    return {
+        "forecasts": [_told(Path(file), lambda raw: _forecast(read_forecast(raw)), no_forecast_yet) for file in files]
+    }
 
 
 def classifier_reasons(files: Sequence[str]) -> dict[str, Any]:
     """Read the reasons of classifiers; of a file that cannot be read it is said why, and the others are shown."""
-    return {"classifiers": [_told(Path(file), lambda raw: _classifier(read_reasons(raw)), no_reasons_yet) for file in files]}
+    return {
+        "classifiers": [_told(Path(file), lambda raw: _classifier(read_reasons(raw)), no_reasons_yet) for file in files]
+    }
 
 
 def _told(file: Path, read: Callable[[bytes], dict[str, Any]], not_there: Callable[[Path], str]) -> dict[str, Any]:
@@ -57,7 +61,9 @@ def _classifier(found: ReasonsFile) -> dict[str, Any]:
         "classes": found.classes,
         "samples": found.samples,
         "accuracy": found.accuracy,
-        "importance": [{"column": f"feature {one.feature}", "added": one.points_lost} for one in found.importance[:_SHOWN]],
+        "importance": [
+            {"column": f"feature {one.feature}", "added": one.points_lost} for one in found.importance[:_SHOWN]
+        ],
         "answer": {
             "sample": answer.sample,
             "named": answer.named,

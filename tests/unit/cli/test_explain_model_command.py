@@ -94,7 +94,9 @@ def test_a_file_that_holds_no_vector_and_a_run_that_nobody_knows_are_told(saved:
     table = tmp_path / "table.csv"
     table.write_text("a,b\n")
     answer = told(table)
-    assert answer.exit_code == 2 and "allowed are .json, .npy, .npz, .onnx, .skops and the name of a run" in answer.output
+    assert (
+        answer.exit_code == 2 and "allowed are .json, .npy, .npz, .onnx, .skops and the name of a run" in answer.output
+    )
     assert told(Path("digits")).exit_code == 2  # a run has no samples of its own
     unknown = CliRunner().invoke(explain_model, ["digits", f"--samples={saved}", f"--warehouse={tmp_path}"])
     assert unknown.exit_code == 1 and "thalweg federate history digits" in unknown.output

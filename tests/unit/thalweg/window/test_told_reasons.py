@@ -1,4 +1,4 @@
-"""What forecasts and classifiers rest on, as the window tells it: by the door, on the page, and of a file that is none."""
+"""What forecasts and classifiers rest on, as the window tells it: by the door, on the page, of a file that is none."""
 
 import json
 import shutil
@@ -124,9 +124,7 @@ def test_the_door_tells_what_a_classifier_rests_on_why_of_one_answer_and_what_wo
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_draws_a_classifiers_reasons_and_axe_finds_nothing_wrong(
-    forecasting: OpenWindow, scheme: Any
-) -> None:
+def test_the_page_draws_a_classifiers_reasons_and_axe_finds_nothing_wrong(forecasting: OpenWindow, scheme: Any) -> None:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
