@@ -1,5 +1,7 @@
 """Training on a file of samples that lies in the region: for whoever has classes to tell apart and no program yet."""
 
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 
 from thalweg.federation.numpy_file import NumpyFileError, read_arrays
 from thalweg.federation.participant import Train, Trained
+from thalweg.federation.table_files import PreparedFileError, table_file
 from thalweg.learning.local.network import Features, Labels, LayeredNetwork
 from thalweg.learning.local.training import LocalTraining, Pupil, scaffold_together, trained
 from thalweg.learning.vectors.parameters import Vector, digest
@@ -84,13 +87,55 @@ def shape_of(parameters: int, inputs: int, hidden: int, classes: int) -> Layered
     return found
 
 
+def read_columns(file: Path, inputs: Sequence[str], label: str) -> LocalSamples:
+    """Read samples from columns of a table: .parquet, .csv, .csv.gz, or the fields of an .npz file.
+
+    Args:
+        file: to read.
+        inputs: names of the columns of numbers, in the order of the model's inputs.
+        label: name of the column of classes.
+
+    Raises:
+        SamplesError: the file has no such columns, or others than finite numbers and classes from 0 in them.
+    """
+    rows: list[list[Any]] = []
+    classes: list[Any] = []
+    try:
+        with tempfile.TemporaryDirectory(prefix="thalweg-samples-") as scratch:
+            table = table_file(file, Path(scratch))
+            if strangers := [name for name in (*inputs, label) if name not in table.fields]:
+                raise SamplesError(f"{file}: there is no column {strangers[0]!r}; it has {', '.join(table.fields)}")
+            for row in table.rows():
+                rows.append([row[name] for name in inputs])
+                classes.append(row[label])
+        x = np.array(rows, np.float32).reshape(-1, len(inputs))
+    except PreparedFileError as error:
+        raise SamplesError(str(error)) from error
+    except (TypeError, ValueError) as error:
+        raise SamplesError(f"{file}: {', '.join(inputs)}: allowed are numbers in every row ({error})") from error
+    y = np.array(classes)
+    if not y.size:
+        raise SamplesError(f"{file}: it has no rows")
+    if not np.isfinite(x).all() or y.dtype.kind not in "iu" or y.min() < 0:
+        raise SamplesError(
+            f"{file}: allowed are finite numbers in {', '.join(inputs)}, and in {label} classes that are whole numbers "
+            "from 0, in every row"
+        )
+    return LocalSamples(x=x, y=y.astype(np.int64))
+
+
 def on_samples(samples: LocalSamples, how: LocalTraining, hidden: int, name: str, seed: int) -> Train:
-    """Train on samples; a round that is trained again gives the same.
+    """Train on samples that stay as they are (`on_samples_now`)."""
+    return on_samples_now(lambda: samples, how, hidden, name, seed)
+
+
+def on_samples_now(now: Callable[[], LocalSamples], how: LocalTraining, hidden: int, name: str, seed: int) -> Train:
+    """Train on samples; a round that is trained again on the same gives the same.
 
     What SCAFFOLD remembers of a participant is in this process: one that is started anew begins with nothing.
 
     Args:
-        samples: what there is.
+        now: gives what there is, before each round.
         how: epochs, batches, rate.
         hidden: width of the network's hidden layer; 0 for none.
         name: the participant's; with the seed and the round it gives the order of the samples.
@@ -99,6 +144,7 @@ def on_samples(samples: LocalSamples, how: LocalTraining, hidden: int, name: str
     control: list[Vector] = []
 
     def train(vector: Vector, state: ModelState) -> Trained:
+        samples = now()
         network = shape_of(state.run.parameters, samples.x.shape[1], hidden, int(samples.y.max()) + 1)
         number = int(digest(f"{seed}\0{name}\0{state.round}\0{state.version}".encode())[:16], 16) % 2**_SEED_BITS
         if state.run.strategy == "scaffold":

@@ -349,8 +349,8 @@ def _said_of_lines(file: Path, error: Exception) -> Exception:
     if "straddl" not in str(error):
         return error
     return PreparedFileError(
-        f"{file}: it has a line of more than {LONGEST_LINE:,} bytes; allowed are lines up to that in CSV, and values of "
-        "any length in Parquet"
+        f"{file}: it has a line of more than {LONGEST_LINE:,} bytes; allowed are lines up to that in CSV, and values "
+        "of any length in Parquet"
     )
 
 
@@ -358,7 +358,7 @@ _AT_COLUMN: Final = re.compile(r"In CSV column #(\d+)")
 
 
 def _csv_types(file: Path) -> Any:
-    """Find the types that hold all of a CSV file: of each column the first, in Arrow's order, that every value has.
+    """Find the types that hold all of a CSV file: of each column the first of Arrow's that all values fit.
 
     Arrow says them when it has the whole file in memory. Here the types of the first block are tried on all blocks, and
     a column that a value does not fit goes on to the next one.
