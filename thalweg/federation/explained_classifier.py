@@ -40,7 +40,7 @@ class ExplainedClassifier:
 
     def named(self, rows: Numbers) -> npt.NDArray[Any]:
         """[samples] the class of each, by name."""
-        return np.array(self.names, object)[self.scores(rows).argmax(axis=1)]
+        return np.asarray(np.array(self.names, object)[self.scores(rows).argmax(axis=1)])
 
     @property
     def is_numbered(self) -> bool:

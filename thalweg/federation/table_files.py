@@ -159,7 +159,7 @@ class _ArraysFile:
                 shape = (many, *self.arrays[name].shape[1:])
                 header = {"descr": npy.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as target:
-                    npy.write_array_header_1_0(target, header)  # type: ignore[arg-type]
+                    npy.write_array_header_1_0(target, header)
                     with parts[name].open("rb") as source:
                         shutil.copyfileobj(source, target)
 
