@@ -20,6 +20,7 @@ from thalweg.federation.model_reasons import ReasonsAsked, explained, network_of
 from thalweg.federation.numpy_file import NumpyFileError, read_array, read_arrays
 from thalweg.federation.reasons_file import written_reasons
 from thalweg.federation.skops_classifier import NO_PICKLES, PICKLES, read_skops
+from thalweg.federation.spark_forest import is_spark_model, read_spark_forest
 from thalweg.federation.versions import NoVersionError, read_version
 from thalweg.forecast.forecast_reasons import explained_forecast
 from thalweg.learning.forecast.columns import ForecastInputError
@@ -95,9 +96,10 @@ def explain_model(
     """Explain a network of a federated run, a classifier as it is shipped, or a forecast.
 
     MODEL is the name of a run, whose newest version is explained, or a file: .npy from `thalweg federate export`, .npz
-    from `thalweg federate run --save`, .onnx as `thalweg model publish` ships it, or .skops of scikit-learn. Shown are
-    the points of accuracy that are lost when a feature's values are shuffled; what each feature adds to the score of
-    one answer (Shapley values: exact without a hidden layer, else sampled, with their standard errors); and the fewest
+    from `thalweg federate run --save`, .onnx as `thalweg model publish` ships it, .skops of scikit-learn; or the folder
+    of a tree or a random forest that Spark ML has saved, also in a pipeline behind a VectorAssembler. Shown are the
+    points of accuracy that are lost when a feature's values are shuffled; what each feature adds to the score of one
+    answer (Shapley values: exact without a hidden layer, else sampled, with their standard errors); and the fewest
     features with which that answer would be another.
 
     Or MODEL is a .json file from `thalweg forecast --out`. Shown are the loss that is added on what came later when a
@@ -135,7 +137,7 @@ def explain_model(
         return
     if changed:
         raise WrongCall("--with: allowed for forecasts alone, .json files from thalweg forecast --out")
-    is_shipped = ending in _SHIPPED_KINDS
+    is_shipped = ending in _SHIPPED_KINDS or is_spark_model(Path(model))
     if is_shipped and (idle := _given(_FOR_RUNS)):
         raise WrongCall(f"{idle}: allowed for networks of federated runs alone")
     if samples is None and ending != ".npz":
@@ -186,7 +188,7 @@ def _of_run(
 
 
 def _of_shipped(file: Path, samples: Path, asked: ReasonsAsked) -> dict[str, Any]:
-    """Explain a classifier as it is shipped, as ONNX; one of scikit-learn is written so first.
+    """Explain a classifier as it is shipped, as ONNX, or as Spark saved it; one of scikit-learn is written as ONNX.
 
     Raises:
         SamplesError: it is none, or the samples do not fit it.
@@ -194,6 +196,9 @@ def _of_shipped(file: Path, samples: Path, asked: ReasonsAsked) -> dict[str, Any
     """
     x, y = read_named_samples(samples)
     try:
+        if file.is_dir():
+            forest, name = read_spark_forest(file, x.shape[1])
+            return {"version": None, "sha256": name} | explained(forest, x, y, asked)
         if file.suffix.lower() == ".onnx":
             raw = file.read_bytes()
         else:
@@ -207,7 +212,8 @@ def _of_shipped(file: Path, samples: Path, asked: ReasonsAsked) -> dict[str, Any
     except SamplesError as error:
         raise SamplesError(f"{file}: {error}") from error
     except ModuleNotFoundError as error:
-        raise click.ClickException(f"{error}; {file} needs pip install 'thalweg[shrinking]'") from error
+        extra = "plane" if file.is_dir() else "shrinking"
+        raise click.ClickException(f"{error}; {file} needs pip install 'thalweg[{extra}]'") from error
     return {"version": None, "sha256": digest(raw)} | told
 
 
@@ -311,6 +317,7 @@ def _parameters(file: Path) -> Vector:
 def _show(told: dict[str, Any], top: int) -> None:
     version = "" if told["version"] is None else f", version {told['version']}"
     layer = ", " + (f"{told['hidden']} hidden" if told["hidden"] else "no hidden layer") if "hidden" in told else ""
+    layer += f", {counted(told['trees'], 'tree')}" if "trees" in told else ""
     click.echo(
         f"{told['model']}{version}: {told['inputs']} inputs{layer}, {told['classes']} classes; "
         f"accuracy {told['accuracy']:.1%} of {told['samples']} samples"
