@@ -43,7 +43,9 @@ def saved(folder: Path, trees: list[list[Any]], kind: str = FOREST, **more: Any)
         rows = [row["nodeData"] for row in rows]
     whole = pa.Table.from_pylist(rows)
     for begin in (0, 1):  # Spark writes several files, in no order
-        parquet.write_table(whole.take(list(range(begin, len(rows), 2))), folder / "data" / f"part-{begin}.parquet")
+        parquet.write_table(
+            whole.take(pa.array(range(begin, len(rows), 2), pa.int64())), folder / "data" / f"part-{begin}.parquet"
+        )
     (folder / "data" / "_SUCCESS").touch()
     return folder
 
