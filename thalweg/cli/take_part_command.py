@@ -25,7 +25,7 @@ from thalweg.federation.local_samples import (
 )
 from thalweg.federation.own_training import TrainingError, own_training
 from thalweg.federation.participant import Participant
-from thalweg.federation.prepared_samples import PreparedSamples
+from thalweg.federation.prepared_samples import PreparedTrainingData
 from thalweg.federation.take_part import AGAIN_AFTER_S, BROKER_AWAY, NobodyError, TaskReport, log, placed_as
 from thalweg.federation.take_part import take_part as take_part_in
 from thalweg.jobs.runtime.job import set_up_logs
@@ -135,7 +135,7 @@ def take_part(
             else:
                 record, declaration = declared_in_record(prepare_by, who.region, settings.kafka)
                 target = prepared or Path(f"prepared-{samples.name}")
-                now = PreparedSamples(samples, target, record, declaration, read).now
+                now = PreparedTrainingData(samples, target, record, declaration, read).now
                 train = on_samples_now(now, how, hidden, who.name, seed)
         key = _key()
     except (SettingsError, NoBrokerError, NobodyError, TrainingError, SamplesError, ValueError) as error:

@@ -19,7 +19,7 @@ from thalweg.federation.table_files import PreparedFileError
 log: Final = logging.getLogger("thalweg.participant")
 
 
-class PreparedSamples:
+class PreparedTrainingData:
     """The samples of a file, as they are prepared. For one thread."""
 
     def __init__(

@@ -21,7 +21,7 @@ from thalweg.cli.federate_command import federate
 from thalweg.cli.reach import declared_preparation
 from thalweg.edge.declaration import read_declaration
 from thalweg.federation.local_samples import SamplesError, read_columns, read_samples
-from thalweg.federation.prepared_samples import PreparedSamples
+from thalweg.federation.prepared_samples import PreparedTrainingData
 from thalweg.learning.local.network import LayeredNetwork
 
 HOW = {
@@ -81,7 +81,7 @@ def test_a_file_that_cannot_be_prepared_later_changes_nothing_and_is_told(
 ) -> None:
     source = tmp_path / "readings.parquet"
     readings(source, 4)
-    prepared = PreparedSamples(source, tmp_path / "out.parquet", "edge/training", read_declaration(HOW), read)
+    prepared = PreparedTrainingData(source, tmp_path / "out.parquet", "edge/training", read_declaration(HOW), read)
     first = prepared.now()
     source.write_bytes(b"half of a file")
     with caplog.at_level(logging.WARNING):
@@ -96,17 +96,17 @@ def test_a_file_that_cannot_be_prepared_later_changes_nothing_and_is_told(
 def test_a_file_that_cannot_be_prepared_at_the_start_is_a_wrong_call(tmp_path: Path) -> None:
     how = read_declaration({**HOW, "figures": {"heat": "mean"}})
     with pytest.raises(SamplesError, match=r"nowhere.parquet: No such file"):
-        PreparedSamples(tmp_path / "nowhere.parquet", tmp_path / "out.parquet", "edge/training", how, read)
+        PreparedTrainingData(tmp_path / "nowhere.parquet", tmp_path / "out.parquet", "edge/training", how, read)
     readings(tmp_path / "in.parquet", 2)
     with pytest.raises(SamplesError, match="by edge/training: field 'heat': the file has device, at"):
-        PreparedSamples(tmp_path / "in.parquet", tmp_path / "out.parquet", "edge/training", how, read)
+        PreparedTrainingData(tmp_path / "in.parquet", tmp_path / "out.parquet", "edge/training", how, read)
 
 
 def test_a_prepared_archive_is_read_as_samples_are(tmp_path: Path) -> None:
     x, y = np.random.default_rng(0).random((50, 2)), np.arange(50) % 2
     np.savez(tmp_path / "in.npz", x=x, y=y)
     kept = read_declaration({"revision": 1, "window_s": 1, "keep": [{"field": "x.0", "min": 0.5}]})
-    now = PreparedSamples(tmp_path / "in.npz", tmp_path / "out.npz", "edge/training", kept, read_samples).now()
+    now = PreparedTrainingData(tmp_path / "in.npz", tmp_path / "out.npz", "edge/training", kept, read_samples).now()
     assert now.y.tolist() == y[x[:, 0] >= 0.5].tolist()
     assert read_columns(tmp_path / "out.npz", ["x.0", "x.1"], "y").x.tolist() == now.x.tolist()
 
