@@ -1,4 +1,4 @@
-"""A forest and a tree that Spark has saved, read without it: the classes that Spark names, of probabilities to 1e-15."""
+"""A forest and a tree that Spark saved, read without it: the classes that Spark names, of probabilities to 1e-15."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
