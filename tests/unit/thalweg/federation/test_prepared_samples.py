@@ -63,6 +63,7 @@ def test_the_command_trains_on_what_the_record_leaves_and_anew_when_the_file_has
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(declared_preparation, "KafkaReader", lambda *_, **__: Topic(plane))
     monkeypatch.setattr(declared_preparation, "ensure_topics", lambda *_: None)
+    monkeypatch.setattr(take_part_command.signal, "signal", lambda *_: None)  # the handler would outlive this test
     monkeypatch.setattr(take_part_command, "take_part_in", rounds)
     closes = type("Closes", (), {"close": lambda self: None})
     monkeypatch.setattr(take_part_command, "_connected", lambda *_: (closes(), closes()))
