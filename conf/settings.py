@@ -424,6 +424,8 @@ class WindowSettings(_Group):
     """How often it looks whether the ledger has grown."""
     forecasts: list[str] = []
     """Files of forecasts (`thalweg forecast … --out`): the page says what they rest on, and how good they were."""
+    classifiers: list[str] = []
+    """Files of reasons (`thalweg explain-model … --out`): the page says what they rest on, and why one answer."""
     anew_s: Annotated[float, Field(gt=0)] = 3_600
     """How often it looks whether a tenth of its tasks was archived; then it reads all anew, so that they are gone."""
     listeners: Annotated[int, Field(ge=1)] = 1_000

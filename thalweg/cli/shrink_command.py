@@ -12,6 +12,7 @@ from thalweg.cli.reach.finite import FiniteRange
 from thalweg.cli.reach.output_file import check_output
 from thalweg.cli.reach.reading import WrongCall
 from thalweg.cli.terminal.render import Column, print_json, print_table
+from thalweg.federation.skops_classifier import NO_PICKLES, PICKLES, read_skops
 
 if TYPE_CHECKING:
     from thalweg.learning.shrink.gate import Judged
@@ -19,15 +20,6 @@ if TYPE_CHECKING:
 
 FEWEST: Final = 20
 """Held-out samples: half of them judge, and of fewer than ten nothing follows."""
-NUMBERS_ALONE: Final = frozenset(
-    {
-        "sklearn.tree._tree.Tree",
-        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-    }
-)
-"""Parts of scikit-learn's classifiers beside those that skops trusts: arrays in, nothing run."""
-_PICKLES: Final = frozenset({".joblib", ".pkl", ".pickle"})
 
 
 @click.command(short_help="Make a model small for the edge, or refuse it with what was measured.")
@@ -123,15 +115,12 @@ def _source(file: Path, inputs: int, y: Any, hidden: int) -> "Source":
     from thalweg.learning.shrink import sources
 
     kind = file.suffix.lower()
-    if kind in _PICKLES:
-        raise sources.SourceError(
-            "a pickle runs what is in it when it is opened, so none is; where you trust it, write it anew: "
-            "skops.io.dump(joblib.load(FILE), 'model.skops')"
-        )
+    if kind in PICKLES:
+        raise sources.SourceError(NO_PICKLES)
     if kind == ".npy":
         return _of_parameters(file, inputs, y, hidden)
     if kind == ".skops":
-        return _of_skops(file, inputs)
+        return read_skops(file, inputs)
     if kind == ".onnx":
         import onnx
         from google.protobuf.message import DecodeError
@@ -163,24 +152,6 @@ def _of_parameters(file: Path, inputs: int, y: Any, hidden: int) -> "Source":
     except SamplesError as error:
         raise sources.SourceError(str(error)) from error
     return sources.NetworkSource(network=network, vector=vector.astype(np.float32))
-
-
-def _of_skops(file: Path, inputs: int) -> "Source":
-    from skops.io import get_untrusted_types, load
-
-    from thalweg.learning.shrink import sources
-
-    try:
-        named = set(map(str, get_untrusted_types(file=file)))
-        strangers = sorted(named - NUMBERS_ALONE)
-        if strangers:
-            raise ValueError(f"it holds {', '.join(strangers)}: allowed are scikit-learn's own classifiers")
-        found = load(file, trusted=sorted(named))
-    except Exception as error:  # a damaged archive shows itself in many ways
-        raise sources.SourceError(f"no model of skops: {str(error)[:300]}") from error
-    if not hasattr(found, "classes_"):
-        raise sources.SourceError(f"{type(found).__name__}: allowed are classifiers that have been trained")
-    return sources.SklearnSource(model=found, inputs=inputs)
 
 
 def _told(judged: "Judged") -> dict[str, Any]:

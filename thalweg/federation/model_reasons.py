@@ -1,16 +1,17 @@
-"""Why a network of a federated run says what it says: importance, Shapley values and a counterfactual as plain rows."""
+"""Why a classifier says what it says: importance, Shapley values and a counterfactual as plain rows."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from thalweg.federation.explained_classifier import ExplainedClassifier
 from thalweg.federation.local_samples import LocalSamples, SamplesError, shape_of
 from thalweg.learning.local.network import LayeredNetwork
 from thalweg.learning.reasons.counterfactual import counterfactual
 from thalweg.learning.reasons.feature_importance import Numbers, permutation_importance
 from thalweg.learning.reasons.shapley_values import ShapleyValues, of_linear, sampled
-from thalweg.learning.vectors.parameters import Vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,66 +42,67 @@ def network_of(parameters: int, samples: LocalSamples, hidden: int | None) -> La
 
 
 def explained(
-    network: LayeredNetwork, parameters: Vector, samples: LocalSamples, asked: ReasonsAsked
+    classifier: ExplainedClassifier, x: npt.NDArray[Any], y: npt.NDArray[Any], asked: ReasonsAsked
 ) -> dict[str, Any]:
     """Explain a model by samples that it was not trained on; equal arguments give equal rows.
 
+    Args:
+        classifier: the model.
+        x: [samples, inputs].
+        y: [samples] the class of each, of the kind that the model names: whole numbers or text.
+        asked: how much, and of which sample.
+
     Returns:
         `accuracy`; `importance` by feature, the most important first, in points of accuracy; `answer`: the Shapley
-        values of the named class's score, which is the network's less the mean of all classes'; `counterfactual`, or
-        None.
+        values of the named class's score; `counterfactual`, or None.
 
     Raises:
-        SamplesError: there is no such sample.
+        SamplesError: there is no such sample, or the classes are of another kind.
     """
-    if asked.sample >= samples.y.size:
-        raise SamplesError(f"sample {asked.sample}: there are {samples.y.size}, from 0")
-    # In double precision, so that the values sum to the answer to the last digits that are shown.
-    vector, x = parameters.astype(np.float64), samples.x.astype(np.float64)
-
-    def scores(rows: Numbers) -> Numbers:
-        told = np.asarray(network.scores(vector, rows), np.float64)  # type: ignore[arg-type]
-        return np.asarray(told - told.mean(axis=1, keepdims=True))
-
-    def predict(rows: Numbers) -> Any:
-        return scores(rows).argmax(axis=1)
+    if asked.sample >= y.size:
+        raise SamplesError(f"sample {asked.sample}: there are {y.size}, from 0")
+    x = x.astype(np.float64)
+    told = classifier.named(x)
+    if y.dtype.kind not in ("iu" if classifier.is_numbered else "U"):
+        seen = ", ".join(map(repr, classifier.names[:3]))
+        raise SamplesError(f"y is of {y.dtype}, and the model names its classes {seen}, …; allowed are such names")
 
     def points_wrong(rows: Numbers) -> float:
-        return 100.0 * float(np.mean(predict(rows) != samples.y))
+        return 100.0 * float(np.mean(classifier.named(rows) != y))
 
-    named = int(predict(x[[asked.sample]])[0])
+    place = int(classifier.scores(x[[asked.sample]])[0].argmax())
     return {
-        "inputs": network.inputs,
-        "hidden": network.hidden,
-        "classes": network.classes,
-        "samples": int(samples.y.size),
-        "accuracy": float(np.mean(predict(x) == samples.y)),
+        "inputs": classifier.inputs,
+        **classifier.shape,
+        "classes": len(classifier.names),
+        "samples": int(y.size),
+        "accuracy": float(np.mean(told == y)),
         "importance": [
             {"feature": entry.feature, "points_lost": entry.added, "deviation": entry.deviation}
             for entry in permutation_importance(points_wrong, x, repeats=asked.repeats, seed=asked.seed)
         ],
         "answer": {
             "sample": asked.sample,
-            "named": named,
-            "is": int(samples.y[asked.sample]),
-            **_values(_shapley(network, scores, named, x, asked), x[asked.sample]),
+            "named": classifier.names[place],
+            "is": y[asked.sample].item(),
+            **_values(_shapley(classifier, place, x, asked), x[asked.sample]),
         },
-        "counterfactual": _change(scores, x, asked.sample),
+        "counterfactual": _change(classifier, x, asked.sample),
     }
 
 
-def _shapley(network: LayeredNetwork, scores: Any, named: int, x: Numbers, asked: ReasonsAsked) -> ShapleyValues:
+def _shapley(classifier: ExplainedClassifier, place: int, x: Numbers, asked: ReasonsAsked) -> ShapleyValues:
     generator = np.random.default_rng([asked.seed, 1])
     usual = x[np.sort(generator.permutation(len(x))[: asked.background])]
     sample = x[asked.sample]
 
     def score(rows: Numbers) -> Numbers:
-        return np.asarray(scores(rows)[:, named])
+        return np.asarray(classifier.scores(rows)[:, place])
 
-    if network.hidden:
+    if not classifier.is_linear:
         return sampled(score, sample, usual, rounds=asked.rounds, seed=asked.seed)
-    intercept = float(score(np.zeros((1, network.inputs)))[0])
-    return of_linear(score(np.eye(network.inputs)) - intercept, intercept, sample, usual)
+    intercept = float(score(np.zeros((1, classifier.inputs)))[0])
+    return of_linear(score(np.eye(classifier.inputs)) - intercept, intercept, sample, usual)
 
 
 def _values(told: ShapleyValues, sample: Numbers) -> dict[str, Any]:
@@ -115,14 +117,14 @@ def _values(told: ShapleyValues, sample: Numbers) -> dict[str, Any]:
     }
 
 
-def _change(scores: Any, x: Numbers, row: int) -> dict[str, Any] | None:
-    found = counterfactual(scores, x[row], np.delete(x, row, axis=0))
+def _change(classifier: ExplainedClassifier, x: Numbers, row: int) -> dict[str, Any] | None:
+    found = counterfactual(classifier.scores, x[row], np.delete(x, row, axis=0))
     if found is None:
         return None
     # Asked once more, of the sample as it would be: what is told is what the model says then.
-    becomes = int(scores(found.applied(x[row])[None])[0].argmax())
+    becomes = int(classifier.scores(found.applied(x[row])[None])[0].argmax())
     return {
-        "named": becomes,
+        "named": classifier.names[becomes],
         "changes": [
             {"feature": feature, "value": float(x[row, feature]), "would_be": value}
             for feature, value in zip(found.features, found.values, strict=True)

@@ -1,5 +1,6 @@
 """A file of numpy's that a person has named: its arrays, or words for what is wrong with it."""
 
+import shutil
 import zipfile
 import zlib
 from pathlib import Path
@@ -38,8 +39,12 @@ def read_arrays(file: Path, *names: str) -> tuple[NDArray[Any], ...]:
         raise NumpyFileError(f"{file}: {_why(file, error)}; {wanted}") from error
 
 
-def read_all_arrays(file: Path) -> dict[str, NDArray[Any]]:
-    """Read every array of a .npz file, by name.
+def map_all_arrays(file: Path, scratch: Path) -> dict[str, NDArray[Any]]:
+    """Unpack every array of a .npz file, and map it: it is read from the disk where it is looked at.
+
+    Args:
+        file: to read.
+        scratch: a folder of the caller's, who deletes it when the arrays are not needed any more.
 
     Raises:
         NumpyFileError: it is no such file.
@@ -50,11 +55,18 @@ def read_all_arrays(file: Path) -> dict[str, NDArray[Any]]:
         if isinstance(found, np.ndarray):
             raise NumpyFileError(f"{file}: one array without a name; {wanted}")
         with found:
-            return {name: np.asarray(found[name]) for name in found.files}
+            return {name: _mapped(found, name, scratch / f"array-{at}.npy") for at, name in enumerate(found.files)}
     except NumpyFileError:
         raise
     except _DAMAGED as error:
         raise NumpyFileError(f"{file}: {_why(file, error)}; {wanted}") from error
+
+
+def _mapped(found: Any, name: str, place: Path) -> NDArray[Any]:
+    stored = found.zip.namelist()
+    with found.zip.open(name if name in stored else f"{name}.npy") as source, place.open("wb") as target:
+        shutil.copyfileobj(source, target)
+    return np.asarray(np.load(place, mmap_mode="r", allow_pickle=False))
 
 
 def read_array(file: Path) -> NDArray[Any]:

@@ -26,6 +26,8 @@ DEADLINE_MS: Final = 30_000
 """Virtual: thirty times what an answer takes as a rule."""
 
 
+CLASSES: Final = 10
+"""Of both data sets."""
 BATCH: Final = 4
 """Samples of a client's step. Of so few each client takes several steps an epoch: what it learns in a round is more."""
 RATES: Final = {"digits": 0.5, "mnist5k": 0.2}
@@ -199,7 +201,7 @@ def carry_out(trial: Trial, *, central: bool = True, watch: Callable[[int, float
         RunSpecError: it cannot be carried out.
     """
     samples = load(trial.data, trial.seed)
-    network = LayeredNetwork(inputs=samples.x.shape[1], hidden=trial.hidden, classes=10)
+    network = LayeredNetwork(inputs=samples.x.shape[1], hidden=trial.hidden, classes=CLASSES)
     spec = spec_of(trial, network.parameters)
     cast = learners(
         samples.x,

@@ -42,11 +42,11 @@ from thalweg.window.acts import ACTS, ORDERS, Acted, ActSender, NotAllowedError,
 from thalweg.window.assets import Asset, assets
 from thalweg.window.discretion import check_names, without_others
 from thalweg.window.feed import Feed, event_id, place_named
-from thalweg.window.forecast_reasons import forecast_reasons
 from thalweg.window.foresight import CrowdedError, Foresight, StillMakingError
 from thalweg.window.keys import Caller, Keys, is_own_name
 from thalweg.window.openapi import document, parameters_of
 from thalweg.window.reports import Reports
+from thalweg.window.told_reasons import classifier_reasons, forecast_reasons
 from thalweg.window.watch import LedgerWatch
 
 MOST_ROWS: Final = 1_000
@@ -139,6 +139,7 @@ class Door:
             ("/v1/nodes", self._nodes),
             ("/v1/plans", self._plans),
             ("/v1/forecasts", self._forecasts),
+            ("/v1/classifiers", self._classifiers),
             ("/v1/tenants", self._tenants),
             ("/v1/sync", self._sync),
             ("/v1/quality", self._quality),
@@ -384,6 +385,10 @@ class Door:
     async def _forecasts(self, _: Request, caller: Caller) -> Response:
         self._whole(caller)
         return await self._report("forecasts", lambda: forecast_reasons(self._settings.forecasts))
+
+    async def _classifiers(self, _: Request, caller: Caller) -> Response:
+        self._whole(caller)
+        return await self._report("classifiers", lambda: classifier_reasons(self._settings.classifiers))
 
     async def _tenants(self, _: Request, caller: Caller) -> Response:
         self._whole(caller)

@@ -155,6 +155,7 @@ def document() -> dict[str, Any]:
                 "The newest plans: money, delay, what is placed and waits, prices of pools, timings.", limit
             ),
             "/v1/forecasts": _get("What the forecasts of `window.forecasts` rest on, and how good they were."),
+            "/v1/classifiers": _get("What the classifiers of `window.classifiers` rest on, and why of one answer."),
             "/v1/tenants": _get("What each tenant deserves, uses and borrows."),
             "/v1/sync": _get("How far each region's replication is."),
             "/v1/quality": _get("What was quarantined and refused within a day, with the bytes."),

@@ -84,7 +84,9 @@ def _weights(combine: str, classes: int, images: int) -> Column:
     return F.transform(every_class, lambda each: F.coalesce(F.get(probability, each), F.lit(0.0)) * images)
 
 
-def carry_out(spark: SparkSession, warehouse: str, trees: int, combine: str, seed: int) -> list[tuple[str, int, float]]:
+def carry_out(
+    spark: SparkSession, warehouse: str, trees: int, combine: str, seed: int, save: str | None = None
+) -> list[tuple[str, int, float]]:
     """Read, learn, judge and write; return who has learned, from how many images, and how well.
 
     Args:
@@ -93,6 +95,7 @@ def carry_out(spark: SparkSession, warehouse: str, trees: int, combine: str, see
         trees: of each forest.
         combine: see `brought_together`.
         seed: of the forests.
+        save: folder for the pipeline that was trained in one place; None for nowhere.
     """
     digits = spark.read.format("delta").load(f"{warehouse}/digits").cache()
     training, held_out = digits.where("NOT held_out"), digits.where("held_out")
@@ -114,6 +117,8 @@ def carry_out(spark: SparkSession, warehouse: str, trees: int, combine: str, see
         f"{warehouse}/digit_answers"
     )
     told = spark.createDataFrame(accuracy, "who string, images long, accuracy double")
+    if save is not None:
+        central.write().overwrite().save(save)
     told.coalesce(1).write.format("delta").mode("overwrite").save(f"{warehouse}/digit_accuracy")
     return accuracy
 
@@ -124,11 +129,12 @@ def main() -> None:
     parser.add_argument("warehouse", help="folder or URI of the Delta tables")
     parser.add_argument("--trees", type=int, default=60, help="of each forest (default: 60)")
     parser.add_argument("--combine", choices=["vote", "average"], default="vote", help="default: vote")
+    parser.add_argument("--save", metavar="FOLDER", help="keep the pipeline that was trained on everything there")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     spark = SparkSession.builder.appName("vote-by-region").getOrCreate()
     for who, images, accuracy in carry_out(
-        spark, chosen.warehouse.rstrip("/"), chosen.trees, chosen.combine, chosen.seed
+        spark, chosen.warehouse.rstrip("/"), chosen.trees, chosen.combine, chosen.seed, chosen.save
     ):
         print(f"{who:32} {images:6} {accuracy:.4f}")
     spark.stop()

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from tests.unit.jobs.rollout.small_plane import PREFIX, SmallPlane
 from thalweg.cli import edge_command
 from thalweg.cli.edge_command import edge
+from thalweg.cli.reach import declared_preparation
 from thalweg.streams.broker.consume import IncomingRecord
 from thalweg.streams.broker.errors import BrokerUnavailableError
 
@@ -66,8 +67,8 @@ def test_by_a_record_that_of_the_region_before_that_of_all(folder: Path, monkeyp
     plane.write("edge/training", OF_ALL)
     plane.write("edge/other", OF_BERN)
     plane.write("edge/training/bern", OF_BERN)
-    monkeypatch.setattr(edge_command, "KafkaReader", lambda *_, **__: Topic(plane))
-    monkeypatch.setattr(edge_command, "ensure_topics", lambda *_: None)
+    monkeypatch.setattr(declared_preparation, "KafkaReader", lambda *_, **__: Topic(plane))
+    monkeypatch.setattr(declared_preparation, "ensure_topics", lambda *_: None)
     for region, left in ((["--region=bern"], [0, 2]), (["--region=oslo"], [1]), ([], [1])):
         told = call(folder, "--record=edge/training", "--bootstrap=h:1", "--json", *region)
         assert told.exit_code == 0, told.output
@@ -84,7 +85,7 @@ def test_a_broker_that_is_away_is_told(folder: Path, monkeypatch: pytest.MonkeyP
     def away(*_: Any) -> None:
         raise BrokerUnavailableError("h:1", OSError("nobody"))
 
-    monkeypatch.setattr(edge_command, "ensure_topics", away)
+    monkeypatch.setattr(declared_preparation, "ensure_topics", away)
     told = call(folder, "--record=edge/training", "--bootstrap=h:1")
     assert (told.exit_code, "h:1" in told.output, (folder / "out.npz").exists()) == (1, True, False), told.output
 

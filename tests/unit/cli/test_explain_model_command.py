@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from thalweg.cli.explain_model_command import explain_model
+from thalweg.federation.reasons_file import ReasonsFileError, read_reasons
 from thalweg.learning.local.network import LayeredNetwork
 
 
@@ -93,7 +94,96 @@ def test_a_file_that_holds_no_vector_and_a_run_that_nobody_knows_are_told(saved:
     table = tmp_path / "table.csv"
     table.write_text("a,b\n")
     answer = told(table)
-    assert answer.exit_code == 2 and "allowed are .npy, .npz, .json and the name of a run" in answer.output
+    assert (
+        answer.exit_code == 2 and "allowed are .json, .npy, .npz, .onnx, .skops and the name of a run" in answer.output
+    )
     assert told(Path("digits")).exit_code == 2  # a run has no samples of its own
     unknown = CliRunner().invoke(explain_model, ["digits", f"--samples={saved}", f"--warehouse={tmp_path}"])
     assert unknown.exit_code == 1 and "thalweg federate history digits" in unknown.output
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A forest of scikit-learn as skops and as ONNX, and samples that it was not trained on: feature 1 decides."""
+    from skl2onnx import to_onnx
+    from sklearn.ensemble import RandomForestClassifier
+    from skops.io import dump
+
+    folder = tmp_path_factory.mktemp("shipped")
+    x = np.random.default_rng(3).standard_normal((300, 4)).astype(np.float32)
+    named = np.array(["cold", "mild", "warm"])[np.digitize(x[:, 1], [-0.5, 0.5])]
+    forest = RandomForestClassifier(12, random_state=0).fit(x[:200], named[:200])
+    dump(forest, folder / "forest.skops")
+    (folder / "forest.onnx").write_bytes(
+        to_onnx(forest, x[:1], options={"zipmap": False}, target_opset={"": 17, "ai.onnx.ml": 3}).SerializeToString()
+    )
+    np.savez(folder / "held-out.npz", x=x[200:], y=named[200:])
+    np.savez(folder / "numbered.npz", x=x[200:], y=np.zeros(100, int))
+    np.savez(folder / "narrow.npz", x=x[200:, :3], y=named[200:])
+    return folder
+
+
+@pytest.mark.parametrize("ending", [".onnx", ".skops"])
+def test_a_classifier_as_it_is_shipped_is_explained_by_the_names_of_its_classes(shipped: Path, ending: str) -> None:
+    answer = told(shipped / f"forest{ending}", f"--samples={shipped / 'held-out.npz'}", "--json", "--sample=4")
+    found = json.loads(answer.output)
+    assert (found["inputs"], found["classes"], found["samples"]) == (4, 3, 100) and found["accuracy"] > 0.9
+    assert found["importance"][0]["feature"] == 1 and found["importance"][0]["points_lost"] > 30
+    values = found["answer"]["values"]
+    assert values[0]["feature"] == 1 and found["answer"]["named"] in ("cold", "mild", "warm")
+    assert sum(row["shapley"] for row in values) == pytest.approx(
+        found["answer"]["score"] - found["answer"]["base"], abs=1e-6
+    )
+    assert found["counterfactual"]["named"] != found["answer"]["named"]
+    assert len(found["sha256"]) == 64
+
+
+def test_a_model_that_tells_classes_alone_is_explained_by_what_it_names(shipped: Path, tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load(shipped / "forest.onnx")
+    del model.graph.output[1:]
+    (tmp_path / "labels.onnx").write_bytes(model.SerializeToString())
+    answer = told(tmp_path / "labels.onnx", f"--samples={shipped / 'held-out.npz'}", "--json", "--sample=4")
+    found = json.loads(answer.output)
+    whole = json.loads(told(shipped / "forest.onnx", f"--samples={shipped / 'held-out.npz'}", "--json").output)
+    assert found["accuracy"] == whole["accuracy"] and found["importance"] == whole["importance"]
+    assert found["answer"]["score"] == 1.0 and found["answer"]["values"][0]["feature"] == 1
+    assert found["counterfactual"]["changes"][0]["feature"] == 1
+
+
+def test_what_is_written_for_the_page_is_what_is_printed_and_is_read_again(shipped: Path, tmp_path: Path) -> None:
+    out = tmp_path / "reasons.json"
+    answer = told(shipped / "forest.onnx", f"--samples={shipped / 'held-out.npz'}", "--json", f"--out={out}")
+    assert {"format": "thalweg-reasons-1"} | json.loads(answer.output) == json.loads(out.read_bytes())
+    found = read_reasons(out.read_bytes())
+    assert (found.samples, found.answer.named) == (100, json.loads(answer.output)["answer"]["named"])
+    assert [file.name for file in tmp_path.iterdir()] == ["reasons.json"]
+    for raw, words in ((b"{}", "missing required field"), (out.read_bytes().replace(b"reasons-1", b"reasons-2"), "-2")):
+        with pytest.raises(ReasonsFileError, match=words):
+            read_reasons(raw)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        ("forest.onnx", [], "--samples is wanted"),
+        ("forest.onnx", ["--samples=narrow.npz"], "allowed is one tensor of floats, [samples, 3]"),
+        ("forest.onnx", ["--samples=numbered.npz"], "names its classes 'cold', 'mild', 'warm'"),
+        ("forest.onnx", ["--samples=held-out.npz", "--hidden=3"], "--hidden: allowed for networks"),
+        ("forest.onnx", ["--samples=held-out.npz", "--out=a.txt"], "ends in .json"),
+        ("forest.skops", ["--samples=numbered.npz"], "names its classes 'cold', 'mild', 'warm'"),
+        ("numbered.npz", ["--out=nowhere/a.json"], "there is no folder nowhere"),
+        ("other.onnx", ["--samples=held-out.npz"], "no ONNX model that can be loaded"),
+        ("other.skops", ["--samples=held-out.npz"], "no model of skops"),
+        ("other.joblib", ["--samples=held-out.npz"], "a pickle runs what is in it"),
+    ],
+)
+def test_what_cannot_be_explained_is_told_with_what_can(
+    shipped: Path, monkeypatch: pytest.MonkeyPatch, model: str, options: list[str], words: str
+) -> None:
+    monkeypatch.chdir(shipped)
+    for ending in ("onnx", "skops", "joblib"):
+        Path(f"other.{ending}").write_bytes(b"nothing of the kind")
+    answer = told(Path(model), *options)
+    assert answer.exit_code == 2 and words in answer.output

@@ -3,7 +3,7 @@
 import { orderButton } from "./acts.js";
 import { bar, card, el, figure, moment, morph, sparkline, state, svg, table, taskLink } from "./draw.js";
 import { whatIfPage } from "./whatif.js";
-import { amount, count, duration, milliseconds, percent, usd } from "./words.js";
+import { amount, count, duration, exactly, milliseconds, percent, usd } from "./words.js";
 
 const NO_REGION = "No region has been heard of. Start one here: thalweg agent --region lab --host";
 
@@ -242,28 +242,52 @@ const DEAREST_GPU = 1000; // prices of an older version hold its price of waitin
 function moneyGap(plan) { return plan.placed_usd ? 1 - plan.least_usd / plan.placed_usd : null; }
 
 function plans(context, body) {
-  let forecasts = null; // asked for once: they are files that change when somebody learns anew
+  let models = null; // asked for once: they are files that change when somebody learns anew
+  const asked = async () => ({ ...(await context.ask("/v1/forecasts")), ...(await context.ask("/v1/classifiers")) });
   return {
     every: 3,
-    load: async () => ({ ...(await context.ask("/v1/plans?limit=60")), forecasts: (forecasts ??= (await context.ask("/v1/forecasts")).forecasts) }),
-    draw: (found) => morph(body, [...planParts(found), ...found.forecasts.map(forecastCard)]),
+    load: async () => ({ ...(await context.ask("/v1/plans?limit=60")), ...(models ??= await asked()) }),
+    draw: (found) => morph(body, [...planParts(found), ...found.forecasts.map(forecastCard), ...found.classifiers.map(classifierCard)]),
   };
 }
 
-// How much worse a forecast is without a column, and than what knows less: the longest bar is the largest of each.
+// What a model rests on: the longest bar is of what it would miss most.
+function restsOn(one, title, figures) {
+  const most = Math.max(...one.importance.map((row) => row.added), 1e-9);
+  return table([["Rests on", (row) => row.column], [title, (row) => bar(row.added / most, row.added.toFixed(figures))]],
+    one.importance, { caption: `What ${one.name} rests on`, narrow: true });
+}
+
+// How much worse a forecast is without a column, and than what knows less.
 function forecastCard(one) {
   const title = `Forecast: ${one.name}`;
   if (one.trouble) return card(title, el("p.empty", {}, one.trouble));
-  const most = Math.max(...one.importance.map((row) => row.added), 1e-9), worst = Math.max(...one.scores.map((row) => row.loss), 1e-9);
+  const worst = Math.max(...one.scores.map((row) => row.loss), 1e-9);
   return card(title,
     el("p.faint", {}, `${one.what}, learnt from ${count(one.rows)} rows up to `, moment(one.until), `, tried on ${count(one.tried_on)} later ones`),
-    table([
-      ["Rests on", (row) => row.column], ["Loss added without it", (row) => bar(row.added / most, row.added.toFixed(3))],
-    ], one.importance, { caption: `What ${one.name} rests on`, narrow: true }),
+    restsOn(one, "Loss added without it", 3),
     table([
       ["Forecast", (row) => row.forecast], ["Loss", (row) => bar(row.loss / worst, row.loss.toFixed(3))],
       ["In its interval", (row) => percent(row.coverage), { right: true, title: "80 % is meant" }],
     ], one.scores, { caption: `How good ${one.name} was`, narrow: true }));
+}
+
+// What a classifier rests on, why it named one sample so, and what would change that.
+function classifierCard(one) {
+  const title = `Classifier: ${one.name}`;
+  if (one.trouble) return card(title, el("p.empty", {}, one.trouble));
+  const { answer, counterfactual: other } = one, most = Math.max(...answer.values.map((row) => Math.abs(row.adds)), 1e-9);
+  const version = one.version === null ? "" : ` version ${one.version}`, rightly = answer.named === answer.is ? "rightly" : `it is ${answer.is}`;
+  const changes = other?.changes.map((row) => `${row.column} were ${exactly(row.would_be)} instead of ${exactly(row.value)}`).join(" and ");
+  return card(title,
+    el("p.faint", {}, `${one.model}${version} (${one.sha256.slice(0, 12)}…): ${percent(one.accuracy)} of ${count(one.samples)} samples named rightly, of ${count(one.classes)} classes`),
+    restsOn(one, "Points of accuracy lost without it", 2),
+    table([
+      ["Of the answer", (row) => row.column], ["Is", (row) => exactly(row.value), { right: true }],
+      ["Adds to its score", (row) => bar(Math.abs(row.adds) / most, `${row.adds < 0 ? "−" : "+"}${Math.abs(row.adds).toFixed(3)}`)],
+    ], answer.values, { caption: `Why ${one.name} names sample ${answer.sample} ${answer.named}`, narrow: true }),
+    el("p", {}, `Sample ${answer.sample} is named ${answer.named} (${rightly}), by a score of ${answer.score.toFixed(3)} where ${answer.base.toFixed(3)} is usual. `,
+      other ? `It would be named ${other.named} if ${changes}.` : "No change of few features was found with which it would be named otherwise."));
 }
 
 function planParts(found) {

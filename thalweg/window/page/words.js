@@ -13,6 +13,9 @@ export function amount(value) {
 // What is counted one by one is said to the last one.
 export function count(value) { return value === null || value === undefined ? "" : whole.format(value); }
 
+// A number that something depends on: to six digits, and none that says nothing.
+export function exactly(value) { return value === null || value === undefined ? "" : signed(String(Number(value.toPrecision(6)))); }
+
 export function usd(value) {
   if (value === null || value === undefined) return "";
   if (Math.abs(value) >= 1e6) return amount(value);

@@ -13,7 +13,8 @@ import pytest
 from pyarrow import csv, parquet
 
 from thalweg.edge.declaration import Declaration, DeclarationError, read_declaration
-from thalweg.federation.prepared_file import LONGEST_LINE, SIDECAR, PreparedFileError, prepare_file
+from thalweg.federation.prepared_file import SIDECAR, prepare_file
+from thalweg.federation.table_files import LONGEST_LINE, PreparedFileError
 
 ROWS = 600
 RANDOM = np.random.default_rng(3)

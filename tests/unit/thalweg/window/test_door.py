@@ -75,6 +75,7 @@ def test_every_page_has_its_document(window: OpenWindow) -> None:
         "nodes",
         "plans",
         "forecasts",
+        "classifiers",
         "tenants",
         "sync",
         "quality",
@@ -178,7 +179,7 @@ def test_a_key_of_one_tenant_sees_that_tenant(window: OpenWindow) -> None:
     assert window.ask(f"/v1/tasks/{quote(others, safe='')}?reasons=0", key="look")[0] == 404
     assert window.ask("/v1/money?tenant=ads", key="look")[0] == 403
     assert window.get("/v1/money?tenant=research", key="look")["rows"] == window.get("/v1/money", key="look")["rows"]
-    for path in ("plans", "forecasts", "tenants", "sync", "quality", "audit", "orders", "settings"):
+    for path in ("plans", "forecasts", "classifiers", "tenants", "sync", "quality", "audit", "orders", "settings"):
         assert window.ask(f"/v1/{path}", key="look")[0] == 403, path
     mine_to_do = {"may_act": False, "acts": {}, "orders": {}}
     assert window.get("/v1/me", key="look") == {"key": "look", "tenant": "research", **mine_to_do}

@@ -45,7 +45,7 @@ PATHS = [
     f"/v1/tasks?id={THEIRS}", f"/v1/tasks?name={THEIRS}", f"/v1/tasks?array={THEIRS}", f"/v1/tasks/{MINE}?reasons=0",
     f"/v1/tasks/{MINE}", f"/v1/tasks/{MINE}/explanation", "/v1/regions", "/v1/nodes", "/v1/plans", "/v1/tenants",
     "/v1/sync", "/v1/quality", "/v1/money?by=task", "/v1/money?tenant=research", "/v1/audit", "/v1/orders",
-    "/v1/settings", "/v1/forecasts", "/v1/me", "/healthz", "/metrics", "/openapi.json",
+    "/v1/settings", "/v1/forecasts", "/v1/classifiers", "/v1/me", "/healthz", "/metrics", "/openapi.json",
 ]  # fmt: skip
 
 

@@ -1,6 +1,8 @@
-"""What forecasts rest on, as the window tells it: by the door, on the page, and of a file that is none."""
+"""What forecasts and classifiers rest on, as the window tells it: by the door, on the page, of a file that is none."""
 
+import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,11 +10,18 @@ import pytest
 
 from tests.unit.thalweg.window.conftest import OpenWindow, Serving
 from tests.unit.thalweg.window.histories import random_batches, write_ledger, write_tables
+from thalweg.conf.environment import cache_folder
+from thalweg.federation.explained_classifier import ExplainedClassifier
+from thalweg.federation.model_reasons import ReasonsAsked, explained
+from thalweg.federation.reasons_file import written_reasons
 from thalweg.forecast.forecasting import forecast_file
 from thalweg.learning.forecast.columns import ColumnKind, ForecastColumn
 from thalweg.learning.forecast.forecast_file import written
 from thalweg.learning.forecast.forecast_trial import ForecastHistory
 
+AXE: Path = cache_folder() / "axe-core" / "axe.min.js"
+VIOLATIONS = """() => axe.run(document, {resultTypes: ["violations"]}).then(found => JSON.stringify(
+    found.violations.map(one => [one.id, one.nodes.slice(0, 3).map(node => node.html.slice(0, 200))])))"""
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -42,7 +51,25 @@ def forecasting(serving: Serving, tmp_path_factory: pytest.TempPathFactory) -> O
     batches = random_batches(21, 8, 300)
     write_ledger(warehouse, batches)
     write_tables(warehouse, batches)
-    return serving(warehouse, batches, forecasts=[str(good), str(broken), str(folder / "none.json")])
+    classifier = folder / "digits.json"
+    classifier.write_bytes(written_reasons(reasons()))
+    return serving(
+        warehouse,
+        batches,
+        forecasts=[str(good), str(broken), str(folder / "none.json")],
+        classifiers=[str(classifier), str(good), str(folder / "none.json")],
+    )
+
+
+def reasons() -> dict[str, Any]:
+    """Of a classifier that looks at the sign of feature 2 alone, and whose classes would be markup."""
+    x = np.random.default_rng(5).standard_normal((60, 4))
+    names = ("<b>no</b>", "<b>yes</b>")
+    classifier = ExplainedClassifier(
+        inputs=4, names=names, is_linear=True, scores=lambda rows: np.stack([-rows[:, 2], rows[:, 2]], axis=1)
+    )
+    found = explained(classifier, x, np.array(names)[(x[:, 2] > 0).astype(int)], ReasonsAsked())
+    return {"model": "digits.onnx", "version": None, "sha256": "ab" * 32} | found
 
 
 def test_the_door_tells_what_a_forecast_rests_on_and_why_one_cannot_be_read(forecasting: OpenWindow) -> None:
@@ -78,4 +105,43 @@ def test_the_page_draws_them_beside_the_plans_and_the_first_page_does_not_ask(fo
         assert "<b>who</b>" in words
         assert "no forecast" in page.inner_text("section[aria-label='Forecast: broken']")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        browser.close()
+
+
+def test_the_door_tells_what_a_classifier_rests_on_why_of_one_answer_and_what_would_change_it(
+    forecasting: OpenWindow,
+) -> None:
+    good, forecast, none = forecasting.get("/v1/classifiers")["classifiers"]
+    assert (good["name"], good["model"], good["accuracy"], good["trouble"]) == ("digits", "digits.onnx", 1.0, None)
+    assert good["importance"][0]["column"] == "feature 2" and good["importance"][0]["added"] > 20.0
+    answer, other = good["answer"], good["counterfactual"]
+    assert answer["values"][0]["column"] == "feature 2" and answer["named"] == answer["is"]
+    assert {other["named"], answer["named"]} == {"<b>no</b>", "<b>yes</b>"}
+    assert [row["column"] for row in other["changes"]] == ["feature 2"]
+    assert "thalweg explain-model --out" in forecast["trouble"]
+    assert "thalweg explain-model MODEL" in none["trouble"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_draws_a_classifiers_reasons_and_axe_finds_nothing_wrong(forecasting: OpenWindow, scheme: Any) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        context = browser.new_context(viewport={"width": 360, "height": 800}, bypass_csp=True, color_scheme=scheme)
+        page: Any = context.new_page()
+        page.goto(f"{forecasting.url}/#/plans")
+        card = "section[aria-label='Classifier: digits']"
+        page.wait_for_selector(f"{card} .bar .part")
+        widths = [float(one.get_attribute("width")) for one in page.query_selector_all(f"{card} tbody .bar .part")]
+        assert widths == [100.0, 0.0, 0.0, 0.0] * 2, "points lost, then what each adds to the answer"
+        words = page.inner_text(card)
+        assert "100 % of 60 samples named rightly" in words and "abababababab…" in words
+        assert "is named <b>" in words and "(rightly)" in words and "if feature 2 were" in words
+        assert "no reasons of a classifier" in page.inner_text("section[aria-label='Classifier: durations']")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        if AXE.is_file():
+            page.add_script_tag(content=AXE.read_text(encoding="utf-8"))
+            assert json.loads(page.evaluate(VIOLATIONS)) == []
         browser.close()
