@@ -6,7 +6,7 @@ from thalweg.conf.settings import KafkaSettings, SettingsError, load_settings
 from thalweg.streams.broker import admin
 from thalweg.streams.broker.connection import connection_options
 from thalweg.streams.broker.sources import kafka_options
-from thalweg.streams.contract.topics import REQUESTS
+from thalweg.streams.contract.topics import CONTRACTS, REQUESTS, TopicContract
 
 
 class Admin:
@@ -47,3 +47,22 @@ def test_a_query_waits_for_another_leader_where_there_can_be_one() -> None:
     copied = KafkaSettings(replication_factor=3, min_insync_replicas=2)
     assert copied.patience_ms > 9_000 + 10_000, "a session that runs out, and a request that was under way"
     assert KafkaSettings(leader_wait_ms=5_000, replication_factor=3).patience_ms == 5_000
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.topic)
+def test_a_topic_keeps_what_its_contract_says_and_stamps_what_its_readers_judge_by_arrival(
+    contract: TopicContract,
+) -> None:
+    asked = contract.config()
+    assert asked["max.message.bytes"] == str(contract.max_message_bytes)
+    assert (asked.get("message.timestamp.type") == "LogAppendTime") == contract.stamped_by_broker
+    if contract.compacted:
+        assert (asked["cleanup.policy"], asked["delete.retention.ms"]) == ("compact", "86400000")
+    else:
+        assert (asked["cleanup.policy"], asked["retention.ms"]) == ("delete", str(contract.retention_ms))
+
+
+def test_samples_and_updates_of_participants_are_judged_by_when_they_arrive() -> None:
+    assert {contract.topic for contract in CONTRACTS if contract.stamped_by_broker} == {
+        "telemetry", "updates", "replies",
+    }  # fmt: skip

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from thalweg.benchmarks.mutants import trial
+from thalweg.benchmarks.mutants.asking import Passed, ask, ask_these
 from thalweg.benchmarks.mutants.coverage_map import CoverageMap
 from thalweg.benchmarks.mutants.mutations import lines_of, mutations
-from thalweg.benchmarks.mutants.record import FOUND, SURVIVED, Entry, Record
-from thalweg.benchmarks.mutants.sampling import draw, shares, sources
+from thalweg.benchmarks.mutants.record import FOUND, SURVIVED, UNREACHED, Entry, Record, changing
+from thalweg.benchmarks.mutants.sampling import draw, draw_another, shares, sources
 from thalweg.benchmarks.mutants.trial import TreeCopy, nearest, within
 from thalweg.conf.environment import PROJECT_ROOT
 
@@ -80,6 +81,16 @@ def test_the_sample_is_the_seeds_and_its_rooms_have_their_shares() -> None:
     lines = {room: sum(map(lines_of, texts.values())) for room, texts in rooms.items()}
     assert {room: sum(one.room == room for one in first) for room in rooms} == shares(lines, 40)
     assert not [one for one in first if one.path.startswith("sync/proof/")]
+
+
+def test_another_one_of_a_room_is_drawn_by_the_seed_and_never_a_line_that_was_drawn_already() -> None:
+    texts = {"sync/a.py": "x = a < b\ny = f(a)\nz = 1 + a\n"}
+    taken = {("sync/a.py", "x = a < b")}
+    drawn = [draw_another(texts, taken, "sync", number, 5) for number in range(1, 40)]
+    assert drawn == [draw_another(texts, taken, "sync", number, 5) for number in range(1, 40)]
+    assert {(one.path, one.mutation.line, one.room) for one in drawn} == {("sync/a.py", 3, "sync")}
+    assert [one.number for one in drawn] == [*range(1, 40)]
+    assert len({one.mutation.kind for one in drawn}) == 2, "either mistake of the line, by the number"
 
 
 def test_shares_add_up() -> None:
@@ -157,6 +168,40 @@ def test_a_mistake_is_tried_in_a_copy_and_taken_out_again(tmp_path: Path, monkey
     assert (copy.root / "calc.py").read_text() == (tree / "calc.py").read_text() == CALC
 
 
+def test_a_longer_look_asks_only_the_tests_that_were_left_out(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tests = tree / "tests" / "unit" / "sync"
+    tests.mkdir(parents=True)
+    (tree / "sync").mkdir()
+    (tree / "sync" / "calc.py").write_text(CALC)
+    (tree / "sync" / "__init__.py").write_text("")
+    said = "from sync.calc import larger\n\ndef test_one():\n    open('asked', 'a').write({!r})\n    assert {}\n"
+    for name, claim in (("fast", "larger(1, 1) == 1"), ("slow", "larger(3, 2) == 3")):
+        (tests / f"test_{name}.py").write_text(said.format(name, claim))
+    subprocess.run(["git", "init", "-q"], cwd=tree, check=True)
+    subprocess.run(["git", "add", "."], cwd=tree, check=True)
+    fast, slow = (f"tests/unit/sync/test_{name}.py::test_one" for name in ("fast", "slow"))
+    covered = CoverageMap(seconds={fast: 1.0, slow: 5.0}, lines={"sync/calc.py": {4: {fast, slow}}})
+    (swapped,) = (one for one in mutations(CALC) if one.kind == "branches swapped")
+    mistake = entry(path="sync/calc.py", line=4, kind=swapped.kind, before=swapped.before, after=swapped.after)
+    passed = Passed(tmp_path / "passed", "a version")
+    copy = TreeCopy(tree, tmp_path / "copy")
+    try:
+        first = ask(copy, mistake, swapped, covered, passed, most_s=2.0)
+        assert (first["outcome"], first["ran"], first["left_out"]) == (SURVIVED, 1, 1)
+        assert passed.read(mistake) == {fast}
+        assert Passed(tmp_path / "passed", "another").read(mistake) == set(), "there the tests may say something else"
+        mistake.ran = first["ran"]
+        then = ask(copy, mistake, swapped, covered, passed, most_s=100.0)
+        assert (then["outcome"], then["by"], then["ran"], then["left_out"]) == (FOUND, slow, 2, 0)
+        assert (copy.root / "asked").read_text() == "fastslow"
+        assert ask_these(copy, mistake, swapped, [slow], {}, "written") == {"later": slow, "later_stage": "written"}
+        assert ask_these(copy, mistake, swapped, [fast], {}, "written") == {"later": "", "later_stage": ""}
+        assert ask(copy, mistake, swapped, CoverageMap(), passed, 1.0)["outcome"] == UNREACHED
+    finally:
+        copy.close()
+
+
 def entry(**of: object) -> Entry:
     known: dict[str, object] = {
         "number": 1,
@@ -198,3 +243,15 @@ def test_a_record_is_gone_on_with_and_counts_as_it_was_and_as_it_is(tmp_path: Pa
     assert summary["found_percent"] == pytest.approx(33.3)
     assert summary["found_with_tests_written_since_percent"] == pytest.approx(66.7)
     assert summary["judged_equivalent"] == 1
+
+
+def test_what_others_wrote_into_the_record_meanwhile_stays(tmp_path: Path) -> None:
+    path = tmp_path / "mutants.json"
+    Record(seed=3, asked=2, lines={"sync": 10}, entries=[entry(number=1), entry(number=2)]).write(path)
+    old = Record.read(path)
+    with changing(path) as record:
+        record.of(2).judgement = "nobody sees it"
+    with changing(path) as record:
+        record.of(1).outcome = SURVIVED
+    now = Record.read(path)
+    assert (old.of(2).judgement, now.of(1).outcome, now.of(2).judgement) == ("", SURVIVED, "nobody sees it")
