@@ -58,7 +58,7 @@ def map_command(folders: tuple[str, ...]) -> None:
 @click.option(
     "--most-s", default=MOST_TEST_S, show_default=True, help="Tests for one mistake take at most so long without it."
 )
-@click.option("--left-out", is_flag=True, help="Try survivors once more, with the map's tests that were left out.")
+@click.option("--left-out", is_flag=True, help="Try survivors once more, with tests of the map that were not asked yet.")
 @click.option("--again", is_flag=True, help="Try survivors once more, with tests that were written since.")
 @click.option("--with", "files", multiple=True, metavar="TEST", help="With --again: these tests; repeatable.")
 @click.option("--stage", type=click.Choice(["written", "broker"]), default="written", show_default=True)
@@ -114,9 +114,7 @@ def run(
 
 def _is_asked(entry: Entry, *, left_out: bool, again: bool) -> bool:
     missed = entry.outcome in (SURVIVED, UNREACHED) and not entry.later
-    if left_out:
-        return missed and (entry.left_out > 0 or entry.outcome == UNREACHED)
-    return missed if again else not entry.outcome
+    return missed if left_out or again else not entry.outcome
 
 
 def _is_of(number: int, share: str) -> bool:

@@ -100,6 +100,7 @@ def _run(arguments: list[str], seconds: float, cpu_seconds: int, note: str, kern
 def _wait(child: int, deadline: float) -> int | None:
     """Wait for a child; None where it had to be killed. What it has started goes with it either way."""
     code: int | None = None
+    signal.signal(signal.SIGTERM, lambda *_: _end_with(child))
     while time.monotonic() < deadline:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
@@ -113,8 +114,16 @@ def _wait(child: int, deadline: float) -> int | None:
     return code
 
 
+def _end_with(child: int) -> None:
+    """End, and what was started too: it has a session of its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    os._exit(1)
+
+
 def _be_pytest(arguments: list[str], note: str) -> None:
     os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     quiet = os.open(note + ".log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)

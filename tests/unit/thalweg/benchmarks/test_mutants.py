@@ -99,18 +99,19 @@ def test_shares_add_up() -> None:
 
 def test_tests_of_a_line_are_the_fastest_first_and_compiled_code_has_those_of_its_users(tmp_path: Path) -> None:
     covered = CoverageMap()
-    lines = {"scheduling/a.py": {"1": [], "2": [0], "3": [0, 1], "4": [0]}, "scheduling/kernel.py": {"1": []}}
+    lines = {"scheduling/a.py": {"1": [], "2": [0], "3": [0, 1], "4": [0], "6": []}, "scheduling/kernel.py": {"1": []}}
     part = {"tests": [["slow", 9.0], ["fast", 1.0]], "failed": [], "files": lines}
     covered.add(json.loads(json.dumps(part)))
     (tmp_path / "scheduling").mkdir()
     (tmp_path / "scheduling" / "a.py").write_text(
-        "from thalweg.scheduling import ids, kernel\ndef f():\n    x\n    y\n"
+        "from thalweg.scheduling import ids, kernel\ndef f():\n    x\n    y\ndef g():\n    z\n"
     )
     (tmp_path / "scheduling" / "kernel.py").write_text("from thalweg.scheduling.compiled import compiled\n")
     assert covered.tests_of("scheduling/a.py", 3, tmp_path) == ["fast", "slow"]
     assert covered.tests_of("scheduling/a.py", 4, tmp_path) == ["slow"]
     assert covered.tests_of("scheduling/a.py", 1, tmp_path) == ["fast", "slow"], "it runs at import"
     assert covered.tests_of("scheduling/a.py", 2, tmp_path) == ["fast", "slow"], "a test that imports it says nothing"
+    assert covered.tests_of("scheduling/a.py", 6, tmp_path) == ["fast", "slow"], "a function that is called at import"
     (tmp_path / "scheduling" / "b.py").write_text("def f():\n    x\n")
     assert covered.tests_of("scheduling/b.py", 2, tmp_path) == []
     assert covered.tests_of("scheduling/kernel.py", 9, tmp_path) == ["fast", "slow"]
