@@ -26,8 +26,10 @@ MOST_TEST_S: Final = 120.0
 PATIENCE: Final = 2.0
 """A run that takes so many times as much of the processor as its tests took by the clock without the mistake does not
 end: the mistake is found."""
-START_CPU_S: Final = 90
-"""Of the processor, for imports and machine code that is made anew."""
+START_CPU_S: Final = 45
+"""Of the processor, for imports and some machine code."""
+ANEW_CPU_S: Final = 45
+"""On top of it, where all machine code is made anew."""
 WAITS: Final = 20.0
 """So many times as long it may take by the clock: a crowded machine, and tests that wait."""
 OPTIONS: Final = ("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-m", "not benchmark")
@@ -114,7 +116,7 @@ class TreeCopy:
             RuntimeError: pytest itself did not get on, which says nothing of the mistake.
         """
         shutil.rmtree(self.root / ".hypothesis", ignore_errors=True)  # no example of an earlier mistake
-        cpu_s = START_CPU_S + math.ceil(PATIENCE * expected_s)
+        cpu_s = START_CPU_S + math.ceil(PATIENCE * expected_s) + (0 if self._kernels.exists() else ANEW_CPU_S)
         answer = self._ask(
             {
                 "arguments": [*OPTIONS, *tests],

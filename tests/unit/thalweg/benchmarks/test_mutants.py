@@ -143,6 +143,7 @@ def test_larger():
 
 def test_a_mistake_is_tried_in_a_copy_and_taken_out_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "START_CPU_S", 1)
+    monkeypatch.setattr(trial, "ANEW_CPU_S", 0)
     tree, test = tmp_path / "tree", "test_calc.py::test_larger"
     tree.mkdir()
     (tree / "calc.py").write_text(CALC)
