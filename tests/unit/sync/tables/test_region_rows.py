@@ -3,6 +3,7 @@
 from typing import Any
 
 from thalweg.sync.centre.centre import Centre
+from thalweg.sync.delta.contracts import SYNC_REGIONS
 from thalweg.sync.protocol.changes import Assign
 from thalweg.sync.protocol.entries import RegionEntry
 from thalweg.sync.replica.memory_store import MemoryStore
@@ -16,7 +17,9 @@ SAID_BY_ITS_STORE = ("waiting", "position", "lag", "clock_offset_ms", "digest_ag
 
 
 def row_of(centre: Centre, position: int = 0) -> dict[str, Any]:
-    return region_row(centre.regions["eu"], CentreRow(), position)
+    row = region_row(centre.regions["eu"], CentreRow(), position)
+    assert set(row) <= set(SYNC_REGIONS.schema.names), "what no column takes nobody reads"
+    return row
 
 
 def joined(centre: Centre) -> Replica:
