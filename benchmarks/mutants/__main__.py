@@ -58,7 +58,9 @@ def map_command(folders: tuple[str, ...]) -> None:
 @click.option(
     "--most-s", default=MOST_TEST_S, show_default=True, help="Tests for one mistake take at most so long without it."
 )
-@click.option("--left-out", is_flag=True, help="Try survivors once more, with tests of the map that were not asked yet.")
+@click.option(
+    "--left-out", is_flag=True, help="Try survivors once more, with tests of the map that were not asked yet."
+)
 @click.option("--again", is_flag=True, help="Try survivors once more, with tests that were written since.")
 @click.option("--with", "files", multiple=True, metavar="TEST", help="With --again: these tests; repeatable.")
 @click.option("--stage", type=click.Choice(["written", "broker"]), default="written", show_default=True)

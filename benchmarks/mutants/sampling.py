@@ -69,7 +69,9 @@ def draw(rooms: Mapping[str, Mapping[str, str]], count: int, seed: int) -> list[
     ]
 
 
-def draw_another(texts: Mapping[str, str], taken: AbstractSet[tuple[str, str]], room: str, number: int, seed: int) -> Drawn:
+def draw_another(
+    texts: Mapping[str, str], taken: AbstractSet[tuple[str, str]], room: str, number: int, seed: int
+) -> Drawn:
     """Draw one more of a room, in the place of a number.
 
     Args:

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("cryptography", reason="the extra `learning` is not installed")
 
 from thalweg.conf.settings import FederateSettings, KafkaSettings, Settings, WarehouseSettings
-from thalweg.federation.rehearsal import MODEL, PREFIX, REGIONS, RehearsalStage, moved
+from thalweg.federation.rehearsal import PREFIX, REGIONS, RehearsalStage, moved
 from thalweg.jobs import federate
 from thalweg.jobs.federate import Arrivals
 from thalweg.jobs.federation.federator import Federator

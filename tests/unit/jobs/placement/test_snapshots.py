@@ -11,8 +11,8 @@ import pytest
 
 from tests.ledger_rows import assigned, ledger, submitted
 from thalweg.conf.settings import PlaceSettings, Settings, WarehouseSettings
-from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs import snapshot
+from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.placement import ahead, snapshots, standby
 from thalweg.jobs.placement.recovery import follow, recover
 from thalweg.jobs.placement.snapshots import SnapshotKeeper
@@ -225,9 +225,7 @@ def test_who_waits_for_its_turn_has_compiled_and_its_jvm_warm_by_then(
         warehouse=WarehouseSettings(path=str(tmp_path)), place=PlaceSettings(standby=True, takeover_ms=60_000)
     )
     stop, host = Stop(), Host()
-    waits = threading.Thread(
-        target=ahead.stand_by, args=("a session", settings, lambda: 0, stop, host), daemon=True
-    )
+    waits = threading.Thread(target=ahead.stand_by, args=("a session", settings, lambda: 0, stop, host), daemon=True)
     waits.start()
     deadline = time.monotonic() + 60
     while len(done) < 2 and time.monotonic() < deadline:

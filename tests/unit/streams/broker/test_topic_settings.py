@@ -8,8 +8,8 @@ import pytest
 from thalweg.conf.settings import KafkaSettings, SettingsError, load_settings
 from thalweg.streams.broker import admin
 from thalweg.streams.broker.connection import connection_options
-from thalweg.streams.broker.sources import kafka_options
 from thalweg.streams.broker.errors import TopicMismatchError
+from thalweg.streams.broker.sources import kafka_options
 from thalweg.streams.contract.topics import CONTRACTS, REQUESTS, STATUS, TELEMETRY, TopicContract
 
 
@@ -67,7 +67,9 @@ def test_a_query_waits_for_another_leader_where_there_can_be_one() -> None:
     assert KafkaSettings(leader_wait_ms=5_000, replication_factor=3).patience_ms == 5_000
 
 
-def made_by(fake: Admin, monkeypatch: pytest.MonkeyPatch, regions: tuple[str, ...], *wanted: TopicContract) -> list[str]:
+def made_by(
+    fake: Admin, monkeypatch: pytest.MonkeyPatch, regions: tuple[str, ...], *wanted: TopicContract
+) -> list[str]:
     @contextmanager
     def connected(_: KafkaSettings) -> Iterator[Admin]:
         yield fake

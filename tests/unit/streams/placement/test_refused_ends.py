@@ -11,7 +11,10 @@ from thalweg.streams.placement.inbox import Malformed, ReceivedRequest
 
 ORIGIN = RequestOrigin(topic="t.requests", partition=1, offset=7, timestamp_ms=5_000)
 READ = ReceivedRequest(
-    request=TaskRequest(op="submit", task_id="t", name="nightly", tenant="lab"), raw="{}", content_hash="", origin=ORIGIN
+    request=TaskRequest(op="submit", task_id="t", name="nightly", tenant="lab"),
+    raw="{}",
+    content_hash="",
+    origin=ORIGIN,
 )
 UNREAD = Malformed(reason="no JSON", key=b"t", value=b"{", origin=ORIGIN)
 

@@ -8,9 +8,7 @@ NOW = 1_700_000_000_000
 
 
 def said(contiguous: int, newest: int, *missing: tuple[int, int]) -> RegionEntry:
-    return RegionEntry(
-        region="eu", epoch=1, contiguous=contiguous, newest=newest, missing=missing, centre_ms=NOW
-    )
+    return RegionEntry(region="eu", epoch=1, contiguous=contiguous, newest=newest, missing=missing, centre_ms=NOW)
 
 
 def test_what_lies_between_the_holes_and_behind_the_last_has_arrived() -> None:
