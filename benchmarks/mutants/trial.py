@@ -154,7 +154,7 @@ def may_change_kernels(source: str) -> bool:
     """Tell a module that has kernels: only there does a mistake change machine code.
 
     The product keeps that by all of its room's text (0148): each mistake would have it made anew, a minute each, and
-    push out what others on this machine use. So it is kept in a folder of the copy, and in another one for such modules.
+    push out what others on this machine use. So it is kept in a folder of the copy, and for such modules in another.
     """
     return "scheduling.compiled" in source or "def compiled(" in source
 

@@ -1,4 +1,4 @@
-"""A life of the federating job without a broker's process: rounds close in time, and deadlines wait for what arrived."""
+"""A life of the federating job without a broker: rounds close in time, and deadlines wait for what arrived."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What is refused, parked or foreign has a row with when, who, which record and why; long words are cut, and no others."""
+"""What is refused, parked or foreign has a row with when, who, which record and why; only long words are cut."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""An array's elements are named after it: a name that leaves no room for the last of them is refused before it begins."""
+"""An array's elements are named after it: a name that leaves no room for the last of them is refused."""
 
 from dataclasses import replace
 

@@ -1,6 +1,6 @@
 """Where topics end, as the broker says it: ours alone, and nothing of a partition that nobody can write to."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from kafka import TopicPartition
@@ -15,9 +15,9 @@ from thalweg.streams.broker.soundings import TopicEnds
 class Consumer:
     """A broker with two topics of ours, one partition of which has no leader, and one of others."""
 
-    ends = {("t.status.a", 0): 7, ("t.status.a", 1): 0, ("t.status.b", 0): 3, ("others", 0): 9}
+    ends: ClassVar = {("t.status.a", 0): 7, ("t.status.a", 1): 0, ("t.status.b", 0): 3, ("others", 0): 9}
     leaderless = frozenset({("t.status.b", 0)})
-    made: list["Consumer"] = []
+    made: ClassVar[list["Consumer"]] = []
 
     def __init__(self, **options: Any) -> None:
         assert options["allow_auto_create_topics"] is False and options["group_id"] is None

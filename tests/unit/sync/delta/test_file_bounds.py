@@ -1,4 +1,4 @@
-"""Bounds of files together are those of all their rows, and none where a file says nothing: a reader would skip rows."""
+"""Bounds of files together are those of all their rows, and none where a file says nothing: readers skip by them."""
 
 from typing import Any
 
