@@ -44,7 +44,7 @@ class Traced:
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, None]:
-        """Give a test a context of its own, and note what it takes of the processor: a clock tells of the others, too."""
+        """Give a test a context of its own, and note what it takes of the processor: a clock tells of others, too."""
         self._cover.switch_context(item.nodeid)
         before = cpu_s()
         yield
