@@ -88,7 +88,8 @@ def run(
     covered = read_map(MAP)
     if not covered.seconds and not files:
         raise click.UsageError("there is no map: python -m thalweg.benchmarks.mutants map")
-    _ready(path, seed, count)
+    if not (again or left_out):
+        _ready(path, seed, count)
     todo = [entry for entry in Record.read(path).entries if _is_asked(entry, left_out=left_out, again=again)]
     todo = [entry for entry in todo if not only or entry.number in only]
     todo = [entry for entry in todo if _is_of(entry.number, share)][: at_most or None]
