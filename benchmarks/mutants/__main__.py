@@ -8,23 +8,21 @@ why. Ctrl-C ends a run; the next one goes on. The product is never touched: mist
 import json
 import signal
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
-from thalweg.benchmarks.mutants.coverage_map import CoverageMap, make_map, read_map
+from thalweg.benchmarks.mutants.asking import Passed, ask, ask_these
+from thalweg.benchmarks.mutants.coverage_map import make_map, read_map
 from thalweg.benchmarks.mutants.mutations import lines_of
-from thalweg.benchmarks.mutants.record import FOUND, SURVIVED, UNREACHED, Entry, Record
-from thalweg.benchmarks.mutants.sampling import draw, sources
-from thalweg.benchmarks.mutants.trial import FIRST_S, MOST_TEST_S, TreeCopy, Tried, nearest, within
+from thalweg.benchmarks.mutants.record import SURVIVED, UNREACHED, Entry, Record, changing
+from thalweg.benchmarks.mutants.sampling import Drawn, draw, draw_another, sources
+from thalweg.benchmarks.mutants.trial import MOST_TEST_S, TreeCopy
 from thalweg.conf.environment import PROJECT_ROOT, results_folder
 
 MAP: Final = PROJECT_ROOT / ".thalweg" / "mutants" / "map"
-FOREIGN_S: Final = 60.0
-"""What a test may take that the map does not know."""
+PASSED: Final = MAP.with_name("passed")
 _RECORD: Final = click.option(
     "--record",
     "path",
@@ -60,12 +58,14 @@ def map_command(folders: tuple[str, ...]) -> None:
 @click.option(
     "--most-s", default=MOST_TEST_S, show_default=True, help="Tests for one mistake take at most so long without it."
 )
-@click.option("--again", is_flag=True, help="Try survivors once more, with the tests and the map as they are now.")
 @click.option(
-    "--with", "files", multiple=True, metavar="TEST", help="Run these tests instead of the map's; repeatable."
+    "--left-out", is_flag=True, help="Try survivors once more, with tests of the map that were not asked yet."
 )
+@click.option("--again", is_flag=True, help="Try survivors once more, with tests that were written since.")
+@click.option("--with", "files", multiple=True, metavar="TEST", help="With --again: these tests; repeatable.")
 @click.option("--stage", type=click.Choice(["written", "broker"]), default="written", show_default=True)
 @click.option("--only", multiple=True, type=int, metavar="NUMBER", help="Only these.")
+@click.option("--share", default="1/1", metavar="I/N", help="Every Nth from the Ith: N processes at the same time.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 def run(
     path: Path,
@@ -73,94 +73,107 @@ def run(
     count: int,
     at_most: int,
     most_s: float,
+    left_out: bool,
     again: bool,
     files: tuple[str, ...],
     stage: str,
     only: tuple[int, ...],
+    share: str,
     as_json: bool,
 ) -> None:
-    """Try mistakes that were not tried yet (with --again: that nobody noticed)."""
+    """Try mistakes that were not tried yet."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the copy and its process go with this one
-    record = Record.read(path) if path.exists() else _new_record(seed, count)
+    if again != bool(files):
+        raise click.UsageError("--again goes with --with TEST: the tests that were written since")
     covered = read_map(MAP)
     if not covered.seconds and not files:
         raise click.UsageError("there is no map: python -m thalweg.benchmarks.mutants map")
-    todo = [entry for entry in record.entries if (entry.outcome in (SURVIVED, UNREACHED) and not entry.later) == again]
-    todo = [entry for entry in todo if again or not entry.outcome]
-    todo = [entry for entry in todo if not only or entry.number in only][: at_most or None]
+    if not (again or left_out):
+        _ready(path, seed, count)
+    todo = [entry for entry in Record.read(path).entries if _is_asked(entry, left_out=left_out, again=again)]
+    todo = [entry for entry in todo if not only or entry.number in only]
+    todo = [entry for entry in todo if _is_of(entry.number, share)][: at_most or None]
+    passed = Passed.of_tree(PROJECT_ROOT, PASSED)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copy = TreeCopy(PROJECT_ROOT, Path(folder))
         try:
             for done, entry in enumerate(todo, 1):
-                _try(copy, entry, covered, files, most_s, stage if again else "")
-                record.write(path)
+                mutation = entry.mutation_in((copy.root / entry.path).read_text(encoding="utf-8"))
+                if mutation is None:
+                    raise click.ClickException(f"mutant {entry.number}: its line is gone from {entry.path}")
+                changed = (
+                    ask_these(copy, entry, mutation, files, covered.seconds, stage)
+                    if files
+                    else ask(copy, entry, mutation, covered, passed, most_s)
+                )
+                _note(path, entry, changed)
                 say(_in_words(entry, done, len(todo)))
         except KeyboardInterrupt:
             say("ended early; the next run goes on")
         finally:
             copy.close()
-    click.echo(json.dumps(record.summary(), indent=None if as_json else 1))
+    click.echo(json.dumps(Record.read(path).summary(), indent=None if as_json else 1))
 
 
-def _new_record(seed: int, count: int) -> Record:
+def _is_asked(entry: Entry, *, left_out: bool, again: bool) -> bool:
+    missed = entry.outcome in (SURVIVED, UNREACHED) and not entry.later
+    return missed if left_out or again else not entry.outcome
+
+
+def _is_of(number: int, share: str) -> bool:
+    first, _, of = share.partition("/")
+    if not (first.isdigit() and of.isdigit() and 1 <= int(first) <= int(of)):
+        raise click.UsageError(f"--share {share}: wanted is I/N, as 1/2 and 2/2")
+    return number % int(of) == int(first) - 1
+
+
+def _note(path: Path, entry: Entry, changed: dict[str, Any]) -> None:
+    """Write what changes of one entry; whatever else was written meanwhile stays."""
+    with changing(path) as record:
+        for one in (record.of(entry.number), entry):
+            for name, value in changed.items():
+                setattr(one, name, value)
+
+
+def _ready(path: Path, seed: int, count: int) -> None:
+    """Draw the sample, or draw anew those whose line has gone from the tree before they were tried."""
     rooms = sources(PROJECT_ROOT)
-    entries = []
-    for one in draw(rooms, count, seed):
-        source, mutation = rooms[one.room][one.path], one.mutation
-        entries.append(
-            Entry(
-                number=one.number,
-                room=one.room,
-                path=one.path,
-                line=mutation.line,
-                kind=mutation.kind,
-                before=mutation.before,
-                after=mutation.after,
-                text=source.splitlines()[mutation.line - 1].strip(),
-            )
-        )
-    lines = {room: sum(map(lines_of, texts.values())) for room, texts in rooms.items()}
-    return Record(seed=seed, asked=count, lines=lines, entries=entries)
+    if not path.exists():
+        entries = [_entry(one, rooms[one.room][one.path]) for one in draw(rooms, count, seed)]
+        lines = {room: sum(map(lines_of, texts.values())) for room, texts in rooms.items()}
+        Record(seed=seed, asked=count, lines=lines, entries=entries).write(path)
+    with changing(path) as record:
+        taken = {(entry.path, entry.text) for entry in record.entries}
+        for place, entry in enumerate(record.entries):
+            if entry.outcome or entry.mutation_in(rooms[entry.room].get(entry.path, "")) is not None:
+                continue
+            other = draw_another(rooms[entry.room], taken, entry.room, entry.number, record.seed)
+            record.entries[place] = _entry(other, rooms[other.room][other.path])
+            record.entries[place].redrawn = True
+            say(f"{entry.number}: its line is gone from {entry.path}; drawn anew: {other.path}:{other.mutation.line}")
+            taken.add((other.path, record.entries[place].text))
 
 
-def _try(copy: TreeCopy, entry: Entry, covered: CoverageMap, files: tuple[str, ...], most_s: float, stage: str) -> None:
-    source = (copy.root / entry.path).read_text(encoding="utf-8")
-    mutation = entry.mutation_in(source)
-    if mutation is None:
-        raise click.ClickException(f"mutant {entry.number}: its line is gone from {entry.path}; begin a new record")
-    every = covered.tests_of(entry.path, mutation.line, copy.root)
-    tests = list(files) or within(every, covered.seconds, most_s)
-    if not tests:
-        entry.outcome, entry.seconds = UNREACHED, 0.0
-        return
-    near = [] if files else within(nearest(tests, entry.path), covered.seconds, FIRST_S)
-    others = [test for test in tests if test not in set(near)]
-    with copy.with_mistake(entry.path, mutation):
-        tried = _run_in_turn(copy, [near, others], covered.seconds)
-    if stage:
-        entry.later, entry.later_stage = (tried.by, stage) if tried.found else ("", "")
-        return
-    entry.outcome, entry.by = (FOUND, tried.by) if tried.found else (SURVIVED, "")
-    entry.seconds, entry.ran = tried.seconds, tried.ran
-    entry.left_out = 0 if files else len(every) - len(tests)
-
-
-def _run_in_turn(copy: TreeCopy, groups: Sequence[Sequence[str]], seconds: Mapping[str, float]) -> Tried:
-    """Run groups of tests, one after the other, until one fails."""
-    whole = Tried(found=False, by="", seconds=0.0, ran=0)
-    for tests in filter(None, groups):
-        tried = copy.run(tests, sum(seconds.get(test, FOREIGN_S) for test in tests))
-        whole = replace(tried, seconds=round(whole.seconds + tried.seconds, 2), ran=whole.ran + tried.ran)
-        if whole.found:
-            break
-    return whole
+def _entry(one: Drawn, source: str) -> Entry:
+    mutation = one.mutation
+    return Entry(
+        number=one.number,
+        room=one.room,
+        path=one.path,
+        line=mutation.line,
+        kind=mutation.kind,
+        before=mutation.before,
+        after=mutation.after,
+        text=source.splitlines()[mutation.line - 1].strip(),
+    )
 
 
 def _in_words(entry: Entry, done: int, of: int) -> str:
     outcome = (
         f"found since, by {entry.later}" if entry.later else entry.outcome + (f" by {entry.by}" if entry.by else "")
     )
-    return f"{done} of {of}: {entry.number} {entry.path}:{entry.line} {entry.kind}: {outcome} ({entry.seconds} s)"
+    left = f", {entry.left_out} tests left out" if entry.left_out else ""
+    return f"{done} of {of}: {entry.number} {entry.path}:{entry.line} {entry.kind}: {outcome} ({entry.seconds} s{left})"
 
 
 @main.command()
@@ -180,10 +193,9 @@ def survivors(path: Path) -> None:
 @click.argument("judgement")
 def judge(path: Path, equivalent: bool, number: int, judgement: str) -> None:
     """Write down in a line why a mistake was not noticed."""
-    record = Record.read(path)
-    (entry,) = (one for one in record.entries if one.number == number)
-    entry.judgement, entry.equivalent = judgement, equivalent
-    record.write(path)
+    with changing(path) as record:
+        entry = record.of(number)
+        entry.judgement, entry.equivalent = judgement, equivalent
 
 
 if __name__ == "__main__":

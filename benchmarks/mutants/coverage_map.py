@@ -74,7 +74,9 @@ class CoverageMap:
         there it is every test that executes any line of the module, else of a module that imports it.
         """
         source = (root / path).read_text(encoding="utf-8")
-        of_file, at_import = self.lines.get(path, {}), line not in in_functions(source)
+        of_file = self.lines.get(path, {})
+        called_at_import = line in of_file and not of_file[line]
+        at_import = called_at_import or line not in in_functions(source)
         found = set() if at_import else of_file.get(line, set())
         is_compiled = "scheduling.compiled" in source
         if not found and (at_import or is_compiled):

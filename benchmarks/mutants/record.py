@@ -1,8 +1,11 @@
 """The record of the mistakes that were tried: one file, written after each, gone on with after a stop."""
 
+import fcntl
 import json
+import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -43,6 +46,8 @@ class Entry:
     """Of a survivor: why no test can find it, or what is missing."""
     equivalent: bool = False
     """Judged to change nothing that anybody could see."""
+    redrawn: bool = False
+    """Drawn later, in the place of one whose line had gone from the tree before it was tried."""
 
     def mutation_in(self, source: str) -> Mutation | None:
         """Find the mistake's place in the text as it is now; None where it is gone."""
@@ -80,6 +85,11 @@ class Record:
         fresh.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         fresh.replace(path)
 
+    def of(self, number: int) -> Entry:
+        """Find a mistake by its number."""
+        (found,) = (entry for entry in self.entries if entry.number == number)
+        return found
+
     def summary(self) -> dict[str, Any]:
         """Count; shares are of the mistakes that were tried."""
         tried = [entry for entry in self.entries if entry.outcome]
@@ -92,6 +102,19 @@ class Record:
                 for kind in sorted({entry.kind for entry in tried})
             },
         }
+
+
+@contextmanager
+def changing(path: Path) -> Iterator[Record]:
+    """Give the record as it is now, and write it after the block: several processes try and judge at the same time."""
+    folder = os.open(path.parent, os.O_RDONLY)  # the file itself is replaced: a lock on it would be on an old one
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        record = Record.read(path)
+        yield record
+        record.write(path)
+    finally:
+        os.close(folder)
 
 
 def counted(entries: Sequence[Entry]) -> dict[str, Any]:

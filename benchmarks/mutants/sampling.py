@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -66,6 +67,28 @@ def draw(rooms: Mapping[str, Mapping[str, str]], count: int, seed: int) -> list[
     return [
         Drawn(number=number, room=room, path=path, mutation=one) for number, (room, path, one) in enumerate(found, 1)
     ]
+
+
+def draw_another(
+    texts: Mapping[str, str], taken: AbstractSet[tuple[str, str]], room: str, number: int, seed: int
+) -> Drawn:
+    """Draw one more of a room, in the place of a number.
+
+    Args:
+        texts: path → text.
+        taken: paths and lines that were drawn already.
+        room: that they are of.
+        number: of the one that it stands for.
+        seed: of the first draw.
+    """
+    every = [
+        (path, one)
+        for path, text in sorted(texts.items())
+        for one in mutations(text)
+        if (path, text.splitlines()[one.line - 1].strip()) not in taken
+    ]
+    path, mutation = random.Random(f"{seed} {number}").choice(every)
+    return Drawn(number=number, room=room, path=path, mutation=mutation)
 
 
 def shares(lines: Mapping[str, int], count: int) -> dict[str, int]:

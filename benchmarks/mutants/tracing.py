@@ -6,7 +6,9 @@ are left out. What is executed while modules are imported belongs to no test, an
 
 import json
 import os
+import resource
 import sys
+import time
 from collections.abc import Generator
 from typing import Any
 
@@ -15,6 +17,12 @@ import pytest
 
 ELSEWHERE = frozenset({"broker", "spark"})
 """Fixtures of tests that need more than a process."""
+
+
+def cpu_s() -> float:
+    """Tell what this process and those it has waited for have taken."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 class Traced:
@@ -36,14 +44,15 @@ class Traced:
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, None]:
-        """Give a test a context of its own."""
+        """Give a test a context of its own, and note what it takes of the processor: a clock tells of others, too."""
         self._cover.switch_context(item.nodeid)
+        before = cpu_s()
         yield
+        self._seconds[item.nodeid] = cpu_s() - before
         self._cover.switch_context("")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note how long it took, all its phases together."""
-        self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0.0) + report.duration
+        """Note who fails."""
         if report.failed:
             self._failed.add(report.nodeid)
 

@@ -27,7 +27,9 @@ PATIENCE: Final = 2.0
 """A run that takes so many times as much of the processor as its tests took by the clock without the mistake does not
 end: the mistake is found."""
 START_CPU_S: Final = 45
-"""Of the processor, for imports and machine code that is made anew."""
+"""Of the processor, for imports and some machine code."""
+ANEW_CPU_S: Final = 45
+"""On top of it, where all machine code is made anew."""
 WAITS: Final = 20.0
 """So many times as long it may take by the clock: a crowded machine, and tests that wait."""
 OPTIONS: Final = ("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-m", "not benchmark")
@@ -71,6 +73,7 @@ class TreeCopy:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, target, follow_symlinks=False)
         (self.root / ".venv").symlink_to(root / ".venv")
+        self._kernels = folder / "kernels"
         self._note = folder / "note.json"
         self._runner: subprocess.Popen[str] | None = None
 
@@ -86,11 +89,15 @@ class TreeCopy:
         """Put a mistake in for as long as the block lasts."""
         file = self.root / path
         source = file.read_text(encoding="utf-8")
+        if may_change_kernels(source):
+            self._kernels = self._kernels.with_name("kernels-with-mistake")
         try:
             self._write(file, mutation.apply(source))
             yield
         finally:
             self._write(file, source)
+            shutil.rmtree(self._kernels.with_name("kernels-with-mistake"), ignore_errors=True)
+            self._kernels = self._kernels.with_name("kernels")
 
     @staticmethod
     def _write(file: Path, text: str) -> None:
@@ -109,13 +116,14 @@ class TreeCopy:
             RuntimeError: pytest itself did not get on, which says nothing of the mistake.
         """
         shutil.rmtree(self.root / ".hypothesis", ignore_errors=True)  # no example of an earlier mistake
-        cpu_s = START_CPU_S + math.ceil(PATIENCE * expected_s)
+        cpu_s = START_CPU_S + math.ceil(PATIENCE * expected_s) + (0 if self._kernels.exists() else ANEW_CPU_S)
         answer = self._ask(
             {
                 "arguments": [*OPTIONS, *tests],
                 "seconds": cpu_s * WAITS,
                 "cpu_seconds": cpu_s,
                 "note": str(self._note),
+                "kernels": "" if _look_at_kernels(tests) else str(self._kernels),
             }
         )
         code, failed = answer.code, answer.failed
@@ -140,6 +148,20 @@ class TreeCopy:
         self._runner.stdin.write(json.dumps(request) + "\n")
         self._runner.stdin.flush()
         return msgspec.json.decode(self._runner.stdout.readline(), type=RunnerAnswer)
+
+
+def may_change_kernels(source: str) -> bool:
+    """Tell a module that has kernels: only there does a mistake change machine code.
+
+    The product keeps that by all of its room's text (0148): each mistake would have it made anew, a minute each, and
+    push out what others on this machine use. So it is kept in a folder of the copy, and for such modules in another.
+    """
+    return "scheduling.compiled" in source or "def compiled(" in source
+
+
+def _look_at_kernels(tests: Sequence[str]) -> bool:
+    """Tell tests of where machine code is kept."""
+    return any("/test_compiled" in test for test in tests)
 
 
 def nearest(tests: Sequence[str], path: str) -> list[str]:

@@ -79,13 +79,15 @@ def main() -> None:
         print(json.dumps(_run(**request)), flush=True)
 
 
-def _run(arguments: list[str], seconds: float, cpu_seconds: int, note: str) -> dict[str, Any]:
+def _run(arguments: list[str], seconds: float, cpu_seconds: int, note: str, kernels: str) -> dict[str, Any]:
     if os.path.exists(note):
         os.unlink(note)
     began = time.monotonic()
     child = os.fork()
     if child == 0:
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
+        if kernels:  # where machine code is kept
+            importlib.import_module("numba.core.config").CACHE_DIR = kernels  # type: ignore[attr-defined]
         _be_pytest(arguments, note)
     code = _wait(child, began + seconds)
     answer: dict[str, Any] = {"code": code, "seconds": round(time.monotonic() - began, 2), "failed": "", "ran": 0}
@@ -98,6 +100,7 @@ def _run(arguments: list[str], seconds: float, cpu_seconds: int, note: str) -> d
 def _wait(child: int, deadline: float) -> int | None:
     """Wait for a child; None where it had to be killed. What it has started goes with it either way."""
     code: int | None = None
+    signal.signal(signal.SIGTERM, lambda *_: _end_with(child))
     while time.monotonic() < deadline:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
@@ -111,8 +114,16 @@ def _wait(child: int, deadline: float) -> int | None:
     return code
 
 
+def _end_with(child: int) -> None:
+    """End, and what was started too: it has a session of its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    os._exit(1)
+
+
 def _be_pytest(arguments: list[str], note: str) -> None:
     os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     quiet = os.open(note + ".log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)

@@ -120,8 +120,5 @@ def _parked_row(message: Update | PlainWrite, at: Any, batch_id: int, now_ms: in
         "verdict": "parked",
         "key": message_key(message),
         "reason": f"stamp is {stamp.ms - now_ms} ms ahead of the centre's clock; merged when it no longer is",
-        "stamp_ms": stamp.ms,
-        "stamp_counter": stamp.counter,
-        "stamp_region": stamp.region,
         "batch_id": batch_id,
     }

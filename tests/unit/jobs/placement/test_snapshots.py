@@ -11,8 +11,9 @@ import pytest
 
 from tests.ledger_rows import assigned, ledger, submitted
 from thalweg.conf.settings import PlaceSettings, Settings, WarehouseSettings
+from thalweg.jobs import snapshot
 from thalweg.jobs.microbatch.host import Host
-from thalweg.jobs.placement import snapshots, standby
+from thalweg.jobs.placement import ahead, snapshots, standby
 from thalweg.jobs.placement.recovery import follow, recover
 from thalweg.jobs.placement.snapshots import SnapshotKeeper
 from thalweg.jobs.runtime.job import Stop
@@ -245,3 +246,84 @@ def test_on_an_object_store_nobody_stands_by(tmp_path: Path) -> None:
     settings = Settings(warehouse=WarehouseSettings(path="s3://bucket/warehouse"), place=PlaceSettings(standby=True))
     with pytest.raises(standby.StandbyRefusedError, match="local file system only"):
         standby.stand_by(settings, "place", lambda: 0, Stop(), Host())
+
+
+def test_a_process_of_its_own_keeps_what_the_ledger_has_and_nothing_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thalweg.jobs.snapshot.os.nice", lambda _: 0)
+    settings = Settings(warehouse=WarehouseSettings(path=str(tmp_path)))
+    snapshot.run(settings)
+    assert list(tmp_path.iterdir()) == [], "a warehouse that nobody has placed in"
+    held = Ledger.claim(str(tmp_path))
+    held.commit(ledger(submitted("a"), assigned("a", 1), batch_id=1), "q", 1, 1)
+    snapshot.run(settings)
+    kept = read_snapshot(str(tmp_path))
+    assert kept.mark.rows == 2 and len(kept.image.tasks) == 1
+
+
+def test_who_waits_for_its_turn_has_compiled_and_its_jvm_warm_by_then(
+    tmp_path: Path, holder: "subprocess.Popen[str]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[object] = []
+    monkeypatch.setattr(ahead, "have_compiled", lambda _: done.append("compiled"))
+    monkeypatch.setattr(standby, "warm", lambda spark, _, pattern: done.append((spark, pattern)))
+    settings = Settings(
+        warehouse=WarehouseSettings(path=str(tmp_path)), place=PlaceSettings(standby=True, takeover_ms=60_000)
+    )
+    stop, host = Stop(), Host()
+    waits = threading.Thread(target=ahead.stand_by, args=("a session", settings, lambda: 0, stop, host), daemon=True)
+    waits.start()
+    deadline = time.monotonic() + 60
+    while len(done) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert waits.is_alive(), "the other one works"
+    stop.ask()
+    waits.join(20)
+    assert done[0] == "compiled"
+    assert [one[0] for one in done[1:] if isinstance(one, tuple)] == ["a session"]
+    assert host.followed is None, "there is no ledger yet"
+
+
+def test_where_nobody_works_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standby, "warm", lambda *_: pytest.fail("it starts at once"))
+    settings = Settings(warehouse=WarehouseSettings(path=str(tmp_path)), place=PlaceSettings(standby=True))
+    ahead.stand_by(None, settings, lambda: 0, Stop(), Host())  # type: ignore[arg-type]
+
+
+class Warming:
+    """A session whose query has ended its first batch at once, or never."""
+
+    def __init__(self, *, fails: bool) -> None:
+        self.isActive, self.lastProgress = True, {"batchId": 0}
+        self.fails, self.stopped, self.folder = fails, False, Path()
+        self.writeStream = self
+
+    def option(self, _name: str, folder: str) -> "Warming":
+        self.folder = Path(folder)
+        (self.folder / "offsets").mkdir()
+        return self
+
+    def foreachBatch(self, _batch: object) -> "Warming":  # noqa: N802 (Spark's name)
+        return self
+
+    def start(self) -> "Warming":
+        if self.fails:
+            raise OSError("no broker answers")
+        return self
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_query_that_only_warms_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    query = Warming(fails=fails)
+    monkeypatch.setattr(standby, "read_pattern", lambda *_, **__: query)
+    if fails:
+        with pytest.raises(OSError, match="no broker"):
+            standby.warm(None, Settings(), "t.requests")  # type: ignore[arg-type]
+    else:
+        standby.warm(None, Settings(), "t.requests")  # type: ignore[arg-type]
+        assert query.stopped
+    assert query.folder != Path() and not query.folder.exists()

@@ -42,6 +42,18 @@ def test_a_task_moves_where_it_is_cheaper_now_and_its_row_says_why_and_what_it_s
     assert said.realised_usd(said.hours) == pytest.approx(said.saving_usd, abs=0.01)
 
 
+@pytest.mark.parametrize("bound", [0, 1, 2])
+def test_tasks_of_a_tenant_that_are_not_alike_are_judged_each_by_its_own_terms(bound: int) -> None:
+    world = world_of(node("a", "n"), node("b", "n"), usd={"a": 2.0, "b": 3.0})
+    for number in range(3):
+        ask(world, f"t{number}", replace(TEN_HOURS, allowed_regions=("a",)) if number == bound else TEN_HOURS)
+    placed(world)
+    runs(world)
+    priced(world, a=2.0, b=1.0)
+    free = {f"t{number}" for number in range(3)} - {f"t{bound}"}
+    assert {row.task_id for row in moved(world, HOUR_MS)} == free
+
+
 def test_what_was_checkpointed_is_not_lost_and_what_is_done_is_not_left() -> None:
     world = of_two(TEN_HOURS)
     priced(world, a=2.0, b=1.7)

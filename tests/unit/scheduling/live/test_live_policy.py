@@ -306,6 +306,18 @@ def test_nothing_grows_into_what_somebody_waits_for() -> None:
     assert world.tasks["m"].copies[0].workers == 8
 
 
+@pytest.mark.parametrize(("limit", "most"), [(16.0, 8), (15.9, 7)])
+def test_a_task_grows_up_to_what_it_may_cost_an_hour_and_not_beyond(limit: float, most: int) -> None:
+    world = world_of(node("east", "n1", 8))
+    ask(world, "m", elastic(1, 2, 8, max_usd_per_hour=limit))  # type: ignore[arg-type]
+    placed(world)
+    assert world.tasks["m"].copies[0].workers == 2
+    placed(world, now_ms=200_000)
+    workers = world.tasks["m"].copies[0].workers
+    assert workers <= most and 2.0 * workers <= limit
+    assert workers == 8 or limit < 16.0, "at the limit is within it"
+
+
 def test_a_plan_with_victims_and_growth_leaves_the_nodes_as_they_were() -> None:
     world = full_world(100, 100, 100, 100)
     ask(world, "m", elastic(1, 2, 8, priority=400))  # type: ignore[arg-type]

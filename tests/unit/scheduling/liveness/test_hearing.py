@@ -1,6 +1,6 @@
 """What a sounding proves, and what it does not."""
 
-from thalweg.scheduling.liveness.hearing import BEAT_MS, Hearing, RecordPosition, Sounding
+from thalweg.scheduling.liveness.hearing import BEAT_MS, Hearing, RecordPosition, Sounding, covers
 from thalweg.scheduling.liveness.patience import LONGEST, Patience
 from thalweg.scheduling.liveness.told import Told
 
@@ -265,3 +265,12 @@ def test_a_topic_is_read_up_to_the_newest_sounding_whose_ends_were_read() -> Non
     assert ear.hearing.now_ms == 4_000
     assert ear.hearing.read_up_to_ms(ASSIGNED) == 3_000, "what came since is not read"
     assert ear.hearing.read_up_to_ms("unknown") == 4_000, "of what is not looked at, all that is read counts"
+
+
+def test_who_has_read_all_that_lay_before_the_ends_has_read_it_in_every_partition() -> None:
+    assert covers([], {}) and covers([3], {}) and covers([3, 0], {0: 3, 1: 0}) and covers([4], {0: 3})
+    assert covers([], {0: 0}), "nothing lay there"
+    assert not covers([], {0: 1}), "a partition that it does not know it has not read"
+    assert not covers([3], {0: 3, 1: 1})
+    assert not covers([2], {0: 3})
+    assert not covers([9], {0: None}), "nobody knows where it ends"

@@ -50,6 +50,19 @@ def test_copies_lie_in_distinct_regions_all_or_none():
     assert solution.unplaced[0].reason in (Reason.REPLICAS, Reason.CAPACITY)
 
 
+def test_what_needs_nothing_of_a_kind_fits_where_there_is_nothing_of_it():
+    # CPUs alone, in pools without a GPU: the regions are too few, not too small.
+    one = problem(gpus=[0, 0], prices=[1, 1], need=[0.0], replicas=np.array([3]))
+    classes = replace(one.classes, need=np.array([[0.0, 4.0]]))
+    (waiting,) = solve(
+        replace(one, classes=classes, pools=replace(one.pools, capacity=np.array([[0.0, 8.0], [0.0, 8.0]])))
+    ).unplaced
+    assert (waiting.reason, waiting.detail) == (
+        Reason.REPLICAS,
+        "3 copies need 3 distinct regions; 2 can hold one",
+    )
+
+
 def test_spread_copies_never_gives_a_task_one_region_twice():
     region, count = np.array([0, 1, 1, 2]), np.array([3, 1, 2, 3])
     dealt = spread_copies(region, count, tasks=3, replicas=3)

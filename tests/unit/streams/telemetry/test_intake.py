@@ -37,6 +37,7 @@ def test_every_sample_and_record_is_accounted_for_with_its_bytes() -> None:
 def test_a_dead_letter_carries_the_raw_bytes_the_reason_and_the_position() -> None:
     (refused,) = take_in(records(b"not json"), RULES, "p").refused
     letter = dead_letter(refused, "p")
+    assert refused.received_ms == NOW_MS
     headers = dict(letter.headers)
 
     assert letter.topic == "p.deadletter"

@@ -19,12 +19,21 @@ from thalweg.sync.protocol.changes import (
 )
 from thalweg.sync.protocol.merge import merge
 from thalweg.sync.protocol.policies import MergePolicy
-from thalweg.sync.protocol.records import KeyRefusedError, Record, checked_key, view
+from thalweg.sync.protocol.records import KeyRefusedError, Record, canonical, checked_key, view
 from thalweg.sync.protocol.stamps import Hlc
 
 
 def write(base: Record | None, change: Change, ms: int, region: str = "eu", seq: int | None = None) -> Record:
     return changed_record("k", base, (change,), f"{region}@1000000", seq or ms, Hlc(ms, 0, region))
+
+
+@pytest.mark.parametrize(("less", "more"), [(1, 2), ("a", "b"), ("a", "aa"), (None, "x"), ([1], [2]), (2, "1")])
+def test_of_two_values_stamped_alike_the_larger_encoding_wins_in_either_order(less: object, more: object) -> None:
+    if canonical(less) > canonical(more):
+        less, more = more, less
+    at = Hlc(5, 0, "eu")
+    one, other = (changed_record("k", None, (Assign("f", v),), f"eu@{n}", 1, at) for n, v in enumerate((less, more)))
+    assert view(merge(one, other)) == view(merge(other, one)) == {"f": more}
 
 
 def test_the_last_writer_wins_a_field_and_others_stay() -> None:

@@ -332,6 +332,25 @@ def test_a_gpu_is_given_on_only_when_the_process_that_sat_on_it_is_gone(tmp_path
     assert world.told("new") == ["accepted", "running"]
 
 
+class Mortal(Lingering):
+    """Runs that do not outlive their agent."""
+
+    survives_restart = False
+
+
+def test_an_orderly_stop_evicts_what_runs_and_calls_revoked_what_was_taken_back_already(tmp_path: Path) -> None:
+    world = World(folder=tmp_path, runner=Mortal())
+    world.send(assign("taken back", devices=[0]), assign("runs", devices=[1]))
+    world.steps()
+    world.send(revoke("taken back", 2))
+    world.steps()
+    world.agent.stop()
+    assert world.told("taken back") == ["accepted", "running", "revoked"]
+    assert world.told("runs") == ["accepted", "running", "evicted"]
+    causes = {report.task_id: report.cause for report in world.reports() if report.type in ("revoked", "evicted")}
+    assert causes == {"taken back": None, "runs": "agent"}
+
+
 def test_of_two_that_were_given_one_gpu_in_turn_the_last_runs_alone(tmp_path: Path) -> None:
     runner = Lingering()
     world = World(folder=tmp_path, runner=runner)

@@ -499,6 +499,19 @@ def test_what_is_offered_in_a_store_can_be_read_there(tmp_path: Path) -> None:
     runner.close()
 
 
+def test_what_a_stopped_task_has_said_is_found_where_its_end_says(tmp_path: Path) -> None:
+    store = SharedFolder(tmp_path / "store")
+    runner = ProcessRunner(folder=tmp_path / "agent", timeout_s=60, kill_grace_s=1, artefacts=store)
+    runner.start(assign("t", command=[*SHELL, "echo hello; exec sleep 60"]), now_ms())
+    assert until(lambda: log_of(runner, "t") == "hello\n")
+    runner.stop(key_of("t"), now_ms())
+    (ended,) = wait_for(runner)
+    uri = ended.outputs.log
+    assert uri is not None
+    assert until(lambda: read_artefact(uri) == b"hello\n")
+    runner.close()
+
+
 def test_the_log_of_a_running_task_is_in_the_store_within_seconds(tmp_path: Path) -> None:
     store = SharedFolder(tmp_path / "store")
     runner = ProcessRunner(folder=tmp_path / "agent", timeout_s=60, kill_grace_s=1, artefacts=store)

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from thalweg.benchmarks.mutants import trial
+from thalweg.benchmarks.mutants.asking import Passed, ask, ask_these
 from thalweg.benchmarks.mutants.coverage_map import CoverageMap
 from thalweg.benchmarks.mutants.mutations import lines_of, mutations
-from thalweg.benchmarks.mutants.record import FOUND, SURVIVED, Entry, Record
-from thalweg.benchmarks.mutants.sampling import draw, shares, sources
+from thalweg.benchmarks.mutants.record import FOUND, SURVIVED, UNREACHED, Entry, Record, changing
+from thalweg.benchmarks.mutants.sampling import draw, draw_another, shares, sources
 from thalweg.benchmarks.mutants.trial import TreeCopy, nearest, within
 from thalweg.conf.environment import PROJECT_ROOT
 
@@ -82,24 +83,35 @@ def test_the_sample_is_the_seeds_and_its_rooms_have_their_shares() -> None:
     assert not [one for one in first if one.path.startswith("sync/proof/")]
 
 
+def test_another_one_of_a_room_is_drawn_by_the_seed_and_never_a_line_that_was_drawn_already() -> None:
+    texts = {"sync/a.py": "x = a < b\ny = f(a)\nz = 1 + a\n"}
+    taken = {("sync/a.py", "x = a < b")}
+    drawn = [draw_another(texts, taken, "sync", number, 5) for number in range(1, 40)]
+    assert drawn == [draw_another(texts, taken, "sync", number, 5) for number in range(1, 40)]
+    assert {(one.path, one.mutation.line, one.room) for one in drawn} == {("sync/a.py", 3, "sync")}
+    assert [one.number for one in drawn] == [*range(1, 40)]
+    assert len({one.mutation.kind for one in drawn}) == 2, "either mistake of the line, by the number"
+
+
 def test_shares_add_up() -> None:
     assert shares({"a": 1, "b": 1, "c": 1}, 10) == {"a": 4, "b": 3, "c": 3}
 
 
 def test_tests_of_a_line_are_the_fastest_first_and_compiled_code_has_those_of_its_users(tmp_path: Path) -> None:
     covered = CoverageMap()
-    lines = {"scheduling/a.py": {"1": [], "2": [0], "3": [0, 1], "4": [0]}, "scheduling/kernel.py": {"1": []}}
+    lines = {"scheduling/a.py": {"1": [], "2": [0], "3": [0, 1], "4": [0], "6": []}, "scheduling/kernel.py": {"1": []}}
     part = {"tests": [["slow", 9.0], ["fast", 1.0]], "failed": [], "files": lines}
     covered.add(json.loads(json.dumps(part)))
     (tmp_path / "scheduling").mkdir()
     (tmp_path / "scheduling" / "a.py").write_text(
-        "from thalweg.scheduling import ids, kernel\ndef f():\n    x\n    y\n"
+        "from thalweg.scheduling import ids, kernel\ndef f():\n    x\n    y\ndef g():\n    z\n"
     )
     (tmp_path / "scheduling" / "kernel.py").write_text("from thalweg.scheduling.compiled import compiled\n")
     assert covered.tests_of("scheduling/a.py", 3, tmp_path) == ["fast", "slow"]
     assert covered.tests_of("scheduling/a.py", 4, tmp_path) == ["slow"]
     assert covered.tests_of("scheduling/a.py", 1, tmp_path) == ["fast", "slow"], "it runs at import"
     assert covered.tests_of("scheduling/a.py", 2, tmp_path) == ["fast", "slow"], "a test that imports it says nothing"
+    assert covered.tests_of("scheduling/a.py", 6, tmp_path) == ["fast", "slow"], "a function that is called at import"
     (tmp_path / "scheduling" / "b.py").write_text("def f():\n    x\n")
     assert covered.tests_of("scheduling/b.py", 2, tmp_path) == []
     assert covered.tests_of("scheduling/kernel.py", 9, tmp_path) == ["fast", "slow"]
@@ -131,6 +143,7 @@ def test_larger():
 
 def test_a_mistake_is_tried_in_a_copy_and_taken_out_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "START_CPU_S", 1)
+    monkeypatch.setattr(trial, "ANEW_CPU_S", 0)
     tree, test = tmp_path / "tree", "test_calc.py::test_larger"
     tree.mkdir()
     (tree / "calc.py").write_text(CALC)
@@ -155,6 +168,40 @@ def test_a_mistake_is_tried_in_a_copy_and_taken_out_again(tmp_path: Path, monkey
         (3, "statement forgotten"): "did not end",
     }
     assert (copy.root / "calc.py").read_text() == (tree / "calc.py").read_text() == CALC
+
+
+def test_a_longer_look_asks_only_the_tests_that_were_left_out(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tests = tree / "tests" / "unit" / "sync"
+    tests.mkdir(parents=True)
+    (tree / "sync").mkdir()
+    (tree / "sync" / "calc.py").write_text(CALC)
+    (tree / "sync" / "__init__.py").write_text("")
+    said = "from sync.calc import larger\n\ndef test_one():\n    open('asked', 'a').write({!r})\n    assert {}\n"
+    for name, claim in (("fast", "larger(1, 1) == 1"), ("slow", "larger(3, 2) == 3")):
+        (tests / f"test_{name}.py").write_text(said.format(name, claim))
+    subprocess.run(["git", "init", "-q"], cwd=tree, check=True)
+    subprocess.run(["git", "add", "."], cwd=tree, check=True)
+    fast, slow = (f"tests/unit/sync/test_{name}.py::test_one" for name in ("fast", "slow"))
+    covered = CoverageMap(seconds={fast: 1.0, slow: 5.0}, lines={"sync/calc.py": {4: {fast, slow}}})
+    (swapped,) = (one for one in mutations(CALC) if one.kind == "branches swapped")
+    mistake = entry(path="sync/calc.py", line=4, kind=swapped.kind, before=swapped.before, after=swapped.after)
+    passed = Passed(tmp_path / "passed", "a version")
+    copy = TreeCopy(tree, tmp_path / "copy")
+    try:
+        first = ask(copy, mistake, swapped, covered, passed, most_s=2.0)
+        assert (first["outcome"], first["ran"], first["left_out"]) == (SURVIVED, 1, 1)
+        assert passed.read(mistake) == {fast}
+        assert Passed(tmp_path / "passed", "another").read(mistake) == set(), "there the tests may say something else"
+        mistake.ran = first["ran"]
+        then = ask(copy, mistake, swapped, covered, passed, most_s=100.0)
+        assert (then["outcome"], then["by"], then["ran"], then["left_out"]) == (FOUND, slow, 2, 0)
+        assert (copy.root / "asked").read_text() == "fastslow"
+        assert ask_these(copy, mistake, swapped, [slow], {}, "written") == {"later": slow, "later_stage": "written"}
+        assert ask_these(copy, mistake, swapped, [fast], {}, "written") == {"later": "", "later_stage": ""}
+        assert ask(copy, mistake, swapped, CoverageMap(), passed, 1.0)["outcome"] == UNREACHED
+    finally:
+        copy.close()
 
 
 def entry(**of: object) -> Entry:
@@ -198,3 +245,15 @@ def test_a_record_is_gone_on_with_and_counts_as_it_was_and_as_it_is(tmp_path: Pa
     assert summary["found_percent"] == pytest.approx(33.3)
     assert summary["found_with_tests_written_since_percent"] == pytest.approx(66.7)
     assert summary["judged_equivalent"] == 1
+
+
+def test_what_others_wrote_into_the_record_meanwhile_stays(tmp_path: Path) -> None:
+    path = tmp_path / "mutants.json"
+    Record(seed=3, asked=2, lines={"sync": 10}, entries=[entry(number=1), entry(number=2)]).write(path)
+    old = Record.read(path)
+    with changing(path) as record:
+        record.of(2).judgement = "nobody sees it"
+    with changing(path) as record:
+        record.of(1).outcome = SURVIVED
+    now = Record.read(path)
+    assert (old.of(2).judgement, now.of(1).outcome, now.of(2).judgement) == ("", SURVIVED, "nobody sees it")
