@@ -11,7 +11,7 @@ import pytest
 from deltalake import DeltaTable, Transaction
 from pyspark.sql import SparkSession
 
-from tests.acceptance.object_store import LossyRelay, object_store
+from tests.acceptance.object_store import LossyRelay, relayed_store
 from tests.acceptance.placing import Setting
 from tests.table_rows import random_rows
 from thalweg.jobs import place
@@ -35,8 +35,8 @@ ORIGIN = CheckpointOrigin(
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, LossyRelay]]:
-    with object_store(monkeypatch) as found:
+def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[str, LossyRelay]]:
+    with relayed_store(monkeypatch, tmp_path) as found:
         yield found
 
 

@@ -2,21 +2,23 @@
 
 import random
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import psutil
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.acceptance.object_store import object_store
+from tests.acceptance.object_store import relayed_store
 from tests.acceptance.placing import Setting
-from tests.acceptance.spark_cluster import Submission, python_without_the_tree, spark_cluster, submitted
+from tests.patience import PATIENCE_S
 from thalweg.conf.environment import SetupIncompleteError
 from thalweg.jobs.runtime.s3_checkpoints import check_reachable
+from thalweg.stack.spark_cluster import python_without_the_tree, spark_cluster
+from thalweg.stack.submission import Submission, printed_jars, submitted
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.broker.query_checkpoint import QueryCheckpoint
 from thalweg.streams.broker.stored_checkpoint import files_at
@@ -34,7 +36,11 @@ def setting(broker: str, tmp_path: Path) -> Iterator[Setting]:
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    return python_without_the_tree(tmp_path / "bare")
+    python = python_without_the_tree(tmp_path / "bare")
+    command = [python, "-c", "import pyarrow, thalweg"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", env={})
+    assert "No module named 'thalweg'" in found.stderr
+    return python
 
 
 def options(setting: Setting) -> list[str]:
@@ -45,12 +51,6 @@ def options(setting: Setting) -> list[str]:
         "spark.checkpoints": setting.settings.spark.checkpoints,
     }
     return [part for name, value in found.items() for part in ("--set", f"{name}={value}")]
-
-
-def printed_jars(*sets: str) -> str:
-    """Run what the page says."""
-    command = [sys.executable, "-m", "thalweg.bootstrap.print_jars", *sets]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def task(name: str) -> dict[str, object]:
@@ -71,7 +71,7 @@ def test_on_a_standalone_cluster_two_jobs_run_beside_each_other_and_go_on_when_t
     def known() -> set[str]:
         return {row["node_id"] for row in setting.table("nodes") if row["region"] == "new"}
 
-    with spark_cluster(tmp_path / "cluster") as cluster:
+    with spark_cluster(tmp_path / "cluster", patience_s=PATIENCE_S) as cluster:
 
         def submit(job: str, *more: str) -> AbstractContextManager[Submission]:
             share = ("--total-executor-cores", "2", "--executor-memory", "700m")
@@ -79,6 +79,9 @@ def test_on_a_standalone_cluster_two_jobs_run_beside_each_other_and_go_on_when_t
                 job, tmp_path, bare, *options(setting), *more, master=cluster.master, jars=jars, spark_options=share
             )
 
+        assert not any("HOME" in psutil.Process(daemon.pid).environ() for daemon in cluster.daemons), (
+            "they inherit nothing"
+        )
         # Each batch through executors, and by our code there.
         with submit("place", "--set", "place.read_ahead=false"), submit("observe", "--set", "observe.writer=executors"):
             setting.request(task("before"))
@@ -104,7 +107,7 @@ def test_warehouse_and_checkpoint_on_s3_outlive_drivers_that_are_killed(
     broker: str, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance, jars, sent = random.Random(5), printed_jars("s3"), set[str]()
-    with object_store(monkeypatch) as (bucket, _):
+    with relayed_store(monkeypatch, tmp_path) as (bucket, _):
         setting = Setting(broker, tmp_path, warehouse=f"{bucket}/thalweg", checkpoints=f"{bucket}/checkpoints")
         checkpoint = QueryCheckpoint(files_at(f"{bucket}/checkpoints/place"))
 
