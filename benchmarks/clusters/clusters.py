@@ -201,21 +201,18 @@ def asked(
     """Return what a micro-batch asked the store for, and how long that takes at least."""
     with store.log.open(encoding="utf-8", errors="replace") as lines:
         within = [one for one in requests.read(lines) if span["from_ms"] <= one.at_s * 1_000 <= span["to_ms"] - 1_000]
-    noted = requests.batches(within)
-    each = (
-        {
-            place: {kind: round(number / noted, 2) for kind, number in sorted(kinds.items())}
-            for place, kinds in sorted(requests.by_place(within).items())
-        }
+    noted, counted = requests.batches(within), requests.by_place(within)
+    each = {
+        place: {kind: round(number / noted, 2) for kind, number in sorted(kinds.items())}
+        for place, kinds in sorted(counted.items())
         if noted
-        else {}
-    )
+    }
     total = {place: round(sum(kinds.values()), 2) for place, kinds in each.items()}
     floor = partial(requests.one_after_another_ms, each)
     return {
         "round_trip_ms": {"idle": trips, "under_load": under_load},
         "micro_batches": noted,
-        "requests": len(within),
+        "requests": sum(kinds.total() for kinds in counted.values()),
         "requests_a_batch": total,
         "of_kinds_a_batch": each,
         "on_the_way_a_batch": round(sum(number for place, number in total.items() if requests.is_on_the_way(place)), 2),

@@ -1,5 +1,6 @@
 """The documented spark-submit: on a standalone cluster that knows nothing of ours, and with all that stays on S3."""
 
+import os
 import random
 import subprocess
 import time
@@ -13,7 +14,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from tests.acceptance.object_store import relayed_store
-from tests.acceptance.placing import Setting
+from tests.acceptance.placing import Setting, until
 from tests.patience import PATIENCE_S
 from thalweg.conf.environment import SetupIncompleteError
 from thalweg.jobs.runtime.s3_checkpoints import check_reachable
@@ -131,6 +132,32 @@ def test_warehouse_and_checkpoint_on_s3_outlive_drivers_that_are_killed(
                 row["event_id"] for row in setting.ledger() if row["event_id"]
             }
             assert checkpoint.standing().batch and checkpoint.origin() is not None, "it is looked into there, too"
+        finally:
+            setting.close()
+
+
+def test_executors_write_to_s3_where_their_environment_names_it(
+    broker: str, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jars = printed_jars("s3")
+    with (
+        relayed_store(monkeypatch, tmp_path) as (bucket, _),
+        spark_cluster(tmp_path / "cluster", patience_s=PATIENCE_S) as cluster,
+    ):
+        setting = Setting(broker, tmp_path, warehouse=f"{bucket}/thalweg", checkpoints=f"{bucket}/checkpoints")
+        ensure_topics(setting.settings.kafka, ["new"], [TELEMETRY])
+        named = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        confs = [part for name in named for part in ("--conf", f"spark.executorEnv.{name}={named[name]}")]
+        share = ("--total-executor-cores", "2", "--executor-memory", "700m")
+        told = (*options(setting), "--set", "observe.writer=executors")
+        try:
+            with submitted(
+                "observe", tmp_path, bare, *told, master=cluster.master, jars=jars, spark_options=(*share, *confs)
+            ):
+                value = b'{"region": "new", "samples": [{"kind": "node", "node_id": "n", "gpus": 8}]}'
+                setting.producer.send(topic_name(TELEMETRY, setting.prefix, "new"), value)
+                setting.producer.flush()
+                until(lambda: any(row["region"] == "new" for row in setting.table("nodes")))
         finally:
             setting.close()
 

@@ -97,6 +97,23 @@ def test_what_a_batch_waits_for_takes_its_round_trips_one_after_another() -> Non
     assert one_after_another_ms(each, {"put": 10.0, "head": 3.0, "get": 2.0}) == 4 * 10 + 3 + 10
 
 
+def test_what_a_batch_asks_for_is_counted_within_the_measured_time_alone(tmp_path: Path) -> None:
+    before, after = (line.replace("23:42:27", at) for line, at in ((LOG[8], "23:42:20"), (LOG[8], "23:42:40")))
+    store = S3Server(port=1, bucket="b1", log=tmp_path / "log")
+    store.log.write_text("\n".join([before, *LOG, after]), encoding="utf-8")
+    at_ms = round(next(iter(read(LOG))).at_s * 1_000)
+    trips = {kind: {"p50_ms": 2.0} for kind in ("put", "head", "get", "list", "delete")}
+    found = clusters.asked(store, trips, trips, {"from_ms": at_ms - 500, "to_ms": at_ms + 5_000})
+    assert (found["micro_batches"], found["requests"]) == (2, 12)
+    assert found["requests_a_batch"] == {
+        "others": 0.5, "decisions files": 1.5, "decisions log": 1.5, "tasks log": 0.5, "checkpoint": 2.0,
+    }  # fmt: skip
+    assert found["on_the_way_a_batch"] == 5.0
+    assert found["one_after_another_ms"] == {"idle": 10.0, "under_load": 10.0}
+    nothing = clusters.asked(store, trips, trips, {"from_ms": 0, "to_ms": 5_000})
+    assert (nothing["micro_batches"], nothing["requests"], nothing["requests_a_batch"]) == (0, 0, {})
+
+
 def test_cases_are_run_in_their_order_and_each_with_what_it_is_held_against() -> None:
     assert chosen(clusters.Parameters().cases) == list(CASES)
     assert chosen("both, local") == ["local", "both"]
