@@ -80,15 +80,14 @@ def test_on_a_standalone_cluster_two_jobs_run_beside_each_other_and_go_on_when_t
                 job, tmp_path, bare, *options(setting), *more, master=cluster.master, jars=jars, spark_options=share
             )
 
-        assert not any("HOME" in psutil.Process(daemon.pid).environ() for daemon in cluster.daemons), (
-            "they inherit nothing"
-        )
         # Each batch through executors, and by our code there.
         with submit("place", "--set", "place.read_ahead=false"), submit("observe", "--set", "observe.writer=executors"):
             setting.request(task("before"))
             sample("n-before")
             setting.heard(lambda: "before" in setting.assigned() and "n-before" in known())
 
+            alike = [psutil.Process(daemon.pid) for daemon in cluster.daemons]
+            assert not any("HOME" in process.environ() for process in alike), "they inherit nothing of ours"
             doomed = cluster.executors()
             assert len(doomed) >= 2, "each application has executors of its own"
             names = [f"while-{number}" for number in range(len(doomed))]
