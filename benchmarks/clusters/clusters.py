@@ -67,7 +67,7 @@ class Parameters:
     """What is measured."""
 
     rate_per_s: int = 100
-    """A tenth of `bench latency`: a store's round trips take longer than the rest of a batch."""
+    """A tenth of `bench latency`: with a store's round trips a batch takes ten times as long."""
     seconds: float = 30.0
     warm_up_s: float = 20.0
     nodes: int = 800
