@@ -21,6 +21,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
 from thalweg.sync.clock import system_clock
+from thalweg.sync.delta.data_files import folder_of
 from thalweg.sync.delta.durable import sync_folder, sync_together
 from thalweg.sync.delta.log_news import read_entry
 
@@ -60,10 +61,17 @@ def commit_for(uri: str) -> Commit:
 
 
 def is_taken(uri: str, version: int) -> bool:
-    """Tell whether a version of a table exists."""
-    if "://" in uri:
-        return DeltaTable(uri).version() >= version
-    return (Path(uri) / "_delta_log" / f"{version:020d}.json").exists()
+    """Tell whether a version's entry is in the log."""
+    filesystem, folder = folder_of(uri)
+    path = f"{folder}/_delta_log/{version:020d}.json"
+    if "://" not in uri:
+        return Path(path).exists()
+    try:
+        # Asks for its length. Its information would be looked for twice where it is not there: as a folder, too.
+        filesystem.open_input_file(path).close()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 _ROWS: Final = re.compile(r'"numRecords":\s*(\d+)')
