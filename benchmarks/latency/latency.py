@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,8 +72,8 @@ def measure(parameters: Parameters) -> dict[str, Any]:
         "parameters": {name: getattr(parameters, name) for name in Parameters.__slots__},
         "bare": bare,
         "whole": whole,
-        "ratio": _ratio(whole, bare),
-        "larger": {name: figures | {"ratio_to_whole": _ratio(figures, usual)} for name, figures in larger.items()},
+        "ratio": ratio(whole, bare),
+        "larger": {name: figures | {"ratio_to_whole": ratio(figures, usual)} for name, figures in larger.items()},
         **({"whole_again": again} if parameters.flat else {}),
     }
 
@@ -83,7 +83,8 @@ STEPS: Final = ("read", "plan", "commit", "publish")
 _COMPARED: Final = ("p50_ms", "p95_ms", "p99_ms", "max_ms")
 
 
-def _ratio(figures: dict[str, Any], reference: dict[str, Any]) -> dict[str, float]:
+def ratio(figures: dict[str, Any], reference: dict[str, Any]) -> dict[str, float]:
+    """Say how many times as long as the reference each percentile is."""
     return {name: round(figures[name] / reference[name], 3) for name in _COMPARED}
 
 
@@ -104,24 +105,7 @@ def _phase(name: str, module: str, bootstrap: str, base: Path, parameters: Param
     with (base / name / "log").open("wb") as log, application(module, environment, log) as process:
         load = while_it_lives(
             process,
-            [
-                sys.executable,
-                "-m",
-                "thalweg.benchmarks.latency.latency_load",
-                json.dumps(
-                    {
-                        "bootstrap": bootstrap,
-                        "prefix": prefix,
-                        "regions": regions,
-                        "rate_per_s": parameters.rate_per_s,
-                        "seconds": parameters.seconds,
-                        "warm_up_s": parameters.warm_up_s,
-                        "pending": parameters.pending,
-                        "task_seconds": parameters.task_seconds,
-                        "patience_s": 120.0,
-                    }
-                ),
-            ],
+            load_command(kafka, regions, parameters),
             timeout_s=parameters.seconds + parameters.warm_up_s + 180,
         )
     if load is None:
@@ -130,6 +114,22 @@ def _phase(name: str, module: str, bootstrap: str, base: Path, parameters: Param
     if name != "bare":
         figures["steps_ms"] = steps(str(warehouse))
     return figures
+
+
+def load_command(kafka: KafkaSettings, regions: Sequence[str], parameters: Parameters) -> list[str]:
+    """Return what puts the load on, as a process; it prints the figures."""
+    wanted = {
+        "bootstrap": kafka.bootstrap_servers,
+        "prefix": kafka.topic_prefix,
+        "regions": regions,
+        "rate_per_s": parameters.rate_per_s,
+        "seconds": parameters.seconds,
+        "warm_up_s": parameters.warm_up_s,
+        "pending": parameters.pending,
+        "task_seconds": parameters.task_seconds,
+        "patience_s": 120.0,
+    }
+    return [sys.executable, "-m", "thalweg.benchmarks.latency.latency_load", json.dumps(wanted)]
 
 
 def while_it_lives(process: "subprocess.Popen[bytes]", command: list[str], timeout_s: float) -> bytes | None:

@@ -60,6 +60,7 @@ class Appender:
             raise DamagedTableError(damage.path, damage.seen)
         table = open_or_create(contract, warehouse)
         self.uri = address_of(table)
+        self._commit = commit_for(self.uri)
         self._obey(_protocol(table), _metadata(table))
         table = with_columns(table, contract)
         self._shape = shape(_metadata(table))
@@ -128,7 +129,7 @@ class Appender:
             if gone := {path for path in removed if path in self._rearranged or path in self._merged}:
                 raise RearrangedError(self.contract.name, gone)
             try:
-                commit_for(self.uri)(self.uri, self.version + 1, replace(entry, stamped=self._stamped))
+                self._commit(self.uri, self.version + 1, replace(entry, stamped=self._stamped))
                 self.version += 1
                 break
             except VersionTakenError:

@@ -2,7 +2,8 @@
 
 On a local disk the entry is one JSON file, linked into the log under the next version's name: the protocol's
 put-if-absent, in a millisecond. (`deltalake` replans the table for each commit: 5 ms at first and a millisecond more
-for every commit since the last checkpoint.) On an object store `deltalake` makes it. (Delta transaction log protocol,
+for every commit since the last checkpoint.) On an object store `deltalake` makes it, by a table that the writer keeps
+open. (Delta transaction log protocol,
 sections "Delta Log Entries", "Add File and Remove File", "In-Commit Timestamps".)
 """
 
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
 from thalweg.sync.clock import system_clock
+from thalweg.sync.delta.data_files import folder_of
 from thalweg.sync.delta.durable import sync_folder, sync_together
 from thalweg.sync.delta.log_news import read_entry
 
@@ -54,15 +56,22 @@ Commit = Callable[[str, int, Entry], None]
 
 
 def commit_for(uri: str) -> Commit:
-    """Choose how a table's commits are made."""
-    return commit_remotely if "://" in uri else commit_locally
+    """Choose how a writer's commits to a table are made; each writer asks once."""
+    return RemoteCommits() if "://" in uri else commit_locally
 
 
 def is_taken(uri: str, version: int) -> bool:
-    """Tell whether a version of a table exists."""
-    if "://" in uri:
-        return DeltaTable(uri).version() >= version
-    return (Path(uri) / "_delta_log" / f"{version:020d}.json").exists()
+    """Tell whether a version's entry is in the log."""
+    filesystem, folder = folder_of(uri)
+    path = f"{folder}/_delta_log/{version:020d}.json"
+    if "://" not in uri:
+        return Path(path).exists()
+    try:
+        # Asks for its length. Its information would be looked for twice where it is not there: as a folder, too.
+        filesystem.open_input_file(path).close()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 _ROWS: Final = re.compile(r'"numRecords":\s*(\d+)')
@@ -132,26 +141,53 @@ def _stamp_of(uri: str, version: int) -> int:
     return 0
 
 
-def commit_remotely(uri: str, version: int, entry: Entry) -> None:
-    """Let `deltalake` make the entry."""
-    table = DeltaTable(uri)
-    if table.version() + 1 != version:
-        raise VersionTakenError
-    try:
-        table.create_write_transaction(
-            list(entry.files),
-            "append",
-            table.schema(),
-            partition_by=list(entry.partition_by),
-            commit_properties=CommitProperties(
-                app_transactions=list(entry.transactions),
-                max_commit_retries=0,
-                custom_metadata={"purpose": entry.purpose, "commit_id": entry.commit_id},
-            ),
-            post_commithook_properties=_NO_HOOKS,
-        )
-    except CommitFailedError as error:
-        raise VersionTakenError from error
+class RemoteCommits:
+    """Lets `deltalake` make the entries, by a table that goes along with them: opening it reads the whole log.
+
+    For one writer and one thread: whose version comes next is told by the table that is held.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none; the first commit opens it."""
+        self._table: DeltaTable | None = None
+
+    def __call__(self, uri: str, version: int, entry: Entry) -> None:
+        """Make the entry. What the table asks for is what it asked for a version before: none later is passed over."""
+        table = self._brought_to(uri, version - 1)
+        try:
+            table.create_write_transaction(
+                list(entry.files),
+                "append",
+                table.schema(),
+                partition_by=list(entry.partition_by),
+                commit_properties=CommitProperties(
+                    app_transactions=list(entry.transactions),
+                    max_commit_retries=0,
+                    custom_metadata={"purpose": entry.purpose, "commit_id": entry.commit_id},
+                ),
+                post_commithook_properties=_NO_HOOKS,
+            )
+        except CommitFailedError as error:
+            raise VersionTakenError from error
+
+    def _brought_to(self, uri: str, version: int) -> DeltaTable:
+        """Give the table at a version.
+
+        Raises:
+            VersionTakenError: it is further than that.
+        """
+        table, self._table = self._table, None  # what fails below leaves nothing behind that is half read
+        if table is not None and table.version() < version:
+            try:
+                table.update_incremental()
+            except DeltaError:  # entries in between are cleaned away
+                table = None
+        if table is None:
+            table = DeltaTable(uri)
+        self._table = table
+        if table.version() != version:
+            raise VersionTakenError
+        return table
 
 
 def _action(file: AddAction | RemoveAction) -> dict[str, Any]:

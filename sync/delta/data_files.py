@@ -6,6 +6,7 @@ writer of the table then commits what was written, a few kilobytes whatever the 
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,14 @@ def folder_of(table_uri: str) -> tuple[pafs.FileSystem, str]:
     """File system and path of a table."""
     if "://" not in table_uri:
         return pafs.LocalFileSystem(), table_uri
+    return _stored(table_uri)
+
+
+@lru_cache(maxsize=64)
+def _stored(table_uri: str) -> tuple[pafs.FileSystem, str]:
+    # Kept: opening a store asks it for its region.
+    if table_uri.startswith("s3://"):  # an object of one part is put when it is closed, not uploaded in three steps
+        table_uri += ("&" if "?" in table_uri else "?") + "allow_delayed_open=true"
     filesystem, path = pafs.FileSystem.from_uri(table_uri)
     return filesystem, str(path)
 
@@ -74,16 +83,13 @@ def write_files(table_uri: str, rows: pa.Table, contract: TableContract, modifie
     for values, part in _partitions(rows, contract.partition_by):
         subfolder = "/".join(f"{column}={value}" for column, value in values.items())
         path = f"{subfolder}/part-{uuid.uuid4().hex}.parquet".lstrip("/")
-        if "://" not in table_uri:
+        if "://" not in table_uri:  # a store has no folders
             make_folder(Path(folder) / subfolder)
-        else:
-            filesystem.create_dir(f"{folder}/{subfolder}".rstrip("/"), recursive=True)
         target = f"{folder}/{path}"
         try:
-            pq.write_table(
-                part, target, filesystem=filesystem, compression=COMPRESSION, compression_level=COMPRESSION_LEVEL
-            )
-            size = filesystem.get_file_info(target).size
+            with filesystem.open_output_stream(target) as file:
+                pq.write_table(part, file, compression=COMPRESSION, compression_level=COMPRESSION_LEVEL)
+                size = file.tell()
         except BaseException:
             _remove(filesystem, [target, *(f"{folder}/{action.path}" for action in actions)])
             raise

@@ -1,22 +1,20 @@
-"""An S3 of one's own on the loopback interface, and a relay before it that loses answers."""
+"""A relay before an S3 of one's own, which loses answers."""
 
 import contextlib
 import http.client
-import subprocess
-import sys
 import threading
-import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.patience import PATIENCE_S
-from thalweg.processes.ports import LOOPBACK, accepts_connections, free_port
+from thalweg.processes.ports import LOOPBACK
+from thalweg.stack.s3_server import s3_server
 
 _HOP: Final = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive"})
 
@@ -71,46 +69,30 @@ def _body(handler: BaseHTTPRequestHandler) -> bytes:
 
 
 @contextmanager
-def object_store(patch: pytest.MonkeyPatch) -> Iterator[tuple[str, LossyRelay]]:
+def relayed_store(patch: pytest.MonkeyPatch, folder: Path) -> Iterator[tuple[str, LossyRelay]]:
     """Give a bucket's address, which this process and its children reach, and a relay before its server."""
-    port = free_port()
-    # A process of its own: in this one it would wait for whoever holds the interpreter.
-    command = [sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    limit = time.monotonic() + PATIENCE_S
-    while not accepts_connections(port):
-        assert server.poll() is None and time.monotonic() < limit
-        time.sleep(0.1)
-    relay = LossyRelay(store=(LOOPBACK, port))
+    with s3_server(folder, patience_s=PATIENCE_S) as store:
+        relay = LossyRelay(store=(LOOPBACK, store.port))
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
 
-        def log_message(self, format: str, *arguments: object) -> None:
-            pass
+            def log_message(self, format: str, *arguments: object) -> None:
+                pass
 
-        def do_any(self) -> None:
-            relay.answer(self)
+            def do_any(self) -> None:
+                relay.answer(self)
 
-        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = do_any  # noqa: N815 (the library's names)
+            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = do_any  # noqa: N815 (the library's names)
 
-    front = ThreadingHTTPServer((LOOPBACK, 0), Handler)
-    front.daemon_threads = True
-    threading.Thread(target=front.serve_forever, daemon=True).start()
-    bucket = f"b{uuid.uuid4().hex[:8]}"
-    make = http.client.HTTPConnection(*relay.store)
-    make.request("PUT", f"/{bucket}")
-    assert make.getresponse().status == 200
-    make.close()
-    relay.address = f"http://{LOOPBACK}:{front.server_address[1]}"
-    patch.setenv("AWS_ENDPOINT_URL", f"http://{LOOPBACK}:{port}")
-    for name, value in (("ALLOW_HTTP", "true"), ("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b")):
-        patch.setenv(f"AWS_{name}", value)
-    patch.setenv("AWS_REGION", "us-east-1")
-    try:
-        yield f"s3://{bucket}", relay
-    finally:
-        front.shutdown()
-        front.server_close()
-        server.kill()
-        server.wait()
+        front = ThreadingHTTPServer((LOOPBACK, 0), Handler)
+        front.daemon_threads = True
+        threading.Thread(target=front.serve_forever, daemon=True).start()
+        relay.address = f"http://{LOOPBACK}:{front.server_address[1]}"
+        for name, value in store.environment.items():
+            patch.setenv(name, value)
+        try:
+            yield store.uri, relay
+        finally:
+            front.shutdown()
+            front.server_close()

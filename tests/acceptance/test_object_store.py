@@ -2,18 +2,21 @@
 
 import random
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, Transaction
+from pyarrow.fs import FileSystem
 from pyspark.sql import SparkSession
 
-from tests.acceptance.object_store import LossyRelay, object_store
+from tests.acceptance.object_store import LossyRelay, relayed_store
 from tests.acceptance.placing import Setting
 from tests.table_rows import random_rows
+from thalweg.benchmarks.clusters import requests
 from thalweg.jobs import place
 from thalweg.jobs.runtime.job import Stop
 from thalweg.streams.broker.origin import CheckpointOrigin, Standing
@@ -22,8 +25,9 @@ from thalweg.streams.broker.range_reader import batch_ranges
 from thalweg.streams.broker.stored_checkpoint import files_at
 from thalweg.sync.clock import system_clock
 from thalweg.sync.delta.appender import Appender
+from thalweg.sync.delta.commits import is_taken
 from thalweg.sync.delta.contracts import PLANS
-from thalweg.sync.delta.store import AnotherWriterError
+from thalweg.sync.delta.store import AnotherWriterError, TableRefusedError
 from thalweg.sync.ledger.ledger import Ledger
 
 pytestmark = pytest.mark.acceptance
@@ -35,9 +39,26 @@ ORIGIN = CheckpointOrigin(
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, LossyRelay]]:
-    with object_store(monkeypatch) as found:
+def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[str, LossyRelay]]:
+    with relayed_store(monkeypatch, tmp_path) as found:
         yield found
+
+
+class Asked:
+    """Tells what the server was asked, by the lines of its log."""
+
+    def __init__(self, log: Path) -> None:
+        self._log, self._read = log, 0
+
+    def since(self) -> list[requests.StoreRequest]:
+        """Give the requests since the last call."""
+        text = self._log.read_text(encoding="utf-8")
+        new, self._read = text[self._read :], len(text)
+        return list(requests.read(new.splitlines()))
+
+
+def kinds(asked: Sequence[requests.StoreRequest]) -> dict[str, int]:
+    return dict(Counter(request.kind for request in asked))
 
 
 def row(plan_id: str) -> pa.Table:
@@ -83,6 +104,56 @@ def test_a_commit_whose_answer_was_lost_is_known_as_ones_own(
     table = DeltaTable(f"{warehouse}/{PLANS.name}")
     assert sorted(table.to_pyarrow_table(columns=["plan_id"])["plan_id"].to_pylist()) == ["plan-0", "plan-1", "plan-2"]
     assert table.version() == writer.version
+
+
+def test_what_a_writer_asks_for_does_not_grow_with_the_log(store: tuple[str, LossyRelay], tmp_path: Path) -> None:
+    warehouse, _ = store
+    asked = Asked(tmp_path / "s3-server.log")
+    writer = Appender(PLANS, warehouse)
+    writer.commit(writer.write(row("first"), 0), Transaction("test", 0))
+    commits = []
+    for number in range(1, 12):
+        asked.since()
+        files = writer.write(row(f"plan-{number}"), 0)
+        assert kinds(asked.since()) == {"put": 1}, "a file is one object that is put, and nothing else"
+        writer.commit(files, Transaction("test", number))
+        commits.append(asked.since())
+        writer.check()
+        assert kinds(asked.since()) == {"head 404": 1}
+        if number == 6:
+            DeltaTable(writer.uri).create_checkpoint()
+    # What is the newest, three times; `deltalake` gets an entry twice, behind its commit and again as it goes along.
+    expected = {"list": 3, "put": 1, "get": 4}
+    assert all(kinds(asked) == expected for asked in [*commits[1:6], *commits[7:]]), commits
+    anew = {request.key.rpartition("/")[2] for request in commits[6] if request.kind == "get"}
+    entries = {f"{version:020d}.json" for version in range(9)}
+    assert anew & entries <= {f"{version:020d}.json" for version in (7, 8)}, "the checkpoint stands for those before it"
+    table = DeltaTable(writer.uri)
+    assert table.version() == writer.version == 12
+    assert [file["size_bytes"] for file in pa.table(table.get_add_actions()).to_pylist()] == [
+        filesystem_size(path) for path in table.file_uris()
+    ]
+
+
+def filesystem_size(uri: str) -> int:
+    filesystem, path = FileSystem.from_uri(uri)
+    return int(filesystem.get_file_info(path).size)
+
+
+def test_what_others_did_to_a_table_is_noticed_by_a_writer_that_keeps_it_open(store: tuple[str, LossyRelay]) -> None:
+    warehouse, _ = store
+    writer = Appender(PLANS, warehouse)
+    for number in range(3):
+        writer.commit(writer.write(row(f"plan-{number}"), 0), Transaction("test", number))
+    assert not is_taken(writer.uri, writer.version + 1)
+    DeltaTable(writer.uri).alter.set_table_description("somebody's")  # housekeeping: it goes on behind it
+    assert is_taken(writer.uri, writer.version + 1)
+    writer.commit(writer.write(row("behind"), 0), Transaction("test", 3))
+    DeltaTable(writer.uri).alter.add_constraint({"named": "plan_id <> 'nobody'"})
+    with pytest.raises(TableRefusedError, match=r"checkConstraints.*nothing was written"):
+        writer.commit(writer.write(row("refused"), 0), Transaction("test", 4))
+    kept = DeltaTable(writer.uri).to_pyarrow_table(columns=["plan_id"])["plan_id"].to_pylist()
+    assert sorted(kept) == ["behind", "plan-0", "plan-1", "plan-2"]
 
 
 def test_a_checkpoint_there_is_looked_into_marked_and_set_aside(store: tuple[str, LossyRelay]) -> None:

@@ -1,22 +1,25 @@
 """The documented spark-submit: on a standalone cluster that knows nothing of ours, and with all that stays on S3."""
 
+import os
 import random
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import psutil
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.acceptance.object_store import object_store
-from tests.acceptance.placing import Setting
-from tests.acceptance.spark_cluster import Submission, python_without_the_tree, spark_cluster, submitted
+from tests.acceptance.object_store import relayed_store
+from tests.acceptance.placing import Setting, until
+from tests.patience import PATIENCE_S
 from thalweg.conf.environment import SetupIncompleteError
 from thalweg.jobs.runtime.s3_checkpoints import check_reachable
+from thalweg.stack.spark_cluster import python_without_the_tree, spark_cluster
+from thalweg.stack.submission import Submission, printed_jars, submitted
 from thalweg.streams.broker.admin import ensure_topics
 from thalweg.streams.broker.query_checkpoint import QueryCheckpoint
 from thalweg.streams.broker.stored_checkpoint import files_at
@@ -34,7 +37,11 @@ def setting(broker: str, tmp_path: Path) -> Iterator[Setting]:
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    return python_without_the_tree(tmp_path / "bare")
+    python = python_without_the_tree(tmp_path / "bare")
+    command = [python, "-c", "import pyarrow, thalweg"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", env={})
+    assert "No module named 'thalweg'" in found.stderr
+    return python
 
 
 def options(setting: Setting) -> list[str]:
@@ -45,12 +52,6 @@ def options(setting: Setting) -> list[str]:
         "spark.checkpoints": setting.settings.spark.checkpoints,
     }
     return [part for name, value in found.items() for part in ("--set", f"{name}={value}")]
-
-
-def printed_jars(*sets: str) -> str:
-    """Run what the page says."""
-    command = [sys.executable, "-m", "thalweg.bootstrap.print_jars", *sets]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def task(name: str) -> dict[str, object]:
@@ -71,7 +72,7 @@ def test_on_a_standalone_cluster_two_jobs_run_beside_each_other_and_go_on_when_t
     def known() -> set[str]:
         return {row["node_id"] for row in setting.table("nodes") if row["region"] == "new"}
 
-    with spark_cluster(tmp_path / "cluster") as cluster:
+    with spark_cluster(tmp_path / "cluster", patience_s=PATIENCE_S) as cluster:
 
         def submit(job: str, *more: str) -> AbstractContextManager[Submission]:
             share = ("--total-executor-cores", "2", "--executor-memory", "700m")
@@ -85,6 +86,8 @@ def test_on_a_standalone_cluster_two_jobs_run_beside_each_other_and_go_on_when_t
             sample("n-before")
             setting.heard(lambda: "before" in setting.assigned() and "n-before" in known())
 
+            alike = [psutil.Process(daemon.pid) for daemon in cluster.daemons]
+            assert not any("HOME" in process.environ() for process in alike), "they inherit nothing of ours"
             doomed = cluster.executors()
             assert len(doomed) >= 2, "each application has executors of its own"
             names = [f"while-{number}" for number in range(len(doomed))]
@@ -104,7 +107,7 @@ def test_warehouse_and_checkpoint_on_s3_outlive_drivers_that_are_killed(
     broker: str, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance, jars, sent = random.Random(5), printed_jars("s3"), set[str]()
-    with object_store(monkeypatch) as (bucket, _):
+    with relayed_store(monkeypatch, tmp_path) as (bucket, _):
         setting = Setting(broker, tmp_path, warehouse=f"{bucket}/thalweg", checkpoints=f"{bucket}/checkpoints")
         checkpoint = QueryCheckpoint(files_at(f"{bucket}/checkpoints/place"))
 
@@ -128,6 +131,32 @@ def test_warehouse_and_checkpoint_on_s3_outlive_drivers_that_are_killed(
                 row["event_id"] for row in setting.ledger() if row["event_id"]
             }
             assert checkpoint.standing().batch and checkpoint.origin() is not None, "it is looked into there, too"
+        finally:
+            setting.close()
+
+
+def test_executors_write_to_s3_where_their_environment_names_it(
+    broker: str, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jars = printed_jars("s3")
+    with (
+        relayed_store(monkeypatch, tmp_path) as (bucket, _),
+        spark_cluster(tmp_path / "cluster", patience_s=PATIENCE_S) as cluster,
+    ):
+        setting = Setting(broker, tmp_path, warehouse=f"{bucket}/thalweg", checkpoints=f"{bucket}/checkpoints")
+        ensure_topics(setting.settings.kafka, ["new"], [TELEMETRY])
+        named = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        confs = [part for name in named for part in ("--conf", f"spark.executorEnv.{name}={named[name]}")]
+        share = ("--total-executor-cores", "2", "--executor-memory", "700m")
+        told = (*options(setting), "--set", "observe.writer=executors")
+        try:
+            with submitted(
+                "observe", tmp_path, bare, *told, master=cluster.master, jars=jars, spark_options=(*share, *confs)
+            ):
+                value = b'{"region": "new", "samples": [{"kind": "node", "node_id": "n", "gpus": 8}]}'
+                setting.producer.send(topic_name(TELEMETRY, setting.prefix, "new"), value)
+                setting.producer.flush()
+                until(lambda: any(row["region"] == "new" for row in setting.table("nodes")))
         finally:
             setting.close()
 

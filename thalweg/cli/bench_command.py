@@ -5,8 +5,7 @@ import importlib
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from thalweg.conf.environment import results_folder
+from thalweg.processes.variables import variables_set
 from thalweg.stack.stack import scratch_environment
 
 BENCHMARKS: Final[Mapping[str, tuple[str, str]]] = {
@@ -26,6 +26,7 @@ BENCHMARKS: Final[Mapping[str, tuple[str, str]]] = {
     "agent": ("thalweg.benchmarks.agent.agent", "agent"),
     "brokers": ("thalweg.benchmarks.brokers.brokers", "measure"),
     "burst": ("thalweg.benchmarks.recovery.burst", "measure"),
+    "clusters": ("thalweg.benchmarks.clusters.clusters", "measure"),
     "edge": ("thalweg.benchmarks.edge.edge", "measure"),
     "edge-training": ("thalweg.benchmarks.edge.training", "measure"),
     "ended": ("thalweg.benchmarks.ended.ended", "measure"),
@@ -109,7 +110,7 @@ def bench(name: str, items: tuple[str, ...], as_json: bool, record: bool) -> Non
     with (
         console.status(f"measuring {name} …"),
         TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as scratch,
-        _environment(scratch_environment(Path(scratch), os.environ)),
+        variables_set(scratch_environment(Path(scratch), os.environ)),
     ):
         document = run(measure, given)
     if record:
@@ -118,18 +119,6 @@ def bench(name: str, items: tuple[str, ...], as_json: bool, record: bool) -> Non
         click.echo(json.dumps(document))
     else:
         Console().print(as_table(name, document))
-
-
-@contextmanager
-def _environment(more: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for a while: the folder that they name goes away."""
-    before = dict(os.environ)
-    os.environ |= more
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ |= before
 
 
 def keep(name: str, document: Mapping[str, Any]) -> Path:

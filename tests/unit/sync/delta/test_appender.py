@@ -101,8 +101,8 @@ def test_a_vacuum_by_somebody_else_is_no_second_writer(appender: Appender, tmp_p
 def test_a_file_that_cannot_be_written_leaves_nothing_behind(
     appender: Appender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(table: pa.Table, where: str, **_: object) -> None:
-        Path(where).write_bytes(b"half")
+    def fail(table: pa.Table, where: pa.NativeFile, **_: object) -> None:
+        where.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("thalweg.sync.delta.data_files.pq.write_table", fail)

@@ -11,7 +11,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from thalweg.sync.delta import appender, keyed_table
 from thalweg.sync.delta.appender import Appender
-from thalweg.sync.delta.commits import commit_remotely
+from thalweg.sync.delta.commits import RemoteCommits
 from thalweg.sync.delta.contracts import PLACEMENTS, TASKS, TableContract
 from thalweg.sync.delta.keyed_table import KeyedTable
 from thalweg.sync.delta.store import table_uri
@@ -40,7 +40,7 @@ def test_it_holds_what_a_dictionary_would(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(keyed_table, "LARGEST_ROWS", 8)
     monkeypatch.setattr(keyed_table, "MOST_HELD_ROWS", 20)
     if seed % 4 == 3:
-        monkeypatch.setattr(appender, "commit_for", lambda _: commit_remotely)
+        monkeypatch.setattr(appender, "commit_for", lambda _: RemoteCommits())
     chance = random.Random(seed)
     table, model, settled = KeyedTable(PLACEMENTS, str(tmp_path)), Model(), set[tuple[str, int]]()
     for turn in range(40):

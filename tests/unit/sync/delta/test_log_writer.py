@@ -16,10 +16,10 @@ from thalweg.sync.delta.store import AnotherWriterError, table_uri
 Open = Callable[[str], LogWriter]
 
 
-@pytest.fixture(params=[commits.commit_locally, commits.commit_remotely])
+@pytest.fixture(params=[lambda: commits.commit_locally, commits.RemoteCommits], ids=["local", "remote"])
 def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Open:
     """Open a writer that commits one way or the other."""
-    monkeypatch.setattr(appender, "commit_for", lambda _: request.param)
+    monkeypatch.setattr(appender, "commit_for", lambda _: request.param())
     return lambda warehouse: LogWriter(PLANS, warehouse)
 
 
@@ -60,9 +60,10 @@ def test_a_writer_is_refused_once_another_has_committed(opened: Open, tmp_path: 
 
 
 def test_the_two_kinds_of_commit_fence_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    local, remote = LogWriter(PLANS, str(tmp_path)), LogWriter(PLANS, str(tmp_path))
+    local = LogWriter(PLANS, str(tmp_path))
+    monkeypatch.setattr(appender, "commit_for", lambda _: commits.RemoteCommits())
+    remote = LogWriter(PLANS, str(tmp_path))
     local.append(rows(1), {})
-    monkeypatch.setattr(appender, "commit_for", lambda _: commits.commit_remotely)
     with pytest.raises(AnotherWriterError):
         remote.append(rows(2), {})
 

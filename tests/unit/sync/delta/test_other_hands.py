@@ -49,11 +49,11 @@ Tidy = Callable[[str], None]
 
 
 @housekeeping
-@pytest.mark.parametrize("commit", [commits.commit_locally, commits.commit_remotely], ids=["local", "remote"])
+@pytest.mark.parametrize("commit", [lambda: commits.commit_locally, commits.RemoteCommits], ids=["local", "remote"])
 def test_the_ledger_goes_on_behind_housekeeping_and_compacts_what_is_left(
-    tmp_path: Path, somebody: Tidy, commit: commits.Commit, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, somebody: Tidy, commit: Callable[[], commits.Commit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(appender, "commit_for", lambda _: commit)
+    monkeypatch.setattr(appender, "commit_for", lambda _: commit())
     monkeypatch.setattr("thalweg.sync.ledger.ledger.COMPACT_FILES", 3)
     held = Ledger.claim(str(tmp_path))
     for batch in range(12):
@@ -237,7 +237,7 @@ def test_a_commit_whose_answer_was_lost_is_not_made_twice(tmp_path: Path, monkey
         commits.commit_locally(uri, version, entry)
         raise commits.VersionTakenError
 
-    monkeypatch.setattr(appender, "commit_for", lambda _: answer_lost)
+    monkeypatch.setattr(table, "_commit", answer_lost)
     table.commit(table.write(_conflict("a"), 0))
     monkeypatch.undo()
     table.commit(table.write(_conflict("b"), 0))
