@@ -1,6 +1,9 @@
 """`thalweg edge …`: what is done to data before they leave a region."""
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -71,7 +74,8 @@ def prepare(
         else:
             settings = with_broker(load_settings(config, with_bootstrap(overrides, bootstrap)))
             key, declaration = declared_in_record(key or "", region or os.environ.get("THALWEG_REGION"), settings.kafka)
-        found = prepare_file(source, target, declaration, record=key)
+        with _cleared_up():
+            found = prepare_file(source, target, declaration, record=key)
     except (SettingsError, NoBrokerError, DeclarationError, RowError, PreparedFileError) as error:
         raise WrongCall(str(error)) from error
     except (StreamError, NoDeclarationError) as error:
@@ -95,3 +99,13 @@ def _less(before: int, after: int) -> str:
     if "1.0" in (fewer, more):
         return "about as many"
     return f"{fewer} times fewer bytes" if after < before else f"{more} times as many bytes"
+
+
+@contextmanager
+def _cleared_up() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does: what lies beside OUT until it is whole may be larger than IN."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -100,13 +100,15 @@ def publish(
       thalweg model publish digits digits.onnx --for-region bern
       thalweg model publish digits digits.onnx --for-rollout
     """
-    from thalweg.serving.publication import PublicationError, publish_version, store_version
+    from thalweg.serving.publication import PublicationError, inputs_told, publish_version, store_version
 
     if for_rollout and region is not None:
         raise WrongCall("--for-rollout declares nothing of a region: allowed without --for-region")
     try:
         key_of(name, region)
-    except VersionRecordError as error:
+        raw = file.read_bytes()
+        inputs_told(raw)
+    except (VersionRecordError, PublicationError) as error:
         raise WrongCall(str(error)) from error
     settings = _settings(config, overrides, bootstrap)
     place = state_folder() / f"{PUBLISHER}.sqlite"
@@ -114,7 +116,7 @@ def publish(
     how: Callable[..., Any] = partial(publish_version, region=region) if not for_rollout else store_version
     with _replica(place, settings) as replica:
         try:
-            found = how(name, file.read_bytes(), replica, store_of(settings), number=number, other_inputs=other_inputs)
+            found = how(name, raw, replica, store_of(settings), number=number, other_inputs=other_inputs)
         except (PublicationError, VersionRecordError) as error:
             raise WrongCall(str(error)) from error
         except OSError as error:

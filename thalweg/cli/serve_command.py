@@ -2,6 +2,7 @@
 
 import json
 import logging
+import socket
 import sys
 import webbrowser
 from pathlib import Path
@@ -69,7 +70,8 @@ def serve(
     except WindowSettingsError as error:
         raise WrongCall(str(error)) from error
     except OSError as error:
-        raise WrongCall(f"{window.host}:{window.port}: {error.strerror or error}; --port 0 takes a free one") from error
+        more = "" if isinstance(error, socket.gaierror) else "; --port 0 takes a free one"
+        raise WrongCall(f"{window.host}:{window.port}: {error.strerror or error}{more}") from error
     with listening:
         url = _url(window.host, listening.getsockname()[1])
 

@@ -1,6 +1,7 @@
 """`thalweg model serve`: answer for a model, as a task that the plane placed or by hand."""
 
 import os
+import socket
 import threading
 import time
 import uuid
@@ -124,7 +125,8 @@ def serve_model_command(
     except (SettingsError, NoBrokerError, ValueError) as error:
         raise WrongCall(str(error)) from error
     except OSError as error:
-        raise WrongCall(f"{host}:{port}: {error.strerror or error}; --port 0 takes a free one") from error
+        more = "" if isinstance(error, socket.gaierror) else "; --port 0 takes a free one"
+        raise WrongCall(f"{host}:{port}: {error.strerror or error}{more}") from error
     set_up_logs(settings.logs)
     scheme = "http" if settings.serving.tls_certfile is None else "https"
     at = url or f"{scheme}://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"

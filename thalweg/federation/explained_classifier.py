@@ -19,6 +19,7 @@ from thalweg.learning.vectors.parameters import Vector
 
 ClassName = int | str
 _FLOATS: Final = {"tensor(float)": np.float32, "tensor(double)": np.float64}
+_MAPS: Final = frozenset({"seq(map(int64,tensor(float)))", "seq(map(string,tensor(float)))"})
 _LABELS: Final = frozenset({"tensor(int64)", "tensor(int32)", "tensor(string)"})
 _ROWS_AT_ONCE: Final = 65_536
 """Given to ONNX Runtime: of 784 numbers each they are 200 MB, and a forest's outputs are a tenth of that."""
@@ -37,6 +38,13 @@ class ExplainedClassifier:
     """Whether the scores are a linear function: then Shapley values have a closed form."""
     shape: dict[str, Any] = field(default_factory=dict)
     """What it is made of, for words: `hidden` of a network."""
+    has_another: bool = False
+    """Whether the last name stands for classes that no sample is of, and is none itself."""
+
+    @property
+    def classes(self) -> int:
+        """How many there are."""
+        return len(self.names) - self.has_another
 
     def named(self, rows: Numbers) -> npt.NDArray[Any]:
         """[samples] the class of each, by name."""
@@ -92,25 +100,38 @@ def of_onnx(raw: bytes, x: Numbers) -> ExplainedClassifier:
     if not outputs or outputs[0].type not in _LABELS:
         seen = ", ".join(f"{node.name} {node.type}" for node in outputs)
         raise SamplesError(f"it gives {seen}; allowed is a classifier, whose first output is the class of each sample")
-    has_scores = len(outputs) > 1 and outputs[1].type in _FLOATS
+    is_by_name = len(outputs) > 1 and outputs[1].type in _MAPS
+    has_scores = is_by_name or (len(outputs) > 1 and outputs[1].type in _FLOATS)
     asked = [node.name for node in outputs[: 1 + has_scores]]
+    first: list[npt.NDArray[Any]] = []
+    keys: list[ClassName] = []
+
+    def columns(told: Any) -> npt.NDArray[Any]:
+        """[samples, classes] of a map from class to probability for each sample, which skl2onnx writes by default."""
+        keys.extend(() if keys else sorted(told[0], key=str))
+        return np.array([[one[key] for key in keys] for one in told])
 
     def told(rows: Numbers) -> list[npt.NDArray[Any]]:
+        if not len(rows):  # not every model takes none
+            return [part[:0] for part in first]
         parts = []
         for begin in range(0, len(rows), _ROWS_AT_ONCE):
             given = np.ascontiguousarray(rows[begin : begin + _ROWS_AT_ONCE], _FLOATS[one.type])
             try:
-                parts.append(session.run(asked, {one.name: given}))
+                label, *scores = session.run(asked, {one.name: given})
+                parts.append([label, *(columns(each) if is_by_name else each for each in scores)])
             except Exception as error:  # ONNX Runtime's own errors share no class but this
                 raise SamplesError(f"it cannot answer these samples: {' '.join(str(error).split())[:300]}") from error
-        return [np.concatenate([np.asarray(part[place]) for part in parts]) for place in range(len(asked))]
+        return [np.concatenate([np.atleast_1d(part[place]) for part in parts]) for place in range(len(asked))]
 
-    first = told(x)
+    first.extend(told(x))
     labels = first[0].reshape(-1)
     if labels.shape != x.shape[:1]:
         raise SamplesError(f"its first output is {first[0].shape} for {len(x)} samples; allowed is a class of each")
-    names = _names_of_scores(labels, first[1]) if has_scores else None
+    names = tuple(keys) if is_by_name else _names_of_scores(labels, first[1]) if has_scores else None
     if names is not None:
+        if not np.isfinite(np.asarray(first[1], np.float64)).all():
+            raise SamplesError("some of the probabilities that it tells of these samples are no finite numbers")
         return ExplainedClassifier(
             inputs=x.shape[1], names=names, scores=lambda rows: np.asarray(told(rows)[1], np.float64)
         )
@@ -122,7 +143,7 @@ def of_onnx(raw: bytes, x: Numbers) -> ExplainedClassifier:
         hits = named[:, None] == known
         return np.concatenate([hits, ~hits.any(axis=1, keepdims=True)], axis=1).astype(np.float64)
 
-    return ExplainedClassifier(inputs=x.shape[1], names=(*_plain(known), "another"), scores=chosen)
+    return ExplainedClassifier(inputs=x.shape[1], names=(*_plain(known), "another"), scores=chosen, has_another=True)
 
 
 def _takes(inputs: Sequence[Any], width: int) -> bool:

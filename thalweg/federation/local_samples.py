@@ -24,6 +24,10 @@ class SamplesError(Exception):
     """The file holds no samples that can be trained on; the text says why."""
 
 
+_NUMBERS: Final = "biuf"
+"""Kinds of numpy's that are numbers, and are no other number when they are written as floats."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalSamples:
     """What a region has."""
@@ -52,11 +56,12 @@ def read_named_samples(file: Path) -> tuple[Features, NDArray[Any]]:
     """
     try:
         x, y = read_arrays(file, "x", "y")
-        x = x.astype(np.float32)
     except NumpyFileError as error:
         raise SamplesError(str(error)) from error
-    except (TypeError, ValueError) as error:
-        raise SamplesError(f"{file}: x is of {x.dtype}; allowed are numbers") from error
+    if x.dtype.kind not in _NUMBERS:
+        raise SamplesError(f"{file}: x is of {x.dtype}; allowed are numbers")
+    with np.errstate(over="ignore"):  # what is too large is refused below
+        x = x.astype(np.float32)
     if x.ndim != 2 or y.shape != x.shape[:1] or not y.size:
         raise SamplesError(f"{file}: x is {x.shape}, y is {y.shape}; allowed are [samples, inputs] and [samples]")
     if not np.isfinite(x).all():

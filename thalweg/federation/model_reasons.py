@@ -66,6 +66,10 @@ def explained(
     if y.dtype.kind not in ("iu" if classifier.is_numbered else "U"):
         seen = ", ".join(map(repr, classifier.names[:3]))
         raise SamplesError(f"y is of {y.dtype}, and the model names its classes {seen}, …; allowed are such names")
+    names = [name for name in classifier.names if isinstance(name, int) == classifier.is_numbered]
+    if not np.isin(y, names).any():
+        allowed = ", ".join(map(repr, names[:5]))
+        raise SamplesError(f"y names none of the model's classes: seen {y[0].item()!r}, allowed {allowed}")
 
     def points_wrong(rows: Numbers) -> float:
         return 100.0 * float(np.mean(classifier.named(rows) != y))
@@ -74,7 +78,7 @@ def explained(
     return {
         "inputs": classifier.inputs,
         **classifier.shape,
-        "classes": len(classifier.names),
+        "classes": classifier.classes,
         "samples": int(y.size),
         "accuracy": float(np.mean(told == y)),
         "importance": [

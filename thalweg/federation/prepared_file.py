@@ -83,10 +83,11 @@ def _carried_out(source: Path, target: Path, declaration: Declaration, scratch: 
     """Read, prepare and write; return how many rows went in and out."""
     table = table_file(source, scratch)
     checked_for_rows(declaration, table.fields)
-    for name in declaration.figures:
-        if table.fields[name] is None and table.kinds[name] != NO_VALUES:
+    bounded = {demand.field: "min or max" for demand in declaration.keep if demand.one_of is None}
+    for name, what in (bounded | dict.fromkeys(declaration.figures, "a figure")).items():
+        if table.fields.get(name) is None and table.kinds.get(name, NO_VALUES) != NO_VALUES:
             raise DeclarationError(
-                f"a figure of {name}: in {source} its type is {table.kinds[name]}; allowed are whole numbers "
+                f"{what} of {name}: in {source} its type is {table.kinds[name]}; allowed are whole numbers "
                 "(int8 to int64, uint8 to uint64) and floating ones (float16 to float64, float, double)"
             )
     rows_in = rows_out = 0

@@ -71,13 +71,20 @@ def read_spark_forest(folder: Path, inputs: int) -> tuple[ExplainedClassifier, s
     """
     place, about = _model_in(folder)
     features, classes = about.get("numFeatures"), about.get("numClasses")
+    if type(features) is not int:
+        raise SamplesError(f"numFeatures in its metadata is {features!r}, allowed is a whole number")
     if features != inputs:
         raise SamplesError(f"it takes {features} features; the samples have {inputs}")
-    if "thresholds" in about.get("paramMap", {}):
+    given = about.get("paramMap", {})
+    if not isinstance(given, dict):
+        raise SamplesError(f"paramMap in its metadata is {given!r}, allowed are names with values")
+    if "thresholds" in given:
         raise SamplesError("it has thresholds, which weigh classes against each other; allowed is a model without")
-    if not isinstance(classes, int):
+    if not isinstance(classes, int) or classes < 1:
         raise SamplesError(f"its metadata name no classes; {_ALLOWED}")
-    trees = [_nodes(rows, classes) for rows in _rows_of_trees(place)]
+    trees = [_nodes(rows, classes, inputs) for rows in _rows_of_trees(place)]
+    if not trees:
+        raise SamplesError("it has no nodes")
 
     def scores(rows: Numbers) -> Numbers:
         total = np.zeros((len(rows), classes))
@@ -141,7 +148,24 @@ def _rows_of_trees(place: Path) -> list[list[dict[str, Any]]]:
     return [trees[number] for number in sorted(trees)]
 
 
-def _nodes(rows: list[dict[str, Any]], classes: int) -> _Nodes:
+def _nodes(rows: list[dict[str, Any]], classes: int, inputs: int) -> _Nodes:
+    nodes = _as_written(rows, classes)
+    inner = np.flatnonzero((nodes.left >= 0) | (nodes.right >= 0))
+    children = np.concatenate([nodes.left[inner], nodes.right[inner]])
+    # Spark numbers a node before its children, and every node but the root is somebody's child.
+    if (children <= np.tile(inner, 2)).any() or not np.array_equal(np.sort(children), np.arange(1, len(rows))):
+        raise SamplesError("its nodes are no tree")
+    if not ((nodes.feature[inner] >= 0) & (nodes.feature[inner] < inputs)).all():
+        raise SamplesError(f"a node of it asks for a feature that is not there; allowed are 0 to {inputs - 1}")
+    if not np.isfinite(nodes.threshold[inner]).all():
+        raise SamplesError("a node of it splits at no finite number")
+    leaves = nodes.shares[nodes.left < 0]
+    if not (np.isfinite(leaves).all() and (leaves >= 0.0).all()):
+        raise SamplesError("a leaf of it has shares of classes that are no shares")
+    return nodes
+
+
+def _as_written(rows: list[dict[str, Any]], classes: int) -> _Nodes:
     try:
         rows = sorted(rows, key=lambda node: node["id"])
         if [row["id"] for row in rows] != list(range(len(rows))):
@@ -149,12 +173,15 @@ def _nodes(rows: list[dict[str, Any]], classes: int) -> _Nodes:
         if any(row["split"]["numCategories"] >= 0 for row in rows):
             raise SamplesError("it splits by categories; allowed are splits of numbers")
         counts = np.array([row["impurityStats"] for row in rows], np.float64).reshape(-1, classes)
+        sums = counts.sum(axis=1, keepdims=True)
         return _Nodes(
             feature=np.array([row["split"]["featureIndex"] for row in rows], np.int64),
-            threshold=np.array([(row["split"]["leftCategoriesOrThreshold"] or [0.0])[0] for row in rows], np.float64),
+            threshold=np.array(
+                [(row["split"]["leftCategoriesOrThreshold"] or [np.nan])[0] for row in rows], np.float64
+            ),
             left=np.array([row["leftChild"] for row in rows], np.int64),
             right=np.array([row["rightChild"] for row in rows], np.int64),
-            shares=counts / np.maximum(counts.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny),
+            shares=np.divide(counts, sums, out=np.full_like(counts, np.nan), where=sums > 0.0),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise SamplesError(f"its nodes have another form than is known here ({error!r})") from error

@@ -146,11 +146,20 @@ def _chosen(newest: int, number: int | None) -> int:
     return chosen
 
 
-def _inputs(raw: bytes, before: ModelVersion | None, *, other_inputs: bool) -> tuple[TensorSpec, ...]:
+def inputs_told(raw: bytes) -> tuple[TensorSpec, ...]:
+    """Say what a model asks for; whoever publishes looks at the file before anything else is looked for.
+
+    Raises:
+        PublicationError: the file is no model that can be served.
+    """
     try:
-        inputs = inputs_of(opened(raw))
+        return inputs_of(opened(raw))
     except ModelRefusedError as error:
         raise PublicationError(str(error)) from error
+
+
+def _inputs(raw: bytes, before: ModelVersion | None, *, other_inputs: bool) -> tuple[TensorSpec, ...]:
+    inputs = inputs_told(raw)
     if before is not None and inputs != before.inputs and not other_inputs:
         raise PublicationError(
             f"it asks for other inputs than version {before.version}, which is what callers send: give it another "

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -81,10 +82,7 @@ class ModelHttp(uvicorn.Server):
             ssl_certfile=settings.tls_certfile,
             ssl_keyfile=settings.tls_keyfile,
         )
-        try:
-            config.load()  # reads the certificate, which uvicorn would do when it is too late for words
-        except OSError as error:  # ssl's errors are among them
-            raise ServingSettingsError(f"serving.tls_certfile {settings.tls_certfile}: {_short(error)}") from error
+        _check_certificate(settings)
         super().__init__(config)
 
     def serve_until_told(self, listening: socket.socket) -> None:
@@ -114,6 +112,26 @@ class ModelHttp(uvicorn.Server):
 
     def _end(self) -> None:
         self.should_exit = True
+
+
+def _check_certificate(settings: ServingSettings) -> None:
+    """Read certificate and key as uvicorn will when it is too late for words, and would ask a person for a password.
+
+    Raises:
+        ServingSettingsError: they cannot be used.
+    """
+    if settings.tls_certfile is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            settings.tls_certfile, settings.tls_keyfile, password=lambda: ""
+        )
+    except OSError as error:  # ssl's errors are among them
+        key = "in it" if settings.tls_keyfile is None else settings.tls_keyfile
+        raise ServingSettingsError(
+            f"serving.tls_certfile {settings.tls_certfile} with the key {key}: {_short(error)}; allowed are PEM files "
+            "that belong to each other, the key not encrypted"
+        ) from error
 
 
 def _short(error: OSError) -> str:

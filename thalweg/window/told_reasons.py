@@ -1,5 +1,7 @@
 """What forecasts and classifiers rest on and how good they were, from their files: as it was told when measured."""
 
+import os
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +12,8 @@ from thalweg.learning.forecast.forecast_file import ForecastFile, no_forecast_ye
 
 _SHOWN: Final = 6
 """Columns of each, the most important first."""
+_MOST_BYTES: Final = 8 * 2**20
+"""A file of reasons has some kilobytes; what is larger is another, and would be read for every question."""
 
 
 def forecast_reasons(files: Sequence[str]) -> dict[str, Any]:
@@ -28,14 +32,36 @@ def classifier_reasons(files: Sequence[str]) -> dict[str, Any]:
 
 def _told(file: Path, read: Callable[[bytes], dict[str, Any]], not_there: Callable[[Path], str]) -> dict[str, Any]:
     try:
-        found = read(file.read_bytes())
+        found = read(_raw(file))
     except FileNotFoundError:
         return {"name": file.stem, "trouble": not_there(file)}
     except OSError as error:
         return {"name": file.stem, "trouble": f"{file} cannot be read: {error.strerror}"}
-    except (ForecastInputError, ReasonsFileError) as error:
+    except (ForecastInputError, ReasonsFileError, _NoReasonsError) as error:
         return {"name": file.stem, "trouble": str(error)}
+    except RecursionError:
+        return {"name": file.stem, "trouble": f"{file}: its JSON is nested too deep to be read"}
     return {"name": file.stem, "trouble": None} | found
+
+
+class _NoReasonsError(ValueError):
+    """The file is not one to read."""
+
+
+def _raw(file: Path) -> bytes:
+    """Read an ordinary file of a bearable size; a pipe or a device would never end.
+
+    Raises:
+        OSError: it cannot be read.
+        _NoReasonsError: it is another kind of file, or too large.
+    """
+    with open(file, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as opened:
+        about = os.fstat(opened.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise _NoReasonsError(f"{file} is no ordinary file")
+        if about.st_size > _MOST_BYTES:
+            raise _NoReasonsError(f"{file} has {about.st_size:,} bytes, allowed are {_MOST_BYTES:,}")
+        return opened.read(_MOST_BYTES + 1)
 
 
 def _forecast(found: ForecastFile) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """`thalweg edge prepare`: by a file or by a record of the sync plane, the region's own first."""
 
 import json
+import signal
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,31 @@ def test_by_a_file(folder: Path) -> None:
     told = call(folder, f"--declaration={folder / 'how.json'}")
     assert (told.exit_code, "1 row of 3" in told.output) == (0, True), told.output
     assert np.load(folder / "out.npz")["y"].tolist() == [1]
+
+
+def test_sigterm_takes_away_what_lies_beside_the_result_as_ctrl_c_does(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(source: Path, target: Path, *_: Any, **__: Any) -> None:
+        with tempfile.TemporaryDirectory(prefix=".prepared-", dir=target.parent):
+            signal.raise_signal(signal.SIGTERM)
+            raise AssertionError("it went on")
+
+    monkeypatch.setattr("thalweg.federation.prepared_file.prepare_file", ended)
+    (folder / "how.json").write_text(json.dumps(OF_ALL))
+    before = signal.getsignal(signal.SIGTERM)
+    told = call(folder, f"--declaration={folder / 'how.json'}")
+    assert (told.exit_code, told.output.strip()) == (1, "Aborted!")
+    assert not list(folder.glob(".prepared-*")) and signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("values", [np.arange(3).astype("datetime64[s]"), np.arange(3) * 1j, np.array(["1", "2", "3"])])
+def test_a_bound_of_what_is_no_number_is_refused_and_drops_no_row(folder: Path, values: Any) -> None:
+    np.savez(folder / "in.npz", x=values)
+    (folder / "how.json").write_text(json.dumps({"revision": 1, "window_s": 1, "keep": [{"field": "x", "min": 0}]}))
+    told = call(folder, f"--declaration={folder / 'how.json'}")
+    assert told.exit_code == 2 and "min or max of x" in told.output, told.output
+    assert not (folder / "out.npz").exists()
 
 
 class Topic:

@@ -150,6 +150,65 @@ def test_a_model_that_tells_classes_alone_is_explained_by_what_it_names(shipped:
     assert found["accuracy"] == whole["accuracy"] and found["importance"] == whole["importance"]
     assert found["answer"]["score"] == 1.0 and found["answer"]["values"][0]["feature"] == 1
     assert found["counterfactual"]["changes"][0]["feature"] == 1
+    assert found["classes"] == 3
+
+
+def test_probabilities_by_the_names_of_classes_are_the_same_probabilities(shipped: Path, tmp_path: Path) -> None:
+    from skl2onnx import to_onnx
+    from skops.io import get_untrusted_types, load
+
+    forest = load(shipped / "forest.skops", trusted=get_untrusted_types(file=shipped / "forest.skops"))
+    x = np.load(shipped / "held-out.npz")["x"]
+    as_usual = to_onnx(forest, x[:1], target_opset={"": 17, "ai.onnx.ml": 3})  # what nobody asked to be a table
+    (tmp_path / "forest.onnx").write_bytes(as_usual.SerializeToString())
+    options = (f"--samples={shipped / 'held-out.npz'}", "--json", "--sample=4")
+    one, other = (json.loads(told(folder / "forest.onnx", *options).output) for folder in (tmp_path, shipped))
+    for found in (one, other):
+        del found["sha256"], found["model"]
+    assert one == other
+
+
+def test_one_sample_is_enough(shipped: Path, tmp_path: Path) -> None:
+    held_out = np.load(shipped / "held-out.npz")
+    np.savez(tmp_path / "one.npz", x=held_out["x"][:1], y=held_out["y"][:1])
+    found = json.loads(told(shipped / "forest.onnx", f"--samples={tmp_path / 'one.npz'}", "--json").output)
+    assert found["samples"] == 1 and found["counterfactual"] is None
+
+
+def test_an_answer_that_is_one_number_is_refused(shipped: Path, tmp_path: Path) -> None:
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["sum"], ["label"], to=TensorProto.INT64),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "scalar",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 4])],
+        [helper.make_tensor_value_info("label", TensorProto.INT64, [])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "scalar.onnx").write_bytes(model.SerializeToString())
+    answer = told(tmp_path / "scalar.onnx", f"--samples={shipped / 'numbered.npz'}")
+    assert answer.exit_code == 2 and "allowed is a class of each" in answer.output
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x, y: (x + 1j, y), "complex128; allowed are numbers"),
+        (lambda x, y: (x.astype(str), y), "allowed are numbers"),
+        (lambda x, y: (x.astype("datetime64[s]"), y), "allowed are numbers"),
+        (lambda x, y: (x, np.full(len(y), "hot")), "seen 'hot', allowed 'cold', 'mild', 'warm'"),
+    ],
+)
+def test_samples_that_are_something_else_are_refused(shipped: Path, tmp_path: Path, change: Any, words: str) -> None:
+    held_out = np.load(shipped / "held-out.npz")
+    x, y = change(held_out["x"].astype(np.float64), held_out["y"])
+    np.savez(tmp_path / "odd.npz", x=x, y=y)
+    answer = told(shipped / "forest.onnx", f"--samples={tmp_path / 'odd.npz'}")
+    assert answer.exit_code == 2 and words in " ".join(answer.output.split())
 
 
 def test_what_is_written_for_the_page_is_what_is_printed_and_is_read_again(shipped: Path, tmp_path: Path) -> None:

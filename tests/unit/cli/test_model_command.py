@@ -121,6 +121,11 @@ def test_roll_outs_are_refused_what_they_cannot_do(call: list[str], words: str, 
     assert (told.exit_code, words in told.output) == (2, True), told.output
 
 
+def test_a_file_that_is_no_model_is_told_before_a_broker_is_looked_for(folder: Path) -> None:
+    told = CliRunner().invoke(model, ["publish", "m", str(folder / "broken.onnx"), "--bootstrap=127.0.0.1:1"])
+    assert (told.exit_code, "no ONNX model" in told.output) == (2, True), told.output
+
+
 @pytest.mark.parametrize(
     ("name", "request_", "words"),
     [

@@ -130,3 +130,48 @@ def test_what_is_no_forest_of_sparks_form_is_refused_with_what_is(place: str, wo
     np.savez(tmp_path / "held-out.npz", x=np.zeros((3, 4)), y=np.arange(3))
     told = CliRunner().invoke(explain_model, [str(folder), f"--samples={tmp_path / 'held-out.npz'}"])
     assert told.exit_code == 2 and words in told.output, told.output
+
+
+def with_node(number: int, **changed: Any) -> list[Any]:
+    tree = stump(1, 0.5, [3, 1, 0], [0, 0, 2])
+    split = {name: changed.pop(name) for name in ("featureIndex", "leftCategoriesOrThreshold") if name in changed}
+    tree[number] |= changed
+    tree[number]["split"] |= split
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        (with_node(0, leftChild=0), "no tree"),
+        (with_node(0, rightChild=99), "no tree"),
+        (with_node(0, rightChild=-7), "no tree"),
+        (with_node(0, rightChild=-1), "no tree"),
+        (with_node(0, rightChild=1), "no tree"),
+        (with_node(1, leftChild=0, rightChild=2), "no tree"),
+        ([*stump(1, 0.5, [1, 0, 0], [0, 1, 0]), node(3, [1, 0, 0])], "no tree"),
+        (with_node(0, featureIndex=4), "0 to 3"),
+        (with_node(0, featureIndex=-3), "0 to 3"),
+        (with_node(0, leftCategoriesOrThreshold=[]), "no finite number"),
+        (with_node(0, leftCategoriesOrThreshold=[float("nan")]), "no finite number"),
+        (with_node(2, impurityStats=[float("nan"), 1.0, 0.0]), "no shares"),
+        (with_node(2, impurityStats=[-5.0, 3.0, 0.0]), "no shares"),
+    ],
+)
+def test_nodes_that_are_no_tree_are_refused_and_never_followed(tmp_path: Path, tree: list[Any], words: str) -> None:
+    with pytest.raises(SamplesError, match=words):
+        read_spark_forest(saved(tmp_path / "broken", [tree]), 4)
+
+
+@pytest.mark.parametrize("more", [{"numFeatures": "4"}, {"paramMap": 5}, {"numClasses": 0}])
+def test_metadata_of_another_kind_are_refused_with_what_was_seen(tmp_path: Path, more: dict[str, Any]) -> None:
+    with pytest.raises(SamplesError, match="metadata"):
+        read_spark_forest(saved(tmp_path / "broken", TREES, **more), 4)
+
+
+def test_a_forest_without_nodes_is_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "empty", TREES)
+    for file in (folder / "data").glob("*.parquet"):
+        parquet.write_table(parquet.read_table(file).slice(0, 0), file)
+    with pytest.raises(SamplesError, match="no nodes"):
+        read_spark_forest(folder, 4)

@@ -134,6 +134,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     form, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     (folder / "cert").write_bytes(made.public_bytes(form))
     (folder / "key").write_bytes(key.private_bytes(form, pkcs8, serialization.NoEncryption()))
+    locked = serialization.BestAvailableEncryption(b"a password")
+    (folder / "locked").write_bytes(key.private_bytes(form, pkcs8, locked))
     (folder / "both.pem").write_bytes((folder / "cert").read_bytes() + (folder / "key").read_bytes())
     return folder
 
@@ -152,13 +154,20 @@ def test_over_tls_who_knows_the_authority_is_answered_and_who_does_not_is_not(ce
 
 def test_a_certificate_that_cannot_be_used_is_told_before_anything_is_served(certificate: Path) -> None:
     server = ModelServer("m", None, timer=iter(range(10**9)).__next__)
-    for file, words in ((certificate / "none", "No such file"), (certificate / "key", "PEM")):
+    for file, key, words in (
+        ("none", None, "No such file"),
+        ("key", None, "PEM"),
+        ("cert", "none", "with the key .*none: No such file"),
+        ("cert", "locked", "with the key .*locked: .*the key not encrypted"),  # and nobody is asked for its password
+    ):
         with pytest.raises(ServingSettingsError, match=words):
             ModelHttp(
                 server,
                 most_body_bytes=1,
                 linger_s=0,
-                settings=ServingSettings(tls_certfile=str(file)),
+                settings=ServingSettings(
+                    tls_certfile=str(certificate / file), tls_keyfile=None if key is None else str(certificate / key)
+                ),
                 host="127.0.0.1",
             )
 

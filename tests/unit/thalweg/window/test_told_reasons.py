@@ -1,6 +1,7 @@
 """What forecasts and classifiers rest on, as the window tells it: by the door, on the page, of a file that is none."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from thalweg.forecast.forecasting import forecast_file
 from thalweg.learning.forecast.columns import ColumnKind, ForecastColumn
 from thalweg.learning.forecast.forecast_file import written
 from thalweg.learning.forecast.forecast_trial import ForecastHistory
+from thalweg.window.told_reasons import classifier_reasons
 
 AXE: Path = cache_folder() / "axe-core" / "axe.min.js"
 VIOLATIONS = """() => axe.run(document, {resultTypes: ["violations"]}).then(found => JSON.stringify(
@@ -145,3 +147,21 @@ def test_the_page_draws_a_classifiers_reasons_and_axe_finds_nothing_wrong(foreca
             page.add_script_tag(content=AXE.read_text(encoding="utf-8"))
             assert json.loads(page.evaluate(VIOLATIONS)) == []
         browser.close()
+
+
+def test_a_file_that_would_never_end_or_is_too_large_is_told_and_the_others_are_shown(tmp_path: Path) -> None:
+    good, pipe, huge, deep = (tmp_path / f"{name}.json" for name in ("good", "pipe", "huge", "deep"))
+    good.write_bytes(written_reasons(reasons()))
+    os.mkfifo(pipe)
+    with huge.open("wb") as file:
+        file.truncate(3 * 2**30)
+    deep.write_text('{"a":' * 200_000)
+    zeros = tmp_path / "zeros.json"
+    zeros.symlink_to("/dev/zero")
+    files = [pipe, huge, deep, zeros, tmp_path, good]
+    found = {one["name"]: one["trouble"] for one in classifier_reasons([str(file) for file in files])["classifiers"]}
+    assert found.pop("good") is None
+    assert "no ordinary file" in found["pipe"] and "no ordinary file" in found["zeros"]
+    assert "allowed are 8,388,608" in found["huge"]
+    assert "nested too deep" in found["deep"]
+    assert all(found.values())
