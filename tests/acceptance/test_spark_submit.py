@@ -50,6 +50,9 @@ def options(setting: Setting) -> list[str]:
         "kafka.topic_prefix": setting.prefix,
         "warehouse.path": setting.settings.warehouse.path,
         "spark.checkpoints": setting.settings.spark.checkpoints,
+        # While a test looks at processes and kills them its regions say nothing, on a busy machine for a quarter of a
+        # minute: that is no silence to be judged.
+        "place.heartbeat_timeout_ms": "600000",
     }
     return [part for name, value in found.items() for part in ("--set", f"{name}={value}")]
 
