@@ -231,8 +231,8 @@ def test_a_wrong_call_is_told_what_is_allowed(
         (None, ["--with", "colour=red"], "no column; there are expected_s, tenant"),
         (None, ["--with", "gpus"], "allowed is NAME=VALUE"),
         (None, ["--sample", "999"], "there are 200"),
-        (None, ["--hidden", "3", "--seed", "0"], "--hidden, --seed: allowed for networks alone"),
-        (None, ["--samples", __file__], "--samples: allowed for networks alone"),
+        (None, ["--hidden", "3", "--seed", "0"], "--hidden, --seed: allowed for classifiers alone"),
+        (None, ["--samples", __file__], "--samples: allowed for classifiers alone"),
     ],
 )
 def test_a_file_or_a_question_that_is_no_good_is_told_so(

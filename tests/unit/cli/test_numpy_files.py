@@ -100,7 +100,8 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Pat
 
 
 def test_a_model_of_another_kind_is_said_to_be_a_file_that_is_not_read(good: Path) -> None:
-    assert "a kind that is not read" in ended("explain-model", "forest.skops", "--samples", good)
+    (other := good.with_name("network.pt")).touch()
+    assert "a kind that is not read" in ended("explain-model", other, "--samples", good)
 
 
 def test_data_whose_package_is_not_there_is_a_wrong_call(monkeypatch: pytest.MonkeyPatch) -> None:
