@@ -14,10 +14,11 @@ from thalweg.cli.reach.reading import WrongCall, reading_command
 from thalweg.cli.terminal.durations import in_words
 from thalweg.cli.terminal.reasons_plot import FORMATS, draw_forecast_reasons, draw_reasons
 from thalweg.cli.terminal.render import Column, print_json, print_table
-from thalweg.federation.explained_classifier import of_network, of_onnx
+from thalweg.federation.explained_classifier import of_network
 from thalweg.federation.local_samples import SamplesError, read_named_samples, read_samples
 from thalweg.federation.model_reasons import ReasonsAsked, explained, network_of
 from thalweg.federation.numpy_file import NumpyFileError, read_array, read_arrays
+from thalweg.federation.onnx_classifier import of_onnx
 from thalweg.federation.reasons_file import written_reasons
 from thalweg.federation.skops_classifier import NO_PICKLES, PICKLES, read_skops
 from thalweg.federation.spark_forest import is_spark_model, read_spark_forest
