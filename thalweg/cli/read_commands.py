@@ -41,6 +41,8 @@ def sql(statement: str, form: str, as_json: bool, max_rows: int | None, warehous
     --as-of VERSION reads one table at its Delta version. --as-of TIME answers from the rows' own times, folds `tasks`
     and `placements` from the ledger, and uses Delta versions for the rest while the log reaches back so far.
 
+    A query takes a quarter of the free memory at most, and its answer has at most 100 MB: the jobs run beside it.
+
     \b
     Examples:
       thalweg sql "select state, count(*) from tasks group by state"

@@ -6,6 +6,7 @@ Nothing here asks the code under test what is right: the ledger is replayed by `
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
 from thalweg.agent.fleet import NodeSpec
@@ -21,7 +22,8 @@ from thalweg.streams.contract.envelope import read_headers
 from thalweg.streams.contract.messages import TaskRequest
 from thalweg.streams.contract.topics import ASSIGNMENTS, CONTROL, DEADLETTER, REQUESTS, topic_name
 from thalweg.streams.placement.assignments import read_event
-from thalweg.sync.ledger.ledger import Ledger
+from thalweg.sync.delta.contracts import DECISIONS
+from thalweg.sync.ledger.ledger import OFFSETS, Ledger
 
 OVER: Final = frozenset({"succeeded", "failed", "cancelled"})
 AGENT_ENDED: Final = "its agent ended while it ran"
@@ -46,6 +48,7 @@ def violations(stage: Stage) -> list[str]:
     wrong += _of_the_line(stage, ledger)
     wrong += _of_requests(stage, ledger)
     wrong += _of_offsets(stage, warehouse)
+    wrong += _of_batches(warehouse)
     wrong += _of_orders(stage, warehouse)
     wrong += _of_machines(stage, ledger)
     wrong += _of_reports(stage, warehouse)
@@ -137,6 +140,23 @@ def _of_offsets(stage: Stage, warehouse: str) -> Iterator[str]:
             yield f"double: the request at offset {offset} for {task_id} was taken {times} times"
         if offset in refused:
             yield f"differs: the request at offset {offset} for {task_id} was taken and refused: {refused[offset]}"
+
+
+def _of_batches(warehouse: str) -> Iterator[str]:
+    """A batch is decided once: what is repeated of it after its commit commits nothing.
+
+    Only the last batch of a query is ever repeated: a checkpoint that was put back may come to an older one once more,
+    and what that decides is new.
+    """
+    last: dict[str, tuple[int, int]] = {}
+    for commit in sorted(Path(warehouse, DECISIONS.name, "_delta_log").glob("*.json")):
+        actions = [json.loads(line) for line in commit.read_text(encoding="utf-8").splitlines()]
+        noted = {action["txn"]["appId"]: action["txn"]["version"] for action in actions if "txn" in action}
+        for query_id in [name.removesuffix(OFFSETS) for name in noted if name.endswith(OFFSETS)]:
+            batch = (noted[query_id], noted[query_id + OFFSETS])
+            if last.get(query_id) == batch:
+                yield f"double: batch {batch[0]} of query {query_id} was decided once more, in {commit.stem}"
+            last[query_id] = batch
 
 
 def _of_orders(stage: Stage, warehouse: str) -> Iterator[str]:

@@ -235,3 +235,22 @@ def test_reading_goes_on_while_the_writer_commits_compacts_and_vacuums(tmp_path:
         writer.join()
     assert counts == sorted(counts), "a later read never sees less"
     assert counts[-1] >= 20
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("SELECT a.value FROM generate_series(1, 90000) a CROSS JOIN generate_series(1, 9000) b", "more than 100 MB"),
+        (
+            "SELECT x FROM (SELECT repeat(CAST(a.value + b.value AS varchar), 50) AS x FROM generate_series(1, 3000) a"
+            " CROSS JOIN generate_series(1, 1000) b) ORDER BY x LIMIT 3000000",
+            "more memory than it may take",
+        ),
+    ],
+)
+def test_no_statement_takes_the_machines_memory(
+    sql: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query_module, "_ENGINE_SHARE", 0.005)
+    with pytest.raises(QueryRefusedError, match=words):
+        query(sql, str(tmp_path))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from arro3.core import RecordBatch, Schema, Table
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
+from psutil import virtual_memory
 
 from thalweg.query.sql.as_of import FOLDED, TIME_COLUMN, AsOf, LogTooShortError, Version, load_moment, load_version
 from thalweg.query.sql.mending import gap_words
@@ -34,6 +35,11 @@ BY_NAME: Final = {contract.name: contract for contract in CONTRACTS}
 # Each attempt reads the newest version; with two commits a second a second one nearly always succeeds.
 _ATTEMPTS: Final = 5
 _ENGINE_CHARACTERS: Final = 400  # of the engine's words: the cause often stands on their third line
+MOST_ANSWER_MB: Final = 100
+"""Of Arrow's bytes, for anybody's statement: as Python values, to be shown, they are ten times as much."""
+_ENGINE_SHARE: Final = 0.25
+"""Of the free memory, for what the engine sorts and joins for anybody's statement: the jobs run beside it. What does
+not fit there is put on the disk, or the statement ends with words."""
 _VANISHED: Final = re.compile(
     r"No such file|Object at location .* not found|NoSuchKey|status code: 404|No files in log"
 )
@@ -93,20 +99,26 @@ def query(sql: str, warehouse: str, as_of: AsOf | None = None, max_rows: int | N
         max_rows: stop after so many rows; None returns all.
 
     Raises:
-        QueryRefusedError: the statement writes, is wrong, or names what does not exist.
+        QueryRefusedError: the statement writes, is wrong, names what does not exist, or has an answer of more than
+            `MOST_ANSWER_MB`.
         WarehouseUnreadableError: there is no warehouse, or a table in it is damaged.
         LogTooShortError: the past asked for is no longer there.
     """
     statement = read_only(sql)
-    with TableReader(warehouse, as_of) as reader:
+    with TableReader(warehouse, as_of, bounded=True) as reader:
         return reader.ask(statement, max_rows)
 
 
 class TableReader:
     """Answers several questions over tables that are opened once: each answer is of the same versions."""
 
-    def __init__(self, warehouse: str, as_of: AsOf | None = None) -> None:
+    def __init__(self, warehouse: str, as_of: AsOf | None = None, *, bounded: bool = False) -> None:
         """Prepare; see `query` for the arguments.
+
+        Args:
+            warehouse: folder or object-store URI.
+            as_of: the moment that is read.
+            bounded: whether statements are anybody's: they may not take the machine's memory.
 
         Raises:
             WarehouseUnreadableError: there is no warehouse.
@@ -117,6 +129,7 @@ class TableReader:
             )
         self._warehouse = warehouse
         self._as_of = as_of
+        self._bounded = bounded
         self._scratch = TemporaryDirectory(prefix="thalweg-query-")
         self._session: QueryBuilder | None = None
         self._registered: frozenset[str] = frozenset()
@@ -130,7 +143,8 @@ class TableReader:
         if isinstance(self._as_of, Version):
             self._forget()  # a version is one table's, and each statement names its own
             names = _only_table(statement, self._as_of, names, self._warehouse, self._scratch.name)
-        return self._retried(lambda: _run(self._ready(names), statement, max_rows), statement)
+        most_mb = MOST_ANSWER_MB if self._bounded else None
+        return self._retried(lambda: _run(self._ready(names), statement, max_rows, most_mb), statement)
 
     def dicts(self, statement: str) -> list[dict[str, Any]]:
         """Answer with Python values by column; see `ask`."""
@@ -140,6 +154,9 @@ class TableReader:
         """Give the session, with these tables in it."""
         if self._session is None:
             self._session, self._registered = _new_session(), frozenset()
+            if self._bounded:
+                free = int(virtual_memory().available * _ENGINE_SHARE)
+                self._session.execute(f"SET datafusion.runtime.memory_limit = '{free // 1_000_000}M'").read_all()
         for name in sorted(names - self._registered):
             _register(self._session, BY_NAME[name], self._warehouse, self._as_of, self._scratch.name)
             self._registered |= {name}
@@ -220,11 +237,18 @@ def _new_session() -> QueryBuilder:
     return QueryBuilder({"datafusion.catalog.information_schema": "true"})
 
 
-def _run(session: QueryBuilder, statement: str, max_rows: int | None) -> QueryAnswer:
+def _run(session: QueryBuilder, statement: str, max_rows: int | None, most_mb: int | None = None) -> QueryAnswer:
     reader = session.execute(statement)
     batches: list[RecordBatch] = []
-    count = 0
+    count = size = 0
     for batch in reader:
+        size += batch.nbytes
+        if most_mb is not None and size > most_mb * 1_000_000:
+            raise QueryRefusedError(
+                f"the answer has more than {most_mb} MB (its first {count + batch.num_rows:,} rows have "
+                f"{size / 1e6:,.0f} MB): ask for fewer columns or rows (--max-rows), or for sums; who wants whole "
+                "tables reads their files with Spark, polars or DuckDB"
+            )
         if max_rows is not None and count + batch.num_rows > max_rows:
             batches.append(batch.slice(0, max_rows - count))
             return _answer(batches, reader.schema, cut_off=True)
@@ -298,6 +322,11 @@ def _first_line(error: Exception) -> str:
 def _explained(error: Exception, statement: str) -> Exception:
     """Put the engine's words into ours: what was seen, and what there is."""
     text = str(error)
+    if "Resources exhausted" in text:
+        return QueryRefusedError(
+            f"the query needs more memory than it may take, which is {_ENGINE_SHARE:.0%} of what was free: sort, join "
+            "or group fewer rows or columns"
+        )
     if missing := re.search(r"table '(?:[^'.]*\.)*([^'.]+)' not found", text):
         return QueryRefusedError(f"there is no table {missing.group(1)!r}; there are: {', '.join(sorted(BY_NAME))}")
     if missing := re.search(r"No field named ([^\n]+?)\.(?:\n|$| )", text):
