@@ -118,8 +118,10 @@ def live(
     ensure_topics(settings.kafka, [OPERATORS], (UPDATES, MODELS, REQUESTS, DEADLETTER))
     ledger = DeltaLedger(settings.warehouse.path)
     ledger.claim()
-    publisher = KafkaPublisher(settings.kafka, client_id="thalweg-federate")
-    dead_letters = DeadLetters(prefix, lambda: KafkaPublisher(settings.kafka, client_id="thalweg-federate-refused"))
+    publisher = KafkaPublisher(settings.kafka, client_id="thalweg-federate", keeps_topics=True)
+    dead_letters = DeadLetters(
+        prefix, lambda: KafkaPublisher(settings.kafka, client_id="thalweg-federate-refused", keeps_topics=True)
+    )
     federator = Federator(
         ledger=ledger,
         store=PayloadStore(group.payloads),
@@ -155,6 +157,7 @@ def live(
             decide=lambda records, batch: federator.decide(records, heard_ms, batch),
             dead_letters=dead_letters,
             stop=stop,
+            pulse=host.pulse,
         )
         while not stop.asked() and not until(federator):
             records = reader.poll(group.look_every_ms)

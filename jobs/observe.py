@@ -110,7 +110,9 @@ def start(
     if observe.read_ahead:
         reader = RangeReader(settings.kafka, largest_records=READ_AHEAD_RECORDS)
         ahead = IntakeAhead(reader, partial(take_in, rules=rules, topic_prefix=prefix))
-    dead_letters = DeadLetters(prefix, lambda: KafkaPublisher(settings.kafka, client_id="thalweg-observe"))
+    dead_letters = DeadLetters(
+        prefix, lambda: KafkaPublisher(settings.kafka, client_id="thalweg-observe", keeps_topics=True)
+    )
     observer = Observer(
         settings=settings,
         rules=rules,
@@ -135,7 +137,7 @@ def start(
         decide=observer.decide,
         dead_letters=dead_letters,
         stop=stop,
-        around=((host or Host()).pulse.batch,),
+        pulse=host.pulse if host is not None else None,
         upkeep=commit_upkeep,
     )
 

@@ -114,7 +114,8 @@ def start(
         decide=driver.placer.decide,
         dead_letters=driver.dead_letters(),
         stop=stop,
-        around=(batch_first.batch, host.surround, host.pulse.batch),
+        pulse=host.pulse,
+        around=(batch_first.batch, host.surround),
     )
     driver.run_beside(stop)
     records = read_pattern(

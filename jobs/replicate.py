@@ -111,9 +111,13 @@ def start(
     replica_topic = topic_name(REPLICA, prefix)
     tables = ReplicateTables(settings.warehouse.path)
     replica_log = KafkaReplicaLog(settings.kafka)
-    dead_letters = DeadLetters(prefix, lambda: KafkaPublisher(settings.kafka, client_id="thalweg-replicate-refused"))
+    dead_letters = DeadLetters(
+        prefix, lambda: KafkaPublisher(settings.kafka, client_id="thalweg-replicate-refused", keeps_topics=True)
+    )
     reader = RangeReader(settings.kafka, largest_records=READ_AHEAD_RECORDS) if group.read_ahead else None
-    alarm = Alarm(lambda: KafkaPublisher(settings.kafka, client_id="thalweg-replicate-alarm"), prefix, clock)
+    alarm = Alarm(
+        lambda: KafkaPublisher(settings.kafka, client_id="thalweg-replicate-alarm", keeps_topics=True), prefix, clock
+    )
     replicator = Replicator(
         tables=tables,
         log=replica_log,
@@ -140,7 +144,8 @@ def start(
         decide=lambda received, batch: replicator.decide(state_inputs(received), batch),
         dead_letters=dead_letters,
         stop=stop,
-        around=(host.surround, host.pulse.batch),
+        pulse=host.pulse,
+        around=(host.surround,),
         upkeep=upkeep.between_batches,
     )
 

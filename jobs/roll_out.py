@@ -62,7 +62,7 @@ def live(settings: Settings, clock: Clock, stop: Stop, until: Callable[[Conducto
         ROLLOUTS, settings.warehouse.path, application=APPLICATION, rows_of=rows_of, facts_of=facts_of
     )
     ledger.claim()
-    publisher = KafkaPublisher(settings.kafka, client_id="thalweg-roll-out")
+    publisher = KafkaPublisher(settings.kafka, client_id="thalweg-roll-out", keeps_topics=True)
     try:
         prefix, every_ms = settings.kafka.topic_prefix, settings.rollout.look_every_ms
         conductor = Conductor(ledger=ledger, publisher=publisher, topic_prefix=prefix, clock=clock)

@@ -15,6 +15,7 @@ from thalweg.jobs.microbatch.dead_letters import DeadLetters
 from thalweg.jobs.microbatch.outcome import DEAD_LETTERS, BatchId, BatchOutcome, BatchStep
 from thalweg.jobs.microbatch.reading import Records
 from thalweg.jobs.microbatch.retry import Retry
+from thalweg.jobs.runtime.health import Pulse
 from thalweg.jobs.runtime.job import Stop
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Microbatch(Generic[Records]):
         decide: Callable[[Records, BatchId], BatchOutcome],
         dead_letters: DeadLetters,
         stop: Stop,
+        pulse: Pulse | None = None,
         around: Sequence[Callable[[], AbstractContextManager[None]]] = (),
         upkeep: Callable[[], None] = lambda: None,
     ) -> None:
@@ -56,6 +58,7 @@ class Microbatch(Generic[Records]):
             decide: says what follows from them; the one part that is the job's own.
             dead_letters: takes what was refused.
             stop: ends a batch that waits.
+            pulse: told what is done, so that somebody sees where it hangs; None tells nobody.
             around: entered before a batch and left after it.
             upkeep: called after each batch, in the thread that commits.
         """
@@ -64,7 +67,8 @@ class Microbatch(Generic[Records]):
         self._read = read
         self._decide = decide
         self._dead_letters = dead_letters
-        self._retry = Retry(job, stop)
+        self._pulse = pulse or Pulse()
+        self._retry = Retry(job, stop, self._pulse)
         self._around = tuple(around)
         self._upkeep = upkeep
         self._log = logging.getLogger(f"thalweg.{job}")
@@ -77,7 +81,7 @@ class Microbatch(Generic[Records]):
         """
         try:
             with ExitStack() as around:
-                for enter in self._around:
+                for enter in (*self._around, self._pulse.batch):
                     around.enter_context(enter())
                 query_id = frame.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId")
                 assert query_id is not None

@@ -7,6 +7,7 @@ from deltalake.exceptions import DeltaError
 
 from thalweg.jobs.microbatch import metrics
 from thalweg.jobs.microbatch.outcome import BatchStep
+from thalweg.jobs.runtime.health import Pulse
 from thalweg.jobs.runtime.job import Stop
 from thalweg.streams.broker.errors import BrokerUnavailableError, NotAcknowledgedError
 
@@ -24,10 +25,11 @@ LONGEST_CAUSE: Final = 300
 class Retry:
     """Does one job's steps."""
 
-    def __init__(self, job: str, stop: Stop) -> None:
-        """Hold both; being asked to stop ends the waiting."""
+    def __init__(self, job: str, stop: Stop, pulse: Pulse) -> None:
+        """Hold them; being asked to stop ends the waiting, and the pulse is told what is waited for."""
         self._job = job
         self._stop = stop
+        self._pulse = pulse
         self._log = logging.getLogger(f"thalweg.{job}")
 
     def until_done(self, name: str, step: BatchStep) -> None:
@@ -44,6 +46,7 @@ class Retry:
                     step.act()
                 break
             except RETRYABLE as error:
+                self._pulse.hindered(_words(target, error))
                 if tries % SAY_AGAIN_EVERY == 0:
                     self._log.error("%s", _words(target, error))
                 metrics.STEP_FAILURES.labels(self._job, name).inc()
@@ -51,6 +54,7 @@ class Retry:
                 if self._stop.wait(RETRY_AFTER_S):
                     raise
         if tries:
+            self._pulse.hindered(None)
             self._log.info("%s: works again after %d tries; nothing was lost", target, tries)
         step.then()
 

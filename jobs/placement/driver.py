@@ -70,7 +70,8 @@ class Driver:
         facts.read()
         edge = BrokerEdge.open(settings, clock, life=content_id("place", warehouse, ledger.driver_epoch, clock()))
         answers = AnswerDesk(
-            settings.kafka.topic_prefix, lambda: KafkaPublisher(settings.kafka, client_id="thalweg-place-answers")
+            settings.kafka.topic_prefix,
+            lambda: KafkaPublisher(settings.kafka, client_id="thalweg-place-answers", keeps_topics=True),
         )
         read_back = find_read_back(
             warehouse,

@@ -3,14 +3,15 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import pyarrow as pa
 
-from thalweg.conf.settings import Settings
+from thalweg.conf.settings import KafkaSettings, Settings
 from thalweg.jobs.placement.heartbeat import CONTROL_REGION, Heartbeats
-from thalweg.scheduling.liveness.hearing import Hearing, Sounding
-from thalweg.streams.broker.admin import ensure_topics, raise_limits
+from thalweg.scheduling.liveness.hearing import Ends, Hearing, Sounding
+from thalweg.streams.broker.admin import ensure_topics, make_again, raise_limits
 from thalweg.streams.broker.publish import KafkaPublisher
 from thalweg.streams.broker.range_reader import RangeReader, Ranges
 from thalweg.streams.broker.soundings import TopicEnds
@@ -28,6 +29,13 @@ def make_topics(settings: Settings) -> None:
     """Make the topics that are missing, and raise the limits of those that an earlier version made."""
     ensure_topics(settings.kafka, [CONTROL_REGION])
     raise_limits(settings.kafka)
+
+
+def keep_inputs(kafka: KafkaSettings, seen: Ends) -> None:
+    """Make the topics of requests and orders again where somebody has deleted them; regions keep their own."""
+    gone = {topic_name(contract, kafka.topic_prefix) for contract in (REQUESTS, CONTROL)} - seen.keys()
+    if gone:
+        make_again(kafka, gone)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +57,9 @@ class BrokerEdge:
             life: id of this life of the job, which its heartbeats carry.
         """
         place, prefix = settings.place, settings.kafka.topic_prefix
-        publisher = KafkaPublisher(settings.kafka, timeout_ms=place.publish_timeout_ms, client_id="thalweg-place")
+        publisher = KafkaPublisher(
+            settings.kafka, timeout_ms=place.publish_timeout_ms, client_id="thalweg-place", keeps_topics=True
+        )
         reader = RangeReader(settings.kafka) if place.read_ahead else None
         ends = TopicEnds(settings.kafka, f"{input_pattern(prefix)}|{topic_pattern(ASSIGNMENTS, prefix)}")
         hearing = Hearing(
@@ -57,7 +67,14 @@ class BrokerEdge:
             life=life,
             start=Sounding(number=0, made_ms=steady_clock(), ends=ends.look()),
         )
-        beats = Heartbeats(hearing=hearing, ends=ends, publisher=publisher, prefix=prefix, clock=clock)
+        beats = Heartbeats(
+            hearing=hearing,
+            ends=ends,
+            publisher=publisher,
+            prefix=prefix,
+            clock=clock,
+            keep=partial(keep_inputs, settings.kafka),
+        )
         return cls(publisher=publisher, reader=reader, hearing=hearing, beats=beats)
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from thalweg.scheduling.ids import RegionId
-from thalweg.scheduling.liveness.hearing import Hearing, Sounding
+from thalweg.scheduling.liveness.hearing import Ends, Hearing, Sounding
 from thalweg.streams.broker.publish import OutgoingRecord, Publisher, outgoing
 from thalweg.streams.broker.soundings import TopicEnds
 from thalweg.streams.contract.envelope import Envelope, content_id
@@ -47,11 +47,15 @@ class Heartbeats:
     publisher: Publisher
     prefix: str
     clock: Callable[[], int]
+    keep: Callable[[Ends], None] = lambda _: None
+    """Told what was seen of the topics, so that those that this job reads are there."""
 
     def step(self) -> None:
         """Look, then say that it was looked; in this order, so that whoever reads the beat has read up to the look."""
         number = self.hearing.begin()
-        self.hearing.sounded(Sounding(number=number, made_ms=steady_clock(), ends=self.ends.look()))
+        ends = self.ends.look()
+        self.hearing.sounded(Sounding(number=number, made_ms=steady_clock(), ends=ends))
+        self.keep(ends)
         self.publisher.publish([heartbeat(self.prefix, self.clock(), self.hearing.life, number)])
 
     def close(self) -> None:

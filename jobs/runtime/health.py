@@ -17,17 +17,20 @@ again when the first of them is that old."""
 
 TOO_LONG_S: Final = 120.0
 """A micro-batch that takes longer hangs, or waits for a disk or a broker: the largest after an outage takes a tenth."""
+HINDERED_S: Final = 20.0
+"""So long a step may be tried again, and all is well: a broker that is started anew is back within it."""
 WAITING_S: Final = 60.0
 """So long a query may wait to be started, and what is kept beside a stream may stand still, and all is well: a broker
 and an object store come back within it, or somebody has to look."""
 
 
 class Pulse:
-    """Knows since when a job's micro-batch has been taken."""
+    """Knows since when a job's micro-batch has been taken, and what hinders it."""
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._clock_s = clock_s
         self._began_s: float | None = None
+        self._hindered: tuple[float, str] | None = None
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -36,11 +39,20 @@ class Pulse:
         try:
             yield
         finally:
-            self._began_s = None
+            self._began_s = self._hindered = None
+
+    def hindered(self, why: str | None) -> None:
+        """Note that a step is prevented by the world outside, or with None that it is done."""
+        if why is None:
+            self._hindered = None
+        else:
+            self._hindered = (self._clock_s() if self._hindered is None else self._hindered[0], why)
 
     def trouble(self, job: str) -> str | None:
-        """Say that a batch hangs; None where none does."""
-        began_s = self._began_s
+        """Say that a batch hangs, and on what, where that is known; None where none does."""
+        hindered, began_s = self._hindered, self._began_s
+        if hindered is not None and self._clock_s() - hindered[0] >= HINDERED_S:
+            return f"{job} stands still: {hindered[1]}"
         if began_s is None or (took_s := self._clock_s() - began_s) < TOO_LONG_S:
             return None
         return f"{job} has been busy with one micro-batch for more than {took_s // 60:.0f} min"

@@ -55,6 +55,30 @@ def ensure_topics(
         return created
 
 
+def make_again(kafka: KafkaSettings, names: Iterable[str]) -> list[str]:
+    """Create those of these topics that are there no more, by their contracts, and return their names.
+
+    Who deletes a topic of ours by mistake must not stop everybody who writes to it.
+
+    Raises:
+        BrokerUnavailableError: nobody answers, or topics may not be made.
+    """
+    contracts = {name: contract_of(name, kafka.topic_prefix) for name in names}
+    with _admin(kafka) as admin:
+        there = _existing_partitions(admin)
+        gone = {name: contract for name, contract in contracts.items() if contract is not None and name not in there}
+        if not gone:
+            return []
+        try:
+            made = _create(admin, gone, kafka)
+            admin.wait_for_topics(list(gone), timeout_ms=kafka.request_timeout_ms)
+        except KafkaError as error:
+            raise BrokerUnavailableError(kafka.bootstrap_servers, error) from error
+    for name in made:
+        log.warning("a topic was gone, and is made again: what it held is lost", extra={"fields": {"topic": name}})
+    return made
+
+
 def delete_topic(kafka: KafkaSettings, name: str) -> None:
     """Delete a topic and all that it holds; the broker takes a moment for it.
 

@@ -6,6 +6,7 @@ StreamError
 ├── NotAcknowledgedError       records were handed over but not all were acknowledged in time; publish them again
 ├── MessageTooLargeError       refused before sending; make it smaller
 ├── UnreadableError            records lie in a topic that this client cannot read: a codec it lacks, damage
+├── TopicGoneError            the topic of a log that is told from its beginning is there no more; start anew
 ├── TopicMismatchError         a topic exists with other partitions than its contract says
 └── FenceError                 the fence's file is not one, or belongs to another consumer
 """
@@ -87,6 +88,17 @@ class UnreadableError(StreamError):
             f"{str(cause)[:300]}). Readable are uncompressed records and {', '.join(CODECS)}: install what is missing "
             "(`./run doctor` installs the locked packages), or set the topic's compression.type to one of these"
         )
+
+
+class TopicGoneError(StreamError):
+    """A topic of which each record has its place is there no more: what is written on would mean other places."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(
+            f"topic {topic} was deleted while this job wrote to it: the job starts anew, makes it, and tells "
+            "everything again"
+        )
+        self.topic = topic
 
 
 class TopicMismatchError(StreamError):

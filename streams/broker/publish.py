@@ -14,6 +14,7 @@ from kafka import KafkaProducer
 from kafka.errors import BrokerResponseError, KafkaError
 
 from thalweg.conf.settings import KafkaSettings
+from thalweg.streams.broker.admin import make_again
 from thalweg.streams.broker.connection import close_producer, connection_options, tell_retries
 from thalweg.streams.broker.errors import BrokerUnavailableError, MessageTooLargeError, NotAcknowledgedError
 from thalweg.streams.broker.partitions import KeyPartitioner
@@ -93,13 +94,22 @@ def check_sizes(records: Sequence[OutgoingRecord]) -> None:
 class KafkaPublisher:
     """Publish to Kafka: idempotent producer, `acks=all`. Threads may share one."""
 
-    def __init__(self, kafka: KafkaSettings, *, timeout_ms: int = 10_000, client_id: str = "thalweg") -> None:
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        *,
+        timeout_ms: int = 10_000,
+        client_id: str = "thalweg",
+        keeps_topics: bool = False,
+    ) -> None:
         """Connect.
 
         Args:
             kafka: the broker's settings.
             timeout_ms: how long one `publish` waits for all its acknowledgements.
             client_id: shown in the broker's own logs and metrics.
+            keeps_topics: make topics again that are gone when something is published: of a process that makes them at
+                its start. The call fails all the same, and its repetition succeeds.
 
         Raises:
             BrokerUnavailableError: nobody answers within `kafka.request_timeout_ms`.
@@ -107,6 +117,7 @@ class KafkaPublisher:
         self._kafka = kafka
         self._timeout_ms = timeout_ms
         self._client_id = client_id
+        self._keeps_topics = keeps_topics
         self._connecting = threading.Lock()
         self._producer: KafkaProducer | None = None
         self._last_word: BaseException | None = None
@@ -186,6 +197,16 @@ class KafkaPublisher:
                 close_producer(self._producer, 0)
                 self._producer = None
 
+    def _keep_topics(self, topics: Sequence[str]) -> str:
+        """Make topics again that are gone; return words of it."""
+        if not self._keeps_topics:
+            return ""
+        try:
+            made = make_again(self._kafka, topics)
+        except BrokerUnavailableError:
+            return ""
+        return f"; made again, because they were gone: {', '.join(made[:5])}" if made else ""
+
     def _failure(
         self, records: Sequence[OutgoingRecord], unacknowledged: int, cause: BaseException | None
     ) -> NotAcknowledgedError:
@@ -193,8 +214,9 @@ class KafkaPublisher:
         if isinstance(self._last_word, BrokerResponseError):
             last = type(self._last_word)
             words += f"; the broker's last word: {last.__name__} ({last.description or last.message})"
-        topics = sorted({record.topic for record in records})[:5]
-        return NotAcknowledgedError(unacknowledged, len(records), self._timeout_ms, topics, words)
+        topics = sorted({record.topic for record in records})
+        words += self._keep_topics(topics)
+        return NotAcknowledgedError(unacknowledged, len(records), self._timeout_ms, topics[:5], words)
 
     def close(self) -> None:
         """Close the connection; what is not acknowledged by now is given up after a second."""

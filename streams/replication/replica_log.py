@@ -13,8 +13,9 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from thalweg.conf.settings import KafkaSettings
+from thalweg.streams.broker.admin import existing_topics
 from thalweg.streams.broker.connection import close_producer, connection_options
-from thalweg.streams.broker.errors import BrokerUnavailableError, NotAcknowledgedError
+from thalweg.streams.broker.errors import BrokerUnavailableError, NotAcknowledgedError, TopicGoneError
 from thalweg.streams.contract.decode import decoded
 from thalweg.streams.contract.topics import REPLICA, topic_name
 from thalweg.sync.protocol.entries import BucketEntry, DigestEntry, Entry, ForgetEntry, RecordEntry, RegionEntry
@@ -126,6 +127,7 @@ class KafkaReplicaLog:
         Raises:
             NotAcknowledgedError: Not all were acknowledged; publish them again.
             BrokerUnavailableError: Nobody answers; publish them again.
+            TopicGoneError: The topic is there no more; a start makes it and tells everything again.
         """
         if not records:
             return self._position
@@ -134,6 +136,8 @@ class KafkaReplicaLog:
         except NotAcknowledgedError:
             # A producer that gave records up answers every later one with the same error (`streams.broker.publish`).
             self._give_up_producer()
+            if self._is_gone():
+                raise TopicGoneError(self._topic) from None
             raise
 
     def _publish(self, records: Sequence[LogRecord]) -> int:
@@ -152,6 +156,12 @@ class KafkaReplicaLog:
         if late:
             raise self._failure(len(late), len(records), late[0].exception)
         return self._position
+
+    def _is_gone(self) -> bool:
+        try:
+            return self._topic not in existing_topics(self._kafka)
+        except BrokerUnavailableError:
+            return False  # nobody knows
 
     def _give_up_producer(self, seconds: float = 0) -> None:
         if self._producer is not None:

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.acceptance.placing import Setting, until
+from tests.acceptance.placing import REGIONS, Setting, until
 from thalweg.bootstrap.jars import ensure_jars
 from thalweg.conf.environment import find_java
 from thalweg.jobs import place
 from thalweg.jobs.runtime.job import Stop
 from thalweg.stack.broker import Broker
+from thalweg.streams.broker.admin import delete_topic, existing_topics
+from thalweg.streams.contract.topics import ANSWERS, ASSIGNMENTS, REQUESTS, RESULTS, TopicContract, topic_name
 from thalweg.sync.clock import system_clock
 
 pytestmark = pytest.mark.acceptance
@@ -74,6 +76,48 @@ def test_a_broker_that_is_down_at_the_start_or_goes_away_is_waited_for(
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        setting.close()
+
+
+def test_a_topic_that_somebody_deletes_stops_nobody(broker: str, spark: SparkSession, tmp_path: Path) -> None:
+    setting = Setting(broker, tmp_path)
+    kafka, prefix = setting.settings.kafka, setting.prefix
+    stop = Stop()
+
+    def delete(contract: TopicContract, region: str | None = None) -> None:
+        delete_topic(kafka, topic_name(contract, prefix, region))
+        until(lambda: topic_name(contract, prefix, region) not in existing_topics(kafka))
+
+    def placed(task_id: str, **wants: object) -> None:
+        setting.request({"task_id": task_id, "per_worker": {"gpus": 1}, **wants})
+        setting.heard(
+            lambda: any(row["task_id"] == task_id for row in setting.ledger() if row["transition"] == "assigned")
+        )
+
+    try:
+        query = place.start(spark, setting.settings, system_clock, stop)
+        placed("first")
+        setting.listen()
+        delete(RESULTS)
+        delete(ANSWERS)
+        setting.request({"task_id": "first", "op": "cancel"}, *tasks("more", 5))
+        setting.heard(lambda: len(setting.assigned()) == 6)
+        until(lambda: {topic_name(RESULTS, prefix), topic_name(ANSWERS, prefix)} <= existing_topics(kafka).keys())
+
+        delete(ASSIGNMENTS, REGIONS[0])
+        placed("there", allowed_regions=[REGIONS[0]])
+        placed("elsewhere", allowed_regions=[REGIONS[1]])
+        assert topic_name(ASSIGNMENTS, prefix, REGIONS[0]) in existing_topics(kafka)
+
+        delete_topic(kafka, topic_name(REQUESTS, prefix))
+        until(lambda: topic_name(REQUESTS, prefix) in existing_topics(kafka))
+        placed("again")
+        assert query.isActive
+        stop.ask()
+        query.stop()
+        stop.finish()
+    finally:
+        stop.ask()
         setting.close()
 
 

@@ -287,7 +287,7 @@ def _connect(
         ),
         client_id="thalweg-agent",
     )
-    publisher = KafkaPublisher(kafka, timeout_ms=PUBLISH_TIMEOUT_MS, client_id="thalweg-agent")
+    publisher = KafkaPublisher(kafka, timeout_ms=PUBLISH_TIMEOUT_MS, client_id="thalweg-agent", keeps_topics=True)
     return reader, publisher, topic_ids, {place: end for place, end in ends.items() if tails[place] < end}
 
 

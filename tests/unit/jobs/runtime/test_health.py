@@ -6,7 +6,16 @@ import pytest
 
 from thalweg.jobs.local import _say_how_it_is, _with_store_words
 from thalweg.jobs.runtime.background import failing_beside, run_in_background
-from thalweg.jobs.runtime.health import FAILURES, TOO_LONG_S, WAITING_S, WITHIN_S, BlockedStarts, CrashLoops, Pulse
+from thalweg.jobs.runtime.health import (
+    FAILURES,
+    HINDERED_S,
+    TOO_LONG_S,
+    WAITING_S,
+    WITHIN_S,
+    BlockedStarts,
+    CrashLoops,
+    Pulse,
+)
 from thalweg.jobs.runtime.job import Stop
 from thalweg.jobs.runtime.query_metrics import FAILING
 
@@ -52,6 +61,24 @@ def test_a_batch_that_hangs_is_trouble_while_it_hangs() -> None:
     with pytest.raises(ZeroDivisionError), pulse.batch():
         raise ZeroDivisionError
     now[0] *= 10
+    assert pulse.trouble("place") is None
+
+
+def test_what_hinders_a_batch_is_said_soon_and_not_once_it_is_over() -> None:
+    now = [0.0]
+    pulse = Pulse(lambda: now[0])
+    with pulse.batch():
+        pulse.hindered("the ledger cannot be written")
+        now[0] = HINDERED_S - 1
+        pulse.hindered("the disk is full")
+        assert pulse.trouble("place") is None
+        now[0] = HINDERED_S
+        assert pulse.trouble("place") == "place stands still: the disk is full"
+        pulse.hindered(None)
+        assert pulse.trouble("place") is None
+        pulse.hindered("no broker answers")
+        now[0] += HINDERED_S
+        assert pulse.trouble("place") == "place stands still: no broker answers"
     assert pulse.trouble("place") is None
 
 

@@ -45,7 +45,7 @@ def test_its_thread_is_told_to_end() -> None:
 
 def test_a_publisher_says_that_nothing_was_acknowledged_and_begins_anew() -> None:
     publisher: Any = KafkaPublisher.__new__(KafkaPublisher)
-    publisher._connecting, publisher._timeout_ms = threading.Lock(), 10
+    publisher._connecting, publisher._timeout_ms, publisher._keeps_topics = threading.Lock(), 10, False
     publisher._producer = StuckProducer()
     with pytest.raises(NotAcknowledgedError, match="Timeout waiting"):
         publisher.publish([OutgoingRecord(topic="t", key=None, value=b"1")])
@@ -54,7 +54,7 @@ def test_a_publisher_says_that_nothing_was_acknowledged_and_begins_anew() -> Non
 
 def test_what_is_not_acknowledged_says_why_the_broker_did_not_take_it() -> None:
     publisher: Any = KafkaPublisher.__new__(KafkaPublisher)
-    publisher._connecting, publisher._timeout_ms = threading.Lock(), 10
+    publisher._connecting, publisher._timeout_ms, publisher._keeps_topics = threading.Lock(), 10, False
     publisher._producer = stuck = StuckProducer()
     tell_retries(publisher._producer, publisher._hear)
     stuck.flush = lambda timeout: stuck._dispatch_error("batch", NotEnoughReplicasError(), "answer")  # type: ignore[method-assign]
