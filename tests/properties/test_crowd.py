@@ -197,6 +197,23 @@ def test_a_crowd_of_legal_lives_is_what_its_story_is(seed: int, tmp_path: Path) 
     assert seen(crowded, names) == seen(told, names)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_child_that_was_submitted_before_its_parents_stands_behind_them(seed: int, tmp_path: Path) -> None:
+    rnd = random.Random(seed)
+    names = [f"t{number}" for number in range(8)]
+    depth = rnd.sample(names, len(names))  # who waits for whom has nothing to do with who came first
+    after = {name: rnd.sample(depth[:at], min(at, rnd.randint(0, 2))) for at, name in enumerate(depth)}
+    one_by_one = [
+        ledger(submitted(name, after=after[name], per_worker={"gpus": 1}), batch_id=batch, at_s=batch)
+        for batch, name in enumerate(names, start=1)
+    ]
+    told, crowded, columns = both(pa.concat_tables(one_by_one), some_facts(rnd), tmp_path, set())
+    places = {name: row for row, name in enumerate(columns.crowd.tasks.ids)}
+    assert sorted(places) == names
+    assert all(places[parent] < places[name] for name in names for parent in after[name])
+    assert seen(crowded, names) == seen(told, names)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_the_first_nodes_at_once_are_what_they_are_one_by_one(seed: int) -> None:
     rnd = random.Random(seed)

@@ -127,6 +127,19 @@ class NoThreads(Stop):
         """Leave the thread alone."""
 
 
+@pytest.mark.parametrize("compact_every_s", [0, 60])
+def test_files_are_compacted_beside_the_writing_where_the_setting_says_so(tmp_path: Path, compact_every_s: int) -> None:
+    started: list[str] = []
+
+    class Noting(Stop):
+        def start(self, thread: Any) -> None:
+            started.append(thread.name)
+
+    tables = PlaceTables(str(tmp_path), every_ms=10, compact_every_s=compact_every_s, stop=Noting())
+    tables.start(Ledger.claim(str(tmp_path)))
+    assert started == ["place-tables", *(["place-plans-upkeep"] if compact_every_s else [])]
+
+
 # A start goes on from what the tables hold
 
 

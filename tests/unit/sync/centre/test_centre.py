@@ -1,10 +1,12 @@
 """The centre, one batch at a time: what it merges, finds, refuses, keeps aside and forgets."""
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
 from thalweg.sync.centre.centre import KEPT_ALONE, Centre, MergeOutcome
-from thalweg.sync.protocol.changes import Add, Assign, Change, Delete, Increment
+from thalweg.sync.protocol.changes import Add, Assign, Change, ChangeRefusedError, Delete, Increment
 from thalweg.sync.protocol.entries import (
     BucketEntry,
     Entry,
@@ -19,7 +21,7 @@ from thalweg.sync.protocol.entries import (
     UpMessage,
 )
 from thalweg.sync.protocol.gaps import GapStatus
-from thalweg.sync.protocol.records import CounterTally, Dot, Register, view
+from thalweg.sync.protocol.records import MAX_DEPTH, CounterTally, Dot, Register, view
 from thalweg.sync.protocol.stamps import FutureLimits, Hlc, Stamp
 from thalweg.sync.replica.memory_store import MemoryStore
 from thalweg.sync.replica.replica import FencedError, NotJoinedError, Replica
@@ -339,6 +341,26 @@ def test_digests_name_the_bucket_that_differs_and_only_that_one_is_sent() -> Non
     assert us.digest_agrees and us.store.get("ghost") is None and us.read("key-7") == {"f": 7}
 
 
+@pytest.mark.parametrize("depth", [0, 1, 2, MAX_DEPTH])
+@pytest.mark.parametrize("around", [lambda inner: [inner], lambda inner: {"of": inner}], ids=["lists", "objects"])
+def test_whatever_a_region_may_write_the_centre_takes_and_others_read(
+    depth: int, around: Callable[[object], object]
+) -> None:
+    pair = Pair()
+    eu, us = pair.join("eu"), pair.join("us")
+    value: object = "innermost"
+    for _ in range(depth):
+        value = around(value)
+    put(eu, "k", Assign("f", value))
+    assert pair.exchange(eu, us).refused == []
+    pair.read(us)
+    assert us.read("k") == {"f": value}
+    with pytest.raises(ChangeRefusedError):
+        for _ in range(MAX_DEPTH + 1 - depth):
+            value = around(value)
+        put(eu, "k", Assign("f", value))
+
+
 def test_a_region_that_joins_late_loads_a_snapshot_and_goes_on_from_its_position() -> None:
     pair = Pair()
     eu = pair.join("eu")
@@ -354,6 +376,17 @@ def test_a_region_that_joins_late_loads_a_snapshot_and_goes_on_from_its_position
     pair.read(late)
     assert late.read("k") == {"f": 2} and late.state.joined
     assert put(late, "k", Delete(), NOW - 3_600_000).stamp.hlc > eu.state.clock  # type: ignore[union-attr]
+
+
+def test_a_centre_that_starts_again_has_the_clock_it_had_whatever_the_order_of_its_records() -> None:
+    pair = Pair()
+    eu, us = pair.join("eu"), pair.join("us")
+    for number, replica in enumerate((eu, us, eu)):
+        put(replica, f"k{number}", Assign("f", number), NOW + 7 * number)
+        pair.exchange(eu, us)
+    centre = pair.centre
+    for records in (centre.records, dict(reversed(centre.records.items()))):
+        assert Centre(records).snapshot().clock == centre.snapshot().clock
 
 
 def test_a_centre_that_starts_again_knows_what_is_durable() -> None:

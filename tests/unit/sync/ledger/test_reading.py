@@ -64,6 +64,7 @@ def test_pieces_end_where_batches_end(written: Path, least: int, monkeypatch: py
     assert [place for piece in pieces for place in places(piece)] == places(rows)
     assert all(position_of_last(piece).row == 2 for piece in pieces)
     assert all(piece.num_rows >= min(least, 3) for piece in pieces)
+    assert all(piece.num_rows < least + 3 for piece in pieces), "of whole batches, three rows each, no more than needed"
 
 
 def test_files_whose_rows_lie_between_each_other_are_read_together(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from thalweg.sync.protocol.entries import RecordEntry, RegionEntry, Update
 from thalweg.sync.protocol.openings import Opening
 from thalweg.sync.protocol.records import Record
 from thalweg.sync.protocol.stamps import Hlc, Stamp
+from thalweg.sync.replica import sqlite_store
 from thalweg.sync.replica.memory_store import MemoryStore
 from thalweg.sync.replica.replica import Replica, ReplicaError
 from thalweg.sync.replica.sqlite_store import SqliteStore, StoreUnusableError
@@ -86,6 +87,21 @@ def test_the_file_holds_what_memory_holds(
         assert disk.based(key) == memory.based(key) and (not disk.based(key) or disk.base(key) == memory.base(key))
     assert disk.keys() == sorted(memory.records)
     disk.close()
+
+
+def test_so_many_records_are_kept_in_memory_and_the_file_answers_for_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_store, "_CACHED", 3)
+    store = SqliteStore(tmp_path / "r.db")
+    records = [Record(key=f"k{n}", written=Hlc(n, 0, "eu"), vector={"eu@1": n}) for n in range(1, 9)]
+    for record in records:
+        store.put(record)
+        assert len(store._cache) <= 3
+    for record in reversed(records):
+        assert store.get(record.key) == record
+        assert len(store._cache) <= 3
+    store.close()
 
 
 def test_writes_survive_a_restart_and_the_clock_does_not_go_back(tmp_path: Path) -> None:

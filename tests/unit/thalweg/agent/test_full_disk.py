@@ -6,11 +6,13 @@ The disk is full as the kernel says it: no file of this process may be written (
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tests.unit.thalweg.agents import REGION, World, assign, revoke
+from thalweg.agent.agent import WRITE_AGAIN_MS, RegionalAgent
 from thalweg.agent.store import AgentStore
 from thalweg.streams.broker.errors import StoreFullError
 
@@ -66,6 +68,21 @@ def test_what_runs_goes_on_and_what_arrives_waits_until_there_is_space(
     assert any("can be written again" in record.getMessage() for record in caplog.records)
     sequences = [r.stamp.seq for r in world.reports() if r.stamp is not None and r.task_id is not None]
     assert sequences == list(range(1, len(sequences) + 1)), "no report is missing and none came twice"
+
+
+def test_a_disk_that_takes_nothing_is_asked_now_and_then_and_not_at_every_step(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+    commit = RegionalAgent._commit
+    monkeypatch.setattr(
+        RegionalAgent, "_commit", lambda agent, now: (tried.append(world.clock.now_ms), commit(agent, now))[1]
+    )
+    with full_disk():
+        world.send(assign("waits"))
+        world.steps(50, advance_ms=100)
+    apart = [later - earlier for earlier, later in pairwise(tried)]
+    assert apart and min(apart) >= WRITE_AGAIN_MS, tried
 
 
 def test_a_revoke_that_cannot_be_noted_is_obeyed_once_it_can(world: World) -> None:
