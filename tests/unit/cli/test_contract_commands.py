@@ -1,5 +1,4 @@
 import json
-import re
 from typing import Any
 
 import pytest
@@ -107,18 +106,6 @@ def test_flows_name_only_topics_and_tables_that_exist_and_write_only_their_own_t
         assert {*job.flow.reads_tables, *job.flow.writes_tables} <= tables
         for topic in job.flow.writes_topics:
             assert not writer[topic].startswith("jobs/") or writer[topic] == f"jobs/{job.module}"
-
-
-def test_the_graph_writes_a_topic_with_its_place_where_each_region_has_its_own_and_only_there() -> None:
-    text, drawing = as_text(all_jobs()), as_mermaid(all_jobs())
-    named = re.findall(r"[\w.<>]+", text)
-    drawn = re.findall(r'\(\["(.+?)"\]\)', drawing)
-    per_region = {contract.topic for contract in TOPICS if contract.per_region}
-    mentioned = {name for job in all_jobs() for name in (*job.flow.reads_topics, *job.flow.writes_topics)}
-    assert per_region & mentioned and mentioned - per_region
-    assert {name for name in mentioned if f"{name}.<region>" in named} == per_region & mentioned
-    assert mentioned - per_region <= {*named}
-    assert {*drawn} == {f"{name}.*" if name in per_region else name for name in mentioned}
 
 
 def test_graph_prints_the_declared_jobs() -> None:

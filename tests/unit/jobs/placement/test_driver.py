@@ -10,6 +10,7 @@ from thalweg.conf.settings import Settings, WarehouseSettings
 from thalweg.jobs.microbatch.host import Host
 from thalweg.jobs.placement import driver as module
 from thalweg.jobs.placement.driver import Driver
+from thalweg.jobs.placement.edge import BrokerEdge
 from thalweg.jobs.placement.recovery import recover
 from thalweg.jobs.placement.snapshots import SnapshotKeeper
 from thalweg.jobs.placement.tables import PlaceTables
@@ -36,7 +37,7 @@ def test_what_a_life_is_put_together_of_belongs_together_and_its_first_batch_kno
     append(open_or_create(NODES, str(tmp_path)), pa.Table.from_pylist([node], schema=NODES.schema))
     hearing = Hearing(timeout_ms=1_000, start=Sounding(number=0, made_ms=0, ends={}))
     edge = SimpleNamespace(publisher=object(), hearing=hearing)
-    monkeypatch.setattr(module.BrokerEdge, "open", lambda *_, **__: edge)
+    monkeypatch.setattr(BrokerEdge, "open", lambda *_, **__: edge)
     monkeypatch.setattr(module, "KafkaPast", NothingTold)
 
     settings, stop = Settings(warehouse=WarehouseSettings(path=str(tmp_path))), Stop()

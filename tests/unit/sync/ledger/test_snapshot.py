@@ -248,7 +248,7 @@ def test_what_is_written_today_is_what_was_written_when_the_format_was_new(tmp_p
     golden = decode_snapshot(NEWEST.read_bytes())
     again = decode_snapshot(encode_snapshot(taken))
     assert repr(again.image) == repr(golden.image), "a change of the format needs a new number, and the old one is read"
-    assert again.mark.last_batch == golden.mark.last_batch, "told otherwise, a batch is not the one a snapshot stands for"
+    assert again.mark.last_batch == golden.mark.last_batch, "told otherwise, no older snapshot can be used"
 
 
 def test_of_what_the_first_format_knew_today_is_the_same() -> None:
