@@ -287,7 +287,11 @@ def cli() -> None:
 
 
 def _leave(code: int | str | None) -> None:
-    """End a process that has only read: taking all of its modules apart would take a tenth of its answer's time."""
+    """End a process that has only read at once.
+
+    Taking all of its modules apart would take a tenth of an answer's time; and where the engine still works for
+    somebody who was interrupted, it would go on with what is taken apart.
+    """
     if isinstance(code, str):
         return
     try:
@@ -296,6 +300,12 @@ def _leave(code: int | str | None) -> None:
     except OSError:
         return  # nobody listens; that ends as it always does
     os._exit(code or 0)
+
+
+def _engine_works_on() -> bool:
+    from thalweg.query.sql.engine_thread import works_on  # late: --help needs nothing but click
+
+    return works_on()
 
 
 def main() -> None:
@@ -308,7 +318,7 @@ def main() -> None:
     try:
         cli(prog_name="thalweg")
     except SystemExit as end:
-        if answers_once:
+        if answers_once or _engine_works_on():
             _leave(end.code)
         raise
     except ModuleNotFoundError as error:
