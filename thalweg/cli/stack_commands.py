@@ -116,6 +116,9 @@ def ps(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(document))
         sys.exit(1 if unwell else 0)
+    if not document["running"] and folder.is_held():
+        click.echo(f"A stack begins in {folder.path}, and nothing is recorded of it yet: look again in a moment")
+        return
     if not document["running"]:
         click.echo(f"No stack runs in {folder.path}. Start one: thalweg up")
         if not any(row.state == "gone" for row in rows):
