@@ -11,6 +11,7 @@ import click
 from thalweg.cli.reach.broker_calls import broker_options, call_broker
 from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.cli.reach.reading import WrongCall, find_warehouse
+from thalweg.cli.reach.standard_output import note_done
 from thalweg.cli.tasks_command import FILTERS, filter_options, wanted_tasks
 from thalweg.cli.terminal.outcomes import report
 from thalweg.cli.terminal.render import print_json
@@ -126,6 +127,7 @@ def _change(
 
     def run(client: Client) -> int:
         client.change(op, meant.task_ids)
+        note_done(f"{op} sent", meant.task_ids)
         return report(client, meant.task_ids, op, answer_s=answer_s, wait_s=wait_s, as_json=as_json, config=config)
 
     call_broker(config, overrides, bootstrap, run)

@@ -14,6 +14,7 @@ import click
 from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.cli.reach.finite import FINITE, FiniteRange
 from thalweg.cli.reach.reading import WrongCall, find_warehouse, reading_command
+from thalweg.cli.reach.standard_output import note_done
 from thalweg.cli.terminal import words
 from thalweg.cli.terminal.moment import parse_moment
 from thalweg.cli.terminal.render import Column, Fit, print_json, print_table
@@ -290,6 +291,7 @@ def _send(call: _Call, order: "ControlOrder", settings: "Settings", now_ms: int)
         end(str(error), WRONG_CALL)
     except StreamError as error:
         end(str(error), FAILED)
+    note_done(f"{order.order} sent")
     _tell_answer(order, answer, call)
     sys.exit(FAILED if answer is not None and answer.answer == "refused" else 0)
 
