@@ -260,6 +260,10 @@ class LazyGroup(click.Group):
             if wants_json(ctx.obj):
                 with contextlib.suppress(OutputLostError):  # its words go to standard error all the same
                     print_error(error)
+            from thalweg.cli.terminal.render import seen
+
+            # Ids and reasons may stand in it that others have written.
+            error.message = "\n".join(map(seen, error.message.split("\n")))
             raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
