@@ -37,7 +37,7 @@ def state_finding(path: Path) -> tuple[Finding, StackNow]:
         StateFolder.check(path)
     except StateFolderError as error:
         return problem("state folder", str(error), "See above"), StackNow()
-    folder = StateFolder(path)
+    folder = StateFolder(path, only_look=True)
     rows = process_rows(folder, sample_seconds=0.0)
     if folder.is_held():
         ports = {name: port for row in rows if row.state in _LISTENS for name, port in row.ports.items()}

@@ -23,16 +23,16 @@ def _say(message: str) -> None:
     click.echo(message, err=True)
 
 
-def _open_state() -> StateFolder:
+def _open_state(*, only_look: bool = False) -> StateFolder:
     try:
-        return StateFolder(state_folder())
+        return StateFolder(state_folder(), only_look=only_look)
     except StateFolderError as error:
         raise click.UsageError(str(error)) from error
 
 
 def _what_runs() -> StateFolder:
     """Return the folder of the stack that runs, be it the demo's; the state folder itself if none does."""
-    own = _open_state()
+    own = _open_state(only_look=True)
     return running_in(own.path) or own
 
 

@@ -426,7 +426,7 @@ def running_bootstrap(folder: Path) -> str | None:
     """
     if not (folder / "stack.json").exists():
         return None
-    for process in StateFolder(folder).stack().get("processes", []):
+    for process in StateFolder(folder, only_look=True).stack().get("processes", []):
         identity = identity_in(process)
         was_ready = process.get("state") in (ProcessState.READY, ProcessState.FAILING)
         if process.get("name") == "broker" and was_ready and identity is not None and identity.is_alive():
