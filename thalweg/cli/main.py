@@ -263,7 +263,7 @@ class LazyGroup(click.Group):
             from thalweg.cli.terminal.render import seen
 
             # Ids and reasons may stand in it that others have written.
-            error.message = "\n".join(map(seen, error.message.split("\n")))
+            error.message = "\n".join(map(seen, error.message.split("\n")))  # type: ignore[misc]  # click shows no other
             raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -48,7 +48,7 @@ def watch_standard_output() -> None:
     file = _Stdout(given.fileno(), "w", closefd=False)
     is_buffered = isinstance(given.buffer, io.BufferedWriter)
     sys.stdout = io.TextIOWrapper(
-        io.BufferedWriter(file) if is_buffered else file,  # type: ignore[arg-type]  # as Python does for -u
+        io.BufferedWriter(file) if is_buffered else file,  # raw, as Python has it for -u
         encoding=given.encoding,
         errors=given.errors,
         newline="\n",
