@@ -23,6 +23,7 @@ from thalweg.jobs.microbatch.microbatch import Microbatch
 from thalweg.jobs.microbatch.reading import Reading
 from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
 from thalweg.jobs.runtime.background import run_in_background
+from thalweg.jobs.runtime.health import STALE_S
 from thalweg.jobs.runtime.job import Flow, Stop, checkpoint_for, job_main
 from thalweg.jobs.runtime.origin import LOOK_EVERY_S, OriginWatch
 from thalweg.jobs.telemetry.observer import ORDER, Observer, TakenIn
@@ -162,7 +163,15 @@ def start(
         .foreachBatch(batches)
         .start()
     )
-    run_in_background("observe-latest", latest.write, every_s=observe.latest_every_ms / 1000, stop=stop, close=close)
+    run_in_background(
+        "observe-latest",
+        latest.write,
+        every_s=observe.latest_every_ms / 1000,
+        stop=stop,
+        close=close,
+        keeps="what nodes, links and prices say",
+        told_after_s=STALE_S,
+    )
     if ahead is not None:
         run_in_background("observe-ahead", ahead.step, every_s=PIECE_EVERY_S, stop=stop)
     report = ProgressReport(query, settings.kafka)

@@ -16,6 +16,7 @@ from thalweg.jobs.placement.archive import ENDED, TaskArchive
 from thalweg.jobs.placement.plan_record import PlanRecord
 from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
 from thalweg.jobs.runtime.background import run_in_background
+from thalweg.jobs.runtime.health import STALE_S
 from thalweg.jobs.runtime.job import Stop
 from thalweg.scheduling.world.lifecycle import LIVE
 from thalweg.sync.clock import system_clock
@@ -113,7 +114,9 @@ class PlaceTables:
     def start(self, ledger: Ledger) -> None:
         """Start writing; the ledger's files are compacted on the way."""
         self.look_after(ledger)
-        run_in_background("place-tables", self.step, every_s=self._every_s, stop=self._stop)
+        run_in_background(
+            "place-tables", self.step, every_s=self._every_s, stop=self._stop, keeps=_KEPT, told_after_s=STALE_S
+        )
         if self._compact_every_s:
             run_in_background("place-plans-upkeep", self.tidy_plans, every_s=self._compact_every_s, stop=self._stop)
 
@@ -301,6 +304,7 @@ class PlaceTables:
         ]
 
 
+_KEPT: Final = f"what {TASKS.name}, {PLACEMENTS.name}, {RESULTS.name} and {PLANS.name} say"
 RUN_ENDED: Final = ("state", tuple(sorted(RUN_ENDS)))
 """Column and values of rows of `results`: none ever changes."""
 _LAST_ROW: Final = 2**31

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from prometheus_client import Gauge
 
@@ -18,21 +19,47 @@ FAILING_SECONDS = Gauge(
 
 log = logging.getLogger("thalweg.beside")
 
-_failing: dict[str, tuple[float, str]] = {}
-"""By thread of this process, like the metric: since when (monotonic seconds), and the last error."""
+
+@dataclass(frozen=True, slots=True)
+class _Failing:
+    """A thread of this process whose last step failed."""
+
+    since_s: float
+    """Monotonic."""
+    error: str
+    keeps: str
+    told_after_s: float
+
+
+_failing: dict[str, _Failing] = {}
+"""By thread, like the metric."""
 
 
 def failing_beside(now_s: float) -> dict[str, str]:
     """Return the threads that have failed for too long, each with words for an operator."""
     return {
-        name: f"{name} has failed for {(now_s - since) // 60:.0f} min, and what it keeps up to date is as old: {error}"
-        for name, (since, error) in list(_failing.items())
-        if now_s - since >= WAITING_S
+        name: _words(name, found, now_s - found.since_s)
+        for name, found in list(_failing.items())
+        if now_s - found.since_s >= found.told_after_s
     }
 
 
+def _words(name: str, found: _Failing, failed_s: float) -> str:
+    what = found.keeps or "what it keeps up to date"
+    # Of seconds the words would be others at each look.
+    age = f"{failed_s // 60:.0f} min" if failed_s >= 60 else "less than a minute"
+    return f"{name} has failed for {age}, and {what} is as old: {found.error}"
+
+
 def run_in_background(
-    name: str, step: Callable[[], object], *, every_s: float, stop: Stop, close: Callable[[], None] | None = None
+    name: str,
+    step: Callable[[], object],
+    *,
+    every_s: float,
+    stop: Stop,
+    close: Callable[[], None] | None = None,
+    keeps: str = "",
+    told_after_s: float = WAITING_S,
 ) -> None:
     """Start a thread that takes a step at an interval until asked to stop, and then once more.
 
@@ -44,6 +71,8 @@ def run_in_background(
         every_s: pause between the end of a step and the next one.
         stop: ends the thread.
         close: called at the very end, to give up connections.
+        keeps: what it keeps up to date, in words; empty where the name says so.
+        told_after_s: how long it may fail before that is trouble.
     """
 
     def run() -> None:
@@ -59,9 +88,11 @@ def run_in_background(
                 now_s = time.monotonic()
                 if name not in _failing:
                     log.error("%s failed and is tried again every %g s", name, every_s, exc_info=error)
-                since = _failing.get(name, (now_s, ""))[0]
-                _failing[name] = (since, f"{type(error).__name__}: {str(error)[:300]}")
-                FAILING_SECONDS.labels(name).set(now_s - since)
+                before = _failing.get(name)
+                since_s = now_s if before is None else before.since_s
+                words = f"{type(error).__name__}: {str(error)[:300]}"
+                _failing[name] = _Failing(since_s, words, keeps, told_after_s)
+                FAILING_SECONDS.labels(name).set(now_s - since_s)
             if last:
                 _failing.pop(name, None)
                 if close is not None:

@@ -22,6 +22,8 @@ HINDERED_S: Final = 20.0
 WAITING_S: Final = 60.0
 """So long a query may wait to be started, and what is kept beside a stream may stand still, and all is well: a broker
 and an object store come back within it, or somebody has to look."""
+STALE_S: Final = 10.0
+"""So long what people read may not be written: `tasks` that do not know an end look like a task that runs."""
 
 
 class Pulse:

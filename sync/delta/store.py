@@ -15,6 +15,7 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from thalweg.scheduling.counted import counted
 from thalweg.sync.delta.contracts import TableContract
+from thalweg.sync.delta.damage_remedy import NEWEST_ENTRY, is_newest_entry
 from thalweg.sync.delta.durable import make_folder, sync_log
 
 if TYPE_CHECKING:
@@ -58,11 +59,15 @@ class DamagedTableError(StoreError):
     """A file of the table is not what its log says, or the log itself cannot be read."""
 
     def __init__(self, path: str, seen: str) -> None:
+        remedy = (
+            f"{NEWEST_ENTRY}. If that does not help, restore the table's folder from a backup"
+            if is_newest_entry(path)
+            else "Restore the table's folder from a backup. To go on without what this commit held, stop the jobs and "
+            "move the file away (of a data file, the log entry that names it); what it held comes again only where a "
+            "topic still has it"
+        )
         super().__init__(
-            f"{path} {seen}: the machine lost power before it was on the disk, or somebody changed the file. Restore "
-            "the table's folder from a backup. To go on without what this commit held, stop the jobs and move the "
-            "file away (of a data file, the log entry that names it); what it held comes again only where a topic "
-            "still has it"
+            f"{path} {seen}: the machine lost power before it was on the disk, or somebody changed the file. {remedy}"
         )
         self.path = path
         self.seen = seen

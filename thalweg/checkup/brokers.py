@@ -10,7 +10,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 from kafka.errors import KafkaError
 
-from thalweg.checkup.finding import Finding, fine, problem
+from thalweg.checkup.finding import Finding, fine, problem, warning
 from thalweg.checkup.machine import skew_finding
 from thalweg.conf.settings import KafkaSettings
 from thalweg.scheduling.counted import counted
@@ -58,6 +58,11 @@ def broker_findings(
         return [problem("broker", f"{where} answers, then fails: {error}", fix)]
     finally:
         admin.close()
+
+
+def not_ready_finding() -> Finding:
+    """Tell of the broker of a stack that runs: where another one listens meanwhile says nothing of it."""
+    return warning("broker", "the stack's broker is not ready", "See its state: thalweg ps")
 
 
 def _clock_finding(kafka: KafkaSettings, admin: KafkaAdminClient) -> Finding:

@@ -45,29 +45,31 @@ def examine(config: Path | None = None, overrides: tuple[str, ...] = ()) -> Iter
     except SettingsError as error:
         yield problem("settings", str(error), "Correct the setting named")
     state = state_folder()
-    finding, ports = stacks.state_finding(state)
+    finding, stack = stacks.state_finding(state)
     yield finding
-    yield from machine.port_findings(ports, KAFKA_PORTS.clients)
+    yield from machine.port_findings(stack, KAFKA_PORTS.clients)
     yield machine.disk_finding("state folder", state, settings.warehouse.min_free_gb)
     yield machine.disk_finding("cache", cache_folder(), settings.warehouse.min_free_gb)
-    yield machine.memory_finding(settings.spark.driver_memory, stack_runs=bool(ports))
+    yield machine.memory_finding(settings.spark.driver_memory, stack_runs=stack.runs)
     yield machine.clock_finding()
     kafka = settings.kafka
-    stack_runs = "kafka" in ports
     # The local broker's id lies on disk: whose checkpoints are is known before it runs.
     own_cluster = cluster_id(state / "broker")
-    if stack_runs:
-        kafka = kafka.model_copy(update={"bootstrap_servers": f"{LOOPBACK}:{ports['kafka']}"})
-    yield from brokers.broker_findings(
-        kafka,
-        must_answer=stack_runs,
-        is_ours=stack_runs or kafka.is_named,
-        cluster=own_cluster if stack_runs else None,
-    )
+    if "kafka" in stack.ports:
+        kafka = kafka.model_copy(update={"bootstrap_servers": f"{LOOPBACK}:{stack.ports['kafka']}"})
+    if stack.runs and "kafka" not in stack.ports:
+        yield brokers.not_ready_finding()
+    else:
+        yield from brokers.broker_findings(
+            kafka,
+            must_answer=stack.runs,
+            is_ours=stack.runs or kafka.is_named,
+            cluster=own_cluster if stack.runs else None,
+        )
     yield from stacks.restored_findings(state)
-    yield from leases.lease_findings(_in_state(state, "warehouse", settings.warehouse.path), stack_runs=bool(ports))
+    yield from leases.lease_findings(_in_state(state, "warehouse", settings.warehouse.path), stack)
     yield from tables.table_findings(_in_state(state, "warehouse", settings.warehouse.path))
-    yield from _checkpoint_findings(settings, kafka, state, own_cluster, stack_runs=stack_runs)
+    yield from _checkpoint_findings(settings, kafka, state, own_cluster, stack)
 
 
 def _in_state(state: Path, name: str, configured: str) -> str:
@@ -78,25 +80,28 @@ def _in_state(state: Path, name: str, configured: str) -> str:
 
 
 def _checkpoint_findings(
-    settings: Settings, kafka: KafkaSettings, state: Path, own_cluster: str | None, *, stack_runs: bool
+    settings: Settings, kafka: KafkaSettings, state: Path, own_cluster: str | None, stack: stacks.StackNow
 ) -> Iterator[Finding]:
     where = _in_state(state, "checkpoints", settings.spark.checkpoints)
     if "://" in where:
         yield fine("checkpoints", f"in {where}, not looked at: no local folder")
         return
     warehouse = _in_state(state, "warehouse", settings.warehouse.path)
-    is_local = stack_runs or not settings.kafka.is_named
+    has_broker = "kafka" in stack.ports
+    is_local = stack.runs or not settings.kafka.is_named
     not_compared = ""
-    if is_local and not stack_runs:
+    if stack.runs and not has_broker:
+        not_compared = "the stack's broker is not ready"
+    elif is_local and not has_broker:
         not_compared = "the stack's broker runs only with it; thalweg up compares them, and doctor after that"
 
     def look(query: str, standing: Standing) -> Present:
         nonlocal not_compared
         table = checkpoints.table_present(warehouse, query, standing)
-        if is_local and not stack_runs:
+        if is_local and not has_broker:
             return replace(table, cluster_id=own_cluster or "none yet")
         topics = brokers.topics_present(kafka, standing)
-        if topics is None or (stack_runs and topics.cluster_id != own_cluster):
+        if topics is None or (has_broker and topics.cluster_id != own_cluster):
             not_compared = "no broker of ours answers"
             return table
         return replace(

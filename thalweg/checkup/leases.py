@@ -4,29 +4,32 @@ import json
 from pathlib import Path
 
 from thalweg.checkup.finding import Finding, fine, warning
+from thalweg.checkup.stacks import StackNow
 
 KERNEL_LOCKS = Path("/proc/locks")
 
 
-def lease_findings(warehouse: str, *, stack_runs: bool) -> list[Finding]:
+def lease_findings(warehouse: str, stack: StackNow) -> list[Finding]:
     """Judge every lease of a local warehouse.
 
     Args:
         warehouse: Folder or URI.
-        stack_runs: Whether the stack of the state folder runs, whose jobs then hold the leases rightly.
+        stack: Of the state folder; its jobs hold the leases rightly, also while they are in trouble.
     """
     if "://" in warehouse or not Path(warehouse).is_dir() or not KERNEL_LOCKS.is_file():
         return []
-    return [_judge(lease, stack_runs=stack_runs) for lease in sorted(Path(warehouse).glob("*.lease"))]
+    return [_judge(lease, stack) for lease in sorted(Path(warehouse).glob("*.lease"))]
 
 
-def _judge(lease: Path, *, stack_runs: bool) -> Finding:
+def _judge(lease: Path, stack: StackNow) -> Finding:
     check = f"lease: {lease.stem}"
     holder = lock_holder(lease)
     if holder is None:
         return fine(check, f"nobody holds it (last: process {_last_holder(lease)}); it needs no clearing")
-    if stack_runs:
+    if stack.runs:
         return fine(check, f"held by process {holder}")
+    if holder in stack.left:
+        return warning(check, f"held by process {holder}, which the stack that was cut off has left", "thalweg down")
     return warning(
         check,
         f"process {holder} drives {lease.parent}, and no stack of the state folder runs: `thalweg up` would be refused",

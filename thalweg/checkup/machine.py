@@ -2,12 +2,13 @@
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
 from thalweg.checkup.finding import Finding, fine, problem, warning
+from thalweg.checkup.stacks import StackNow
 from thalweg.processes.ports import FIRST_PORT, LAST_PORT, NoFreePortError, accepts_connections, free_port, is_free
 
 # An hour of the demo writes some hundred MB; a warehouse under load grows by GB before compaction catches up.
@@ -60,14 +61,18 @@ def heap_gb(spark_memory: str) -> float:
     return float(text[:-1]) * units[text[-1]] if text[-1:] in units else float(text) / 1e9
 
 
-def port_findings(running_ports: Mapping[str, int], wanted_port: int) -> list[Finding]:
+def port_findings(stack: StackNow, wanted_port: int) -> list[Finding]:
     """Judge the ports of a running stack, or those the next one would take."""
-    if running_ports:
-        deaf = {name: port for name, port in running_ports.items() if not accepts_connections(port)}
+    if stack.runs and not stack.ports:
+        return [fine("ports", "nothing of the running stack listens yet")]
+    if stack.runs:
+        deaf = {name: port for name, port in stack.ports.items() if not accepts_connections(port)}
         if deaf:
             told = ", ".join(f"{name} {port}" for name, port in deaf.items())
             return [problem("ports", f"the running stack does not answer on {told}", "thalweg down && thalweg up")]
-        return [fine("ports", ", ".join(f"{name} {port}" for name, port in running_ports.items()) + " answer")]
+        return [fine("ports", ", ".join(f"{name} {port}" for name, port in stack.ports.items()) + " answer")]
+    if stack.left:
+        return [fine("ports", "those of the stack that was cut off are free when what it left has ended")]
     try:
         other = free_port(taken=[wanted_port])
     except NoFreePortError:

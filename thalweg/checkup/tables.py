@@ -29,7 +29,8 @@ def _judge(contract: TableContract, uri: str) -> Finding:
         damages = list(damage_of(uri))
         if damages:
             more = f" and {len(damages) - 1} more" if len(damages) > 1 else ""
-            return problem(check, f"{damages[0].path} {damages[0].seen}{more}", mending(contract.name, uri))
+            fix = mending(contract.name, uri, damages[0].path)
+            return problem(check, f"{damages[0].path} {damages[0].seen}{more}", fix)
         version = DeltaTable(uri).version()
     except (OSError, DeltaError, StoreError) as error:
         return problem(check, f"cannot be opened: {str(error).splitlines()[0]}", mending(contract.name, uri))

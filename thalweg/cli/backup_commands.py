@@ -10,6 +10,7 @@ from thalweg.backup.make import StackPlaces, make_backup
 from thalweg.backup.manifest import BackupError, Manifest
 from thalweg.backup.restore import KEEPABLE, restore_backup
 from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
+from thalweg.cli.reach.standard_output import note_done
 from thalweg.conf.environment import state_folder
 from thalweg.conf.settings import Settings, SettingsError, load_settings
 from thalweg.scheduling.counted import counted
@@ -125,6 +126,7 @@ def _local(default: Path, configured: str, unchanged: str) -> Path:
 
 
 def _say(made: Manifest, as_json: bool, words: str, more: dict[str, Any]) -> None:
+    note_done(words)
     if as_json:
         document = made.as_document()
         del document["files"]

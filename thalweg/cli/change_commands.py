@@ -11,9 +11,10 @@ import click
 from thalweg.cli.reach.broker_calls import broker_options, call_broker
 from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.cli.reach.reading import WrongCall, find_warehouse
+from thalweg.cli.reach.standard_output import note_done
 from thalweg.cli.tasks_command import FILTERS, filter_options, wanted_tasks
 from thalweg.cli.terminal.outcomes import report
-from thalweg.cli.terminal.render import print_json
+from thalweg.cli.terminal.render import on_one_line, print_json
 from thalweg.client.client import Client
 from thalweg.query.reports.task_list import Meant, meant_tasks
 from thalweg.query.sql.query import TableReader, WarehouseUnreadableError
@@ -126,6 +127,7 @@ def _change(
 
     def run(client: Client) -> int:
         client.change(op, meant.task_ids)
+        note_done(f"{op} sent", meant.task_ids)
         return report(client, meant.task_ids, op, answer_s=answer_s, wait_s=wait_s, as_json=as_json, config=config)
 
     call_broker(config, overrides, bootstrap, run)
@@ -148,7 +150,7 @@ def _say(op: str, meant: Meant, as_json: bool) -> None:
     if as_json:
         print_json({"op": op, "matching": len(meant.task_ids), "by_state": meant.by_state, "task_ids": meant.task_ids})
         return
-    click.echo(_in_words(op, meant))
+    click.echo(on_one_line(_in_words(op, meant)))
 
 
 def _in_words(op: str, meant: Meant) -> str:
@@ -163,7 +165,7 @@ def _ask(op: str, meant: Meant) -> None:
     """Let a person say yes; who is none has to have said it before."""
     if not _is_a_person_there():
         end(f"{_in_words(op, meant)}\nNothing was sent: --yes does it, --dry-run lists them", WRONG_CALL)
-    if not click.confirm(f"{_in_words(op, meant)}\nDo it?", err=True):
+    if not click.confirm(f"{on_one_line(_in_words(op, meant))}\nDo it?", err=True):
         end("Nothing was sent", FAILED)
 
 

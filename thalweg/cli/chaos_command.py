@@ -11,6 +11,7 @@ from thalweg.bootstrap.runtime import ensure_runtime
 from thalweg.chaos.run import ChaosFailedError, ChaosPlan, ChaosReport, run_chaos
 from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.cli.reach.finite import FiniteRange
+from thalweg.cli.reach.standard_output import note_done
 from thalweg.cli.terminal.render import print_json
 from thalweg.conf.environment import CHAOS, state_folder
 from thalweg.conf.settings import Settings
@@ -80,6 +81,7 @@ def chaos(
     if record is not None:
         kept = report.document | report.details | {"machine": describe()}
         record.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+        note_done(f"{record} written")
     if as_json:
         print_json(report.document)
     else:

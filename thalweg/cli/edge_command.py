@@ -12,6 +12,7 @@ import click
 from thalweg.cli.reach.declared_preparation import NoDeclarationError, declared_in_file, declared_in_record
 from thalweg.cli.reach.output_file import check_output
 from thalweg.cli.reach.reading import WrongCall
+from thalweg.cli.reach.standard_output import note_done
 from thalweg.cli.terminal.render import print_json
 from thalweg.conf.settings import SettingsError, load_settings
 from thalweg.edge.declaration import DeclarationError
@@ -80,6 +81,7 @@ def prepare(
         raise WrongCall(str(error)) from error
     except (StreamError, NoDeclarationError) as error:
         raise click.ClickException(str(error)) from error
+    note_done(f"{target} written")
     if as_json:
         print_json(asdict(found))
         return

@@ -14,6 +14,7 @@ import numpy as np
 from thalweg.cli.reach.finite import FiniteRange
 from thalweg.cli.reach.output_file import check_output
 from thalweg.cli.reach.reading import WrongCall, reading_command
+from thalweg.cli.reach.standard_output import note_done
 from thalweg.cli.take_part_command import take_part
 from thalweg.cli.terminal.render import Column, print_json, print_table, state_colour
 from thalweg.client.client import Client, checked_request
@@ -220,6 +221,7 @@ def start(
             return start_run(model, spec, begin, publisher=publisher, store=store_of(settings), **said)
 
         name = with_publisher(settings, OPERATORS, ask)
+        note_done(f"{model}: asked for {spec.rounds} rounds")
         refused = _submit(settings, tasks) if tasks else []
     except (RunSpecError, VectorError, TypeError, ValueError) as error:
         raise WrongCall(str(error)) from error
@@ -285,6 +287,7 @@ def stop(model: str, config: Path | None, overrides: tuple[str, ...], bootstrap:
         raise WrongCall(str(error)) from error
     except StreamError as error:
         raise click.ClickException(str(error)) from error
+    note_done(f"{model}: asked to stop")
     click.echo(f"{model}: asked to stop")
 
 
@@ -385,6 +388,7 @@ def export(
         np.save(file, parameters)
     except (NoVersionError, PayloadError, OSError) as error:
         raise click.ClickException(str(error)) from error
+    note_done(f"{file} written")
     click.echo(f"{file}: version {number} of {model}, {parameters.size} parameters")
 
 
@@ -452,6 +456,7 @@ def run(as_json: bool, save: Path | None, epochs: int, batch: int, rate: float |
     if save is not None:
         kept = load(fields["data"], fields["seed"])
         np.savez(save, parameters=tried.parameters, x=kept.test_x, y=kept.test_y)
+        note_done(f"{save} written")
     document = {
         "accuracy": tried.accuracy,
         "central_accuracy": tried.central_accuracy,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 import click
 
 from thalweg.cli.reach.reading import WrongCall
+from thalweg.cli.reach.standard_output import note_done
 from thalweg.conf.environment import state_folder
 from thalweg.conf.settings import Settings, SettingsError, load_settings
 from thalweg.federation.connection import placed, warehouse_of
@@ -121,6 +122,7 @@ def end(run: str, config: Path | None, overrides: tuple[str, ...], bootstrap: st
             publisher.publish([write_call(over, settings.kafka.topic_prefix, system_clock())])
     except StreamError as error:
         raise click.ClickException(str(error)) from error
+    note_done(f"{run}: over")
     click.echo(f"{run}: over")
 
 

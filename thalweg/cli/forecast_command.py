@@ -11,6 +11,7 @@ import numpy as np
 from thalweg.cli.reach.finite import FiniteRange
 from thalweg.cli.reach.output_file import check_output
 from thalweg.cli.reach.reading import WrongCall, reading_command
+from thalweg.cli.reach.standard_output import note_done
 from thalweg.cli.terminal import words
 from thalweg.cli.terminal.render import Column, print_json, print_table
 from thalweg.forecast.asked_demand import AskedDemand, demand_in_jobs, demand_in_tables, demand_references
@@ -180,6 +181,7 @@ def _check(file: Path | None, endings: Sequence[str], option: str) -> None:
 def _write(file: ForecastFile, out: Path | None) -> None:
     if out is not None:
         out.write_bytes(written(file))
+        note_done(f"{out} written")
 
 
 def _told(file: ForecastFile) -> dict[str, Any]:

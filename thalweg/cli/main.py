@@ -1,5 +1,6 @@
 """The command line: one group whose commands are imported only when they are called."""
 
+import contextlib
 import gc
 import importlib
 import importlib.util
@@ -225,6 +226,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     ),
     "wait": ("thalweg.cli.wait_command", "wait", "Wait until tasks have ended, and say how."),
 }
+_FAILED: Final = 1
 _WRONG_CALL: Final = 2
 _EXTRAS: Final = {"onnxruntime": "serving", "onnx": "shrinking", "skl2onnx": "shrinking", "skops": "shrinking"}
 """What brings a package that is not part of everything."""
@@ -253,9 +255,15 @@ class LazyGroup(click.Group):
             ctx.exit(_INTERRUPTED)
         except click.ClickException as error:
             from thalweg.cli.reach.ending import print_error, wants_json  # late: --help needs nothing but click
+            from thalweg.cli.reach.standard_output import OutputLostError
 
             if wants_json(ctx.obj):
-                print_error(error)
+                with contextlib.suppress(OutputLostError):  # its words go to standard error all the same
+                    print_error(error)
+            from thalweg.cli.terminal.render import seen
+
+            # Ids and reasons may stand in it that others have written.
+            error.message = "\n".join(map(seen, error.message.split("\n")))  # type: ignore[misc]  # click shows no other
             raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -286,16 +294,23 @@ def cli() -> None:
     """
 
 
-def _leave(code: int | str | None) -> None:
-    """End a process that has only read: taking all of its modules apart would take a tenth of its answer's time."""
-    if isinstance(code, str):
-        return
+def _leave(code: int) -> None:
+    """End a process that has only read at once.
+
+    Taking all of its modules apart would take a tenth of an answer's time; and where the engine still works for
+    somebody who was interrupted, it would go on with what is taken apart.
+    """
     try:
-        sys.stdout.flush()
         sys.stderr.flush()
     except OSError:
         return  # nobody listens; that ends as it always does
-    os._exit(code or 0)
+    os._exit(code)
+
+
+def _engine_works_on() -> bool:
+    from thalweg.query.sql.engine_thread import works_on  # late: --help needs nothing but click
+
+    return works_on()
 
 
 def main() -> None:
@@ -305,12 +320,33 @@ def main() -> None:
         gc.disable()  # a tenth of its time would go into looking for garbage in what is needed until the end
         # It multiplies no large matrices, and making a thread for each core takes longer than half of such an answer.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    code = _run()
+    if answers_once or _engine_works_on():
+        _leave(code)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run a command to its end, and return its exit code."""
+    from thalweg.cli.reach.standard_output import (  # late: whoever imports the group needs nothing but click
+        OutputLostError,
+        flush_standard_output,
+        lost_words,
+        watch_standard_output,
+    )
+
+    watch_standard_output()
+    code = 0
     try:
-        cli(prog_name="thalweg")
-    except SystemExit as end:
-        if answers_once:
-            _leave(end.code)
-        raise
+        try:
+            cli(prog_name="thalweg")
+        except SystemExit as end:
+            code = _code_of(end)
+        if not flush_standard_output():
+            return code or _FAILED
+    except OutputLostError as error:
+        click.echo(lost_words(error), err=True)
+        return code or _FAILED
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package == "thalweg" or importlib.util.find_spec(package) is not None:
@@ -322,7 +358,15 @@ def main() -> None:
             else f"which comes with pip install 'thalweg[{extra}]'"
         )
         click.echo(f"thalweg: this needs {package}, {why}", err=True)
-        sys.exit(_WRONG_CALL)
+        return _WRONG_CALL
+    return code
+
+
+def _code_of(end: SystemExit) -> int:
+    if isinstance(end.code, str):
+        click.echo(end.code, err=True)
+        return _FAILED
+    return end.code or 0
 
 
 if __name__ == "__main__":

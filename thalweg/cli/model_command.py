@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from thalweg.cli.reach.reading import WrongCall
+from thalweg.cli.reach.standard_output import note_done
 from thalweg.cli.serve_model_command import serve_model_command
 from thalweg.cli.shrink_command import shrink
 from thalweg.cli.terminal import words
@@ -128,6 +129,7 @@ def publish(
         raise click.ClickException(obsolete_words(place))
     if not confirmed:
         raise click.ClickException("the centre has not confirmed the record; publish it again")
+    note_done(f"{name}: published")
     if for_rollout:
         _say_stored(name, found, as_json=as_json)
         return

@@ -14,9 +14,10 @@ import click
 from thalweg.cli.reach.ending import FAILED, WRONG_CALL, end
 from thalweg.cli.reach.finite import FINITE, FiniteRange
 from thalweg.cli.reach.reading import WrongCall, find_warehouse, reading_command
+from thalweg.cli.reach.standard_output import note_done
 from thalweg.cli.terminal import words
 from thalweg.cli.terminal.moment import parse_moment
-from thalweg.cli.terminal.render import Column, Fit, print_json, print_table
+from thalweg.cli.terminal.render import Column, Fit, on_one_line, print_json, print_table
 from thalweg.query.questions.foreseen_words import as_document, in_words
 from thalweg.query.sql.as_of import AsOf
 from thalweg.query.sql.query import TableReader, WarehouseUnreadableError
@@ -290,6 +291,7 @@ def _send(call: _Call, order: "ControlOrder", settings: "Settings", now_ms: int)
         end(str(error), WRONG_CALL)
     except StreamError as error:
         end(str(error), FAILED)
+    note_done(f"{order.order} sent")
     _tell_answer(order, answer, call)
     sys.exit(FAILED if answer is not None and answer.answer == "refused" else 0)
 
@@ -307,9 +309,9 @@ def _tell_answer(order: "ControlOrder", answer: "OrderAnswer | None", call: _Cal
             "(thalweg ps)"
         )
     elif answer.answer == "refused":
-        click.echo(f"{order.order} refused: {answer.reason}", err=True)
+        click.echo(on_one_line(f"{order.order} refused: {answer.reason}"), err=True)
     else:
-        click.echo(answer.reason or f"{answer.subject}: taken before")
+        click.echo(on_one_line(answer.reason or f"{answer.subject}: taken before"))
 
 
 def _foreseen(call: _Call, order: "ControlOrder", settings: "Settings", now_ms: int) -> "Foreseen":

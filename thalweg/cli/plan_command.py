@@ -11,6 +11,7 @@ from typing import Any
 import click
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from thalweg.cli.reach.finite import FiniteRange
@@ -122,14 +123,14 @@ def _show(read: ReadProblem, result: PlanResult) -> None:
     table = Table("pool", "copies", "USD/GPU h", title="Copies by pool")
     for pool, copies in sorted(held.items()):
         price = pools.usd_per_gpu_hour[pools.pool_ids.index(pool)]
-        table.add_row(pool, str(copies), f"{price:.4g}")
+        table.add_row(escape(on_one_line(pool)), str(copies), f"{price:.4g}")
     if held:
         console.print(table)
     shown = 20
     if result.unplaced:
         waiting = Table("task", "reason", "detail", title="Waiting")
         for task in result.unplaced[:shown]:
-            waiting.add_row(task.task_id, task.reason, task.detail)
+            waiting.add_row(*(escape(on_one_line(words)) for words in (task.task_id, task.reason, task.detail)))
         if len(result.unplaced) > shown:
             waiting.add_row(f"and {len(result.unplaced) - shown} more", "", "(--json lists all)")
         console.print(waiting)

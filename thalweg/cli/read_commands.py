@@ -8,7 +8,16 @@ import click
 
 from thalweg.cli.reach.reading import reading_command
 from thalweg.cli.terminal import words
-from thalweg.cli.terminal.render import Column, Fit, print_cells, print_csv, print_json, print_table, state_colour
+from thalweg.cli.terminal.render import (
+    Column,
+    Fit,
+    on_one_line,
+    print_cells,
+    print_csv,
+    print_json,
+    print_table,
+    state_colour,
+)
 from thalweg.query.reports.region_report import region_rows
 from thalweg.query.sql.as_of import AsOf, Version
 from thalweg.query.sql.query import query
@@ -100,13 +109,13 @@ def regions(as_json: bool, warehouse: str, as_of: AsOf | None) -> None:
     print_table(_REGION, rows)
     if drained:
         click.echo(
-            f"\nDrained, so that nothing new is placed there: {', '.join(drained)}; to let it take tasks again: "
-            "thalweg undrain REGION[/NODE]"
+            f"\nDrained, so that nothing new is placed there: {on_one_line(', '.join(drained))}; to let it take tasks "
+            "again: thalweg undrain REGION[/NODE]"
         )
     if unpriced := [row["region"] for row in rows if "without a price" in row["usd_per_gpu_hour"]]:
         click.echo(
-            f"\nNo price is known of GPUs in {', '.join(unpriced)}: they cost place.assumed_usd_per_gpu_hour, and are "
-            "not used where that is not set"
+            f"\nNo price is known of GPUs in {on_one_line(', '.join(unpriced))}: they cost "
+            "place.assumed_usd_per_gpu_hour, and are not used where that is not set"
         )
 
 

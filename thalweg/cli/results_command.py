@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from thalweg.cli.reach.reading import WrongCall, reading_command
-from thalweg.cli.terminal.render import Column, Fit, print_json, print_table, state_colour
+from thalweg.cli.terminal.render import Column, Fit, on_one_line, print_json, print_table, state_colour
 from thalweg.query.reports.array_size import array_beside
 from thalweg.query.reports.ended_runs import EndedRun
 from thalweg.query.reports.task_runs import TaskRuns, element_runs, task_runs
@@ -88,7 +88,7 @@ def _gave(runs: TaskRuns) -> dict[str, Any]:
 
 
 def _print_elements(runs: TaskRuns, elements: Sequence[TaskRuns], limit: int) -> None:
-    click.echo(f"{runs.task_id}: {runs.state}{_because(runs)}")
+    click.echo(on_one_line(f"{runs.task_id}: {runs.state}{_because(runs)}"))
     by_state = Counter(element.state for element in elements)
     click.echo(
         f"{counted(len(elements), 'element')}: " + ", ".join(f"{n:,} {state}" for state, n in sorted(by_state.items()))
@@ -124,7 +124,7 @@ def _pairs(values: dict[str, Any] | None) -> str:
 
 def _print(runs: TaskRuns) -> None:
     where = ", ".join(sorted({placed.region for placed in runs.placed}))
-    click.echo(f"{runs.task_id}: {runs.state}" + (f" in {where}" if where else "") + _because(runs))
+    click.echo(on_one_line(f"{runs.task_id}: {runs.state}" + (f" in {where}" if where else "") + _because(runs)))
     if not runs.ended:
         click.echo("no run of it has ended")
         return

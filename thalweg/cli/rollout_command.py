@@ -10,6 +10,7 @@ import click
 
 from thalweg.cli.reach.finite import FINITE
 from thalweg.cli.reach.reading import WrongCall, reading_command, reading_errors
+from thalweg.cli.reach.standard_output import note_done
 from thalweg.cli.terminal.render import Column, print_json, print_table, state_colour
 from thalweg.conf.settings import Settings, SettingsError, load_settings
 from thalweg.federation.connection import placed, warehouse_of
@@ -158,6 +159,7 @@ def start(
     except (ValueError, RolloutPlanError, RolloutRecordError) as error:
         raise WrongCall(str(error)) from error
     _ask(model, wish, now_ms, _settings(config, overrides, bootstrap))
+    note_done(f"{model}: asked to roll version {wish.version} out")
     if as_json:
         print_json({"model": model, "wish": wish.wish, "version": wish.version, "sha256": wish.sha256})
     else:
@@ -182,6 +184,7 @@ def stop(model: str, config: Path | None, overrides: tuple[str, ...], bootstrap:
     with reading_errors():
         _known(model, settings.warehouse.path)
     _ask(model, wish, now_ms, settings)
+    note_done(f"{model}: asked to stop")
     if as_json:
         print_json({"model": model, "wish": wish.wish})
     else:

@@ -102,7 +102,7 @@ def open_page(only_print: bool, as_json: bool) -> None:
     port = None
     if folder is not None:
         records = folder.stack().get("processes", [])
-        alive = [one for one in records if one["name"] == "window" and one["state"] in ("ready", "starting")]
+        alive = [one for one in records if one["name"] == "window" and one["state"] in ("ready", "failing", "starting")]
         port = alive[0]["ports"].get("window") if alive else None
     if port is None:
         what = "the stack here serves no page (window.enabled)" if folder is not None else "no stack runs here"

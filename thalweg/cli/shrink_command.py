@@ -11,6 +11,7 @@ from thalweg.cli.reach.ending import FAILED, end
 from thalweg.cli.reach.finite import FiniteRange
 from thalweg.cli.reach.output_file import check_output
 from thalweg.cli.reach.reading import WrongCall
+from thalweg.cli.reach.standard_output import note_done
 from thalweg.cli.terminal.render import Column, print_json, print_table
 from thalweg.federation.skops_classifier import NO_PICKLES, PICKLES, read_skops
 
@@ -73,6 +74,7 @@ def shrink(
     judged = found.judged
     if judged.passed:
         out.write_bytes(found.raw)
+        note_done(f"{out} written")
     if as_json:
         told = {"model": str(model), "held_out": int(y.size), "judged_by": int(y.size // 2), "repeats": repeats}
         print_json({**told, **_told(judged), "tried": [_told(one) for one in found.tried]})

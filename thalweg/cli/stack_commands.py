@@ -23,16 +23,16 @@ def _say(message: str) -> None:
     click.echo(message, err=True)
 
 
-def _open_state() -> StateFolder:
+def _open_state(*, only_look: bool = False) -> StateFolder:
     try:
-        return StateFolder(state_folder())
+        return StateFolder(state_folder(), only_look=only_look)
     except StateFolderError as error:
         raise click.UsageError(str(error)) from error
 
 
 def _what_runs() -> StateFolder:
     """Return the folder of the stack that runs, be it the demo's; the state folder itself if none does."""
-    own = _open_state()
+    own = _open_state(only_look=True)
     return running_in(own.path) or own
 
 
@@ -116,6 +116,9 @@ def ps(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(document))
         sys.exit(1 if unwell else 0)
+    if not document["running"] and folder.is_held():
+        click.echo(f"A stack begins in {folder.path}, and nothing is recorded of it yet: look again in a moment")
+        return
     if not document["running"]:
         click.echo(f"No stack runs in {folder.path}. Start one: thalweg up")
         if not any(row.state == "gone" for row in rows):

@@ -15,6 +15,7 @@ import msgspec
 from thalweg.cli.reach.broker_calls import broker_options, call_broker
 from thalweg.cli.reach.ending import WRONG_CALL, end
 from thalweg.cli.reach.finite import FINITE
+from thalweg.cli.reach.standard_output import note_done
 from thalweg.cli.terminal.outcomes import report
 from thalweg.cli.terminal.render import print_json
 from thalweg.client.client import Client, InvalidRequestError, checked_request
@@ -108,6 +109,7 @@ def submit(
 
     def run(client: Client) -> int:
         task_ids = client.submit_all(requests, keep_unknown=keep_unknown)
+        note_done("sent", task_ids)
         return report(
             client, task_ids, "submit", answer_s=answer_s, wait_s=wait_s, as_json=as_json, config=config, beside=lost
         )

@@ -387,7 +387,13 @@ def up_in_background(
         if supervisor is not None and supervisor.pid == process.pid and states and set(states) == {"ready"}:
             return None
         time.sleep(0.1)
-    return f"Not ready after {timeout_seconds:.0f} s; it goes on trying. See: thalweg ps, {log}"
+    unwell = ", ".join(
+        f"{process['name']} is {process['state']}" + (f" ({told})" if (told := process.get("last_failure")) else "")
+        for process in folder.stack().get("processes", [])
+        if process["state"] != ProcessState.READY and not process.get("may_fail")
+    )
+    seen = f": {unwell}" if unwell else ""
+    return f"Not ready after {timeout_seconds:.0f} s{seen}; it goes on trying. See: thalweg ps, {log}"
 
 
 def down(folder: StateFolder, *, timeout_seconds: float) -> list[str]:
@@ -416,13 +422,13 @@ def down(folder: StateFolder, *, timeout_seconds: float) -> list[str]:
 def running_bootstrap(folder: Path) -> str | None:
     """Return the address of the broker that runs in a state folder now, or None.
 
-    One that is not ready yet does not count: until then its port may be another's.
+    One that was not ready yet does not count: until then its port may be another's.
     """
     if not (folder / "stack.json").exists():
         return None
-    for process in StateFolder(folder).stack().get("processes", []):
+    for process in StateFolder(folder, only_look=True).stack().get("processes", []):
         identity = identity_in(process)
-        ready = process.get("name") == "broker" and process.get("state") == ProcessState.READY
-        if ready and identity is not None and identity.is_alive():
+        was_ready = process.get("state") in (ProcessState.READY, ProcessState.FAILING)
+        if process.get("name") == "broker" and was_ready and identity is not None and identity.is_alive():
             return f"{LOOPBACK}:{process['ports']['kafka']}"
     return None

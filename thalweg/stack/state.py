@@ -37,8 +37,12 @@ class StateFolderError(Exception):
 class StateFolder:
     """A folder that is ours."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, only_look: bool = False) -> None:
         """Open the folder, making and marking it if it is new.
+
+        Args:
+            path: Where it lies.
+            only_look: Write nothing: who asks what runs leaves no trace, also where nothing is.
 
         Raises:
             StateFolderError: It is somebody else's, damaged, or of another version's format.
@@ -46,9 +50,11 @@ class StateFolder:
         self.path = path
         self._is_ours = False
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            self.check(path)
-            if not (path / MARKER).exists():
+            if not only_look:
+                path.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                self.check(path)
+            if not only_look and not (path / MARKER).exists():
                 write_json(path / MARKER, {"what": "state folder of a local thalweg stack", "format": FORMAT})
         except OSError as error:
             raise StateFolderError(
@@ -127,8 +133,12 @@ class StateFolder:
                 own_ports.let_go(*self._ports().values())
 
     def is_held(self) -> bool:
-        """Tell whether a supervisor runs in this folder now."""
-        with (self.path / "lock").open("a+b") as lock:
+        """Tell whether a supervisor runs in this folder now; nothing is written."""
+        try:
+            lock = (self.path / "lock").open("r+b")  # a file of another machine's is locked only by who may write it
+        except FileNotFoundError:
+            return False  # no supervisor has ever run here
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -168,7 +178,7 @@ class StateFolder:
 def running_in(path: Path) -> StateFolder | None:
     """Return the folder whose stack runs now: this state folder, else the demo's within it, else a chaos'."""
     for place in (path, path / DEMO, path / CHAOS):
-        if (place / MARKER).exists() and (folder := StateFolder(place)).is_held():
+        if (place / MARKER).exists() and (folder := StateFolder(place, only_look=True)).is_held():
             return folder
     return None
 

@@ -35,7 +35,7 @@ from thalweg.scheduling.world.facts import TenantLimits
 from thalweg.scheduling.world.orders import read_order_row
 from thalweg.scheduling.world.standing import StandingOrders
 from thalweg.stack.process_table import process_rows
-from thalweg.stack.state import StateFolder, running_in
+from thalweg.stack.state import running_in
 from thalweg.sync.clock import Clock
 from thalweg.window.foresight import PLANNING
 from thalweg.window.refused import RefusedWatch
@@ -204,7 +204,7 @@ class Reports:
     def _processes(self) -> list[Document]:
         try:
             folder = running_in(self._state) if self._state.is_dir() else None
-            rows = [] if folder is None else process_rows(StateFolder(folder.path), sample_seconds=0)
+            rows = [] if folder is None else process_rows(folder, sample_seconds=0)
         except Exception:  # a state folder of somebody else's is no reason to show nothing
             return []
         return [

@@ -307,7 +307,7 @@ def test_nothing_that_runs_and_a_queue_before_it_is_never() -> None:
 
 def test_what_others_wrote_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
     _say("  a task\x1b[2J of\nsomebody\r: waits")
-    assert capsys.readouterr().out == "  a task\N{REPLACEMENT CHARACTER}[2J of somebody : waits\n"
+    assert capsys.readouterr().out == "  a task\\u001b[2J of somebody : waits\n"
 
 
 def test_who_waits_for_a_drained_place_is_told_to_undrain_it(world: Path) -> None:

@@ -1,5 +1,6 @@
 """Tables fit the screen they are printed on, and nothing printed moves it."""
 
+import json
 import os
 import re
 from datetime import timedelta
@@ -10,8 +11,18 @@ from hypothesis import strategies as st
 
 from tests.ledger_rows import START
 from thalweg.cli.terminal import words
+from thalweg.cli.terminal.cell_width import columns_of, cut_end, cut_middle
 from thalweg.cli.terminal.durations import in_words
-from thalweg.cli.terminal.render import Column, Fit, fitted, print_cells, print_table, state_colour
+from thalweg.cli.terminal.render import (
+    Column,
+    Fit,
+    fitted,
+    print_cells,
+    print_json,
+    print_table,
+    state_colour,
+    widest_name,
+)
 
 CUT, KEEP, GO, WRAP = Fit.CUT, Fit.KEEP, Fit.GO, Fit.WRAP
 
@@ -95,7 +106,7 @@ def test_what_would_move_the_cursor_is_shown_as_what_it_is(capsys: pytest.Captur
     print_table(("name",), [{"name": "a\x1b[2Jb\r\nc\x07"}])
     out = capsys.readouterr().out
     assert "\x1b" not in out and "\x07" not in out and "\r" not in out
-    assert "a\ufffd[2Jb c" in out
+    assert r"a\u001b[2Jb c\u0007" in out
 
 
 def test_people_get_seconds_and_four_digits_and_sql_gets_all(capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,3 +190,64 @@ def test_a_moment_is_said_by_its_age() -> None:
     assert ago(START - timedelta(minutes=3)) == "3 min ago"
     assert ago(START + timedelta(hours=5)) == "in 5 h"
     assert ago(None) == ""
+
+
+EMOJI = "\N{ROCKET}" * 256
+
+
+@pytest.mark.parametrize("columns", [20, 80, 200])
+def test_one_long_id_leaves_room_for_the_others_on_a_screen(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_screen(columns, monkeypatch)
+    shown = [Column(name="task", fit=KEEP), Column(name="state", fit=KEEP), Column(name="reason", fit=GO)]
+    print_table(shown, [{"task": task, "state": "ok", "reason": "why"} for task in (EMOJI, "train-1")])
+    head, rule, long, short, *_ = capsys.readouterr().out.splitlines()
+    assert columns_of(long) <= columns
+    assert "…" in long and long.startswith("\N{ROCKET}") and "ok" in long
+    assert short.startswith("train-1 ")
+    assert columns_of(short[: short.index("ok")]) == columns_of(long[: long.index("ok")]), "the columns stand in line"
+    assert len(rule.split()[0]) <= widest_name(columns) < columns
+    assert "state" in head
+
+
+def test_a_table_of_sql_is_cut_by_what_a_screen_takes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_screen(80, monkeypatch)
+    print_cells(("node_id", "gpus"), [(EMOJI, 8), ("n1", 4)], exact=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert all(columns_of(line) <= 80 for line in lines)
+    assert re.search(r"…\s+8$", lines[2])
+
+
+def test_in_a_pipe_and_in_json_an_id_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table([Column(name="task", fit=KEEP)], [{"task": EMOJI}])
+    assert EMOJI in capsys.readouterr().out
+    print_json({"task": EMOJI})
+    assert json.loads(capsys.readouterr().out) == {"task": EMOJI}
+
+
+def test_a_uuid_is_whole_on_a_screen_of_eighty() -> None:
+    assert widest_name(80) >= 36
+    assert widest_name(200) == 66
+
+
+@given(st.text(max_size=60), st.integers(1, 30))
+def test_what_is_cut_fits_and_what_fits_is_not_cut(text: str, widest: int) -> None:
+    for cut in (cut_end, cut_middle):
+        found = cut(text, widest)
+        assert columns_of(found) <= widest
+        assert (found == text) == (columns_of(text) <= widest) or "…" in text
+    assert cut_middle("train-0000-7", 7) == "tra…0-7"
+
+
+@pytest.mark.parametrize("written", ["a\u0000b", "a\u202eb", "a\x9b2Jb", "a\x7fb", "a\u2066b", "a\u200eb"])
+def test_no_terminal_obeys_what_somebody_named(written: str, capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("task",), [{"task": written}])
+    table = capsys.readouterr().out
+    assert f"a\\u{ord(written[1]):04x}" in table
+    print_json({"task": written})
+    document = capsys.readouterr().out
+    assert json.loads(document) == {"task": written}
+    assert all(one.isprintable() or one == "\n" for one in table + document)

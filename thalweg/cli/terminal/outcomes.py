@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from thalweg.cli.terminal import words
+from thalweg.cli.terminal.render import on_one_line
 from thalweg.client.client import Client, ClientError, Outcome, OutcomeState
 
 DONE: Final = {
@@ -100,7 +101,7 @@ def _tell(rows: Sequence[Mapping[str, Any]], op: str, config: Path | None) -> No
     smooth = [row for row in rows if "error" not in row and row["answer"] != "known"]
     told = rows if len(rows) <= _EACH else [row for row in rows if row not in smooth][:_EACH]
     for row in told:
-        click.echo(_in_words(row, op, ages.get(row["task_id"], "")))
+        click.echo(on_one_line(_in_words(row, op, ages.get(row["task_id"], ""))))
     if len(rows) > _EACH:
         counts = Counter(_kind(row) for row in rows)
         click.echo(", ".join(f"{count:,} {kind}" for kind, count in counts.most_common()))

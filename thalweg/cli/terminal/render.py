@@ -1,4 +1,8 @@
-"""Print rows: as a table for people, as CSV or as one JSON document for programs."""
+"""Print rows: as a table for people, as CSV or as one JSON document for programs.
+
+On a screen no name takes more than its share of a line, or one long id would be all that anybody sees. In a pipe there
+is no line to share, and who reads it, a program or a file, may go on with the ids: a table there has them whole.
+"""
 
 import csv
 import json
@@ -14,6 +18,7 @@ from typing import Any, Final
 
 import click
 
+from thalweg.cli.terminal.cell_width import columns_of, cut_end, cut_middle
 from thalweg.cli.terminal.words import Say
 from thalweg.query.sql.plain import plain
 
@@ -24,7 +29,7 @@ class Fit(Enum):
     """What a column does where the screen is narrow."""
 
     KEEP = auto()
-    """It stays as it is: names, states and numbers, which would be wrong if cut."""
+    """It stays as it is: names, states and numbers. Of a name wider than its share of a screen the middle goes."""
     CUT = auto()
     """It ends in an ellipsis; csv and json show it whole."""
     WRAP = auto()
@@ -62,6 +67,13 @@ STATE_COLOURS: Final[Mapping[str, str]] = {
 _WIDEST_CELL: Final = 200
 """Where no screen says how much there is room for: a request's JSON would be a page; csv and json show it whole."""
 _NARROWEST_CELL: Final = 12
+_NAME: Final = 40
+"""So wide a name may be on a screen that is twice as wide: a UUID is."""
+_DELETE: Final = 0x7F
+_JOINERS: Final = frozenset("\u200c\u200d")
+"""They are seen in what they join, and turn nothing round."""
+_OBEYED: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What a terminal might obey, and JSON lets through: below a blank it lets through nothing."""
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d+Z")
 _BETWEEN: Final = "  "
 
@@ -72,8 +84,9 @@ def state_colour(state: Any) -> str | None:
 
 
 def print_json(document: object) -> None:
-    """Print one JSON document."""
-    click.echo(json.dumps(plain(document), ensure_ascii=False, allow_nan=False))
+    """Print one JSON document; what a terminal might obey is escaped, which means the same to who reads it."""
+    text = json.dumps(plain(document), ensure_ascii=False, allow_nan=False)
+    click.echo(_OBEYED.sub(lambda found: _escaped(found[0]), text))
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -113,20 +126,26 @@ def _print(columns: Sequence[Column], rows: Sequence[Sequence[object]], *, exact
     fits = [column.fit or (Fit.KEEP if number else Fit.CUT) for column, number in zip(columns, numeric, strict=True)]
     texts = [[_text(column, cell, exact) for column, cell in zip(columns, row, strict=True)] for row in rows]
     titles = [column.title or column.name for column in columns]
-    wanted = [max(map(len, (title, *column))) for title, *column in zip(titles, *texts, strict=True)]
-    widths = fitted(wanted, fits, _screen())
+    screen = _screen()
+    wanted = [max(map(columns_of, (title, *column))) for title, *column in zip(titles, *texts, strict=True)]
+    names = [fit is Fit.KEEP and not at_right for fit, at_right in zip(fits, right, strict=True)]
+    if screen is not None:
+        share = widest_name(screen)
+        wanted = [min(width, share) if name else width for width, name in zip(wanted, names, strict=True)]
+    widths = fitted(wanted, fits, screen)
     shown = [index for index, width in enumerate(widths) if width is not None]
 
     def line(cells: Sequence[str], painted: Sequence[str | None]) -> str:
         pieces = []
         for index in shown:
             cell, width = cells[index], widths[index] or 0
-            padded = cell.rjust(width) if right[index] else cell.ljust(width)
+            blanks = " " * (width - columns_of(cell))
+            padded = f"{blanks}{cell}" if right[index] else f"{cell}{blanks}"
             pieces.append(_painted(padded.rstrip() if index == shown[-1] else padded, painted[index]))
         return _BETWEEN.join(pieces).rstrip()
 
     plainly: list[str | None] = [None] * len(columns)
-    click.echo(line([_short(title, width or 0) for title, width in zip(titles, widths, strict=True)], plainly))
+    click.echo(line([cut_end(title, width or 0) for title, width in zip(titles, widths, strict=True)], plainly))
     click.echo(_BETWEEN.join("-" * (widths[index] or 0) for index in shown))
     for row, cells in zip(rows, texts, strict=True):
         colours = [column.colour(cell) if column.colour else None for column, cell in zip(columns, row, strict=True)]
@@ -162,6 +181,11 @@ def fitted(wanted: Sequence[int], fits: Sequence[Fit], screen: int | None) -> li
         shown.remove(may_go[-1])
 
 
+def widest_name(screen: int) -> int:
+    """Choose how wide a name may be on a screen: a third of it, of a narrow one more, and never all."""
+    return min(max(screen // 3, _NAME), screen * 2 // 3)
+
+
 def _widest_cell(wanted: Sequence[int], room: int) -> int:
     """Choose how wide a cell may be so that the columns fit the room: the wide ones give way, down to some width."""
     for number, width in enumerate(sorted(wanted)):
@@ -192,7 +216,7 @@ def _text(column: Column, cell: object, exact: bool) -> str:
 def _lines(text: str, fit: Fit, width: int) -> list[str]:
     if fit is Fit.WRAP and len(text) > width:
         return textwrap.wrap(text, width, break_on_hyphens=False)
-    return [_short(text, width)]
+    return [cut_middle(text, width) if fit is Fit.KEEP else cut_end(text, width)]
 
 
 def _is_number(value: object) -> bool:
@@ -225,9 +249,16 @@ def _whole(value: Any) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """Take out line ends and whatever else would move the cursor or change the terminal's mind."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in " ".join(text.split()))
+    """Take out line ends, and show whatever else would move the cursor or change the terminal's mind."""
+    return seen(" ".join(text.split()))
 
 
-def _short(text: str, widest: int) -> str:
-    return text if len(text) <= widest else text[: widest - 1] + "…"
+def seen(text: str) -> str:
+    r"""Show what a terminal would obey (control characters, direction marks) as JSON writes it: `\u202e`."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in _JOINERS else _escaped(one) for one in text)
+
+
+def _escaped(character: str) -> str:
+    return json.dumps(character)[1:-1] if ord(character) > _DELETE else f"\\u{ord(character):04x}"

@@ -40,35 +40,31 @@ def explain_task(
         f"{', '.join(MONEY)}, reason, plan_id FROM decisions WHERE task_id = {quote(task_id)}"
         " ORDER BY driver_epoch, batch_id, row"
     )
-    with TableReader(warehouse, as_of) as reader:
-        ahead = ReadingAhead(reader, (task_row, history))
-        try:
-            # What nearly every answer needs is loaded while its row is read.
-            from thalweg.query.questions import closed_gate  # noqa: F401
-            from thalweg.streams.contract import unknown_fields  # noqa: F401
+    with TableReader(warehouse, as_of) as reader, ReadingAhead(reader, (task_row, history)) as ahead:
+        # What nearly every answer needs is loaded while its row is read.
+        from thalweg.query.questions import closed_gate  # noqa: F401
+        from thalweg.streams.contract import unknown_fields  # noqa: F401
 
-            rows = ahead.ask(task_row).dicts()
-            rows = rows or ahead.ask(f"SELECT * FROM tasks_archive WHERE task_id = {quote(task_id)}").dicts()
-            told = ahead.ask(history).dicts() if not rows or rows[0]["state"] not in LIVE_STATES else None
-            found = None
-            if told is None:
-                found = _explained_outside(rows[0], ahead, history, now)
-                found = found or _explained_alive(rows[0], ahead, history, settings, now)
-                told = found.history
-            if as_of is None and told and (not rows or told[-1]["decided_at"] > rows[0]["changed_at"]):
-                newest = _as_the_ledger_has_it(task_id, warehouse)
-                if newest is not None and (not rows or newest["changed_at"] > rows[0]["changed_at"]):
-                    rows, found = [newest], _explained_outside(newest, ahead, history, now)
-            if not rows:
-                raise QueryRefusedError(_no_such_task(task_id, bool(told), warehouse, as_of))
-            if found is None:
-                found = _explained(rows[0], told)
-            if rows[0]["state"] not in LIVE_STATES:
-                return found
-            worth = task_worth(rows[0], round(now.timestamp() * 1_000))
-            return replace(_with_ways(found, ahead, settings), value=worth)
-        finally:
-            ahead.close()
+        rows = ahead.ask(task_row).dicts()
+        rows = rows or ahead.ask(f"SELECT * FROM tasks_archive WHERE task_id = {quote(task_id)}").dicts()
+        told = ahead.ask(history).dicts() if not rows or rows[0]["state"] not in LIVE_STATES else None
+        found = None
+        if told is None:
+            found = _explained_outside(rows[0], ahead, history, now)
+            found = found or _explained_alive(rows[0], ahead, history, settings, now)
+            told = found.history
+        if as_of is None and told and (not rows or told[-1]["decided_at"] > rows[0]["changed_at"]):
+            newest = _as_the_ledger_has_it(task_id, warehouse)
+            if newest is not None and (not rows or newest["changed_at"] > rows[0]["changed_at"]):
+                rows, found = [newest], _explained_outside(newest, ahead, history, now)
+        if not rows:
+            raise QueryRefusedError(_no_such_task(task_id, bool(told), warehouse, as_of))
+        if found is None:
+            found = _explained(rows[0], told)
+        if rows[0]["state"] not in LIVE_STATES:
+            return found
+        worth = task_worth(rows[0], round(now.timestamp() * 1_000))
+        return replace(_with_ways(found, ahead, settings), value=worth)
 
 
 def _as_the_ledger_has_it(task_id: str, warehouse: str) -> dict[str, Any] | None:

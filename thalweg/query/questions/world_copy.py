@@ -15,6 +15,7 @@ from deltalake.exceptions import DeltaError
 from thalweg.jobs.placement.orders import judge_order
 from thalweg.jobs.placement.settings import assumed_price, plan_settings, tenants_of
 from thalweg.query.reports.opportunities import heard_regions
+from thalweg.query.sql.engine_thread import beside
 from thalweg.query.sql.query import TableReader, WarehouseUnreadableError
 from thalweg.scheduling.counted import counted
 from thalweg.scheduling.decisions import decide, ordering
@@ -116,9 +117,9 @@ class WorldSource:
         self._warehouse, self._now_ms = warehouse, now_ms
         uri = table_uri(warehouse, DECISIONS.name)
         try:
-            if not DeltaTable.is_deltatable(uri):
+            if not beside(lambda: DeltaTable.is_deltatable(uri)):
                 raise WarehouseUnreadableError(f"no ledger in {warehouse}: is it the installation's warehouse?")
-            self._ledger = LedgerVersion(DeltaTable(uri))
+            self._ledger = LedgerVersion(beside(lambda: DeltaTable(uri)))
             self.facts = WorldTables(warehouse, place.node_timeout_ms).read()
         except (OSError, DeltaError) as error:
             raise WarehouseUnreadableError(f"the ledger in {warehouse} cannot be read: {error}") from error

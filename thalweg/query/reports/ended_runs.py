@@ -13,6 +13,7 @@ from typing import Any, Final
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
+from thalweg.query.sql.engine_thread import beside
 from thalweg.query.sql.query import TableReader, quote
 from thalweg.sync.delta.store import table_uri
 from thalweg.sync.ledger.fold_marks import FOLD_BATCH, FOLD_DRIVER
@@ -79,7 +80,7 @@ _NO_ROW: Final = _Mark(-1, -1)
 def _folded_to(warehouse: str) -> _Mark | None:
     """Say up to where `results` is; None where it does not say so, as those of older versions."""
     try:
-        table = DeltaTable(table_uri(warehouse, "results"))
+        table = beside(lambda: DeltaTable(table_uri(warehouse, "results")))
     except TableNotFoundError:
         return _NO_ROW
     driver, batch = table.transaction_version(FOLD_DRIVER), table.transaction_version(FOLD_BATCH)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
+from thalweg.query.sql.engine_thread import beside
 from thalweg.query.sql.query import TableReader
 from thalweg.sync.delta.contracts import PLACEMENTS, TASKS
 from thalweg.sync.delta.store import table_uri
@@ -55,7 +56,7 @@ def _beyond_the_tables(warehouse: str) -> str | None:
     `placements` is written last: what it has, `tasks` has.
     """
     try:
-        table = DeltaTable(table_uri(warehouse, PLACEMENTS.name))
+        table = beside(lambda: DeltaTable(table_uri(warehouse, PLACEMENTS.name)))
     except TableNotFoundError:
         return _ALL
     driver, batch = table.transaction_version(FOLD_DRIVER), table.transaction_version(FOLD_BATCH)

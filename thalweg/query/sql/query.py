@@ -1,7 +1,8 @@
 """SQL over the Delta tables without a JVM: DataFusion, by way of the `deltalake` package.
 
 A table that no job has written yet appears empty, with its contract's schema. The jobs commit, compact and vacuum while
-we read; a file that vanished under a query only means that the table must be opened anew.
+we read; a file that vanished under a query only means that the table must be opened anew. While the engine works, other
+threads go on and Ctrl-C is heard.
 """
 
 import re
@@ -20,6 +21,8 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from psutil import virtual_memory
 
 from thalweg.query.sql.as_of import FOLDED, TIME_COLUMN, AsOf, LogTooShortError, Version, load_moment, load_version
+from thalweg.query.sql.engine_stream import batches_of
+from thalweg.query.sql.engine_thread import beside
 from thalweg.query.sql.mending import gap_words
 from thalweg.query.sql.sql_statement import QueryRefusedError, names_in, read_only
 from thalweg.query.sql.type_names import engine_type, type_name
@@ -130,7 +133,8 @@ class TableReader:
         self._warehouse = warehouse
         self._as_of = as_of
         self._bounded = bounded
-        self._scratch = TemporaryDirectory(prefix="thalweg-query-")
+        # An engine that nobody waits for any more may still write there.
+        self._scratch = TemporaryDirectory(prefix="thalweg-query-", ignore_cleanup_errors=True)
         self._session: QueryBuilder | None = None
         self._registered: frozenset[str] = frozenset()
 
@@ -156,7 +160,9 @@ class TableReader:
             self._session, self._registered = _new_session(), frozenset()
             if self._bounded:
                 free = int(virtual_memory().available * _ENGINE_SHARE)
-                self._session.execute(f"SET datafusion.runtime.memory_limit = '{free // 1_000_000}M'").read_all()
+                # What does not fit lies where it is removed however this ends.
+                _set(self._session, "temp_directory", self._scratch.name)
+                _set(self._session, "memory_limit", f"{free // 1_000_000}M")
         for name in sorted(names - self._registered):
             _register(self._session, BY_NAME[name], self._warehouse, self._as_of, self._scratch.name)
             self._registered |= {name}
@@ -216,7 +222,7 @@ def _only_table(statement: str, version: Version, names: Iterable[str], warehous
 def _retried(attempt: Callable[[], QueryAnswer], statement: str, forget: Callable[[], None]) -> QueryAnswer:
     for last in (*[False] * (_ATTEMPTS - 1), True):
         try:
-            return attempt()
+            return beside(attempt)
         except (QueryRefusedError, LogTooShortError, WarehouseUnreadableError):
             raise
         # The engine raises its own errors, Arrow's, and bare Exception.
@@ -237,11 +243,16 @@ def _new_session() -> QueryBuilder:
     return QueryBuilder({"datafusion.catalog.information_schema": "true"})
 
 
+def _set(session: QueryBuilder, option: str, value: str) -> None:
+    session.execute(f"SET datafusion.runtime.{option} = {quote(value)}").read_all()
+
+
 def _run(session: QueryBuilder, statement: str, max_rows: int | None, most_mb: int | None = None) -> QueryAnswer:
     reader = session.execute(statement)
+    schema = reader.schema
     batches: list[RecordBatch] = []
     count = size = 0
-    for batch in reader:
+    for batch in batches_of(reader):
         size += batch.nbytes
         if most_mb is not None and size > most_mb * 1_000_000:
             raise QueryRefusedError(
@@ -251,10 +262,10 @@ def _run(session: QueryBuilder, statement: str, max_rows: int | None, most_mb: i
             )
         if max_rows is not None and count + batch.num_rows > max_rows:
             batches.append(batch.slice(0, max_rows - count))
-            return _answer(batches, reader.schema, cut_off=True)
+            return _answer(batches, schema, cut_off=True)
         batches.append(batch)
         count += batch.num_rows
-    return _answer(batches, reader.schema, cut_off=False)
+    return _answer(batches, schema, cut_off=False)
 
 
 def _answer(batches: list[RecordBatch], schema: Schema, *, cut_off: bool) -> QueryAnswer:

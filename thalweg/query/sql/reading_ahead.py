@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Event, Lock, Thread
-from typing import Final
+from typing import Final, Self
 
+from thalweg.query.sql.engine_thread import leave
 from thalweg.query.sql.query import QueryAnswer, TableReader
 
 _NO_MORE: Final = ""
@@ -22,7 +23,8 @@ class ReadingAhead:
         self._answered: dict[str, Event] = {}
         self._wanted: SimpleQueue[str] = SimpleQueue()
         self.begin(statements)
-        Thread(target=self._read, daemon=True).start()
+        self._thread = Thread(target=self._read, daemon=True)
+        self._thread.start()
 
     def begin(self, statements: Sequence[str]) -> None:
         """Answer these, too, behind those that were begun before, and once."""
@@ -44,12 +46,27 @@ class ReadingAhead:
 
     def close(self) -> None:
         """Answer nothing more; what is being answered is waited for."""
+        self._end()
+        with self._reading:
+            return
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close; at Ctrl-C nothing is waited for."""
+        if kind is KeyboardInterrupt:
+            self._end()
+            leave(self._thread)
+        else:
+            self.close()
+
+    def _end(self) -> None:
         with suppress(Empty):
             while True:
                 self._answered[self._wanted.get_nowait()].set()
         self._wanted.put(_NO_MORE)
-        with self._reading:
-            return
 
     def _read(self) -> None:
         while (statement := self._wanted.get()) != _NO_MORE:

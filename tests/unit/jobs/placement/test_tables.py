@@ -1,6 +1,8 @@
 """The tables derived from the ledger: equal to a fold of it, also after a disk that was full for a while."""
 
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from deltalake import DeltaTable
 
 from tests.ledger_rows import assigned, ledger, submitted
 from thalweg.jobs.placement.tables import PlaceTables
+from thalweg.jobs.runtime.background import failing_beside
+from thalweg.jobs.runtime.health import STALE_S
 from thalweg.jobs.runtime.job import Stop
 from thalweg.sync.delta.appender import Appender
 from thalweg.sync.delta.contracts import PLACEMENTS, TASKS
@@ -118,6 +122,50 @@ def test_the_tables_go_on_after_somebody_has_optimised_them(tmp_path: Path, name
         DeltaTable(table_uri(str(tmp_path), name)).alter.set_table_description("touched")
     tables.step()
     assert agrees_with_ledger(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tasks", "placements", "results"])
+def test_that_a_table_cannot_be_written_is_said_within_seconds_with_its_file_until_it_can(
+    tmp_path: Path, name: str
+) -> None:
+    held = Ledger.claim(str(tmp_path))
+    turns = Turns()
+    tables = PlaceTables(str(tmp_path), every_ms=0, compact_every_s=0, stop=turns)
+    tables.hand_over(PIECES[0])
+    tables.look_after(held)
+    tables.step()
+    log = tmp_path / name / "_delta_log"
+    foreign = log / f"{DeltaTable(log.parent).version() + 1:020d}.json"
+
+    def break_it() -> None:
+        foreign.touch()  # half of a commit of somebody else's
+        tables.hand_over(PIECES[1])
+
+    turns.before += [break_it, lambda: None, foreign.unlink]
+    tables.start(held)
+    turns.finish()
+    well, broken, still_broken, mended = turns.seen
+    assert (well, mended) == ({}, {})
+    for said in (broken, still_broken):
+        assert "what tasks, placements, results and plans say is as old" in said["place-tables"]
+        assert f"{foreign} is empty" in said["place-tables"]
+    assert stored(tmp_path, "tasks", "task_id")[0]["state"] == "succeeded"
+
+
+class Turns(Stop):
+    """Lets a thread take some turns: before each the test does something, and looks who has failed for some seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before: list[Callable[[], None]] = []
+        self.seen: list[dict[str, str]] = []
+
+    def wait(self, seconds: float) -> bool:
+        self.seen.append(failing_beside(time.monotonic() + STALE_S))
+        if self.before:
+            self.before.pop(0)()
+            return False
+        return True
 
 
 class NoThreads(Stop):

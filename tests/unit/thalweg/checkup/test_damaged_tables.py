@@ -9,8 +9,10 @@ from deltalake import DeltaTable, write_deltalake
 from thalweg.checkup.finding import Severity
 from thalweg.checkup.tables import table_findings
 from thalweg.query.sql.query import WarehouseUnreadableError, query
+from thalweg.sync.delta.appender import Appender
 from thalweg.sync.delta.contracts import CONTRACTS
-from thalweg.sync.delta.store import open_or_create
+from thalweg.sync.delta.damage_remedy import NEWEST_ENTRY, is_newest_entry
+from thalweg.sync.delta.store import DamagedTableError, open_or_create
 from thalweg.sync.delta.table_health import log_gap
 
 
@@ -73,3 +75,26 @@ def test_doctor_and_queries_say_which_version_and_what_to_do(tmp_path: Path, nam
     assert "version 2 is missing" in said
     assert remedy in said
     assert "ParsedLogPath" not in said
+
+
+@pytest.mark.parametrize("name", ["decisions", "tasks", "plans"])
+@pytest.mark.parametrize("text", ["", "{half"])
+def test_an_empty_newest_commit_is_moved_away_before_anything_is_put_back_says_the_log_as_doctor_does(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    contract = {one.name: one for one in CONTRACTS}[name]
+    version = open_or_create(contract, str(tmp_path)).version()
+    entry = tmp_path / name / "_delta_log" / f"{version + 1:020}.json"
+    entry.write_text(text)
+    (finding,) = [found for found in table_findings(str(tmp_path)) if found.check == f"table: {name}"]
+    with pytest.raises(DamagedTableError) as logged:
+        Appender(contract, str(tmp_path))
+    for said in (finding.fix, str(logged.value)):
+        assert NEWEST_ENTRY in said
+        assert said.index("move the file away") < said.index("If that does not help")
+    entry.unlink()  # as it is advised
+    assert Appender(contract, str(tmp_path)).version == version
+    entry.with_name(f"{version:020}.json").write_text(text)
+    entry.touch()  # another stands behind the damaged one: without it there would be a gap
+    assert not is_newest_entry(str(entry.with_name(f"{version:020}.json")))
+    assert NEWEST_ENTRY not in str(DamagedTableError(str(entry.with_name(f"{version:020}.json")), "is empty"))

@@ -16,9 +16,11 @@ from thalweg.checkup import brokers, checkpoints, installed, leases, machine, st
 from thalweg.checkup.checkpoints import Look
 from thalweg.checkup.doctor import doctor
 from thalweg.checkup.finding import Severity
+from thalweg.checkup.stacks import StackNow
 from thalweg.checkup.tables import table_findings
 from thalweg.conf.environment import JarSet, find_java, jar_paths
 from thalweg.conf.settings import KafkaSettings
+from thalweg.processes.identity import ProcessIdentity
 from thalweg.processes.ports import free_port
 from thalweg.stack.state import MARKER, StateFolder
 from thalweg.streams.broker.origin import CheckpointOrigin, Present
@@ -133,10 +135,10 @@ def test_memory_is_judged_before_the_stack_runs_only() -> None:
 def test_a_taken_port_is_a_warning_and_a_deaf_one_of_a_running_stack_a_problem() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert machine.port_findings({}, port)[0].status is Severity.WARNING
-        assert machine.port_findings({"kafka": port}, 9092)[0].status is Severity.OK
-    assert machine.port_findings({"kafka": port}, 9092)[0].status is Severity.PROBLEM
-    assert machine.port_findings({}, free_port())[0].status is Severity.OK
+        assert machine.port_findings(StackNow(), port)[0].status is Severity.WARNING
+        assert machine.port_findings(StackNow(runs=True, ports={"kafka": port}), 9092)[0].status is Severity.OK
+    assert machine.port_findings(StackNow(runs=True, ports={"kafka": port}), 9092)[0].status is Severity.PROBLEM
+    assert machine.port_findings(StackNow(), free_port())[0].status is Severity.OK
 
 
 @pytest.mark.parametrize(
@@ -234,8 +236,8 @@ def test_a_damaged_state_folder_is_a_problem_and_a_cut_off_one_is_told(tmp_path:
         "log": "",
     }
     folder.write_stack({"supervisor": {"pid": 1, "started": "long ago"}, "processes": [record]})
-    finding, ports = stacks.state_finding(tmp_path)
-    assert (finding.status, ports) == (Severity.OK, {})
+    finding, stack = stacks.state_finding(tmp_path)
+    assert (finding.status, stack) == (Severity.OK, StackNow())
     assert "was cut off" in finding.seen
     (tmp_path / MARKER).write_text("{")
     assert stacks.state_finding(tmp_path)[0].status is Severity.PROBLEM
@@ -269,15 +271,17 @@ def test_a_setting_that_does_not_exist_is_a_finding_not_a_crash(
 def test_a_lease_held_outside_the_stack_is_a_warning_and_an_old_one_nothing(tmp_path: Path) -> None:
     lease = tmp_path / "place.lease"
     lease.write_text('{"pid": 123456}')
-    assert leases.lease_findings(str(tmp_path), stack_runs=False)[0].status is Severity.OK
+    assert leases.lease_findings(str(tmp_path), StackNow())[0].status is Severity.OK
     with lease.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        (found,) = leases.lease_findings(str(tmp_path), stack_runs=False)
+        (found,) = leases.lease_findings(str(tmp_path), StackNow())
         assert found.status is Severity.WARNING
         assert f"process {os.getpid()} drives" in found.seen
-        assert leases.lease_findings(str(tmp_path), stack_runs=True)[0].status is Severity.OK
-    assert leases.lease_findings(str(tmp_path), stack_runs=False)[0].status is Severity.OK
-    assert leases.lease_findings("s3://bucket/warehouse", stack_runs=False) == []
+        (left,) = leases.lease_findings(str(tmp_path), StackNow(left=frozenset({os.getpid()})))
+        assert (left.status, left.fix) == (Severity.WARNING, "thalweg down")
+        assert leases.lease_findings(str(tmp_path), StackNow(runs=True))[0].status is Severity.OK
+    assert leases.lease_findings(str(tmp_path), StackNow())[0].status is Severity.OK
+    assert leases.lease_findings("s3://bucket/warehouse", StackNow()) == []
 
 
 class ForeignBroker:
@@ -315,14 +319,71 @@ def cut_off_state(folder: Path) -> Path:
     return folder
 
 
-def findings_of(state: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, str]]:
+def _looked() -> None:
+    pytest.fail("looked into a foreign broker's topics")
+
+
+def findings_of(state: Path, monkeypatch: pytest.MonkeyPatch, *, may_look: bool = False) -> dict[str, dict[str, str]]:
     monkeypatch.setenv("THALWEG_STATE", str(state))
     monkeypatch.delenv("THALWEG_KAFKA__BOOTSTRAP_SERVERS", raising=False)
     monkeypatch.setattr(brokers, "KafkaAdminClient", ForeignBroker)
     monkeypatch.setattr(brokers, "_somebody_listens", lambda _: True)
-    monkeypatch.setattr(brokers, "topics_present", lambda *_: pytest.fail("looked into a foreign broker's topics"))
+    monkeypatch.setattr(brokers, "topics_present", lambda *_: None if may_look else _looked())
     result = CliRunner().invoke(doctor, ["--json"])
     return {finding["check"]: finding for finding in json.loads(result.stdout)["findings"]}
+
+
+def record_of_own(state: str, name: str, ports: Mapping[str, int]) -> dict[str, object]:
+    """What is recorded of a process of a stack; this one stands for it."""
+    own = ProcessIdentity.own()
+    return {
+        "name": name,
+        "state": state,
+        "pid": own.pid,
+        "started": own.started,
+        "ports": dict(ports),
+        "restarts": 0,
+        "last_failure": "place failed 3 times",
+        "log": f"{name}.log",
+    }
+
+
+@pytest.mark.parametrize("broker_state", ["ready", "starting"])
+@pytest.mark.skipif(not leases.KERNEL_LOCKS.is_file(), reason="the kernel lists locks on Linux only")
+def test_a_stack_that_runs_and_is_unwell_is_there_for_every_check(
+    broker_state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = cut_off_state(tmp_path / "state")
+    folder = StateFolder(state)
+    own = ProcessIdentity.own()
+    (state / "warehouse" / "place.lease").write_text("{}")
+    with (
+        folder.held(),
+        socket.create_server(("127.0.0.1", 0)) as server,
+        (state / "warehouse" / "place.lease").open() as lease,
+    ):
+        fcntl.flock(lease, fcntl.LOCK_EX)
+        listens = {"kafka": server.getsockname()[1]}
+        records = [record_of_own(broker_state, "broker", listens), record_of_own("failing", "jobs", {})]
+        folder.write_stack({"supervisor": {"pid": own.pid, "started": own.started}, "processes": records})
+        found = findings_of(state, monkeypatch, may_look=True)
+    assert "a stack runs in" in found["state folder"]["seen"]
+    assert "jobs is failing (place failed 3 times)" in found["state folder"]["seen"]
+    assert found["state folder"]["fix"] == "See jobs.log"
+    assert found["ports"]["status"] == "ok"
+    assert "taken" not in found["ports"]["seen"]
+    assert found["lease: place"] == {
+        "check": "lease: place",
+        "status": "ok",
+        "seen": f"held by process {os.getpid()}",
+        "fix": "",
+    }
+    everything = " ".join(f"{one['seen']} {one['fix']}" for one in found.values())
+    assert "no stack" not in everything
+    assert "kill" not in everything
+    if broker_state == "starting":
+        assert found["broker"]["seen"] == "the stack's broker is not ready"
+        assert "the stack's broker is not ready" in found["checkpoint: place"]["seen"]
 
 
 def test_a_foreign_broker_is_called_foreign_and_says_nothing_of_our_checkpoints(

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from thalweg.cli.main import cli
 from thalweg.conf.environment import DEMO
 from thalweg.stack.stack import scratch_environment
 from thalweg.stack.state import FORMAT, MARKER, StateFolder, StateFolderError, running_in
@@ -45,7 +47,8 @@ def test_a_damaged_marker_may_be_deleted_as_its_message_says(tmp_path: Path) -> 
     folder = StateFolder(tmp_path)
     folder.write_stack({})
     folder.remember_ports({"kafka": 20001})
-    assert not folder.is_held()  # which makes the lock
+    with folder.held():  # which makes the lock
+        pass
     for name in ("broker", "warehouse", "checkpoints", "agents", "logs", "scratch", DEMO):
         (tmp_path / name).mkdir()
     (tmp_path / "stack.json.new").touch()
@@ -111,6 +114,26 @@ def _hold(path: Path, held: "multiprocessing.synchronize.Event") -> None:
     with folder.held():
         held.set()
         multiprocessing.Event().wait()
+
+
+@pytest.mark.parametrize("command", ["ps", "down", "open"])
+@pytest.mark.parametrize("found", ["nothing", "a new folder", "a warehouse", "a folder of ours"])
+def test_who_only_asks_what_runs_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, found: str
+) -> None:
+    state = tmp_path / "state"
+    monkeypatch.setenv("THALWEG_STATE", str(state))
+    if found != "nothing":
+        state.mkdir()
+    if found == "a warehouse":
+        (state / "warehouse").mkdir()
+    if found == "a folder of ours":
+        StateFolder(state)
+    before = sorted(tmp_path.rglob("*"))
+    told = CliRunner().invoke(cli, [command])
+    assert "Traceback" not in told.output
+    assert told.exit_code == int(command == "open")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_second_supervisor_is_refused_until_the_first_is_killed(tmp_path: Path) -> None:

@@ -88,8 +88,9 @@ def test_who_does_not_do_its_work_is_unwell_everywhere_until_it_does(running: Ru
     told = CliRunner().invoke(cli, ["ps"])
     assert told.exit_code == 1
     assert "jobs is failing: place failed 3 times" in told.stdout
-    finding, _ = state_finding(running.folder.path)
+    finding, stack = state_finding(running.folder.path)
     assert finding.status is Severity.PROBLEM
+    assert stack.runs
     assert "place failed 3 times" in finding.seen
     assert running.end() == 1
     assert "jobs (place failed 3 times)" in running.told.read_text()
