@@ -1,13 +1,14 @@
 """The transport problem: whoever solves it finds the optimum that a linear program finds, and keeps every limit."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from thalweg.scheduling.arrays import IntArray
+from thalweg.scheduling.arrays import FloatArray, IntArray
 from thalweg.scheduling.solve.transport.column_generation import by_column_generation
 from thalweg.scheduling.solve.transport.transport import Transport, TransportFlow
 from thalweg.scheduling.solve.transport.transport_simplex import by_simplex
@@ -73,3 +74,30 @@ def test_the_flow_costs_no_more_than_a_linear_program_finds_and_keeps_every_limi
         usd = (problem.unit_usd[flow.class_index, flow.pool_index] * flow.units).sum()
         waits = ((problem.copies - used.sum(axis=1)) * problem.wait_usd).sum()
         assert usd + waits == pytest.approx(optimum(problem), rel=1e-9, abs=1e-6)
+
+
+def proven(problem: Transport, prices: FloatArray) -> float:
+    """What no flow can cost less than, by these prices: each class has the cheapest, each pool is paid for."""
+    usd = -float((prices * problem.capacity).sum())
+    for c, copies in enumerate(problem.copies):
+        priced, left, in_region = problem.unit_usd[c] + prices, int(copies), np.zeros(problem.regions, np.int64)
+        for p in np.argsort(priced):
+            if priced[p] < problem.wait_usd[c]:
+                region = problem.region[p]
+                more = min(left, problem.capacity[p], problem.region_limit[c] - in_region[region])
+                usd, left = usd + more * priced[p], left - more
+                in_region[region] += more
+        usd += left * problem.wait_usd[c]
+    return usd
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_prices_of_pools_prove_no_more_than_is_so_and_all_of_it_where_a_region_may_hold_all_of_a_class(
+    solver: str,
+) -> None:
+    for problem in map(drawn, range(60)):
+        assert proven(problem, SOLVERS[solver](problem).prices) <= optimum(problem) + 1e-6
+        anywhere = replace(problem, region_limit=problem.copies)
+        assert proven(anywhere, SOLVERS[solver](anywhere).prices) == pytest.approx(
+            optimum(anywhere), rel=1e-9, abs=1e-6
+        )
