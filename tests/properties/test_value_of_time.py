@@ -114,7 +114,7 @@ def test_who_may_have_room_that_is_kept_is_looked_at_however_many_rank_above_who
     world = full_of(1, 2, 3, 4, 50, 50, 50, 50)
     ask(world, "gang", spec(workers=4, expected_s=36_000.0))
     for index in range(20):
-        ask(world, f"long{index}", spec(expected_s=400_000.0 + index))
+        ask(world, f"long{index}", spec(expected_s=3_600.0 * (12.0 + index / 4)))
     ask(world, "gone by then", spec(expected_s=5_000.0, priority=100))
     placed(world)  # everybody has been looked at once
     assert not where(world, "gone by then")
