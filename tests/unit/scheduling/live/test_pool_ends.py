@@ -14,4 +14,4 @@ def test_who_began_with_fewer_workers_than_it_asked_for_stays_for_longer(workers
     placed(world)
     assert world.tasks["t"].copies[0].workers == workers
     assert PoolEnds(world, 0).ends(0).hours.tolist() == pytest.approx([hours])
-    assert PoolEnds(world, HOUR_MS // 2).ends(0).hours.tolist() == pytest.approx([hours - 0.5])
+    assert PoolEnds(world, int(HOUR_MS / 2)).ends(0).hours.tolist() == pytest.approx([hours - 0.5])
