@@ -110,6 +110,19 @@ def test_who_ranks_below_a_gang_does_not_take_the_room_that_becomes_free_for_it(
     assert where(world, "gone by then")
 
 
+def test_who_may_have_room_that_is_kept_is_looked_at_however_many_rank_above_who_may_not() -> None:
+    world = full_of(1, 2, 3, 4, 50, 50, 50, 50)
+    ask(world, "gang", spec(workers=4, expected_s=36_000.0))
+    for index in range(20):
+        ask(world, f"long{index}", spec(expected_s=3_600.0 * (12.0 + index / 4)))
+    ask(world, "gone by then", spec(expected_s=5_000.0, priority=100))
+    placed(world)  # everybody has been looked at once
+    assert not where(world, "gone by then")
+    applied(world, decide.report(world, "east", "succeeded", "runs0", 1, "", 3, 1))
+    placed(world)
+    assert where(world, "gone by then")
+
+
 def test_a_gang_that_may_not_go_where_another_has_its_room_gets_room_of_its_own() -> None:
     world = world_of(node("east", "n1", 8), node("west", "n1", 4))
     for index in range(2):

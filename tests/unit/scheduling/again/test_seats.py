@@ -65,6 +65,16 @@ def test_nobody_moves_where_one_of_them_has_no_new_home() -> None:
     assert looked(world, HOUR_MS) == [], "those that did not agree stay"
 
 
+def test_for_each_of_those_who_wait_others_make_room() -> None:
+    world = fragments(nodes=6, more=0)
+    for hours in (1, 2):
+        ask(world, f"whole node for {hours} h", spec(8, expected_s=3_600.0 * hours), HOUR_MS)
+    placed(world, HOUR_MS)
+    found = looked(world, HOUR_MS)
+    assert len({one.for_task for one in found}) == 2
+    assert len({one.held for one in found}) == len(found), "nobody moves twice"
+
+
 def test_a_gang_that_needs_more_moves_than_a_look_may_make_waits() -> None:
     world = fragments(nodes=10, more=0)
     ask(world, "gang", GANG, HOUR_MS)

@@ -100,6 +100,21 @@ def test_what_is_remembered_of_the_devices_changes_no_value() -> None:
     assert memo.used[1] == 4 and len(values) > 10
 
 
+def test_states_that_share_a_place_in_the_memory_are_kept_apart_within_it() -> None:
+    outlook = some_outlook(2)
+    room = np.zeros(2 * 64, np.int64)  # twice as much as the memory may use
+    memo = empty_memo(outlook)._replace(offer_keys=room[:64], offers=np.zeros((2 * 64, 2, 3), np.int64)[:64])
+    states = {(63 + 64 * number) << 7 | 1: np.array([1000 - 90 * number] * 4) for number in range(10)}
+    places = {key: kernels.offers_of(key, 1, free, 4, outlook, memo) for key, free in states.items()}
+    assert len(set(places.values())) == len(states)
+    assert all(0 <= at < 64 for at in places.values()) and not room[64:].any()
+    for key, free in states.items():
+        assert kernels.offers_of(key, 1, free, 4, outlook, memo) == places[key]
+        alone = empty_memo(outlook)
+        at = kernels.offers_of(key, 1, free, 4, outlook, alone)
+        assert (memo.offers[places[key]] == alone.offers[at]).all()
+
+
 def test_scores_that_follow_the_log_are_those_of_scoring_all_anew() -> None:
     nodes = Nodes()
     for i in range(5):

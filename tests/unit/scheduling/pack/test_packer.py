@@ -2,7 +2,8 @@
 
 import pytest
 
-from thalweg.scheduling.pack.nodes import Need, Nodes, Pool
+from thalweg.scheduling.pack import packer
+from thalweg.scheduling.pack.nodes import Need, Nodes, Pool, Slot
 from thalweg.scheduling.pack.packer import Packer
 
 A100 = Pool("aws:us-east-1", "A100")
@@ -67,3 +68,15 @@ def test_what_does_not_fit_is_refused_with_the_node_named() -> None:
     assert slots is not None
     with pytest.raises(ValueError, match="does not fit on devices"):
         nodes.allocate(slots[0], Need(gpus=2))
+
+
+def test_a_batch_of_more_kinds_than_are_kept_at_once_is_placed_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slots() -> list[Slot | None]:
+        nodes = two_nodes()
+        needs = [Need(gpus=1, gpu_milli=100 + 50 * (at % 6), cpu_milli=500 * at) for at in range(24)]
+        return Packer(nodes).place_each([(need, frozenset({0})) for need in needs])
+
+    expected = slots()
+    assert None in expected and expected.count(None) < 12
+    monkeypatch.setattr(packer, "_KINDS", 4)
+    assert slots() == expected

@@ -8,6 +8,7 @@ import pytest
 
 from thalweg.scheduling.replay.fair_finish import FairFinish
 from thalweg.scheduling.replay.figures import summarise
+from thalweg.scheduling.replay.in_order import ORDERS, InOrder
 from thalweg.scheduling.replay.least_attained import LeastAttained
 from thalweg.scheduling.replay.policies import Tariff
 from thalweg.scheduling.replay.replay import Ending, RegionalSupply, Replay, ReplayJob, ReplayPolicy, replay
@@ -75,8 +76,22 @@ def test_nobody_is_stopped_while_another_region_has_room() -> None:
 def test_who_is_withdrawn_is_started_by_no_reference() -> None:
     gone = ReplayJob(job_id="gone", arrive_s=0.05 * HOUR, run_s=HOUR, gpus=4, home=0, cancel_s=0.1 * HOUR)
     jobs = [job(0, 0, 0.2, 4), gone, job(2, 0.06, 1, 4)]
-    for make in (LeastAttained, FairFinish):
-        assert replay(jobs, ONE, make(jobs, ONE, TARIFF)).job.tolist() == [0, 2], make
+    references = [make(jobs, ONE, TARIFF) for make in (LeastAttained, FairFinish)]
+    for policy in (*references, *(InOrder(name, jobs, ONE, TARIFF) for name in ORDERS)):
+        assert replay(jobs, ONE, policy).job.tolist() == [0, 2], policy
+
+
+@pytest.mark.parametrize(("name", "order"), [("fifo", [0, 1, 2]), ("sjf", [0, 2, 1])])
+def test_one_order_holds_for_the_whole_queue(name: str, order: list[int]) -> None:
+    jobs = [job(0, 0, 1, 4), job(1, 0.1, 2, 4), job(2, 0.2, 1, 4)]
+    assert replay(jobs, ONE, InOrder(name, jobs, ONE, TARIFF)).job.tolist() == order
+
+
+def test_in_order_who_finds_no_room_at_home_goes_where_most_is_free_the_first_of_equals() -> None:
+    fleet = RegionalSupply(regions=("home", "small", "large", "alike"), gpus=(1.0, 2.0, 4.0, 4.0))
+    jobs = [job(index, 0, 1, 1) for index in range(4)]
+    result = replay(jobs, fleet, InOrder("fifo", jobs, fleet, TARIFF))
+    assert dict(zip(result.job.tolist(), result.region.tolist(), strict=True)) == {0: 0, 1: 2, 2: 3, 3: 2}
 
 
 def test_who_is_delayed_most_by_its_own_measure_goes_first() -> None:
@@ -99,6 +114,8 @@ REFERENCES: dict[str, Make] = {
     "las": lambda jobs: LeastAttained(jobs, TWO, TARIFF),
     "las-lost": lambda jobs: LeastAttained(jobs, TWO, TARIFF, work_is_lost=True),
     "ftf": lambda jobs: FairFinish(jobs, TWO, TARIFF),
+    "fifo": lambda jobs: InOrder("fifo", jobs, TWO, TARIFF),
+    "sjf": lambda jobs: InOrder("sjf", jobs, TWO, TARIFF),
 }
 
 

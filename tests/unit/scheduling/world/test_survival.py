@@ -187,6 +187,18 @@ def test_a_node_that_went_while_the_driver_was_down_loses_its_copies(now: list) 
     assert again.set_nodes([node("west", "n"), *now]) == [("t", 0)]
 
 
+def test_what_sits_where_nothing_is_said_to_be_is_not_too_much_there() -> None:
+    world = world_of(node("east", "n"))
+    rows = [*ask(world, "t"), *placed(world)]
+    untold = World()
+    for row in rows:
+        untold.follow(row)
+    assert len(untold.nodes.overcommitted()) == 1
+    assert decide.leave_overcommitted(untold, 5) == [], "no sample has described the node yet"
+    assert untold.set_nodes([node("east", "n", 0, ready=False)]) == [("t", 0)], "it is lost with its node"
+    assert decide.leave_overcommitted(untold, 5) == []
+
+
 def test_a_node_that_shrank_gives_up_what_it_cannot_hold_and_no_more() -> None:
     world = world_of(node("east", "n", 8), node("west", "n", 8), usd={"west": 9.0})
     for name, priority in (("low", 100), ("high", 900), ("other", 100)):
