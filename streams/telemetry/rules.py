@@ -14,10 +14,10 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
 from thalweg.conf.environment import TELEMETRY_RULES
 from thalweg.conf.settings import ObserveSettings, SettingsError
+from thalweg.conf.yaml_tree import YamlTreeError, read_tree
 from thalweg.streams.telemetry.parse import PARSED
 
 Bound = int | float
@@ -83,8 +83,10 @@ def load_rules(path: Traversable, columns: Sequence[str], limits: Mapping[str, B
         RulesError: the file is missing or malformed, or a rule names an unknown column or limit.
     """
     try:
-        rules = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), _RuleFile).rules
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError) as error:
+        rules = msgspec.convert(read_tree(path.read_text(encoding="utf-8")).value, _RuleFile).rules
+    except YamlTreeError as error:
+        raise RulesError(f"rule file {path}: {error.in_full}") from error
+    except (OSError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise RulesError(f"rule file {path}: {error}") from error
     for rule in rules:
         if rule.field not in columns:

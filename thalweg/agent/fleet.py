@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 import psutil
-import yaml
 
 from thalweg.agent.figures import Figures, LinkFigures, UnknownRegionError
+from thalweg.conf.yaml_tree import YamlTreeError, read_tree
 from thalweg.scheduling.ids import RegionId
 from thalweg.streams.contract.messages import Cpus, Gbps, Gpus, Identifier, MemoryGb, Ms, Region, Sample, Usd
 
@@ -156,12 +156,13 @@ def read_fleet(path: Path, region: RegionId) -> RegionFleet:
         FleetError: the file cannot be read, or something in it is not allowed.
     """
     try:
-        tree: Any = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-        file = msgspec.convert(tree, _FleetFile)
+        file = msgspec.convert(read_tree(path.read_text(encoding="utf-8-sig")).value, _FleetFile)
     except msgspec.ValidationError as error:
         quotes = _QUOTES if "Expected `str" in str(error) else ""
         raise FleetError(f"fleet {path}: {error}{quotes}; {_WANTED}") from error
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError, OverflowError) as error:
+    except YamlTreeError as error:
+        raise FleetError(f"fleet {path}: {error.in_full}") from error
+    except (OSError, UnicodeDecodeError) as error:
         raise FleetError(f"fleet {path}: {error}") from error
     ids = Counter(node.node_id for node in file.nodes)
     if repeated := [node_id for node_id, count in ids.items() if count > 1]:

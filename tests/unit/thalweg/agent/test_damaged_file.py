@@ -119,7 +119,7 @@ def test_a_file_that_somebody_else_writes_to_is_not_called_damaged(world: World)
     world.store.fence.connection.execute("PRAGMA busy_timeout = 10")
     other = sqlite3.connect(world.folder / FILE_NAME, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(FenceError, match="Another program has it open") as told:
+    with pytest.raises(FenceError, match="Another program writes to it") as told:
         world.steps(1)
     assert "Move" not in str(told.value)
     other.close()
