@@ -4,7 +4,7 @@ import math
 import random
 import socket
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final
@@ -15,6 +15,7 @@ import psutil
 from thalweg.agent.figures import Figures, LinkFigures, UnknownRegionError
 from thalweg.conf.yaml_tree import YamlTreeError, read_tree
 from thalweg.scheduling.ids import RegionId
+from thalweg.streams.contract import names, request_amounts
 from thalweg.streams.contract.messages import Cpus, Gbps, Gpus, Identifier, MemoryGb, Ms, Region, Sample, Usd
 
 GB: Final = 1_000_000_000
@@ -167,12 +168,31 @@ def read_fleet(path: Path, region: RegionId) -> RegionFleet:
     ids = Counter(node.node_id for node in file.nodes)
     if repeated := [node_id for node_id, count in ids.items() if count > 1]:
         raise FleetError(f"fleet {path}: node_id {repeated[0]!r} stands twice; wanted is one of its own for each node")
+    if (wrong := next(_objections(file), None)) is not None:
+        raise FleetError(f"fleet {path}: {wrong}")
     return RegionFleet(
         region=region,
         nodes={node.node_id: NodeSpec(**msgspec.structs.asdict(node)) for node in file.nodes},
         links={target: LinkFigures(**msgspec.structs.asdict(link)) for target, link in file.links.items()},
         prices={(price.gpu_model, price.spot): price.usd_per_gpu_hour for price in file.prices},
     )
+
+
+def _objections(file: _FleetFile) -> Iterator[str]:
+    """Say what would be refused of every sample that the agent sends."""
+    told: list[tuple[str, str | None]] = []
+    for node in file.nodes:
+        told += (("node_id", node.node_id), ("gpu_model", node.gpu_model))
+    told += (("gpu_model", price.gpu_model) for price in file.prices)
+    told += (("the region of a link,", target) for target in file.links)
+    amounts: list[tuple[str, float, float]] = []
+    for node in file.nodes:
+        amounts += ((name, getattr(node, name), request_amounts.LEAST) for name in ("cpus", "memory_gb"))
+    for link in file.links.values():
+        amounts += ((name, getattr(link, name), request_amounts.LEAST_USD) for name in ("gbps", "usd_per_gb"))
+    amounts += (("usd_per_gpu_hour", price.usd_per_gpu_hour, request_amounts.LEAST_USD) for price in file.prices)
+    yield from filter(None, (names.objection(*one) for one in told))
+    yield from filter(None, (request_amounts.objection(*one) for one in amounts))
 
 
 def host_load() -> NodeLoad:
