@@ -588,6 +588,9 @@ def _annotation(path: Sequence[str]) -> Any:
     """Type of a setting, or None where there is none of this name."""
     group: Any = Settings
     for step in path:
+        if get_origin(group) is dict:  # entries of any name
+            group = get_args(group)[1]
+            continue
         fields = group.model_fields if isinstance(group, type) and issubclass(group, BaseModel) else {}
         if step not in fields:
             return None

@@ -24,7 +24,7 @@ At = tuple[str, ...]
 class YamlTreeError(ValueError):
     """It cannot be read, or means two things. The words are safe to show: no value is among them."""
 
-    def __init__(self, words: str, mark: "yaml.Mark | None" = None, *, details: str = "") -> None:
+    def __init__(self, words: str, mark: Any = None, *, details: str = "") -> None:
         where = "" if mark is None else f" at line {mark.line + 1}, column {mark.column + 1}"
         super().__init__(f"{words}{where}")
         self.in_full = f"{self}: {details}" if details else str(self)
@@ -79,6 +79,7 @@ class _Loader(yaml.SafeLoader):
         self._depth += 1
         self._check_depth(self._depth, event.start_mark)
         node = super().compose_node(parent, index)
+        assert node is not None  # only an event of the parser that is none of a value's gives none
         if isinstance(event, yaml.AliasEvent):
             self._check_alias(node, event.start_mark)
         else:
@@ -86,11 +87,11 @@ class _Loader(yaml.SafeLoader):
         self._depth -= 1
         return node
 
-    def _check_depth(self, depth: int, mark: yaml.Mark) -> None:
+    def _check_depth(self, depth: int, mark: Any) -> None:
         if depth > DEEPEST:
             raise YamlTreeError(f"nested deeper than the {DEEPEST} levels that are allowed", mark)
 
-    def _check_alias(self, node: yaml.Node, mark: yaml.Mark) -> None:
+    def _check_alias(self, node: yaml.Node, mark: Any) -> None:
         if id(node) not in self._measures:
             raise YamlTreeError("an alias within what it stands for, which would never end,", mark)
         values, levels = self._measures[id(node)]
@@ -114,7 +115,7 @@ class _Loader(yaml.SafeLoader):
         if node.tag == _INT and len(node.value) > MOST_DIGITS:
             raise YamlTreeError(f"a number of {len(node.value):,} digits: allowed are {MOST_DIGITS}", node.start_mark)
         try:
-            return super().construct_object(node, deep)  # type: ignore[no-untyped-call]
+            return super().construct_object(node, deep)
         except YamlTreeError:
             raise
         except (ValueError, LookupError, ArithmeticError, TypeError, AttributeError):

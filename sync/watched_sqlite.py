@@ -121,19 +121,19 @@ class WatchedFile(sqlite3.Connection):
         except _FAILURES as error:
             raise self.words_of(error) from error
 
-    def execute(self, asked: str, of: Any = (), /) -> WatchedRows:
+    def execute(self, asked: str, of: Any = (), /) -> sqlite3.Cursor:
         """Run a statement."""
         try:
             return self.cursor(WatchedRows).execute(asked, of)
         except _FAILURES as error:
             raise self.words_of(error) from error
 
-    def executemany(self, asked: str, of: Any, /) -> WatchedRows:
+    def executemany(self, asked: str, of: Any, /) -> sqlite3.Cursor:
         """Run a statement for each of many rows."""
         with self.in_words():
             return self.cursor(WatchedRows).executemany(asked, of)
 
-    def executescript(self, asked: str, /) -> WatchedRows:
+    def executescript(self, asked: str, /) -> sqlite3.Cursor:
         """Run statements, each committed by itself."""
         with self.in_words():
             return self.cursor(WatchedRows).executescript(asked)

@@ -84,3 +84,13 @@ def test_a_number_of_thousands_of_digits_is_told_by_what_it_is(tmp_path: Path) -
     assert said == ("settings file /settings.yaml: a number of 5,000 digits: allowed are 300 at line 2, column 15")
     said = refusal(tmp_path, "", {}, f"place.trigger_ms={digits}")
     assert said.startswith("--set place.trigger_ms: '999") and "a number of 5,000 digits" in said and len(said) < 300
+
+
+def test_settings_of_entries_are_read_by_their_kind_and_what_is_wrong_is_named() -> None:
+    said = ["window.keys.lab.acts=true", "window.keys.lab.secret_file=true", "place.tenants.x.quota_gpus=3"]
+    settings = load_settings(overrides=said, environment={"THALWEG_WINDOW__KEYS__LAB__TENANT": "12"})
+    lab = settings.window.keys["lab"]
+    assert (lab.acts, lab.secret_file, lab.tenant) == (True, "true", "12")
+    assert settings.place.tenants["x"].quota_gpus == 3
+    with pytest.raises(SettingsError, match="seen True"):
+        load_settings(overrides=["place.tenants.x.quota_gpus=true"], environment={})
