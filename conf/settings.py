@@ -2,19 +2,27 @@
 
 Read from, weakest first: the defaults here, a YAML file (`--config` or THALWEG_CONFIG), environment variables
 (`THALWEG_PLACE__TRIGGER_MS=50`), and `--set place.trigger_ms=50`. Unknown keys are refused. Outside the file a setting
-that is text is taken as it is written; numbers, booleans, lists and mappings are read as YAML.
+that is text is taken as it is written; numbers, booleans, lists and mappings are read as YAML. A key that stands twice
+is refused; so is true for a number, and a number for true.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-
-if TYPE_CHECKING:
-    from yaml import YAMLError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 ENVIRONMENT_PREFIX = "THALWEG_"
 # Variables of ours that name places, read by `conf.environment`, not settings.
@@ -33,6 +41,17 @@ class SettingsError(Exception):
 class _Group(BaseModel):
     # A limit that is no number would limit nothing, and no setting says "never" by infinity.
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_other_kind(cls, value: Any, asked: ValidationInfo) -> Any:
+        """Refuse what Python would take for the same: true is no 1, and 1 is not true. Messages refuse it, too."""
+        kinds = _leaves(cls.model_fields[str(asked.field_name)].annotation)
+        if isinstance(value, bool) and bool not in kinds and (int in kinds or float in kinds):
+            raise PydanticCustomError("number_type", "Input should be a number")
+        if bool in kinds and value is not None and not isinstance(value, bool):
+            raise PydanticCustomError("truth_type", "Input should be true or false")
+        return value
 
 
 class KafkaSettings(_Group):
@@ -515,7 +534,7 @@ def load_settings(
     said_by: dict[tuple[str, ...], str] = {}
     path = config or (Path(environment["THALWEG_CONFIG"]) if environment.get("THALWEG_CONFIG") else None)
     if path is not None:
-        tree, lines = _read_yaml(path)
+        tree, lines = _read_file(path)
         said_by |= {key: f"{path}, line {line}" for key, line in lines.items()}
     for name, value in sorted(environment.items()):
         if name.startswith(ENVIRONMENT_PREFIX) and name not in RESERVED and "__" in name:
@@ -534,63 +553,44 @@ def load_settings(
         raise SettingsError(_explain(error, said_by)) from None
 
 
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
+def _read_file(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
     """Read a file, and in which line each of its settings begins."""
-    import yaml  # here and below late: most commands are given no settings to read
+    from thalweg.conf.yaml_tree import YamlTreeError, read_tree  # late: most commands are given no settings to read
 
     try:
-        text = path.read_text(encoding="utf-8")
-        tree, lines = yaml.safe_load(text), dict(_lines(yaml.compose(text, Loader=yaml.SafeLoader)))
-    except yaml.YAMLError as error:
-        raise SettingsError(f"settings file {path}: {_yaml_words(error)}") from None
+        tree = read_tree(path.read_text(encoding="utf-8"))
+    except YamlTreeError as error:  # whose details stay out: what is written there may be a secret
+        raise SettingsError(f"settings file {path}: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"settings file {path}: {error}") from error
-    if tree is None:
+    if tree.value is None:
         return {}, {}
-    if not isinstance(tree, dict):
-        raise SettingsError(f"settings file {path}: allowed is a mapping of groups, seen {type(tree).__name__}")
-    return tree, lines
-
-
-def _lines(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Path and line of every key and list item of a YAML node."""
-    import yaml
-
-    if isinstance(node, yaml.MappingNode):
-        children = [(key.value if isinstance(key, yaml.ScalarNode) else "", key, value) for key, value in node.value]
-    elif isinstance(node, yaml.SequenceNode):
-        children = [(str(place), item, item) for place, item in enumerate(node.value)]
-    else:
-        return
-    for name, said, value in children:
-        yield (*path, name), said.start_mark.line + 1
-        yield from _lines(value, (*path, name))
-
-
-def _yaml_words(error: "YAMLError") -> str:
-    """Say where it is wrong; what is written there stays out, because it may be a secret."""
-    mark = getattr(error, "problem_mark", None)
-    return "no YAML" if mark is None else f"no YAML at line {mark.line + 1}, column {mark.column + 1}"
+    if not isinstance(tree.value, dict):
+        raise SettingsError(f"settings file {path}: allowed is a mapping of groups, seen {type(tree.value).__name__}")
+    return tree.value, tree.lines
 
 
 def _put(tree: dict[str, Any], path: Sequence[str], value: str, source: str) -> None:
     """Set one leaf: text is itself, whatever it looks like; all else is read as YAML, so that numbers are numbers."""
-    import yaml
+    from thalweg.conf.yaml_tree import YamlTreeError, read_tree  # late, as above
 
     for step in path[:-1]:
         tree = tree.setdefault(step, {})
         if not isinstance(tree, dict):
             raise SettingsError(f"{source}: {step!r} is a value, not a group")
     try:
-        tree[path[-1]] = value if _takes_text(path) else yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{source}: {value!r} cannot be read: {_yaml_words(error)}") from None
+        tree[path[-1]] = value if _takes_text(path) else read_tree(value).value
+    except YamlTreeError as error:
+        raise SettingsError(f"{source}: {value!r:.80} cannot be read: {error}") from None
 
 
 def _annotation(path: Sequence[str]) -> Any:
     """Type of a setting, or None where there is none of this name."""
     group: Any = Settings
     for step in path:
+        if get_origin(group) is dict:  # entries of any name
+            group = get_args(group)[1]
+            continue
         fields = group.model_fields if isinstance(group, type) and issubclass(group, BaseModel) else {}
         if step not in fields:
             return None
@@ -649,6 +649,8 @@ def _source(path: Sequence[str], said_by: Mapping[tuple[str, ...], str]) -> str:
 
 def _quotes(kind: str, seen: object) -> str:
     """Tell whoever wanted a word what YAML made of it."""
+    if kind == "number_type":
+        return "; YAML reads no, off, yes and on as false or true"
     if kind != "string_type" or not isinstance(seen, bool | int | float):
         return ""
     what = "no, off, yes and on as false or true" if isinstance(seen, bool) else "digits as a number"

@@ -11,6 +11,10 @@ from thalweg.streams.contract.messages import PerWorker, Retries, TaskRequest
 
 LEAST: Final = 0.001
 """Of a CPU, and of a GB: what is less is nothing by the planner's count, which is in thousandths and MiB."""
+LEAST_USD: Final = 0.000001
+"""Of a price: what is less is nothing in every sum that is told, and is shown as a number nobody can read."""
+LEAST_WEIGHT: Final = 0.000001
+"""Of a tenant, against weights of up to a million: what is less would let it wait for ever."""
 EXIT_CODES: Final = range(1, 256)
 SIGNALS: Final = range(-64, 0)
 """How a run that a signal has ended is told (`-9`)."""
@@ -38,14 +42,26 @@ def objections(request: TaskRequest) -> Iterator[str]:
             f"deadline {request.deadline} with not_before {request.not_before}: it would be late before it may start; "
             "allowed is a deadline after it"
         )
+    for name in ("max_usd_per_hour", "value_usd_per_hour"):
+        if (wrong := objection(name, getattr(request, name), LEAST_USD)) is not None:
+            yield wrong
     if request.retries is not None:
         yield from _of_retries(request.retries)
 
 
+def objection(
+    field: str, amount: float | None, least: float = LEAST, where: str = "", *, zero: bool = True
+) -> str | None:
+    """Say that an amount counts as nothing and is not 0; None where that is not so, or there is none."""
+    if amount is None or not 0 < amount < least:
+        return None
+    return f"{field} {amount:g}{where}: it counts as nothing; allowed are {'0, and ' * zero}{least:g} and more"
+
+
 def _of_a_worker(worker: PerWorker, where: str) -> Iterator[str]:
     for name, amount in (("cpus", worker.cpus), ("memory_gb", worker.memory_gb)):
-        if 0 < amount < LEAST:
-            yield f"{name} {amount:g}{where}: it counts as nothing; allowed are 0, and {LEAST:g} and more"
+        if (wrong := objection(name, amount, where=where)) is not None:
+            yield wrong
     if worker.gpu_models is not None and not worker.gpu_models:
         yield f"gpu_models []{where}: no GPU is of no model; allowed are names of models, or null for any"
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from thalweg.scheduling.counted import counted
-from thalweg.streams.contract import moments, request_amounts
+from thalweg.streams.contract import moments, names, request_amounts
 from thalweg.streams.contract.messages import TaskRequest
 
 MOST_ARRAY_BYTES: Final = 67_108_864
@@ -25,6 +25,7 @@ def objection(request: TaskRequest, size_bytes: int) -> str | None:
 def _objections(request: TaskRequest, size_bytes: int) -> Iterator[str]:
     if (wrong := _objection_to_ids(request) or _objection_to_array(request, size_bytes)) is not None:
         yield wrong
+    yield from _objections_to_names(request)
     yield from _objections_to_start(request)
     for worker in (request.per_worker, *(subtask.per_worker for subtask in request.subtasks)):
         if worker.gpus and worker.gpu_milli:
@@ -49,6 +50,27 @@ def _objections(request: TaskRequest, size_bytes: int) -> Iterator[str]:
             "allowed is an order from least to most"
         )
     yield from _objections_to_places(request)
+
+
+def _objections_to_names(request: TaskRequest) -> Iterator[str]:
+    """Say which names cannot be seen. A task that is named after another may name one that older versions took."""
+    told: list[tuple[str, str | None]] = [
+        ("tenant", request.tenant),
+        ("name", request.name),
+        ("origin_region", request.origin_region),
+    ]
+    told += ((f"allowed_regions[{at}]", region) for at, region in enumerate(request.allowed_regions or ()))
+    for at, item in enumerate(request.data):
+        told += ((f"data[{at}].dataset", item.dataset), (f"data[{at}].region", item.region))
+    told += ((f"per_worker.gpu_models[{at}]", model) for at, model in enumerate(request.per_worker.gpu_models or ()))
+    for at, part in enumerate(request.subtasks):
+        told.append((f"subtasks[{at}].subtask_id", part.subtask_id))
+        told += ((f"subtasks[{at}].per_worker.gpu_models", model) for model in part.per_worker.gpu_models or ())
+    told += (("the name of a variable in env,", name) for name in request.env)
+    told += ((f"secrets[{at}]", name) for at, name in enumerate(request.secrets))
+    for field, name in told:
+        if (wrong := names.objection(field, name)) is not None:
+            yield wrong
 
 
 def _objections_to_start(request: TaskRequest) -> Iterator[str]:
@@ -81,9 +103,9 @@ def _objection_to_ids(request: TaskRequest) -> str | None:
         return "task_id and task_ids: exactly one of the two is allowed"
     if request.task_ids and request.op in ("submit", "update"):
         return f"task_ids with op {request.op!r}: allowed are cancel, hold, release and rerun"
-    # Of a new task alone: what older versions took can still be cancelled.
-    if request.op == "submit" and not (request.task_id.isprintable() and request.task_id.strip()):
-        return f"task_id {request.task_id!r}: allowed are characters that can be seen, and blanks between them"
+    # Of a new task alone: what older versions took, with blanks at its ends or worse, can still be cancelled and rerun.
+    if request.op == "submit" and (wrong := names.objection("task_id", request.task_id)) is not None:
+        return wrong
     if request.op == "submit" and request.task_id in (".", ".."):
         return f"task_id {request.task_id!r}: no address can name it; allowed are others"
     return None

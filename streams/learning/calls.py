@@ -9,8 +9,8 @@ import msgspec
 from thalweg.learning.vectors.parameters import digest
 from thalweg.streams.broker.consume import IncomingRecord, Reader
 from thalweg.streams.broker.publish import OutgoingRecord, outgoing
-from thalweg.streams.contract import envelope
-from thalweg.streams.contract.decode import decoded
+from thalweg.streams.contract import envelope, names
+from thalweg.streams.contract.decode import UndecodableError, decoded
 from thalweg.streams.contract.messages import FlowerCall, FlowerReply, Payload
 from thalweg.streams.contract.topics import CALLS, REPLIES
 from thalweg.streams.learning.payloads import PayloadError, PayloadStore
@@ -43,7 +43,11 @@ def read_reply(record: IncomingRecord) -> FlowerReply:
     Raises:
         UndecodableError: it is no such message.
     """
-    return decoded(_REPLIES, record.value)
+    reply = decoded(_REPLIES, record.value)
+    for field in ("run", "participant"):
+        if reply.kind == "join" and (wrong := names.objection(field, getattr(reply, field))) is not None:
+            raise UndecodableError(wrong)
+    return reply
 
 
 def write_call(call: FlowerCall, prefix: str, now_ms: int) -> OutgoingRecord:

@@ -14,8 +14,8 @@ from thalweg.learning.rounds.said import Statement
 from thalweg.learning.secrecy.secret_terms import SecrecyTerms
 from thalweg.streams.broker.consume import IncomingRecord
 from thalweg.streams.broker.publish import OutgoingRecord, outgoing
-from thalweg.streams.contract import envelope, finite
-from thalweg.streams.contract.decode import decoded
+from thalweg.streams.contract import envelope, finite, names
+from thalweg.streams.contract.decode import UndecodableError, decoded
 from thalweg.streams.contract.messages import LearningPrivacy, LearningRun, LearningSecrecy, ModelUpdate, Payload
 from thalweg.streams.contract.topics import UPDATES, region_of_topic
 
@@ -40,6 +40,8 @@ def read_update(record: IncomingRecord, prefix: str, fetch: Fetch) -> Statement:
         UndecodableError: it is no such message.
     """
     message = decoded(_DECODER, record.value)
+    if message.kind in ("start", "join"):  # who began under any name may go on, and end
+        _check_names(message)
     region = region_of_topic(record.topic, UPDATES, prefix)
     payload = message.payload
     raw = None
@@ -65,6 +67,12 @@ def read_update(record: IncomingRecord, prefix: str, fetch: Fetch) -> Statement:
         asked=tuple(message.asked),
         place=Place(record.topic, record.partition, record.offset),
     )
+
+
+def _check_names(message: ModelUpdate) -> None:
+    for field in ("model", "participant"):
+        if (wrong := names.objection(field, getattr(message, field))) is not None:
+            raise UndecodableError(wrong)
 
 
 def write_update(message: ModelUpdate, prefix: str, region: str, now_ms: int) -> OutgoingRecord:

@@ -26,17 +26,18 @@ Why the effect is exactly once:
 SQLite in WAL mode, `synchronous=FULL`: a commit is on disk when it returns, power loss included.
 """
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import quote
 
 from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.streams.broker.errors import FenceError, StoreFullError
 from thalweg.streams.contract.messages import AssignmentEvent
+from thalweg.sync.watched_sqlite import FaultKind, FileFault, Told, WatchedFile, open_file
 
 FORMAT: Final = 1
 
@@ -46,7 +47,10 @@ KEEP_MS: Final = 3_600_000
 
 _STEP: Final = {"assign": 0, "revoke": 1}
 _FINISHED: Final = 2
-_UNWRITABLE: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
+_IF_DAMAGED: Final = (
+    "Move the file away and start again: the place job compares the region's inventory with the ledger and assigns "
+    "what is missing with the next epoch."
+)
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS fence_owner (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -58,15 +62,17 @@ CREATE TABLE IF NOT EXISTS fence_positions (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, next_offset INTEGER NOT NULL, topic_id TEXT NOT NULL,
     PRIMARY KEY (topic, partition)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS fence_passed_over (
-    topic TEXT NOT NULL, partition INTEGER NOT NULL, before_offset INTEGER NOT NULL, topic_id TEXT NOT NULL,
-    PRIMARY KEY (topic, partition)
-) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS fence_regions (
     region TEXT PRIMARY KEY, accepted INTEGER NOT NULL DEFAULT 0, repeated INTEGER NOT NULL DEFAULT 0,
     older INTEGER NOT NULL DEFAULT 0, newest INTEGER NOT NULL DEFAULT 0, horizon INTEGER NOT NULL DEFAULT -1
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS fence_over ON fence_points (region, decided_at) WHERE step > 0;
+"""
+_SCHEMA_SINCE: Final = """
+CREATE TABLE IF NOT EXISTS fence_passed_over (
+    topic TEXT NOT NULL, partition INTEGER NOT NULL, before_offset INTEGER NOT NULL, topic_id TEXT NOT NULL,
+    PRIMARY KEY (topic, partition)
+) WITHOUT ROWID;
 """
 
 _ADVANCE: Final = """
@@ -84,12 +90,6 @@ class FenceVerdict(StrEnum):
     OLDER = "older"
 
 
-def is_unwritable(error: BaseException) -> bool:
-    """Tell whether SQLite failed because the disk takes nothing, and not because of what is asked."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return isinstance(error, sqlite3.OperationalError) and code is not None and code & 0xFF in _UNWRITABLE
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FenceCounts:
     """Events of one region by verdict, since the fence was made; their sum is the number of events read."""
@@ -104,6 +104,24 @@ class FenceCounts:
         return self.repeated + self.older
 
 
+def open_to_read(path: Path) -> WatchedFile:
+    """Open a fence's file to read it, whoever writes to it meanwhile.
+
+    Raises:
+        FenceError: it cannot be read, or is damaged; also later, when something damaged is met.
+    """
+    return open_file(f"file:{quote(str(path))}?mode=ro", _told_of(path), uri=True, timeout=10)
+
+
+def _told_of(path: Path) -> Told:
+    def told(fault: FileFault) -> FenceError | StoreFullError:
+        if fault.kind is FaultKind.FULL:
+            return StoreFullError(path, fault.seen)
+        return FenceError(path, fault.seen, fault.remedy(_IF_DAMAGED))
+
+    return told
+
+
 class Fence:
     """Furthest point per task, durable. One writer; other processes may read the file while it runs."""
 
@@ -115,31 +133,40 @@ class Fence:
             keep_ms: how much younger events must have been read before a task that is over is forgotten.
 
         Raises:
-            FenceError: the file is not a fence, or was written by a later version.
+            FenceError: the file is not a fence, is damaged, or was written by a later version. So says, then and
+                later, whatever is asked of `connection`.
+            StoreFullError: the disk does not take it.
         """
         self._path = path
         self._keep_ms = keep_ms
+        self.connection: WatchedFile = open_file(
+            path or ":memory:", _told_of(self.path), isolation_level=None, timeout=10
+        )
         try:
-            self.connection = sqlite3.connect(":memory:" if path is None else path, isolation_level=None, timeout=10)
-            self.connection.execute("PRAGMA journal_mode = WAL")
-            self.connection.execute("PRAGMA synchronous = FULL")
-            found = self.connection.execute("PRAGMA user_version").fetchone()[0]
-            if found > FORMAT:
-                raise self._error(f"it has format {found}, known is {FORMAT}", "A later version of Thalweg wrote it.")
-            self.connection.executescript(_SCHEMA)
-            self.connection.execute(f"PRAGMA user_version = {FORMAT}")
-            self._passed_over: dict[tuple[str, int, str], int] = {
-                (topic, partition, topic_id): before
-                for topic, partition, before, topic_id in self.connection.execute("SELECT * FROM fence_passed_over")
-            }
-        except sqlite3.DatabaseError as error:
-            if is_unwritable(error):
-                raise StoreFullError(self.path, str(error)) from error
+            self._set_up()
+        except BaseException:
+            self.connection.close()
+            raise
+        self._passed_over: dict[tuple[str, int, str], int] = {
+            (topic, partition, topic_id): before
+            for topic, partition, before, topic_id in self.connection.execute("SELECT * FROM fence_passed_over")
+        }
+
+    def _set_up(self) -> None:
+        self.connection.execute("PRAGMA journal_mode = WAL")
+        self.connection.execute("PRAGMA synchronous = FULL")
+        found = self.connection.execute("PRAGMA user_version").fetchone()[0]
+        if found not in (0, FORMAT):
             raise self._error(
-                str(error),
-                "Move the file away and start again: the place job compares the region's inventory with the ledger "
-                "and assigns what is missing with the next epoch.",
-            ) from error
+                f"it has format {found}, known is {FORMAT}: a later version of Thalweg wrote it, or it is damaged",
+                f"Start that version. {_IF_DAMAGED}",
+            )
+        self.connection.check_pages()
+        if found != FORMAT:  # new, or its making was cut off; from then on a table that is missing was lost
+            self.connection.executescript(_SCHEMA)
+        self.connection.executescript(_SCHEMA_SINCE)
+        self.connection.check_tables(_SCHEMA + _SCHEMA_SINCE)
+        self.connection.execute(f"PRAGMA user_version = {FORMAT}")
 
     def _error(self, seen: str, remedy: str) -> FenceError:
         return FenceError(self.path, seen, remedy)
@@ -168,22 +195,21 @@ class Fence:
                     )
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[WatchedFile]:
         """Everything inside commits together, or not at all if an exception leaves the block.
 
         Raises:
             StoreFullError: the disk does not take it.
+            FenceError: the file is damaged.
         """
         try:
             self.connection.execute("BEGIN IMMEDIATE")
             yield self.connection
             self.connection.execute("COMMIT")
-        except BaseException as error:
+        except BaseException:
             if self.connection.in_transaction:  # a full disk may have ended it
-                with suppress(sqlite3.Error):
+                with suppress(FenceError, StoreFullError):
                     self.connection.execute("ROLLBACK")
-            if is_unwritable(error):
-                raise StoreFullError(self.path, str(error)) from error
             raise
 
     def admit(self, event: AssignmentEvent) -> FenceVerdict:

@@ -9,6 +9,7 @@ import msgspec
 from thalweg.scheduling.decisions.decide import RequestOrigin
 from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.streams.broker.consume import IncomingRecord
+from thalweg.streams.contract import names
 from thalweg.streams.contract.decode import UndecodableError, decoded
 from thalweg.streams.contract.messages import ControlOrder, EpochMs, RequestOp, StatusEvent, Task, TaskRequest
 from thalweg.streams.contract.topics import CONTROL, REQUESTS, STATUS, region_of_topic, topic_name
@@ -179,6 +180,10 @@ def _read_status(value: bytes | None, region: RegionId) -> StatusEvent:
         raise RequestError(str(error)) from error
     if event.region != region:
         raise RequestError(f"region {event.region!r} on the topic of region {region!r}: a region writes its own topic")
+    # A report of a task is heard whatever the task and its figures are called: its end counts.
+    named = (("agent_id", event.agent_id), *((f"nodes[{at}]", node) for at, node in enumerate(event.nodes)))
+    if (wrong := next(filter(None, (names.objection(*one) for one in named)), None)) is not None:
+        raise RequestError(wrong)
     if event.type == "notice" and event.by is None:
         raise RequestError("type 'notice' without by: it says when nodes are taken away")
     if event.type in TASK_EVENTS and event.task_id is None:

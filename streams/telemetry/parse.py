@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from thalweg.streams.contract import moments, topics
+from thalweg.streams.contract.decode import words_of
 from thalweg.streams.contract.messages import MessageStamp, Sample, TelemetryRecord
 from thalweg.streams.telemetry.record_rows import TIMESTAMP
 
@@ -198,7 +199,7 @@ def _refusal(row: int, value: bytes | None, error: Exception) -> UnreadableRecor
         return UnreadableRecord(record_row=row, rule="record_has_a_value", reason="the record has no value")
     if isinstance(error, msgspec.ValidationError):
         return UnreadableRecord(record_row=row, rule="types_are_right", reason=str(error))
-    return UnreadableRecord(record_row=row, rule="json_is_well_formed", reason=str(error) or type(error).__name__)
+    return UnreadableRecord(record_row=row, rule="json_is_well_formed", reason=words_of(error, value))
 
 
 def _columns(records: pa.Table, accepted: Sequence[int], heads: Sequence[Any]) -> pa.Table:

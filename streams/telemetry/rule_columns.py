@@ -9,6 +9,7 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
+from thalweg.streams.contract import names
 from thalweg.streams.telemetry.rules import FieldRule
 
 
@@ -44,6 +45,10 @@ def _is_broken(rule: FieldRule) -> Column:
         broken = value.isNull()
     elif rule.one_of is not None:
         broken = value.isNotNull() & ~value.isin(*rule.one_of)
+    elif rule.visible:
+        broken = F.coalesce(value.rlike(names.unseen_pattern()), F.lit(False))
+    elif rule.least is not None:
+        broken = F.coalesce((value > F.lit(0)) & (value < F.lit(rule.least)), F.lit(False))
     else:
         measured = F.length(value) if rule.max_chars is not None else value
         low, high = (rule.min_chars, rule.max_chars) if rule.max_chars is not None else (rule.min, rule.max)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from thalweg.streams.contract import names
 from thalweg.streams.telemetry.rules import FieldRule
 
 # The library reports its use to its makers unless told not to; what is measured here is nobody else's business.
@@ -31,6 +32,11 @@ def expectation(rule: FieldRule) -> Any:
         return _GXE.ExpectColumnValuesToNotBeNull(column=rule.field, **scope)
     if rule.one_of is not None:
         return _GXE.ExpectColumnValuesToBeInSet(column=rule.field, value_set=rule.one_of, **scope)
+    if rule.visible:
+        return _GXE.ExpectColumnValuesToNotMatchRegex(column=rule.field, regex=names.unseen_pattern(), **scope)
+    if rule.least is not None:
+        scope |= {"row_condition": f"{rule.field} > 0", "condition_parser": "pandas"}
+        return _GXE.ExpectColumnValuesToBeBetween(column=rule.field, min_value=rule.least, **scope)
     if rule.max_chars is not None:
         return _GXE.ExpectColumnValueLengthsToBeBetween(
             column=rule.field, min_value=rule.min_chars, max_value=rule.max_chars, **scope

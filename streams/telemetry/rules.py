@@ -14,10 +14,11 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
 from thalweg.conf.environment import TELEMETRY_RULES
 from thalweg.conf.settings import ObserveSettings, SettingsError
+from thalweg.conf.yaml_tree import YamlTreeError, read_tree
+from thalweg.streams.contract import names
 from thalweg.streams.telemetry.parse import PARSED
 
 Bound = int | float
@@ -41,6 +42,10 @@ class FieldRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     max: Bound | str | None = None
     min_chars: int | None = None
     max_chars: int | None = None
+    visible: bool = False
+    """Only characters that can be seen, and blanks between them (`streams.contract.names`)."""
+    least: float | None = None
+    """0, or no less than this: what is less counts as nothing."""
 
     @property
     def demand(self) -> str:
@@ -49,6 +54,10 @@ class FieldRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             return "present"
         if self.one_of is not None:
             return "one of " + ", ".join(self.one_of)
+        if self.visible:
+            return names.ALLOWED
+        if self.least is not None:
+            return f"0, or {self.least:g} and more"
         if self.max_chars is not None:
             return f"{self.min_chars or 0} to {self.max_chars} characters"
         if self.min is None:
@@ -83,8 +92,10 @@ def load_rules(path: Traversable, columns: Sequence[str], limits: Mapping[str, B
         RulesError: the file is missing or malformed, or a rule names an unknown column or limit.
     """
     try:
-        rules = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), _RuleFile).rules
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError) as error:
+        rules = msgspec.convert(read_tree(path.read_text(encoding="utf-8")).value, _RuleFile).rules
+    except YamlTreeError as error:
+        raise RulesError(f"rule file {path}: {error.in_full}") from error
+    except (OSError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise RulesError(f"rule file {path}: {error}") from error
     for rule in rules:
         if rule.field not in columns:
@@ -118,6 +129,10 @@ def broken_by(rule: FieldRule, rows: pa.Table) -> pa.ChunkedArray:
         broken = pc.is_null(values)
     elif rule.one_of is not None:
         broken = pc.and_(pc.is_valid(values), pc.invert(pc.is_in(values, pa.array(rule.one_of, values.type))))
+    elif rule.visible:
+        broken = _unseen(values)
+    elif rule.least is not None:
+        broken = pc.fill_null(pc.and_(pc.greater(values, 0), pc.less(values, rule.least)), False)
     else:
         measured = pc.utf8_length(values) if rule.max_chars is not None else values
         low, high = (rule.min_chars, rule.max_chars) if rule.max_chars is not None else (rule.min, rule.max)
@@ -131,6 +146,14 @@ def broken_by(rule: FieldRule, rows: pa.Table) -> pa.ChunkedArray:
     if rule.when is not None:
         broken = pc.and_(broken, pc.fill_null(pc.equal(rows["kind"], rule.when), False))
     return broken
+
+
+def _unseen(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Mask of the names that cannot be seen: nearly all are told by a look at whole columns."""
+    plain = pc.fill_null(pc.match_substring_regex(values, names.PLAIN), True)
+    others = pc.unique(values.filter(pc.invert(plain))).to_pylist()
+    unseen = [name for name in others if not names.can_be_seen(name)]
+    return pc.is_in(values, pa.array(unseen, values.type))
 
 
 def judge(rules: Sequence[FieldRule], rows: pa.Table) -> JudgedRows:

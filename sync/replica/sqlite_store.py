@@ -7,11 +7,10 @@ own lock.
 
 import fcntl
 import os
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -21,17 +20,20 @@ from thalweg.sync.protocol.entries import Update
 from thalweg.sync.protocol.records import Record, decode_record, encode_record
 from thalweg.sync.replica.errors import ReplicaError
 from thalweg.sync.replica.state import ReplicaState
+from thalweg.sync.watched_sqlite import FileFault, WatchedFile, open_file
 
 _APPLICATION_ID: Final = 0x7468_616C  # "thal": tells our file from any other SQLite file
 _VERSION: Final = 2
 _BASES: Final = "CREATE TABLE bases (key TEXT PRIMARY KEY, seq INTEGER NOT NULL, state BLOB) WITHOUT ROWID;"
-_SCHEMA: Final = f"""
+_TABLES: Final = f"""
 CREATE TABLE records (key TEXT PRIMARY KEY, bucket INTEGER NOT NULL, hash INTEGER NOT NULL, state BLOB NOT NULL)
     WITHOUT ROWID;
 CREATE INDEX records_by_bucket ON records (bucket);
 CREATE TABLE unconfirmed (seq INTEGER PRIMARY KEY, message BLOB NOT NULL, key TEXT, changes BLOB);
 {_BASES}
 CREATE TABLE replica (id INTEGER PRIMARY KEY CHECK (id = 1), state BLOB NOT NULL);
+"""
+_SCHEMA: Final = f"""{_TABLES}
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_VERSION};
 """
@@ -44,6 +46,10 @@ PRAGMA user_version = {_VERSION};
 # Decoded records kept for reading; a hundred thousand small records are some tens of megabytes.
 _CACHED: Final = 100_000
 _SIGNED: Final = 1 << 63
+
+_IF_DAMAGED: Final = "Move it away and let a new one load a snapshot"
+
+Kept = TypeVar("Kept")
 
 _ENCODER: Final = msgspec.json.Encoder()
 _UPDATE: Final = msgspec.json.Decoder(Update)
@@ -66,19 +72,20 @@ class SqliteStore:
         """Open the file, or make it.
 
         Raises:
-            StoreUnusableError: Another process has it open, or it is something else.
+            StoreUnusableError: Another process has it open, it is something else, or it is damaged. So says, then and
+                later, whatever reads or writes it.
         """
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _own(path)
+        self._depth = 0
+        self._cache: dict[str, Record] = {}
         try:
             self._db = _open(path)
+            self._read_back()
         except BaseException:
             os.close(self._lock)
             raise
-        self._depth = 0
-        self._cache: dict[str, Record] = {}
-        self._read_back()
 
     def close(self) -> None:
         """Close the file."""
@@ -97,11 +104,12 @@ class SqliteStore:
             yield
             self._db.execute(f"RELEASE {name}" if self._depth > 1 else "COMMIT")
         except BaseException:
-            if self._db.in_transaction:  # a full disk ends all of it
-                self._db.execute(f"ROLLBACK TO {name}" if self._depth > 1 else "ROLLBACK")
-                if self._depth > 1:
-                    self._db.execute(f"RELEASE {name}")
-            self._read_back()
+            with suppress(StoreUnusableError):  # what failed says more than what is then tried in vain
+                if self._db.in_transaction:  # a full disk ends all of it
+                    self._db.execute(f"ROLLBACK TO {name}" if self._depth > 1 else "ROLLBACK")
+                    if self._depth > 1:
+                        self._db.execute(f"RELEASE {name}")
+                self._read_back()
             raise
         finally:
             self._depth -= 1
@@ -121,7 +129,7 @@ class SqliteStore:
             row = self._db.execute("SELECT state FROM records WHERE key = ?", (key,)).fetchone()
             if row is None:
                 return None
-            found = decode_record(row[0])
+            found = self._decoded(decode_record, row[0])
             self._remember(found)
         return found
 
@@ -168,8 +176,16 @@ class SqliteStore:
     def _read_digests(self) -> list[int]:
         buckets = [0] * BUCKETS
         for bucket, signed in self._db.execute("SELECT bucket, hash FROM records"):
+            if not 0 <= bucket < BUCKETS:
+                raise self._db.damaged(f"a record lies in bucket {bucket} of {BUCKETS}")
             buckets[bucket] ^= signed + _SIGNED
         return buckets
+
+    def _decoded(self, decode: Callable[[bytes], Kept], stored: bytes) -> Kept:
+        try:
+            return decode(stored)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise self._db.damaged(f"what it keeps cannot be read ({error})") from error
 
     def _remember(self, record: Record) -> None:
         if len(self._cache) >= _CACHED:
@@ -190,12 +206,12 @@ class SqliteStore:
         rows = self._db.execute(
             "SELECT message FROM unconfirmed WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, limit)
         )
-        return [_UPDATE.decode(row[0]) for row in rows]
+        return [self._decoded(_UPDATE.decode, row[0]) for row in rows]
 
     def changes_of(self, seq: int) -> tuple[Change, ...] | None:
         """Return what a kept write changed."""
         row = self._db.execute("SELECT changes FROM unconfirmed WHERE seq = ?", (seq,)).fetchone()
-        return None if row is None or row[0] is None else _CHANGES.decode(row[0])
+        return None if row is None or row[0] is None else self._decoded(_CHANGES.decode, row[0])
 
     def confirm(self, through_seq: int) -> None:
         """Stop keeping writes."""
@@ -211,7 +227,7 @@ class SqliteStore:
     def base(self, key: str) -> Record | None:
         """Return the record without them."""
         (state,) = self._db.execute("SELECT state FROM bases WHERE key = ?", (key,)).fetchone()
-        return None if state is None else decode_record(state)
+        return None if state is None else self._decoded(decode_record, state)
 
     def keep_base(self, key: str, record: Record | None, seq: int) -> None:
         """Keep a base for a write."""
@@ -236,12 +252,12 @@ class SqliteStore:
             "WHERE unconfirmed.seq <= ? AND bases.seq > ? ORDER BY unconfirmed.seq",
             (through_seq, through_seq),
         )
-        return [_UPDATE.decode(row[0]) for row in rows]
+        return [self._decoded(_UPDATE.decode, row[0]) for row in rows]
 
     def load_state(self) -> ReplicaState | None:
         """Return the saved state."""
         row = self._db.execute("SELECT state FROM replica").fetchone()
-        return _STATE.decode(row[0]) if row else None
+        return self._decoded(_STATE.decode, row[0]) if row else None
 
     def save_state(self, state: ReplicaState) -> None:
         """Save the state."""
@@ -261,33 +277,36 @@ def _own(path: Path) -> int:
     return lock
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+def _open(path: Path) -> WatchedFile:
+    def told(fault: FileFault) -> StoreUnusableError:
+        return StoreUnusableError(path, f"SQLite cannot read or write it ({fault.seen})", fault.remedy(_IF_DAMAGED))
+
+    db = open_file(path, told, isolation_level=None, check_same_thread=False)
     try:
-        application = db.execute("PRAGMA application_id").fetchone()[0]
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        ours = application == _APPLICATION_ID and version in (1, _VERSION)
-        if not ours and not (empty and application == 0):
-            raise StoreUnusableError(
-                path,
-                f"application id {application:#x}, version {version}; "
-                f"expected {_APPLICATION_ID:#x}, version {_VERSION}",
-                "Name another file, or move this one away and let a new one load a snapshot",
-            )
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        if empty:
-            # executescript commits first; one BEGIN around all of it makes a half-made file impossible.
-            db.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
-        elif version == 1:
-            db.executescript(f"BEGIN;{_FROM_1}COMMIT;")
-    except sqlite3.DatabaseError as error:
-        db.close()
-        raise StoreUnusableError(
-            path, f"SQLite cannot read it ({error})", "Move it away and let a new one load a snapshot"
-        ) from error
-    except StoreUnusableError:
+        _set_up(db, path)
+    except BaseException:
         db.close()
         raise
     return db
+
+
+def _set_up(db: WatchedFile, path: Path) -> None:
+    application = db.execute("PRAGMA application_id").fetchone()[0]
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+    ours = application == _APPLICATION_ID and version in (1, _VERSION)
+    if not ours and not (empty and application == 0):
+        raise StoreUnusableError(
+            path,
+            f"application id {application:#x}, version {version}; expected {_APPLICATION_ID:#x}, version {_VERSION}",
+            "Name another file, or move this one away and let a new one load a snapshot",
+        )
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    if empty:
+        # executescript commits first; one BEGIN around all of it makes a half-made file impossible.
+        db.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
+    elif version == 1:
+        db.executescript(f"BEGIN;{_FROM_1}COMMIT;")
+    db.check_pages()
+    db.check_tables(_TABLES)

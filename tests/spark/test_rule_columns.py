@@ -19,14 +19,14 @@ def wild_samples(count: int, seed: int) -> list[dict[str, Any]]:
     """Samples of which about half break something, at the edges of the bounds and beyond."""
     chance = random.Random(seed)
     values: dict[str, list[Any]] = {
-        "node_id": ["", "n1", "x" * 256, "x" * 257],
-        "gpu_model": ["", "A100"],
+        "node_id": ["", "n1", "x" * 256, "x" * 257, "n\0", " n", "n ", "n\n", "\u202en", "\ue000", "a b", "é-]^🐀"],
+        "gpu_model": ["", "A100", "A\t100", "A\u2028", "[A|100&&]\\"],
         "gpus": [-1, 0, 1024, 1025, 2**62],
-        "cpus": [-0.1, 0.0, 100_000.0, 100_000.1],
+        "cpus": [-0.1, 0.0, 0.000_9, 0.001, 100_000.0, 100_000.1],
         "gpu_utilisation": [-0.001, 0.0, 1.0, 1.001],
         "state": ["ready", "gone", "burning", ""],
         "dst_region": ["", "r", "x" * 181],
-        "usd_per_gpu_hour": [-1.0, 0.0, 2.5, 1e10],
+        "usd_per_gpu_hour": [-1.0, 0.0, 1e-320, 2.5, 1e10],
         "observed_at": [-1, 0, 253_402_300_799_999, 253_402_300_800_000],
         "version": [-1, 0, 2**53 - 1, 2**53],
     }

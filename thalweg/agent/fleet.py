@@ -4,17 +4,18 @@ import math
 import random
 import socket
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 import psutil
-import yaml
 
 from thalweg.agent.figures import Figures, LinkFigures, UnknownRegionError
+from thalweg.conf.yaml_tree import YamlTreeError, read_tree
 from thalweg.scheduling.ids import RegionId
+from thalweg.streams.contract import names, request_amounts
 from thalweg.streams.contract.messages import Cpus, Gbps, Gpus, Identifier, MemoryGb, Ms, Region, Sample, Usd
 
 GB: Final = 1_000_000_000
@@ -156,22 +157,42 @@ def read_fleet(path: Path, region: RegionId) -> RegionFleet:
         FleetError: the file cannot be read, or something in it is not allowed.
     """
     try:
-        tree: Any = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-        file = msgspec.convert(tree, _FleetFile)
+        file = msgspec.convert(read_tree(path.read_text(encoding="utf-8-sig")).value, _FleetFile)
     except msgspec.ValidationError as error:
         quotes = _QUOTES if "Expected `str" in str(error) else ""
         raise FleetError(f"fleet {path}: {error}{quotes}; {_WANTED}") from error
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError, OverflowError) as error:
+    except YamlTreeError as error:
+        raise FleetError(f"fleet {path}: {error.in_full}") from error
+    except (OSError, UnicodeDecodeError) as error:
         raise FleetError(f"fleet {path}: {error}") from error
     ids = Counter(node.node_id for node in file.nodes)
     if repeated := [node_id for node_id, count in ids.items() if count > 1]:
         raise FleetError(f"fleet {path}: node_id {repeated[0]!r} stands twice; wanted is one of its own for each node")
+    if (wrong := next(_objections(file), None)) is not None:
+        raise FleetError(f"fleet {path}: {wrong}")
     return RegionFleet(
         region=region,
         nodes={node.node_id: NodeSpec(**msgspec.structs.asdict(node)) for node in file.nodes},
         links={target: LinkFigures(**msgspec.structs.asdict(link)) for target, link in file.links.items()},
         prices={(price.gpu_model, price.spot): price.usd_per_gpu_hour for price in file.prices},
     )
+
+
+def _objections(file: _FleetFile) -> Iterator[str]:
+    """Say what would be refused of every sample that the agent sends."""
+    told: list[tuple[str, str | None]] = []
+    for node in file.nodes:
+        told += (("node_id", node.node_id), ("gpu_model", node.gpu_model))
+    told += (("gpu_model", price.gpu_model) for price in file.prices)
+    told += (("the region of a link,", target) for target in file.links)
+    amounts: list[tuple[str, float, float]] = []
+    for node in file.nodes:
+        amounts += ((name, getattr(node, name), request_amounts.LEAST) for name in ("cpus", "memory_gb"))
+    for link in file.links.values():
+        amounts += ((name, getattr(link, name), request_amounts.LEAST_USD) for name in ("gbps", "usd_per_gb"))
+    amounts += (("usd_per_gpu_hour", price.usd_per_gpu_hour, request_amounts.LEAST_USD) for price in file.prices)
+    yield from filter(None, (names.objection(*one) for one in told))
+    yield from filter(None, (request_amounts.objection(*one) for one in amounts))
 
 
 def host_load() -> NodeLoad:

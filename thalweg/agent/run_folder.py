@@ -18,6 +18,7 @@ import msgspec
 
 from thalweg.agent.regular_files import NoRegularFileError, open_regular
 from thalweg.agent.runners import RunOutputs
+from thalweg.streams.contract import names
 from thalweg.streams.contract.decode import UndecodableError, check_depth, decoded
 from thalweg.streams.contract.messages import Identifier
 
@@ -117,6 +118,8 @@ class RunFolder:
         metrics = self._json(_FILES["THALWEG_METRICS"], _METRICS)
         if metrics is not None and len(metrics) > MAX_METRICS:
             raise RunFileError(f"{len(metrics)} figures; allowed are {MAX_METRICS}")
+        if (wrong := next(filter(None, (names.objection("figure", name) for name in metrics or ())), None)) is not None:
+            raise RunFileError(wrong)
         return metrics
 
     def _json(self, name: str, decoder: "msgspec.json.Decoder[_T]") -> _T | None:

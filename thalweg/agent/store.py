@@ -7,7 +7,6 @@ between the commit and the broker; after a crash some are sent again, with the s
 
 import fcntl
 import socket
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,10 +20,11 @@ import msgspec
 from thalweg.scheduling.ids import RegionId, TaskId
 from thalweg.streams.broker.errors import FenceError, StoreFullError
 from thalweg.streams.broker.publish import OutgoingRecord, outgoing
+from thalweg.streams.contract.decode import Message, UndecodableError, decoded
 from thalweg.streams.contract.envelope import Envelope, content_id
 from thalweg.streams.contract.messages import AssignmentEvent, HeldTask, MessageStamp, StatusEvent
 from thalweg.streams.contract.topics import STATUS
-from thalweg.streams.placement.fence import KEEP_MS, Fence, is_unwritable
+from thalweg.streams.placement.fence import KEEP_MS, Fence
 from thalweg.sync.protocol.stamps import DEFAULT_LIMITS, Hlc, tick
 
 FILE_NAME: Final = "agent.sqlite"
@@ -85,7 +85,8 @@ class AgentStore:
         """Open or make the folder.
 
         Raises:
-            FenceError: another agent uses the folder, or the file in it cannot be used.
+            FenceError: another agent uses the folder, or the file in it cannot be used. The latter is said later, too,
+                when something damaged is met.
             StoreFullError: the disk takes nothing.
         """
         self.folder = folder
@@ -98,17 +99,25 @@ class AgentStore:
             # The kernel lets it go when this process dies, however it dies.
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            self._lock.close()
             raise FenceError(
                 folder / FILE_NAME, "another agent uses this folder", "Stop it first, or name another with --state."
             ) from None
-        self.fence = Fence(folder / FILE_NAME)
+        try:
+            self.fence = Fence(folder / FILE_NAME)
+        except BaseException:
+            self._lock.close()
+            raise
         self._db = self.fence.connection
         try:
-            self._db.executescript(_SCHEMA)
-        except sqlite3.OperationalError as error:
-            if is_unwritable(error):
-                raise StoreFullError(folder / FILE_NAME, str(error)) from error
+            self._read()
+        except BaseException:
+            self.close()
             raise
+
+    def _read(self) -> None:
+        self._db.executescript(_SCHEMA)
+        self._db.check_tables(_SCHEMA)
         self._clocks: dict[str, tuple[Hlc, int, int]] = {
             region: (Hlc(ms, counter, region), epoch, seq)
             for region, ms, counter, epoch, seq in self._db.execute("SELECT * FROM agent_clocks")
@@ -196,10 +205,11 @@ class AgentStore:
 
     def held(self) -> list[HeldAssignment]:
         """Every held task."""
+        asked = "SELECT state, event, started_ms, pid FROM agent_held"
         return [
-            HeldAssignment(event=_EVENT.decode(event), state=HeldState(state), started_ms=started_ms, pid=pid)
-            for state, event, started_ms, pid in self._db.execute(
-                "SELECT state, event, started_ms, pid FROM agent_held"
+            HeldAssignment(event=self._decoded(_EVENT, event), state=state, started_ms=started_ms, pid=pid)
+            for state, event, started_ms, pid in self._db.rows_as(
+                tuple[HeldState, bytes, int | None, int | None], asked
             )
         ]
 
@@ -223,12 +233,18 @@ class AgentStore:
     def outbox(self, prefix: str, limit: int) -> tuple[list[OutgoingRecord], int]:
         """Oldest reports as records, and the number of the last one (0: none)."""
         rows = self._db.execute("SELECT number, status FROM agent_outbox ORDER BY number LIMIT ?", (limit,)).fetchall()
-        records = [status_record(_STATUS.decode(status), prefix) for _, status in rows]
+        records = [status_record(self._decoded(_STATUS, status), prefix) for _, status in rows]
         return records, rows[-1][0] if rows else 0
 
     def acknowledged(self, number: int) -> None:
         """Forget the reports up to this one."""
         self._db.execute("DELETE FROM agent_outbox WHERE number <= ?", (number,))
+
+    def _decoded(self, decoder: "msgspec.json.Decoder[Message]", stored: bytes) -> Message:
+        try:
+            return decoded(decoder, stored)
+        except UndecodableError as error:
+            raise self._db.damaged(f"what it keeps cannot be read ({error})") from error
 
     # Runs
 
@@ -236,8 +252,8 @@ class AgentStore:
         """Note that a task starts to run.
 
         Raises:
-            sqlite3.IntegrityError: it ran in this epoch before. The fence makes that impossible; should it ever be
-                wrong, the agent ends here instead of running a task twice.
+            FenceError: it ran in this epoch before. The fence makes that impossible; should it ever be wrong, the
+                agent ends here instead of running a task twice.
         """
         self._db.execute(
             "INSERT INTO agent_runs (region, task_id, epoch, started_ms) VALUES (?, ?, ?, ?)", (*held.key, now_ms)

@@ -4,9 +4,9 @@ Four independent records of one run are compared: the messages sent, the ledger,
 read them, and the agents' own files. Everything here reads; nothing repairs.
 """
 
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from thalweg.agent.fleet import NodeSpec
 from thalweg.agent.store import FILE_NAME
 from thalweg.query.sql.query import query
 from thalweg.streams.contract.messages import TaskRequest
+from thalweg.streams.placement.fence import open_to_read
 
 _REQUEST: Final = msgspec.json.Decoder(TaskRequest)
 _LEDGER: Final = (
@@ -64,15 +65,18 @@ class Books:
 
 
 def read_agents(folders: Iterable[Path]) -> AgentBooks:
-    """Read the agents' files; they may be running."""
+    """Read the agents' files; they may be running.
+
+    Raises:
+        FenceError: one cannot be read, or is damaged.
+    """
     read: Counter[str] = Counter()
     ignored = unsent = 0
     runs: list[tuple[str, str, int, str | None]] = []
     for folder in folders:
         if not (folder / FILE_NAME).exists():
             continue
-        connection = sqlite3.connect(f"file:{folder / FILE_NAME}?mode=ro", uri=True, timeout=10)
-        try:
+        with closing(open_to_read(folder / FILE_NAME)) as connection:
             for region, accepted, repeated, older in connection.execute(
                 "SELECT region, accepted, repeated, older FROM fence_regions"
             ):
@@ -80,8 +84,6 @@ def read_agents(folders: Iterable[Path]) -> AgentBooks:
                 ignored += repeated + older
             runs += connection.execute("SELECT region, task_id, epoch, outcome FROM agent_runs").fetchall()
             unsent += connection.execute("SELECT count(*) FROM agent_outbox").fetchone()[0]
-        finally:
-            connection.close()
     return AgentBooks(read=read, ignored=ignored, runs=runs, unsent=unsent)
 
 

@@ -4,6 +4,7 @@ Each is copied as some moment had it, though it is written meanwhile: what is co
 lost its power then, or what a version names.
 """
 
+import errno
 import json
 import re
 import sqlite3
@@ -17,6 +18,8 @@ from deltalake import DeltaTable
 
 from thalweg.backup.copying import Copier
 from thalweg.backup.manifest import BackupError
+from thalweg.streams.broker.errors import FenceError, StoreFullError
+from thalweg.streams.placement.fence import open_to_read
 
 TRIES: Final = 5
 """Housekeeping takes files away once in minutes; five copies in a row do not all meet it."""
@@ -95,14 +98,23 @@ def _copy_version(copier: Copier, source: Path, name: str) -> DeltaTable:
 
 
 def copy_agent(copier: Copier, source: Path, name: str) -> None:
-    """Copy an agent's file as its last commit left it: SQLite reads it in one transaction, whoever writes beside."""
+    """Copy an agent's file as its last commit left it: SQLite reads it in one transaction, whoever writes beside.
+
+    Raises:
+        BackupError: the file is damaged.
+        OSError: the disk does not take it.
+    """
     target = copier.target / name
     target.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=30)) as reader,
-        closing(sqlite3.connect(target)) as writer,
-    ):
-        reader.backup(writer)
+    try:
+        with closing(open_to_read(source)) as reader, closing(sqlite3.connect(target)) as writer:
+            with reader.in_words():
+                reader.backup(writer)
+            reader.check_pages()
+    except FenceError as error:
+        raise BackupError(f"{error} A copy would be of no use: make the backup again then") from error
+    except StoreFullError as error:
+        raise OSError(errno.EIO, str(error), str(target)) from error
     copier.add(name)
 
 

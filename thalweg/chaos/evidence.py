@@ -18,6 +18,7 @@ from thalweg.chaos.journal import read_journal
 from thalweg.conf.settings import KafkaSettings
 from thalweg.query.sql.query import query
 from thalweg.streams.contract.topics import ASSIGNMENTS, DEADLETTER, REQUESTS, topic_name, topic_pattern
+from thalweg.streams.placement.fence import open_to_read
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS asked (task_id TEXT PRIMARY KEY);
@@ -147,7 +148,7 @@ class Evidence:
         for file in sorted(held_in | {folder / FILE_NAME for folder in earlier}):
             if not file.exists():
                 continue
-            with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=10)) as store:
+            with closing(open_to_read(file)) as store:
                 asked = "SELECT region, task_id, epoch, started_ms, outcome FROM agent_runs"
                 self.add("runs", ((str(file), *row) for row in store.execute(asked)))
                 if file in held_in:

@@ -28,6 +28,7 @@ from thalweg.chaos.troubled_stack import DRIVERS, TroubledStack
 from thalweg.conf.settings import KafkaSettings
 from thalweg.processes.children import Child, ProcessSpec
 from thalweg.processes.supervisor import ProcessState, Supervised, Supervisor
+from thalweg.streams.placement.fence import open_to_read
 
 BACK_S: Final = 600.0
 """So long after it was hurt, or another was, a process must be at work again."""
@@ -261,7 +262,11 @@ class Hands:
         aside = self.stack.folder.path / "set-aside" / f"{act.who}-{round(act.at_s * 1_000)}"
         copy = aside / "copy.sqlite"
         aside.mkdir(parents=True)
-        with closing(sqlite3.connect(folder / FILE_NAME)) as source, closing(sqlite3.connect(copy)) as target:
+        with (
+            closing(open_to_read(folder / FILE_NAME)) as source,
+            closing(sqlite3.connect(copy)) as target,
+            source.in_words(),
+        ):
             source.backup(target)
         yield from _for(act.seconds)
         yield from self._at_work(act.who)

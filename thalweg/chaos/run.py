@@ -27,7 +27,7 @@ from thalweg.scheduling.counted import counted
 from thalweg.stack import stack
 from thalweg.stack.state import StateFolder
 from thalweg.streams.broker.admin import ensure_topics
-from thalweg.streams.broker.errors import StreamError
+from thalweg.streams.broker.errors import FenceError, StreamError
 from thalweg.sync.clock import Clock
 
 TICK_S: Final = 0.02
@@ -239,6 +239,8 @@ class Chaos:
             looked_s = time.monotonic()
             try:
                 findings = self._look()
+            except FenceError:
+                raise  # an agent's file that is damaged stays so
             except (StreamError, WarehouseUnreadableError) as error:
                 self._say(f"cannot be read yet: {error}")
                 continue

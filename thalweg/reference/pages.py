@@ -128,7 +128,8 @@ def settings_page() -> str:
     """docs/reference/settings.md."""
     parts = [
         "Read from, weakest first: the defaults below, a YAML file (`--config` or `THALWEG_CONFIG`), environment "
-        "variables, and `--set group.field=value`. Unknown keys are refused. The variable of `place.trigger_ms` is "
+        "variables, and `--set group.field=value`. Unknown keys are refused, and so are keys that stand twice, `true` "
+        "for a number, and a number for `true`. The variable of `place.trigger_ms` is "
         f"`{ENVIRONMENT_PREFIX}PLACE__TRIGGER_MS`. The code: [`conf/settings.py`](../../conf/settings.py)."
     ]
     for name, field in Settings.model_fields.items():

@@ -17,6 +17,9 @@ MOST_VALUES: Final = 200_000
 """In a file, aliases counted for what they stand for: above what a person writes or a loop prints, far below what
 would fill the memory."""
 DEEPEST: Final = 64
+MOST_DIGITS: Final = 300
+"""Of a whole number: what is longer is infinite as a float, and Python's own bound is told in words about Python."""
+_DIGITS: Final = re.compile(r"[-+]?[0-9]+|0x[0-9a-fA-F]+|0o[0-7]+")
 _INT: Final = re.compile(r"[-+]?[0-9]{1,300}|0x[0-9a-fA-F]{1,200}|0o[0-7]{1,200}")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NO_NUMBER: Final = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
@@ -77,7 +80,17 @@ def _read_json(text: str) -> list[SourceDocument]:
 
 def _of_json(text: str) -> Any:
     """Read a value; of a name that stands twice the last would count, and nobody would know."""
-    return json.loads(text, object_pairs_hook=_once)
+    return json.loads(text, object_pairs_hook=_once, parse_int=_whole)
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise NotUnderstoodError(_too_long(digits))
+    return int(digits)
+
+
+def _too_long(digits: str) -> str:
+    return f"a number of {len(digits):,} digits: allowed are {MOST_DIGITS}"
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -144,6 +157,8 @@ class _Builder:
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*path, index)) for index, item in enumerate(node.value)]
         assert isinstance(node, yaml.ScalarNode)
+        if not node.style and len(node.value) > MOST_DIGITS and _DIGITS.fullmatch(node.value):
+            raise NotUnderstoodError(f"line {line}: {_too_long(node.value)}")
         return _scalar(node)
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:

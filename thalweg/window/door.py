@@ -37,6 +37,7 @@ from thalweg.scheduling.counted import counted
 from thalweg.stack.connection import NoBrokerError
 from thalweg.streams.broker.errors import StreamError
 from thalweg.streams.contract import finite
+from thalweg.streams.contract.decode import words_of
 from thalweg.window import metrics
 from thalweg.window.acts import ACTS, ORDERS, Acted, ActSender, NotAllowedError, checked_order_of, of_tenant
 from thalweg.window.assets import Asset, assets
@@ -626,7 +627,9 @@ async def _body(request: Request) -> Any:
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequestError(_too_large_number(body) or f"it is no JSON: {error}") from error
+        raise InvalidRequestError(
+            _too_large_number(body) or f"it is no JSON: {words_of(error, bytes(body))}"
+        ) from error
 
 
 def _too_large_number(body: bytearray) -> str | None:

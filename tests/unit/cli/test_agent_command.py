@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from thalweg.agent.store import AgentStore
 from thalweg.cli.agent_command import _process_runner, _rounds, _tables
 from thalweg.cli.main import cli
 from thalweg.conf.settings import AgentSettings, FederateSettings, KafkaSettings, Settings, WarehouseSettings
@@ -63,3 +64,15 @@ def test_participants_are_told_where_rounds_go_on(tmp_path: Path, monkeypatch: p
     assert payloads("s3://bucket/p", "") == "s3://bucket/p"
     assert payloads("s3://KEY:SECRET@bucket/p") is None
     assert payloads(FederateSettings().payloads, "s3://bucket/tables") == "s3://bucket/payloads"
+
+
+def test_a_damaged_file_ends_the_agent_in_words_before_anything_is_connected(tmp_path: Path) -> None:
+    AgentStore(tmp_path).close()
+    file = tmp_path / "agent.sqlite"
+    file.write_bytes(file.read_bytes()[:4096] + b"\xff" * 8192)
+    refused = CliRunner().invoke(
+        cli, ["agent", "--region", "aws:us-east-1", "--state", str(tmp_path), "--bootstrap", "127.0.0.1:1"]
+    )
+    assert refused.exit_code == 1
+    assert "Move the file away and start again" in refused.stderr
+    assert "Traceback" not in refused.output

@@ -74,3 +74,30 @@ def test_many_brackets_side_by_side_or_in_texts_are_not_deep() -> None:
     assert read_request(raw).task_id == "x"
     assert read_spec(raw).replicas == 1
     assert content_hash(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (rb'{"command": ["a", "\ud83d"]}', r"a lone surrogate, \ud83d, at byte 19, in command[1]"),
+        (rb'{"env": {"A": "x\udc00"}}', r"a lone surrogate, \udc00, at byte 16, in env.A"),
+        (rb'{"env": {"A": "\ud83dx"}}', r"a lone surrogate, \ud83d, at byte 15, in env.A"),
+        (rb'{"env": {"A": "\ud83d\ud83d\ude00"}}', r"a lone surrogate, \ud83d, at byte 15, in env.A"),
+        (rb'{"env": {"A": "\\\ud83d\n"}}', r"a lone surrogate, \ud83d, at byte 17, in env.A"),
+        (rb'{"env": {"\ud83d": "x"}}', r"a lone surrogate, \ud83d, at byte 10, in a name within env"),
+        (rb'{"a": "\ud83d", ', r"a lone surrogate, \ud83d, at byte 7"),
+    ],
+)
+def test_half_a_character_is_told_as_what_it_is(raw: bytes, words: str) -> None:
+    decoder = msgspec.json.Decoder(dict[str, object])
+    for given_as in (raw, raw.decode()):
+        with pytest.raises(UndecodableError) as refused:
+            decoded(decoder, given_as)
+        assert str(refused.value) == f"text that is no Unicode: {words}"
+
+
+def test_whole_characters_are_read_and_other_faults_are_told_as_before() -> None:
+    decoder = msgspec.json.Decoder(dict[str, object])
+    assert decoded(decoder, rb'{"a": "\ud83d\ude00 \\ud83d"}') == {"a": "\U0001f600 \\ud83d"}
+    with pytest.raises(UndecodableError, match="truncated"):
+        decoded(decoder, rb'{"a": "\ud83d\ude00 \\ud83d')

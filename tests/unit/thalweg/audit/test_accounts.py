@@ -9,8 +9,9 @@ import pytest
 
 from tests.ledger_rows import ledger
 from thalweg.agent.fleet import NodeSpec
-from thalweg.agent.store import AgentStore, HeldAssignment
+from thalweg.agent.store import FILE_NAME, AgentStore, HeldAssignment
 from thalweg.audit.accounts import AgentBooks, Books, SentRequests, balance, read_agents, replay
+from thalweg.streams.broker.errors import FenceError
 from thalweg.streams.contract.messages import AssignmentEvent
 from thalweg.sync.delta.contracts import DECISIONS
 from thalweg.sync.delta.store import append, open_or_create
@@ -196,3 +197,11 @@ def test_agents_files_are_read_as_they_are(tmp_path: Path) -> None:
     read = read_agents([tmp_path / "1", tmp_path / "none"])
     assert read == AgentBooks(read={REGION: 4}, ignored=2, runs=[(REGION, "t", 1, "revoked")], unsent=0)
     store.close()
+
+
+def test_an_agents_file_that_is_damaged_is_told_in_words(tmp_path: Path) -> None:
+    AgentStore(tmp_path).close()
+    file = tmp_path / FILE_NAME
+    file.write_bytes(file.read_bytes()[:4096] + b"\xff" * (file.stat().st_size - 4096))
+    with pytest.raises(FenceError, match="malformed"):
+        read_agents([tmp_path])

@@ -346,3 +346,10 @@ def test_the_next_start_is_told_in_a_sentence_what_was_found(
     assert "2027-01-15 08:00:00 UTC" in found.sentence
     assert cluster_id(other / "broker") == (broker if keep else CLUSTER)
     assert [finding.seen for finding in restored_findings(other)] == [found.sentence]
+
+
+def test_an_agents_file_that_is_damaged_is_no_part_of_a_backup(state: Path) -> None:
+    file = state / "agents" / "west" / "agent.sqlite"
+    file.write_bytes(file.read_bytes()[:4096] + b"\xff" * (file.stat().st_size - 4096))
+    with pytest.raises(BackupError, match=r"malformed.*Move the file away.*make the backup again"):
+        backed_up(state)

@@ -1,5 +1,6 @@
 """Whatever is in a file, it is read or refused in words; never more than that."""
 
+import re
 import time
 
 import pytest
@@ -123,3 +124,18 @@ def test_any_value_in_any_place_is_read_or_refused(place: str, value: object) ->
         translate(json.dumps(document))
     except NotUnderstoodError as refused:
         assert str(refused)
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        (f"task_id: t\nworkers: {'9' * 5_000}\n", "line 2: a number of 5,000 digits: allowed are 300"),
+        (f'{{"task_id": "t", "workers": {"9" * 5_000}}}', "a number of 5,000 digits: allowed are 300"),
+        (f'{{"task_id": "t"}}\n{{"workers": {"9" * 5_000}}}', "line 2: a number of 5,000 digits: allowed are 300"),
+        ("task_id: t\nworkers: 1\nworkers: 2\n", "line 3: 'workers' stands twice"),
+        ("env: &x {A: a, B: *x}\n", "line 1: nested deeper than 64"),
+    ],
+)
+def test_what_a_file_cannot_mean_is_told_in_words(text: str, words: str) -> None:
+    with pytest.raises(NotUnderstoodError, match=re.escape(words)):
+        read_documents(text)
