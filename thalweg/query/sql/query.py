@@ -27,6 +27,7 @@ from thalweg.query.sql.mending import gap_words
 from thalweg.query.sql.sql_statement import QueryRefusedError, names_in, read_only
 from thalweg.query.sql.type_names import engine_type, type_name
 from thalweg.query.sql.values import distinct, shown_values
+from thalweg.scheduling.counted import counted
 from thalweg.sync.delta.contracts import CONTRACTS, DECISIONS, TableContract
 from thalweg.sync.delta.plain_arrow import fields
 from thalweg.sync.delta.store import open_or_create, table_uri
@@ -256,7 +257,7 @@ def _run(session: QueryBuilder, statement: str, max_rows: int | None, most_mb: i
         size += batch.nbytes
         if most_mb is not None and size > most_mb * 1_000_000:
             raise QueryRefusedError(
-                f"the answer has more than {most_mb} MB (its first {count + batch.num_rows:,} rows have "
+                f"the answer has more than {most_mb} MB (its first {counted(count + batch.num_rows, 'row')} have "
                 f"{size / 1e6:,.0f} MB): ask for fewer columns or rows (--max-rows), or for sums; who wants whole "
                 "tables reads their files with Spark, polars or DuckDB"
             )

@@ -17,7 +17,7 @@ from thalweg.agent.artefacts import SharedFolder, read_artefact
 from thalweg.agent.process_runner import ProcessRunner
 from thalweg.agent.retention import RunFolders, RunRetention
 from thalweg.agent.run_folder import log_name
-from thalweg.agent.run_watch import RunWatch, memory_bytes
+from thalweg.agent.run_watch import TASK_FOLDER, RunWatch, memory_bytes
 from thalweg.agent.runners import CommandNotFoundError, Ended, RunKey, RunnerError
 from thalweg.agent.secret_store import SecretStore
 from thalweg.streams.contract.messages import AssignmentEvent, NodeShare
@@ -361,12 +361,13 @@ else:
     assert worker_log(runner, "t", 0) == "[b'1', b'2']\n"
 
 
-def test_the_first_worker_that_fails_ends_the_others_and_is_named(runner: ProcessRunner) -> None:
+def test_the_first_worker_that_fails_ends_the_others_and_is_named(runner: ProcessRunner, tmp_path: Path) -> None:
     runner.start(two_nodes("t", "[ $RANK = 1 ] && exit 7; trap '' TERM; while :; do sleep 0.05; done", 3), now_ms())
     (ended,) = wait_for(runner)
     assert (ended.succeeded, ended.exit_code, ended.cause) == (False, 7, "exit")
     assert ended.detail == "worker 1: exit code 7"
-    assert not [process for process in psutil.process_iter() if "THALWEG_TASK_ID" in _environ(process)]
+    runs = [_environ(process).get(TASK_FOLDER, "") for process in psutil.process_iter()]
+    assert not [folder for folder in runs if folder.startswith(str(tmp_path))]  # other agents may live here
 
 
 def _environ(process: psutil.Process) -> dict[str, str]:
