@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import msgspec
 from kafka import KafkaProducer
-from kafka.errors import BrokerResponseError, KafkaError
+from kafka.errors import BrokerResponseError, KafkaError, UnknownTopicOrPartitionError
 
 from thalweg.conf.settings import KafkaSettings
 from thalweg.streams.broker.admin import make_again
@@ -179,12 +179,15 @@ class KafkaPublisher:
             producer.flush(timeout=self._timeout_ms / 1000 + 1)
         except (KafkaError, BrokerUnavailableError) as error:
             self._give_up_producer()
-            raise self._failure(records, len(records), error) from error
+            # A producer that has reached its broker fails before it sends anything where it is not told of a topic.
+            failure = self._failure(records, len(records), error, may_be_gone=isinstance(error, KafkaError))
+            raise failure from error
         unacknowledged = [sent for sent in pending if not sent.succeeded()]
         if unacknowledged:
             self._give_up_producer()
             cause = next((sent.exception for sent in unacknowledged if sent.exception is not None), None)
-            raise self._failure(records, len(unacknowledged), cause) from cause
+            unknown = isinstance(self._last_word, UnknownTopicOrPartitionError)
+            raise self._failure(records, len(unacknowledged), cause, may_be_gone=unknown) from cause
 
     def _give_up_producer(self) -> None:
         """Let the next call begin with a new producer.
@@ -208,14 +211,20 @@ class KafkaPublisher:
         return f"; made again, because they were gone: {', '.join(made[:5])}" if made else ""
 
     def _failure(
-        self, records: Sequence[OutgoingRecord], unacknowledged: int, cause: BaseException | None
+        self,
+        records: Sequence[OutgoingRecord],
+        unacknowledged: int,
+        cause: BaseException | None,
+        *,
+        may_be_gone: bool,
     ) -> NotAcknowledgedError:
         words = f"{type(cause).__name__}: {cause}"[:300] if cause else "the broker does not answer"
         if isinstance(self._last_word, BrokerResponseError):
             last = type(self._last_word)
             words += f"; the broker's last word: {last.__name__} ({last.description or last.message})"
         topics = sorted({record.topic for record in records})
-        words += self._keep_topics(topics)
+        if may_be_gone:  # else nobody answers, and to ask would only take longer
+            words += self._keep_topics(topics)
         return NotAcknowledgedError(unacknowledged, len(records), self._timeout_ms, topics[:5], words)
 
     def close(self) -> None:

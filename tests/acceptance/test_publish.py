@@ -25,13 +25,14 @@ def record(topic: str, number: int) -> OutgoingRecord:
     return OutgoingRecord(topic=topic, key=b"k", value=b"%d" % number)
 
 
-def test_a_publisher_and_a_reader_go_on_after_the_broker_was_away(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keeps_topics", [False, True])
+def test_a_publisher_and_a_reader_go_on_after_the_broker_was_away(tmp_path: Path, keeps_topics: bool) -> None:
     ensure_jars(find_java())
     topic = topic_name(REQUESTS, "away")
     with Broker(tmp_path / "broker") as broker:
         kafka = KafkaSettings(bootstrap_servers=broker.bootstrap, topic_prefix="away")
         ensure_topics(kafka, [], [REQUESTS])
-        publisher = KafkaPublisher(kafka, timeout_ms=2_000)
+        publisher = KafkaPublisher(kafka, timeout_ms=2_000, keeps_topics=keeps_topics)
         publisher.publish([record(topic, 1)])
         reader = KafkaReader(kafka, topics=[topic])
         values = [r.value for r in reader.poll(5_000)]
