@@ -47,12 +47,7 @@ def ensure_topics(
         for name, contract in wanted.items():
             if 0 < existing.get(name, 0) < contract.partitions:
                 raise TopicMismatchError(name, existing[name], contract.partitions)
-        missing = [name for name in wanted if name not in existing]
-        if not missing:
-            return []
-        created = _create(admin, {name: wanted[name] for name in missing}, kafka)
-        admin.wait_for_topics(missing, timeout_ms=kafka.request_timeout_ms)
-        return created
+        return _create_missing(admin, wanted, existing, kafka)
 
 
 def make_again(kafka: KafkaSettings, names: Iterable[str]) -> list[str]:
@@ -64,14 +59,10 @@ def make_again(kafka: KafkaSettings, names: Iterable[str]) -> list[str]:
         BrokerUnavailableError: nobody answers, or topics may not be made.
     """
     contracts = {name: contract_of(name, kafka.topic_prefix) for name in names}
+    ours = {name: contract for name, contract in contracts.items() if contract is not None}
     with _admin(kafka) as admin:
-        there = _existing_partitions(admin)
-        gone = {name: contract for name, contract in contracts.items() if contract is not None and name not in there}
-        if not gone:
-            return []
         try:
-            made = _create(admin, gone, kafka)
-            admin.wait_for_topics(list(gone), timeout_ms=kafka.request_timeout_ms)
+            made = _create_missing(admin, ours, _existing_partitions(admin), kafka)
         except KafkaError as error:
             raise BrokerUnavailableError(kafka.bootstrap_servers, error) from error
     for name in made:
@@ -232,6 +223,18 @@ def _admin(kafka: KafkaSettings) -> Iterator[KafkaAdminClient]:
 
 def _existing_partitions(admin: KafkaAdminClient) -> dict[str, int]:
     return {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics() if not topic["error_code"]}
+
+
+def _create_missing(
+    admin: KafkaAdminClient, wanted: Mapping[str, TopicContract], existing: Mapping[str, int], kafka: KafkaSettings
+) -> list[str]:
+    """Create what is missing, and wait until all of it can be used."""
+    missing = {name: contract for name, contract in wanted.items() if name not in existing}
+    if not missing:
+        return []
+    created = _create(admin, missing, kafka)
+    admin.wait_for_topics(list(missing), timeout_ms=kafka.request_timeout_ms)
+    return created
 
 
 def _create(admin: KafkaAdminClient, wanted: dict[str, TopicContract], kafka: KafkaSettings) -> list[str]:

@@ -206,8 +206,8 @@ class KafkaPublisher:
             return ""
         try:
             made = make_again(self._kafka, topics)
-        except BrokerUnavailableError:
-            return ""
+        except BrokerUnavailableError as error:
+            return f"; topics that may be gone could not be made again ({type(error.__cause__).__name__})"
         return f"; made again, because they were gone: {', '.join(made[:5])}" if made else ""
 
     def _failure(
