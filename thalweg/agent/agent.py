@@ -64,6 +64,8 @@ MOST_IN_NOTICE: Final = 10_000
 """Nodes that one message may name; no machine stands for so many but in a simulation."""
 WRITE_AGAIN_MS: Final = 1_000
 """Between two tries to write to a disk that is full."""
+TAKE_OVER_EVERY_MS: Final = 200
+"""Between two looks at what others left running: some 20 ms of work."""
 READ_FIRST_MS: Final = 30_000
 """Longest time for reading what was said in a region before; it takes a second where the broker answers."""
 _EVENT: Final = msgspec.json.Decoder(AssignmentEvent)
@@ -86,6 +88,7 @@ class RegionalAgent:
         runner: Runner,
         clock: Clock,
         topic_ids: Mapping[str, str],
+        installation: str = "",
         read_first: Mapping[tuple[str, int], int] | None = None,
         seed: int = 0,
         steady: Clock | None = None,
@@ -108,6 +111,7 @@ class RegionalAgent:
             steady: a clock that never steps, for durations, from the wall clock's time on (thalweg.steady); None takes
                 the wall clock without its steps back.
             topic_ids: of each topic of assignments: what was read of a topic of the same name is another's.
+            installation: whose the regions are: cluster and prefix of the topics in a word.
             read_first: of partitions of status topics, the offset up to which they are read before anything is done.
             seed: of simulated link probes.
             declarations: how samples are prepared before they leave; None sends all.
@@ -128,6 +132,7 @@ class RegionalAgent:
         self._runner = runner
         self._clock = clock
         self._topic_ids = topic_ids
+        self._installation = installation
         self._declarations = declarations
         self._prepared = {fleet.region: PreparedSamples() for fleet in fleets}
         self._taken_away_by = taken_away_by
@@ -152,6 +157,8 @@ class RegionalAgent:
         self.tasks.may_start = lambda region: self._tenures[region].may_start()
         self._claims = True
         self._begun = False
+        self._others_left = 0
+        """Processes that others started, by the last look."""
         self._foreign = ForeignMemory()
         self._waiting: list[IncomingRecord] = []
         self._full: StoreFullError | None = None
@@ -282,6 +289,8 @@ class RegionalAgent:
             self._read_first.clear()  # what is not there any more by now is not waited for
         if self._read_first or not all(tenure.has_begun() for tenure in self._tenures.values()):
             return False
+        if not self._is_alone():
+            return False
         astray = [region for region, tenure in self._tenures.items() if not tenure.goes_on()]
         ends: Mapping[tuple[str, int], int] = {}
         if astray:
@@ -307,6 +316,20 @@ class RegionalAgent:
             self._store.save_clocks()
         self._begun, self._claims = True, False  # read back, so written, whatever was heard of it
         return True
+
+    def _is_alone(self) -> bool:
+        """Whether nothing runs here any more that others started for these regions."""
+        if not self._is_due("take over", TAKE_OVER_EVERY_MS):
+            return False
+        left = self._runner.take_over(self._installation, [fleet.region for fleet in self._fleets], self._steady())
+        if left and not self._others_left:
+            log.warning(
+                "what an earlier life of this agent, or another agent of its regions, left running on this machine is "
+                "ended before anything is started",
+                extra={"fields": {"processes": left}},
+            )
+        self._others_left = left
+        return not left
 
     def _end_if_superseded(self) -> None:
         for tenure in self._tenures.values():
@@ -351,11 +374,13 @@ class RegionalAgent:
         self._stop(give_up_all=False)
 
     def _stop(self, *, give_up_all: bool) -> None:
-        ended = self._runner.close()
+        ended = self._runner.close(give_up_all=give_up_all)
         with self._store.fence.transaction():
             self._clear_outbox()
             for run in ended:
-                self.tasks.note_end(run, self._clock())
+                # Whoever hosts the region now may have killed it: then it is given back like the others.
+                if run.succeeded or not give_up_all:
+                    self.tasks.note_end(run, self._clock())
             if give_up_all or not self._runner.survives_restart:
                 self.tasks.evict_all(self._clock())
         if self._begun:

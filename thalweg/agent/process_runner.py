@@ -12,21 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from thalweg.agent.artefacts import Artefacts, OwnDisk
 from thalweg.agent.cores import CoreShares
 from thalweg.agent.kept_files import keep_all, keep_logs, not_kept
+from thalweg.agent.leftovers import Leftovers, hosted_as
 from thalweg.agent.process_run import STOPPED, ProcessRun, WorkerProcess
 from thalweg.agent.retention import RunRetention
 from thalweg.agent.run_folder import RunFolder, log_name, variables
-from thalweg.agent.run_watch import TASK_FOLDER, RunWatch
+from thalweg.agent.run_watch import HOSTED_AS, TASK_FOLDER
 from thalweg.agent.runners import CommandNotFoundError, Ended, RunKey, RunnerError, RunOutputs, RunProgress, key_of
 from thalweg.agent.secret_store import SecretStore
 from thalweg.agent.upkeep import RunUpkeep
 from thalweg.agent.workers import MODELS, TABLES, RankedWorker, environment, workers_of
 from thalweg.processes.children import LEASH, kill_group
 from thalweg.processes.ports import NoFreePortError, free_port
+from thalweg.scheduling.ids import RegionId
 from thalweg.streams.contract.envelope import content_id
 from thalweg.streams.contract.messages import AssignmentEvent
 
@@ -64,6 +64,8 @@ class ProcessRunner:
     _running: dict[RunKey, ProcessRun] = field(default_factory=dict)
     _cores: CoreShares = field(default_factory=lambda: CoreShares(_own_cores()))
     _keepers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(KEEPERS, "thalweg-keeper"))
+    _installation: str = ""
+    _leftovers: Leftovers | None = None
     _upkeep: RunUpkeep = field(init=False)
     _store: Artefacts = field(init=False)
 
@@ -98,7 +100,8 @@ class ProcessRunner:
         self._upkeep.begin()
         try:
             port = free_port() if len(workers) > 1 else 0
-            files = variables(run.folder.path) | {TASK_FOLDER: str(run.folder.path)}
+            whose = {TASK_FOLDER: str(run.folder.path), HOSTED_AS: hosted_as(self._installation, event.region)}
+            files = variables(run.folder.path) | whose
             for worker in workers:
                 values = environment(event, worker, workers, own=own, secrets=secrets, files=files, master_port=port)
                 if shutil.which(event.command[0], path=values.get("PATH")) is None:
@@ -222,19 +225,19 @@ class ProcessRunner:
         share = min(0.999, max(0.0, (now_ms - run.started_ms) / run.expected_ms))
         return RunProgress(share=share, outputs=self._outputs(run.folder, final=False))
 
-    def clear_leftovers(self) -> int:
-        """Kill what commands of an earlier life started, and keep what that life had no time to keep."""
-        left = [process for found in RunWatch(f"{self._runs}{os.sep}").look({}).values() for process in found]
-        for process in left:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(left, timeout=5)
-        if self._store.copies:
+    def take_over(self, installation: str, regions: Collection[RegionId], now_ms: int) -> int:
+        """End what commands of an earlier life, or of another agent, started; keep what an earlier life could not."""
+        if self._leftovers is None:
+            self._installation = installation
+            marks = [hosted_as(installation, region) for region in regions]
+            self._leftovers = Leftovers(f"{self._runs}{os.sep}", marks, round(self.kill_grace_s * 1000))
+        left = self._leftovers.end(now_ms)
+        if not left and self._store.copies:
             for folder in not_kept(self._runs):
                 self._keepers.submit(keep_logs, folder, self._store)
-        return len(left)
+        return left
 
-    def close(self) -> list[Ended]:
+    def close(self, *, give_up_all: bool = False) -> list[Ended]:
         """Ask every group to end, and kill what is left after the grace."""
         over: list[ProcessRun] = []
         for run in self._running.values():

@@ -1,7 +1,7 @@
 """The processes of runs, found wherever they have hidden: what memory they take together, and who is left of the ended.
 
-A process belongs to a run by its session, which each worker begins, or else by the variable in its environment that
-names the run's folder: a daemon has left the session, and still has the variable.
+A process belongs to a run by its session, which each worker begins, or else by the variables in its environment that
+name the run's folder and whose it is: a daemon has left the session, and still has the variables.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ from typing import Final
 import psutil
 
 TASK_FOLDER: Final = "THALWEG_TASK_FOLDER"
+HOSTED_AS: Final = "THALWEG_HOSTED_AS"
 
 
 @dataclass(slots=True)
@@ -21,6 +22,8 @@ class RunWatch:
 
     top: str
     """The folder in which the folders of runs lie, with a separator at its end."""
+    marks: frozenset[str] = frozenset()
+    """Values of `HOSTED_AS` of which all processes are looked for, whatever their folders."""
     _strangers: set[psutil.Process] = field(default_factory=set)
     """Processes that were seen to belong to nobody: an environment does not change."""
 
@@ -45,10 +48,11 @@ class RunWatch:
         if process in self._strangers:
             return ""
         try:
-            folder = process.environ().get(TASK_FOLDER, "")
+            said = process.environ()
         except (psutil.Error, OSError):
             return ""
-        return folder if folder.startswith(self.top) else ""
+        folder = said.get(TASK_FOLDER, "")
+        return folder if folder.startswith(self.top) or said.get(HOSTED_AS) in self.marks else ""
 
 
 def memory_bytes(processes: list[psutil.Process], limit_bytes: float) -> int:

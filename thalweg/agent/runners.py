@@ -4,7 +4,7 @@ A runner knows nothing of Kafka or SQLite. The agent starts each (region, task, 
 revoked, and asks from time to time what has ended. Time is an argument.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
@@ -94,11 +94,17 @@ class Runner(Protocol):
         Of one that ended with an earlier life of the agent: what it left.
         """
 
-    def clear_leftovers(self) -> int:
-        """End what an earlier life of the agent left running and cannot be gone on with; return how many there were."""
+    def take_over(self, installation: str, regions: Collection[RegionId], now_ms: int) -> int:
+        """End what runs for these regions on this machine and cannot be gone on with; return how many there were.
 
-    def close(self) -> list[Ended]:
-        """Stop everything, and return the runs that had ended by themselves before they were told to."""
+        To be asked, before anything is started, until there are none: what another agent started is given time.
+        """
+
+    def close(self, *, give_up_all: bool = False) -> list[Ended]:
+        """Stop what does not survive the agent, and return the runs that had ended by themselves before.
+
+        With `give_up_all` stop what would survive, too: another agent hosts the region.
+        """
 
 
 class RunnerError(Exception):

@@ -1,10 +1,12 @@
 """The runner `simulate`: lets scaled time pass instead of running anything."""
 
 import heapq
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
 from thalweg.agent.runners import Cause, Ended, RunKey, RunOutputs, RunProgress, key_of
+from thalweg.scheduling.ids import RegionId
 from thalweg.streams.contract.envelope import content_id
 from thalweg.streams.contract.messages import AssignmentEvent
 
@@ -90,11 +92,11 @@ class SimulateRunner:
         share = min(0.999, max(0.0, (now_ms - run.started_ms) / (run.ends_ms - run.started_ms)))
         return RunProgress(share=share, outputs=RunOutputs(metrics=self._metrics(key, share)))
 
-    def clear_leftovers(self) -> int:
+    def take_over(self, installation: str, regions: Collection[RegionId], now_ms: int) -> int:
         """Nothing runs outside this object."""
         return 0
 
-    def close(self) -> list[Ended]:
+    def close(self, *, give_up_all: bool = False) -> list[Ended]:
         """Nothing runs outside this object."""
         return []
 

@@ -215,7 +215,7 @@ def run_agent(
     if connected is None:
         store.close()
         return
-    reader, publisher, topic_ids, read_first = connected
+    reader, publisher, topic_ids, read_first, installation = connected
     agent_id = new_agent_id()
     declarations = _when_there(lambda: _declarations(kafka, settings.agent.preparation), stop)
     cloud = settings.agent.spot_notices
@@ -232,15 +232,15 @@ def run_agent(
         clock=system_clock,
         steady=counted_from(system_clock, steady_clock),
         topic_ids=topic_ids,
+        installation=installation,
         read_first=read_first,
         seed=seed,
         declarations=declarations,
         taken_away_by=(lambda: None) if watch is None else watch.by_ms,
         announce=_announce,
     )
-    leftovers = runner.clear_leftovers()
     regional.resume()
-    log.info("agent runs", extra={"fields": {"agent_id": agent_id, "regions": regions, "leftovers": leftovers}})
+    log.info("agent runs", extra={"fields": {"agent_id": agent_id, "regions": regions}})
     regional.step(0)
     announce_ready()
     if watch is not None:
@@ -267,9 +267,10 @@ def _announce(words: str) -> None:
 
 def _connect(
     kafka: KafkaSettings, regions: list[RegionId], topics: list[str], store: AgentStore
-) -> tuple[KafkaReader, KafkaPublisher, dict[str, str], dict[tuple[str, int], int]]:
+) -> tuple[KafkaReader, KafkaPublisher, dict[str, str], dict[tuple[str, int], int], str]:
     # Whose cluster it is comes first: on another's, not even a topic is made.
-    store.fence.bind({"cluster": cluster_id(kafka), "topic prefix": kafka.topic_prefix})
+    cluster = cluster_id(kafka)
+    store.fence.bind({"cluster": cluster, "topic prefix": kafka.topic_prefix})
     ensure_topics(kafka, regions, [ASSIGNMENTS, STATUS, TELEMETRY, DEADLETTER])
     topic_ids = identities(kafka, topics)[1]
     status = [topic_name(STATUS, kafka.topic_prefix, region) for region in regions]
@@ -288,7 +289,8 @@ def _connect(
         client_id="thalweg-agent",
     )
     publisher = KafkaPublisher(kafka, timeout_ms=PUBLISH_TIMEOUT_MS, client_id="thalweg-agent", keeps_topics=True)
-    return reader, publisher, topic_ids, {place: end for place, end in ends.items() if tails[place] < end}
+    read_first = {place: end for place, end in ends.items() if tails[place] < end}
+    return reader, publisher, topic_ids, read_first, f"{cluster}/{kafka.topic_prefix}"
 
 
 def _declarations(kafka: KafkaSettings, key: str | None) -> Declarations | None:

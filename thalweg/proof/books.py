@@ -14,6 +14,7 @@ from thalweg.audit.accounts import LedgerReplay, balance, read_agents, replay
 from thalweg.jobs.placement.recovery import recover
 from thalweg.proof.histories import FILES_CHANGE, OF_THE_DRIVER, puts_files_back
 from thalweg.proof.stage import PREFIX, Stage
+from thalweg.proof.witness import AGENT_ENDED
 from thalweg.query.sql.query import query
 from thalweg.scheduling.decisions.taking_back import TAKEN_BACK
 from thalweg.scheduling.ids import TaskId
@@ -26,7 +27,6 @@ from thalweg.sync.delta.contracts import DECISIONS
 from thalweg.sync.ledger.ledger import OFFSETS, Ledger
 
 OVER: Final = frozenset({"succeeded", "failed", "cancelled"})
-AGENT_ENDED: Final = "its agent ended while it ran"
 MISSING: Final = "does not hold it"
 """In the reason of a copy that is lost because two of its region's lists lack it."""
 

@@ -1,7 +1,7 @@
 """A region's machines and its agent's lives: the real agent, its file, and processes that take a while to end."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -14,7 +14,8 @@ from thalweg.agent.store import AgentStore
 from thalweg.agent.tenure import SupersededError
 from thalweg.conf.settings import Settings
 from thalweg.proof.wire import Wire
-from thalweg.proof.witness import RunEnd, Witness
+from thalweg.proof.witness import AGENT_ENDED, Witness
+from thalweg.scheduling.ids import RegionId
 from thalweg.streams.contract.messages import AssignmentEvent
 from thalweg.streams.contract.topics import ASSIGNMENTS, STATUS, topic_name
 
@@ -39,32 +40,29 @@ class Processes:
     running: dict[RunKey, tuple[int, bool]] = field(default_factory=dict)
     """When each ends by itself, and whether well."""
     stopping: dict[RunKey, int] = field(default_factory=dict)
-    made: set[RunKey] = field(default_factory=set)
-    """Begun on this machine: a copied file may speak of another's."""
+    machine: list["Processes"] = field(default_factory=list)
+    """Of all agents of the region, these among them: they are on one machine, each with a folder of its own."""
+    gone: dict[RunKey, bool] = field(default_factory=dict)
+    """Ended while nobody looked, or by what is no affair of this agent's; whether well."""
 
     def start(self, event: AssignmentEvent, now_ms: int) -> int | None:
         """Begin a process."""
         self.reach("before start")
         self._begin(event, now_ms)
-        self._make(event)
+        self.witness.begin(event)
         self.reach("after start")
         return None
 
     def resume(self, event: AssignmentEvent, started_ms: int) -> None:
-        """Find it again: it went on meanwhile. One that its agent died before starting begins now."""
+        """Find it again: it went on meanwhile, or is gone. One that its agent died before starting begins now."""
         key = (event.region, event.task_id, event.epoch)
-        if key not in self.running:
+        if key in self.running:
+            return
+        if key in self.witness.begun:
+            self.gone[key] = self.witness.ends.get(key) == "succeeded"
+        else:
             self._begin(event, started_ms)
-            if key not in self.witness.begun:
-                self._make(event)
-
-    def _make(self, event: AssignmentEvent) -> None:
-        self.made.add((event.region, event.task_id, event.epoch))
-        self.witness.begin(event)
-
-    def _see_end(self, key: RunKey, how: RunEnd) -> None:
-        if key in self.made:
-            self.witness.end(key, how)
+            self.witness.begin(event)
 
     def _begin(self, event: AssignmentEvent, now_ms: int) -> None:
         key = (event.region, event.task_id, event.epoch)
@@ -78,46 +76,62 @@ class Processes:
         """Ask it to end: half of them take a while."""
         if key not in self.running:
             return True
-        if Random(f"{self.seed}/stop/{key}").random() < 0.5:
+        if self._takes_ms(key) == 0:
             del self.running[key]
-            self._see_end(key, "stopped")
+            self.witness.end(key, "stopped")
             return True
-        self.stopping[key] = now_ms + 2_000
+        self.stopping[key] = now_ms + self._takes_ms(key)
         return False
+
+    def _takes_ms(self, key: RunKey) -> int:
+        """Tell how long it takes to end when it is asked to."""
+        return 0 if Random(f"{self.seed}/stop/{key}").random() < 0.5 else 2_000
 
     def ended(self, now_ms: int) -> list[Ended]:
         """Tell which ended since the last call."""
+        gone = [Ended(key=key, succeeded=well, detail=AGENT_ENDED) for key, well in sorted(self.gone.items())]
+        self.gone.clear()
         over = [Ended(key=key, succeeded=False) for key, at in sorted(self.stopping.items()) if at <= now_ms]
         for key in [one.key for one in over]:
             del self.stopping[key]
             self.running.pop(key, None)
-            self._see_end(key, "stopped")
+            self.witness.end(key, "stopped")
         for key, (at, well) in sorted(self.running.items()):
             if at <= now_ms and key not in self.stopping:
                 over.append(Ended(key=key, succeeded=well, exit_code=0 if well else 1))
         for one in over:
             if self.running.pop(one.key, None) is not None:
                 self.witness.end(one.key, "succeeded" if one.succeeded else "failed")
-        return over
+        return gone + over
 
     def progress(self, key: RunKey, now_ms: int) -> RunProgress | None:
         """Nobody knows."""
         return None
 
-    def clear_leftovers(self) -> int:
-        """Nothing is left over: what dies with the agent has died."""
-        return 0
+    def take_over(self, installation: str, regions: Collection[RegionId], now_ms: int) -> int:
+        """End what the region's other agents left running; what is asked to end may take a while, as in `stop`."""
+        return sum(other.is_taken_over(now_ms) for other in self.machine if other is not self)
 
-    def close(self) -> list[Ended]:
-        """Stop everything that does not outlive the agent."""
-        if not self.survives_restart:
+    def is_taken_over(self, now_ms: int) -> int:
+        """Be asked by another agent to end, whatever one's own does; return how many processes there were."""
+        there = list(self.running)
+        for key in there:
+            if self.stopping.setdefault(key, now_ms + self._takes_ms(key)) <= now_ms:
+                del self.running[key], self.stopping[key]
+                self.witness.end(key, "failed")
+                self.gone[key] = False
+        return len(there)
+
+    def close(self, *, give_up_all: bool = False) -> list[Ended]:
+        """Stop everything that does not outlive the agent, or all."""
+        if give_up_all or not self.survives_restart:
             self.die()
         return []
 
     def die(self) -> None:
         """End at once, with the machine."""
         for key in list(self.running):
-            self._see_end(key, "died")
+            self.witness.end(key, "died")
         self.running.clear()
         self.stopping.clear()
 
@@ -150,7 +164,6 @@ class Region:
             self.agent.step(0)
         except SupersededError:
             self.superseded, self.agent, self.store = True, None, None
-            self.processes.die()
 
     def _begin(self) -> None:
         reach, prefix = self.wire.points.reach, self.settings.kafka.topic_prefix

@@ -77,6 +77,7 @@ class Stage:
     fleets: list[RegionFleet] = field(init=False)
     regions: list[Region] = field(init=False)
     """The agents: one a region at first."""
+    _machines: dict[RegionId, list[Processes]] = field(default_factory=dict)
     _offsets_ms: dict[str, int] = field(default_factory=dict)
     _until: dict[str, int] = field(default_factory=dict)
     _away: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -132,15 +133,18 @@ class Stage:
         return RegionFleet(region=name, nodes=nodes, links={}, prices={("T4", False): 1.0})
 
     def _agent(self, fleet: RegionFleet, name: str) -> Region:
-        """Make a machine with a disk of its own, and an agent that does not live yet."""
+        """Make an agent that does not live yet, with a folder of its own on the region's machine."""
         points = Points()
+        machine = self._machines.setdefault(fleet.region, [])
+        processes = Processes(self.history.seed, self.witness, points.reach, self.history.survives, machine=machine)
+        machine.append(processes)
         quick = self.settings.agent.model_copy(update={"inventory_ms": 2_000})
         return Region(
             fleet=fleet,
             settings=self.settings.model_copy(update={"agent": quick}),
             folder=self.folder / name,
             wire=Wire(broker=self.broker, points=points),
-            processes=Processes(self.history.seed, self.witness, points.reach, self.history.survives),
+            processes=processes,
             clock=lambda: self.now_ms + self._offsets_ms.get(fleet.region, 0),
             steady=lambda: self.steady_ms,
             name=name,

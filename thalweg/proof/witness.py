@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from thalweg.streams.contract.messages import AssignmentEvent
 
@@ -11,6 +11,8 @@ RunKey = tuple[str, str, int]
 """Region, task, epoch."""
 RunEnd = Literal["succeeded", "failed", "stopped", "died"]
 """By itself, well or not; because its agent said so; with its machine."""
+AGENT_ENDED: Final = "its agent ended while it ran"
+"""Of a run that ended while nobody looked."""
 WHOLE_MILLI = 1_000
 
 

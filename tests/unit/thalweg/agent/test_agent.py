@@ -396,7 +396,7 @@ class Finished(SimulateRunner):
 
     survives_restart = False
 
-    def close(self) -> list[Ended]:
+    def close(self, *, give_up_all: bool = False) -> list[Ended]:
         return [Ended(key=(REGION, "done", 1), succeeded=True, exit_code=0)]
 
 

@@ -192,8 +192,59 @@ def test_nothing_of_a_killed_agents_tasks_is_left(tmp_path: Path) -> None:
         life.communicate(timeout=20)
     assert until(lambda: not alive(command))  # the kernel ended it with its agent
     assert alive(child)
-    assert runner.clear_leftovers() == 1
+    assert runner.take_over("c/p", [REGION], 0) == 1
+    assert until(lambda: runner.take_over("c/p", [REGION], 0) == 0)
     assert not alive(child)
+
+
+OTHER_LIFE = """
+import sys, time
+from pathlib import Path
+from tests.unit.thalweg.agents import REGION, assign
+from thalweg.agent.process_runner import ProcessRunner
+runner = ProcessRunner(folder=Path(sys.argv[1]), timeout_s=60, kill_grace_s=1)
+runner.take_over(sys.argv[2], [REGION], 0)
+stubborn = "trap '' TERM; echo $$; while :; do sleep 0.1; done"
+for name, script in (("meek", "echo $$; exec sleep 300"), ("stubborn", stubborn)):
+    runner.start(assign(name, command=["/bin/sh", "-c", script]), 0)
+print("started", flush=True)
+time.sleep(300)
+"""
+
+
+def test_what_another_agent_of_the_region_left_here_is_asked_to_end_and_then_killed(tmp_path: Path) -> None:
+    """Two agents on one machine, each with a folder of its own: the older one stands still, its processes do not."""
+    lives = {
+        installation: subprocess.Popen(
+            [sys.executable, "-c", OTHER_LIFE, str(tmp_path / name), installation],
+            stdout=subprocess.PIPE,
+            cwd=os.getcwd(),
+        )
+        for name, installation in (("older", "cluster/t"), ("foreign", "cluster/other"))
+    }
+    pids = {}
+    try:
+        for name, life in zip(("older", "foreign"), lives.values(), strict=True):
+            assert life.stdout is not None
+            assert life.stdout.readline() == b"started\n"
+            runner = ProcessRunner(folder=tmp_path / name, timeout_s=60, kill_grace_s=1)
+            for task in ("meek", "stubborn"):
+                assert until(lambda runner=runner, task=task: log_of(runner, task).strip())
+                pids[name, task] = int(log_of(runner, task))
+            life.send_signal(signal.SIGSTOP)
+        younger = ProcessRunner(folder=tmp_path / "younger", timeout_s=60, kill_grace_s=1)
+        assert younger.take_over("cluster/t", [REGION], 0) >= 2
+        assert until(lambda: not alive(pids["older", "meek"]))
+        assert younger.take_over("cluster/t", [REGION], 999) >= 1
+        assert alive(pids["older", "stubborn"])
+        assert younger.take_over("cluster/t", [REGION], 1_000) >= 1
+        assert until(lambda: younger.take_over("cluster/t", [REGION], 1_001) == 0)
+        assert not alive(pids["older", "stubborn"])
+        assert alive(pids["foreign", "meek"]) and alive(pids["foreign", "stubborn"])
+    finally:
+        for life in lives.values():
+            life.send_signal(signal.SIGKILL)
+            life.communicate(timeout=20)
 
 
 def alive(pid: int) -> bool:
@@ -563,7 +614,7 @@ def test_the_log_of_a_killed_agents_task_is_kept_by_its_next_life(tmp_path: Path
     finally:
         life.send_signal(signal.SIGKILL)
         life.communicate(timeout=20)
-    runner.clear_leftovers()
+    assert until(lambda: runner.take_over("c/p", [REGION], 0) == 0)
     left = runner.progress(key_of("t"), now_ms())
     assert left is not None and left.outputs.log == uri
     assert until(lambda: read_artefact(uri) == b"early\nlate\n")

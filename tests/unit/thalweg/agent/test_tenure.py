@@ -1,6 +1,7 @@
 """Agents' files that are lost, put back, copied or doubled: nothing runs twice, and one agent remains."""
 
 import shutil
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -8,9 +9,11 @@ import pytest
 
 from tests.unit.thalweg.agents import PREFIX, REGION, World, assign, revoke
 from thalweg.agent.assigned import AssignedTasks
+from thalweg.agent.runners import Ended
 from thalweg.agent.simulate_runner import SimulateRunner
 from thalweg.agent.store import AgentStore
 from thalweg.agent.tenure import LEASE_MS, SupersededError
+from thalweg.scheduling.ids import RegionId
 from thalweg.streams.broker.errors import NotAcknowledgedError
 from thalweg.streams.broker.memory import MemoryBroker
 from thalweg.streams.broker.publish import OutgoingRecord
@@ -364,3 +367,51 @@ def test_what_is_given_back_is_stopped(world: World, tmp_path: Path) -> None:
     world.steps(20, advance_ms=500)
     assert world.told("held")[-1] == "evicted"
     assert world.runner.progress(held.key, world.clock.now_ms) is None
+
+
+class Watched(SimulateRunner):
+    """Says what it is told to, and remembers what it was asked."""
+
+    left: Sequence[int] = ()
+    over: Sequence[Ended] = ()
+    closed: bool | None = None
+
+    def take_over(self, installation: str, regions: Collection[RegionId], now_ms: int) -> int:
+        left, self.left = (self.left[0], self.left[1:]) if self.left else (0, ())
+        return left
+
+    def close(self, *, give_up_all: bool = False) -> list[Ended]:
+        self.closed = give_up_all
+        return list(self.over)
+
+
+def test_nothing_is_started_while_what_others_started_still_runs_here(tmp_path: Path) -> None:
+    runner = Watched()
+    runner.left = (3, 2, 1)
+    world = World(folder=tmp_path / "agent", runner=runner)
+    world.send(assign("t", expected_s=10_000))
+    told = []
+    while runner.left:
+        assert started(world) == []
+        world.steps(1, advance_ms=2_000)
+        told.append(len(world.reports()))
+    assert told[-1] > told[0], "it is there, and says so"
+    world.steps(3, advance_ms=500)
+    assert started(world) == [("t", 1)]
+
+
+def test_an_older_agent_stops_what_would_survive_it_and_what_was_killed_under_it_has_not_failed(tmp_path: Path) -> None:
+    """Found by `thalweg place-sim`: it gave its tasks back and ended, and their processes went on without anybody."""
+    runner = Watched()
+    world = World(folder=tmp_path / "agent", runner=runner)
+    world.send(
+        assign("killed", expected_s=10_000), assign("well", expected_s=10_000), assign("runs", expected_s=10_000)
+    )
+    world.steps(3)
+    keys = {held.key[1]: held.key for held in world.agent.tasks.held(REGION)}
+    runner.over = [Ended(key=keys["killed"], succeeded=False, exit_code=-9), Ended(key=keys["well"], succeeded=True)]
+    other = beside(world, tmp_path / "other")
+    both(world, other, 2 * LEASE_MS // 500)
+    assert "agent-2 has begun to host region" in world.ended
+    assert runner.closed is True
+    assert [world.told(task)[-1] for task in ("killed", "well", "runs")] == ["evicted", "succeeded", "evicted"]
