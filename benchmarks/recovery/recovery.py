@@ -72,14 +72,17 @@ class Driver:
     began_ms: int
     log: Path
     peak_mb: dict[str, float] = field(default_factory=dict)
+    cpu_s: dict[str, float] = field(default_factory=dict)
+    """Of the processor, by program, up to the last look."""
 
     def watch(self) -> None:
-        """Note the most memory that its processes held, by program."""
+        """Note the most memory that its processes held, and what they took of the processor, by program."""
         try:
             tree = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
             for one in tree:
                 name = "jvm" if "java" in one.name() else ("driver" if one.pid == self.process.pid else "snapshot")
                 self.peak_mb[name] = max(self.peak_mb.get(name, 0.0), one.memory_info().rss / 1e6)
+                self.cpu_s[name] = sum(one.cpu_times()[:2])
         except psutil.Error:
             return
 
@@ -239,7 +242,9 @@ class _Bench:
         self.end()
         driver = self._start()
         first_ms = self._first_decided_after(driver.began_ms, driver)
-        return {"first_assignment_s": round((first_ms - driver.began_ms) / 1000, 2), "warmed": warmed, **_told(driver)}
+        driver.watch()
+        waited_s, spent = round((first_ms - driver.began_ms) / 1000, 2), _rounded(driver.cpu_s)
+        return {"first_assignment_s": waited_s, "cpu_s": spent, "warmed": warmed, **_told(driver)}
 
     def take_over(self) -> dict[str, Any]:
         """Let a standby be ready, kill the active driver and wait for the first assignment of the other."""
@@ -349,6 +354,10 @@ def _told(driver: Driver) -> dict[str, Any]:
         "rebuilt": {name: rebuilt[name] for name in names if name in rebuilt},
         "peak_mb": {name: round(mb) for name, mb in sorted(driver.peak_mb.items())},
     }
+
+
+def _rounded(figures: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 1) for name, value in sorted(figures.items())}
 
 
 def said(log: Path, message: str) -> dict[str, Any]:
