@@ -10,7 +10,7 @@ from thalweg.scheduling.replay.fair_finish import FairFinish
 from thalweg.scheduling.replay.figures import summarise
 from thalweg.scheduling.replay.in_order import ORDERS, InOrder
 from thalweg.scheduling.replay.least_attained import LeastAttained
-from thalweg.scheduling.replay.policies import Tariff
+from thalweg.scheduling.replay.policies import Tariff, _Queues
 from thalweg.scheduling.replay.replay import Ending, RegionalSupply, Replay, ReplayJob, ReplayPolicy, replay
 
 HOUR = 3_600.0
@@ -145,3 +145,17 @@ def test_every_job_gets_its_work_done_once_on_gpus_that_there_are(name: str, see
         (finished,) = ran[(result.job == index) & (result.ending == Ending.FINISHED)]
         stopped = ran[(result.job == index) & (result.ending == Ending.STOPPED)].sum()
         assert finished + (stopped if name == "las" else 0.0) == pytest.approx(one.run_s)
+
+
+def test_of_jobs_elsewhere_the_one_with_the_least_data_per_gpu_hour_comes_first() -> None:
+    # Two and five hours are of one kind; three GB for two are more per hour than five for five.
+    jobs = [
+        ReplayJob(job_id=name, arrive_s=0.0, run_s=hours * HOUR, gpus=1, home=0, data_gb=data_gb)
+        for name, hours, data_gb in (("short", 2.0, 3.0), ("long", 5.0, 5.0))
+    ]
+    queues = _Queues(jobs, homes=1)
+    for index in range(2):
+        queues.add(index)
+    found = queues.lightest(0, lambda _: True)
+    assert found is not None and jobs[found[1]].job_id == "long"
+    assert found[0] == pytest.approx(1.0)
