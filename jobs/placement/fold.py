@@ -77,8 +77,7 @@ class Fold:
         folded = Folded(transitions=self._yet_to_be_told(learned))
         items = list(inbox.read(received, self.prefix))
         metrics.REQUESTS_SEEN.inc(sum(isinstance(item, inbox.ReceivedRequest) for item in items))
-        if reruns := self._reruns(items):
-            self.judge.recall(reruns)
+        self.judge.recall(self._reruns(items))
         for item in items:
             self._take(item, folded, now_ms)
         if self.read_back is not None and self.read_back.is_read(self.end_of_batch(batch_id) or {}):
@@ -165,6 +164,7 @@ class Fold:
             folded.answers += _answers(item, rows, self.world)
             folded.order_answers += _order_answers(item, rows)
             rows = self._with_follow_ups(rows, now_ms)
+            self.judge.remember(rows)
         folded.transitions += rows
         if rows:
             folded.of_records.append((place, rows))

@@ -13,7 +13,7 @@ from thalweg.scheduling.decisions import decide, ordering
 from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.liveness.told import Told
 from thalweg.scheduling.world.orders import NOBODY
-from thalweg.scheduling.world.tasks import RunReport, Transition
+from thalweg.scheduling.world.tasks import Change, RunReport, Transition
 from thalweg.scheduling.world.world import World
 from thalweg.streams.contract.messages import TaskRequest
 from thalweg.streams.contract.topics import ASSIGNMENTS, topic_name
@@ -46,12 +46,19 @@ class Judge:
     requests_of: Callable[[Sequence[TaskId]], Mapping[TaskId, str]] = lambda _: {}
     """Reads the requests that tasks were last submitted or updated with."""
     recalled: dict[TaskId, str] = field(default_factory=dict)
-    """Of tasks that are to run again by their name alone."""
+    """What tasks asked for that may be to run again by their name alone."""
 
     def recall(self, task_ids: Sequence[TaskId]) -> None:
-        """Look up, in one go, what tasks had asked for that are to run again."""
+        """Look up, in one go, what tasks had asked for that are to run again in the batch that begins."""
         self.recalled.clear()
-        self.recalled.update(self.requests_of(task_ids))
+        if task_ids:
+            self.recalled.update(self.requests_of(task_ids))
+
+    def remember(self, rows: Sequence[Transition]) -> None:
+        """Note what tasks ask for in this batch, which the ledger does not have yet."""
+        for row in rows:
+            if row.change in (Change.SUBMITTED, Change.UPDATED) and row.request is not None:
+                self.recalled[row.task_id] = row.request
 
     def judge(self, item: inbox.Item, now_ms: int) -> decide.Repairs | decide.Refused:
         """Say what follows from one record; the caller applies it."""
@@ -119,7 +126,8 @@ class Judge:
         ended = world.ended.get(task_id)
         raw, content = asked.raw, asked.content_hash
         if ended is None or not ended.has_content(content):
-            raw = self.recalled.get(task_id, "")
+            # Looked up by itself where it has ended in this very batch.
+            raw = self.recalled.get(task_id) or self.requests_of([task_id]).get(task_id, "")
             if not raw:
                 return decide.Refused(reason=f"rerun of task_id {task_id!r}: the ledger has no request of it")
             content = content_hash(raw)

@@ -239,6 +239,30 @@ def test_what_has_ended_runs_again_above_all_its_epochs_and_what_lives_does_not(
     assert words(told) == ["rerun of task_id 'u': no such task was submitted"]
 
 
+def test_what_begins_and_ends_in_one_batch_can_run_again_in_it(line: Line) -> None:
+    """Requests that arrive together mean what they mean one after another."""
+    again = (REQUESTS, {"task_id": "t", "op": "rerun"})
+    told = line.take(asked("t", name="n"), (REQUESTS, {"task_id": "t", "op": "cancel"}), again)
+    assert words(told) == []
+    assert line.world.tasks["t"].spec.terms.name == "n"
+    (copy,) = line.world.tasks["t"].copies.values()
+    event = {"type": "succeeded", "region": "east", "task_id": "t", "epoch": copy.epoch}
+    told = line.take((EAST, event), again)
+    assert words(told) == []
+    assert line.world.tasks["t"].copies[0].epoch > copy.epoch
+    assert line.world.tasks["t"].spec.terms.name == "n"
+
+
+def test_elements_that_begin_and_end_in_one_batch_can_run_again_in_it(line: Line) -> None:
+    told = line.take(
+        asked("a", array={"count": 2}, name="n"),
+        (REQUESTS, {"task_id": "a", "op": "cancel"}),
+        (REQUESTS, {"task_id": "a[1]", "op": "rerun"}),
+    )
+    assert words(told) == []
+    assert line.states()["a[1]"] == "assigned"
+
+
 @pytest.mark.parametrize("op", ["cancel", "hold", "release", "rerun"])
 def test_an_element_that_its_array_does_not_have_is_refused_with_those_that_it_has(line: Line, op: str) -> None:
     line.take(asked("half", array={"count": 4}), asked("alone"))
