@@ -253,6 +253,16 @@ def test_what_begins_and_ends_in_one_batch_can_run_again_in_it(line: Line) -> No
     assert line.world.tasks["t"].spec.terms.name == "n"
 
 
+def test_a_batch_that_is_repeated_refuses_nothing_that_it_took(line: Line) -> None:
+    hold, cancel = ((REQUESTS, {"task_id": "t", "op": op}) for op in ("hold", "cancel"))
+    again = received(BEAT, asked("t"), hold, cancel, (REQUESTS, {"task_id": "u", "op": "hold"}))
+    refused = ["hold of task_id 'u': no such task was submitted"]
+    for _ in range(2):  # by the end of the batch nothing can be held any more
+        before = len(line.outbox.records)
+        line.job.take(again, "q", line.batch)
+        assert words(line.outbox.records[before:]) == refused
+
+
 def test_elements_that_begin_and_end_in_one_batch_can_run_again_in_it(line: Line) -> None:
     told = line.take(
         asked("a", array={"count": 2}, name="n"),
