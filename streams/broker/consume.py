@@ -167,7 +167,7 @@ class KafkaReader:
         try:
             batches = self._consumer.poll(timeout_ms=timeout_ms)
         except Exception as error:
-            if isinstance(error, KafkaError | OSError) and not is_unreadable(error):
+            if not is_unreadable(error):
                 time.sleep(min(timeout_ms, 100) / 1000)
                 return []
             self._unreadable = UnreadableError(sorted({place.topic for place in self._taken}), error)

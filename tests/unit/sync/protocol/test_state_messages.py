@@ -2,12 +2,14 @@
 
 import json
 
+import msgspec
 import pytest
 
 from thalweg.streams.contract.state_messages import StateInput, StateRefusedError, encode_batch, read_state
 from thalweg.streams.contract.topics import STATE, topic_name
+from thalweg.sync.protocol import entries
 from thalweg.sync.protocol.changes import Add, Assign, Delete, Raise
-from thalweg.sync.protocol.entries import Heartbeat, Join, PlainWrite
+from thalweg.sync.protocol.entries import Heartbeat, Join, PlainWrite, RegionEntry, Update
 from thalweg.sync.protocol.policies import MergePolicy
 
 NOW = 1_700_000_000_000
@@ -61,6 +63,28 @@ def test_a_batch_keeps_its_order() -> None:
         Heartbeat(region="eu", epoch=NOW, position=1, last_seq=0, sent_seq=0, at_ms=NOW),
     ]
     assert read_state(record(encode_batch(batch), region="eu"), "t", {}) == batch
+
+
+def test_what_an_older_side_does_not_send_means_what_it_meant() -> None:
+    """Defaults are left out on the wire: each is part of the format, for versions that meet each other."""
+    meant: dict[type[msgspec.Struct], dict[str, object]] = {
+        Update: {"deletes": False, "opening": None},
+        Heartbeat: {
+            "waiting": 0, "agrees": None, "compared_at": 0, "openings": (), "topic": "", "opened_at": 0,
+            "opened_in": "",
+        },
+        Join: {"position": None, "topic": ""},
+        RegionEntry: {
+            "missing": (), "member": True, "clock": None, "newest": 0, "openings": (), "replaced": (),
+            "refused_from": 0, "copied": False,
+        },
+    }  # fmt: skip
+    named = vars(entries).values()
+    messages = [one for one in named if isinstance(one, type) and issubclass(one, msgspec.Struct)]
+    own = [one for one in messages if one.__module__ == entries.__name__ and one.__struct_config__.omit_defaults]
+    assert {
+        one: {field.name: field.default for field in msgspec.structs.fields(one) if not field.required} for one in own
+    } == meant
 
 
 @pytest.mark.parametrize(
