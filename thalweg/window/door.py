@@ -56,6 +56,8 @@ _BODY_S: Final = 20.0
 """A request that comes in drops is not waited for any longer."""
 _WAIT_S: Final = 5.0
 _MOST_WAIT_S: Final = 60.0
+_SEVERAL: Final = frozenset({"state", "id"})
+"""Parameters that may be said more than once."""
 _YES: Final = frozenset({"1", "true"})
 _NO: Final = frozenset({"0", "false"})
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -595,6 +597,9 @@ def _is_dry(request: Request) -> bool:
 def _check_parameters(request: Request, *allowed: str) -> None:
     if empty := sorted(name for name, value in request.query_params.multi_items() if not value.strip()):
         raise QueryRefusedError(f"{empty[0]} is empty: say what is meant, or leave it out")
+    counts = Counter(name for name, _ in request.query_params.multi_items() if name not in _SEVERAL)
+    if twice := sorted(name for name, count in counts.items() if count > 1):
+        raise QueryRefusedError(f"{twice[0]!r} is said more than once: only one of them could count")
     unknown = sorted(request.query_params.keys() - set(allowed))
     if not unknown:
         return

@@ -1,9 +1,14 @@
 """Who asks the window: anybody, or whoever has a key, for all tenants or for one; and who may act."""
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
 from thalweg.conf.bearer_keys import BearerKeys, KeyNeededError, KeySecretError, is_loopback
 from thalweg.conf.settings import WindowSettings
+
+_HOST: Final = re.compile(r"(\[[^\[\]]*\]|[^\[\]:@]*)(?::\d+)?")
+"""A Host header: a name or address, one of IPv6 in brackets, and perhaps a port."""
 
 
 class WindowSettingsError(Exception):
@@ -64,6 +69,6 @@ def is_own_name(header: str, settings: WindowSettings) -> bool:
 
     Another site's name that was pointed to loopback does not (DNS rebinding): its page would otherwise read this one.
     """
-    host = header.rsplit(":", 1)[0] if not header.endswith("]") else header
-    host = host.strip("[]").lower()
+    named = _HOST.fullmatch(header)
+    host = named[1].strip("[]").lower() if named else ""
     return host in {"localhost", settings.host.lower(), *map(str.lower, settings.names)} or is_loopback(host)

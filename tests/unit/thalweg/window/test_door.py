@@ -195,6 +195,7 @@ def test_a_key_of_one_tenant_sees_that_tenant(window: OpenWindow) -> None:
         ("/v1/tasks/t1?reason=0", "(is 'reasons' meant?); allowed are reasons"),
         ("/v1/plans?limits=3", "(is 'limit' meant?)"),
         ("/v1/money?tennant=ads", "(is 'tenant' meant?)"),
+        ("/v1/tasks?limit=1&limit=2", "'limit' is said more than once"),
         ("/v1/me?x=1", "'x' is no parameter here; allowed are none"),
         ("/v1/events?last=3-1-1", "allowed are after"),
     ],

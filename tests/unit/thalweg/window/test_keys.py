@@ -67,5 +67,7 @@ def test_only_its_own_names_are_answered() -> None:
     settings = WindowSettings(host="10.0.0.7", names=["plane.example.org"])
     for host in ("localhost", "localhost:8470", "127.0.0.1:1", "[::1]:8470", "10.0.0.7:80", "Plane.Example.org"):
         assert is_own_name(host, settings), host
+    for host in ("localhost:1@evil.example", "localhost:evil", "localhost:", "[::1", "::1]:1", "localhost:1:2"):
+        assert not is_own_name(host, settings), host
     for host in ("", "evil.example", "evil.example:8470", "127.0.0.1.evil.example", "10.0.0.8"):
         assert not is_own_name(host, settings), host
