@@ -7,7 +7,7 @@ from deltalake.exceptions import DeltaError
 
 from thalweg.jobs.microbatch import metrics
 from thalweg.jobs.microbatch.outcome import BatchStep
-from thalweg.jobs.runtime.health import Pulse
+from thalweg.jobs.runtime.health import Pulse, in_a_line
 from thalweg.jobs.runtime.job import Stop
 from thalweg.streams.broker.errors import BrokerUnavailableError, NotAcknowledgedError
 
@@ -19,7 +19,6 @@ RETRY_AFTER_S: Final = 0.5
 """Between two tries: short enough that a freed disk is used at once, long enough not to fill the log."""
 SAY_AGAIN_EVERY: Final = 60
 """Tries: half a minute."""
-LONGEST_CAUSE: Final = 300
 
 
 class Retry:
@@ -62,6 +61,6 @@ class Retry:
 def _words(target: str, error: Exception) -> str:
     hint = "free some space" if "space" in str(error).lower() else "see the cause"
     return (
-        f"{target} cannot be written ({type(error).__name__}: {str(error)[:LONGEST_CAUSE]}). The batch is kept and "
+        f"{target} cannot be written ({type(error).__name__}: {in_a_line(error)}). The batch is kept and "
         f"tried again every {RETRY_AFTER_S:g} s, nothing is lost; {hint}"
     )

@@ -194,7 +194,7 @@ class PlaceTables:
         ledger = self._ledger_now()
         try:
             is_resumed = ledger is not None and self._resume(ledger)
-        except (OSError, DeltaError) as error:
+        except (OSError, DeltaError, pa.ArrowException) as error:
             log.warning(f"the tables cannot be gone on with, and are folded from the ledger anew: {error}")
             is_resumed = False
         if not is_resumed:

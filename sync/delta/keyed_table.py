@@ -18,13 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
-from deltalake import DeltaTable, QueryBuilder, Transaction
+from deltalake import DeltaTable, Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
 from thalweg.sync.delta.appender import Appender
 from thalweg.sync.delta.compaction import Rewrite, merge_once_more
 from thalweg.sync.delta.contracts import TableContract
 from thalweg.sync.delta.data_files import conformed, folder_of
+from thalweg.sync.delta.engine import select
 from thalweg.sync.delta.pending import Pending
 from thalweg.sync.delta.store import RearrangedError
 
@@ -106,18 +107,18 @@ class KeyedTable:
         Args:
             transactions: by application id.
             where: a column, and its values in the rows that are wanted.
+
+        Raises:
+            DeltaError: the log does not reach back to it any more.
+            UnreadableTableError: its files are not there any more.
         """
         for version in range(self._table.version, max(self._table.version - _LOOK_BACK, -1), -1):
             table = DeltaTable(self.uri, version=version)
             if all(table.transaction_version(name) == wanted for name, wanted in transactions.items()):
                 column, values = where
                 listed = ", ".join(f"'{value}'" for value in values)
-                found = (
-                    QueryBuilder()
-                    .register("earlier", table)
-                    .execute(f"SELECT * FROM earlier WHERE {column} IN ({listed})")
-                )
-                return conformed(pa.table(found.read_all()), self._table.contract.schema)
+                found = select(table, "earlier", f"SELECT * FROM earlier WHERE {column} IN ({listed})")
+                return conformed(found, self._table.contract.schema)
         return None
 
     def _read(self) -> None:

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
-from deltalake import DeltaTable, QueryBuilder
+from deltalake import DeltaTable
 
 from thalweg.scheduling.ids import TaskId
 from thalweg.scheduling.world.orders import read_order_row, write_order_row
 from thalweg.scheduling.world.tasks import Change, Money, Share, TaskSpec, Transition
 from thalweg.sync.delta.contracts import DECISIONS
+from thalweg.sync.delta.engine import select
 from thalweg.sync.delta.log_writer import LogWriter
 from thalweg.sync.delta.pending import Pending
 from thalweg.sync.delta.store import AnotherWriterError
@@ -160,7 +161,7 @@ class Ledger:
 
     def _query(self, statement: str) -> pa.Table:
         # Not through a pyarrow dataset: deltalake 1.6 takes a column without statistics for one that holds nothing.
-        return pa.table(QueryBuilder().register("ledger", DeltaTable(self._uri)).execute(statement).read_all())
+        return select(DeltaTable(self._uri), "ledger", statement)
 
     def all_rows(self) -> Iterator[pa.Table]:
         """Every row, in the order it was decided."""

@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import DeltaTable, QueryBuilder
+from deltalake import DeltaTable
 
 from thalweg.sync.delta.contracts import DECISIONS
 from thalweg.sync.delta.data_files import conformed, folder_of
+from thalweg.sync.delta.engine import select
 from thalweg.sync.delta.store import address_of
 from thalweg.sync.delta.wide_text import wide_text
 
@@ -86,7 +87,7 @@ class LedgerVersion:
         return rows.filter(pc.invert(is_of_batch(rows, position)))
 
     def _query(self, statement: str) -> pa.Table:
-        return pa.table(QueryBuilder().register("ledger", self.table).execute(statement).read_all())
+        return select(self.table, "ledger", statement)
 
     def _files(self) -> list[_File]:
         files = []

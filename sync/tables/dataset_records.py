@@ -9,10 +9,10 @@ import math
 from collections.abc import Iterable
 from typing import Final
 
-import pyarrow as pa
-from deltalake import DeltaTable, QueryBuilder
+from deltalake import DeltaTable
 
 from thalweg.scheduling.world.facts import DatasetFacts
+from thalweg.sync.delta.engine import select
 
 PREFIX: Final = "dataset/"
 # "0" follows "/": dataset0 is the first key that no longer begins with the prefix.
@@ -21,8 +21,7 @@ DATASETS_SQL: Final = f"SELECT key, value FROM records WHERE key >= '{PREFIX}' A
 
 def read_dataset_facts(records: DeltaTable) -> dict[str, DatasetFacts]:
     """Read the datasets from the table `records`; files and row groups without any are skipped."""
-    found = QueryBuilder().register("records", records).execute(DATASETS_SQL).read_all()
-    rows = pa.table(found)
+    rows = select(records, "records", DATASETS_SQL)
     return dataset_facts(zip(rows["key"].to_pylist(), rows["value"].to_pylist(), strict=True))
 
 

@@ -11,10 +11,11 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable, QueryBuilder
+from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from thalweg.sync.delta.contracts import QUARANTINE, TELEMETRY, TableContract
+from thalweg.sync.delta.engine import select
 from thalweg.sync.delta.store import table_uri
 
 Place = tuple[str, int]
@@ -108,4 +109,4 @@ def _query(uri: str, statement: str) -> pa.Table | None:
         table = DeltaTable(uri)
     except TableNotFoundError:
         return None
-    return pa.table(QueryBuilder().register("history", table).execute(statement).read_all())
+    return select(table, "history", statement)

@@ -58,7 +58,7 @@ class Supervisor:
 
     specs: Sequence[ProcessSpec]
     log_folder: Path
-    on_change: Callable[[], None] = lambda: None  # called after every change of any state
+    on_change: Callable[[], None] = lambda: None  # called after every change of any state, or of its words
     on_progress: Callable[[str, str], None] = lambda name, words: None  # called with a process's new words of progress
     clock_seconds: Callable[[], float] = time.monotonic
     processes: dict[str, Supervised] = field(init=False)  # in order of need
@@ -76,9 +76,9 @@ class Supervisor:
     def tick(self) -> None:
         """Look at every process once and do what is due; returns at once but for a ready check in flight."""
         for process in self.processes.values():
-            before = process.state
+            before = process.state, process.last_failure
             self._advance(process)
-            if process.state is not before:
+            if (process.state, process.last_failure) != before:
                 self.on_change()
 
     def _advance(self, process: Supervised) -> None:

@@ -210,6 +210,8 @@ def test_a_file_that_is_missing_for_good_is_an_error_after_some_attempts(warehou
         file.unlink()
     with pytest.raises(WarehouseUnreadableError, match="a file of the tables is missing, also after 5 attempts"):
         query("select * from plans", str(warehouse))
+    with pytest.raises(WarehouseUnreadableError, match=r"are swept, or in no backup \(ask for a later moment\)"):
+        query("select * from plans", str(warehouse), Version(DeltaTable(warehouse / "plans").version()))
 
 
 def test_reading_goes_on_while_the_writer_commits_compacts_and_vacuums(tmp_path: Path) -> None:

@@ -10,18 +10,19 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable, QueryBuilder
+from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from thalweg.query.reports.task_index import READ_COLUMNS, TaskIndex
 from thalweg.scheduling.world.lifecycle import LIVE
 from thalweg.sync.delta.contracts import DECISIONS, PLACEMENTS, TASKS
 from thalweg.sync.delta.data_files import conformed
+from thalweg.sync.delta.engine import UnreadableTableError, select, select_batches
 from thalweg.sync.delta.store import table_uri
 from thalweg.sync.ledger.fold_marks import FOLD_BATCH, FOLD_DRIVER
 from thalweg.sync.ledger.folds import LedgerFold, Position
@@ -88,7 +89,7 @@ class FollowedTasks:
         """Take in what the ledger has got since; the first time, everything, of which nothing is told.
 
         Raises:
-            DeltaError: the tables cannot be read now; another step may.
+            DeltaError, UnreadableTableError: the tables cannot be read now; another step may.
         """
         if self._ledger is None:
             self._load()
@@ -149,8 +150,11 @@ class FollowedTasks:
             return
         fold, columns, position = LedgerFold(), TaskIndex(), None
         if (folded := self._folded()) is not None:
-            tasks, placements, position = folded
-            fold = _restored(tasks, placements, position, columns)
+            try:
+                fold, position = _restored(*folded, columns), folded[-1]
+            except UnreadableTableError as error:
+                log.warning("%s; the whole ledger is read instead", error)
+                columns = TaskIndex()
         version = LedgerVersion(ledger)
         pieces = version.all_rows() if position is None else iter([version.rows_after(position)])
         for rows in pieces:
@@ -206,7 +210,7 @@ def events_after(warehouse: str, position: Position, limit: int) -> list[LedgerE
         f" {epoch} AND batch_id > {batch}) OR (driver_epoch = {epoch} AND batch_id = {batch} AND row > {row})"
         f" ORDER BY driver_epoch, batch_id, row LIMIT {limit}"
     )
-    return list(events_of(_table(QueryBuilder().register("ledger", table).execute(statement).read_all())))
+    return list(events_of(select(table, "ledger", statement)))
 
 
 def _all_events(warehouse: str, after: Position, until: Position) -> list[LedgerEvent]:
@@ -224,13 +228,13 @@ def _restored(tasks: DeltaTable, placements: DeltaTable, position: Position, col
     listed = ", ".join(name for name in READ_COLUMNS if name in known)
     schema = pa.schema([TASKS.schema.field(name) for name in READ_COLUMNS])
     # Batch by batch: requests are long, and of a million of them nothing is kept but their sizes.
-    for batch in QueryBuilder().register("tasks", tasks).execute(f"SELECT {listed} FROM tasks"):
-        rows = conformed(_table(batch), schema)
+    for batch in select_batches(tasks, "tasks", f"SELECT {listed} FROM tasks"):
+        rows = conformed(batch, schema)
         columns.put(rows)
         living = rows.filter(pc.is_in(rows.column("state"), value_set=pa.array(list(map(str, LIVE)))))
         if living.num_rows:
             live.append(_without_words(living))
-    placed = _table(QueryBuilder().register("placements", placements).execute("SELECT * FROM placements").read_all())
+    placed = select(placements, "placements", "SELECT * FROM placements")
     of_live = pa.concat_tables(live) if live else schema.empty_table()
     return LedgerFold.restore(of_live, conformed(placed, PLACEMENTS.schema), position)
 
@@ -264,7 +268,3 @@ def _without_words(tasks: pa.Table) -> pa.Table:
 def _mark(table: DeltaTable) -> Position | None:
     driver, batch = table.transaction_version(FOLD_DRIVER), table.transaction_version(FOLD_BATCH)
     return None if driver is None or batch is None else Position(driver, batch, _LAST_ROW)
-
-
-def _table(found: Any) -> pa.Table:
-    return pa.table(found)

@@ -173,7 +173,7 @@ class TableReader:
         self._session = None
 
     def _retried(self, attempt: Callable[[], QueryAnswer], statement: str) -> QueryAnswer:
-        return _retried(attempt, statement, self._forget)
+        return _retried(attempt, statement, self._forget, of_past=self._as_of is not None)
 
     def close(self) -> None:
         """Remove what was written aside."""
@@ -220,7 +220,9 @@ def _only_table(statement: str, version: Version, names: Iterable[str], warehous
     return scanned
 
 
-def _retried(attempt: Callable[[], QueryAnswer], statement: str, forget: Callable[[], None]) -> QueryAnswer:
+def _retried(
+    attempt: Callable[[], QueryAnswer], statement: str, forget: Callable[[], None], *, of_past: bool = False
+) -> QueryAnswer:
     for last in (*[False] * (_ATTEMPTS - 1), True):
         try:
             return beside(attempt)
@@ -231,9 +233,14 @@ def _retried(attempt: Callable[[], QueryAnswer], statement: str, forget: Callabl
             if not _VANISHED.search(str(error)):
                 raise _explained(error, statement) from error
             if last:
+                why = (
+                    "the files of the version asked for are swept, or in no backup (ask for a later moment)"
+                    if of_past
+                    else "the writer replaces files faster than they are read (ask for fewer rows)"
+                )
                 raise WarehouseUnreadableError(
                     f"a file of the tables is missing, also after {_ATTEMPTS} attempts: {_first_line(error)}. Either "
-                    "the writer replaces files faster than they are read (ask for fewer rows), or the table is damaged"
+                    f"{why}, or the table is damaged"
                 ) from error
             forget()
             time.sleep(0.05)

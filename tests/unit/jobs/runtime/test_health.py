@@ -26,7 +26,8 @@ def test_a_few_failures_within_minutes_are_a_crash_loop_and_old_ones_are_not() -
         loops.note("place", "ZeroDivisionError", second)
         assert loops.failing(second) == {}
     loops.note("place", "ZeroDivisionError: again", 60.0)
-    assert loops.failing(60.0) == {"place": "place failed 3 times within 60 s, the last: ZeroDivisionError: again"}
+    for now_s in (60.0, 90.0):
+        assert loops.failing(now_s) == {"place": "place failed 3 times within 60 s, the last: ZeroDivisionError: again"}
     assert loops.failing(WITHIN_S + 0.5) == {}
 
 
@@ -115,6 +116,25 @@ def test_a_thread_that_goes_on_failing_is_trouble(monkeypatch: pytest.MonkeyPatc
     assert [list(one) for one in seen] == [[], [], ["place-tables"], ["place-tables"], []]
     assert words in seen[2]["place-tables"]
     assert failing_beside(time.monotonic() + WAITING_S) == {}
+
+
+def test_how_long_a_thread_has_failed_is_counted_on_and_no_word_of_why_is_cut_through() -> None:
+    seen: list[str] = []
+
+    class Turns(Stop):
+        def wait(self, seconds: float) -> bool:
+            seen.extend(failing_beside(time.monotonic() + 4 * WAITING_S + 1).values())
+            return bool(seen)
+
+    def step() -> None:
+        raise OSError(" ".join(["a-path/of-some-file"] * 100))
+
+    stop = Turns()
+    run_in_background("place-tables", step, every_s=0.0, stop=stop)
+    for thread in stop._beside:
+        thread.join(10)
+    assert seen[0].startswith("place-tables has failed for 4 min, ")
+    assert seen[0].endswith(" a-path/of-some-file …")
 
 
 def test_trouble_beside_a_stream_is_said_too_and_no_job_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from tests.ledger_rows import ledger, submitted
+from tests.ledger_rows import assigned, ledger, submitted
 from thalweg.agent.store import AgentStore
 from thalweg.backup import make
 from thalweg.backup import restore as restoring
@@ -18,6 +19,8 @@ from thalweg.backup.manifest import MANIFEST, BackupError, Manifest, digest_of, 
 from thalweg.backup.parts import METADATA
 from thalweg.backup.restore import restore_backup, verify
 from thalweg.checkup.stacks import restored_findings
+from thalweg.jobs.placement.tables import PlaceTables
+from thalweg.jobs.runtime.job import Stop
 from thalweg.stack.broker import cluster_id
 from thalweg.stack.state import RESTORING, StateFolder, StateFolderError
 from thalweg.streams.broker.query_checkpoint import QueryCheckpoint
@@ -25,8 +28,11 @@ from thalweg.sync.delta.contracts import CONTRACTS, PLACEMENTS, TASKS
 from thalweg.sync.delta.store import open_or_create
 from thalweg.sync.delta.table_health import damage_of
 from thalweg.sync.delta.upkeep import Upkeep
+from thalweg.sync.ledger.fold_marks import FOLD_BATCH
+from thalweg.sync.ledger.folds import fold_ledger
 from thalweg.sync.ledger.ledger import Ledger
 from thalweg.sync.ledger.put_back import put_back_in
+from thalweg.sync.ledger.reading import rows_of_ledger
 
 CLUSTER = "the-cluster-of-this-test"
 
@@ -139,6 +145,38 @@ def test_a_copy_made_while_everything_is_written_is_consistent(state: Path, tmp_
     ended = sorted(int(file.name) for file in (other / "checkpoints/place/commits").iterdir())
     planned = sorted(int(file.name) for file in (other / "checkpoints/place/offsets").iterdir())
     assert planned[-1] <= ended[-1] + 1 and ended[-1] in planned
+
+
+def test_tables_that_a_copy_caught_a_commit_apart_are_whole_after_a_start(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = str(state / "warehouse")
+    own, tables = Ledger.claim(warehouse), PlaceTables(warehouse, every_ms=10, compact_every_s=0, stop=Stop())
+    tables.look_after(own)
+    tables.step()
+    placed = ledger(assigned("task-2", 1), batch_id=3, driver_epoch=own.driver_epoch)
+    own.commit(placed, "q", 3, 3)
+    tables.hand_over(placed)
+    with monkeypatch.context() as caught, pytest.raises(OSError, match="not now"):
+        caught.setattr(tables._placements, "write", _not_now)
+        tables.step()
+    folder = backed_up(state)
+    restore_backup(folder, tmp_path / "other")
+    other = tmp_path / "other" / "warehouse"
+    marks = [DeltaTable(other / table.name).transaction_version(FOLD_BATCH) for table in (TASKS, PLACEMENTS)]
+    assert marks == [3, 2], "the files of the version of `tasks` that `placements` is of are in no backup"
+    again = PlaceTables(str(other), every_ms=10, compact_every_s=0, stop=Stop())
+    again.look_after(Ledger.claim(str(other)))
+    again.step()
+    expected = fold_ledger(pa.concat_tables([*rows_of_ledger(str(other / "decisions"))]))
+    for table, wanted in zip((TASKS, PLACEMENTS), expected, strict=True):
+        stored = DeltaTable(other / table.name).to_pyarrow_table()
+        assert stored.sort_by("task_id").to_pylist() == wanted.sort_by("task_id").to_pylist()
+    assert DeltaTable(other / PLACEMENTS.name).transaction_version(FOLD_BATCH) == 3
+
+
+def _not_now(*_: object) -> None:
+    raise OSError("not now")
 
 
 def test_tables_are_copied_before_what_they_are_made_of() -> None:

@@ -357,13 +357,21 @@ def test_a_process_that_runs_and_does_not_do_its_work_is_failing_with_its_own_wo
         import os, pathlib, time
         ready, order = pathlib.Path(os.environ["THALWEG_READY_FILE"]), pathlib.Path({str(order)!r})
         while True:
-            ready.write_text(order.read_text() if order.exists() else "")
+            fresh = ready.with_name("fresh")
+            fresh.write_text(order.read_text() if order.exists() else "")
+            fresh.rename(ready)  # it is never seen half written
             time.sleep(0.01)
     """
     supervisor = Supervisor([python("jobs", program, announces_ready=True)], tmp_path)
     jobs = supervisor.processes["jobs"]
+    told: list[str] = []
+    supervisor.on_change = lambda: told.append(jobs.last_failure)
     try:
         assert supervisor.wait_ready()
+        for words in ("place has failed for 1 min", "place has failed for 2 min"):
+            (tmp_path / "next").write_text(words)
+            (tmp_path / "next").rename(order)
+            tick_until(supervisor, lambda words=words: told[-1:] == [words])  # type: ignore[misc]
         order.write_text("place failed 3 times")
         tick_until(supervisor, lambda: jobs.state is ProcessState.FAILING and jobs.last_failure == order.read_text())
         assert supervisor.all_ready() and supervisor.failed() == [], "it is not ended for that"
