@@ -80,8 +80,9 @@ class Child:
         self._announcement.unlink(missing_ok=True)
         progress_file(self._announcement).unlink(missing_ok=True)
         pulse_file(self._announcement).unlink(missing_ok=True)
-        if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
-            log.rename(log.with_suffix(".log.old"))
+        with contextlib.suppress(OSError):  # a log that cannot be put aside is no reason not to start
+            if log.stat().st_size > LOG_LIMIT_BYTES:
+                log.rename(log.with_suffix(".log.old"))
         with log.open("ab") as output:
             # A group of its own: Ctrl-C in the terminal reaches the supervisor only, which ends children in order.
             self._process = subprocess.Popen(

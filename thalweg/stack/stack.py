@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from thalweg.conf.environment import JarSet, find_java, jar_paths
+from thalweg.conf.readiness import beating
 from thalweg.conf.settings import Settings
 from thalweg.processes.children import ProcessSpec
 from thalweg.processes.identity import ProcessIdentity
@@ -19,8 +20,9 @@ from thalweg.processes.ports import LOOPBACK, free_port
 from thalweg.processes.supervisor import ProcessState, Supervisor
 from thalweg.stack.broker import BrokerDoor, BrokerPorts, broker_spec, choose_ports
 from thalweg.stack.leftovers import SUPERVISED_IN, end_leftovers
+from thalweg.stack.process_table import supervisor_pulse, supervisor_trouble
 from thalweg.stack.state import StateFolder, identity_in
-from thalweg.stack.telling import AddressTold, Progress
+from thalweg.stack.telling import AddressTold, Progress, Record, disk_told
 from thalweg.sync.ledger.put_back import put_back_in
 
 # Kafka's own port, where it is free: what has no word of the stack, such as a plain producer, tries it first.
@@ -29,6 +31,8 @@ KAFKA_PORTS = BrokerPorts(clients=9092, controller=9093)
 JOBS_READY_SECONDS = 180.0
 # A micro-batch in flight may finish, then Spark stops.
 JOBS_STOP_SECONDS = 30.0
+# Most stacks have ended by then; who waits longer wants to know for what.
+DOWN_SILENT_SECONDS = 5.0
 _KNOWN_PORTS = (
     "kafka",
     "controller",
@@ -216,11 +220,12 @@ def running(
             say(f"The last stack in {folder.path} was cut off; ended what was left of it: {', '.join(ended)}.")
         scratch = folder.path / "scratch"
         shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
         shared = {"THALWEG_STATE": str(folder.path), **scratch_environment(scratch, os.environ)}
         shared[SUPERVISED_IN] = str(folder.path)
         last_port = folder.port("kafka")
-        specs = [_with_environment(spec, shared) for spec in make_specs()]
+        with folder.usable():
+            scratch.mkdir()
+            specs = [_with_environment(spec, shared) for spec in make_specs()]
         supervisor = Supervisor(specs, folder.path / "logs")
         address = AddressTold(last_port, say)
 
@@ -228,14 +233,16 @@ def running(
             folder.write_stack(record_of(supervisor))
             address.look(folder.port("kafka"))
 
-        supervisor.on_change = changed
+        supervisor.on_change = Record(changed, say).write
+        supervisor.on_disk = disk_told(say)
         supervisor.on_change()
-        try:
-            yield supervisor
-        finally:
-            if killed := supervisor.stop():
-                say(f"Did not end when asked and were killed: {', '.join(killed)}.")
-            shutil.rmtree(scratch, ignore_errors=True)
+        with beating(supervisor_pulse(folder.path)):
+            try:
+                yield supervisor
+            finally:
+                if killed := supervisor.stop():
+                    say(f"Did not end when asked and were killed: {', '.join(killed)}.")
+                shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _with_environment(spec: ProcessSpec, shared: Mapping[str, str]) -> ProcessSpec:
@@ -396,8 +403,13 @@ def up_in_background(
     return f"Not ready after {timeout_seconds:.0f} s{seen}; it goes on trying. See: thalweg ps, {log}"
 
 
-def down(folder: StateFolder, *, timeout_seconds: float) -> list[str]:
+def down(folder: StateFolder, *, timeout_seconds: float, say: Callable[[str], None]) -> list[str]:
     """End the folder's stack, in order if it can be had, else hard.
+
+    Args:
+        folder: Whose stack.
+        timeout_seconds: How long it may take to end in order.
+        say: Told what is waited for, where that takes a while.
 
     Returns:
         What was done, in words; empty if nothing ran.
@@ -406,8 +418,16 @@ def down(folder: StateFolder, *, timeout_seconds: float) -> list[str]:
     supervisor = folder.supervisor()
     if folder.is_held() and supervisor is not None and supervisor.is_alive():
         os.kill(supervisor.pid, signal.SIGTERM)
-        deadline = time.monotonic() + timeout_seconds
-        while folder.is_held() and time.monotonic() < deadline:
+        asked, told = time.monotonic(), False
+        while folder.is_held() and (waited := time.monotonic() - asked) < timeout_seconds:
+            if waited >= DOWN_SILENT_SECONDS and not told:
+                told = True
+                trouble = supervisor_trouble(folder)
+                why = f" The {trouble.what}: {trouble.seen}." if trouble else ""
+                say(
+                    f"Waiting for supervisor {supervisor.pid} to end its processes in order; after"
+                    f" {timeout_seconds:.0f} s they are killed.{why}"
+                )
             time.sleep(0.1)
         if folder.is_held():
             os.kill(supervisor.pid, signal.SIGKILL)
