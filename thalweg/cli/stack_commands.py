@@ -11,6 +11,7 @@ from rich.table import Table
 
 from thalweg.bootstrap.progress import say
 from thalweg.bootstrap.runtime import ensure_runtime
+from thalweg.checkup.machine import disk_finding
 from thalweg.cli.reach.finite import FINITE
 from thalweg.conf.environment import SetupIncompleteError, state_folder
 from thalweg.conf.settings import SettingsError, load_settings
@@ -61,6 +62,9 @@ def up(config: Path | None, overrides: tuple[str, ...], detach: bool, prepared: 
     except SetupIncompleteError as error:
         raise click.ClickException(str(error)) from error
     if not prepared:  # it takes a while, or cannot be done; either is said once
+        room = disk_finding("state folder", folder.path, settings.warehouse.min_free_gb)
+        if room.fix:
+            _say(f"{room.check}: {room.seen}. {room.fix}.")
         ensure_archives(say)
     if detach:
         _up_detached(folder, config, overrides)

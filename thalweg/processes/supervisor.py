@@ -35,6 +35,7 @@ class Supervised:
 
     spec: ProcessSpec
     log: Path
+    log_begins: int = 0  # what its last start said begins here
     state: ProcessState = ProcessState.WAITING
     child: Child | None = None
     identity: ProcessIdentity | None = None
@@ -131,6 +132,7 @@ class Supervisor:
         except OSError as error:
             self._ended(process, f"could not be started: {error}")
             return
+        process.log_begins = process.child.log_begins
         process.identity = ProcessIdentity.of(process.child.pid)
         process.state = ProcessState.STARTING
 
@@ -231,7 +233,8 @@ class Supervisor:
     def raise_if_failed(self) -> None:
         """Raise for the first process that was given up."""
         for process in self.failed():
-            raise ChildFailedError(process.spec.name, f"{process.last_failure} and was given up", process.log)
+            what = f"{process.last_failure} and was given up"
+            raise ChildFailedError(process.spec.name, what, process.log, process.log_begins)
 
     def stop(self) -> list[str]:
         """End all, those first that need others; each has its own time to end, then it is killed.

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from thalweg.conf import readiness
-from thalweg.processes.children import ChildFailedError, NeverReadyError, ProcessSpec, RestartPolicy
+from thalweg.processes.children import ChildFailedError, NeverReadyError, ProcessSpec, RestartPolicy, last_lines
 from thalweg.processes.identity import ProcessIdentity
 from thalweg.processes.supervisor import ProcessState, Supervisor
 from thalweg.stack.leftovers import end_leftovers
@@ -570,3 +570,21 @@ def test_what_a_full_disk_did_not_take_is_said_again(tmp_path: Path) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
     assert not (tmp_path / "jobs.pulse").exists()
+
+
+def test_what_is_shown_of_a_log_is_that_the_disk_is_full_where_it_says_so_since_the_start(tmp_path: Path) -> None:
+    log = tmp_path / "jobs.log"
+    earlier = "java.io.IOException: No space left on device, a year ago\n"
+    after = "\tat org.apache.spark.SparkEnv.get() is null\n" * 300
+    log.write_text(earlier + after)
+    assert "SparkEnv" in last_lines(log, begins=len(earlier))
+    said = '{"level": "error", "error": "Traceback\\njava.io.IOException: No space left on device\\n\\tat x"}\n'
+    log.write_text(earlier + said + after)
+    assert last_lines(log, begins=len(earlier)) == "java.io.IOException: No space left on device"
+
+
+def test_what_is_shown_of_a_process_that_failed_is_of_its_last_start(tmp_path: Path) -> None:
+    (tmp_path / "jobs.log").write_text("No space left on device\n")
+    spec = python("jobs", "import sys; sys.exit('a wrong setting')", is_ready=lambda: False)
+    with pytest.raises(ChildFailedError, match="a wrong setting$"):
+        Supervisor([spec], tmp_path).wait_ready()
