@@ -19,6 +19,7 @@ from deltalake.exceptions import DeltaError
 
 from thalweg.conf.readiness import announce_ready, announce_trouble, keep_pulse
 from thalweg.conf.settings import Settings
+from thalweg.conf.words import cut_short
 from thalweg.jobs.accounting.account import AccountKeeper
 from thalweg.jobs.accounting.order_audit import OrderAudit
 from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
@@ -162,7 +163,7 @@ def _account_in_words(account: AccountKeeper) -> str:
         account.step()
     except Exception as error:
         log.exception("the account could not be brought up to date")
-        return f"the account could not be brought up to date: {type(error).__name__}: {str(error)[:300]}"
+        return f"the account could not be brought up to date: {type(error).__name__}: {cut_short(str(error))}"
     return ""
 
 
@@ -180,9 +181,9 @@ def _round_in_words(settings: Settings, audit: Audit) -> str:
         done = one_round(settings, audit)
     except Exception as error:
         log.exception("a round failed")
-        return f"a round failed: {type(error).__name__}: {str(error)[:300]}"
+        return f"a round failed: {type(error).__name__}: {cut_short(str(error))}"
     log.info("tables looked after", extra={"fields": {"tables": len(done)}})
-    return "; ".join(f"{one.table} could not be looked after: {one.error[:300]}" for one in done if one.error)
+    return "; ".join(f"{one.table} could not be looked after: {cut_short(one.error)}" for one in done if one.error)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from thalweg.conf.words import cut_short
+
 FAILURES: Final = 3
 WITHIN_S: Final = 600.0
 """So many failures within so long are a crash loop; a broker's restart or a full disk give one or two. A query is well
@@ -76,7 +78,7 @@ class BlockedStarts:
     def failing(self, now_s: float) -> dict[str, str]:
         """Return the queries that have waited for too long, each with words for an operator."""
         return {
-            job: f"{job} cannot be started since {(now_s - since) // 60:.0f} min: {why[:300]}"
+            job: f"{job} cannot be started since {(now_s - since) // 60:.0f} min: {cut_short(why)}"
             for job, (since, why) in self._since.items()
             if now_s - since >= WAITING_S
         }
@@ -97,7 +99,8 @@ class CrashLoops:
     def failing(self, now_s: float) -> dict[str, str]:
         """Return the queries in a crash loop, each with words for an operator."""
         return {
-            job: f"{job} failed {len(times)} times within {now_s - times[0]:.0f} s, the last: {self._last[job][:300]}"
+            job: f"{job} failed {len(times)} times within {now_s - times[0]:.0f} s, the last: "
+            + cut_short(self._last[job])
             for job, times in self._failures.items()
             if len(times) == FAILURES and now_s - times[0] <= WITHIN_S
         }

@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -372,17 +374,43 @@ def up_in_background(
         None when it is ready, else what happened instead.
     """
     log = folder.path / "logs" / "supervisor.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        told = output.tell()
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    deadline, last = time.monotonic() + timeout_seconds, ""
+    # Another one may begin, or run, at the same time: the log is the one's that holds the folder.
+    own = log.with_name(f"{log.name}.{uuid.uuid4().hex[:8]}")
+    with folder.usable():
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with own.open("wb") as output:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+    try:
+        return _until_ready(process, folder, own, timeout_seconds=timeout_seconds, say=say)
+    finally:
+        if process.poll() is None:
+            own.replace(log)
+        else:
+            own.unlink()
+
+
+def _until_ready(
+    process: subprocess.Popen[bytes],
+    folder: StateFolder,
+    own: Path,
+    *,
+    timeout_seconds: float,
+    say: Callable[[str], None],
+) -> str | None:
+    told, deadline, last = 0, time.monotonic() + timeout_seconds, ""
     while time.monotonic() < deadline:
-        ended, news = process.poll() is not None, log.read_bytes()[told:]
+        ended, text = process.poll() is not None, own.read_bytes()[told:]
+        # What it ends with is said by who called it, once.
+        news, *error = re.split(rb"^Error: ", text, maxsplit=1, flags=re.MULTILINE)
         if ended:  # its last words may have been read while it was still about to end
-            return news.decode(errors="replace").strip() or last or f"it ended with {process.returncode}. See: {log}"
+            *lines, end = news.decode(errors="replace").splitlines() or [""]
+            if error:
+                lines, end = [*lines, end] if end else lines, error[0].decode(errors="replace")
+            for line in lines:
+                say(line)
+            return end.strip() or last or f"it ended with {process.returncode} and said nothing"
         whole = news[: news.rfind(b"\n") + 1]
         told += len(whole)
         for line in whole.decode(errors="replace").splitlines():
@@ -400,7 +428,7 @@ def up_in_background(
         if process["state"] != ProcessState.READY and not process.get("may_fail")
     )
     seen = f": {unwell}" if unwell else ""
-    return f"Not ready after {timeout_seconds:.0f} s{seen}; it goes on trying. See: thalweg ps, {log}"
+    return f"Not ready after {timeout_seconds:.0f} s{seen}; it goes on trying. See: thalweg ps, {folder.path / 'logs'}"
 
 
 def down(folder: StateFolder, *, timeout_seconds: float, say: Callable[[str], None]) -> list[str]:

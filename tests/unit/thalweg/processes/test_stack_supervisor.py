@@ -442,7 +442,35 @@ def test_a_stack_in_the_background_that_ends_without_a_word_says_so(tmp_path: Pa
     folder = StateFolder(tmp_path)
     trouble = up_in_background([sys.executable, "-c", "raise SystemExit(3)"], folder, timeout_seconds=30, say=print)
     assert trouble is not None
-    assert trouble.startswith("it ended with 3. See: ")
+    assert trouble == "it ended with 3 and said nothing"
+
+
+def test_two_stacks_in_the_background_of_one_folder_are_told_apart(tmp_path: Path) -> None:
+    folder, heard, done = StateFolder(tmp_path / "state"), dict[str, list[str]](), tmp_path / "done"
+
+    def begin(name: str, program: str) -> str | None:
+        said = heard[name] = list[str]()
+        command = [sys.executable, "-c", program]
+        return up_in_background(command, folder, timeout_seconds=60, say=lambda words: told(said, words))
+
+    def told(said: list[str], words: str) -> None:
+        said.append(words)
+        if words == "Starting broker":  # and while it runs, another one begins and is refused
+            refused = "print('Looking', flush=True); raise SystemExit('Error: A stack already runs')"
+            assert begin("second", refused) == "A stack already runs"
+            done.touch()
+
+    runs = f"""
+import os, time
+print('Starting broker', flush=True)
+while not os.path.exists({str(done)!r}):
+    time.sleep(0.02)
+print('Stopping', flush=True)
+raise SystemExit('Error: ValueError: it was not well')
+"""
+    assert begin("first", runs) == "ValueError: it was not well"
+    assert heard == {"first": ["Starting broker", "Stopping"], "second": ["Looking"]}
+    assert list((folder.path / "logs").iterdir()) == []
 
 
 def test_one_that_may_fail_holds_nobody_up_and_is_tried_again_for_ever(tmp_path: Path) -> None:
@@ -586,5 +614,5 @@ def test_what_is_shown_of_a_log_is_that_the_disk_is_full_where_it_says_so_since_
 def test_what_is_shown_of_a_process_that_failed_is_of_its_last_start(tmp_path: Path) -> None:
     (tmp_path / "jobs.log").write_text("No space left on device\n")
     spec = python("jobs", "import sys; sys.exit('a wrong setting')", is_ready=lambda: False)
-    with pytest.raises(ChildFailedError, match="a wrong setting$"):
+    with pytest.raises(ChildFailedError, match=r"a wrong setting$"):
         Supervisor([spec], tmp_path).wait_ready()
