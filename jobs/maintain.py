@@ -19,10 +19,10 @@ from deltalake.exceptions import DeltaError
 
 from thalweg.conf.readiness import announce_ready, announce_trouble, keep_pulse
 from thalweg.conf.settings import Settings
+from thalweg.conf.words import cut_short
 from thalweg.jobs.accounting.account import AccountKeeper
 from thalweg.jobs.accounting.order_audit import OrderAudit
 from thalweg.jobs.runtime.append_upkeep import AppendUpkeep
-from thalweg.jobs.runtime.health import in_a_line
 from thalweg.jobs.runtime.job import Flow, Stop, job_main
 from thalweg.streams.telemetry.rules import site_rules
 from thalweg.sync.clock import Clock, system_clock
@@ -163,7 +163,7 @@ def _account_in_words(account: AccountKeeper) -> str:
         account.step()
     except Exception as error:
         log.exception("the account could not be brought up to date")
-        return f"the account could not be brought up to date: {type(error).__name__}: {in_a_line(error)}"
+        return f"the account could not be brought up to date: {type(error).__name__}: {cut_short(str(error))}"
     return ""
 
 
@@ -181,9 +181,9 @@ def _round_in_words(settings: Settings, audit: Audit) -> str:
         done = one_round(settings, audit)
     except Exception as error:
         log.exception("a round failed")
-        return f"a round failed: {type(error).__name__}: {in_a_line(error)}"
+        return f"a round failed: {type(error).__name__}: {cut_short(str(error))}"
     log.info("tables looked after", extra={"fields": {"tables": len(done)}})
-    return "; ".join(f"{one.table} could not be looked after: {in_a_line(one.error)}" for one in done if one.error)
+    return "; ".join(f"{one.table} could not be looked after: {cut_short(one.error)}" for one in done if one.error)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ from typing import Final
 
 from deltalake.exceptions import DeltaError
 
+from thalweg.conf.words import cut_short
 from thalweg.jobs.microbatch import metrics
 from thalweg.jobs.microbatch.outcome import BatchStep
-from thalweg.jobs.runtime.health import Pulse, in_a_line
+from thalweg.jobs.runtime.health import Pulse
 from thalweg.jobs.runtime.job import Stop
 from thalweg.streams.broker.errors import BrokerUnavailableError, NotAcknowledgedError
 
@@ -61,6 +62,6 @@ class Retry:
 def _words(target: str, error: Exception) -> str:
     hint = "free some space" if "space" in str(error).lower() else "see the cause"
     return (
-        f"{target} cannot be written ({type(error).__name__}: {in_a_line(error)}). The batch is kept and "
+        f"{target} cannot be written ({type(error).__name__}: {cut_short(str(error))}). The batch is kept and "
         f"tried again every {RETRY_AFTER_S:g} s, nothing is lost; {hint}"
     )

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from prometheus_client import Gauge
 
-from thalweg.jobs.runtime.health import WAITING_S, in_a_line
+from thalweg.conf.words import cut_short
+from thalweg.jobs.runtime.health import WAITING_S
 from thalweg.jobs.runtime.job import Stop
 
 FAILING_SECONDS = Gauge(
@@ -90,7 +91,7 @@ def run_in_background(
                     log.error("%s failed and is tried again every %g s", name, every_s, exc_info=error)
                 before = _failing.get(name)
                 since_s = now_s if before is None else before.since_s
-                words = f"{type(error).__name__}: {in_a_line(error)}"
+                words = f"{type(error).__name__}: {cut_short(str(error))}"
                 _failing[name] = _Failing(since_s, words, keeps, told_after_s)
                 FAILING_SECONDS.labels(name).set(now_s - since_s)
             if last:

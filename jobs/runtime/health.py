@@ -3,12 +3,13 @@
 Time is an argument, in seconds of any clock that only goes forward.
 """
 
-import textwrap
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
+
+from thalweg.conf.words import cut_short
 
 FAILURES: Final = 3
 WITHIN_S: Final = 600.0
@@ -25,15 +26,6 @@ WAITING_S: Final = 60.0
 and an object store come back within it, or somebody has to look."""
 STALE_S: Final = 10.0
 """So long what people read may not be written: `tasks` that do not know an end look like a task that runs."""
-
-
-_LONGEST: Final = 500
-"""Characters of an error's words: what was seen, and what to do next."""
-
-
-def in_a_line(words: object) -> str:
-    """Shorten the words of an error to a line for an operator; no word is cut through."""
-    return textwrap.shorten(str(words), _LONGEST, placeholder=" …", break_on_hyphens=False)
 
 
 class Pulse:
@@ -86,7 +78,7 @@ class BlockedStarts:
     def failing(self, now_s: float) -> dict[str, str]:
         """Return the queries that have waited for too long, each with words for an operator."""
         return {
-            job: f"{job} cannot be started since {(now_s - since) // 60:.0f} min: {in_a_line(why)}"
+            job: f"{job} cannot be started since {(now_s - since) // 60:.0f} min: {cut_short(why)}"
             for job, (since, why) in self._since.items()
             if now_s - since >= WAITING_S
         }
@@ -108,7 +100,7 @@ class CrashLoops:
         """Return the queries in a crash loop, each with words for an operator."""
         return {
             job: f"{job} failed {len(times)} times within {times[-1] - times[0]:.0f} s, the last: "
-            f"{in_a_line(self._last[job])}"
+            + cut_short(self._last[job])
             for job, times in self._failures.items()
             if len(times) == FAILURES and now_s - times[0] <= WITHIN_S
         }

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from thalweg.conf.environment import JarSet, SetupIncompleteError
+from thalweg.conf.words import cut_short
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -81,11 +82,11 @@ def check_reachable(spark: "SparkSession", checkpoints: str) -> None:
         told = str(error.java_exception.toString())
         if "ClassNotFound" in told or "NoClassDefFound" in told:
             raise SetupIncompleteError(
-                f"Checkpoints are to lie at {checkpoints}, and this Spark has no classes for S3 ({told[:200]}).",
+                f"Checkpoints are to lie at {checkpoints}, and this Spark has no classes for S3 ({cut_short(told)}).",
                 'Give spark-submit their jars: --jars "$(python -m thalweg.bootstrap.print_jars s3)"',
             ) from error
         raise SetupIncompleteError(
-            f"Checkpoints are to lie at {checkpoints}, which cannot be opened ({told[:300]}).",
+            f"Checkpoints are to lie at {checkpoints}, which cannot be opened ({cut_short(told)}).",
             "The store is named by AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and, one of your own, "
             "AWS_ENDPOINT_URL.",
         ) from error

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from thalweg.conf.words import cut_short
 from thalweg.scheduling.counted import counted
 
 CODECS: Final = ("gzip", "snappy", "lz4", "zstd")
@@ -84,9 +85,9 @@ class UnreadableError(StreamError):
 
     def __init__(self, topics: Sequence[str], cause: BaseException) -> None:
         super().__init__(
-            f"topics {', '.join(topics)[:300]}: records that cannot be read ({type(cause).__name__}: "
-            f"{str(cause)[:300]}). Readable are uncompressed records and {', '.join(CODECS)}: install what is missing "
-            "(`./run doctor` installs the locked packages), or set the topic's compression.type to one of these"
+            f"topics {cut_short(', '.join(topics))}: records that cannot be read ({type(cause).__name__}: "
+            f"{cut_short(str(cause))}). Readable are uncompressed records and {', '.join(CODECS)}: install what is "
+            "missing (`./run doctor` installs the locked packages), or set the topic's compression.type to one of these"
         )
 
 

@@ -14,6 +14,7 @@ from kafka import KafkaProducer
 from kafka.errors import BrokerResponseError, KafkaError, UnknownTopicOrPartitionError
 
 from thalweg.conf.settings import KafkaSettings
+from thalweg.conf.words import cut_short
 from thalweg.streams.broker.admin import make_again
 from thalweg.streams.broker.connection import close_producer, connection_options, tell_retries
 from thalweg.streams.broker.errors import BrokerUnavailableError, MessageTooLargeError, NotAcknowledgedError
@@ -218,7 +219,7 @@ class KafkaPublisher:
         *,
         may_be_gone: bool,
     ) -> NotAcknowledgedError:
-        words = f"{type(cause).__name__}: {cause}"[:300] if cause else "the broker does not answer"
+        words = cut_short(f"{type(cause).__name__}: {cause}") if cause else "the broker does not answer"
         if isinstance(self._last_word, BrokerResponseError):
             last = type(self._last_word)
             words += f"; the broker's last word: {last.__name__} ({last.description or last.message})"

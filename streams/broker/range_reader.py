@@ -19,6 +19,7 @@ import pyarrow as pa
 from kafka import KafkaConsumer, TopicPartition
 
 from thalweg.conf.settings import KafkaSettings
+from thalweg.conf.words import cut_short
 from thalweg.streams.broker.checkpoint_files import CheckpointFiles
 from thalweg.streams.broker.connection import consumer_options, is_unreadable
 from thalweg.streams.broker.stored_checkpoint import can_look_into, files_at
@@ -220,7 +221,7 @@ class RangeReader:
                 unreadable = is_unreadable(error)
                 log.warning(
                     "reading ahead stopped and starts again",
-                    extra={"fields": {"error": f"{type(error).__name__}: {str(error)[:300]}"}},
+                    extra={"fields": {"error": f"{type(error).__name__}: {cut_short(str(error))}"}},
                 )
                 with self._changed:
                     # Partitions go on where they stand; what is asked for meanwhile comes through Spark. What cannot be

@@ -13,6 +13,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from thalweg.conf.settings import KafkaSettings
+from thalweg.conf.words import cut_short
 from thalweg.streams.broker.admin import existing_topics
 from thalweg.streams.broker.connection import close_producer, connection_options
 from thalweg.streams.broker.errors import BrokerUnavailableError, NotAcknowledgedError, TopicGoneError
@@ -170,7 +171,7 @@ class KafkaReplicaLog:
 
     def _failure(self, late: int, total: int, cause: BaseException | None) -> NotAcknowledgedError:
         return NotAcknowledgedError(
-            late, total, self._timeout_ms, [self._topic], f"{type(cause).__name__}: {cause}"[:300]
+            late, total, self._timeout_ms, [self._topic], cut_short(f"{type(cause).__name__}: {cause}")
         )
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Final, Protocol
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from thalweg.agent.regular_files import NoRegularFileError, open_regular
+from thalweg.conf.words import cut_short
 
 CHUNK_BYTES: Final = 1_048_576
 
@@ -174,4 +175,4 @@ def _filesystem(uri: str) -> tuple[Any, str]:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    return cut_short((str(error).splitlines() or [type(error).__name__])[0])

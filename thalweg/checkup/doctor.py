@@ -47,6 +47,8 @@ def examine(config: Path | None = None, overrides: tuple[str, ...] = ()) -> Iter
     state = state_folder()
     finding, stack = stacks.state_finding(state)
     yield finding
+    if stack.runs:
+        yield from stacks.supervisor_findings(state)
     yield from machine.port_findings(stack, KAFKA_PORTS.clients)
     yield machine.disk_finding("state folder", state, settings.warehouse.min_free_gb)
     yield machine.disk_finding("cache", cache_folder(), settings.warehouse.min_free_gb)

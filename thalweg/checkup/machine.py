@@ -1,6 +1,5 @@
 """Look at the machine: room on disk and in memory, ports, the clock."""
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ import psutil
 
 from thalweg.checkup.finding import Finding, fine, problem, warning
 from thalweg.checkup.stacks import StackNow
+from thalweg.processes.disk import FULL_BYTES, free_bytes, free_words
 from thalweg.processes.ports import FIRST_PORT, LAST_PORT, NoFreePortError, accepts_connections, free_port, is_free
 
 # An hour of the demo writes some hundred MB; a warehouse under load grows by GB before compaction catches up.
@@ -27,16 +27,15 @@ EARLIEST_PLAUSIBLE_SECONDS = 1_735_689_600  # 2025-01-01
 
 def disk_finding(what: str, path: Path, min_free_gb: float, free_gb: float | None = None) -> Finding:
     """Judge the free space where ``path`` lies or will lie."""
-    existing = path
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free / 1e9 if free_gb is None else free_gb
-    seen = f"{free:.1f} GB free at {existing}"
+    free = free_bytes(path) if free_gb is None else int(free_gb * 1e9)
+    seen = free_words(path, free)
     fix = f"Free space there, or put the {what} elsewhere (docs/how-to/operations.md)"
-    if free < min_free_gb:
+    if free < FULL_BYTES:
+        return problem(f"disk: {what}", f"it is full: {seen}", fix)
+    if free < min_free_gb * 1e9:
         return problem(f"disk: {what}", f"{seen}, below the {min_free_gb:g} GB of warehouse.min_free_gb", fix)
-    if free < COMFORTABLE_DISK_GB:
-        return warning(f"disk: {what}", seen, fix)
+    if free < COMFORTABLE_DISK_GB * 1e9:
+        return warning(f"disk: {what}", f"{seen}, below the {COMFORTABLE_DISK_GB:g} GB that hours of load want", fix)
     return fine(f"disk: {what}", seen)
 
 

@@ -9,7 +9,7 @@ import psutil
 from thalweg.checkup.finding import Finding, fine, problem, warning
 from thalweg.processes.supervisor import ProcessState
 from thalweg.stack.leftovers import leftovers
-from thalweg.stack.process_table import ProcessRow, process_rows
+from thalweg.stack.process_table import GONE, ProcessRow, process_rows, supervisor_trouble
 from thalweg.stack.state import MARKER, StateFolder, StateFolderError
 from thalweg.sync.ledger.put_back import put_back_in
 
@@ -47,7 +47,7 @@ def state_finding(path: Path) -> tuple[Finding, StackNow]:
         told = ", ".join(str(process.pid) for process in left)
         seen = f"the stack in {path} was cut off and left processes {told}"
         return warning("state folder", seen, "thalweg down"), StackNow(left=frozenset(one.pid for one in left))
-    if any(row.state == "gone" for row in rows):
+    if any(row.state == GONE for row in rows):
         seen = f"the last stack in {path} was cut off; `thalweg up` goes on from there"
         return fine("state folder", seen), StackNow()
     return fine("state folder", f"no stack runs in {path}"), StackNow()
@@ -58,12 +58,18 @@ def _running(path: Path, rows: list[ProcessRow]) -> Finding:
     unwell = [row for row in rows if row.state not in (ProcessState.READY, ProcessState.STOPPED)]
     if not unwell:
         return fine("state folder", f"a stack runs in {path}")
-    failing = [row for row in unwell if row.state == ProcessState.FAILING]
+    graver = [row for row in unwell if row.is_unwell]
     told = ", ".join(
-        f"{row.name} is {row.state}" + (f" ({row.last_failure})" if row in failing else "") for row in unwell
+        f"{row.name} is {row.state}" + (f" ({row.last_failure})" if row.last_failure else "") for row in unwell
     )
-    judge = problem if failing else warning
-    return judge("state folder", f"a stack runs in {path}, but {told}", f"See {(failing or unwell)[0].log}")
+    judge = problem if graver else warning
+    return judge("state folder", f"a stack runs in {path}, but {told}", f"See {(graver or unwell)[0].log}")
+
+
+def supervisor_findings(path: Path) -> Iterator[Finding]:
+    """Tell that the supervisor of a running stack stands still."""
+    if trouble := supervisor_trouble(StateFolder(path, only_look=True)):
+        yield problem(trouble.what, trouble.seen, trouble.remedy)
 
 
 def restored_findings(path: Path) -> Iterator[Finding]:

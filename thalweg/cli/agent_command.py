@@ -259,10 +259,7 @@ def run_agent(
 
 def _announce(words: str) -> None:
     """Tell the supervisor what is wrong, or that nothing is any more."""
-    try:
-        announce_trouble(words) if words else announce_ready()
-    except OSError as error:  # a full disk is what is most often to be told
-        log.warning("the supervisor cannot be told %r: %s", words, error)
+    announce_trouble(words) if words else announce_ready()
 
 
 def _connect(

@@ -1,5 +1,6 @@
 """``thalweg up``, ``down`` and ``ps``."""
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from thalweg.bootstrap.progress import say
 from thalweg.bootstrap.runtime import ensure_runtime
+from thalweg.checkup.machine import disk_finding
 from thalweg.cli.reach.finite import FINITE
 from thalweg.conf.environment import SetupIncompleteError, state_folder
 from thalweg.conf.settings import SettingsError, load_settings
@@ -20,7 +22,9 @@ from thalweg.stack.trouble import STACK_TROUBLE
 
 
 def _say(message: str) -> None:
-    click.echo(message, err=True)
+    # Of a stack in the background this goes into a file: what a full disk does not take ends nothing.
+    with contextlib.suppress(OSError):
+        click.echo(message, err=True)
 
 
 def _open_state(*, only_look: bool = False) -> StateFolder:
@@ -58,6 +62,9 @@ def up(config: Path | None, overrides: tuple[str, ...], detach: bool, prepared: 
     except SetupIncompleteError as error:
         raise click.ClickException(str(error)) from error
     if not prepared:  # it takes a while, or cannot be done; either is said once
+        room = disk_finding("state folder", folder.path, settings.warehouse.min_free_gb)
+        if room.fix:
+            _say(f"{room.check}: {room.seen}. {room.fix}.")
         ensure_archives(say)
     if detach:
         _up_detached(folder, config, overrides)
@@ -98,7 +105,7 @@ def down(timeout_seconds: float) -> None:
 
     Where no stack runs but a demo does, it ends the demo, as Ctrl-C would.
     """
-    done = stack.down(_what_runs(), timeout_seconds=timeout_seconds)
+    done = stack.down(_what_runs(), timeout_seconds=timeout_seconds, say=_say)
     for line in done or ["nothing runs"]:
         _say(line[0].upper() + line[1:] + ".")
 
@@ -108,20 +115,24 @@ def down(timeout_seconds: float) -> None:
 def ps(as_json: bool) -> None:
     """Show the processes of the local stack; where none runs, those of a running demo.
 
-    Exit code 1 says that one runs and does not do its work, or was given up.
+    Exit code 1 says that one runs and does not do its work, is gone or was given up, or that their supervisor stands
+    still or their disk is full.
     """
     folder = _what_runs()
     document = process_table.as_document(folder, rows := process_table.process_rows(folder))
-    unwell = [row for row in rows if document["running"] and row.state in ("failing", "failed")]
+    unwell = [row for row in rows if document["running"] and row.is_unwell]
+    code = 1 if unwell or (document["running"] and document["trouble"]) else 0
     if as_json:
         click.echo(json.dumps(document))
-        sys.exit(1 if unwell else 0)
+        sys.exit(code)
+    for trouble in document["trouble"]:
+        click.echo("{what}: {seen}. To mend it: {remedy}.".format(**trouble))
     if not document["running"] and folder.is_held():
         click.echo(f"A stack begins in {folder.path}, and nothing is recorded of it yet: look again in a moment")
         return
     if not document["running"]:
         click.echo(f"No stack runs in {folder.path}. Start one: thalweg up")
-        if not any(row.state == "gone" for row in rows):
+        if not any(row.state == process_table.GONE for row in rows):
             return
     table = Table(box=None)
     for heading in ("process", "state", "pid", "up", "ports", "cpu %", "rss MB", "restarts"):
@@ -141,4 +152,4 @@ def ps(as_json: bool) -> None:
     click.echo(f"Logs: {folder.path / 'logs'}")
     for row in unwell:
         click.echo(f"{row.name} is {row.state}: {row.last_failure}")
-    sys.exit(1 if unwell else 0)
+    sys.exit(code)

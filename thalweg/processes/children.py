@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,11 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from thalweg.conf.readiness import READY_FILE, progress_file, pulse_file, trouble_in
+from thalweg.conf.words import cut_short
 from thalweg.processes import leash
 
 LEASH = Path(leash.__file__)
 # Put aside at a start when it is longer: a stack that is restarted for months must not fill the disk with its logs.
 LOG_LIMIT_BYTES = 50_000_000
+# Of the end of a log: the stack traces that follow upon a cause are some hundred KB.
+SEARCHED_BYTES = 1_048_576
+_SAYS_FULL = re.compile("No space left on device|Disk quota exceeded")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +68,8 @@ class NeverReadyError(Exception):
 class ChildFailedError(Exception):
     """A child process ended, or did not become ready in time; the message ends with the last lines of its log."""
 
-    def __init__(self, name: str, what: str, log: Path) -> None:
-        super().__init__(f"{name} {what}. Last lines of {log}:\n{last_lines(log)}")
+    def __init__(self, name: str, what: str, log: Path, log_begins: int = 0) -> None:
+        super().__init__(f"{name} {what}. Last lines of {log}:\n{last_lines(log, begins=log_begins)}")
 
 
 class Child:
@@ -80,9 +85,11 @@ class Child:
         self._announcement.unlink(missing_ok=True)
         progress_file(self._announcement).unlink(missing_ok=True)
         pulse_file(self._announcement).unlink(missing_ok=True)
-        if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
-            log.rename(log.with_suffix(".log.old"))
+        with contextlib.suppress(OSError):  # a log that cannot be put aside is no reason not to start
+            if log.stat().st_size > LOG_LIMIT_BYTES:
+                log.rename(log.with_suffix(".log.old"))
         with log.open("ab") as output:
+            self.log_begins = output.tell()  # what stands before is an earlier start's
             # A group of its own: Ctrl-C in the terminal reaches the supervisor only, which ends children in order.
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), *spec.argv],
@@ -140,17 +147,18 @@ class Child:
         while True:
             code = self.exit_code()
             if code is not None:
-                raise ChildFailedError(self.spec.name, f"ended with code {code} before it was ready", self.log)
+                raise self._failed(f"ended with code {code} before it was ready")
             try:
                 if self.is_ready():
                     return
             except NeverReadyError as error:
-                raise ChildFailedError(self.spec.name, f"cannot become ready: {error}", self.log) from error
+                raise self._failed(f"cannot become ready: {error}") from error
             if time.monotonic() > deadline:
-                raise ChildFailedError(
-                    self.spec.name, f"was not ready within {self.spec.ready_timeout_seconds:.0f} s", self.log
-                )
+                raise self._failed(f"was not ready within {self.spec.ready_timeout_seconds:.0f} s")
             time.sleep(0.05)
+
+    def _failed(self, what: str) -> ChildFailedError:
+        return ChildFailedError(self.spec.name, what, self.log, self.log_begins)
 
     def stop(self) -> bool:
         """End the process: ask, wait as long as it may take, then kill what is left of its group.
@@ -189,11 +197,22 @@ def kill_group(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def last_lines(log: Path, count: int = 12) -> str:
-    """Return the end of a log, for an error message."""
+def last_lines(log: Path, count: int = 12, begins: int = 0) -> str:
+    """Return the end of a log, for an error message; where it says that a disk is full, that line alone.
+
+    What a disk that is full brings about is told at length behind it, and explains nothing.
+
+    Args:
+        log: The file.
+        count: Lines, at most.
+        begins: Where in the file those of interest begin.
+    """
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 8192))
-            return "\n".join(file.read().decode(errors="replace").splitlines()[-count:])
+            file.seek(max(begins, log.stat().st_size - SEARCHED_BYTES))
+            text = file.read().decode(errors="replace")
     except OSError as error:
         return f"(no log: {error.strerror})"
+    # Within a line of JSON a stack trace's lines are told apart by the two characters of an escape.
+    full = [line for line in re.split(r"\n|\\n", text) if _SAYS_FULL.search(line)]
+    return cut_short(full[-1]) if full else "\n".join(text[-8192:].splitlines()[-count:])

@@ -4,6 +4,7 @@ One step at a time (`tick`), so that whoever supervises keeps the thread: the de
 line sleeps. Stay on that thread: on Linux the children end with the thread that started them.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 from thalweg.processes.children import Child, ChildFailedError, NeverReadyError, ProcessSpec
+from thalweg.processes.disk import full_words
 from thalweg.processes.identity import ProcessIdentity
 
 
@@ -33,6 +35,7 @@ class Supervised:
 
     spec: ProcessSpec
     log: Path
+    log_begins: int = 0  # what its last start said begins here
     state: ProcessState = ProcessState.WAITING
     child: Child | None = None
     identity: ProcessIdentity | None = None
@@ -58,10 +61,17 @@ class Supervisor:
 
     specs: Sequence[ProcessSpec]
     log_folder: Path
-    on_change: Callable[[], None] = lambda: None  # called after every change of any state, or of its words
+    # Called after every change of any state, or of its words. False: it could not be written down, and is called again
+    # at the next tick.
+    on_change: Callable[[], bool] = lambda: True
     on_progress: Callable[[str, str], None] = lambda name, words: None  # called with a process's new words of progress
+    on_disk: Callable[[str], None] = lambda words: None  # called when the disk becomes full, with "" when it has room
     clock_seconds: Callable[[], float] = time.monotonic
+    disk_full: Callable[[Path], str] = full_words  # of the logs' folder: words, "" where there is room
     processes: dict[str, Supervised] = field(init=False)  # in order of need
+    full: str = field(init=False, default="")  # the disk, in words, as it was at the last tick
+    _full_seconds: float = field(init=False, default=-math.inf)  # when it was last seen to be full
+    _is_written_down: bool = field(init=False, default=True)
 
     def __post_init__(self) -> None:
         by_name = {spec.name: spec for spec in self.specs}
@@ -75,11 +85,21 @@ class Supervisor:
 
     def tick(self) -> None:
         """Look at every process once and do what is due; returns at once but for a ready check in flight."""
+        self._look_at_disk()
+        if not self._is_written_down:
+            self._is_written_down = self.on_change()
         for process in self.processes.values():
             before = process.state, process.last_failure
             self._advance(process)
             if (process.state, process.last_failure) != before:
-                self.on_change()
+                self._is_written_down = self.on_change()
+
+    def _look_at_disk(self) -> None:
+        before, self.full = self.full, self.disk_full(self.log_folder)
+        if self.full:
+            self._full_seconds = self.clock_seconds()
+        if bool(self.full) != bool(before):
+            self.on_disk(self.full)
 
     def _advance(self, process: Supervised) -> None:
         now = self.clock_seconds()
@@ -88,7 +108,8 @@ class Supervisor:
                 if all(self.processes[name].state is ProcessState.READY for name in process.spec.needs):
                     self._start(process)
             case ProcessState.PAUSING:
-                if now >= process.start_again_seconds:
+                # On a full disk it would fail again, whatever it is: it waits for room.
+                if now >= process.start_again_seconds and not self.full:
                     self._start(process)
             case ProcessState.STARTING | ProcessState.READY | ProcessState.FAILING:
                 assert process.child is not None
@@ -105,13 +126,14 @@ class Supervisor:
     def _start(self, process: Supervised) -> None:
         process.started_seconds = process.moved_seconds = self.clock_seconds()
         process.progress = ""
-        if process.spec.again is not None and not process.was_ready:
-            process.spec = process.spec.again()
         try:
+            if process.spec.again is not None and not process.was_ready:
+                process.spec = process.spec.again()
             process.child = Child(process.spec, process.log)
         except OSError as error:
             self._ended(process, f"could not be started: {error}")
             return
+        process.log_begins = process.child.log_begins
         process.identity = ProcessIdentity.of(process.child.pid)
         process.state = ProcessState.STARTING
 
@@ -155,6 +177,11 @@ class Supervisor:
         process.last_failure = how
         policy = process.spec.restart
         now = self.clock_seconds()
+        if self._was_for_the_disk(process):
+            process.last_failure = f"{how}, and the disk is full: it is started again when there is room"
+            process.start_again_seconds = now + policy.first_delay_seconds
+            process.state = ProcessState.PAUSING
+            return
         if now - process.started_seconds >= policy.healthy_after_seconds:
             process.restarts = 0
         if not process.spec.may_fail and process.restarts >= (
@@ -165,6 +192,15 @@ class Supervisor:
         process.start_again_seconds = now + policy.delay_seconds(min(process.restarts, policy.max_restarts))
         process.restarts += 1
         process.state = ProcessState.PAUSING
+
+    def _was_for_the_disk(self, process: Supervised) -> bool:
+        """Whether a process ended where the disk was full: no failure of its own, and no reason to give it up.
+
+        What ends may free what it had taken, so that there is room again at this moment. One that was never ready is
+        not excused by that: it does not fit on this disk, and somebody waits to hear why.
+        """
+        self._look_at_disk()
+        return bool(self.full) or (process.was_ready and self._full_seconds >= process.started_seconds)
 
     def moved_seconds(self) -> float:
         """When a process was last started or said how far it is, on the supervisor's clock."""
@@ -198,7 +234,8 @@ class Supervisor:
     def raise_if_failed(self) -> None:
         """Raise for the first process that was given up."""
         for process in self.failed():
-            raise ChildFailedError(process.spec.name, f"{process.last_failure} and was given up", process.log)
+            what = f"{process.last_failure} and was given up"
+            raise ChildFailedError(process.spec.name, what, process.log, process.log_begins)
 
     def stop(self) -> list[str]:
         """End all, those first that need others; each has its own time to end, then it is killed.
@@ -217,7 +254,7 @@ class Supervisor:
                 process.child = None
                 process.identity = None
                 process.state = ProcessState.STOPPED
-                self.on_change()
+                self._is_written_down = self.on_change()
         return killed
 
     def _needed_by_none(self) -> list[Supervised]:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 import onnxruntime as ort
 
+from thalweg.conf.words import cut_short
 from thalweg.serving.tensors import DTYPES, Array, RequestTensor, TensorError, datatype_of, to_array
 from thalweg.serving.version_record import ModelVersion, TensorSpec
 
@@ -153,4 +154,4 @@ def _told(specs: Sequence[TensorSpec]) -> str:
 
 
 def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return cut_short(str(error))

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Final
 
+from thalweg.conf.words import cut_short
+
 _RAISED: Final = re.compile(r"^[\w.]*(?:Error|Exception)\b.*", re.MULTILINE)
 _LAST_BYTES: Final = 1_048_576
 """Of each log; who repeats an error fills more than that soon, and the newest lies at the end."""
@@ -22,7 +24,7 @@ def newest_error(folder: Path) -> str | None:
     told = str(line.get("error", "")).strip()
     raised = _RAISED.findall(told)
     said = " ".join(filter(None, [line.get("job"), line["message"]]))
-    return f"{at[:19]}Z {name}: {said}" + (f": {(raised or [told])[-1][:300]}" if told else "")
+    return f"{at[:19]}Z {name}: {said}" + (f": {cut_short((raised or [told])[-1])}" if told else "")
 
 
 def _ends(folder: Path) -> list[tuple[str, str]]:

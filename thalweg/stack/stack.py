@@ -2,16 +2,19 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from thalweg.conf.environment import JarSet, find_java, jar_paths
+from thalweg.conf.readiness import beating
 from thalweg.conf.settings import Settings
 from thalweg.processes.children import ProcessSpec
 from thalweg.processes.identity import ProcessIdentity
@@ -19,8 +22,9 @@ from thalweg.processes.ports import LOOPBACK, free_port
 from thalweg.processes.supervisor import ProcessState, Supervisor
 from thalweg.stack.broker import BrokerDoor, BrokerPorts, broker_spec, choose_ports
 from thalweg.stack.leftovers import SUPERVISED_IN, end_leftovers
+from thalweg.stack.process_table import supervisor_pulse, supervisor_trouble
 from thalweg.stack.state import StateFolder, identity_in
-from thalweg.stack.telling import AddressTold, Progress
+from thalweg.stack.telling import AddressTold, Progress, Record, disk_told
 from thalweg.sync.ledger.put_back import put_back_in
 
 # Kafka's own port, where it is free: what has no word of the stack, such as a plain producer, tries it first.
@@ -29,6 +33,8 @@ KAFKA_PORTS = BrokerPorts(clients=9092, controller=9093)
 JOBS_READY_SECONDS = 180.0
 # A micro-batch in flight may finish, then Spark stops.
 JOBS_STOP_SECONDS = 30.0
+# Most stacks have ended by then; who waits longer wants to know for what.
+DOWN_SILENT_SECONDS = 5.0
 _KNOWN_PORTS = (
     "kafka",
     "controller",
@@ -216,11 +222,12 @@ def running(
             say(f"The last stack in {folder.path} was cut off; ended what was left of it: {', '.join(ended)}.")
         scratch = folder.path / "scratch"
         shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
         shared = {"THALWEG_STATE": str(folder.path), **scratch_environment(scratch, os.environ)}
         shared[SUPERVISED_IN] = str(folder.path)
         last_port = folder.port("kafka")
-        specs = [_with_environment(spec, shared) for spec in make_specs()]
+        with folder.usable():
+            scratch.mkdir()
+            specs = [_with_environment(spec, shared) for spec in make_specs()]
         supervisor = Supervisor(specs, folder.path / "logs")
         address = AddressTold(last_port, say)
 
@@ -228,14 +235,16 @@ def running(
             folder.write_stack(record_of(supervisor))
             address.look(folder.port("kafka"))
 
-        supervisor.on_change = changed
+        supervisor.on_change = Record(changed, say).write
+        supervisor.on_disk = disk_told(say)
         supervisor.on_change()
-        try:
-            yield supervisor
-        finally:
-            if killed := supervisor.stop():
-                say(f"Did not end when asked and were killed: {', '.join(killed)}.")
-            shutil.rmtree(scratch, ignore_errors=True)
+        with beating(supervisor_pulse(folder.path)):
+            try:
+                yield supervisor
+            finally:
+                if killed := supervisor.stop():
+                    say(f"Did not end when asked and were killed: {', '.join(killed)}.")
+                shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _with_environment(spec: ProcessSpec, shared: Mapping[str, str]) -> ProcessSpec:
@@ -365,17 +374,43 @@ def up_in_background(
         None when it is ready, else what happened instead.
     """
     log = folder.path / "logs" / "supervisor.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        told = output.tell()
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    deadline, last = time.monotonic() + timeout_seconds, ""
+    # Another one may begin, or run, at the same time: the log is the one's that holds the folder.
+    own = log.with_name(f"{log.name}.{uuid.uuid4().hex[:8]}")
+    with folder.usable():
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with own.open("wb") as output:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+    try:
+        return _until_ready(process, folder, own, timeout_seconds=timeout_seconds, say=say)
+    finally:
+        if process.poll() is None:
+            own.replace(log)
+        else:
+            own.unlink()
+
+
+def _until_ready(
+    process: subprocess.Popen[bytes],
+    folder: StateFolder,
+    own: Path,
+    *,
+    timeout_seconds: float,
+    say: Callable[[str], None],
+) -> str | None:
+    told, deadline, last = 0, time.monotonic() + timeout_seconds, ""
     while time.monotonic() < deadline:
-        ended, news = process.poll() is not None, log.read_bytes()[told:]
+        ended, text = process.poll() is not None, own.read_bytes()[told:]
+        # What it ends with is said by who called it, once.
+        news, *error = re.split(rb"^Error: ", text, maxsplit=1, flags=re.MULTILINE)
         if ended:  # its last words may have been read while it was still about to end
-            return news.decode(errors="replace").strip() or last or f"it ended with {process.returncode}. See: {log}"
+            *lines, end = news.decode(errors="replace").splitlines() or [""]
+            if error:
+                lines, end = [*lines, end] if end else lines, error[0].decode(errors="replace")
+            for line in lines:
+                say(line)
+            return end.strip() or last or f"it ended with {process.returncode} and said nothing"
         whole = news[: news.rfind(b"\n") + 1]
         told += len(whole)
         for line in whole.decode(errors="replace").splitlines():
@@ -393,11 +428,16 @@ def up_in_background(
         if process["state"] != ProcessState.READY and not process.get("may_fail")
     )
     seen = f": {unwell}" if unwell else ""
-    return f"Not ready after {timeout_seconds:.0f} s{seen}; it goes on trying. See: thalweg ps, {log}"
+    return f"Not ready after {timeout_seconds:.0f} s{seen}; it goes on trying. See: thalweg ps, {folder.path / 'logs'}"
 
 
-def down(folder: StateFolder, *, timeout_seconds: float) -> list[str]:
+def down(folder: StateFolder, *, timeout_seconds: float, say: Callable[[str], None]) -> list[str]:
     """End the folder's stack, in order if it can be had, else hard.
+
+    Args:
+        folder: Whose stack.
+        timeout_seconds: How long it may take to end in order.
+        say: Told what is waited for, where that takes a while.
 
     Returns:
         What was done, in words; empty if nothing ran.
@@ -406,8 +446,16 @@ def down(folder: StateFolder, *, timeout_seconds: float) -> list[str]:
     supervisor = folder.supervisor()
     if folder.is_held() and supervisor is not None and supervisor.is_alive():
         os.kill(supervisor.pid, signal.SIGTERM)
-        deadline = time.monotonic() + timeout_seconds
-        while folder.is_held() and time.monotonic() < deadline:
+        asked, told = time.monotonic(), False
+        while folder.is_held() and (waited := time.monotonic() - asked) < timeout_seconds:
+            if waited >= DOWN_SILENT_SECONDS and not told:
+                told = True
+                trouble = supervisor_trouble(folder)
+                why = f" The {trouble.what}: {trouble.seen}." if trouble else ""
+                say(
+                    f"Waiting for supervisor {supervisor.pid} to end its processes in order; after"
+                    f" {timeout_seconds:.0f} s they are killed.{why}"
+                )
             time.sleep(0.1)
         if folder.is_held():
             os.kill(supervisor.pid, signal.SIGKILL)

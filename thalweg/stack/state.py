@@ -17,6 +17,7 @@ from typing import Any
 
 from thalweg.conf.environment import CHAOS, DEMO
 from thalweg.processes import ports as own_ports
+from thalweg.processes.disk import is_full
 from thalweg.processes.identity import ProcessIdentity
 
 FORMAT = 1
@@ -49,16 +50,29 @@ class StateFolder:
         """
         self.path = path
         self._is_ours = False
-        try:
+        with self.usable():
             if not only_look:
                 path.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 self.check(path)
             if not only_look and not (path / MARKER).exists():
                 write_json(path / MARKER, {"what": "state folder of a local thalweg stack", "format": FORMAT})
+
+    @contextlib.contextmanager
+    def usable(self) -> Iterator[None]:
+        """Around what is read and written in the folder before anything runs.
+
+        Raises:
+            StateFolderError: The disk did not let it.
+        """
+        try:
+            yield
         except OSError as error:
+            remedy = "Name another one in THALWEG_STATE"
+            if is_full(error):
+                remedy = f"Free space there, or {remedy[0].lower()}{remedy[1:]}"
             raise StateFolderError(
-                f"State folder {path} cannot be used: {error.strerror}. Name another one in THALWEG_STATE."
+                f"State folder {self.path} cannot be used: {error.strerror or error}. {remedy}."
             ) from error
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""What a stack says while it starts: how far its processes are, and that its address is not the one it had."""
+"""What a stack says: how far its processes are, that its address is not the one it had, what its disk does not take."""
 
 from collections.abc import Callable
 from typing import Final
@@ -39,3 +39,37 @@ class AddressTold:
                 f"Kafka is at {LOOPBACK}:{port} now, no more at {LOOPBACK}:{before}: somebody else listens there. What "
                 f"was told the old address writes to whoever that is; tell it the new one."
             )
+
+
+class Record:
+    """Writes down what runs, as well as it goes: a disk that takes nothing is no reason to end what runs."""
+
+    def __init__(self, write: Callable[[], None], say: Callable[[str], None]) -> None:
+        self._write = write
+        self._say = say
+        self._is_written = True
+
+    def write(self) -> bool:
+        """Write it, and tell whether that went well; that it did not is said once."""
+        before = self._is_written
+        try:
+            self._write()
+            self._is_written = True
+        except OSError as error:
+            self._is_written = False
+            if before:
+                why = error.strerror or str(error)
+                self._say(f"What runs cannot be written down ({why}); until it can, `thalweg ps` shows what was.")
+        return self._is_written
+
+
+def disk_told(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Return what says that the disk is full, or with "" that there is room again."""
+
+    def told(words: str) -> None:
+        if words:
+            say(f"{words[0].upper()}{words[1:]}. Free space there: what runs goes on, what ends waits for room.")
+        else:
+            say("There is room on the disk again: what has ended is started.")
+
+    return told

@@ -34,7 +34,7 @@ from thalweg.scheduling.solve.solve import STRATEGIES
 from thalweg.scheduling.world.facts import TenantLimits
 from thalweg.scheduling.world.orders import read_order_row
 from thalweg.scheduling.world.standing import StandingOrders
-from thalweg.stack.process_table import process_rows
+from thalweg.stack.process_table import process_rows, stack_troubles
 from thalweg.stack.state import running_in
 from thalweg.sync.clock import Clock
 from thalweg.window.foresight import PLANNING
@@ -205,11 +205,15 @@ class Reports:
         try:
             folder = running_in(self._state) if self._state.is_dir() else None
             rows = [] if folder is None else process_rows(folder, sample_seconds=0)
+            troubles = [] if folder is None else stack_troubles(folder)
         except Exception:  # a state folder of somebody else's is no reason to show nothing
             return []
         return [
             {"name": row.name, "state": row.state, "failure": row.last_failure, "restarts": row.restarts}
             for row in rows
+        ] + [
+            {"name": trouble.what, "state": f"{trouble.seen};", "failure": trouble.remedy, "restarts": 0}
+            for trouble in troubles
         ]
 
     def regions(self, tenant: str | None = None) -> Document:

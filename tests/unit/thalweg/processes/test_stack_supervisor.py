@@ -1,5 +1,6 @@
 """Supervision with small real processes: order, restarts, orderly ends, nothing left behind."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -13,12 +14,12 @@ import psutil
 import pytest
 
 from thalweg.conf import readiness
-from thalweg.processes.children import ChildFailedError, NeverReadyError, ProcessSpec, RestartPolicy
+from thalweg.processes.children import ChildFailedError, NeverReadyError, ProcessSpec, RestartPolicy, last_lines
 from thalweg.processes.identity import ProcessIdentity
 from thalweg.processes.supervisor import ProcessState, Supervisor
 from thalweg.stack.leftovers import end_leftovers
 from thalweg.stack.stack import running, up_in_background
-from thalweg.stack.state import StateFolder
+from thalweg.stack.state import StateFolder, StateFolderError
 
 AT_ONCE = RestartPolicy(first_delay_seconds=0.05, max_delay_seconds=0.05)
 
@@ -449,7 +450,35 @@ def test_a_stack_in_the_background_that_ends_without_a_word_says_so(tmp_path: Pa
     folder = StateFolder(tmp_path)
     trouble = up_in_background([sys.executable, "-c", "raise SystemExit(3)"], folder, timeout_seconds=30, say=print)
     assert trouble is not None
-    assert trouble.startswith("it ended with 3. See: ")
+    assert trouble == "it ended with 3 and said nothing"
+
+
+def test_two_stacks_in_the_background_of_one_folder_are_told_apart(tmp_path: Path) -> None:
+    folder, heard, done = StateFolder(tmp_path / "state"), dict[str, list[str]](), tmp_path / "done"
+
+    def begin(name: str, program: str) -> str | None:
+        said = heard[name] = list[str]()
+        command = [sys.executable, "-c", program]
+        return up_in_background(command, folder, timeout_seconds=60, say=lambda words: told(said, words))
+
+    def told(said: list[str], words: str) -> None:
+        said.append(words)
+        if words == "Starting broker":  # and while it runs, another one begins and is refused
+            refused = "print('Looking', flush=True); raise SystemExit('Error: A stack already runs')"
+            assert begin("second", refused) == "A stack already runs"
+            done.touch()
+
+    runs = f"""
+import os, time
+print('Starting broker', flush=True)
+while not os.path.exists({str(done)!r}):
+    time.sleep(0.02)
+print('Stopping', flush=True)
+raise SystemExit('Error: ValueError: it was not well')
+"""
+    assert begin("first", runs) == "ValueError: it was not well"
+    assert heard == {"first": ["Starting broker", "Stopping"], "second": ["Looking"]}
+    assert list((folder.path / "logs").iterdir()) == []
 
 
 def test_one_that_may_fail_holds_nobody_up_and_is_tried_again_for_ever(tmp_path: Path) -> None:
@@ -461,3 +490,137 @@ def test_one_that_may_fail_holds_nobody_up_and_is_tried_again_for_ever(tmp_path:
     assert supervisor.all_ready()
     assert supervisor.processes["window"].last_failure == "ended with exit code 3"
     supervisor.stop()
+
+
+class Disk:
+    """A disk that is full or not, as a test says."""
+
+    def __init__(self, words: str = "") -> None:
+        self.words = words
+
+    def full(self, _: Path) -> str:
+        return self.words
+
+
+def test_what_ends_on_a_full_disk_waits_for_room_and_is_never_given_up(tmp_path: Path) -> None:
+    disk, told = Disk(), list[str]()
+    policy = RestartPolicy(max_restarts=1, first_delay_seconds=0.0, max_delay_seconds=0.0)
+    supervisor = Supervisor([sleeper("broker", restart=policy)], tmp_path, disk_full=disk.full, on_disk=told.append)
+    broker = supervisor.processes["broker"]
+    try:
+        for is_freed_by_its_end in (False, True, False):
+            tick_until(supervisor, supervisor.all_ready)
+            disk.words = "the disk is full: 0 MB free"
+            supervisor.tick()
+            if is_freed_by_its_end:
+                disk.words = ""
+            assert broker.identity is not None
+            os.kill(broker.identity.pid, signal.SIGKILL)
+            tick_until(supervisor, lambda: broker.state is ProcessState.PAUSING)
+            assert broker.restarts == 0
+            assert "signal 9, and the disk is full: it is started again when there is room" in broker.last_failure
+            for _ in range(0 if is_freed_by_its_end else 3):
+                supervisor.tick()
+                assert broker.state is ProcessState.PAUSING
+            disk.words = ""
+        tick_until(supervisor, supervisor.all_ready)
+        assert told == ["the disk is full: 0 MB free", ""] * 3
+    finally:
+        supervisor.stop()
+
+
+def test_what_never_fitted_on_the_disk_is_given_up(tmp_path: Path) -> None:
+    disk = Disk()
+    supervisor = Supervisor([sleeper("jobs", is_ready=lambda: False, restart=AT_ONCE)], tmp_path, disk_full=disk.full)
+    jobs = supervisor.processes["jobs"]
+    for state in (ProcessState.PAUSING, ProcessState.FAILED):
+        tick_until(supervisor, lambda: jobs.state is ProcessState.STARTING)
+        disk.words = "the disk is full"
+        supervisor.tick()
+        disk.words = ""  # what ended has removed what it had half written
+        assert jobs.identity is not None
+        os.kill(jobs.identity.pid, signal.SIGKILL)
+        tick_until(supervisor, lambda: jobs.state is not ProcessState.STARTING)
+        assert jobs.state is state
+
+
+def test_a_spec_that_cannot_be_made_anew_for_want_of_room_is_tried_again(tmp_path: Path) -> None:
+    made = iter([OSError(errno.ENOSPC, "No space left on device"), sleeper("broker")])
+
+    def again() -> ProcessSpec:
+        spec = next(made)
+        if isinstance(spec, OSError):
+            raise spec
+        return spec
+
+    supervisor = Supervisor([sleeper("broker", again=again)], tmp_path)
+    try:
+        tick_until(supervisor, supervisor.all_ready)
+        assert "No space left on device" in supervisor.processes["broker"].last_failure
+    finally:
+        supervisor.stop()
+
+
+def test_a_stack_goes_on_where_its_record_cannot_be_written_and_writes_it_when_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, said, writes = StateFolder(tmp_path), list[str](), StateFolder.write_stack
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with running(folder, lambda: [sleeper("one"), sleeper("two")], say=said.append) as supervisor:
+        monkeypatch.setattr(StateFolder, "write_stack", full)
+        assert supervisor.wait_ready()
+        first = supervisor.processes["one"].identity
+        supervisor.tick()
+        assert folder.stack()["processes"][0]["state"] == "waiting"
+        assert supervisor.processes["one"].identity == first is not None
+        monkeypatch.setattr(StateFolder, "write_stack", writes)
+        supervisor.tick()
+        assert [record["state"] for record in folder.stack()["processes"]] == ["ready", "ready"]
+        monkeypatch.setattr(StateFolder, "write_stack", full)
+    once = "What runs cannot be written down (No space left on device); until it can, `thalweg ps` shows what was."
+    assert said == [once, once], "once each time"
+    assert first is not None and wait_gone(first)
+
+
+def test_a_stack_that_finds_no_room_to_begin_says_so(tmp_path: Path) -> None:
+    def full() -> list[ProcessSpec]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with (
+        pytest.raises(StateFolderError, match=r"cannot be used: No space left on device\. Free space there, or name"),
+        running(StateFolder(tmp_path), full, say=print),
+    ):
+        pass
+
+
+def test_what_a_full_disk_did_not_take_is_said_again(tmp_path: Path) -> None:
+    file = tmp_path / "away" / "jobs.ready"
+    readiness.announce_trouble("place failed 3 times", {readiness.READY_FILE: str(file)})  # and raises nothing
+    file.parent.mkdir()
+    with readiness.beating(tmp_path / "jobs.pulse"):
+        deadline = time.monotonic() + 20
+        while readiness.trouble_in(file) != "place failed 3 times":
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert not (tmp_path / "jobs.pulse").exists()
+
+
+def test_what_is_shown_of_a_log_is_that_the_disk_is_full_where_it_says_so_since_the_start(tmp_path: Path) -> None:
+    log = tmp_path / "jobs.log"
+    earlier = "java.io.IOException: No space left on device, a year ago\n"
+    after = "\tat org.apache.spark.SparkEnv.get() is null\n" * 300
+    log.write_text(earlier + after)
+    assert "SparkEnv" in last_lines(log, begins=len(earlier))
+    said = '{"level": "error", "error": "Traceback\\njava.io.IOException: No space left on device\\n\\tat x"}\n'
+    log.write_text(earlier + said + after)
+    assert last_lines(log, begins=len(earlier)) == "java.io.IOException: No space left on device"
+
+
+def test_what_is_shown_of_a_process_that_failed_is_of_its_last_start(tmp_path: Path) -> None:
+    (tmp_path / "jobs.log").write_text("No space left on device\n")
+    spec = python("jobs", "import sys; sys.exit('a wrong setting')", is_ready=lambda: False)
+    with pytest.raises(ChildFailedError, match=r"a wrong setting$"):
+        Supervisor([spec], tmp_path).wait_ready()

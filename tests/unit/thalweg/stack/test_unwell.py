@@ -2,6 +2,8 @@
 
 import json
 import multiprocessing
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -12,9 +14,11 @@ import pytest
 from click.testing import CliRunner
 
 from thalweg.checkup.finding import Severity
-from thalweg.checkup.stacks import state_finding
+from thalweg.checkup.stacks import state_finding, supervisor_findings
 from thalweg.cli.main import cli
 from thalweg.processes.children import ProcessSpec
+from thalweg.processes.identity import ProcessIdentity
+from thalweg.stack import process_table, stack
 from thalweg.stack.stack import Interruption, UnwellError, up
 from thalweg.stack.state import StateFolder
 
@@ -64,6 +68,12 @@ class Running:
         found = CliRunner().invoke(cli, ["ps", "--json"])
         return found.exit_code, json.loads(found.stdout)
 
+    def signal(self, signum: int, *, supervisor: bool = False) -> int:
+        pid = self.process.pid if supervisor else self.folder.stack()["processes"][0]["pid"]
+        assert isinstance(pid, int)
+        os.kill(pid, signum)
+        return pid
+
     def end(self) -> int | None:
         self.process.terminate()
         self.process.join(60)
@@ -104,3 +114,76 @@ def test_who_is_well_again_ends_well(running: Running) -> None:
     running.until("ready")
     assert running.ps()[0] == 0
     assert running.end() == 0
+
+
+def test_a_process_that_is_stopped_by_a_signal_is_told_as_frozen_at_once(running: Running) -> None:
+    running.until("ready")
+    pid = running.signal(signal.SIGSTOP)
+    running.until("frozen")
+    code, document = running.ps()
+    words = f"it is stopped by a signal: kill -CONT {pid} lets it go on"
+    assert (code, document["processes"][0]["last_failure"]) == (1, words)
+    told = CliRunner().invoke(cli, ["ps"])
+    assert (told.exit_code, f"jobs is frozen: {words}" in told.stdout) == (1, True)
+    finding, _ = state_finding(running.folder.path)
+    assert (finding.status, f"jobs is frozen ({words})" in finding.seen) == (Severity.PROBLEM, True)
+    running.signal(signal.SIGCONT)
+    running.until("ready")
+    assert running.ps()[0] == 0
+
+
+def test_a_supervisor_that_is_stopped_is_told_and_so_is_what_it_does_not_see_end(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running.until("ready")
+    pid = running.signal(signal.SIGSTOP, supervisor=True)
+    running.signal(signal.SIGKILL)
+    running.until("gone")
+    told = CliRunner().invoke(cli, ["ps"])
+    assert told.exit_code == 1
+    assert f"supervisor: process {pid} stands still, it is stopped by a signal" in told.stdout
+    assert f"kill -CONT {pid}, or thalweg down, then thalweg up" in told.stdout
+    assert "jobs is gone" in told.stdout
+    (finding,) = supervisor_findings(running.folder.path)
+    assert (finding.status, f"process {pid} stands still" in finding.seen) == (Severity.PROBLEM, True)
+    assert state_finding(running.folder.path)[0].status is Severity.PROBLEM
+    monkeypatch.setattr(stack, "DOWN_SILENT_SECONDS", 0.0)
+    ended = CliRunner().invoke(cli, ["down", "--timeout", "0.3"])
+    waiting, done = ended.stderr.splitlines()[:2]
+    assert waiting.startswith(f"Waiting for supervisor {pid} to end its processes in order; after 0 s")
+    assert "stands still, it is stopped by a signal" in waiting
+    assert "was killed" in done
+
+
+def of_own(folder: StateFolder, pulse_age_s: float) -> None:
+    """Record this process as a folder's supervisor, whose pulse is so old."""
+    own = ProcessIdentity.own()
+    folder.write_stack({"supervisor": {"pid": own.pid, "started": own.started}, "processes": []})
+    pulse = process_table.supervisor_pulse(folder.path)
+    pulse.parent.mkdir(exist_ok=True)
+    pulse.touch()
+    os.utime(pulse, (time.time() - pulse_age_s,) * 2)
+
+
+@pytest.mark.parametrize(("pulse_age_s", "code"), [(0.0, 0), (60.0, 1)])
+def test_a_supervisor_without_a_pulse_stands_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pulse_age_s: float, code: int
+) -> None:
+    monkeypatch.setenv("THALWEG_STATE", str(tmp_path))
+    folder = StateFolder(tmp_path)
+    with folder.held():
+        of_own(folder, pulse_age_s)
+        told = CliRunner().invoke(cli, ["ps"])
+    assert told.exit_code == code
+    assert ("it got no time for 60 s" in told.stdout) == bool(code)
+
+
+def test_a_full_disk_is_told_while_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THALWEG_STATE", str(tmp_path))
+    monkeypatch.setattr(process_table, "full_words", lambda path: f"the disk is full: 0 MB free at {path}")
+    folder = StateFolder(tmp_path)
+    with folder.held():
+        of_own(folder, 0.0)
+        told = CliRunner().invoke(cli, ["ps"])
+    assert told.exit_code == 1
+    assert f"disk: the disk is full: 0 MB free at {tmp_path}. To mend it: free space there" in told.stdout

@@ -148,6 +148,7 @@ def test_a_job_that_is_started_again_is_said_to_be_unwell(
     rows = [row("jobs", "starting", 1, "ended by SIGKILL"), row("maintain", "starting", 0), row("broker", "ready", 3)]
     monkeypatch.setattr(reports, "running_in", lambda _: SimpleNamespace(path=tmp_path))
     monkeypatch.setattr(reports, "process_rows", lambda *_, **__: rows)
+    monkeypatch.setattr(reports, "stack_troubles", lambda _: [])
     (said,) = [one for one in serving(window.folder).get("/v1/overview")["unwell"] if one["kind"] == "process"]
     assert (said["what"], said["grave"], said["words"]) == ("jobs", True, "is being started again: ended by SIGKILL")
 
