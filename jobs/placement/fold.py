@@ -70,6 +70,8 @@ class Fold:
     """Up to where a batch reads; None where only its records tell."""
     read_back: ReadBack | None = None
     """What regions were told that the ledger does not have, until all of it is taken back."""
+    _has_reruns: bool = False
+    """Whether the batch asks for what has ended to run again."""
 
     def fold_batch(self, received: pa.Table, batch_id: int, now_ms: int) -> Folded:
         """Fold a batch that the ledger does not have."""
@@ -77,7 +79,9 @@ class Fold:
         folded = Folded(transitions=self._yet_to_be_told(learned))
         items = list(inbox.read(received, self.prefix))
         metrics.REQUESTS_SEEN.inc(sum(isinstance(item, inbox.ReceivedRequest) for item in items))
-        self.judge.recall(self._reruns(items))
+        self._has_reruns = any(isinstance(item, inbox.ReceivedRequest) and item.request.op == "rerun" for item in items)
+        if self._has_reruns:
+            self.judge.recall(self._reruns(items))
         for item in items:
             self._take(item, folded, now_ms)
         if self.read_back is not None and self.read_back.is_read(self.end_of_batch(batch_id) or {}):
@@ -164,7 +168,8 @@ class Fold:
             folded.answers += _answers(item, rows, self.world)
             folded.order_answers += _order_answers(item, rows)
             rows = self._with_follow_ups(rows, now_ms)
-            self.judge.remember(rows)
+            if self._has_reruns:
+                self.judge.remember(rows)
         folded.transitions += rows
         if rows:
             folded.of_records.append((place, rows))

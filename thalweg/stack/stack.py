@@ -24,7 +24,7 @@ from thalweg.stack.broker import BrokerDoor, BrokerPorts, broker_spec, choose_po
 from thalweg.stack.leftovers import SUPERVISED_IN, end_leftovers
 from thalweg.stack.process_table import supervisor_pulse, supervisor_trouble
 from thalweg.stack.state import StateFolder, identity_in
-from thalweg.stack.telling import AddressTold, Progress, Record, disk_told
+from thalweg.stack.telling import AddressTold, Progress, StackFile, disk_told
 from thalweg.sync.ledger.put_back import put_back_in
 
 # Kafka's own port, where it is free: what has no word of the stack, such as a plain producer, tries it first.
@@ -235,7 +235,7 @@ def running(
             folder.write_stack(record_of(supervisor))
             address.look(folder.port("kafka"))
 
-        supervisor.on_change = Record(changed, say).write
+        supervisor.on_change = StackFile(changed, say).write
         supervisor.on_disk = disk_told(say)
         supervisor.on_change()
         with beating(supervisor_pulse(folder.path)):

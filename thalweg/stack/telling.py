@@ -41,7 +41,7 @@ class AddressTold:
             )
 
 
-class Record:
+class StackFile:
     """Writes down what runs, as well as it goes: a disk that takes nothing is no reason to end what runs."""
 
     def __init__(self, write: Callable[[], None], say: Callable[[str], None]) -> None:
