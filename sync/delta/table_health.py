@@ -33,8 +33,10 @@ def damage_of(table_uri: str) -> Iterator[Damage]:
     if "://" in table_uri:
         return  # a store shows a file whole or not at all
     log = Path(table_uri) / "_delta_log"
-    if not log.is_dir():
-        return  # not made yet
+    if not log.is_dir() or not any(
+        _ENTRY.fullmatch(one.name) or _CHECKPOINT.fullmatch(one.name) for one in log.iterdir()
+    ):
+        return  # not made yet, or no further than its folder: the disk was full
     if gap := log_gap(log):
         yield gap
         return  # nothing behind it can be read

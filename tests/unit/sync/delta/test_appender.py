@@ -222,3 +222,12 @@ def test_a_commit_tells_how_much_it_is(appender: Appender) -> None:
     appender.commit(merged.actions, purpose="compaction")
     history = DeltaTable(appender.uri).history(1)[0]["operationMetrics"]
     assert (history["numFiles"], history["numOutputRows"], history["numRemovedFiles"]) == ("1", "2", "2")
+
+
+@pytest.mark.parametrize("left", ["", "_commit_1.json.tmp", "00000000000000000000.json#1"])
+def test_a_table_that_was_half_made_when_the_disk_was_full_is_made(tmp_path: Path, left: str) -> None:
+    log = tmp_path / PLANS.name / "_delta_log"
+    log.mkdir(parents=True)
+    if left:
+        (log / left).touch()
+    assert Appender(PLANS, str(tmp_path)).version == 0
