@@ -15,11 +15,11 @@ from typing import Final
 from thalweg.agent.artefacts import Artefacts, OwnDisk
 from thalweg.agent.cores import CoreShares
 from thalweg.agent.kept_files import keep_all, keep_logs, not_kept
-from thalweg.agent.leftovers import Leftovers, hosted_as
+from thalweg.agent.leftovers import Leftovers, hosted_as, whose
 from thalweg.agent.process_run import STOPPED, ProcessRun, WorkerProcess
 from thalweg.agent.retention import RunRetention
 from thalweg.agent.run_folder import RunFolder, log_name, variables
-from thalweg.agent.run_watch import HOSTED_AS, TASK_FOLDER
+from thalweg.agent.run_watch import TASK_FOLDER
 from thalweg.agent.runners import CommandNotFoundError, Ended, RunKey, RunnerError, RunOutputs, RunProgress, key_of
 from thalweg.agent.secret_store import SecretStore
 from thalweg.agent.upkeep import RunUpkeep
@@ -66,6 +66,8 @@ class ProcessRunner:
     _keepers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(KEEPERS, "thalweg-keeper"))
     _installation: str = ""
     _leftovers: Leftovers | None = None
+    _is_alone: bool = False
+    """Whether nothing is left over any more."""
     _upkeep: RunUpkeep = field(init=False)
     _store: Artefacts = field(init=False)
 
@@ -100,8 +102,8 @@ class ProcessRunner:
         self._upkeep.begin()
         try:
             port = free_port() if len(workers) > 1 else 0
-            whose = {TASK_FOLDER: str(run.folder.path), HOSTED_AS: hosted_as(self._installation, event.region)}
-            files = variables(run.folder.path) | whose
+            own_names = {TASK_FOLDER: str(run.folder.path), **whose(self._installation, event.region)}
+            files = variables(run.folder.path) | own_names
             for worker in workers:
                 values = environment(event, worker, workers, own=own, secrets=secrets, files=files, master_port=port)
                 if shutil.which(event.command[0], path=values.get("PATH")) is None:
@@ -232,8 +234,9 @@ class ProcessRunner:
             marks = [hosted_as(installation, region) for region in regions]
             self._leftovers = Leftovers(f"{self._runs}{os.sep}", marks, round(self.kill_grace_s * 1000))
         left = self._leftovers.end(now_ms)
-        if not left and self._store.copies:
-            for folder in not_kept(self._runs):
+        if not left and not self._is_alone:
+            self._is_alone = True
+            for folder in not_kept(self._runs) if self._store.copies else ():
                 self._keepers.submit(keep_logs, folder, self._store)
         return left
 

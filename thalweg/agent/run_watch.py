@@ -14,6 +14,7 @@ import psutil
 
 TASK_FOLDER: Final = "THALWEG_TASK_FOLDER"
 HOSTED_AS: Final = "THALWEG_HOSTED_AS"
+HOSTED_BY: Final = "THALWEG_HOSTED_BY"
 
 
 @dataclass(slots=True)

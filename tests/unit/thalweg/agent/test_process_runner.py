@@ -212,7 +212,9 @@ time.sleep(300)
 """
 
 
-def test_what_another_agent_of_the_region_left_here_is_asked_to_end_and_then_killed(tmp_path: Path) -> None:
+def test_what_another_agent_of_the_region_left_here_is_asked_to_end_and_then_killed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Two agents on one machine, each with a folder of its own: the older one stands still, its processes do not."""
     lives = {
         installation: subprocess.Popen(
@@ -231,8 +233,13 @@ def test_what_another_agent_of_the_region_left_here_is_asked_to_end_and_then_kil
             for task in ("meek", "stubborn"):
                 assert until(lambda runner=runner, task=task: log_of(runner, task).strip())
                 pids[name, task] = int(log_of(runner, task))
-            life.send_signal(signal.SIGSTOP)
         younger = ProcessRunner(folder=tmp_path / "younger", timeout_s=60, kill_grace_s=1)
+        for now_ms in (0, 10_000):  # it lives: it ends them itself, or is of a copy of this installation
+            assert younger.take_over("cluster/t", [REGION], now_ms) >= 2
+            assert alive(pids["older", "meek"])
+        assert str([lives["cluster/t"].pid]) in caplog.text and caplog.text.count("nothing is started") == 1
+        lives["cluster/t"].send_signal(signal.SIGSTOP)
+        assert until(lambda: psutil.Process(lives["cluster/t"].pid).status() == psutil.STATUS_STOPPED)
         assert younger.take_over("cluster/t", [REGION], 0) >= 2
         assert until(lambda: not alive(pids["older", "meek"]))
         assert younger.take_over("cluster/t", [REGION], 999) >= 1
